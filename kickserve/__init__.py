@@ -1,0 +1,5 @@
+"""kickserve: the honest probability that a rugby place kick goes over."""
+
+from importlib.metadata import version
+
+__version__ = version("kickserve")

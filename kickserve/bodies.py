@@ -1,0 +1,174 @@
+"""Reads the bodies of predictions: strict and quick where they are right, thorough where they are wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import msgspec
+
+from kickserve.errors import InvalidInput, MalformedBody
+from kickserve.features import BY_NAME, FEATURES, Feature
+from kickserve.schemas import FieldError, Kick
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BATCH_MAX: Final = 100_000
+ERRORS_SHOWN: Final = 100
+_LONGEST_VALUE: Final = 100
+_EXPLAINED: Final = 64_000  # bytes; no kick is longer, and a thorough reading takes memory
+_DIGITS: Final = 20
+
+_kick = msgspec.json.Decoder(Kick)
+_kicks = msgspec.json.Decoder(list[Kick])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+# What msgspec raises for a body that it can't decode: its own errors, bytes that are no UTF-8, and
+# brackets without end.
+_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def read_kick(body: bytes) -> Kick:
+    """Read one kick from JSON.
+
+    Raises:
+        MalformedBody: it is no JSON.
+        InvalidInput: it is JSON that is no kick; every field at fault is named, not just the first.
+    """
+    try:
+        return _kick.decode(body)
+    except _UNDECODABLE as error:
+        _refuse(_explain(body, error))
+
+
+def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
+    """Read many kicks: a JSON array of at most 100,000, or NDJSON with one a line.
+
+    Raises:
+        MalformedBody: it is no JSON; of NDJSON the row is named.
+        InvalidInput: at least one is no kick; rows and fields at fault are named, the first 100 of them.
+    """
+    try:
+        kicks = _kick.decode_lines(body) if lines else _kicks.decode(body)
+    except _UNDECODABLE:
+        _refuse(_explain_rows(body.splitlines() if lines else _split(body)))
+    if not 1 <= len(kicks) <= BATCH_MAX:
+        raise InvalidInput(f"a batch holds 1 to {BATCH_MAX:,} kicks; this one holds {len(kicks):,}")
+    return kicks
+
+
+def _refuse(faults: list[FieldError]) -> NoReturn:
+    if not faults:  # our own reading is laxer than the decoder's: say so rather than answer 500
+        raise MalformedBody("the body is no JSON that can be read as a kick")
+    first = faults[0]
+    where = first.field if first.row is msgspec.UNSET else f"row {first.row}: {first.field}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    raise InvalidInput(f"{where} {first.detail}{more}", faults)
+
+
+def _explain(body: bytes, error: Exception) -> list[FieldError]:
+    """Find out all that is wrong with what the decoder refused."""
+    if len(body) <= _EXPLAINED:
+        return list(_faults(_parse(body)))
+    if isinstance(error, msgspec.ValidationError):
+        return [
+            FieldError(
+                field="body",
+                detail=f"is no kick, and {len(body):,} bytes long: {str(error)[:_LONGEST_VALUE]}",
+            )
+        ]
+    raise MalformedBody(f"the body is no JSON: {error}")
+
+
+def _split(body: bytes) -> list[msgspec.Raw]:
+    try:
+        return _rows.decode(body)
+    except msgspec.ValidationError:
+        raise InvalidInput(
+            "the body must be a JSON array of kicks",
+            [FieldError(field="body", detail="must be a JSON array of kicks")],
+        ) from None
+    except _UNDECODABLE as error:
+        raise MalformedBody(f"the body is no JSON: {error}") from None
+
+
+def _explain_rows(rows: Iterable[bytes | msgspec.Raw]) -> list[FieldError]:
+    faults: list[FieldError] = []
+    for number, row in enumerate(rows):
+        if len(faults) >= ERRORS_SHOWN:
+            break
+        if bytes(row).strip():
+            faults += _row_faults(number, bytes(row))
+    return faults
+
+
+def _row_faults(number: int, row: bytes) -> Iterator[FieldError]:
+    try:
+        _kick.decode(row)
+    except _UNDECODABLE as error:
+        try:
+            faults = _explain(row, error)
+        except MalformedBody as malformed:
+            raise MalformedBody(f"row {number}: {malformed}") from None
+        for fault in faults:
+            yield FieldError(field=fault.field, detail=fault.detail, value=fault.value, row=number)
+
+
+def _parse(body: bytes) -> Any:
+    """Parse any JSON, slowly: only what could not be decoded comes here, to find out why."""
+    if not body.strip():
+        raise MalformedBody("the body is empty: send a JSON object with the eleven features")
+    try:
+        return json.loads(body.decode(), parse_constant=_no_constant, parse_int=_integer)
+    except RecursionError:
+        raise MalformedBody("the body is nested too deeply to be a kick") from None
+    except UnicodeDecodeError:
+        raise MalformedBody("the body is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise MalformedBody(f"the body is no JSON: {error}") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise MalformedBody(f"the body is no JSON: {name} is no JSON number")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS else float(digits)
+
+
+def _faults(parsed: Any) -> Iterator[FieldError]:
+    if not isinstance(parsed, dict):
+        detail = f"must be a JSON object with the eleven features, not {_json_type(parsed)}"
+        yield FieldError(field="body", detail=detail)
+        return
+    for feature in FEATURES:
+        if feature.name not in parsed:
+            yield FieldError(field=feature.name, detail=f"is missing: must be {feature.wanted}")
+        elif not _fits(feature, parsed[feature.name]):
+            value = _shown(parsed[feature.name])
+            yield FieldError(field=feature.name, detail=f"must be {feature.wanted}", value=value)
+    for name in parsed:
+        if name not in BY_NAME:
+            yield FieldError(field=_shown(name), detail="is no feature of a kick: leave it out")
+
+
+def _fits(feature: Feature, value: Any) -> bool:
+    if feature.kind == "flag":
+        return value is True or value is False or (type(value) is int and value in {0, 1})
+    return type(value) in {int, float} and feature.low <= value <= feature.high
+
+
+def _shown(value: Any) -> Any:
+    """Return what was sent, made fit for an answer: short, and representable in JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number beyond the range of a float"
+    if isinstance(value, str):
+        text = value.encode(errors="replace").decode()  # a lone surrogate can be escaped in, but not sent
+        return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
+    return _json_type(value) if isinstance(value, dict | list) else value
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

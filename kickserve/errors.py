@@ -1,0 +1,176 @@
+"""Every exception of kickserve, with the HTTP status or the exit code that it leads to.
+
+KickserveError
+├── RequestError               the client can mend it
+│   ├── MalformedBody          400  no JSON
+│   ├── Unauthorized           401  no key, or a wrong one
+│   ├── RecordNotFound         404
+│   └── InvalidInput           422  JSON that doesn't fit
+├── ServiceError               the operator can mend it
+│   ├── PredictionFailed       500  the model could not answer
+│   ├── Backlogged             503  more predictions wait to be stored than may wait
+│   └── StoreError
+│       ├── StoreUnavailable   503  away, locked, full: may pass by itself
+│       └── StoreMisconfigured      a wrong URL or folder: will not pass
+├── ModelUnusable                   a model that can't be found, read or trusted
+├── DataError                       a file of kicks that can't be read or written
+├── RemoteError                     a running service that can't be reached, or answers with an error
+└── ConfigurationError
+    ├── SettingsError               a setting with a value that can't be used
+    ├── UnknownPlugin
+    └── MissingExtra                something needs an extra that is not installed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kickserve.schemas import FieldError
+
+
+class KickserveError(Exception):
+    """Whatever kickserve raises on purpose.
+
+    The message is for a person and says what to do next.
+
+    Attributes:
+        status: the HTTP status of the problem document.
+        title: the kind of problem in words; it also makes the problem's type URI.
+        exit_code: what the command line ends with.
+        retry_after: seconds after which asking again may help, for the Retry-After header.
+        errors: field by field what is wrong, where fields are to blame.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    exit_code: ClassVar[int] = 1
+    retry_after: ClassVar[int | None] = None
+    errors: Sequence[FieldError] = ()
+
+
+class RequestError(KickserveError):
+    """The client sent something that can't be answered."""
+
+    status = 400
+    title = "Bad request"
+
+
+class MalformedBody(RequestError):
+    """The body is no JSON."""
+
+    title = "Malformed JSON"
+
+
+class Unauthorized(RequestError):
+    """The key is missing or wrong."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class RecordNotFound(RequestError):
+    """No prediction is kept under this id."""
+
+    status = 404
+    title = "Prediction not found"
+
+
+class InvalidInput(RequestError):
+    """The request is well-formed, but does not say what it must."""
+
+    status = 422
+    title = "Invalid input"
+
+    def __init__(self, message: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class ServiceError(KickserveError):
+    """The request was right; the service could not do its part."""
+
+
+class PredictionFailed(ServiceError):
+    """The model raised or returned something that is no probability."""
+
+    title = "Prediction failed"
+
+
+class Backlogged(ServiceError):
+    """Taking one more prediction could mean losing it."""
+
+    status = 503
+    title = "Too many predictions wait to be stored"
+    retry_after = 5
+
+
+class StoreError(ServiceError):
+    """The store could not do what it was asked."""
+
+    status = 503
+    title = "The store is not available"
+
+
+class StoreUnavailable(StoreError):
+    """The store is away, locked or full: trying again later may help."""
+
+    retry_after = 5
+
+
+class StoreMisconfigured(StoreError):
+    """The store can't be used as it is set up: trying again will not help."""
+
+    exit_code = 2
+
+
+class ModelUnusable(KickserveError):
+    """The model can't be found, read or trusted."""
+
+    title = "Model unusable"
+    exit_code = 2
+
+
+class DataError(KickserveError):
+    """A file of kicks can't be read or written."""
+
+    title = "Unusable file"
+    exit_code = 2
+
+
+class RemoteError(KickserveError):
+    """A running service can't be reached, or answered with an error."""
+
+    title = "The service did not answer as it should"
+
+
+class ConfigurationError(KickserveError):
+    """Something is set up in a way that can't work."""
+
+    title = "Configuration error"
+    exit_code = 2
+
+
+class SettingsError(ConfigurationError):
+    """A setting has a value that can't be used."""
+
+
+class UnknownPlugin(ConfigurationError):
+    """No installed plugin has this name."""
+
+
+class MissingExtra(ConfigurationError):
+    """Something needs an extra that is not installed.
+
+    Args:
+        what: what needs it, as the subject of a sentence.
+        extra: name of the extra.
+        packages: the packages that are missing.
+    """
+
+    def __init__(self, what: str, extra: str, packages: Sequence[str]) -> None:
+        missing = ", ".join(packages)
+        super().__init__(f"{what} needs {missing}: install it with  pip install 'kickserve[{extra}]'")
+        self.extra = extra

@@ -1,0 +1,203 @@
+"""What goes in and out over the API and into the store, as msgspec Structs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+
+from kickserve.features import BY_NAME, NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Flag = bool | Literal[0, 1]
+
+
+def _meta(name: str) -> Meta:
+    feature = BY_NAME[name]
+    if feature.kind == "flag":
+        return Meta(description=feature.meaning)
+    return Meta(ge=feature.low, le=feature.high, description=feature.doc)
+
+
+class Kick(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True, gc=False):
+    """A kick to be predicted: all eleven features, and nothing else."""
+
+    time_norm: Annotated[float, _meta("time_norm")]
+    distance: Annotated[float, _meta("distance")]
+    angle: Annotated[float, _meta("angle")]
+    wind_speed: Annotated[float, _meta("wind_speed")]
+    precipitation_probability: Annotated[float, _meta("precipitation_probability")]
+    is_left_footed: Annotated[Flag, _meta("is_left_footed")]
+    game_away: Annotated[Flag, _meta("game_away")]
+    is_endgame: Annotated[Flag, _meta("is_endgame")]
+    is_start: Annotated[Flag, _meta("is_start")]
+    is_left_side: Annotated[Flag, _meta("is_left_side")]
+    has_previous_attempts: Annotated[Flag, _meta("has_previous_attempts")]
+
+
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Interval = tuple[float, float]
+
+
+class Prediction(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """The answer to a kick.
+
+    Attributes:
+        id: the record's id, a UUID of version 7 (RFC 9562).
+        prediction: probability that the kick succeeds, 0 to 1.
+        confidence: probability of the likelier outcome, max(p, 1 - p), 0.5 to 1.
+        interval: 95 % interval of the probability; null where the model can't give one.
+        model: name of the model that answered.
+        warnings: what makes this kick unlike those that the model knows; left out where nothing does.
+    """
+
+    id: str
+    prediction: Probability
+    confidence: Probability
+    interval: Interval | None
+    model: str
+    warnings: list[str] = []
+
+
+class Record(Struct, kw_only=True):
+    """A prediction as it is kept, the kick's eleven features included.
+
+    Attributes:
+        id: a UUID of version 7: sorting by id is sorting by time.
+        created_at: when, UTC, to the millisecond (the same instant that the id holds).
+        prediction: probability of success; null where the model failed.
+        confidence: probability of the likelier outcome.
+        interval: 95 % interval of the probability, or null.
+        model: name of the model.
+        revision: its exact revision.
+        latency_ms: time that the service took for it, in milliseconds; of a batch, a kick's share.
+        cpu_percent: of the service's process, sampled once a second; 100 is one core.
+        memory_mb: resident memory of the process in MB (10⁶ bytes), sampled once a second.
+        status_code: the HTTP status that it was answered with.
+        error: what went wrong, or null.
+        outcome: what came of the kick, as far as it is known.
+        outcome_at: when the outcome was told, UTC.
+    """
+
+    id: str
+    created_at: datetime
+    time_norm: float
+    distance: float
+    angle: float
+    wind_speed: float
+    precipitation_probability: float
+    is_left_footed: bool
+    game_away: bool
+    is_endgame: bool
+    is_start: bool
+    is_left_side: bool
+    has_previous_attempts: bool
+    prediction: float | None
+    confidence: float | None
+    interval: Interval | None
+    model: str
+    revision: str
+    latency_ms: float
+    cpu_percent: float
+    memory_mb: float
+    status_code: int = 200
+    error: str | None = None
+    outcome: bool | None = None
+    outcome_at: datetime | None = None
+
+
+class FieldError(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """One thing that is wrong with what was sent.
+
+    Attributes:
+        field: the name of the field.
+        detail: what it must be.
+        value: what it was; left out where it was missing.
+        row: position in the batch, from 0; left out for a single kick.
+    """
+
+    field: str
+    detail: str
+    value: Any = msgspec.UNSET
+    row: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Problem(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """An error, as RFC 9457 has it (`application/problem+json`).
+
+    Attributes:
+        type: URI of the kind of problem, stable.
+        title: the kind of problem in words.
+        status: the HTTP status.
+        detail: what happened this time and what to do about it.
+        instance: path of the request.
+        request_id: the id that the log and the `X-Request-ID` header carry.
+        errors: field by field what is wrong, where fields are to blame.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[FieldError] = []
+
+
+class Health(Struct, kw_only=True, frozen=True):
+    """Health as one word: `ok`, `degraded`, `live`, `ready` or `not ready`; `parts` says of what."""
+
+    status: str
+    version: str
+    parts: dict[str, str] = {}
+
+
+class ModelCard(Struct, kw_only=True, frozen=True):
+    """What model is loaded.
+
+    Attributes:
+        name: name of the model.
+        revision: its exact revision.
+        kind: what computes it, such as `linear`.
+        source: where it was loaded from.
+        description: one paragraph on what it is.
+        features: the features it takes, in order.
+        domain: ranges of features within which it was trained; outside it warns.
+        interval: what the interval covers, or null where it gives none.
+        trained_on: provenance: data, size, seed, date.
+        metrics: Brier score and the like, and on what they were measured.
+    """
+
+    name: str
+    revision: str
+    kind: str
+    source: str
+    description: str
+    features: list[str]
+    domain: dict[str, Interval]
+    interval: str | None
+    trained_on: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+FLAG_NAMES: Final = tuple(name for name in NAMES if BY_NAME[name].kind == "flag")
+
+
+def matrix(kicks: Sequence[Kick]) -> NDArray[np.float64]:
+    """Kicks as numbers.
+
+    Args:
+        kicks: n kicks.
+
+    Returns:
+        Shape (n, 11), in the order of `kickserve.features.NAMES`, flags as 0 and 1.
+    """
+    rows = [msgspec.structs.astuple(kick) for kick in kicks]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(NAMES))

@@ -1,0 +1,206 @@
+"""Every setting in one table: its variable, default and help. Read from the environment and `.env`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from dotenv import dotenv_values
+
+from kickserve.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+_SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
+_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+_HIGHEST_PORT: Final = 65_535
+
+
+def _text(value: str) -> str | None:
+    return value.strip() or None
+
+
+def _switch(value: str) -> bool:
+    word = value.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError("must be 1, true, yes or on, or else 0, false, no or off")
+    return word in _TRUE
+
+
+def _names(value: str) -> tuple[str, ...] | None:
+    return tuple(name for name in value.replace(",", " ").split() if name) or None
+
+
+def _port(value: str) -> int:
+    if not value.strip().isdecimal() or int(value) > _HIGHEST_PORT:
+        raise ValueError(f"must be a whole number from 0 to {_HIGHEST_PORT}; 0 picks a free port")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("must be a number of seconds, 0 or more")
+    return seconds
+
+
+def _size(value: str) -> int:
+    word = value.strip().lower().replace("_", "")
+    digits = word.rstrip("bkmg ")
+    unit = word[len(digits) :].strip()
+    if not digits.isdecimal() or int(digits) == 0 or unit not in _SIZES:
+        raise ValueError("must be a size such as 500kB, 10MB or 1GB")
+    return int(digits) * _SIZES[unit]
+
+
+def _count(value: str) -> int:
+    digits = value.strip().replace("_", "")
+    if not digits.isdecimal() or int(digits) == 0:
+        raise ValueError("must be a whole number, 1 or more")
+    return int(digits)
+
+
+def _level(value: str) -> str:
+    if value.strip().lower() not in _LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LEVELS)}")
+    return value.strip().lower()
+
+
+def _setting(
+    variable: str, default: str, parse: Callable[[str], Any], description: str, *, secret: bool = False
+) -> Any:
+    metadata = {
+        "variable": variable,
+        "default": default,
+        "parse": parse,
+        "description": description,
+        "secret": secret,
+    }
+    return field(default=parse(default), metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the service is told by its surroundings.
+
+    Each line is a setting: its variable, its default as one would write it, what reads it, and its help.
+    """
+
+    api_key: str | None = _setting(
+        "API_KEY",
+        "",
+        _text,
+        "Key that clients send as `X-API-Key`. Without one the service answers on this machine alone.",
+        secret=True,
+    )
+    database_url: str = _setting(
+        "DATABASE_URL",
+        "sqlite:///kickserve.db",
+        str.strip,
+        "Where predictions are kept: `sqlite:///file.db`, or `sqlite://` for memory.",
+        secret=True,  # a password may stand in it
+    )
+    debug: bool = _setting("DEBUG", "0", _switch, "Development: logs each request, and more of everything.")
+    hf_repo_id: str | None = _setting(
+        "HF_REPO_ID", "", _text, "Repository on the Hugging Face hub to take the model from."
+    )
+    hf_revision: str = _setting(
+        "HF_REVISION", "main", str.strip, "Branch, tag or commit of `HF_REPO_ID`; a commit never changes."
+    )
+    model: Path | None = _setting(
+        "KICKSERVE_MODEL",
+        "",
+        lambda value: Path(value).expanduser() if value.strip() else None,
+        "A model file to serve. Without it and `HF_REPO_ID`: the model that ships with kickserve.",
+    )
+    host: str = _setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
+    port: int = _setting("KICKSERVE_PORT", "7860", _port, "Port to listen on; 0 picks a free one.")
+    plugins: tuple[str, ...] | None = _setting(
+        "KICKSERVE_PLUGINS",
+        "",
+        _names,
+        "Plugins to load, by name, separated by commas. Empty: all that are installed with what they need.",
+    )
+    cors_origins: tuple[str, ...] | None = _setting(
+        "KICKSERVE_CORS_ORIGINS",
+        "",
+        _names,
+        "Origins whose pages may call the API from a browser, separated by commas. Empty: none.",
+    )
+    body_max: int = _setting("KICKSERVE_BODY_MAX", "10MB", _size, "Largest body of a request that is read.")
+    batch_body_max: int = _setting(
+        "KICKSERVE_BATCH_BODY_MAX", "40MB", _size, "The same for `/predict/batch`: 100,000 kicks fit."
+    )
+    pending_max: int = _setting(
+        "KICKSERVE_PENDING_MAX",
+        "200_000",
+        _count,
+        "Predictions that may wait for the store before new ones are refused with 503.",
+    )
+    shutdown_timeout: float = _setting(
+        "KICKSERVE_SHUTDOWN_TIMEOUT",
+        "30",
+        _seconds,
+        "Seconds that requests under way and the store get to finish after SIGTERM.",
+    )
+    log_level: str = _setting(
+        "KICKSERVE_LOG_LEVEL", "info", _level, "critical, error, warning, info or debug."
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings.
+
+        Args:
+            environment: variables to read instead of the process's own and of the `.env` file in the
+                current folder. The process's variables go before those of the file.
+
+        Raises:
+            SettingsError: a variable has a value that can't be used; the message names both.
+        """
+        if environment is None:
+            environment = {**_dotenv(), **os.environ}
+        return cls(**dict(_read(environment)))
+
+
+class Row(NamedTuple):
+    """One line of the table of settings, for the documentation."""
+
+    variable: str
+    default: str
+    description: str
+
+
+def table() -> list[Row]:
+    """Return the settings as rows for documentation and tests."""
+    return [Row(*(each.metadata[key] for key in Row._fields)) for each in fields(Settings)]
+
+
+def _dotenv() -> dict[str, str]:
+    file = Path(".env")
+    try:
+        values = dotenv_values(file) if file.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the file {file.absolute()} can't be read: {error}") from error
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _read(environment: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    for each in fields(Settings):
+        variable, parse = each.metadata["variable"], each.metadata["parse"]
+        if variable not in environment:
+            continue
+        value = environment[variable]
+        try:
+            yield each.name, parse(value) if value.strip() else each.default
+        except ValueError as error:
+            shown = "(hidden)" if each.metadata["secret"] else repr(value)
+            raise SettingsError(f"{variable}={shown} can't be used: it {error}") from None
