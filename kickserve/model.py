@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from kickserve.schemas import ModelCard
 
@@ -45,5 +44,5 @@ class Model(Protocol):
         ...
 
     def warnings(self, row: Sequence[float]) -> list[str]:
-        """Say in words what makes one kick (its eleven numbers) unlike those that the model was trained on."""
+        """Say what makes one kick (its eleven numbers) unlike those that the model was trained on."""
         ...

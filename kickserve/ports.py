@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
     from kickserve.schemas import Record
+
+
+class Judged(NamedTuple):
+    """A prediction whose outcome is known.
+
+    Attributes:
+        model: name of the model that made it.
+        prediction: probability of success that it gave.
+        success: what came of the kick.
+    """
+
+    model: str
+    prediction: float
+    success: bool
 
 
 class Store(Protocol):
@@ -57,8 +71,32 @@ class Store(Protocol):
         """
         ...
 
+    def stream(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[list[Record]]:
+        """Yield all records in groups, oldest first, in memory that does not grow with their number."""
+        ...
+
     async def delete(self, record_id: str) -> bool:
         """Remove one record; say whether it was there."""
+        ...
+
+    async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
+        """Keep what came of the kick and when it was told, over what was told before.
+
+        Returns:
+            Whether the record is there.
+        """
+        ...
+
+    def judged(
+        self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[list[Judged]]:
+        """Yield, in groups, the predictions whose outcome is known: what quality is computed from."""
+        ...
+
+    async def purge(self, until: datetime, limit: int) -> int:
+        """Remove the oldest records made before this instant, `limit` at most; say how many."""
         ...
 
     async def count(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,6 +19,8 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
 _LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+_JOURNALS: Final = ("write", "fsync")
+_DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _HIGHEST_PORT: Final = 65_535
 
 
@@ -61,11 +64,27 @@ def _size(value: str) -> int:
     return int(digits) * _SIZES[unit]
 
 
-def _count(value: str) -> int:
+def _whole(value: str) -> int:
     digits = value.strip().replace("_", "")
-    if not digits.isdecimal() or int(digits) == 0:
-        raise ValueError("must be a whole number, 1 or more")
+    if not digits.isdecimal():
+        raise ValueError("must be a whole number, 0 or more")
     return int(digits)
+
+
+def _duration(value: str) -> timedelta | None:
+    word = value.strip().lower()
+    if not word:
+        return None
+    number, unit = word[:-1], _DURATIONS.get(word[-1])
+    if unit is None or not number.isdecimal() or int(number) == 0:
+        raise ValueError("must be a time such as 90d, 12h or 30m")
+    return int(number) * unit
+
+
+def _journal(value: str) -> str:
+    if value.strip().lower() not in _JOURNALS:
+        raise ValueError("must be write or fsync")
+    return value.strip().lower()
 
 
 def _level(value: str) -> str:
@@ -105,7 +124,8 @@ class Settings:
         "DATABASE_URL",
         "sqlite:///kickserve.db",
         str.strip,
-        "Where predictions are kept: `sqlite:///file.db`, or `sqlite://` for memory.",
+        "Where predictions are kept: `sqlite:///file.db`, `sqlite://` for memory, or"
+        " `postgresql://user:password@host/database`.",
         secret=True,  # a password may stand in it
     )
     debug: bool = _setting("DEBUG", "0", _switch, "Development: logs each request, and more of everything.")
@@ -139,11 +159,35 @@ class Settings:
     batch_body_max: int = _setting(
         "KICKSERVE_BATCH_BODY_MAX", "40MB", _size, "The same for `/predict/batch`: 100,000 kicks fit."
     )
-    pending_max: int = _setting(
-        "KICKSERVE_PENDING_MAX",
-        "200_000",
-        _count,
-        "Predictions that may wait for the store before new ones are refused with 503.",
+    journal: str = _setting(
+        "KICKSERVE_JOURNAL",
+        "write",
+        _journal,
+        "What an answered prediction survives: `write` the death of the process, `fsync` of the machine too.",
+    )
+    journal_dir: Path = _setting(
+        "KICKSERVE_JOURNAL_DIR",
+        "kickserve-journal",
+        lambda value: Path(value).expanduser(),
+        "Folder where predictions stand until the store has them. On a disk of this machine, not a share.",
+    )
+    journal_max: int = _setting(
+        "KICKSERVE_JOURNAL_MAX",
+        "1GB",
+        _size,
+        "Largest journal of a process. Beyond it, new predictions are refused with 503 rather than lost.",
+    )
+    postgres_statement_cache: int = _setting(
+        "KICKSERVE_POSTGRES_STATEMENT_CACHE",
+        "100",
+        _whole,
+        "Statements that a Postgres connection keeps prepared. 0 behind pgbouncer.",
+    )
+    retention: timedelta | None = _setting(
+        "KICKSERVE_RETENTION",
+        "",
+        _duration,
+        "How long predictions are kept, such as 90d, 12h or 30m. Empty: for ever.",
     )
     shutdown_timeout: float = _setting(
         "KICKSERVE_SHUTDOWN_TIMEOUT",
