@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import msgspec
 
 from kickserve.errors import InvalidInput, MalformedBody
 from kickserve.features import BY_NAME, FEATURES, Feature
-from kickserve.schemas import FieldError, Kick
+from kickserve.schemas import FieldError, Kick, Outcome, OutcomeOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+T = TypeVar("T")
 
 BATCH_MAX: Final = 100_000
 ERRORS_SHOWN: Final = 100
@@ -22,6 +24,8 @@ _EXPLAINED: Final = 64_000  # bytes; no kick is longer, and a thorough reading t
 _DIGITS: Final = 20
 
 _kick = msgspec.json.Decoder(Kick)
+_outcome = msgspec.json.Decoder(Outcome)
+_outcomes = msgspec.json.Decoder(list[OutcomeOf])
 _kicks = msgspec.json.Decoder(list[Kick])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 # What msgspec raises for a body that it can't decode: its own errors, bytes that are no UTF-8, and
@@ -56,6 +60,33 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
     if not 1 <= len(kicks) <= BATCH_MAX:
         raise InvalidInput(f"a batch holds 1 to {BATCH_MAX:,} kicks; this one holds {len(kicks):,}")
     return kicks
+
+
+def read_outcome(body: bytes) -> Outcome:
+    """Read what came of a kick: `{"success": true}`.
+
+    Raises:
+        MalformedBody: it is no JSON.
+        InvalidInput: it is JSON that says something else.
+    """
+    return _read(_outcome, body, 'say {"success": true} or {"success": false}')
+
+
+def read_outcomes(body: bytes) -> list[OutcomeOf]:
+    """Read what came of many kicks: `[{"id": "…", "success": true}, …]`; raises as `read_outcome` does."""
+    outcomes = _read(_outcomes, body, 'send a list such as [{"id": "…", "success": true}]')
+    if not 1 <= len(outcomes) <= BATCH_MAX:
+        raise InvalidInput(f"1 to {BATCH_MAX:,} outcomes can be told at once, not {len(outcomes):,}")
+    return outcomes
+
+
+def _read(decoder: msgspec.json.Decoder[T], body: bytes, advice: str) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{advice}: {error}", [FieldError(field="body", detail=str(error))]) from None
+    except _UNDECODABLE as error:
+        raise MalformedBody(f"the body is no JSON ({error}): {advice}") from None
 
 
 def _refuse(faults: list[FieldError]) -> NoReturn:

@@ -75,6 +75,7 @@ FEATURES: Final = (
     ),
 )
 NAMES: Final = tuple(feature.name for feature in FEATURES)
+FLAGS: Final = tuple(feature.name for feature in FEATURES if feature.kind == "flag")
 COUNT: Final = len(FEATURES)
 BY_NAME: Final[Mapping[str, Feature]] = {feature.name: feature for feature in FEATURES}
 INDEX: Final[Mapping[str, int]] = {name: at for at, name in enumerate(NAMES)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ from kickserve.errors import ConfigurationError, MissingExtra, StoreMisconfigure
 from kickserve.ports import StoreProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from kickserve.ports import Store
     from kickserve.settings import Settings
@@ -65,6 +66,22 @@ def create_store(plugins: Sequence[Plugin], url: str) -> Store:
         f"DATABASE_URL starts with '{scheme}:', which no loaded plugin can store to"
         f" (known: {known or 'none; is the plugin storage left out of KICKSERVE_PLUGINS?'})"
     )
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+    """Open the store that the settings name, for a command that works without a server.
+
+    Raises:
+        StoreError: it can't be opened.
+        ConfigurationError: plugins or URL can't be used.
+    """
+    store = create_store(load_plugins(settings), settings.database_url)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
 
 
 def _unknown(name: str, found: dict[str, EntryPoint]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from datetime import datetime
 
     from kickserve.schemas import Record
 
@@ -15,11 +15,13 @@ class Judged(NamedTuple):
     """A prediction whose outcome is known.
 
     Attributes:
+        created_at: when it was made, UTC.
         model: name of the model that made it.
         prediction: probability of success that it gave.
         success: what came of the kick.
     """
 
+    created_at: datetime
     model: str
     prediction: float
     success: bool

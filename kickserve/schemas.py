@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -113,6 +113,31 @@ class Record(Struct, kw_only=True):
     outcome_at: datetime | None = None
 
 
+class Outcome(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """What came of a kick."""
+
+    success: bool
+
+
+class OutcomeOf(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """What came of the kick with this id."""
+
+    id: str
+    success: bool
+
+
+class OutcomesKept(Struct, kw_only=True, frozen=True):
+    """What became of outcomes that were told together.
+
+    Attributes:
+        kept: how many are kept.
+        unknown: the ids under which no prediction is kept.
+    """
+
+    kept: int
+    unknown: list[str]
+
+
 class FieldError(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """One thing that is wrong with what was sent.
 
@@ -185,9 +210,6 @@ class ModelCard(Struct, kw_only=True, frozen=True):
     interval: str | None
     trained_on: dict[str, Any]
     metrics: dict[str, Any]
-
-
-FLAG_NAMES: Final = tuple(name for name in NAMES if BY_NAME[name].kind == "flag")
 
 
 def matrix(kicks: Sequence[Kick]) -> NDArray[np.float64]:

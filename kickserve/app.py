@@ -1,0 +1,125 @@
+"""The service on one page: what is wired to what, and which calls there are.
+
+A kick comes in through `edge` (request id), is read by `bodies`, answered by `predictor` (model), written to
+disk by `recorder` and `journal`, and answered as `schemas.Prediction`. Plugins bring the store, and whatever
+else is installed. Start reading here, then in `routes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from litestar import Request, Router, get
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.response import Redirect
+
+from kickserve import documentation, problems, routes
+from kickserve.edge import KickserveApp
+from kickserve.journal import Journal
+from kickserve.loader import create_store, load_plugins
+from kickserve.models.loading import load_model
+from kickserve.recorder import Recorder
+from kickserve.service import Service
+from kickserve.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from litestar import Litestar
+
+    from kickserve.model import Model
+    from kickserve.ports import Store
+
+API: Final = "/api/v1"
+
+
+def create_app(settings: Settings | None = None, *, model: Model | None = None) -> KickserveApp:
+    """Make the application: any ASGI server can serve it.
+
+    Args:
+        settings: read from the environment and `.env` where not given.
+        model: a model to serve instead of the one that the settings name.
+
+    Raises:
+        ConfigurationError: a setting or plugin that can't be used.
+        ModelUnusable: the model can't be found or read.
+        StoreMisconfigured: no plugin knows the database URL.
+    """
+    settings = Settings.from_environment() if settings is None else settings
+    plugins = load_plugins(settings)
+    store = create_store(plugins, settings.database_url)
+    recorder = Recorder(store, _journal(settings, store), patience=settings.shutdown_timeout)
+    service = Service(model or load_model(settings), recorder, store)
+    return KickserveApp(
+        route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
+        plugins=plugins,
+        lifespan=[_running(service)],
+        dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
+        state=State({"service": service, "settings": settings}),
+        exception_handlers=problems.HANDLERS,
+        openapi_config=documentation.openapi_config(with_key=settings.api_key is not None),
+        cors_config=_cors(settings),
+        request_max_body_size=settings.body_max,
+        logging_config=None,  # the command line sets logging up; embedded elsewhere, that place does
+    )
+
+
+@get("/", include_in_schema=False)
+async def home(request: Request[Any, Any, Any]) -> Redirect:
+    """Lead to the page, or to the documentation where no plugin brings one (`state.home`)."""
+    return Redirect(request.app.state.get("home", documentation.PATH))
+
+
+def _open_calls() -> Router:
+    return Router(API, route_handlers=[routes.health, routes.live, routes.ready])
+
+
+def _guarded_calls(settings: Settings) -> Router:
+    batch = Router("/", route_handlers=[routes.predict_batch], request_max_body_size=settings.batch_body_max)
+    return Router(
+        API,
+        route_handlers=[
+            routes.predict,
+            batch,
+            routes.list_predictions,
+            routes.get_prediction,
+            routes.delete_prediction,
+            routes.put_outcome,
+            routes.put_outcomes,
+            routes.quality,
+            routes.model,
+        ],
+        guards=[] if settings.api_key is None else [routes.guard_with(settings.api_key)],
+    )
+
+
+def _journal(settings: Settings, store: Store) -> Journal:
+    # A folder a store: what was meant for one database must not be drained into another.
+    folder = settings.journal_dir / hashlib.sha256(store.label.encode()).hexdigest()[:12]
+    return Journal(folder, limit=settings.journal_max, fsync=settings.journal == "fsync")
+
+
+def _cors(settings: Settings) -> CORSConfig | None:
+    if settings.cors_origins is None:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_headers=["content-type", "x-api-key", "x-request-id"],
+        expose_headers=["link", "x-request-id", "retry-after"],
+    )
+
+
+def _running(service: Service) -> Callable[[Litestar], Any]:
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    return lifespan

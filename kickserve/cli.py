@@ -1,0 +1,108 @@
+"""The command line: finds the commands, and turns errors into words and exit codes.
+
+Exit codes: 0 done; 1 failed; 2 used or set up in a way that can't work; 3 done, but rows were refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import rich_click as click
+from litestar.plugins import CLIPlugin
+
+from kickserve import __version__
+from kickserve.errors import KickserveError
+from kickserve.terminal import complain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from click import Command, Context, Group
+
+_INTERRUPTED: Final = 130
+# Imported when used: `kickserve --version` need not wait for the server's libraries.
+COMMANDS: Final[Mapping[str, str]] = {
+    "serve": "kickserve.commands.serve",
+    "predict": "kickserve.commands.predict",
+    "batch": "kickserve.commands.batch",
+    "outcomes": "kickserve.commands.outcomes",
+    "export": "kickserve.commands.export",
+    "simulate": "kickserve.commands.simulate",
+    "train": "kickserve.commands.train",
+    "model": "kickserve.commands.model",
+}
+
+
+class _Commands(click.RichGroup):
+    """The commands of the core, and below them what plugins bring (`CLIPlugin.on_cli_init`)."""
+
+    _plugins_asked = False
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        self._ask_plugins()
+        return [*COMMANDS, *sorted(super().list_commands(ctx))]
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        if cmd_name in COMMANDS:
+            command: Command = import_module(COMMANDS[cmd_name]).command
+            return command
+        self._ask_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def _ask_plugins(self) -> None:
+        if self._plugins_asked:
+            return
+        self._plugins_asked = True
+        from kickserve.loader import load_plugins
+        from kickserve.settings import Settings
+
+        group: Group = self
+        for plugin in load_plugins(Settings.from_environment()):
+            if isinstance(plugin, CLIPlugin):
+                plugin.on_cli_init(group)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kickserve")
+def cli() -> None:
+    """The honest probability that a rugby place kick goes over.
+
+    Settings come from the environment and from the file .env: see README.md, or .env.example.
+
+    Exit codes: 0 done, 1 failed, 2 used or set up in a way that can't work, 3 done but rows were refused.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; those of the process where not given.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        result: Any = cli.main(arguments, prog_name="kickserve", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        complain("interrupted")
+        return _INTERRUPTED
+    except KickserveError as error:
+        complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has had enough: `kickserve … | head` is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

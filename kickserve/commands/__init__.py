@@ -1,0 +1,1 @@
+"""The commands of `kickserve`, one a module; each is called `command` there."""

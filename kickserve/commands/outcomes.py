@@ -1,0 +1,118 @@
+"""`kickserve outcomes`: what came of kicks that were predicted before, from a file."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import rich_click as click
+
+from kickserve import tables
+from kickserve.batch import ROWS_REFUSED, Refused
+from kickserve.ids import canonical
+from kickserve.loader import opened_store
+from kickserve.schemas import OutcomeOf, OutcomesKept
+from kickserve.settings import Settings
+from kickserve.terminal import print_facts, print_json, progress, show_refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from kickserve.ports import Store
+    from kickserve.remote import Client
+
+    Keep = Callable[[Sequence[OutcomeOf]], Awaitable[OutcomesKept]]
+
+
+class Summary(msgspec.Struct):
+    """What a run came to.
+
+    Attributes:
+        kept: outcomes kept.
+        refused: lines that hold no outcome, or whose id is unknown.
+        refusals: those lines, with their reasons.
+    """
+
+    kept: int = 0
+    refused: int = 0
+    refusals: list[Refused] = []
+
+
+@click.command("outcomes")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--url", help="Base URL of a running service. Without it: straight into DATABASE_URL.")
+@click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
+def command(file: Path, url: str | None, *, as_json: bool) -> int:
+    r"""Keep what came of kicks: FILE has columns `id` and `success` (1 or 0).
+
+    It may be told again: the newest word holds.
+
+    \b
+    Examples:
+      kickserve outcomes results.csv
+      kickserve outcomes results.parquet --url http://127.0.0.1:7860
+    """
+    summary = asyncio.run(_run(file, url))
+    if as_json:
+        print_json(summary)
+    else:
+        show_refusals(summary.refusals, summary.refused)
+        print_facts([("kept", f"{summary.kept:,}"), ("refused", f"{summary.refused:,}")])
+    return ROWS_REFUSED if summary.refused else 0
+
+
+async def _run(file: Path, url: str | None) -> Summary:
+    settings = Settings.from_environment()
+    summary = Summary()
+    async with AsyncExitStack() as stack:
+        if url is None:
+            keep = _into(await stack.enter_async_context(opened_store(settings)))
+        else:
+            from kickserve.remote import connected
+
+            keep = _through(await stack.enter_async_context(connected(url, settings)))
+        bar = stack.enter_context(progress())
+        task = bar.add_task("keeping", total=tables.count_rows(file))
+        for rows, refusals in tables.read_outcomes(file):
+            _count(summary, [Refused(each.line, each.reason) for each in refusals])
+            if rows:
+                kept = await keep([OutcomeOf(id=each, success=success) for _, each, success in rows])
+                summary.kept += kept.kept
+                unknown = set(kept.unknown)
+                _count(summary, [_unknown(line, each) for line, each, _ in rows if each in unknown])
+            bar.advance(task, len(rows) + len(refusals))
+    return summary
+
+
+def _count(summary: Summary, refusals: list[Refused]) -> None:
+    summary.refused += len(refusals)
+    summary.refusals += refusals
+
+
+def _unknown(line: int, record_id: str) -> Refused:
+    return Refused(line, f"no prediction is kept under the id '{record_id[:60]}'")
+
+
+def _into(store: Store) -> Keep:
+    async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
+        now = datetime.now(UTC)
+        unknown = []
+        for each in outcomes:
+            record_id = canonical(each.id)
+            if record_id is None or not await store.set_outcome(record_id, success=each.success, at=now):
+                unknown.append(each.id)
+        return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
+
+    return keep
+
+
+def _through(client: Client) -> Keep:
+    async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
+        answer = await client.send("PUT", "/predictions/outcomes", list(outcomes))
+        return msgspec.json.decode(answer, type=OutcomesKept)
+
+    return keep

@@ -1,0 +1,379 @@
+"""What every store must do, as tests that a plugin of anyone's can run against its own.
+
+    pytest.register_assert_rewrite("kickserve.contract")  # in conftest.py: shows values where a test fails
+
+    from kickserve.contract import StoreContract
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        async def store(self):
+            store = MyStore(...)   # empty
+            await store.open()
+            yield store
+            await store.close()
+
+It needs pytest and pytest-asyncio, which kickserve itself does not install.
+"""
+# ruff: noqa: D102, PLR2004, S101 - tests: asserts, expected numbers, and names that say what they guard
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import pytest
+from msgspec.structs import replace
+
+from kickserve.ids import first_id_at, instant
+from kickserve.schemas import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kickserve.ports import Judged, Store
+
+START: Final = 1_790_000_000_000  # milliseconds since 1970
+UNKNOWN: Final = "01900000-0000-7000-8000-000000000000"  # an id that none of these tests keeps
+
+
+def record_at(millisecond: int, *, number: int = 0, **changes: Any) -> Record:
+    """Make a record for tests.
+
+    Args:
+        millisecond: when the prediction was made, milliseconds since 1970.
+        number: 0 to 4095; tells records of the same millisecond apart.
+        changes: fields that are to be otherwise.
+    """
+    made = instant(millisecond)
+    record = Record(
+        id=first_id_at(made)[:-12] + f"{number:012x}",
+        created_at=made,
+        time_norm=0.1 + 0.2,  # no short decimal: what comes back must be the same to the last bit
+        distance=31.5,
+        angle=22.25,
+        wind_speed=12.0,
+        precipitation_probability=1 / 3,
+        is_left_footed=True,
+        game_away=False,
+        is_endgame=True,
+        is_start=False,
+        is_left_side=True,
+        has_previous_attempts=False,
+        prediction=0.8125,
+        confidence=0.8125,
+        interval=(0.7, 0.9),
+        model="contract",
+        revision="r1",
+        latency_ms=0.042,
+        cpu_percent=12.5,
+        memory_mb=81.25,
+    )
+    return replace(record, **changes)
+
+
+def records_from(start: int = START, *, step: int = 1_000) -> Iterator[Record]:
+    """Make records without end, `step` milliseconds apart."""
+    millisecond = start
+    while True:
+        yield record_at(millisecond)
+        millisecond += step
+
+
+def some_records(number: int, *, step: int = 1_000) -> list[Record]:
+    """Make that many records, oldest first."""
+    return list(islice(records_from(step=step), number))
+
+
+def expected_page(
+    records: Sequence[Record],
+    limit: int,
+    *,
+    before: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[Record]:
+    """Answer `Store.page` from a list, the slow and plain way."""
+    found = [
+        record
+        for record in sorted(records, key=lambda each: each.id, reverse=True)
+        if (before is None or record.id < before)
+        and (since is None or record.created_at >= since)
+        and (until is None or record.created_at < until)
+    ]
+    return found[:limit]
+
+
+async def streamed(
+    store: Store, *, since: datetime | None = None, until: datetime | None = None
+) -> list[Record]:
+    """Collect all that a stream yields."""
+    return [record async for group in store.stream(since=since, until=until) for record in group]
+
+
+async def all_judged(store: Store, **filters: Any) -> list[Judged]:
+    """Collect all that `judged` yields."""
+    return [each async for group in store.judged(**filters) for each in group]
+
+
+@pytest.mark.asyncio
+class StoreContract:
+    """Derive from it, name the class `Test…`, and give it a fixture `store`: open, and empty.
+
+    Attributes:
+        durable: whether what is kept outlives `close`; false for a store in memory.
+    """
+
+    durable: ClassVar[bool] = True
+
+    async def test_a_record_comes_back_as_it_went_in(self, store: Store) -> None:
+        record = record_at(START)
+        await store.add([record])
+        assert await store.get(record.id) == record
+
+    async def test_what_is_null_comes_back_as_null(self, store: Store) -> None:
+        record = record_at(
+            START, prediction=None, confidence=None, interval=None, status_code=500, error="broke"
+        )
+        await store.add([record])
+        assert await store.get(record.id) == record
+
+    async def test_flags_come_back_as_booleans_and_numbers_as_floats(self, store: Store) -> None:
+        await store.add([record_at(START, outcome=True, outcome_at=instant(START))])
+        [kept] = await store.page(1)
+        assert (kept.is_left_footed, kept.game_away, kept.outcome) == (True, False, True)
+        assert {type(kept.is_left_footed), type(kept.game_away), type(kept.outcome)} == {bool}
+        assert type(kept.distance) is float
+
+    async def test_instants_come_back_in_utc(self, store: Store) -> None:
+        await store.add([record_at(START)])
+        [kept] = await store.page(1)
+        assert kept.created_at.utcoffset() == timedelta(0)
+
+    async def test_text_of_any_script_and_odd_characters_can_be_kept(self, store: Store) -> None:
+        await store.add([record_at(START, error="Fehler: κακὸν 🏉 'quoted' \"twice\" \\ %s $1 ?\n")])
+        [kept] = await store.page(1)
+        assert kept.error == "Fehler: κακὸν 🏉 'quoted' \"twice\" \\ %s $1 ?\n"
+
+    async def test_text_that_no_database_holds_does_not_stop_the_rest(self, store: Store) -> None:
+        await store.add([record_at(START, error="nul \0 and half a pair \ud800"), record_at(START + 1)])
+        assert await store.count() == 2
+
+    async def test_an_empty_group_is_fine(self, store: Store) -> None:
+        await store.add([])
+        assert await store.count() == 0
+
+    async def test_adding_the_same_again_changes_nothing(self, store: Store) -> None:
+        records = some_records(5)
+        await store.add(records[:3])
+        await store.set_outcome(records[0].id, success=True, at=instant(START))
+        await store.add(records)
+        assert await store.count() == len(records)
+        first = await store.get(records[0].id)
+        assert first is not None
+        assert first.outcome is True
+
+    async def test_an_id_twice_in_one_group_is_kept_once(self, store: Store) -> None:
+        record = record_at(START)
+        await store.add([record, record])
+        assert await store.page(10) == [record]
+
+    async def test_a_group_is_kept_whole_or_not_at_all(self, store: Store) -> None:
+        good, bad = record_at(START), record_at(START + 1)
+        bad.model = None  # type: ignore[assignment] # what no store may keep
+        with pytest.raises(Exception, match=r"."):
+            await store.add([good, bad])
+        assert await store.count() == 0
+        await store.add([good])
+        assert await store.count() == 1
+
+    async def test_a_large_group_is_kept(self, store: Store) -> None:
+        records = some_records(7_000, step=1)
+        await store.add(records)
+        assert await store.count() == len(records)
+        assert await store.page(10_000) == records[::-1]
+
+    async def test_groups_added_at_once_are_all_kept(self, store: Store) -> None:
+        records = some_records(200)
+        await asyncio.gather(*(store.add(records[at : at + 20]) for at in range(0, 200, 10)))
+        assert await streamed(store) == records
+
+    async def test_an_unknown_id_is_none_and_false(self, store: Store) -> None:
+        for unknown in (UNKNOWN, "no id at all", "", "'; DROP TABLE predictions; --", "\0"):
+            assert await store.get(unknown) is None
+            assert await store.delete(unknown) is False
+            assert await store.set_outcome(unknown, success=True, at=instant(START)) is False
+
+    async def test_a_deleted_record_is_gone_and_only_that(self, store: Store) -> None:
+        records = some_records(3)
+        await store.add(records)
+        assert await store.delete(records[1].id) is True
+        assert await store.get(records[1].id) is None
+        assert await store.delete(records[1].id) is False
+        assert await store.page(10) == [records[2], records[0]]
+
+    async def test_pages_are_newest_first_also_within_a_millisecond(self, store: Store) -> None:
+        records = [record_at(START, number=number) for number in (3, 1, 2, 0)]
+        await store.add(records)
+        assert [each.id[-1] for each in await store.page(10)] == ["3", "2", "1", "0"]
+
+    async def test_pages_one_after_the_other_show_each_record_once(self, store: Store) -> None:
+        records = some_records(25)
+        await store.add(records)
+        seen: list[Record] = []
+        before = None
+        while page := await store.page(10, before=before):
+            seen += page
+            before = page[-1].id
+        assert seen == records[::-1]
+
+    async def test_a_page_is_what_a_plain_search_finds_for_all_filters_together(self, store: Store) -> None:
+        records = [record_at(START + at // 2, number=at % 2) for at in range(12)]
+        await store.add(records)
+        moments = (None, *(instant(START) + at * timedelta(microseconds=500) for at in range(-1, 14, 3)))
+        befores = (None, records[0].id, records[5].id, records[-1].id, UNKNOWN)
+        for limit, before, since, until in product((1, 4, 100), befores, moments, moments):
+            page = await store.page(limit, before=before, since=since, until=until)
+            assert page == expected_page(records, limit, before=before, since=since, until=until)
+
+    async def test_a_stream_yields_everything_oldest_first_in_groups(self, store: Store) -> None:
+        records = some_records(2_500)
+        await store.add(records[1_000:])
+        await store.add(records[:1_000])
+        groups = [group async for group in store.stream()]
+        assert [record for group in groups for record in group] == records
+        assert len(groups) > 1
+        assert all(groups)
+
+    async def test_a_stream_keeps_to_its_time(self, store: Store) -> None:
+        records = some_records(10)
+        await store.add(records)
+        assert await streamed(store, since=records[3].created_at) == records[3:]
+        assert await streamed(store, until=records[3].created_at) == records[:3]
+        assert await streamed(store, since=records[3].created_at, until=records[7].created_at) == records[3:7]
+        assert await streamed(store, since=records[7].created_at, until=records[3].created_at) == []
+
+    async def test_a_stream_of_nothing_yields_nothing(self, store: Store) -> None:
+        assert [group async for group in store.stream()] == []
+
+    async def test_a_stream_ends_although_records_keep_coming(self, store: Store) -> None:
+        await store.add(some_records(3_000))
+        coming = records_from(START + 10**9)
+        seen = 0
+        async for group in store.stream():
+            seen += len(group)
+            await store.add(list(islice(coming, 2_000)))
+            assert seen <= 3_000, "it follows what is added after its start"
+        assert seen == 3_000
+
+    async def test_a_stream_left_early_holds_nothing_up(self, store: Store) -> None:
+        records = some_records(1_500)
+        await store.add(records)
+        for _ in range(6):
+            stream = store.stream()
+            assert await anext(stream)
+            await stream.aclose()  # type: ignore[attr-defined] # an async generator in every store so far
+        assert await store.count() == len(records)
+
+    async def test_reading_and_writing_go_on_during_a_stream(self, store: Store) -> None:
+        records = some_records(2_500)
+        await store.add(records)
+        async for _ in store.stream():
+            await asyncio.wait_for(store.add([record_at(START - 1)]), 5)
+            assert await asyncio.wait_for(store.get(records[0].id), 5) == records[0]
+
+    async def test_an_outcome_is_kept_with_its_time_and_can_be_told_anew(self, store: Store) -> None:
+        record = record_at(START)
+        await store.add([record])
+        told = instant(START + 60_000)
+        assert await store.set_outcome(record.id, success=True, at=told) is True
+        assert await store.get(record.id) == replace(record, outcome=True, outcome_at=told)
+        later = told + timedelta(hours=1)
+        assert await store.set_outcome(record.id, success=False, at=later) is True
+        assert await store.get(record.id) == replace(record, outcome=False, outcome_at=later)
+
+    async def test_the_time_of_an_outcome_is_kept_to_the_millisecond(self, store: Store) -> None:
+        record = record_at(START)
+        await store.add([record])
+        await store.set_outcome(record.id, success=True, at=instant(START) + timedelta(microseconds=1_999))
+        kept = await store.get(record.id)
+        assert kept is not None
+        assert kept.outcome_at == instant(START + 1)
+
+    async def test_judged_are_those_with_a_prediction_and_an_outcome(self, store: Store) -> None:
+        told = instant(START)
+        await store.add(
+            [
+                record_at(START, prediction=0.25, outcome=False, outcome_at=told),
+                record_at(START + 1),
+                record_at(START + 2, prediction=None, outcome=True, outcome_at=told),
+                record_at(START + 3, prediction=0.75, model="other"),
+            ]
+        )
+        await store.set_outcome(record_at(START + 3).id, success=True, at=told)
+        assert await all_judged(store) == [("contract", 0.25, False), ("other", 0.75, True)]
+
+    async def test_judged_can_be_asked_by_model_and_time(self, store: Store) -> None:
+        told = instant(START)
+        records = [
+            record_at(START + at, model="ab"[at % 2], prediction=at / 10, outcome=True, outcome_at=told)
+            for at in range(10)
+        ]
+        await store.add(records)
+        since, until = instant(START + 3), instant(START + 8)
+        assert [each.prediction for each in await all_judged(store, since=since, until=until)] == [
+            record.prediction for record in records[3:8]
+        ]
+        assert {each.model for each in await all_judged(store, model="b")} == {"b"}
+        assert len(await all_judged(store, model="b", since=since)) == 4
+        assert await all_judged(store, model="c") == []
+
+    async def test_many_judged_come_in_several_groups(self, store: Store) -> None:
+        told = instant(START)
+        records = [record_at(START + at, outcome=at % 2 == 0, outcome_at=told) for at in range(10_500)]
+        await store.add(records)
+        groups = [group async for group in store.judged()]
+        assert len(groups) > 1
+        assert [each.success for group in groups for each in group] == [record.outcome for record in records]
+
+    async def test_purge_removes_the_oldest_up_to_its_limit(self, store: Store) -> None:
+        records = some_records(10)
+        await store.add(records)
+        bound = records[6].created_at
+        assert [await store.purge(bound, 4) for _ in range(3)] == [4, 2, 0]
+        assert await streamed(store) == records[6:]
+
+    async def test_the_store_answers_a_ping(self, store: Store) -> None:
+        await store.ping()
+
+    async def test_the_label_shows_no_password(self, store: Store) -> None:
+        assert store.label
+        assert "secret" not in store.label
+
+    async def test_opening_again_keeps_what_is_there(self, store: Store) -> None:
+        records = some_records(3)
+        await store.add(records)
+        await store.open()
+        assert await store.count() == len(records)
+
+    async def test_closing_twice_is_fine_and_what_was_kept_is_there_afterwards(self, store: Store) -> None:
+        records = some_records(3)
+        await store.add(records)
+        await store.close()
+        await store.close()
+        await store.open()
+        assert await store.page(10) == (records[::-1] if self.durable else [])
+
+    async def test_a_write_cancelled_half_way_leaves_the_store_in_order(self, store: Store) -> None:
+        records = some_records(3_000)
+        for turns in range(1, 40, 3):
+            task = asyncio.create_task(store.add(records))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert await store.count() in (0, len(records))
+        await store.add(records)
+        assert await store.count() == len(records)
+        assert await store.purge(datetime.now(UTC) + timedelta(days=10_000), 10_000) == len(records)

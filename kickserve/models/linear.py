@@ -1,0 +1,358 @@
+"""The linear model: logistic regression in a few kilobytes of JSON, with an honest interval."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from kickserve.errors import ModelUnusable
+from kickserve.features import BY_NAME, INDEX, NAMES
+from kickserve.model import Answer
+from kickserve.models.terms import TERMS, expand
+from kickserve.schemas import ModelCard
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+FORMAT: Final = "kickserve/linear"
+VERSION: Final = 1
+DEFAULT: Final = "default.json"
+
+_NORMAL_975: Final = 1.96  # quantile of the normal distribution for a two-sided 95 %
+_BIGGEST: Final = 1e9  # no log-odds need more; products of larger numbers could overflow
+_NEGATIVE: Final = -1e-6  # what rounding may do to the smallest eigenvalue, as a part of the largest
+_SYMMETRIC: Final = 1e-6
+
+
+class Profile(Struct, kw_only=True, frozen=True):
+    """What kicks and predictions looked like when the model was made, to notice a drift later.
+
+    Attributes:
+        count: kicks that it was taken from.
+        levels: the levels of the quantiles below, 0 to 1, rising.
+        quantiles: of each feature that is a number, its quantiles at the levels.
+        shares: of each flag, the share of kicks where it is set.
+        prediction: quantiles of the predicted probability at the levels.
+    """
+
+    count: int
+    levels: list[float]
+    quantiles: dict[str, list[float]]
+    shares: dict[str, float]
+    prediction: list[float]
+
+
+class LinearDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A linear model as its file has it.
+
+    Attributes:
+        format: `kickserve/linear`.
+        version: of the format.
+        name: name of the model.
+        revision: what `fingerprint` gives; may be left out of a file written by hand.
+        description: one paragraph on what it is.
+        features: the eleven features, in order.
+        terms: k names out of `kickserve.models.terms.TERMS`.
+        coefficients: k log-odds for a kicker of middling ability.
+        covariance: of the coefficients, k by k.
+        ability_sd: spread of the kickers' ability in log-odds; 0 where the model knows none.
+        domain: ranges of features outside which it warns.
+        interval: what the interval covers, in words.
+        trained_on: provenance.
+        metrics: how good it is, and on what that was measured.
+        reference: what its training data looked like, or null.
+    """
+
+    format: str = FORMAT
+    version: int = VERSION
+    name: str
+    revision: str = ""
+    description: str
+    features: list[str]
+    terms: list[str]
+    coefficients: list[float]
+    covariance: list[list[float]]
+    ability_sd: float
+    domain: dict[str, tuple[float, float]]
+    interval: str
+    trained_on: dict[str, Any]
+    metrics: dict[str, Any]
+    reference: Profile | None = None
+
+
+class _Header(Struct):
+    format: str = ""
+    version: int = 0
+
+
+def expit(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn log-odds, of any shape, into probabilities: by way of tanh, which can't overflow."""
+    result: NDArray[np.float64] = 0.5 + 0.5 * np.tanh(0.5 * z)
+    return result
+
+
+def mean_shrink(ability_sd: float) -> float:
+    """Return what log-odds are divided by so that they stand for the mean over ability, 1 or more.
+
+    √(1 + π·s²/8): the probit approximation to the mean of a logistic function over a normal distribution
+    (MacKay 1992, "The evidence framework applied to classification networks").
+
+    Args:
+        ability_sd: spread s of ability in log-odds, 0 or more.
+    """
+    return math.sqrt(1 + math.pi * ability_sd**2 / 8)
+
+
+def fingerprint(document: LinearDocument) -> str:
+    """Return 12 hexadecimal digits (SHA-256) that change with whatever changes an answer of the model."""
+    content = (
+        document.format,
+        document.version,
+        document.features,
+        document.terms,
+        document.coefficients,
+        document.covariance,
+        document.ability_sd,
+        sorted(document.domain.items()),
+    )
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
+
+
+class LinearModel:
+    """A linear model that is ready to answer; it fills `kickserve.model.Model`.
+
+    With x the terms of a kick, z = x·β, Σ the covariance of β and s the spread of ability:
+
+    - The probability is the mean of expit(z + u) over u ~ N(0, s²), by the approximation
+      expit(z / √(1 + π·s²/8)) (MacKay 1992, "The evidence framework applied to classification networks").
+    - The interval is expit(z ∓ 1.96·√(xᵀΣx + s²)): the coefficients' error (the delta method on the
+      log-odds) and the ability are independent, so their variances add up.
+
+    Args:
+        document: the model.
+        source: where it came from, for messages and the card.
+
+    Raises:
+        ModelUnusable: the document contradicts itself, or asks for what this version doesn't know.
+    """
+
+    def __init__(self, document: LinearDocument, source: str) -> None:
+        _check(document, source)
+        self.document = document
+        self._card = _card(document, source)
+        self._rows = [TERMS[name].of_row for name in document.terms]
+        # One matrix product gives the log-odds and, as the length of a vector, the standard error:
+        # with Σ = R Rᵀ, xᵀΣx = |Rᵀx|².
+        root = _root(np.array(document.covariance))
+        self._columns = np.column_stack([np.array(document.coefficients), root])
+        self._columns_of_row = np.ascontiguousarray(self._columns.T)
+        self._ability = document.ability_sd
+        self._shrink = mean_shrink(document.ability_sd)
+        self._limits = [_limit(name, *ends) for name, ends in document.domain.items()]
+
+    @property
+    def card(self) -> ModelCard:
+        """What it is."""
+        return self._card
+
+    def predict(self, matrix: NDArray[np.float64]) -> Answer:
+        """Answer n kicks.
+
+        Args:
+            matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
+
+        Returns:
+            Probability, low and high, each of shape (n,), with low <= probability <= high.
+        """
+        return Answer(*self._three(matrix))
+
+    def interval(self, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return only the ends of the 95 % intervals of n kicks, each of shape (n,); see `predict`."""
+        return self._three(matrix)[1:]
+
+    def _three(
+        self, matrix: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        products = expand(matrix, self.document.terms) @ self._columns
+        z, error = products[:, 0], products[:, 1:]
+        half = _NORMAL_975 * np.sqrt(np.einsum("ij,ij->i", error, error) + self._ability**2)
+        probability = expit(z / self._shrink)
+        # Far out, where z is large, the mean over ability can lie beyond the interval of the middle.
+        low = np.minimum(expit(z - half), probability)
+        high = np.maximum(expit(z + half), probability)
+        return probability, low, high
+
+    def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
+        """Answer one kick, without the cost of arrays of one row.
+
+        Args:
+            row: its eleven numbers, in the order of `kickserve.features.NAMES`, flags as 0 and 1.
+
+        Returns:
+            Probability, low and high: the same as `predict` gives, but for the last bits.
+        """
+        z, *error = self._columns_of_row.dot([of_row(row) for of_row in self._rows]).tolist()
+        half = _NORMAL_975 * math.hypot(self._ability, *error)
+        probability = 0.5 + 0.5 * math.tanh(0.5 * z / self._shrink)
+        low = 0.5 + 0.5 * math.tanh(0.5 * (z - half))
+        high = 0.5 + 0.5 * math.tanh(0.5 * (z + half))
+        return probability, min(low, probability), max(high, probability)
+
+    def warnings(self, row: Sequence[float]) -> list[str]:
+        """Say what makes one kick unlike those that the model was trained on.
+
+        Args:
+            row: its eleven numbers, in the order of `kickserve.features.NAMES`.
+
+        Returns:
+            One phrase a feature, such as `distance beyond 60 m`; nothing where all is within the domain.
+        """
+        found = []
+        for at, low, high, below, beyond in self._limits:
+            if row[at] > high:
+                found.append(beyond)
+            elif row[at] < low:
+                found.append(below)
+        return found
+
+
+def load_linear(data: bytes, source: str) -> LinearModel:
+    """Make a model of the bytes of its JSON file.
+
+    Args:
+        data: the file.
+        source: where it came from, for messages and the card.
+
+    Raises:
+        ModelUnusable: it can't be read or used; the message says what is wrong where.
+    """
+    try:
+        header = msgspec.json.decode(data, type=_Header)
+    except msgspec.DecodeError as error:
+        raise _unusable(source, f"it is no JSON of a model ({error})") from error
+    if header.format != FORMAT:
+        raise _unusable(source, f"its format is {header.format!r} instead of {FORMAT!r}")
+    if header.version != VERSION:
+        reason = f"it has version {header.version} of the format, and this kickserve reads version {VERSION}"
+        raise _unusable(source, reason)
+    try:
+        document = msgspec.json.decode(data, type=LinearDocument)
+    except msgspec.DecodeError as error:
+        raise _unusable(source, str(error)) from error
+    return LinearModel(document, source)
+
+
+def load_default() -> LinearModel:
+    """Load the model that ships with kickserve, trained on simulated kicks."""
+    file = files("kickserve.models").joinpath(DEFAULT)
+    return load_linear(file.read_bytes(), f"kickserve/models/{DEFAULT}, in the package")
+
+
+def _unusable(source: str, reason: str) -> ModelUnusable:
+    return ModelUnusable(
+        f"the model {source} can't be used: {reason}. Train it again, or choose another with KICKSERVE_MODEL."
+    )
+
+
+def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return R with R·Rᵀ = covariance; unlike Cholesky's it exists where coefficients hang together."""
+    values, vectors = np.linalg.eigh(covariance)
+    result: NDArray[np.float64] = vectors * np.sqrt(np.maximum(values, 0))
+    return result
+
+
+def _limit(name: str, low: float, high: float) -> tuple[int, float, float, str, str]:
+    unit = BY_NAME[name].unit
+    behind = unit if unit == "°" else f" {unit}".rstrip()
+    return INDEX[name], low, high, f"{name} below {low:g}{behind}", f"{name} beyond {high:g}{behind}"
+
+
+def _card(document: LinearDocument, source: str) -> ModelCard:
+    return ModelCard(
+        name=document.name,
+        revision=fingerprint(document),
+        kind="linear",
+        source=source,
+        description=document.description,
+        features=document.features,
+        domain=document.domain,
+        interval=document.interval,
+        trained_on=document.trained_on,
+        metrics=document.metrics,
+    )
+
+
+def _check(document: LinearDocument, source: str) -> None:
+    reason = (
+        _wrong_names(document)
+        or _wrong_domain(document)
+        or _wrong_numbers(document)
+        or _wrong_covariance(document)
+        or _wrong_revision(document)
+    )
+    if reason:
+        raise _unusable(source, reason)
+
+
+def _wrong_names(document: LinearDocument) -> str:
+    if not document.name:
+        return "it has no name"
+    if document.features != list(NAMES):
+        return f"its features must be, in this order, {', '.join(NAMES)}"
+    unknown = [name for name in document.terms if name not in TERMS]
+    if unknown:
+        return f"this kickserve knows no term {unknown[0]!r}, only {', '.join(TERMS)}"
+    if len(set(document.terms)) != len(document.terms) or not document.terms:
+        return "its terms must be one or more, and each only once"
+    return ""
+
+
+def _wrong_domain(document: LinearDocument) -> str:
+    for name, (low, high) in document.domain.items():
+        if name not in BY_NAME:
+            return f"its domain speaks of {name!r}, which is no feature"
+        if not low <= high:
+            return f"its domain of {name} runs from {low:g} to {high:g}, that is backwards"
+    return ""
+
+
+def _wrong_numbers(document: LinearDocument) -> str:
+    count = len(document.terms)
+    if len(document.coefficients) != count:
+        return f"it has {count} terms, but {len(document.coefficients)} coefficients"
+    if [len(row) for row in document.covariance] != [count] * count:
+        return f"its covariance must have {count} rows of {count} numbers, one for each term"
+    numbers = np.array([document.coefficients, *document.covariance])
+    if not (np.abs(numbers) <= _BIGGEST).all():
+        return f"a coefficient or covariance is not finite, or beyond {_BIGGEST:g}"
+    if not 0 <= document.ability_sd <= _BIGGEST:
+        return f"its ability_sd is {document.ability_sd:g}, and must be 0 or more, and finite"
+    return ""
+
+
+def _wrong_covariance(document: LinearDocument) -> str:
+    covariance = np.array(document.covariance)
+    if np.abs(covariance - covariance.T).max() > _SYMMETRIC * np.abs(covariance).max():
+        return "its covariance is not symmetric"
+    values = np.linalg.eigvalsh(covariance)
+    if values[0] < _NEGATIVE * np.abs(values).max():
+        return f"its covariance is not positive semidefinite (it has the eigenvalue {values[0]:g})"
+    return ""
+
+
+def _wrong_revision(document: LinearDocument) -> str:
+    right = fingerprint(document)
+    if document.revision in ("", right):
+        return ""
+    return (
+        f"its revision is {document.revision}, but its numbers make it {right}: it was changed after it was"
+        " written (if that was you, take the line with the revision out)"
+    )

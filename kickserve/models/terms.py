@@ -1,0 +1,151 @@
+"""What the logistic model adds up: named terms, each a formula over the eleven features of a kick."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kickserve.features import INDEX, NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+Column = NDArray[np.float64]
+# The numbers of one kick, or the columns of many: most formulas are the same for both.
+Value = TypeVar("Value", float, Column)
+
+POSTS_APART: Final = 5.6
+"""Metres between the posts, as the laws of the game have it."""
+_HALF_SQUARED: Final = (POSTS_APART / 2) ** 2
+_NARROWEST: Final = 0.05  # degrees; keeps the logarithm finite on the goal line
+_LONG: Final = 60.0
+
+_TIME: Final = INDEX["time_norm"]
+_DISTANCE: Final = INDEX["distance"]
+_ANGLE: Final = INDEX["angle"]
+_WIND: Final = INDEX["wind_speed"]
+_RAIN: Final = INDEX["precipitation_probability"]
+_LEFT_FOOTED: Final = INDEX["is_left_footed"]
+_AWAY: Final = INDEX["game_away"]
+_ENDGAME: Final = INDEX["is_endgame"]
+_START: Final = INDEX["is_start"]
+_LEFT_SIDE: Final = INDEX["is_left_side"]
+_PREVIOUS: Final = INDEX["has_previous_attempts"]
+
+
+def theta(distance: Column, angle: Column) -> Column:
+    """Angle that the posts open to the kicker.
+
+    Seen from the ball, tan θ = w·d·cos a / (d² - w²/4) with w the distance between the posts: the formula for
+    the tangent of a difference, applied to the directions of the two posts.
+
+    Args:
+        distance: metres from the ball to the middle of the posts, any shape.
+        angle: degrees off the perpendicular to the goal line, same shape.
+
+    Returns:
+        Degrees, same shape, 0.05 to 180.
+    """
+    across = POSTS_APART * distance * np.cos(np.radians(angle))
+    opening = np.degrees(np.arctan2(across, distance * distance - _HALF_SQUARED))
+    result: Column = np.maximum(opening, _NARROWEST)
+    return result
+
+
+def _theta_of_one(distance: float, angle: float) -> float:
+    across = POSTS_APART * distance * math.cos(math.radians(angle))
+    return max(math.degrees(math.atan2(across, distance * distance - _HALF_SQUARED)), _NARROWEST)
+
+
+def _intercept(kick: Sequence[Value]) -> Value:
+    return 0.0 * kick[_DISTANCE] + 1.0
+
+
+def _ln_theta(kick: Sequence[Column]) -> Column:
+    result: Column = np.log(theta(kick[_DISTANCE], kick[_ANGLE]))
+    return result
+
+
+def _ln_theta_of_one(kick: Sequence[float]) -> float:
+    return math.log(_theta_of_one(kick[_DISTANCE], kick[_ANGLE]))
+
+
+def _beyond_60(kick: Sequence[Value]) -> Value:
+    beyond = kick[_DISTANCE] - _LONG
+    return (beyond + abs(beyond)) / 2.0  # the larger of it and 0, for a number and for a column
+
+
+def _foot_side(kick: Sequence[Value]) -> Value:
+    """Angle in units of 30°, positive where foot and side differ (the ball turns in), else negative."""
+    turn = 2.0 * abs(kick[_LEFT_SIDE] - kick[_LEFT_FOOTED]) - 1.0
+    return turn * kick[_ANGLE] / 30.0
+
+
+def _wind_distance(kick: Sequence[Value]) -> Value:
+    """Wind in units of 10 km/h times distance in units of 30 m."""
+    return kick[_WIND] / 10.0 * (kick[_DISTANCE] / 30.0)
+
+
+def _feature(at: int) -> tuple[Callable[[Sequence[Column]], Column], Callable[[Sequence[float]], float]]:
+    return (lambda columns: columns[at]), (lambda row: row[at])
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term: its formula over the columns of many kicks, and over the numbers of one.
+
+    Attributes:
+        name: as model files spell it.
+        of_columns: eleven arrays of shape (n,) in, one out.
+        of_row: eleven numbers in, one out; the same but for the last bit.
+    """
+
+    name: str
+    of_columns: Callable[[Sequence[Column]], Column]
+    of_row: Callable[[Sequence[float]], float]
+
+
+TERMS: Final[Mapping[str, Term]] = {
+    term.name: term
+    for term in (
+        Term("intercept", _intercept, _intercept),
+        Term("distance", *_feature(_DISTANCE)),
+        Term("ln_theta", _ln_theta, _ln_theta_of_one),
+        Term("beyond_60", _beyond_60, _beyond_60),
+        Term("foot_side", _foot_side, _foot_side),
+        Term("left_footed", *_feature(_LEFT_FOOTED)),
+        Term("away", *_feature(_AWAY)),
+        Term("endgame", *_feature(_ENDGAME)),
+        Term("start", *_feature(_START)),
+        Term("time_norm", *_feature(_TIME)),
+        Term("previous", *_feature(_PREVIOUS)),
+        Term("wind_distance", _wind_distance, _wind_distance),
+        Term("precipitation", *_feature(_RAIN)),
+    )
+}
+"""Every term that a model file may name."""
+
+
+def expand(matrix: NDArray[np.float64], terms: Iterable[str]) -> NDArray[np.float64]:
+    """Turn features into terms.
+
+    Args:
+        matrix: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`.
+        terms: k names out of `TERMS`.
+
+    Returns:
+        Shape (n, k), one column a term.
+
+    Raises:
+        KeyError: a name is no term.
+    """
+    chosen = [TERMS[name] for name in terms]
+    columns = [matrix[:, at] for at in range(len(NAMES))]
+    result = np.empty((len(matrix), len(chosen)))
+    for at, term in enumerate(chosen):
+        result[:, at] = term.of_columns(columns)
+    return result

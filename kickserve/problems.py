@@ -1,0 +1,106 @@
+"""Turns every error into one shape: a problem document (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from litestar import MediaType, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from kickserve.errors import InvalidInput, KickserveError, Unauthorized
+from kickserve.schemas import FieldError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from litestar import Request
+
+MEDIA_TYPE: Final = "application/problem+json"
+_CALM: Final = 60  # no more than this many characters of a value stand in a message
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Response[bytes]:
+    """Answer with what kickserve raised on purpose."""
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.warning("%s: %s", error.title, error)
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "X-API-Key"
+    return _response(request, error.status, error.title, str(error), error.errors, headers)
+
+
+def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Answer with what the framework found wrong: no such path, a body that is too large, ..."""
+    if isinstance(error, ValidationException) and error.extra:
+        return from_kickserve(request, _unfitting(error))
+    title = HTTPStatus(error.status_code).phrase
+    detail = _ADVICE.get(error.status_code, error.detail)
+    return _response(request, error.status_code, title, detail, (), error.headers or {})
+
+
+def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer with what nobody expected: the log has the traceback, under the id that the client gets."""
+    _log.error("request %s failed", request_id(request.scope), exc_info=error)
+    detail = "something went wrong inside the service; its log has more under this request_id"
+    return _response(request, 500, KickserveError.title, detail, (), {})
+
+
+HANDLERS: Final[dict[int | type[Exception], Any]] = {
+    KickserveError: from_kickserve,
+    HTTPException: from_litestar,
+    Exception: from_bug,
+}
+
+_ADVICE: Final[Mapping[int, str]] = {
+    404: "there is nothing at this path: /docs lists what there is",
+    413: "the body is larger than is read: send less at once, or raise KICKSERVE_BODY_MAX",
+}
+
+
+def request_id(scope: Mapping[str, Any]) -> str:
+    """Return the id that this request carries in the log and in its answer."""
+    return str(scope["state"]["request_id"])
+
+
+def _response(
+    request: Request[Any, Any, Any],
+    status: int,
+    title: str,
+    detail: str,
+    errors: Any,
+    headers: Mapping[str, str],
+) -> Response[bytes]:
+    problem = Problem(
+        type="urn:problem:kickserve:" + title.lower().replace(" ", "-"),
+        title=title,
+        status=status,
+        detail=detail,
+        instance=request.scope["path"],
+        request_id=request_id(request.scope),
+        errors=list(errors),
+    )
+    body = b"" if request.method == "HEAD" else _encode(problem)
+    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers))
+
+
+def _unfitting(error: ValidationException) -> InvalidInput:
+    extra: Any = error.extra
+    faults = [
+        FieldError(
+            field=str(each.get("key", "query")), detail=f"can't be used: {each.get('message', 'it is wrong')}"
+        )
+        for each in extra
+    ]
+    first = faults[0]
+    return InvalidInput(f"{first.field} {first.detail}"[: 4 * _CALM], faults)
+
+
+JSON: Final = MediaType.JSON

@@ -1,0 +1,178 @@
+"""The calls of `/api/v1`: what each takes, and what it answers."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from litestar import Request, Response, delete, get, post, put
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from kickserve import __version__
+from kickserve.bodies import read_kick, read_kicks, read_outcome, read_outcomes
+from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
+from kickserve.errors import RecordNotFound, Unauthorized
+from kickserve.ids import canonical
+from kickserve.record_quality import QualityReport, report
+from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
+from kickserve.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from litestar.connection import ASGIConnection
+    from litestar.handlers import BaseRouteHandler
+
+PAGE_DEFAULT: Final = 100
+PAGE_MAX: Final = 10_000
+
+Limit = Annotated[int, Parameter(ge=1, le=PAGE_MAX, description="How many records at most.")]
+Before = Annotated[str | None, Parameter(description="Only records older than the one with this id.")]
+Since = Annotated[datetime | None, Parameter(description="Only records made at this instant or later.")]
+ModelName = Annotated[str | None, Parameter(description="Only predictions of the model of this name.")]
+Until = Annotated[datetime | None, Parameter(description="Only records made before this instant.")]
+
+_encode_line = msgspec.json.Encoder().encode_lines
+_UNAVAILABLE: Final = 503
+
+
+def guard_with(key: str) -> Any:
+    """Make a guard that lets only those in who send this key."""
+    expected = key.encode()
+
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        sent = connection.headers.get("x-api-key")
+        if sent is None:
+            raise Unauthorized("send the key of this service in the header X-API-Key")
+        # Constant time: how long a refusal takes says nothing about the key.
+        if not secrets.compare_digest(sent.encode(), expected):
+            raise Unauthorized("the key in the header X-API-Key is not the one of this service")
+
+    return guard
+
+
+@post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
+async def predict(body: bytes, service: Service) -> Prediction:
+    """Predict one kick: the probability that it succeeds."""
+    return await service.predictor.predict(read_kick(body))
+
+
+@post("/predict/batch", status_code=200, operation_class=TakesKicks, tags=["predictions"])
+async def predict_batch(body: bytes, request: Request[Any, Any, Any], service: Service) -> list[Prediction]:
+    """Predict up to 100,000 kicks; the answers come in the order of the kicks."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return await service.predictor.predict_batch(read_kicks(body, lines=content_type == NDJSON))
+
+
+@get("/predictions", tags=["predictions"])
+async def list_predictions(
+    request: Request[Any, Any, Any],
+    service: Service,
+    limit: Limit = PAGE_DEFAULT,
+    before: Before = None,
+    since: Since = None,
+    until: Until = None,
+) -> Response[list[Record]] | Stream:
+    """List what was predicted, newest first.
+
+    The header `Link` leads to the next page. With `Accept: application/x-ndjson` all of it is streamed,
+    oldest first, one record a line.
+    """
+    since, until = _utc(since), _utc(until)
+    await service.recorder.settle()
+    if NDJSON in request.headers.get("accept", ""):
+        return Stream(_lines(service, since, until), media_type=NDJSON)
+    cursor = None if before is None else _id(before)
+    records = await service.store.page(limit + 1, before=cursor, since=since, until=until)
+    headers = {}
+    if len(records) > limit:
+        records.pop()
+        query = {"limit": limit, "before": records[-1].id, "since": since, "until": until}
+        headers["Link"] = f'<{request.url.path}?{_query(query)}>; rel="next"'
+    return Response(records, headers=headers)
+
+
+@get("/predictions/{record_id:str}", tags=["predictions"])
+async def get_prediction(record_id: str, service: Service) -> Record:
+    """Return one prediction as it is kept."""
+    return await service.recorder.find(_id(record_id))
+
+
+@delete("/predictions/{record_id:str}", tags=["predictions"])
+async def delete_prediction(record_id: str, service: Service) -> None:
+    """Remove one prediction for good."""
+    await service.recorder.delete(_id(record_id))
+
+
+@put("/predictions/{record_id:str}/outcome", status_code=204, operation_class=TakesOutcome, tags=["outcomes"])
+async def put_outcome(record_id: str, body: bytes, service: Service) -> None:
+    """Tell what came of a kick. Told again, the newer word holds."""
+    await service.recorder.judge(_id(record_id), success=read_outcome(body).success)
+
+
+@put("/predictions/outcomes", operation_class=TakesOutcomes, tags=["outcomes"])
+async def put_outcomes(body: bytes, service: Service) -> OutcomesKept:
+    """Tell what came of many kicks; says which ids are unknown."""
+    return await service.recorder.judge_all(read_outcomes(body))
+
+
+@get("/quality", tags=["outcomes"])
+async def quality(
+    service: Service, model: ModelName = None, since: Since = None, until: Until = None
+) -> QualityReport:
+    """Say how good the predictions were whose outcome is known: all, by model, and by month."""
+    await service.recorder.settle()
+    return await report(service.store.judged(model=model, since=_utc(since), until=_utc(until)))
+
+
+@get("/model", tags=["service"])
+async def model(service: Service) -> ModelCard:
+    """Say what model is loaded, what it was trained on, and how well it does."""
+    return service.predictor.model.card
+
+
+@get("/health", tags=["service"])
+async def health(service: Service) -> Health:
+    """Say in one word how the service is, for a person; `parts` says of what."""
+    return await service.health()
+
+
+@get("/health/live", tags=["service"])
+async def live() -> Health:
+    """Answer as long as the process can: where this fails, restart it."""
+    return Health(status="live", version=__version__)
+
+
+@get("/health/ready", tags=["service"])
+async def ready(service: Service) -> Response[Health]:
+    """Say whether to send requests here: 200, or 503 with the part that is not ready."""
+    readiness = service.readiness()
+    return Response(readiness, status_code=200 if readiness.status == "ready" else _UNAVAILABLE)
+
+
+async def _lines(service: Service, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:
+    async for records in service.store.stream(since=since, until=until):
+        yield _encode_line(records)
+
+
+def _id(text: str) -> str:
+    found = canonical(text)
+    if found is None:
+        raise RecordNotFound(f"'{text[:60]}' is no id of a prediction")
+    return found
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    # A time without a zone is read as UTC, which is what the records carry.
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _query(values: dict[str, Any]) -> str:
+    def text(value: Any) -> str:
+        return value.isoformat() if isinstance(value, datetime) else str(value)
+
+    return urlencode({name: text(value) for name, value in values.items() if value is not None})

@@ -1,0 +1,72 @@
+"""What the routes, the page and the command line have in common: the predictor, the record, the health."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kickserve import __version__
+from kickserve.gauge import Gauge
+from kickserve.predictor import Predictor
+from kickserve.schemas import Health
+
+if TYPE_CHECKING:
+    from kickserve.model import Model
+    from kickserve.ports import Store
+    from kickserve.recorder import Recorder
+
+
+class Service:
+    """The parts of a running service.
+
+    Attributes:
+        predictor: answers kicks.
+        recorder: keeps the answers, and finds those that are on their way to the store.
+        store: where they are kept for good.
+        gauge: what the process uses.
+    """
+
+    def __init__(self, model: Model, recorder: Recorder, store: Store) -> None:
+        self.gauge = Gauge()
+        self.store = store
+        self.recorder = recorder
+        self.predictor = Predictor(model, recorder.keep, self.gauge)
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Begin: take up what an earlier process left, and open the store.
+
+        Raises:
+            StoreMisconfigured: the store can't be used as it is set up; one that is away is waited for.
+            ConfigurationError: the journal's folder can't be used.
+        """
+        await self.recorder.start()
+        await self.gauge.start()
+
+    def drain(self) -> None:
+        """Say from now on that no more requests should come."""
+        self._stopping = True
+
+    async def stop(self) -> None:
+        """End: bring what is kept to the store, as far as it can be reached in time."""
+        self.drain()
+        await self.gauge.stop()
+        await self.recorder.stop()
+
+    async def health(self) -> Health:
+        """Ask every part how it is."""
+        parts = {**self._parts(), "store": await self.recorder.store_state()}
+        well = all(state == "ok" for state in parts.values())
+        return Health(status="ok" if well else "degraded", version=__version__, parts=parts)
+
+    def readiness(self) -> Health:
+        """Say whether predictions can be taken. The journal takes them where the store is away."""
+        parts = self._parts()
+        ready = all(state == "ok" for state in parts.values())
+        return Health(status="ready" if ready else "not ready", version=__version__, parts=parts)
+
+    def _parts(self) -> dict[str, str]:
+        return {
+            "service": "stopping" if self._stopping else "ok",
+            "model": "ok",
+            "journal": self.recorder.journal_state(),
+        }

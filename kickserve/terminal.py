@@ -1,0 +1,78 @@
+"""What the commands write to the terminal with: words for people, JSON for machines, progress for the patient."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kickserve.batch import Refused
+
+_SHOWN: Final = 10
+
+# Consoles are made when needed: tests and shells may put another stream in place of the process's own.
+
+
+def stdout() -> Console:
+    """Return the console for results."""
+    return Console(highlight=False)
+
+
+def stderr() -> Console:
+    """Return the console for progress and complaints, so that results can be piped."""
+    return Console(stderr=True, highlight=False)
+
+
+def complain(message: str) -> None:
+    """Say what went wrong."""
+    stderr().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Say something beside the result."""
+    stderr().print(Text(message), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Write a result for a machine: one JSON document, indented."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Write names and values, one pair a line."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, Text(value))
+    stdout().print(table)
+
+
+def show_refusals(refusals: Sequence[Refused], count: int) -> None:
+    """Write the first refused lines and their reasons; `count` is how many there are in all."""
+    for refused in refusals[:_SHOWN]:
+        say(f"line {refused.line}: {refused.reason}")
+    if count > _SHOWN:
+        say(f"... and {count - _SHOWN:,} more refused lines (--json lists them)")
+
+
+def progress() -> Progress:
+    """Make a progress bar on the standard error; it draws nothing where that is no terminal."""
+    console = stderr()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

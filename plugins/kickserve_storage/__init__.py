@@ -1,0 +1,76 @@
+"""The plugin `storage`: keeps predictions in SQLite or Postgres, whichever the database URL names."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from litestar.plugins import InitPlugin
+
+from kickserve.errors import MissingExtra, StoreMisconfigured
+
+if TYPE_CHECKING:
+    from kickserve.ports import Store
+    from kickserve.settings import Settings
+
+__all__ = ["StoragePlugin", "create_plugin"]
+
+_SQLITE: Final = frozenset({"sqlite"})
+_POSTGRES: Final = frozenset({"postgresql", "postgres"})
+
+
+def create_plugin(settings: Settings) -> StoragePlugin:
+    """Make the plugin: what the entry point names."""
+    return StoragePlugin(settings)
+
+
+class StoragePlugin(InitPlugin):
+    """Makes the store for a `sqlite:` or `postgresql:` URL (a `kickserve.ports.StoreProvider`).
+
+    Args:
+        settings: how many statements Postgres keeps prepared stands there.
+
+    Attributes:
+        schemes: the URL schemes that it serves.
+    """
+
+    schemes: frozenset[str] = _SQLITE | _POSTGRES
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def create_store(self, url: str) -> Store:
+        """Make a store for a database URL, without connecting yet.
+
+        Args:
+            url: such as `sqlite:///file.db` or `postgresql://user:password@host/database`. A driver
+                behind the scheme (`postgresql+psycopg2:`), as other programs want it, is passed over.
+
+        Raises:
+            StoreMisconfigured: the URL can't be understood.
+            MissingExtra: asyncpg is not installed.
+        """
+        scheme, _, rest = url.partition(":")
+        family = scheme.lower().partition("+")[0]
+        if family in _SQLITE:
+            return _sqlite(f"sqlite:{rest}")
+        if family in _POSTGRES:
+            return _postgres(f"postgresql:{rest}", self._settings.postgres_statement_cache)
+        raise StoreMisconfigured(
+            f"DATABASE_URL starts with '{family}:': this plugin stores to sqlite: and postgresql: alone"
+        )
+
+
+# The drivers are imported where they are used: SQLite's start must not pay for asyncpg, nor the reverse.
+def _sqlite(url: str) -> Store:
+    from kickserve_storage.sqlite import SqliteStore  # noqa: PLC0415 - see above
+
+    return SqliteStore(url)
+
+
+def _postgres(url: str, statement_cache: int) -> Store:
+    if find_spec("asyncpg") is None:  # asked, not tried, so that a bug inside it is not taken for its absence
+        raise MissingExtra("Storing to Postgres", "postgres", ["asyncpg"])
+    from kickserve_storage.postgres import PostgresStore  # noqa: PLC0415 - see above
+
+    return PostgresStore(url, statement_cache=statement_cache)

@@ -1,0 +1,109 @@
+"""What both stores share: the table's columns, how a record becomes a row and back, and ranges of ids."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from msgspec.structs import astuple
+
+from kickserve import features
+from kickserve.ids import first_id_at
+from kickserve.schemas import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FIELDS: Final = Record.__struct_fields__
+INTERVAL: Final = FIELDS.index("interval")
+COLUMNS: Final = (*FIELDS[:INTERVAL], "interval_low", "interval_high", *FIELDS[INTERVAL + 1 :])
+CREATED: Final = COLUMNS.index("created_at")
+OUTCOME: Final = COLUMNS.index("outcome")
+OUTCOME_AT: Final = COLUMNS.index("outcome_at")
+FLAGS: Final = tuple(COLUMNS.index(name) for name in features.FLAGS)
+TEXTS: Final = tuple(COLUMNS.index(name) for name in ("model", "revision", "error"))
+
+STREAM_GROUP: Final = 1_000  # records that a stream yields at once: 3 ms of the event loop
+JUDGED_GROUP: Final = 10_000  # judged predictions are four values each, so more of them go in a group
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_FIRST: Final = str(uuid.UUID(int=0))
+_LAST: Final = str(uuid.UUID(int=(1 << 128) - 1))
+
+
+class Span(NamedTuple):
+    """A range of ids, `low <= id < high`: whatever is asked for, it is one walk along the primary key."""
+
+    low: str
+    high: str
+
+
+def span(*, before: str | None = None, since: datetime | None = None, until: datetime | None = None) -> Span:
+    """Turn what a reader asks for into a range of ids.
+
+    Args:
+        before: an id, itself left out.
+        since: from this instant on.
+        until: up to this instant, itself left out.
+    """
+    low = first_id_at(since) if since else _FIRST
+    high = first_id_at(until) if until else _LAST
+    return Span(low, min(high, before) if before else high)
+
+
+def after(record_id: str) -> str:
+    """Return the smallest id that is greater: where the next group of a stream starts."""
+    return str(uuid.UUID(int=uuid.UUID(record_id).int + 1))
+
+
+def to_millisecond(moment: datetime) -> int:
+    """Turn an instant into milliseconds since 1970, what is below a millisecond cut off."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def row_of(record: Record, instant: Callable[[datetime], object]) -> list[Any]:
+    """Turn a record into the values of `COLUMNS`.
+
+    Args:
+        record: what is to be kept.
+        instant: turns a datetime into what the database keeps.
+    """
+    row = list(astuple(record))
+    row[INTERVAL : INTERVAL + 1] = record.interval or (None, None)
+    row[CREATED] = instant(record.created_at)
+    if record.outcome_at is not None:
+        row[OUTCOME_AT] = instant(record.outcome_at)
+    for at in TEXTS:
+        if row[at] is not None:
+            row[at] = storable(row[at])
+    return row
+
+
+def record_of(row: list[Any]) -> Record:
+    """Turn the values of `COLUMNS` into a record; the list is used up by it."""
+    low, high = row[INTERVAL : INTERVAL + 2]
+    row[INTERVAL : INTERVAL + 2] = [None if low is None else (low, high)]
+    return Record(**dict(zip(FIELDS, row, strict=True)))
+
+
+def storable(text: str) -> str:
+    """Replace what a database can't hold, so that one odd error message can't block all that wait behind it.
+
+    These are U+0000 (Postgres) and surrogates without their pair (both).
+    """
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+async def in_steps(rows: Sequence[Any], convert: Callable[[Any], Any]) -> list[Any]:
+    """Convert rows a thousand at a time, with a turn for everybody else in between."""
+    converted: list[Any] = []
+    for start in range(0, len(rows), STREAM_GROUP):
+        if start:
+            await asyncio.sleep(0)
+        converted += map(convert, rows[start : start + STREAM_GROUP])
+    return converted

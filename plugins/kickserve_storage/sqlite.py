@@ -1,0 +1,176 @@
+"""Keeps predictions in a SQLite file, or in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from kickserve.ids import canonical, instant
+from kickserve.ports import Judged
+from kickserve_storage.columns import (
+    COLUMNS,
+    CREATED,
+    FLAGS,
+    JUDGED_GROUP,
+    OUTCOME,
+    OUTCOME_AT,
+    STREAM_GROUP,
+    after,
+    in_steps,
+    record_of,
+    row_of,
+    span,
+    to_millisecond,
+)
+from kickserve_storage.sqlite_database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from datetime import datetime
+
+    from kickserve.schemas import Record
+
+BUSY: Final = 5.0  # seconds to wait for another process that writes
+
+_NAMES: Final = ", ".join(COLUMNS)
+# Nothing of a request ever becomes part of these: what is filled in here are our own column names.
+_INSERT: Final = (
+    f"INSERT INTO predictions ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - see above
+)
+_GET: Final = f"SELECT {_NAMES} FROM predictions WHERE id = ?"  # noqa: S608 - see above
+_SPAN: Final = f"SELECT {_NAMES} FROM predictions WHERE id >= ? AND id < ?"  # noqa: S608 - see above
+_NEWEST: Final = f"{_SPAN} ORDER BY id DESC LIMIT ?"
+_OLDEST: Final = f"{_SPAN} ORDER BY id LIMIT ?"
+_END: Final = "SELECT max(id) FROM predictions WHERE id >= ? AND id < ?"
+_JUDGED: Final = """SELECT id, model, prediction, outcome FROM predictions
+    WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= ? AND id < ? AND (?3 IS NULL OR model = ?3)
+    ORDER BY id LIMIT ?4"""
+_PURGE: Final = (
+    "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < ? ORDER BY id LIMIT ?)"
+)
+
+
+def values_of(record: Record) -> list[Any]:
+    """Turn a record into a row of the table."""
+    return row_of(record, to_millisecond)
+
+
+def record_from(values: Sequence[Any]) -> Record:
+    """Turn a row of the table, where instants are milliseconds and flags 0 and 1, into a record."""
+    row = list(values)
+    row[CREATED] = instant(row[CREATED])
+    for at in FLAGS:
+        row[at] = row[at] == 1
+    if row[OUTCOME] is not None:
+        row[OUTCOME] = row[OUTCOME] == 1
+    if row[OUTCOME_AT] is not None:
+        row[OUTCOME_AT] = instant(row[OUTCOME_AT])
+    return record_of(row)
+
+
+def _judged(row: tuple[str, str, float, int]) -> Judged:
+    return Judged(row[1], row[2], row[3] == 1)
+
+
+class SqliteStore:
+    """A `kickserve.ports.Store` in a SQLite file or in memory.
+
+    Args:
+        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `sqlite://` for memory.
+        busy: seconds to wait for another process that writes.
+
+    Raises:
+        StoreMisconfigured: the URL can't be understood.
+    """
+
+    def __init__(self, url: str, *, busy: float = BUSY) -> None:
+        self._database = Database(url, busy=busy)
+
+    @property
+    def label(self) -> str:
+        """The URL, with the absolute path."""
+        return self._database.label
+
+    async def open(self) -> None:
+        """Connect, and bring the schema to the version that this code knows."""
+        await self._database.open()
+
+    async def close(self) -> None:
+        """Let go of every connection. A database in memory is gone with it."""
+        await self._database.close()
+
+    async def add(self, records: Sequence[Record]) -> None:
+        """Keep all of these or none; a record whose id is kept already is passed over."""
+        if records:
+            # Rows are made in the connection's thread as SQLite takes them, off the event loop.
+            await self._database.change_all(_INSERT, map(values_of, records))
+
+    async def get(self, record_id: str) -> Record | None:
+        """Return one record, or None."""
+        rows = await self._database.rows(_GET, (canonical(record_id),))
+        return record_from(rows[0]) if rows else None
+
+    async def page(
+        self,
+        limit: int,
+        *,
+        before: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Record]:
+        """Return at most `limit` records, newest first."""
+        low, high = span(before=before, since=since, until=until)
+        return await in_steps(await self._database.rows(_NEWEST, (low, high, limit)), record_from)
+
+    async def stream(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[list[Record]]:
+        """Yield the records that are kept when it starts, oldest first, a thousand at a time.
+
+        Each group is a short read of its own: a long one would keep the WAL from being written back.
+        """
+        low, high = span(since=since, until=until)
+        [(newest,)] = await self._database.rows(_END, (low, high))
+        while newest and low <= newest:
+            rows = await self._database.rows(_OLDEST, (low, after(newest), STREAM_GROUP))
+            if not rows:
+                return  # what was left has been deleted meanwhile
+            yield [record_from(row) for row in rows]
+            low = after(rows[-1][0])
+
+    async def delete(self, record_id: str) -> bool:
+        """Remove one record; say whether it was there."""
+        return (
+            await self._database.change("DELETE FROM predictions WHERE id = ?", (canonical(record_id),)) > 0
+        )
+
+    async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
+        """Keep what came of the kick; say whether the record is there."""
+        values = (success, to_millisecond(at), canonical(record_id))
+        return (
+            await self._database.change(
+                "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?", values
+            )
+            > 0
+        )
+
+    async def judged(
+        self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[list[Judged]]:
+        """Yield, ten thousand at a time, the predictions whose outcome is known."""
+        low, high = span(since=since, until=until)
+        while rows := await self._database.rows(_JUDGED, (low, high, model, JUDGED_GROUP)):
+            yield await in_steps(rows, _judged)
+            low = after(rows[-1][0])
+
+    async def purge(self, until: datetime, limit: int) -> int:
+        """Remove the oldest records made before this instant, `limit` at most; say how many."""
+        return await self._database.change(_PURGE, (span(until=until).high, limit))
+
+    async def count(self) -> int:
+        """Return how many records are kept."""
+        [(number,)] = await self._database.rows("SELECT count(*) FROM predictions")
+        return int(number)
+
+    async def ping(self) -> None:
+        """Return when the table can be read."""
+        await self._database.rows("SELECT id FROM predictions LIMIT 1")
