@@ -312,7 +312,10 @@ class StoreContract:
             ]
         )
         await store.set_outcome(record_at(START + 3).id, success=True, at=told)
-        assert await all_judged(store) == [("contract", 0.25, False), ("other", 0.75, True)]
+        assert await all_judged(store) == [
+            (instant(START), "contract", 0.25, False),
+            (instant(START + 3), "other", 0.75, True),
+        ]
 
     async def test_judged_can_be_asked_by_model_and_time(self, store: Store) -> None:
         told = instant(START)

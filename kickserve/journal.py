@@ -1,81 +1,62 @@
 """The journal: an append-only log on local disk that every prediction goes to before its answer leaves.
 
-The folder is shared by the processes of one machine. Each holds a sub-folder of its own by a lock on a file
-in it; the lock goes with the process, and then another one takes the sub-folder up:
-
-    folder/
-      4711-5f3a9c02/                       process 4711 and a random number
-        lock
-        01795500000000000000.log           a segment, named by the nanosecond of its beginning
-      4711-5f3a9c02-0179….log.damaged      what could not be read: kept for a person to look at
-
-A segment is `MAGIC`, then frames: u32 length, u32 CRC-32 of the payload, payload; little endian. How far a
-segment has drained is known in memory alone: after a crash its beginning is taken once more, and the store
-passes over what it has.
+`append` keeps payloads; the recorder drains them into the store with `take` and `done`; `scan` finds what
+has not drained. The files are described in `segments`. How far a segment has drained is known in memory
+alone: after a crash its beginning is taken once more, and the store passes over what it has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
-import os
 import re
-import secrets
-import struct
 import sys
 import time
-from concurrent.futures import Future as ThreadFuture
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
-from zlib import crc32
+from typing import TYPE_CHECKING, Final
 
 from kickserve.errors import Backlogged, ConfigurationError
+from kickserve.groupcommit import Writer
+from kickserve.segments import HEADER, MAGIC, Box, Segment, boxes, encode, is_torn, read, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from kickserve.settings import Settings
 
-if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
-
-    def _flock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _flock(descriptor: int) -> None:
-        # Not lockf: that lock is lost when any descriptor of the file is closed, and two journals in one
-        # process would not see each other's.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-MAGIC: Final = b"kickjrn\x01"  # the last byte is the version of the format
-_HEADER: Final = struct.Struct("<II")
-_CHUNK: Final = 256 * 1024  # read at a time
-_WORTH_A_NEW_ONE: Final = 64 * 1024  # a segment that has drained is replaced from this size on
-_SEARCH: Final = 64 * 1024  # bytes after an unreadable frame in which another one is looked for
-_PAUSE: Final = 1.0  # seconds until a segment that the disk would not read is tried again
-_NAME: Final = re.compile(r"\d+-[0-9a-f]{8}")
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-_sync = getattr(os, "fdatasync", os.fsync)
+_WORTH_A_NEW_ONE: Final = 64 * 1024  # bytes from which a segment that has drained is replaced by a new one
+_PAUSE: Final = 1.0  # seconds until a file that could not be read is tried again
 
 _log = logging.getLogger(__name__)
 
 
-class Journal:
-    """Keeps payloads (opaque, never empty bytes) on disk until they are said to be done with.
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Payloads to be drained together.
 
-    All methods but `scan` are for the thread of one event loop.
+    Attributes:
+        payloads: in the order in which they were appended.
+    """
+
+    payloads: list[bytes]
+    segment: Segment = field(repr=False)
+    start: int = field(repr=False)
+    end: int = field(repr=False)
+
+
+class Journal:
+    """Keeps payloads (opaque bytes, never empty) on disk until they are said to be done with.
+
+    All methods are for the thread of one event loop; what `scan` returns may be consumed in any.
 
     Args:
-        folder: where; made if missing. On a local disk: locks and caches of network shares can't be relied on.
-        limit: bytes that may wait undrained, of this process and of the dead ones that it took up.
+        folder: where; made if missing. On a local disk: locks of network shares can't be relied on.
+        limit: bytes that may wait undrained, this process's and those of dead ones that it took up.
         fsync: whether an append also survives the death of the machine, not of the process alone.
         segment_bytes: size from which a new file is begun.
     """
@@ -85,19 +66,17 @@ class Journal:
     ) -> None:
         self._folder = folder
         self._limit = limit
+        self._fsync = fsync
         self._segment_bytes = segment_bytes
-        self._thread = ThreadPoolExecutor(1, "journal") if fsync else None
-        self._box: _Box | None = None
-        self._current: _Segment | None = None
-        self._queue: list[_Segment] = []  # what drains next stands first
-        self._waiting: list[tuple[bytes, asyncio.Future[OSError | None]]] = []
-        self._flight: tuple[ThreadFuture[None], _Write] | None = None
-        self._claimed = 0  # bytes that wait for the disk
+        self._writer: Writer | None = None
+        self._box: Box | None = None
+        self._current: Segment | None = None
+        self._queue: list[Segment] = []  # what drains next stands first
         self._size = 0
         self._moved = 0.0
         self._arrived = asyncio.Event()
         self._trouble: str | None = None
-        self._refused: set[str] = set()
+        self._complained: set[Path] = set()
 
     @classmethod
     def from_settings(cls, settings: Settings, label: str) -> Journal:
@@ -110,11 +89,8 @@ class Journal:
         """
         words = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-.")[:40]
         digest = hashlib.blake2s(label.encode(), digest_size=4).hexdigest()
-        return cls(
-            settings.journal_dir / f"{words}-{digest}",
-            limit=settings.journal_max,
-            fsync=settings.journal == "fsync",
-        )
+        folder = settings.journal_dir / f"{words}-{digest}"
+        return cls(folder, limit=settings.journal_max, fsync=settings.journal == "fsync")
 
     @property
     def size(self) -> int:
@@ -128,7 +104,7 @@ class Journal:
 
     @property
     def trouble(self) -> str | None:
-        """Why the disk takes nothing at present, or None where all is well."""
+        """Why the disk took nothing at the last try, or None where all is well."""
         return self._trouble
 
     def open(self) -> None:
@@ -138,67 +114,55 @@ class Journal:
             ConfigurationError: the folder can't be made or written to.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._box = _Box.make(self._folder)
+            self._box = self._make_box()
         except OSError as error:
             raise ConfigurationError(
-                f"the journal's folder {self._folder} can't be used ({error.strerror}): let this user write to"
-                " it, or choose another with KICKSERVE_JOURNAL_DIR"
+                f"the journal's folder {self._folder} can't be used ({error.strerror}): let this user write"
+                " to it, or choose another with KICKSERVE_JOURNAL_DIR"
             ) from error
-        if self._thread is not None:
-            _sync_folder(self._folder.parent)
-            _sync_folder(self._folder)
+        self._writer = Writer(self, fsync=self._fsync)
         self.adopt()
 
     def close(self) -> None:
-        """Write what waits, and unlock. What has not drained stays for the next process. May be called twice."""
-        if self._box is None:
+        """Write what waits, and unlock; what has not drained stays. May be called more than once."""
+        if self._box is None or self._writer is None:
             return
-        while self._waiting or self._flight:
-            self._land()
-            self._flush()
+        self._writer.close()
         self._seal()
-        if self._thread is not None:
-            self._thread.shutdown()
-        boxes = {self._box, *(segment.box for segment in self._queue)}
-        for box in boxes:
-            box.release(remove=all(segment.box is not box for segment in self._queue))
-        self._box = None
+        filled = {segment.box for segment in self._queue}
+        for box in {self._box, *filled}:
+            box.release(remove=box not in filled)
+        self._box = self._writer = None
+        self._queue = []
+        self._size = 0
 
     async def append(self, payloads: Sequence[bytes]) -> None:
-        """Keep payloads; return when they are on disk (in the file, or on the medium where `fsync` is on).
+        """Keep payloads, all or none; return when they are in the file, or with `fsync` on the medium.
 
-        All that is appended in one turn of the event loop goes in one write. All of `payloads` are kept or
-        none. Cancelling it takes nothing back: they may be kept or not.
+        All that is appended in one turn of the event loop goes in one write. Cancelling takes nothing back:
+        they may be kept or not.
 
         Raises:
             Backlogged: too much waits already, the disk does not take it, or the journal is not open.
             ValueError: a payload is empty.
         """
-        data = encode(payloads)
-        if self._box is None:
+        frames = encode(payloads)
+        writer = self._writer
+        if writer is None:
+            raise Backlogged("the journal is not open: the service is stopping; ask again when it is back")
+        if self._size + writer.claimed + len(frames) > self._limit:
             raise Backlogged(
-                "the journal is closed because the service is stopping: ask again after its restart"
+                f"{self._size + writer.claimed} bytes of predictions wait for the store, and"
+                f" KICKSERVE_JOURNAL_MAX is {self._limit}: see in /health whether the store is away"
             )
-        if self._size + self._claimed + len(data) > self._limit:
-            raise Backlogged(
-                f"{self._size + self._claimed} bytes of predictions wait for the store and KICKSERVE_JOURNAL_MAX"
-                f" is {self._limit}: see in /health whether the store is away"
-            )
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[OSError | None] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._flush)
-        self._claimed += len(data)
-        self._waiting.append((data, future))
-        error = await future
+        error = await writer.put(frames)
         if error is not None:
             raise Backlogged(
                 f"the journal can't be written ({error.strerror}): the service's log names the disk to see to"
             ) from error
 
     async def take(self, most: int) -> Group:
-        """Wait until something is undrained, and return the oldest of it; dead processes' goes first.
+        """Wait until something is undrained, and return the oldest of it; what the dead left goes first.
 
         It comes again until `done` is called with the group.
 
@@ -210,11 +174,15 @@ class Journal:
             if segment is None:
                 self._arrived.clear()
                 await self._arrived.wait()
-            elif (payloads := self._read(segment, most)) is None:
+                continue
+            try:
+                group = self._read(segment, most)
+            except OSError as error:
+                self._postpone(segment, error)
                 await asyncio.sleep(_PAUSE)
-            elif payloads:
-                length = sum(map(len, payloads)) + _HEADER.size * len(payloads)
-                return Group(payloads, segment, segment.start, segment.start + length)
+                continue
+            if group.payloads:
+                return group
 
     def done(self, group: Group) -> None:
         """Let go of a group that the store has. Saying so twice changes nothing."""
@@ -228,145 +196,202 @@ class Journal:
             return
         if segment is not self._current:
             self._drop(segment)
-        elif self._flight is None and segment.end >= _WORTH_A_NEW_ONE:
+        elif segment.end >= _WORTH_A_NEW_ONE and not (self._writer and self._writer.syncing):
             self._seal()
 
     def scan(self) -> Iterator[bytes]:
-        """Return every undrained payload of all processes, those that live too, oldest segment first.
+        """Return every undrained payload of all processes, living ones too, oldest segment first.
 
-        To find a prediction look here first and in the store next: the other way round it may drain in
-        between and be missed. Some that the store has already may come too. May be consumed in a thread.
+        To find a prediction look here first and then in the store: the other way round it may drain in
+        between and be missed. Some that the store has already may come too.
         """
-        mine = {segment.box.path for segment in self._queue} | ({self._box.path} if self._box else set())
+        mine = self._held()
         parts = [(segment.path, segment.start, segment.end) for segment in self._queue]
-        for path in _boxes(self._folder):
+        for path in boxes(self._folder):
             if path not in mine:
                 parts += [(file, len(MAGIC), sys.maxsize) for file in path.glob("*.log")]
-        return _payloads_of(sorted(parts, key=lambda part: part[0].name))
+        return _payloads(sorted(parts, key=lambda part: part[0].name))
 
     def adopt(self) -> int:
-        """Take up what dead processes left. Call it at intervals: processes die at any time.
+        """Take up what dead processes left. To be called at intervals: processes die at any time.
 
         Returns:
-            How many sub-folders were taken up that had something in them.
+            How many sub-folders with something in them were taken up.
         """
         if self._box is None:
             return 0
         if not self._box.stands():
             self._replace_box()
-        mine = {self._box.path, *(segment.box.path for segment in self._queue)}
+        mine = self._held()
         found = [
-            segments for path in _boxes(self._folder) if path not in mine and (segments := self._claim(path))
+            segments for path in boxes(self._folder) if path not in mine and (segments := self._claim(path))
         ]
-        self._queue = [*(segment for segments in found for segment in segments), *self._queue]
-        if found:
-            self._arrived.set()
+        self._queue[:0] = sorted(
+            (segment for segments in found for segment in segments), key=lambda segment: segment.path.name
+        )
         return len(found)
 
-    def _claim(self, path: Path) -> list[_Segment]:
+    def _held(self) -> set[Path]:
+        own = set() if self._box is None else {self._box.path}
+        return own | {segment.box.path for segment in self._queue}
+
+    def _claim(self, path: Path) -> list[Segment]:
+        """Return what a dead process left; nothing where it lives or left nothing."""
         try:
-            box = _Box.take(path)
+            box = Box.take(path)
+            segments = [] if box is None else box.segments()
         except OSError as error:
-            if path.name not in self._refused:
-                self._refused.add(path.name)
-                _log.warning("what a process left in %s can't be taken up (%s)", path, error.strerror)
+            self._complain(path, "can't be taken up", error)
             return []
         if box is None:
             return []
-        segments = [_Segment(box, file, file.stat().st_size) for file in sorted(path.glob("*.log"))]
-        filled = [segment for segment in segments if segment.left]
         for segment in segments:
             if not segment.left:
-                segment.path.unlink(missing_ok=True)
+                segment.remove()
+        filled = [segment for segment in segments if segment.left]
         if not filled:
             box.release(remove=True)
             return []
         length = sum(segment.left for segment in filled)
-        self._moved = self._moved if self._size else time.monotonic()
-        self._size += length
-        _log.info("took up %d bytes that a process left in %s", length, path)
+        self._grow(length)
+        _log.info("took up %d bytes of predictions that a process left in %s", length, path)
         return filled
+
+    def _make_box(self) -> Box:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        box = Box.make(self._folder)
+        if self._fsync:
+            sync_folder(self._folder.parent)
+            sync_folder(self._folder)
+        return box
 
     def _replace_box(self) -> None:
         """Begin a new sub-folder: somebody removed the old one, or the lock in it."""
-        _log.error("the journal's folder was removed from outside, with what was in it: begin a new one")
         self._seal()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            box = _Box.make(self._folder)
+            box = self._make_box()
         except OSError as error:
-            _log.error("the journal's folder %s can't be made again (%s)", self._folder, error.strerror)  # noqa: TRY400
+            self._complain(self._folder, "can't be made again", error)
             return
+        _log.error("the journal's folder was removed, with what stood in it: began %s", box.path)
         if self._box is not None:
             self._box.release(remove=False)
         self._box = box
 
-    def _flush(self) -> None:
-        """Write what waits in one go. While a sync runs, what comes in waits for the next."""
-        if self._flight is not None or not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
-        data = b"".join([data for data, _ in waiting])
-        write = _Write(data, [future for _, future in waiting])
+    def _read(self, segment: Segment, most: int) -> Group:
+        """Read the next payloads of a segment; none where it had to be put out of the way."""
         try:
-            segment = self._writable()
-            if self._thread is not None:
-                flight = self._thread.submit(_write_and_sync, segment, data)
-                self._flight = flight, write
-                loop = write.futures[0].get_loop()
-                flight.add_done_callback(lambda _: loop.call_soon_threadsafe(self._land))
-                return
-            _write(segment, data)
-        except OSError as error:
-            self._settle(write, error)
-        else:
-            self._settle(write, None)
+            with closing(read(segment.path, segment.start, segment.end)) as payloads:
+                taken = list(islice(payloads, most))
+            if not taken:
+                self._put_away(segment)
+        except FileNotFoundError:
+            _log.error("%s is gone, and %d bytes of predictions with it", segment.path, segment.left)
+            self._stop_writing(segment)
+            self._drop(segment)
+            taken = []
+        length = sum(map(len, taken)) + HEADER.size * len(taken)
+        return Group(taken, segment, segment.start, segment.start + length)
 
-    def _land(self) -> None:
-        """End the sync that runs, waiting for it where it has not ended."""
-        if self._flight is None:
-            return
-        flight, write = self._flight
-        wait([flight])
-        self._flight = None
-        error = flight.exception()
-        if error is not None and not isinstance(error, OSError):
-            raise error
-        self._settle(write, error)
-        if error is not None:
-            self._seal()  # what the system has marked clean after a failed sync can't be trusted
-        if self._waiting:
-            # After those that this write woke: what they append goes in the same group.
-            self._waiting[0][1].get_loop().call_soon(self._flush)
-
-    def _settle(self, write: _Write, error: OSError | None) -> None:
-        self._claimed -= len(write.data)
-        if error is None and self._current is not None:
-            self._moved = self._moved if self._size else time.monotonic()
-            self._current.end = max(self._current.end, len(MAGIC)) + len(write.data)
-            self._size += len(write.data)
-            self._arrived.set()
-        self._report(error)
-        for future in write.futures:
-            if not future.done():
-                future.set_result(error)
-
-    def _report(self, error: OSError | None) -> None:
-        before, self._trouble = self._trouble, None if error is None else str(error.strerror)
-        if error is not None and before is None:
-            _log.error(
-                "the journal in %s can't be written (%s): predictions are refused until it can; see to the"
-                " disk, then it goes on by itself",
-                self._folder,
-                error.strerror,
+    def _put_away(self, segment: Segment) -> None:
+        """Deal with a segment whose next frame is not whole. All before it has drained."""
+        length = segment.left
+        if segment.box is not self._box and is_torn(segment.path, segment.start):
+            _log.warning(
+                "%s ended in the middle of a write, when its process died: cut its last %d bytes, which"
+                " nobody was told had been kept",
+                segment.path,
+                length,
             )
-        elif error is None and before is not None:
-            _log.warning("the journal in %s can be written again", self._folder)
+        else:
+            self._stop_writing(segment)
+            kept = segment.set_aside()
+            _log.error(
+                "%d bytes of predictions can't be read from byte %d on: kept in %s",
+                length,
+                segment.start,
+                kept,
+            )
+        self._drop(segment)
 
-    def _writable(self) -> _Segment:
-        """Return the segment to write to, a new one where there is none or it is full."""
+    def _postpone(self, segment: Segment, error: OSError) -> None:
+        """Let others go first: this one can't be read at present."""
+        self._complain(segment.path, "can't be read, and is tried again and again", error)
+        self._queue.remove(segment)
+        self._queue.append(segment)
+
+    def _complain(self, path: Path, what: str, error: OSError) -> None:
+        if path not in self._complained:
+            self._complained.add(path)
+            _log.error("of the journal, %s %s (%s)", path, what, error.strerror)
+
+    def _seal(self) -> None:
+        """Write no more to the current segment; delete it where all of it has drained."""
+        if self._writer is not None:
+            self._writer.finish()
+        segment, self._current = self._current, None
+        if segment is None:
+            return
+        segment.close()
+        if not segment.left:
+            self._drop(segment)
+
+    def _stop_writing(self, segment: Segment) -> None:
+        if segment is self._current:
+            self._seal()
+
+    def _drop(self, segment: Segment) -> None:
+        if segment not in self._queue:
+            return
+        self._size -= segment.left
+        self._queue.remove(segment)
+        segment.remove()
+        if segment.box is not self._box and all(each.box is not segment.box for each in self._queue):
+            segment.box.release(remove=True)
+
+    def _grow(self, length: int) -> None:
+        if not self._size:
+            self._moved = time.monotonic()
+        self._size += length
+        self._arrived.set()
+
+    # What follows is called by the writer.
+
+    def writable(self) -> Segment:
+        """Return the segment to write to: a new one where there is none, or it is full."""
         if self._current is not None and self._current.end >= self._segment_bytes:
             self._seal()
         if self._current is None:
-            ...
+            if self._box is None:
+                raise OSError(errno.EBADF, "the journal is not open")
+            self._current = self._box.new_segment()
+            self._queue.append(self._current)
         return self._current
+
+    def written(self, segment: Segment, length: int) -> None:
+        """Let readers go on to what was written."""
+        segment.end = max(segment.end, len(MAGIC)) + length
+        self._grow(length)
+        if self._trouble is not None:
+            self._trouble = None
+            _log.warning("the journal in %s can be written again", self._folder)
+
+    def failed(self, error: OSError) -> None:
+        """Tell once that the disk takes nothing."""
+        if self._trouble is None:
+            _log.error(
+                "the journal in %s can't be written (%s): predictions are refused until the disk takes them",
+                self._folder,
+                error.strerror,
+            )
+        self._trouble = str(error.strerror)
+
+    def distrust(self) -> None:
+        """Begin a new segment: after a sync that failed, a later one that succeeds proves nothing."""
+        self._seal()
+
+
+def _payloads(parts: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:
+    for path, start, end in parts:
+        with suppress(OSError):  # it has drained meanwhile
+            yield from read(path, start, end)

@@ -1,4 +1,4 @@
-"""What the commands write to the terminal with: words for people, JSON for machines, progress for the patient."""
+"""What commands write to the terminal with: words for people, JSON for machines, bars for the patient."""
 
 from __future__ import annotations
 

@@ -1,3 +1,65 @@
-"""What all tests share."""
+"""What all tests share: the real app on a real store in a temporary folder, and a kick."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+
+from kickserve.app import create_app
+from kickserve.documentation import EXAMPLE
+from kickserve.settings import Settings
 
 pytest_plugins = ["fixtures_postgres"]
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(tmp_path, monkeypatch):
+    """No setting of whoever runs the tests reaches them, and nothing is written where they stand."""
+    for name in [*os.environ]:
+        if name.startswith(("KICKSERVE_", "HF_")) or name in {"API_KEY", "DATABASE_URL", "DEBUG"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(
+        database_url=f"sqlite:///{tmp_path}/kicks.db", journal_dir=tmp_path / "journal", shutdown_timeout=5
+    )
+
+
+@pytest.fixture
+async def start():
+    """Start an app and return a client of it; it is stopped when the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def start(settings, **arguments):
+            app = create_app(settings, **arguments)
+            await stack.enter_async_context(app.lifespan())
+            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            client = httpx.AsyncClient(transport=transport, base_url="http://test/api/v1")
+            client.app = app
+            return await stack.enter_async_context(client)
+
+        yield start
+
+
+@pytest.fixture
+async def client(start, settings):
+    return await start(settings)
+
+
+@pytest.fixture
+def kick():
+    return dict(EXAMPLE)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """In CI nothing may be skipped: what a test needs must be there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and exitstatus == 0 and reporter.stats.get("skipped"):
+        reporter.write_line("CI is set, and tests were skipped: that counts as a failure", red=True)
+        session.exitstatus = 1

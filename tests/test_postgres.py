@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-import pytest
-from kickserve_storage.postgres import PostgresStore
+import asyncio
+import subprocess
+import sys
+import time
+from datetime import timedelta
 
-from kickserve.contract import StoreContract
+import asyncpg
+import pytest
+from postgres import free_port
+
+from kickserve.contract import START, StoreContract, record_at, some_records, streamed
+from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve.ids import instant
+from kickserve_storage import postgres_server
+from kickserve_storage.columns import COLUMNS
+from kickserve_storage.postgres import STREAMS, PostgresStore
+from kickserve_storage.postgres_server import address_of
 
 
 @pytest.fixture
 async def store(postgres_schema):
-    store = PostgresStore(postgres_schema)
+    store = PostgresStore(postgres_schema, command_timeout=5)
     await store.open()
     yield store
     await store.close()
 
 
+@pytest.fixture
+async def other(postgres_schema, store):  # noqa: ARG001 - the table must be there
+    """Another program's connection to the same schema."""
+    connection = await asyncpg.connect(postgres_schema)
+    yield connection
+    await connection.close()
+
+
 class TestPostgres(StoreContract):
-    pass
+    """With the store above."""
 
 
 class TestPostgresBehindAPooler(StoreContract):
@@ -27,3 +48,327 @@ class TestPostgresBehindAPooler(StoreContract):
         await store.open()
         yield store
         await store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("postgresql://app:secret@db:5433/kicks", "postgresql://app@db:5433/kicks"),
+        ("postgresql://app:s%40cret@db/kicks?sslmode=require", "postgresql://app@db/kicks"),
+        ("postgresql://db/kicks?user=app&password=secret", "postgresql://app@db/kicks"),
+        ("postgresql:///kicks?host=/run/postgresql", "postgresql:///run/postgresql/kicks"),
+        ("postgresql://app@a:1,b:2/kicks", "postgresql://app@a:1,b:2/kicks"),
+        ("postgresql://app@[::1]:5432/kicks", "postgresql://app@[::1]:5432/kicks"),
+        ("postgresql://", "postgresql://localhost/"),
+    ],
+)
+def test_the_label_shows_all_but_password_and_parameters(url, label):
+    assert address_of(url).label == label
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:sec/ret@db/kicks",
+        "postgresql://app:sec#ret@db/kicks",
+        "postgresql://app:sec?ret@db/kicks",
+        "postgresql://app:12/ret@db/kicks",
+        "postgresql://app:12?ret@db/kicks",
+        "postgresql://app:sec@ret@db/kicks",
+        "postgresql://app:[sec@db/kicks",
+        "postgresql://app:secret@db:port/kicks",
+    ],
+)
+def test_a_url_that_can_not_be_read_is_not_shown(url):
+    with pytest.raises(StoreMisconfigured, match="%40") as caught:
+        address_of(url)
+    assert "sec" not in str(caught.value)
+    assert "ret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        ("sslmode=require", "?sslmode=require"),
+        ("ssl=verify-full", "?sslmode=verify-full"),
+        ("channel_binding=prefer&keepalives=1&application_name=kicks", "?application_name=kicks"),
+    ],
+)
+def test_parameters_reach_asyncpg_as_it_spells_them(query, left):
+    assert address_of(f"postgresql://db/kicks?{query}").dsn == f"postgresql://db/kicks{left}"
+
+
+def test_the_connect_timeout_of_the_url_is_used():
+    assert address_of("postgresql://db/kicks?connect_timeout=2").connect_timeout == 2
+    assert address_of("postgresql://db/kicks").connect_timeout == 5
+    with pytest.raises(StoreMisconfigured, match="connect_timeout"):
+        address_of("postgresql://db/kicks?connect_timeout=soon")
+
+
+def test_channel_binding_is_not_dropped_in_silence():
+    with pytest.raises(StoreMisconfigured, match="channel_binding"):
+        address_of("postgresql://db/kicks?channel_binding=require")
+
+
+async def test_a_server_that_is_not_there_is_unavailable():
+    port = free_port()
+    store = PostgresStore(f"postgresql://app:secret@127.0.0.1:{port}/kicks")
+    with pytest.raises(StoreUnavailable, match=f"app@127.0.0.1:{port}/kicks") as caught:
+        await store.open()
+    assert "secret" not in str(caught.value)
+    await store.close()
+
+
+async def test_a_server_that_never_answers_is_unavailable_and_no_hang():
+    done = asyncio.Event()
+
+    async def silent(reader, writer):
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = PostgresStore(f"postgresql://app@127.0.0.1:{port}/kicks?connect_timeout=1")
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="no answer in time"):
+        await store.open()
+    assert time.monotonic() - began < 4
+    done.set()
+    server.close()
+
+
+def altered(url, **parts):
+    """The URL with another user, password or database."""
+    login, _, place = url.removeprefix("postgresql://").rpartition("@")
+    user, _, password = login.partition(":")
+    host, _, _ = place.partition("/")
+    return (
+        f"postgresql://{parts.get('user', user)}:{parts.get('password', password)}"
+        f"@{host}/{parts.get('database', 'postgres')}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"password": "wrongsecret"}, "user or password"),
+        ({"user": "nobody"}, "user or password"),
+        ({"database": "nowhere"}, "no such database"),
+    ],
+)
+async def test_what_the_operator_must_mend_is_misconfigured(postgres_cluster, parts, words):
+    with pytest.raises(StoreMisconfigured, match=words) as caught:
+        await PostgresStore(altered(postgres_cluster.url, **parts)).open()
+    assert "wrongsecret" not in str(caught.value)
+
+
+async def test_a_user_without_rights_is_told_which_to_grant(postgres_cluster):
+    connection = await asyncpg.connect(postgres_cluster.url)
+    await connection.execute("CREATE USER reader PASSWORD 'pw'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    await connection.close()
+    with pytest.raises(StoreMisconfigured, match="GRANT"):
+        await PostgresStore(altered(postgres_cluster.url, user="reader", password="pw")).open()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("sslmode=require", "no TLS"),
+        ("sslmode=sometimes", "sslmode"),
+        ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "DATABASE_URL"),
+        ("colour=blue", "takes? it out"),
+    ],
+)
+async def test_parameters_that_can_not_be_met_are_misconfigured(postgres_url, parameter, words):
+    with pytest.raises(StoreError, match=words):
+        await PostgresStore(f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameter}").open()
+
+
+async def test_the_store_heals_when_the_server_comes_back(postgres_cluster):
+    store = PostgresStore(postgres_cluster.url, command_timeout=5)
+    await store.open()
+    await store.add(some_records(3))
+    await asyncio.gather(*(store.count() for _ in range(4)))  # fills the pool with connections
+    for mode in ("fast", "immediate"):
+        await asyncio.to_thread(postgres_cluster.stop, mode)
+        for call in (store.ping(), store.count(), store.add(some_records(4)), streamed(store)):
+            with pytest.raises(StoreUnavailable):
+                await call
+        await asyncio.to_thread(postgres_cluster.start)
+        await store.add(some_records(4))
+        assert await store.count() == 4
+    await store.close()
+
+
+async def test_a_store_opened_while_the_server_is_down_opens_later(postgres_cluster):
+    await asyncio.to_thread(postgres_cluster.stop)
+    store = PostgresStore(postgres_cluster.url)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await store.open()
+    await asyncio.to_thread(postgres_cluster.start)
+    await store.add(some_records(2))  # it connects by itself
+    assert await store.count() == 2
+    await store.close()
+
+
+async def test_too_many_connections_are_unavailable(postgres_cluster):
+    held = [await asyncpg.connect(postgres_cluster.url) for _ in range(8)]
+    with pytest.raises(StoreUnavailable, match="out of connections"):
+        await PostgresStore(postgres_cluster.url).open()
+    for each in held:
+        await each.close()
+
+
+async def test_a_stream_that_the_server_ends_is_unavailable(postgres_cluster):
+    store = PostgresStore(postgres_cluster.url)
+    await store.open()
+    await store.add(some_records(2_500))
+    stream = store.stream()
+    assert len(await anext(stream)) == 1_000
+    await asyncio.to_thread(postgres_cluster.stop, "immediate")
+    with pytest.raises(StoreUnavailable):
+        await anext(stream)
+    await store.close()
+
+
+async def test_a_locked_table_is_unavailable_and_no_hang(postgres_schema, other):
+    store = PostgresStore(postgres_schema, command_timeout=0.5)
+    await store.open()
+    async with other.transaction():
+        await other.execute("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable):
+            await store.add(some_records(1))
+    await store.add(some_records(1))
+    assert await store.count() == 1
+    await store.close()
+
+
+async def test_slow_readers_leave_connections_to_everybody_else(postgres_schema):
+    store = PostgresStore(postgres_schema, command_timeout=0.5)
+    await store.open()
+    await store.add(some_records(1_500))
+    streams = [store.stream() for _ in range(STREAMS)]
+    for each in streams:
+        await anext(each)
+    with pytest.raises(StoreUnavailable, match="exports are under way"):
+        await anext(store.stream())
+    await store.add([record_at(START - 1)])
+    for each in streams:
+        await each.aclose()
+    assert len(await streamed(store)) == 1_501
+    await store.close()
+
+
+async def test_closing_does_not_wait_for_a_stream_for_ever(postgres_schema):
+    store = PostgresStore(f"{postgres_schema}&connect_timeout=1")
+    await store.open()
+    await store.add(some_records(1_500))
+    stream = store.stream()
+    await anext(stream)
+    began = time.monotonic()
+    await store.close()
+    assert time.monotonic() - began < 4
+    with pytest.raises(StoreUnavailable):
+        await anext(stream)
+
+
+async def test_a_closed_store_says_so(store):
+    await store.close()
+    with pytest.raises(StoreUnavailable, match=r"open\(\) first"):
+        await store.count()
+
+
+async def test_a_newer_schema_says_to_upgrade(store, other):
+    await store.close()
+    await other.execute("UPDATE kickserve_schema SET version = 99")
+    with pytest.raises(StoreMisconfigured, match=r"schema 99.*upgrade kickserve"):
+        await store.open()
+
+
+async def test_a_migration_keeps_what_is_there_and_happens_once(store, monkeypatch):
+    await store.add(some_records(3))
+    await store.close()
+    more = (*postgres_server.MIGRATIONS, "ALTER TABLE predictions ADD COLUMN spin double precision")
+    monkeypatch.setattr(postgres_server, "MIGRATIONS", more)
+    for _ in range(2):
+        await store.open()
+        assert await store.page(10) == some_records(3)[::-1]
+        await store.close()
+
+
+async def test_the_table_of_another_program_is_left_alone(postgres_schema):
+    connection = await asyncpg.connect(postgres_schema)
+    await connection.execute("CREATE TABLE predictions (id integer)")
+    with pytest.raises(StoreMisconfigured, match="another program"):
+        await PostgresStore(postgres_schema).open()
+    assert await connection.fetchval("SELECT to_regclass('kickserve_schema')") is None
+    await connection.close()
+
+
+async def test_the_table_has_the_columns_that_the_code_knows(other):
+    rows = await other.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'predictions'::regclass AND attnum > 0 ORDER BY attnum"
+    )
+    assert tuple(row[0] for row in rows) == COLUMNS
+
+
+async def test_a_record_that_does_not_fit_is_neither_unavailable_nor_misconfigured(store):
+    for change in ({"model": None}, {"distance": "far"}, {"status_code": 1 << 40}):
+        with pytest.raises(StoreError, match="can't hold this record") as caught:
+            await store.add([record_at(START, **change)])
+        assert type(caught.value) is StoreError
+
+
+async def test_a_page_walks_the_primary_key(store, other):
+    await store.add(some_records(5_000))
+    await other.execute("ANALYZE predictions")
+    plan = await other.fetch(
+        "EXPLAIN SELECT * FROM predictions WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT 100",
+        record_at(START).id,
+        record_at(START + 4_000_000).id,
+    )
+    assert "Index Scan Backward using predictions_pkey" in "\n".join(row[0] for row in plan)
+
+
+_OPEN = """
+import asyncio, sys
+from kickserve.contract import record_at
+from kickserve_storage.postgres import PostgresStore
+
+async def main(url, number):
+    store = PostgresStore(url)
+    await store.open()
+    await store.add([record_at(1_790_000_000_000 + at, number=number) for at in range(50)])
+    await store.close()
+
+sys.stdin.readline()
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def test_processes_that_open_one_new_database_at_once_all_work(postgres_schema):
+    started = [
+        subprocess.Popen(  # noqa: S603 - our own words
+            [sys.executable, "-c", _OPEN, postgres_schema, str(number)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    time.sleep(0.8)  # until all of them wait at the line
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode == 0, complaint
+
+    async def counted():
+        store = PostgresStore(postgres_schema)
+        await store.open()
+        assert await store.purge(instant(START) + timedelta(days=1), 1_000) == 200
+        await store.close()
+
+    asyncio.run(counted())

@@ -24,6 +24,23 @@ if TYPE_CHECKING:
     from kickserve.models.linear import LinearModel
 
 FILE: Final = "kickserve.json"
+_NOT_HERE: Final = (
+    "{0} is not in this machine's cache, and the hub can't be reached: connect once, unset HF_HUB_OFFLINE,"
+    " or name a file with KICKSERVE_MODEL"
+)
+# The order matters: some of these are kinds of others.
+_REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (GatedRepoError, "{0} asks for consent: accept its terms on the hub, and set HF_TOKEN"),
+    (RepositoryNotFoundError, "the hub has no {0}, or it is private: check HF_REPO_ID, or set HF_TOKEN"),
+    (RevisionNotFoundError, "{0} has no revision {1}: check HF_REVISION"),
+    (LocalEntryNotFoundError, _NOT_HERE),
+    (OfflineModeIsEnabled, _NOT_HERE),
+    (EntryNotFoundError, f"{{0}} holds no {FILE}, which is what kickserve can load from the hub"),
+    (HFValidationError, "HF_REPO_ID={0} is no name of a repository: it must read owner/name"),
+    (HfHubHTTPError, "the hub did not hand out {0}: {2}"),
+    (OSError, "the hub did not hand out {0}: {2}"),
+)
+_KNOWN: Final = tuple(kind for kind, _ in _REASONS)
 
 
 def load_from_hub(repository: str, revision: str) -> LinearModel:
@@ -38,33 +55,13 @@ def load_from_hub(repository: str, revision: str) -> LinearModel:
     """
     try:
         file = Path(hf_hub_download(repository, FILE, revision=revision))
-    except Exception as error:
+        data = file.read_bytes()
+    except _KNOWN as error:
         raise ModelUnusable(_reason(repository, revision, error)) from error
     # The cache keeps a file under the commit that it was taken from.
-    return load_linear(file.read_bytes(), f"hf:{repository}@{file.parent.name}")
+    return load_linear(data, f"hf:{repository}@{file.parent.name}")
 
 
 def _reason(repository: str, revision: str, error: Exception) -> str:
-    """Say what is wrong and what to do. The order matters: some of these are kinds of others."""
-    match error:
-        case GatedRepoError():
-            return f"{repository} asks for consent: accept its terms on the hub, and set HF_TOKEN"
-        case RepositoryNotFoundError():
-            return (
-                f"the hub has no repository {repository}, or it is private: check HF_REPO_ID, or set HF_TOKEN"
-            )
-        case RevisionNotFoundError():
-            return f"{repository} has no revision {revision}: check HF_REVISION"
-        case LocalEntryNotFoundError() | OfflineModeIsEnabled():
-            return (
-                f"{repository} is not in this machine's cache, and the hub can't be reached:"
-                " connect once, or unset HF_HUB_OFFLINE, or name a file with KICKSERVE_MODEL"
-            )
-        case EntryNotFoundError():
-            return f"{repository} holds no {FILE}, which is what kickserve can load from the hub"
-        case HFValidationError():
-            return f"HF_REPO_ID={repository!r} is no name of a repository: it must read owner/name"
-        case HfHubHTTPError() | OSError():
-            return f"the hub did not hand out {repository}: {str(error).splitlines()[0]}"
-        case _:
-            raise error
+    text = next(text for kind, text in _REASONS if isinstance(error, kind))
+    return text.format(repository, revision, str(error).partition("\n")[0])

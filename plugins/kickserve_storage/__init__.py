@@ -63,7 +63,7 @@ class StoragePlugin(InitPlugin):
 
 # The drivers are imported where they are used: SQLite's start must not pay for asyncpg, nor the reverse.
 def _sqlite(url: str) -> Store:
-    from kickserve_storage.sqlite import SqliteStore  # noqa: PLC0415 - see above
+    from kickserve_storage.sqlite import SqliteStore
 
     return SqliteStore(url)
 
@@ -71,6 +71,6 @@ def _sqlite(url: str) -> Store:
 def _postgres(url: str, statement_cache: int) -> Store:
     if find_spec("asyncpg") is None:  # asked, not tried, so that a bug inside it is not taken for its absence
         raise MissingExtra("Storing to Postgres", "postgres", ["asyncpg"])
-    from kickserve_storage.postgres import PostgresStore  # noqa: PLC0415 - see above
+    from kickserve_storage.postgres import PostgresStore
 
     return PostgresStore(url, statement_cache=statement_cache)

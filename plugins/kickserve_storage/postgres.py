@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from kickserve import features
 from kickserve.errors import StoreUnavailable
 from kickserve.ids import canonical
 from kickserve.ports import Judged
@@ -26,19 +27,29 @@ if TYPE_CHECKING:
 
     from kickserve.schemas import Record
 
+_TYPES: Final = {
+    "id": "uuid",
+    **dict.fromkeys(("created_at", "outcome_at"), "timestamptz"),
+    **dict.fromkeys(("model", "revision", "error"), "text"),
+    **dict.fromkeys((*features.FLAGS, "outcome"), "boolean"),
+    "status_code": "integer",
+}
 STREAMS: Final = CONNECTIONS // 2  # a slow reader keeps its connection, so some are left to everybody else
 
 _NAMES: Final = ", ".join(COLUMNS)
+_ARRAYS: Final = ", ".join(
+    f"${at}::{_TYPES.get(name, 'double precision')}[]" for at, name in enumerate(COLUMNS, start=1)
+)
 # Nothing of a request ever becomes part of these: what is filled in here are our own column names.
+# One statement, and so one transaction and one way to the server and back, with an array a column.
 _INSERT: Final = (
-    f"INSERT INTO predictions ({_NAMES}) VALUES ({', '.join(f'${at + 1}' for at in range(len(COLUMNS)))})"  # noqa: S608 - see above
-    " ON CONFLICT (id) DO NOTHING"
+    f"INSERT INTO predictions ({_NAMES}) SELECT * FROM unnest({_ARRAYS}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - see above
 )
 _GET: Final = f"SELECT {_NAMES} FROM predictions WHERE id = $1"  # noqa: S608 - see above
 _SPAN: Final = f"SELECT {_NAMES} FROM predictions WHERE id >= $1 AND id < $2"  # noqa: S608 - see above
 _NEWEST: Final = f"{_SPAN} ORDER BY id DESC LIMIT $3"
 _OLDEST: Final = f"{_SPAN} ORDER BY id"
-_JUDGED: Final = """SELECT model, prediction, outcome FROM predictions
+_JUDGED: Final = """SELECT created_at, model, prediction, outcome FROM predictions
     WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
         AND ($3::text IS NULL OR model = $3) ORDER BY id"""
 _PURGE: Final = (
@@ -103,7 +114,7 @@ class PostgresStore:
             return
         rows = await in_steps(records, values_of)
         async with self._server.connection() as connection:
-            await connection.executemany(_INSERT, rows)  # one transaction by itself
+            await connection.execute(_INSERT, *zip(*rows, strict=True))
 
     async def get(self, record_id: str) -> Record | None:
         """Return one record, or None."""

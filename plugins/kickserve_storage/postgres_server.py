@@ -52,7 +52,7 @@ MIGRATIONS: Final = (
         outcome_at timestamptz
     );
     -- All that quality needs stands in this index; a prediction enters it when its outcome is told.
-    CREATE INDEX predictions_judged ON predictions (id) INCLUDE (model, prediction, outcome)
+    CREATE INDEX predictions_judged ON predictions (id) INCLUDE (created_at, model, prediction, outcome)
         WHERE outcome IS NOT NULL AND prediction IS NOT NULL
     """,
 )

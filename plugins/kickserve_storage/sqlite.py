@@ -41,7 +41,7 @@ _SPAN: Final = f"SELECT {_NAMES} FROM predictions WHERE id >= ? AND id < ?"  # n
 _NEWEST: Final = f"{_SPAN} ORDER BY id DESC LIMIT ?"
 _OLDEST: Final = f"{_SPAN} ORDER BY id LIMIT ?"
 _END: Final = "SELECT max(id) FROM predictions WHERE id >= ? AND id < ?"
-_JUDGED: Final = """SELECT id, model, prediction, outcome FROM predictions
+_JUDGED: Final = """SELECT id, created_at, model, prediction, outcome FROM predictions
     WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= ? AND id < ? AND (?3 IS NULL OR model = ?3)
     ORDER BY id LIMIT ?4"""
 _PURGE: Final = (
@@ -67,8 +67,9 @@ def record_from(values: Sequence[Any]) -> Record:
     return record_of(row)
 
 
-def _judged(row: tuple[str, str, float, int]) -> Judged:
-    return Judged(row[1], row[2], row[3] == 1)
+def _judged(row: tuple[str, int, str, float, int]) -> Judged:
+    _, created, model, prediction, outcome = row
+    return Judged(instant(created), model, prediction, outcome == 1)
 
 
 class SqliteStore:

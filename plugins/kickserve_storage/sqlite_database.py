@@ -56,7 +56,7 @@ MIGRATIONS: Final = (
             outcome_at INTEGER
         ) WITHOUT ROWID{_STRICT}""",
         # All that quality needs stands in this index; a prediction enters it when its outcome is told.
-        """CREATE INDEX predictions_judged ON predictions (id, model, prediction, outcome)
+        """CREATE INDEX predictions_judged ON predictions (id, created_at, model, prediction, outcome)
             WHERE outcome IS NOT NULL AND prediction IS NOT NULL""",
         f"PRAGMA application_id = {APPLICATION}",
     ),

@@ -1,0 +1,61 @@
+# What one does with kickserve. `just` alone lists it; each recipe makes the environment it needs by itself.
+
+set dotenv-load := false # kickserve reads .env itself
+
+export VENV := env("VENV", ".venv")
+python := env("PYTHON", "python3")
+bin := VENV / "bin"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Run the service, with what the environment and .env say
+[positional-arguments]
+serve *arguments: (_environment "serve")
+    @{{ bin }}/kickserve serve "$@"
+
+# Run the service for development: debug log, profiling where it is installed, SQLite
+[positional-arguments]
+run-local *arguments: (_environment "dev")
+    @DEBUG=1 DATABASE_URL=sqlite:///kickserve-local.db {{ bin }}/kickserve serve "$@"
+
+# Run the tests
+[positional-arguments]
+test *arguments: (_environment "dev")
+    @{{ bin }}/python -m pytest "$@"
+
+# Run the tests, and say which lines and branches they miss
+coverage: (_environment "dev")
+    @{{ bin }}/coverage erase
+    @COVERAGE_PROCESS_START=pyproject.toml {{ bin }}/coverage run -m pytest -q
+    @{{ bin }}/coverage combine -q
+    @{{ bin }}/coverage report
+
+# Check style and format
+lint: (_environment "dev")
+    @{{ bin }}/ruff check
+    @{{ bin }}/ruff format --check
+
+# Check types
+types: (_environment "dev")
+    @{{ bin }}/mypy
+
+# Predict simulated kicks into the store: `just batch 500`, or BATCH_SIZE=500
+batch size=env("BATCH_SIZE", "1000"): (_environment "serve")
+    @{{ bin }}/kickserve batch --size {{ size }}
+
+# The same with far kicks only, such as the model sees few of: what drift looks like
+batch-drift size=env("BATCH_SIZE", "1000"): (_environment "serve")
+    @{{ bin }}/kickserve batch --size {{ size }} --min-distance 40
+
+# Run every check that a commit must pass
+precommit: (_environment "dev")
+    @{{ bin }}/pre-commit run --all-files
+
+# Build the wheel into dist/
+build: (_environment "dev")
+    @{{ bin }}/python -m build --wheel
+
+_environment kind:
+    @{{ python }} ops/environment.py {{ kind }}

@@ -1,0 +1,465 @@
+"""The API as clients see it: the real app, model and store, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import replace
+from datetime import datetime
+
+import msgspec
+import numpy as np
+import pytest
+
+from kickserve.features import NAMES
+from kickserve.schemas import Kick, Record
+
+
+async def page_through(client, path):
+    """Follow the links to the next page; return the records of all pages."""
+    records = []
+    while path:
+        response = await client.get(path)
+        assert response.status_code == 200
+        records.append(response.json())
+        path = response.links.get("next", {}).get("url")
+        path = path and path.removeprefix("/api/v1")
+    return records
+
+
+class TestPredict:
+    async def test_answers_with_probability_confidence_interval_and_model(self, client, kick):
+        response = await client.post("/predict", json=kick)
+        assert response.status_code == 200
+        answer = response.json()
+        assert set(answer) == {"id", "prediction", "confidence", "interval", "model"}
+        assert uuid.UUID(answer["id"]).version == 7
+        low, high = answer["interval"]
+        assert 0 < low < answer["prediction"] < high < 1
+        assert answer["confidence"] == max(answer["prediction"], 1 - answer["prediction"])
+        assert answer["model"] == "simulated"
+
+    async def test_takes_flags_as_booleans_or_as_0_and_1(self, client, kick):
+        as_numbers = {name: int(value) if isinstance(value, bool) else value for name, value in kick.items()}
+        first = (await client.post("/predict", json=kick)).json()
+        second = (await client.post("/predict", json=as_numbers)).json()
+        assert first["prediction"] == second["prediction"]
+
+    async def test_warns_of_a_kick_outside_what_the_model_knows(self, client, kick):
+        answer = (await client.post("/predict", json={**kick, "distance": 75, "angle": 5})).json()
+        assert answer["warnings"] == ["distance beyond 60 m"]
+
+    async def test_a_longer_kick_is_a_harder_one(self, client, kick):
+        near = (await client.post("/predict", json={**kick, "distance": 20})).json()
+        far = (await client.post("/predict", json={**kick, "distance": 50})).json()
+        assert near["prediction"] > far["prediction"]
+
+    async def test_what_was_answered_is_kept_and_found_at_once(self, client, kick):
+        answer = (await client.post("/predict", json=kick)).json()
+        record = (await client.get(f"/predictions/{answer['id']}")).json()
+        assert {name: record[name] for name in NAMES} == kick
+        assert record["prediction"] == answer["prediction"]
+        assert record["interval"] == answer["interval"]
+        assert record["status_code"] == 200
+        assert record["revision"]
+        assert record["latency_ms"] > 0
+        assert record["memory_mb"] > 0
+        assert datetime.fromisoformat(record["created_at"]).utcoffset().total_seconds() == 0
+
+
+class TestBatch:
+    async def test_answers_come_in_the_order_of_the_kicks(self, client, kick):
+        kicks = [{**kick, "distance": distance} for distance in (20, 50, 30)]
+        answers = (await client.post("/predict/batch", json=kicks)).json()
+        alone = [(await client.post("/predict", json=each)).json()["prediction"] for each in kicks]
+        assert [answer["prediction"] for answer in answers] == pytest.approx(alone, abs=1e-12)
+
+    async def test_takes_ndjson(self, client, kick):
+        body = b"\n".join([msgspec.json.encode(kick)] * 3)
+        response = await client.post(
+            "/predict/batch", content=body, headers={"Content-Type": "application/x-ndjson"}
+        )
+        assert response.status_code == 200
+        assert len(response.json()) == 3
+
+    async def test_names_the_rows_at_fault_and_keeps_nothing(self, client, kick):
+        response = await client.post("/predict/batch", json=[kick, {**kick, "angle": 91}, {"distance": 5}])
+        assert response.status_code == 422
+        errors = response.json()["errors"]
+        assert errors[0] == {
+            "field": "angle",
+            "detail": "must be a number from 0 to 90 °",
+            "value": 91,
+            "row": 1,
+        }
+        assert {error["row"] for error in errors} == {1, 2}
+        assert (await client.get("/predictions")).json() == []
+
+    async def test_a_large_batch_is_answered_and_kept_whole(self, client, kick):
+        answers = (await client.post("/predict/batch", json=[kick] * 10_000)).json()
+        assert len({answer["id"] for answer in answers}) == 10_000
+        pages = await page_through(client, "/predictions?limit=10000")
+        assert {record["id"] for record in pages[0]} == {answer["id"] for answer in answers}
+
+    @pytest.mark.parametrize("count", [0, 100_001])
+    async def test_refuses_an_empty_and_an_oversized_batch(self, client, kick, count):
+        response = await client.post("/predict/batch", json=[kick] * count)
+        assert response.status_code == 422
+        assert "1 to 100,000 kicks" in response.json()["detail"]
+
+
+BAD_KICKS = {
+    "missing": ({"distance": None}, "distance"),
+    "unknown": ({"moon": 1}, "moon"),
+    "below its range": ({"distance": 1.9}, "distance"),
+    "beyond its range": ({"time_norm": 1.01}, "time_norm"),
+    "a string": ({"angle": "24"}, "angle"),
+    "null": ({"wind_speed": "null"}, "wind_speed"),
+    "a flag of 2": ({"game_away": 2}, "game_away"),
+    "a flag of 1.0": ({"is_start": 1.0}, "is_start"),
+}
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(("change", "field"), BAD_KICKS.values(), ids=BAD_KICKS.keys())
+    async def test_a_field_that_does_not_fit_is_422_and_named(self, client, kick, change, field):
+        changed = {**kick, **change}
+        changed = {name: None if value == "null" else value for name, value in changed.items()}
+        if change == {"distance": None}:
+            del changed["distance"]
+        response = await client.post("/predict", json=changed)
+        assert response.status_code == 422
+        assert [error["field"] for error in response.json()["errors"]] == [field]
+        assert field in response.json()["detail"]
+
+    async def test_every_fault_is_named_not_just_the_first(self, client, kick):
+        response = await client.post("/predict", json={**kick, "distance": 1, "angle": -1, "moon": 0})
+        assert [error["field"] for error in response.json()["errors"]] == ["distance", "angle", "moon"]
+
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        {
+            "NaN": (b'{"distance": NaN}', 400),
+            "infinity": (b'{"distance": Infinity}', 400),
+            "1e999": (b'{"distance": 1e999}', 422),
+            "truncated": (b'{"distance": 3', 400),
+            "empty": (b"", 400),
+            "blank": (b"  \n", 400),
+            "no UTF-8": (b'{"distance": "\xff"}', 400),
+            "an array": (b"[]", 422),
+            "a number": (b"7", 422),
+            "brackets without end": (b"[" * 100_000, 400),
+            "a megabyte of brackets": (b'{"distance":' * 80_000, 400),
+        }.values(),
+    )
+    async def test_a_body_that_is_no_kick_is_a_client_error(self, client, body, status):
+        response = await client.post("/predict", content=body)
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+
+    async def test_a_body_of_11_mb_is_413(self, client):
+        response = await client.post("/predict", content=b" " * 11_000_000)
+        assert response.status_code == 413
+        assert "KICKSERVE_BODY_MAX" in response.json()["detail"]
+
+    async def test_a_body_of_11_mb_without_a_length_is_413_too(self, client):
+        async def chunks():
+            for _ in range(11):
+                yield b" " * 1_000_000
+
+        assert (await client.post("/predict", content=chunks())).status_code == 413
+
+    async def test_a_form_is_refused_with_a_word_on_json(self, client, kick):
+        response = await client.post("/predict", data=kick)
+        assert response.status_code == 400
+        assert "JSON" in response.json()["detail"]
+
+    async def test_nothing_that_was_refused_is_kept(self, client):
+        await client.post("/predict", content=b"{}")
+        await client.post("/predict", content=b"{")
+        assert (await client.get("/predictions")).json() == []
+
+    @pytest.mark.parametrize("record_id", ["nonsense", "0", str(uuid.uuid4()), "01900000-0000-7000-8000-000000000000"])
+    async def test_an_unknown_id_is_404(self, client, record_id):
+        for response in [
+            await client.get(f"/predictions/{record_id}"),
+            await client.delete(f"/predictions/{record_id}"),
+            await client.put(f"/predictions/{record_id}/outcome", json={"success": True}),
+        ]:
+            assert response.status_code == 404
+            assert record_id in response.json()["detail"]
+
+    @pytest.mark.parametrize(
+        "query", ["limit=-1", "limit=0", "limit=10001", "limit=ten", "since=yesterday", "until=1%20o'clock"]
+    )
+    async def test_a_query_that_does_not_fit_is_422_and_names_the_parameter(self, client, query):
+        response = await client.get(f"/predictions?{query}")
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["field"] == query.partition("=")[0]
+
+    async def test_an_unknown_path_and_a_wrong_method_are_problems_too(self, client):
+        for response, status in [
+            (await client.get("/nothing"), 404),
+            (await client.get("/predict"), 405),
+            (await client.get("http://test/nothing"), 404),
+        ]:
+            assert response.status_code == status
+            assert response.headers["content-type"] == "application/problem+json"
+
+
+class TestShapeOfErrors:
+    async def test_all_errors_have_one_shape(self, client):
+        for response in [
+            await client.post("/predict", content=b"{"),
+            await client.post("/predict", content=b"{}"),
+            await client.get("/predictions/nonsense"),
+            await client.get("/nothing"),
+            await client.get("/predictions?limit=0"),
+        ]:
+            problem = response.json()
+            assert set(problem) - {"errors"} == {"type", "title", "status", "detail", "instance", "request_id"}
+            assert problem["type"].startswith("urn:problem:kickserve:")
+            assert problem["status"] == response.status_code
+            assert problem["instance"] == response.request.url.path
+            assert problem["request_id"] == response.headers["x-request-id"]
+
+    async def test_what_nobody_expected_is_500_without_secrets_and_logged(self, client, kick, monkeypatch, caplog):
+        def broken(*_):
+            raise ZeroDivisionError("the secret")
+
+        monkeypatch.setattr(client.app.state.service.predictor, "predict", broken)
+        response = await client.post("/predict", json=kick)
+        assert response.status_code == 500
+        assert "secret" not in response.text
+        assert response.json()["request_id"] in caplog.text
+        assert "ZeroDivisionError" in caplog.text
+
+
+class TestRequestId:
+    async def test_one_that_was_sent_comes_back(self, client):
+        response = await client.get("/health/live", headers={"X-Request-ID": "my-id.1"})
+        assert response.headers["x-request-id"] == "my-id.1"
+
+    @pytest.mark.parametrize("sent", ["", "a b", "x" * 129, 'a"b'])
+    async def test_one_that_could_break_a_log_is_replaced(self, client, sent):
+        response = await client.get("/health/live", headers={"X-Request-ID": sent})
+        assert response.headers["x-request-id"] not in {"", sent}
+
+    async def test_each_request_gets_its_own(self, client):
+        responses = [await client.get("/health/live") for _ in range(100)]
+        assert len({response.headers["x-request-id"] for response in responses}) == 100
+
+
+class TestKey:
+    @pytest.fixture
+    async def guarded(self, start, settings):
+        return await start(replace(settings, api_key="sesame"))
+
+    async def test_calls_need_it(self, guarded, kick):
+        for response in [
+            await guarded.post("/predict", json=kick),
+            await guarded.post("/predict", json=kick, headers={"X-API-Key": "wrong"}),
+            await guarded.post("/predict", json=kick, headers={"X-API-Key": ""}),
+            await guarded.post("/predict/batch", json=[kick]),
+            await guarded.get("/predictions"),
+            await guarded.get("/predictions/x"),
+            await guarded.delete("/predictions/x"),
+            await guarded.get("/model"),
+            await guarded.get("/quality"),
+        ]:
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"] == "X-API-Key"
+            assert "X-API-Key" in response.json()["detail"]
+
+    async def test_the_right_one_opens(self, guarded, kick):
+        response = await guarded.post("/predict", json=kick, headers={"X-API-Key": "sesame"})
+        assert response.status_code == 200
+
+    async def test_health_and_documentation_are_open(self, guarded):
+        for path in ["/health", "/health/live", "/health/ready", "http://test/docs"]:
+            assert (await guarded.get(path)).status_code == 200
+
+    async def test_a_key_is_asked_for_before_the_body_is_read(self, guarded):
+        assert (await guarded.post("/predict", content=b"{")).status_code == 401
+
+
+class TestRecords:
+    async def test_keyset_paging_gives_every_record_once_newest_first(self, client, kick):
+        sent = (await client.post("/predict/batch", json=[kick] * 25)).json()
+        pages = await page_through(client, "/predictions?limit=10")
+        assert [len(page) for page in pages] == [10, 10, 5]
+        ids = [record["id"] for page in pages for record in page]
+        assert ids == sorted((answer["id"] for answer in sent), reverse=True)
+
+    async def test_a_last_page_that_is_full_has_no_next(self, client, kick):
+        await client.post("/predict/batch", json=[kick] * 10)
+        assert "link" not in (await client.get("/predictions?limit=10")).headers
+
+    async def test_paging_is_not_disturbed_by_what_comes_in_meanwhile(self, client, kick):
+        sent = (await client.post("/predict/batch", json=[kick] * 4)).json()
+        first = await client.get("/predictions?limit=2")
+        await client.post("/predict/batch", json=[kick] * 3)
+        second = await client.get(first.links["next"]["url"].removeprefix("/api/v1"))
+        assert [record["id"] for record in first.json() + second.json()] == [
+            answer["id"] for answer in reversed(sent)
+        ]
+
+    async def test_since_and_until_cut_by_time_and_stay_on_the_next_page(self, client, kick):
+        await client.post("/predict", json=kick)
+        await asyncio.sleep(0.005)
+        middle = (await client.post("/predict/batch", json=[kick] * 3)).json()
+        await asyncio.sleep(0.005)
+        await client.post("/predict", json=kick)
+        records = (await client.get("/predictions")).json()
+        since, until = records[3]["created_at"], records[0]["created_at"]
+        pages = await page_through(client, f"/predictions?limit=2&since={since}&until={until}")
+        assert sorted(r["id"] for page in pages for r in page) == sorted(each["id"] for each in middle)
+
+    async def test_ndjson_streams_everything(self, client, kick):
+        sent = (await client.post("/predict/batch", json=[kick] * 2_500)).json()
+        response = await client.get("/predictions?limit=1", headers={"Accept": "application/x-ndjson"})
+        assert response.headers["content-type"].startswith("application/x-ndjson")
+        records = msgspec.json.Decoder(Record).decode_lines(response.content)
+        assert [record.id for record in records] == [answer["id"] for answer in sent]
+
+    async def test_a_deleted_record_is_gone(self, client, kick):
+        record_id = (await client.post("/predict", json=kick)).json()["id"]
+        assert (await client.delete(f"/predictions/{record_id}")).status_code == 204
+        assert (await client.get(f"/predictions/{record_id}")).status_code == 404
+        assert (await client.delete(f"/predictions/{record_id}")).status_code == 404
+
+    async def test_an_id_is_found_in_any_spelling(self, client, kick):
+        record_id = (await client.post("/predict", json=kick)).json()["id"]
+        assert (await client.get(f"/predictions/{record_id.upper()}")).status_code == 200
+
+
+class TestOutcomes:
+    async def test_an_outcome_is_kept_with_its_time_and_the_newer_word_holds(self, client, kick):
+        record_id = (await client.post("/predict", json=kick)).json()["id"]
+        for success in (True, True, False):
+            response = await client.put(f"/predictions/{record_id}/outcome", json={"success": success})
+            assert response.status_code == 204
+        record = (await client.get(f"/predictions/{record_id}")).json()
+        assert record["outcome"] is False
+        assert record["outcome_at"] > record["created_at"]
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"{}", b'{"success": 1}', b'{"success": true, "by": "me"}', b"[]"])
+    async def test_an_outcome_that_says_something_else_is_refused(self, client, kick, body):
+        record_id = (await client.post("/predict", json=kick)).json()["id"]
+        response = await client.put(f"/predictions/{record_id}/outcome", content=body)
+        assert response.status_code in {400, 422}
+        assert '{"success": true}' in response.json()["detail"]
+
+    async def test_many_at_once_say_which_ids_are_unknown(self, client, kick):
+        record_id = (await client.post("/predict", json=kick)).json()["id"]
+        told = [{"id": record_id, "success": True}, {"id": "nonsense", "success": True}]
+        response = await client.put("/predictions/outcomes", json=told)
+        assert response.json() == {"kept": 1, "unknown": ["nonsense"]}
+
+    async def test_quality_is_of_the_kicks_whose_outcome_is_known(self, client, kick):
+        answers = (await client.post("/predict/batch", json=[kick] * 3)).json()
+        assert (await client.get("/quality")).json()["count"] == 0
+        told = [{"id": each["id"], "success": success} for each, success in zip(answers, [True, False], strict=False)]
+        await client.put("/predictions/outcomes", json=told)
+        report = (await client.get("/quality")).json()
+        p = answers[0]["prediction"]
+        assert report["count"] == 2
+        assert report["overall"]["brier"] == pytest.approx(((1 - p) ** 2 + p**2) / 2)
+        assert report["models"] == {"simulated": report["overall"]}
+        assert list(report["months"].values()) == [report["overall"]]
+        assert (await client.get("/quality?model=other")).json()["count"] == 0
+        assert (await client.get("/quality?until=2020-01-01")).json()["count"] == 0
+
+
+class TestService:
+    async def test_health_says_ok_and_of_what(self, client):
+        health = (await client.get("/health")).json()
+        assert health["status"] == "ok"
+        assert health["parts"] == {"service": "ok", "model": "ok", "journal": "ok", "store": "ok"}
+        assert (await client.get("/health/live")).json()["status"] == "live"
+        assert (await client.get("/health/ready")).json()["status"] == "ready"
+
+    async def test_ready_turns_false_when_the_service_is_asked_to_end(self, client):
+        client.app.drain()
+        response = await client.get("/health/ready")
+        assert response.status_code == 503
+        assert response.json()["parts"]["service"] == "stopping"
+        assert response.headers["connection"] == "close"
+
+    async def test_the_model_says_what_it_is(self, client):
+        card = (await client.get("/model")).json()
+        assert card["name"] == "simulated"
+        assert card["features"] == list(NAMES)
+        assert "simulated from published figures" in card["description"]
+
+    async def test_the_root_leads_to_the_documentation(self, client):
+        response = await client.get("http://test/")
+        assert response.is_redirect
+        assert response.headers["location"] == "/docs"
+
+    async def test_the_documentation_needs_no_network(self, client):
+        page = (await client.get("http://test/docs")).text
+        assert "://" not in page.replace("http://test", "").replace("http://www.w3.org", "")
+        for asset in ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js", "favicon-32x32.png"]:
+            assert f"/docs-assets/{asset}" in page
+            assert (await client.get(f"http://test/docs-assets/{asset}")).status_code == 200
+
+    async def test_the_openapi_document_has_every_call_and_the_ranges(self, client):
+        document = (await client.get("http://test/docs/openapi.json")).json()
+        calls = {(path, method) for path, methods in document["paths"].items() for method in methods}
+        assert {
+            ("/api/v1/predict", "post"),
+            ("/api/v1/predict/batch", "post"),
+            ("/api/v1/predictions", "get"),
+            ("/api/v1/predictions/{record_id}", "get"),
+            ("/api/v1/predictions/{record_id}", "delete"),
+            ("/api/v1/predictions/{record_id}/outcome", "put"),
+            ("/api/v1/quality", "get"),
+            ("/api/v1/model", "get"),
+            ("/api/v1/health/ready", "get"),
+        } <= calls
+        distance = document["components"]["schemas"]["Kick"]["properties"]["distance"]
+        assert (distance["minimum"], distance["maximum"]) == (2, 100)
+
+    async def test_other_origins_are_let_in_only_where_they_are_named(self, start, settings, client, kick):
+        origin = {"Origin": "https://example.org"}
+        assert "access-control-allow-origin" not in (await client.post("/predict", json=kick, headers=origin)).headers
+        other = await start(replace(settings, cors_origins=("https://example.org",)))
+        response = await other.post("/predict", json=kick, headers=origin)
+        assert response.headers["access-control-allow-origin"] == "https://example.org"
+        preflight = await other.options("/predict", headers={**origin, "Access-Control-Request-Method": "POST"})
+        assert preflight.status_code < 300
+
+
+class TestFailingModels:
+    class Model:
+        def __init__(self, good, answer):
+            self.card = good.card
+            self.warnings = good.warnings
+            self.predict = answer
+
+    @pytest.mark.parametrize("wrong", ["raises", "beyond 1", "not a number", "too few"])
+    async def test_a_model_that_fails_is_500_and_the_attempt_is_kept(self, start, settings, client, kick, wrong):
+        good = client.app.state.service.predictor.model
+
+        def answer(matrix):
+            if wrong == "raises":
+                raise RuntimeError("no luck")
+            values = {"beyond 1": [1.5], "not a number": [np.nan], "too few": []}[wrong]
+            return good.predict(matrix)._replace(probability=np.array(values))
+
+        broken = await start(replace(settings, database_url="sqlite://"), model=self.Model(good, answer))
+        response = await broken.post("/predict", json=kick)
+        assert response.status_code == 500
+        assert response.json()["title"] == "Prediction failed"
+        [record] = (await broken.get("/predictions")).json()
+        assert record["status_code"] == 500
+        assert record["prediction"] is None
+        assert record["error"]
+
+
+def test_a_kick_and_a_record_have_the_features_in_their_order():
+    assert Kick.__struct_fields__ == NAMES
+    fields = Record.__struct_fields__
+    assert fields[fields.index(NAMES[0]) :][: len(NAMES)] == NAMES
+

@@ -1,0 +1,260 @@
+"""The linear model answers as its formulas say, and refuses files that it can't trust."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kickserve.errors import ModelUnusable
+from kickserve.features import FEATURES, INDEX, NAMES
+from kickserve.models.linear import LinearDocument, LinearModel, fingerprint, load_default, load_linear
+from kickserve.models.terms import TERMS, expand
+from kickserve.simulate import simulate
+
+DEFAULT = load_default()
+
+
+def strategy(feature):
+    if feature.kind == "flag":
+        return st.sampled_from([0.0, 1.0])
+    return st.floats(feature.low, feature.high)
+
+
+row = st.tuples(*map(strategy, FEATURES))
+
+
+def small(**changes):
+    """A model of two terms whose answers can be worked out by hand."""
+    values = {
+        "name": "small",
+        "description": "for tests",
+        "features": list(NAMES),
+        "terms": ["intercept", "distance"],
+        "coefficients": [3.0, -0.05],
+        "covariance": [[0.04, -0.001], [-0.001, 0.0001]],
+        "ability_sd": 0.5,
+        "domain": {"distance": (5.0, 60.0), "angle": (0.0, 60.0), "time_norm": (0.1, 1.0)},
+        "interval": "all of it",
+        "trained_on": {},
+        "metrics": {},
+    }
+    return LinearDocument(**(values | changes))
+
+
+def kick(**values):
+    filled = dict.fromkeys(NAMES, 0.0) | {"distance": 30.0, "time_norm": 0.5} | values
+    return [filled[name] for name in NAMES]
+
+
+def as_json(document):
+    return msgspec.json.encode(document)
+
+
+def test_probability_and_interval_of_a_kick_by_hand():
+    z = 3 - 0.05 * 20
+    variance = 0.04 + 2 * 20 * -0.001 + 20**2 * 0.0001
+    half = 1.96 * math.sqrt(variance + 0.25)
+    expected = [1 / (1 + math.exp(-x)) for x in (z / math.sqrt(1 + math.pi * 0.25 / 8), z - half, z + half)]
+    model = LinearModel(small(), "test")
+    assert model.predict_one(kick(distance=20.0)) == pytest.approx(expected, rel=1e-12)
+    p, low, high = model.predict(np.array([kick(distance=20.0)]))
+    assert [p[0], low[0], high[0]] == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_spread_and_uncertainty_the_interval_is_the_probability():
+    model = LinearModel(small(ability_sd=0, covariance=[[0, 0], [0, 0]]), "test")
+    assert model.predict_one(kick()) == pytest.approx([1 / (1 + math.exp(-1.5))] * 3, rel=1e-12)
+
+
+@given(st.lists(row, min_size=1, max_size=20))
+def test_one_kick_at_a_time_gives_the_numbers_of_many(rows):
+    together = np.column_stack(DEFAULT.predict(np.array(rows)))
+    single = np.array([DEFAULT.predict_one(each) for each in rows])
+    assert single == pytest.approx(together, abs=1e-12, rel=1e-12)
+
+
+@given(row)
+def test_every_term_is_the_same_for_one_kick_and_for_many(values):
+    many = expand(np.array([values]), TERMS)[0]
+    assert [term.of_row(values) for term in TERMS.values()] == pytest.approx(many.tolist(), abs=1e-12)
+
+
+@given(row)
+def test_the_probability_lies_in_its_interval(values):
+    p, low, high = DEFAULT.predict_one(values)
+    assert 0 <= low <= p <= high <= 1
+
+
+@pytest.mark.parametrize("coefficient", [1e8, -1e8])
+def test_the_interval_holds_the_probability_far_out_too(coefficient):
+    model = LinearModel(small(coefficients=[coefficient, 0.0], ability_sd=3.0), "test")
+    p, low, high = model.predict(np.array([kick()]))
+    assert 0 <= low[0] <= p[0] <= high[0] <= 1
+    assert model.predict_one(kick()) == (p[0], low[0], high[0])
+
+
+@given(row, st.floats(0.1, 10))
+def test_from_further_away_along_the_same_line_a_kick_is_no_easier(values, more):
+    further = list(values)
+    further[INDEX["distance"]] = min(values[INDEX["distance"]] + more, 100)
+    if values[INDEX["distance"]] >= 5:
+        assert DEFAULT.predict_one(further)[0] <= DEFAULT.predict_one(values)[0] + 1e-12
+
+
+def test_no_kicks_give_no_answers():
+    answer = DEFAULT.predict(np.empty((0, len(NAMES))))
+    assert answer.probability.shape == answer.low.shape == answer.high.shape == (0,)
+
+
+def test_the_interval_alone_is_that_of_the_answer():
+    matrix = simulate(10, 0).matrix
+    assert np.array_equal(DEFAULT.interval(matrix), DEFAULT.predict(matrix)[1:])
+
+
+def test_the_interval_holds_the_true_probability_of_95_in_100_kicks():
+    kicks = simulate(200_000, 11)
+    _, low, high = DEFAULT.predict(kicks.matrix)
+    inside = (low <= kicks.probability) & (kicks.probability <= high)
+    assert inside.mean() == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, []),
+        ({"distance": 60.0, "angle": 60.0}, []),
+        ({"distance": 5.0}, []),
+        ({"distance": 60.1}, ["distance beyond 60 m"]),
+        ({"distance": 4.9}, ["distance below 5 m"]),
+        ({"angle": 61.0}, ["angle beyond 60°"]),
+        ({"distance": 80.0, "angle": 75.0}, ["distance beyond 60 m", "angle beyond 60°"]),
+    ],
+)
+def test_a_kick_outside_the_domain_is_warned_of(values, expected):
+    assert DEFAULT.warnings(kick(**values)) == expected
+
+
+def test_a_warning_about_a_feature_without_unit_has_none():
+    assert LinearModel(small(), "test").warnings(kick(time_norm=0.0)) == ["time_norm below 0.1"]
+
+
+def test_the_default_model_says_what_it_is():
+    card = DEFAULT.card
+    assert (card.name, card.kind) == ("simulated", "linear")
+    assert "simulated from published figures" in card.description
+    assert card.features == list(NAMES)
+    assert card.domain == {"distance": (5.0, 60.0), "angle": (0.0, 60.0)}
+    assert "ability" in card.interval
+    assert card.trained_on["simulated"] is True
+    assert "simulated" in card.metrics["measured_on"]
+
+
+def test_a_model_survives_being_written_and_read():
+    document = small(revision=fingerprint(small()))
+    model = load_linear(as_json(document), "there")
+    assert model.document == document
+    assert (model.card.source, model.card.revision) == ("there", document.revision)
+
+
+def test_a_revision_left_out_is_worked_out():
+    assert load_linear(as_json(small()), "there").card.revision == fingerprint(small())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"coefficients": [3.0, -0.0500001]},
+        {"covariance": [[0.05, -0.001], [-0.001, 0.0001]]},
+        {"ability_sd": 0.4},
+        {"domain": {}},
+        {"terms": ["intercept", "previous"]},
+    ],
+)
+def test_the_revision_changes_with_whatever_changes_an_answer(changes):
+    assert fingerprint(small(**changes)) != fingerprint(small())
+
+
+def test_the_revision_does_not_change_with_words():
+    changes = {"name": "other", "description": "other", "revision": "123", "metrics": {"brier": 0.1}}
+    assert fingerprint(small(**changes)) == fingerprint(small())
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "no name"),
+        ({"features": list(NAMES)[::-1]}, "features must be, in this order, time_norm, distance"),
+        ({"features": list(NAMES)[1:]}, "features must be"),
+        ({"terms": ["intercept", "moon"]}, "no term 'moon', only intercept"),
+        ({"terms": ["distance", "distance"]}, "each only once"),
+        ({"terms": [], "coefficients": [], "covariance": []}, "one or more"),
+        ({"coefficients": [3.0]}, "2 terms, but 1 coefficients"),
+        ({"coefficients": [NAN, 0.0]}, "not finite"),
+        ({"coefficients": [INF, 0.0]}, "not finite"),
+        ({"coefficients": [1e300, 0.0]}, "beyond 1e"),
+        ({"covariance": [[1.0, 0.0]]}, "2 rows of 2 numbers"),
+        ({"covariance": [[1.0, 0.0], [0.0]]}, "2 rows of 2 numbers"),
+        ({"covariance": [[NAN, 0.0], [0.0, 1.0]]}, "not finite"),
+        ({"covariance": [[1.0, 0.5], [0.0, 1.0]]}, "not symmetric"),
+        ({"covariance": [[1.0, 2.0], [2.0, 1.0]]}, "not positive semidefinite .*-1"),
+        ({"ability_sd": -0.1}, "ability_sd is -0.1"),
+        ({"ability_sd": NAN}, "ability_sd is nan"),
+        ({"domain": {"moon": (0.0, 1.0)}}, "domain speaks of 'moon'"),
+        ({"domain": {"distance": (60.0, 5.0)}}, "runs from 60 to 5"),
+        ({"domain": {"distance": (NAN, 5.0)}}, "runs from nan"),
+        ({"revision": "000000000000"}, "revision is 000000000000, but its numbers make it"),
+    ],
+)
+def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
+    with pytest.raises(ModelUnusable, match=f"the model somewhere can't be used: .*{message}"):
+        LinearModel(small(**changes), "somewhere")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[1, 2]", "no JSON of a model"),
+        (b"{}", "format is '' instead of 'kickserve/linear'"),
+        (b'{"format": "other"}', "format is 'other'"),
+        (b'{"format": "kickserve/linear", "version": 2}', "version 2 .* reads version 1"),
+        (b'{"format": "kickserve/linear", "version": 1}', "missing required field `name`"),
+        (as_json(small()).replace(b"3.0", b"NaN"), "no JSON"),
+        (as_json(small()).replace(b"3.0", b'"3"'), r"Expected `float`, got `str`.*coefficients"),
+        (as_json(small()).replace(b'"name"', b'"nickname"'), "nickname"),
+        (as_json(small()).replace(b"3.0", b"1e999"), "out of range"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused_in_words(data, message):
+    with pytest.raises(ModelUnusable, match=f"the model file.json can't be used: .*{message}"):
+        load_linear(data, "file.json")
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_whatever_raise_anything_else(data):
+    with pytest.raises(ModelUnusable):
+        load_linear(data, "noise")
+
+
+def test_deeply_nested_brackets_are_refused():
+    with pytest.raises(ModelUnusable):
+        load_linear(b"[" * 1_000_000, "brackets")
+
+
+def test_a_covariance_of_coefficients_that_hang_together_is_taken():
+    model = LinearModel(small(covariance=[[1.0, 1.0], [1.0, 1.0]]), "test")
+    _, low, high = model.predict_one(kick(distance=20.0))
+    half = 1.96 * math.sqrt(21**2 + 0.25)
+    assert [low, high] == pytest.approx(
+        [1 / (1 + math.exp(half - 2)), 1 / (1 + math.exp(-half - 2))], rel=1e-9
+    )

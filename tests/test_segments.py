@@ -1,0 +1,57 @@
+"""Frames, and the locked folders that they stand in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kickserve import segments
+from kickserve.errors import ConfigurationError
+from kickserve.journal import Journal
+from kickserve.segments import Box, decode, encode
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "journal"
+
+
+def test_a_folder_on_a_disk_without_locks_is_a_configuration_error(folder, monkeypatch):
+    def fail(_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(segments, "_flock", fail)
+    with pytest.raises(ConfigurationError, match="No locks available"):
+        Journal(folder, limit=1).open()
+
+
+def test_a_box_that_another_takes_before_it_is_locked_is_given_up_for_a_new_one(folder, monkeypatch):
+    folder.mkdir()
+    lock, calls = segments._flock, []
+
+    def robbed(descriptor):
+        if not calls:  # another process is quicker: locks the empty folder, and removes it
+            calls.append(descriptor)
+            Box.take(next(folder.iterdir())).release(remove=True)
+        lock(descriptor)
+
+    monkeypatch.setattr(segments, "_flock", robbed)
+    box = Box.make(folder)
+    assert box.stands()
+    assert list(folder.iterdir()) == [box.path]
+    box.release(remove=True)
+    box.release(remove=True)
+    assert not box.stands()
+    assert Box.take(box.path) is None
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.data())
+def test_frames_cut_at_any_byte_are_a_prefix_of_whole_payloads(payloads, data):
+    frames = encode(payloads)
+    cut = data.draw(st.integers(0, len(frames)))
+    found, length = decode(frames[:cut])
+    assert found == payloads[: len(found)]
+    assert length == len(encode(found)) <= cut
+    assert cut < len(frames) or found == payloads
+    assert len(found) == len(payloads) or cut < len(encode(payloads[: len(found) + 1]))

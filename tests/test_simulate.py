@@ -1,0 +1,194 @@
+"""The simulator reproduces the published figures that it rests on."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kickserve.errors import InvalidInput
+from kickserve.features import INDEX, acceptable
+from kickserve.models.terms import theta
+from kickserve.simulate import BLOCK, blocks, logit, simulate
+
+SIZE = 400_000
+# From the public figures: metres, and what the formula must give in percent.
+TABLE = {10: 98.9, 15: 96.2, 20: 91.3, 25: 84.8, 30: 75.6, 35: 61.7, 40: 52.1, 45: 51.9, 50: 43.6, 55: 35.0}
+
+
+@pytest.fixture(scope="module")
+def kicks():
+    return simulate(SIZE, 1)
+
+
+@pytest.fixture(scope="module")
+def columns(kicks):
+    return {name: kicks.matrix[:, at] for name, at in INDEX.items()}
+
+
+def percent(kicks, mask):
+    return 100 * kicks.probability[mask].mean()
+
+
+@pytest.mark.parametrize(("start", "expected"), TABLE.items())
+def test_the_success_by_distance_is_that_of_the_formula(kicks, columns, start, expected):
+    mask = (columns["distance"] >= start) & (columns["distance"] < start + 5)
+    sampling = 3 * 100 * kicks.probability[mask].std() / np.sqrt(mask.sum())
+    assert percent(kicks, mask) == pytest.approx(expected, abs=0.5 + sampling)
+
+
+def test_outcomes_follow_their_probabilities(kicks):
+    for low, high in pairwise(np.linspace(0, 1, 11)):
+        mask = (kicks.probability >= low) & (kicks.probability < high)
+        error = kicks.success[mask].mean() - kicks.probability[mask].mean()
+        assert abs(error) < 4 * 0.5 / np.sqrt(mask.sum())
+
+
+def test_the_mean_success_is_the_published_one(kicks):
+    assert percent(kicks, slice(None)) == pytest.approx(73.5, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("distance", "angle", 0.38),
+        ("time_norm", "has_previous_attempts", 0.53),
+        ("wind_speed", "precipitation_probability", 0.37),
+    ],
+)
+def test_features_hang_together_as_specified(columns, first, second, expected):
+    assert np.corrcoef(columns[first], columns[second])[0, 1] == pytest.approx(expected, abs=0.01)
+
+
+def test_kicks_from_beyond_halfway_and_from_in_front_succeed_as_published(kicks, columns):
+    out = columns["distance"] * np.cos(np.radians(columns["angle"]))
+    in_front = (abs(columns["distance"] - 23) < 1) & (columns["angle"] < 5)
+    assert percent(kicks, out > 50) == pytest.approx(37.6, abs=1)
+    assert percent(kicks, in_front) == pytest.approx(95.1, abs=1)
+
+
+def test_the_easiest_tenth_of_kicks_succeeds_in_99_percent(kicks):
+    odds = logit(kicks.matrix)
+    assert percent(kicks, odds >= np.quantile(odds, 0.9)) == pytest.approx(99, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("is_left_footed", 0.16),
+        ("is_left_side", 0.53),
+        ("game_away", 0.43),
+        ("has_previous_attempts", 0.73),
+        ("is_start", 0.0625),
+        ("is_endgame", 0.0625),
+    ],
+)
+def test_flags_are_set_as_often_as_specified(columns, name, share):
+    assert columns[name].mean() == pytest.approx(share, abs=0.004)
+
+
+def test_the_weather_is_as_specified(columns):
+    rain, wind = columns["precipitation_probability"], columns["wind_speed"]
+    assert (rain == 0).mean() == pytest.approx(0.57, abs=0.001)
+    assert (rain == 1).mean() == pytest.approx(0.22, abs=0.001)
+    assert wind.mean() == pytest.approx(2.6 * 6.5, abs=0.1)
+    assert wind.max() <= 50
+
+
+def test_every_kick_is_one_that_the_service_takes(kicks):
+    assert acceptable(kicks.matrix).all()
+    assert kicks.matrix.dtype == kicks.probability.dtype == np.float64
+    assert kicks.success.dtype == np.bool_
+
+
+def test_ability_spreads_the_probability_around_the_formula(kicks):
+    p = kicks.probability
+    ability = np.log(p / (1 - p)) - logit(kicks.matrix)
+    assert ability.mean() == pytest.approx(0, abs=0.003)
+    assert ability.std() == pytest.approx(0.29, abs=0.003)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 2 * BLOCK), st.integers(1, 2 * BLOCK), st.integers(0, 2**63))
+def test_the_first_kicks_are_the_same_whatever_the_size(one, other, seed):
+    shared = min(one, other)
+    first, second = simulate(one, seed), simulate(other, seed)
+    assert len(first) == one
+    assert np.array_equal(first.matrix[:shared], second.matrix[:shared])
+    assert np.array_equal(first.success[:shared], second.success[:shared])
+    assert np.array_equal(first.probability[:shared], second.probability[:shared])
+
+
+def test_another_seed_and_another_block_give_other_kicks():
+    first, second = blocks(2 * BLOCK, 3)
+    assert not np.isin(first.matrix[:, 1], second.matrix[:, 1]).any()
+    assert not np.isin(first.matrix[:, 1], simulate(BLOCK, 4).matrix[:, 1]).any()
+
+
+def test_blocks_have_the_size_of_a_block_and_the_rest_comes_last():
+    assert [len(block) for block in blocks(2 * BLOCK + 5, 0)] == [BLOCK, BLOCK, 5]
+    assert [len(block) for block in blocks(BLOCK, 0)] == [BLOCK]
+
+
+def test_far_kicks_are_drawn_until_there_are_enough():
+    far = simulate(3_000, 5, min_distance=55)
+    everything = simulate(4 * BLOCK, 5)
+    mask = everything.matrix[:, INDEX["distance"]] >= 55
+    assert len(far) == 3_000
+    assert np.array_equal(far.matrix[: mask.sum()], everything.matrix[mask][:3_000])
+    assert np.array_equal(simulate(100, 5, min_distance=0).matrix, everything.matrix[:100])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 0, "seed": 1}, "size=0 .* ask for 1"),
+        ({"size": 1, "seed": -1}, "seed=-1 .* 0 or more"),
+        ({"size": 1, "seed": 1, "min_distance": 66}, "min_distance=66 .* 0 to 65"),
+        ({"size": 1, "seed": 1, "min_distance": float("nan")}, "min_distance=nan"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_in_words(arguments, message):
+    with pytest.raises(InvalidInput, match=message):
+        simulate(**arguments)
+
+
+def test_blocks_refuse_an_empty_order():
+    with pytest.raises(InvalidInput, match="size=-3"):
+        next(blocks(-3, 1))
+
+
+def test_the_posts_open_to_the_kicker_as_geometry_has_it():
+    distance, angle = np.array([22.0, 22.0, 40.0, 8.0]), np.array([0.0, 45.0, 30.0, 60.0])
+    aside, out = distance * np.sin(np.radians(angle)), distance * np.cos(np.radians(angle))
+    expected = np.degrees(np.arctan2(aside + 2.8, out) - np.arctan2(aside - 2.8, out))
+    assert theta(distance, angle) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_posts_never_close_wholly():
+    assert theta(np.array([30.0]), np.array([90.0])).tolist() == [0.05]
+
+
+def test_the_formula_gives_a_kick_worked_out_by_hand():
+    # 40 m, 30°, left side with the right foot, away, half-time, kicked before, 20 km/h, rain at 0.5.
+    kick = np.array([[0.5, 40, 30, 20, 0.5, 0, 1, 0, 0, 1, 1]])
+    opening = np.degrees(np.arctan2(5.6 * 40 * np.sqrt(0.75), 1600 - 7.84))
+    by_hand = (
+        -1.98 - 1.4 + 2.2 * np.log(opening) + 0.025 - 0.04 - 0.05 + 0.12 - 0.08 * 2 * 40 / 30 - 0.1 * 0.5
+    )
+    assert logit(kick) == pytest.approx([by_hand], rel=1e-12)
+
+
+def test_the_formula_knows_the_rest_of_the_terms_too():
+    base = np.array([[0.0, 65, 15, 0, 0, 0, 0, 0, 0, 0, 0]])
+    changed = base.copy()
+    changed[0, [INDEX["is_left_footed"], INDEX["is_endgame"], INDEX["is_start"]]] = 1
+    # The left foot from the right side: the ball turns in, where the right foot's turned out.
+    assert logit(changed) - logit(base) == pytest.approx([0.05 - 0.08 - 0.07 + 2 * 0.025 / 2], rel=1e-9)
+    nearer = base.copy()
+    nearer[0, INDEX["distance"]] = 60
+    ratio = np.log(theta(np.array([65.0]), np.array([15.0])) / theta(np.array([60.0]), np.array([15.0])))
+    assert logit(base) - logit(nearer) == pytest.approx(-0.035 * 5 - 0.15 * 5 + 2.2 * ratio, rel=1e-9)
