@@ -7,7 +7,6 @@ else is installed. Start reading here, then in `routes`.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from litestar import Litestar
 
     from kickserve.model import Model
-    from kickserve.ports import Store
 
 API: Final = "/api/v1"
 
@@ -52,7 +50,8 @@ def create_app(settings: Settings | None = None, *, model: Model | None = None) 
     settings = Settings.from_environment() if settings is None else settings
     plugins = load_plugins(settings)
     store = create_store(plugins, settings.database_url)
-    recorder = Recorder(store, _journal(settings, store), patience=settings.shutdown_timeout)
+    journal = Journal.from_settings(settings, store.label)
+    recorder = Recorder(store, journal, patience=settings.shutdown_timeout)
     service = Service(model or load_model(settings), recorder, store)
     return KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
@@ -95,12 +94,6 @@ def _guarded_calls(settings: Settings) -> Router:
         ],
         guards=[] if settings.api_key is None else [routes.guard_with(settings.api_key)],
     )
-
-
-def _journal(settings: Settings, store: Store) -> Journal:
-    # A folder a store: what was meant for one database must not be drained into another.
-    folder = settings.journal_dir / hashlib.sha256(store.label.encode()).hexdigest()[:12]
-    return Journal(folder, limit=settings.journal_max, fsync=settings.journal == "fsync")
 
 
 def _cors(settings: Settings) -> CORSConfig | None:

@@ -49,6 +49,9 @@ class Group:
     end: int = field(repr=False)
 
 
+Mark = list[tuple[Segment, int]]
+
+
 class Journal:
     """Keeps payloads (opaque bytes, never empty) on disk until they are said to be done with.
 
@@ -103,9 +106,24 @@ class Journal:
         return time.monotonic() - self._moved if self._size else 0.0
 
     @property
-    def trouble(self) -> str | None:
-        """Why the disk took nothing at the last try, or None where all is well."""
-        return self._trouble
+    def folder(self) -> Path:
+        """Where it stands."""
+        return self._folder
+
+    @property
+    def state(self) -> str:
+        """`ok`, or in words why it takes nothing at present."""
+        if self._trouble is not None:
+            return f"its disk takes nothing: {self._trouble}"
+        return "ok" if self._size < self._limit else "as large as KICKSERVE_JOURNAL_MAX lets it be"
+
+    def mark(self) -> Mark:
+        """Remember how far it has been written by now; see `passed`."""
+        return [(segment, segment.end) for segment in self._queue if segment.box is self._box]
+
+    def passed(self, mark: Mark) -> bool:
+        """Say whether all that was written before `mark` was taken has drained."""
+        return all(segment.start >= end or segment not in self._queue for segment, end in mark)
 
     def open(self) -> None:
         """Take a sub-folder of its own, and take up those of dead processes.
@@ -199,15 +217,17 @@ class Journal:
         elif segment.end >= _WORTH_A_NEW_ONE and not (self._writer and self._writer.syncing):
             self._seal()
 
-    def scan(self) -> Iterator[bytes]:
+    def scan(self, *, others: bool = True) -> Iterator[bytes]:
         """Return every undrained payload of all processes, living ones too, oldest segment first.
+
+        With `others` off, only those that this process is going to drain.
 
         To find a prediction look here first and then in the store: the other way round it may drain in
         between and be missed. Some that the store has already may come too.
         """
         mine = self._held()
         parts = [(segment.path, segment.start, segment.end) for segment in self._queue]
-        for path in boxes(self._folder):
+        for path in boxes(self._folder) if others else ():
             if path not in mine:
                 parts += [(file, len(MAGIC), sys.maxsize) for file in path.glob("*.log")]
         return _payloads(sorted(parts, key=lambda part: part[0].name))

@@ -83,13 +83,13 @@ class Recorder:
             StoreMisconfigured: the store can't be used as it is set up.
             ConfigurationError: the journal's folder can't be used.
         """
-        await asyncio.to_thread(self._journal.open)
+        self._journal.open()
         try:
             await self._open_store()
         except StoreUnavailable as error:
             self._note(error)
         except BaseException:
-            await asyncio.to_thread(self._journal.close)
+            self._journal.close()
             raise
         self._writer = asyncio.create_task(self._write_all(), name="writer")
 
@@ -101,15 +101,15 @@ class Recorder:
             self._writer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._writer
-        if self._journal.depth:
+        if self._journal.size:
             _log.warning(
-                "%d predictions have not reached %s: they stand in the journal %s,"
-                " and go to the store when kickserve starts again",
-                self._journal.depth,
+                "%d bytes of predictions have not reached %s: they stand in the journal %s, and go to the"
+                " store when kickserve starts again",
+                self._journal.size,
                 self._store.label,
                 self._journal.folder,
             )
-        await asyncio.to_thread(self._journal.close)
+        self._journal.close()
         await self._store.close()
 
     async def keep(self, records: Sequence[Record]) -> None:
@@ -126,10 +126,10 @@ class Recorder:
         Raises:
             StoreUnavailable: the store is away, or too slow.
         """
-        target = self._journal.appended
+        mark = self._journal.mark()
         try:
             async with asyncio.timeout(patience), self._progress:
-                while self._journal.drained < target:
+                while not self._journal.passed(mark):
                     if self._trouble is not None:
                         raise StoreUnavailable(f"{self._store.label} can't be reached: {self._trouble}")
                     await self._progress.wait()
@@ -143,15 +143,17 @@ class Recorder:
             RecordNotFound: there is none.
             StoreUnavailable: the store is away, and the record is not in the journal.
         """
-        away: StoreError | None = None
         try:
             await self.settle()
             found = await self._store.get(record_id)
-        except StoreUnavailable as error:
-            away, found = error, None
-        found = found or await asyncio.to_thread(self._on_its_way, record_id)
+        except StoreUnavailable:
+            if (waiting := await self._on_its_way(record_id)) is not None:
+                return waiting
+            raise
+        # Another process's journal is drained by that process: its records may come to the store in between.
+        found = found or await self._on_its_way(record_id) or await self._store.get(record_id)
         if found is None:
-            raise away or _unknown(record_id)
+            raise _unknown(record_id)
         return found
 
     async def delete(self, record_id: str) -> None:
@@ -189,11 +191,11 @@ class Recorder:
                 return
         except StoreUnavailable:
             # In our own journal the operation comes after the record, whenever the store comes back.
-            if await asyncio.to_thread(self._in_own_journal, record_id):
+            if await self._in_own_journal(record_id):
                 await self._journal.append([_encode(operation)])
                 return
             raise
-        if await asyncio.to_thread(self._on_its_way, record_id) is not None:
+        if await self._on_its_way(record_id) is not None:
             raise StoreUnavailable(f"{record_id} is on its way to the store from another process")
         raise _unknown(record_id)
 
@@ -214,7 +216,7 @@ class Recorder:
                 await self._store.ping()
             except StoreError as error:
                 trouble = error
-        return "ok" if trouble is None else f"{trouble} ({self._journal.depth:,} records wait in the journal)"
+        return "ok" if trouble is None else f"{trouble} ({self._journal.size:,} bytes wait in the journal)"
 
     async def _write_all(self) -> None:
         """Carry out what the journal holds, for ever: orphans of dead processes first, then our own."""
@@ -222,7 +224,7 @@ class Recorder:
         look_at = loop.time()
         while True:
             if loop.time() >= look_at:
-                await asyncio.to_thread(self._journal.adopt)
+                self._journal.adopt()
                 look_at = loop.time() + ORPHANS_EVERY
             with contextlib.suppress(TimeoutError):
                 group = await asyncio.wait_for(self._journal.take(GROUP), ORPHANS_EVERY)
@@ -265,19 +267,19 @@ class Recorder:
         if trouble is not None and self._trouble is None:
             _log.warning("predictions wait in the journal: %s", trouble)
         if trouble is None and self._trouble is not None:
-            _log.warning("the store %s is back; %d records wait", self._store.label, self._journal.depth)
+            _log.warning("the store %s is back; %d bytes wait", self._store.label, self._journal.size)
         self._trouble = trouble
 
     async def _tell(self) -> None:
         async with self._progress:
             self._progress.notify_all()
 
-    def _on_its_way(self, record_id: str) -> Record | None:
+    async def _on_its_way(self, record_id: str) -> Record | None:
         """Look a record up in all journals of this folder: ours, and those of other processes."""
-        return _replay(record_id, self._journal.scan())
+        return await asyncio.to_thread(_replay, record_id, self._journal.scan())
 
-    def _in_own_journal(self, record_id: str) -> bool:
-        return _replay(record_id, self._journal.scan(own=True)) is not None
+    async def _in_own_journal(self, record_id: str) -> bool:
+        return await asyncio.to_thread(_replay, record_id, self._journal.scan(others=False)) is not None
 
 
 def _operations(payloads: Iterable[bytes]) -> Iterator[_Operation]:

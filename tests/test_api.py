@@ -179,7 +179,9 @@ class TestBadInput:
         await client.post("/predict", content=b"{")
         assert (await client.get("/predictions")).json() == []
 
-    @pytest.mark.parametrize("record_id", ["nonsense", "0", str(uuid.uuid4()), "01900000-0000-7000-8000-000000000000"])
+    @pytest.mark.parametrize(
+        "record_id", ["nonsense", "0", str(uuid.uuid4()), "01900000-0000-7000-8000-000000000000"]
+    )
     async def test_an_unknown_id_is_404(self, client, record_id):
         for response in [
             await client.get(f"/predictions/{record_id}"),
@@ -217,13 +219,22 @@ class TestShapeOfErrors:
             await client.get("/predictions?limit=0"),
         ]:
             problem = response.json()
-            assert set(problem) - {"errors"} == {"type", "title", "status", "detail", "instance", "request_id"}
+            assert set(problem) - {"errors"} == {
+                "type",
+                "title",
+                "status",
+                "detail",
+                "instance",
+                "request_id",
+            }
             assert problem["type"].startswith("urn:problem:kickserve:")
             assert problem["status"] == response.status_code
             assert problem["instance"] == response.request.url.path
             assert problem["request_id"] == response.headers["x-request-id"]
 
-    async def test_what_nobody_expected_is_500_without_secrets_and_logged(self, client, kick, monkeypatch, caplog):
+    async def test_what_nobody_expected_is_500_without_secrets_and_logged(
+        self, client, kick, monkeypatch, caplog
+    ):
         def broken(*_):
             raise ZeroDivisionError("the secret")
 
@@ -343,7 +354,9 @@ class TestOutcomes:
         assert record["outcome"] is False
         assert record["outcome_at"] > record["created_at"]
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"{}", b'{"success": 1}', b'{"success": true, "by": "me"}', b"[]"])
+    @pytest.mark.parametrize(
+        "body", [b"", b"{", b"{}", b'{"success": 1}', b'{"success": true, "by": "me"}', b"[]"]
+    )
     async def test_an_outcome_that_says_something_else_is_refused(self, client, kick, body):
         record_id = (await client.post("/predict", json=kick)).json()["id"]
         response = await client.put(f"/predictions/{record_id}/outcome", content=body)
@@ -359,7 +372,10 @@ class TestOutcomes:
     async def test_quality_is_of_the_kicks_whose_outcome_is_known(self, client, kick):
         answers = (await client.post("/predict/batch", json=[kick] * 3)).json()
         assert (await client.get("/quality")).json()["count"] == 0
-        told = [{"id": each["id"], "success": success} for each, success in zip(answers, [True, False], strict=False)]
+        told = [
+            {"id": each["id"], "success": success}
+            for each, success in zip(answers, [True, False], strict=False)
+        ]
         await client.put("/predictions/outcomes", json=told)
         report = (await client.get("/quality")).json()
         p = answers[0]["prediction"]
@@ -400,7 +416,12 @@ class TestService:
     async def test_the_documentation_needs_no_network(self, client):
         page = (await client.get("http://test/docs")).text
         assert "://" not in page.replace("http://test", "").replace("http://www.w3.org", "")
-        for asset in ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js", "favicon-32x32.png"]:
+        for asset in [
+            "swagger-ui-bundle.js",
+            "swagger-ui.css",
+            "swagger-ui-standalone-preset.js",
+            "favicon-32x32.png",
+        ]:
             assert f"/docs-assets/{asset}" in page
             assert (await client.get(f"http://test/docs-assets/{asset}")).status_code == 200
 
@@ -423,11 +444,16 @@ class TestService:
 
     async def test_other_origins_are_let_in_only_where_they_are_named(self, start, settings, client, kick):
         origin = {"Origin": "https://example.org"}
-        assert "access-control-allow-origin" not in (await client.post("/predict", json=kick, headers=origin)).headers
+        assert (
+            "access-control-allow-origin"
+            not in (await client.post("/predict", json=kick, headers=origin)).headers
+        )
         other = await start(replace(settings, cors_origins=("https://example.org",)))
         response = await other.post("/predict", json=kick, headers=origin)
         assert response.headers["access-control-allow-origin"] == "https://example.org"
-        preflight = await other.options("/predict", headers={**origin, "Access-Control-Request-Method": "POST"})
+        preflight = await other.options(
+            "/predict", headers={**origin, "Access-Control-Request-Method": "POST"}
+        )
         assert preflight.status_code < 300
 
 
@@ -439,7 +465,9 @@ class TestFailingModels:
             self.predict = answer
 
     @pytest.mark.parametrize("wrong", ["raises", "beyond 1", "not a number", "too few"])
-    async def test_a_model_that_fails_is_500_and_the_attempt_is_kept(self, start, settings, client, kick, wrong):
+    async def test_a_model_that_fails_is_500_and_the_attempt_is_kept(
+        self, start, settings, client, kick, wrong
+    ):
         good = client.app.state.service.predictor.model
 
         def answer(matrix):
@@ -462,4 +490,3 @@ def test_a_kick_and_a_record_have_the_features_in_their_order():
     assert Kick.__struct_fields__ == NAMES
     fields = Record.__struct_fields__
     assert fields[fields.index(NAMES[0]) :][: len(NAMES)] == NAMES
-

@@ -122,7 +122,7 @@ async def test_a_server_that_is_not_there_is_unavailable():
 async def test_a_server_that_never_answers_is_unavailable_and_no_hang():
     done = asyncio.Event()
 
-    async def silent(reader, writer):
+    async def silent(_reader, writer):
         await done.wait()
         writer.close()
 
@@ -175,7 +175,7 @@ async def test_a_user_without_rights_is_told_which_to_grant(postgres_cluster):
     [
         ("sslmode=require", "no TLS"),
         ("sslmode=sometimes", "sslmode"),
-        ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "DATABASE_URL"),
+        ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem, which is not there"),
         ("colour=blue", "takes? it out"),
     ],
 )
@@ -308,7 +308,8 @@ async def test_the_table_of_another_program_is_left_alone(postgres_schema):
 
 async def test_the_table_has_the_columns_that_the_code_knows(other):
     rows = await other.fetch(
-        "SELECT attname FROM pg_attribute WHERE attrelid = 'predictions'::regclass AND attnum > 0 ORDER BY attnum"
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'predictions'::regclass AND attnum > 0"
+        " ORDER BY attnum"
     )
     assert tuple(row[0] for row in rows) == COLUMNS
 

@@ -4,6 +4,8 @@ Run it as  python ops/bench/paging.py [--records N] [--postgres URL] [--json]. T
 --postgres names must be empty; the tables are dropped at the end.
 """
 
+# ruff: noqa: INP001 - a program, not part of a package
+
 from __future__ import annotations
 
 import argparse

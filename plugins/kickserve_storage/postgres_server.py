@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -65,11 +66,13 @@ class Address(NamedTuple):
         dsn: what asyncpg takes, with the password.
         label: the same for people: without password and parameters.
         connect_timeout: seconds.
+        files: the files that parameters of TLS name.
     """
 
     dsn: str
     label: str
     connect_timeout: float
+    files: tuple[Path, ...]
 
 
 def address_of(url: str) -> Address:
@@ -93,7 +96,11 @@ def address_of(url: str) -> Address:
         raise StoreMisconfigured(_unreadable(" (its port is no number)"))
     timeout = _timeout(parameters.pop("connect_timeout", ""))
     dsn = urlunsplit(parts._replace(query=urlencode(_known(parameters))))
-    return Address(dsn, _label(login, hosts, unquote(parts.path), parameters), timeout)
+    files = tuple(Path(parameters[name]) for name in _FILES if name in parameters)
+    return Address(dsn, _label(login, hosts, unquote(parts.path), parameters), timeout, files)
+
+
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 def _unreadable(what: str) -> str:
@@ -197,6 +204,11 @@ class Server:
         return self._pool
 
     async def _connect(self) -> Any:
+        for file in self._address.files:
+            if not file.is_file():  # asyncpg would say no more than that some file is missing
+                raise StoreMisconfigured(
+                    f"{self.label}: DATABASE_URL names the file {file}, which is not there"
+                )
         pool = asyncpg.create_pool(
             self._address.dsn,
             min_size=1,
@@ -231,7 +243,10 @@ class Server:
         await connection.execute("INSERT INTO kickserve_schema VALUES ($1)", version + 1)
 
     async def _version(self, connection: Any) -> int:
-        if await connection.fetchval("SELECT to_regclass('kickserve_schema')") is None:
+        # Through pg_class, because to_regclass alone may repeat what it said before this process waited.
+        if not await connection.fetchval(
+            "SELECT 1 FROM pg_class WHERE oid = to_regclass('kickserve_schema')"
+        ):
             return 0
         version = int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM kickserve_schema"))
         if version > len(MIGRATIONS):
