@@ -27,6 +27,7 @@ _kick = msgspec.json.Decoder(Kick)
 _outcome = msgspec.json.Decoder(Outcome)
 _outcomes = msgspec.json.Decoder(list[OutcomeOf])
 _kicks = msgspec.json.Decoder(list[Kick])
+_any = msgspec.json.Decoder(msgspec.Raw)
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 # What msgspec raises for a body that it can't decode: its own errors, bytes that are no UTF-8, and
 # brackets without end.
@@ -103,6 +104,7 @@ def _explain(body: bytes, error: Exception) -> list[FieldError]:
     if len(body) <= _EXPLAINED:
         return list(_faults(_parse(body)))
     if isinstance(error, msgspec.ValidationError):
+        _check_form(body)
         return [
             FieldError(
                 field="body",
@@ -110,6 +112,14 @@ def _explain(body: bytes, error: Exception) -> list[FieldError]:
             )
         ]
     raise MalformedBody(f"the body is no JSON: {error}")
+
+
+def _check_form(body: bytes) -> None:
+    """See whether it is JSON at all: the decoder may have met what does not fit before what is no JSON."""
+    try:
+        _any.decode(body)
+    except _UNDECODABLE as error:
+        raise MalformedBody(f"the body is no JSON: {error}") from None
 
 
 def _split(body: bytes) -> list[msgspec.Raw]:

@@ -15,7 +15,6 @@ from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIType,
     Operation,
-    Reference,
     RequestBody,
     Schema,
     SecurityScheme,
@@ -112,7 +111,6 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
         description="The honest probability that a rugby place kick goes over.",
         path=PATH,
         components=Components(
-            schemas={"Kick": _kick_schema()},
             security_schemes={"key": SecurityScheme(type="apiKey", name=_KEY, security_scheme_in="header")},
         ),
         security=[{"key": []}] if with_key else None,
@@ -139,16 +137,11 @@ def assets() -> Router:
     return create_static_files_router(path=ASSETS, directories=[folder], include_in_schema=False)
 
 
-_SUCCESS: Final = Schema(type=OpenAPIType.BOOLEAN, description="Whether the ball went over.")
-_OUTCOME: Final = Schema(type=OpenAPIType.OBJECT, properties={"success": _SUCCESS}, required=["success"])
-_KICK: Final = Reference(ref="#/components/schemas/Kick")
-
-
 def _body(content: dict[str, OpenAPIMediaType]) -> RequestBody:
     return RequestBody(content=content, required=True)
 
 
-def _media(schema: Schema | Reference, example: Any) -> OpenAPIMediaType:
+def _media(schema: Schema, example: Any) -> OpenAPIMediaType:
     return OpenAPIMediaType(schema=schema, examples={"example": Example(value=example)})
 
 
@@ -168,3 +161,8 @@ def _feature_schema(feature: Feature) -> Schema:
         either = [Schema(type=OpenAPIType.BOOLEAN), Schema(type=OpenAPIType.INTEGER, enum=[0, 1])]
         return Schema(any_of=either, description=feature.meaning)
     return Schema(type=OpenAPIType.NUMBER, minimum=feature.low, maximum=feature.high, description=feature.doc)
+
+
+_SUCCESS: Final = Schema(type=OpenAPIType.BOOLEAN, description="Whether the ball went over.")
+_OUTCOME: Final = Schema(type=OpenAPIType.OBJECT, properties={"success": _SUCCESS}, required=["success"])
+_KICK: Final = _kick_schema()

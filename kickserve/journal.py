@@ -1,8 +1,8 @@
 """The journal: an append-only log on local disk that every prediction goes to before its answer leaves.
 
 `append` keeps payloads; the recorder drains them into the store with `take` and `done`; `scan` finds what
-has not drained. The files are described in `segments`. How far a segment has drained is known in memory
-alone: after a crash its beginning is taken once more, and the store passes over what it has.
+has not drained. The files are described in `segments` and `boxes`. A process that dies between
+the store's commit and `done` leaves that one group to be taken once more: the store passes over what it has.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import logging
 import re
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from kickserve.boxes import Box, boxes, claim
 from kickserve.errors import Backlogged, ConfigurationError
 from kickserve.groupcommit import Writer
-from kickserve.segments import HEADER, MAGIC, Box, Segment, boxes, encode, is_torn, read, sync_folder
+from kickserve.segments import HEADER, PREAMBLE, Segment, encode, read, read_all, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -208,7 +209,7 @@ class Journal:
         if segment not in self._queue or segment.start != group.start:
             return
         self._size -= group.end - group.start
-        segment.start = group.end
+        segment.advance(group.end)
         self._moved = time.monotonic()
         if segment.left:
             return
@@ -229,8 +230,8 @@ class Journal:
         parts = [(segment.path, segment.start, segment.end) for segment in self._queue]
         for path in boxes(self._folder) if others else ():
             if path not in mine:
-                parts += [(file, len(MAGIC), sys.maxsize) for file in path.glob("*.log")]
-        return _payloads(sorted(parts, key=lambda part: part[0].name))
+                parts += [(file, 0, sys.maxsize) for file in path.glob("*.log")]
+        return read_all(sorted(parts, key=lambda part: part[0].name))
 
     def adopt(self) -> int:
         """Take up what dead processes left. To be called at intervals: processes die at any time.
@@ -258,24 +259,15 @@ class Journal:
     def _claim(self, path: Path) -> list[Segment]:
         """Return what a dead process left; nothing where it lives or left nothing."""
         try:
-            box = Box.take(path)
-            segments = [] if box is None else box.segments()
+            segments = claim(path)
         except OSError as error:
             self._complain(path, "can't be taken up", error)
             return []
-        if box is None:
-            return []
-        for segment in segments:
-            if not segment.left:
-                segment.remove()
-        filled = [segment for segment in segments if segment.left]
-        if not filled:
-            box.release(remove=True)
-            return []
-        length = sum(segment.left for segment in filled)
-        self._grow(length)
-        _log.info("took up %d bytes of predictions that a process left in %s", length, path)
-        return filled
+        if segments:
+            length = sum(segment.left for segment in segments)
+            self._grow(length)
+            _log.info("took up %d bytes of predictions that a process left in %s", length, path)
+        return segments
 
     def _make_box(self) -> Box:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -315,23 +307,8 @@ class Journal:
 
     def _put_away(self, segment: Segment) -> None:
         """Deal with a segment whose next frame is not whole. All before it has drained."""
-        length = segment.left
-        if segment.box is not self._box and is_torn(segment.path, segment.start):
-            _log.warning(
-                "%s ended in the middle of a write, when its process died: cut its last %d bytes, which"
-                " nobody was told had been kept",
-                segment.path,
-                length,
-            )
-        else:
-            self._stop_writing(segment)
-            kept = segment.set_aside()
-            _log.error(
-                "%d bytes of predictions can't be read from byte %d on: kept in %s",
-                length,
-                segment.start,
-                kept,
-            )
+        self._stop_writing(segment)
+        segment.put_away(own=segment.box is self._box)
         self._drop(segment)
 
     def _postpone(self, segment: Segment, error: OSError) -> None:
@@ -390,7 +367,7 @@ class Journal:
 
     def written(self, segment: Segment, length: int) -> None:
         """Let readers go on to what was written."""
-        segment.end = max(segment.end, len(MAGIC)) + length
+        segment.end = max(segment.end, len(PREAMBLE)) + length
         self._grow(length)
         if self._trouble is not None:
             self._trouble = None
@@ -409,9 +386,3 @@ class Journal:
     def distrust(self) -> None:
         """Begin a new segment: after a sync that failed, a later one that succeeds proves nothing."""
         self._seal()
-
-
-def _payloads(parts: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:
-    for path, start, end in parts:
-        with suppress(OSError):  # it has drained meanwhile
-            yield from read(path, start, end)

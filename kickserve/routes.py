@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 import msgspec
 from litestar import Request, Response, delete, get, post, put
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 10_000
 
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_MAX, description="How many records at most.")]
-Before = Annotated[str | None, Parameter(description="Only records older than the one with this id.")]
-Since = Annotated[datetime | None, Parameter(description="Only records made at this instant or later.")]
-ModelName = Annotated[str | None, Parameter(description="Only predictions of the model of this name.")]
-Until = Annotated[datetime | None, Parameter(description="Only records made before this instant.")]
+TheService = NamedDependency[Service]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="How many records at most.")]
+Before = Annotated[str | None, QueryParameter(description="Only records older than the one with this id.")]
+Since = Annotated[datetime | None, QueryParameter(description="Only records made at this instant or later.")]
+ModelName = Annotated[str | None, QueryParameter(description="Only predictions of the model of this name.")]
+Until = Annotated[datetime | None, QueryParameter(description="Only records made before this instant.")]
 
 _encode_line = msgspec.json.Encoder().encode_lines
 _UNAVAILABLE: Final = 503
@@ -56,13 +58,15 @@ def guard_with(key: str) -> Any:
 
 
 @post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
-async def predict(body: bytes, service: Service) -> Prediction:
+async def predict(body: RawBody, service: TheService) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
     return await service.predictor.predict(read_kick(body))
 
 
 @post("/predict/batch", status_code=200, operation_class=TakesKicks, tags=["predictions"])
-async def predict_batch(body: bytes, request: Request[Any, Any, Any], service: Service) -> list[Prediction]:
+async def predict_batch(
+    body: RawBody, request: Request[Any, Any, Any], service: TheService
+) -> list[Prediction]:
     """Predict up to 100,000 kicks; the answers come in the order of the kicks."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return await service.predictor.predict_batch(read_kicks(body, lines=content_type == NDJSON))
@@ -71,7 +75,7 @@ async def predict_batch(body: bytes, request: Request[Any, Any, Any], service: S
 @get("/predictions", tags=["predictions"])
 async def list_predictions(
     request: Request[Any, Any, Any],
-    service: Service,
+    service: TheService,
     limit: Limit = PAGE_DEFAULT,
     before: Before = None,
     since: Since = None,
@@ -97,32 +101,32 @@ async def list_predictions(
 
 
 @get("/predictions/{record_id:str}", tags=["predictions"])
-async def get_prediction(record_id: str, service: Service) -> Record:
+async def get_prediction(record_id: FromPath[str], service: TheService) -> Record:
     """Return one prediction as it is kept."""
     return await service.recorder.find(_id(record_id))
 
 
 @delete("/predictions/{record_id:str}", tags=["predictions"])
-async def delete_prediction(record_id: str, service: Service) -> None:
+async def delete_prediction(record_id: FromPath[str], service: TheService) -> None:
     """Remove one prediction for good."""
     await service.recorder.delete(_id(record_id))
 
 
 @put("/predictions/{record_id:str}/outcome", status_code=204, operation_class=TakesOutcome, tags=["outcomes"])
-async def put_outcome(record_id: str, body: bytes, service: Service) -> None:
+async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
     """Tell what came of a kick. Told again, the newer word holds."""
     await service.recorder.judge(_id(record_id), success=read_outcome(body).success)
 
 
 @put("/predictions/outcomes", operation_class=TakesOutcomes, tags=["outcomes"])
-async def put_outcomes(body: bytes, service: Service) -> OutcomesKept:
+async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
     """Tell what came of many kicks; says which ids are unknown."""
     return await service.recorder.judge_all(read_outcomes(body))
 
 
 @get("/quality", tags=["outcomes"])
 async def quality(
-    service: Service, model: ModelName = None, since: Since = None, until: Until = None
+    service: TheService, model: ModelName = None, since: Since = None, until: Until = None
 ) -> QualityReport:
     """Say how good the predictions were whose outcome is known: all, by model, and by month."""
     await service.recorder.settle()
@@ -130,13 +134,13 @@ async def quality(
 
 
 @get("/model", tags=["service"])
-async def model(service: Service) -> ModelCard:
+async def model(service: TheService) -> ModelCard:
     """Say what model is loaded, what it was trained on, and how well it does."""
     return service.predictor.model.card
 
 
 @get("/health", tags=["service"])
-async def health(service: Service) -> Health:
+async def health(service: TheService) -> Health:
     """Say in one word how the service is, for a person; `parts` says of what."""
     return await service.health()
 
@@ -148,7 +152,7 @@ async def live() -> Health:
 
 
 @get("/health/ready", tags=["service"])
-async def ready(service: Service) -> Response[Health]:
+async def ready(service: TheService) -> Response[Health]:
     """Say whether to send requests here: 200, or 503 with the part that is not ready."""
     readiness = service.readiness()
     return Response(readiness, status_code=200 if readiness.status == "ready" else _UNAVAILABLE)

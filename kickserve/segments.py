@@ -1,55 +1,35 @@
-"""The journal's files: frames, the segments that they stand in, and the locked sub-folders of those.
+"""The journal's files: frames, and the segments that they stand in.
 
-The journal's folder is shared by the processes of one machine. Each holds a sub-folder, a box, by a lock on
-a file in it; the lock goes with the process, and then another process takes the box up:
-
-    folder/
-      4711-5f3a9c02/                         process 4711 and a random number
-        lock
-        01795500000000000000.log             a segment, named by the nanosecond of its beginning
-      4711-5f3a9c02-0179….log.damaged        what could not be read: kept for a person to look at
-
-A segment is `MAGIC`, then frames: u32 length, u32 CRC-32 of the payload, payload; little endian.
+A segment is `MAGIC`; u64, the offset up to which it has drained (0 at first); then frames: u32 length, u32
+CRC-32 of the payload, payload. All little endian.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import re
-import secrets
 import struct
-import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
-if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
-
-    def _flock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _flock(descriptor: int) -> None:
-        # Not lockf: that lock is lost when any descriptor of the file is closed, and two journals in one
-        # process would not see each other's.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
+    from kickserve.boxes import Box
 
 MAGIC: Final = b"kickjrn\x01"  # the last byte is the version of the format
+_DRAINED: Final = struct.Struct("<Q")
+PREAMBLE: Final = MAGIC + _DRAINED.pack(0)
 HEADER: Final = struct.Struct("<II")
 _CHUNK: Final = 256 * 1024  # bytes read at a time
 _SEARCH: Final = 64 * 1024  # bytes after an unreadable frame in which another one is looked for
-_NAME: Final = re.compile(r"\d+-[0-9a-f]{8}")
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-_MODE: Final = 0o660
+FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+MODE: Final = 0o660
 _sync: Final = getattr(os, "fdatasync", os.fsync)  # macOS and Windows have no fdatasync
+
+_log = logging.getLogger(__name__)
 
 
 def encode(payloads: Sequence[bytes]) -> bytes:
@@ -83,22 +63,38 @@ def read(path: Path, start: int, end: int) -> Generator[bytes, None, None]:
 
     Args:
         path: the segment's file.
-        start: offset of the first frame to read, at least `len(MAGIC)`.
+        start: offset of the first frame to read, or 0 for the first that the file says has not drained.
         end: offset not to read beyond.
 
     Raises:
         OSError: the file is gone or can't be read.
     """
     with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
+        preamble = file.read(len(PREAMBLE))
+        if not preamble.startswith(MAGIC):
             return
-        file.seek(start)
+        file.seek(start or _drained(preamble, os.fstat(file.fileno()).st_size))
         rest = b""
         while chunk := file.read(min(_CHUNK, max(end - file.tell(), 0))):
             rest += chunk
             payloads, length = decode(rest)
             yield from payloads
             rest = rest[length:]
+
+
+def read_all(parts: Iterable[tuple[Path, int, int]]) -> Iterator[bytes]:
+    """Yield the payloads of many segments, each given as for `read`; pass over those that are gone."""
+    for path, start, end in parts:
+        with suppress(OSError):  # it has drained meanwhile
+            yield from read(path, start, end)
+
+
+def _drained(preamble: bytes, size: int) -> int:
+    drained = 0
+    if preamble.startswith(MAGIC) and len(preamble) == len(PREAMBLE):
+        (drained,) = _DRAINED.unpack_from(preamble, len(MAGIC))
+    # An offset that can't be is damage: to drain all once more is better than to lose it.
+    return drained if len(PREAMBLE) <= drained <= size else len(PREAMBLE)
 
 
 def is_torn(path: Path, start: int) -> bool:
@@ -120,78 +116,6 @@ def _is_frame(data: bytes, at: int) -> bool:
     return bool(fits and crc32(data[begin : begin + length]) == checksum)
 
 
-class Box:
-    """A sub-folder that this process holds by its lock.
-
-    Attributes:
-        path: where it is.
-    """
-
-    def __init__(self, path: Path, lock: int) -> None:
-        self.path = path
-        self._lock: int | None = lock
-        self._newest = 0
-
-    @classmethod
-    def make(cls, folder: Path) -> Box:
-        """Make and hold a new one.
-
-        Raises:
-            OSError: the folder can't be written to, or its disk knows no locks.
-        """
-        while True:
-            path = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
-            path.mkdir()
-            if (box := cls.take(path)) is not None:
-                return box
-            # Another process took it for a leftover before it was locked, and is about to remove it.
-
-    @classmethod
-    def take(cls, path: Path) -> Box | None:
-        """Hold one that a process left, or return None where a process holds it or it is gone.
-
-        Raises:
-            OSError: the lock can't be opened or the disk knows none.
-        """
-        lock = _lock(path / "lock")
-        return None if lock is None else cls(path, lock)
-
-    def stands(self) -> bool:
-        """Say whether it is still there: a person may have removed it."""
-        return self._lock is not None and _is_at(self._lock, self.path / "lock")
-
-    def segments(self) -> list[Segment]:
-        """Return the segments that are in it, oldest first."""
-        files = [each for each in sorted(self.path.glob("*.log")) if each.is_file()]
-        return [Segment(self, file, file.stat().st_size) for file in files]
-
-    def new_segment(self) -> Segment:
-        """Begin a segment.
-
-        Raises:
-            OSError: the disk is full, or the like.
-        """
-        self._newest = max(time.time_ns(), self._newest + 1)
-        segment = Segment(self, self.path / f"{self._newest:020}.log", 0)
-        segment.descriptor = os.open(segment.path, _FLAGS | os.O_EXCL, _MODE)
-        return segment
-
-    def release(self, *, remove: bool) -> None:
-        """Unlock it; remove it before that if asked to, and nothing but the lock is in it."""
-        if self._lock is None:
-            return
-        if remove:
-            # The lock's file goes while it is held: whoever opened it meanwhile sees that it is gone.
-            with suppress(OSError):
-                (self.path / "lock").unlink()
-        # The number may be another file's at once: never close it twice.
-        lock, self._lock = self._lock, None
-        os.close(lock)
-        if remove:
-            with suppress(OSError):
-                self.path.rmdir()
-
-
 class Segment:
     """One file of frames.
 
@@ -209,9 +133,21 @@ class Segment:
     def __init__(self, box: Box, path: Path, end: int) -> None:
         self.box = box
         self.path = path
-        self.start = len(MAGIC)
+        self.start = len(PREAMBLE)
         self.end = end
         self.descriptor: int | None = None
+
+    @classmethod
+    def left_in(cls, box: Box, path: Path) -> Segment:
+        """Take up one that another process wrote, from where that has drained it to.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        segment = cls(box, path, path.stat().st_size)
+        with path.open("rb") as file:
+            segment.start = _drained(file.read(len(PREAMBLE)), segment.end)
+        return segment
 
     @property
     def left(self) -> int:
@@ -226,7 +162,7 @@ class Segment:
         """
         if self.descriptor is None:
             raise ValueError(f"{self.path} is not open for writing")
-        data = frames if self.end else MAGIC + frames
+        data = frames if self.end else PREAMBLE + frames
         try:
             written = os.write(self.descriptor, data)
             while written < len(data):  # a disk about to be full takes a part, and says why at the next try
@@ -256,6 +192,16 @@ class Segment:
         with suppress(OSError):
             os.ftruncate(self.descriptor, self.end)
 
+    def advance(self, start: int) -> None:
+        """Note that all before this offset has drained, in the file too, for whoever takes it up or looks in.
+
+        Else a record that was deleted from the store would come back with what drains a second time.
+        """
+        self.start = start
+        with suppress(OSError), self.path.open("r+b", buffering=0) as file:
+            file.seek(len(MAGIC))
+            file.write(_DRAINED.pack(start))
+
     def close(self) -> None:
         """Let go of the file; no more is written to it."""
         if self.descriptor is not None:
@@ -267,6 +213,28 @@ class Segment:
         with suppress(OSError):
             self.path.unlink()
 
+    def put_away(self, *, own: bool) -> None:
+        """Deal with a next frame that is not whole; all before it has drained. `remove` is for the caller.
+
+        Args:
+            own: whether this process wrote it. Then no write was cut short, and it must be damage.
+
+        Raises:
+            OSError: it can't be read or renamed.
+        """
+        if not own and is_torn(self.path, self.start):
+            _log.warning(
+                "%s ended in the middle of a write, when its process died: cut its last %d bytes, which"
+                " nobody was told had been kept",
+                self.path,
+                self.left,
+            )
+            return
+        kept = self.set_aside()
+        _log.error(
+            "%d bytes of predictions can't be read from byte %d on: kept in %s", self.left, self.start, kept
+        )
+
     def set_aside(self) -> Path:
         """Rename the file so that nothing reads it any more but a person; return its new path.
 
@@ -277,16 +245,6 @@ class Segment:
         return self.path.replace(new)
 
 
-def boxes(folder: Path) -> list[Path]:
-    """Return the sub-folders of all processes; none where the folder is not there."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [each.name for each in entries if _NAME.fullmatch(each.name)]
-    except OSError:
-        return []
-    return [folder / name for name in sorted(names)]
-
-
 def sync_folder(path: Path) -> None:
     """Wait until the medium has the names in a folder; where folders can't be opened (Windows), don't."""
     with suppress(PermissionError):
@@ -295,30 +253,3 @@ def sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _lock(path: Path) -> int | None:
-    try:
-        descriptor = os.open(path, _FLAGS, _MODE)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        _flock(descriptor)
-    except (BlockingIOError, PermissionError):  # the second is what Windows calls it
-        os.close(descriptor)
-        return None
-    except OSError:
-        os.close(descriptor)
-        raise
-    # Who held it before may have removed the file and the folder: then this is a lock on nothing.
-    if _is_at(descriptor, path):
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return False

@@ -26,7 +26,8 @@ OLDEST_PYTHON = (3, 11)
 def main(kind: str) -> None:
     """Make the environment of this kind, unless it or a larger one stands as it should."""
     if sys.version_info < OLDEST_PYTHON:
-        sys.exit(f"kickserve needs Python 3.11 or newer, this is {sys.version.split()[0]}: set PYTHON=python3.12")
+        version = sys.version.split()[0]
+        sys.exit(f"kickserve needs Python 3.11 or newer, this is {version}: set PYTHON=python3.12")
     wanted = [_stamp(each) for each in ({"serve", "dev"} if kind == "serve" else {"dev"})]
     stamp = VENV / "kickserve-stamp"
     if stamp.is_file() and stamp.read_text() in wanted:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
@@ -31,6 +32,28 @@ def settings(tmp_path):
     )
 
 
+@asynccontextmanager
+async def running(app):
+    """Run the app's lifespan in a task of its own: it must end in the task in which it began."""
+    started, ended = asyncio.Event(), asyncio.Event()
+
+    async def run():
+        try:
+            async with app.lifespan():
+                started.set()
+                await ended.wait()
+        finally:
+            started.set()
+
+    task = asyncio.create_task(run())
+    await started.wait()
+    if task.done():
+        await task
+    yield
+    ended.set()
+    await task
+
+
 @pytest.fixture
 async def start():
     """Start an app and return a client of it; it is stopped when the test ends."""
@@ -38,7 +61,7 @@ async def start():
 
         async def start(settings, **arguments):
             app = create_app(settings, **arguments)
-            await stack.enter_async_context(app.lifespan())
+            await stack.enter_async_context(running(app))
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://test/api/v1")
             client.app = app

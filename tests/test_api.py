@@ -439,7 +439,8 @@ class TestService:
             ("/api/v1/model", "get"),
             ("/api/v1/health/ready", "get"),
         } <= calls
-        distance = document["components"]["schemas"]["Kick"]["properties"]["distance"]
+        body = document["paths"]["/api/v1/predict"]["post"]["requestBody"]
+        distance = body["content"]["application/json"]["schema"]["properties"]["distance"]
         assert (distance["minimum"], distance["maximum"]) == (2, 100)
 
     async def test_other_origins_are_let_in_only_where_they_are_named(self, start, settings, client, kick):

@@ -8,12 +8,12 @@ import os
 import time
 
 import pytest
-from journal_help import drain, files, full_disk, leave, opened
+from journal_help import crash, drain, files, full_disk, leave, opened
 
 from kickserve import segments
 from kickserve.errors import Backlogged, ConfigurationError
 from kickserve.journal import Journal
-from kickserve.segments import HEADER, MAGIC, encode
+from kickserve.segments import HEADER, PREAMBLE, encode
 from kickserve.settings import Settings
 
 
@@ -44,7 +44,7 @@ async def test_what_is_appended_in_one_turn_goes_in_one_write(journal, monkeypat
     write = os.write
     monkeypatch.setattr(os, "write", lambda *args: writes.append(len(args[1])) or write(*args))
     await asyncio.gather(*(journal.append([b"12345678"]) for _ in range(20)))
-    assert writes == [len(MAGIC) + 20 * (HEADER.size + 8)]
+    assert writes == [len(PREAMBLE) + 20 * (HEADER.size + 8)]
 
 
 async def test_what_comes_while_the_disk_syncs_goes_in_the_next_group(folder, monkeypatch):
@@ -154,10 +154,10 @@ async def test_a_full_disk_refuses_leaves_no_torn_frame_and_recovers_by_itself(f
         for _ in range(3):
             with pytest.raises(Backlogged, match="File too large"):
                 await journal.append([bytes(60), bytes(60)])
-        assert journal.trouble == "File too large"
-        assert [path.read_bytes() for path in folder.rglob("*.log")] == [MAGIC + encode([b"kept"])]
+        assert "File too large" in journal.state
+        assert [path.read_bytes() for path in folder.rglob("*.log")] == [PREAMBLE + encode([b"kept"])]
     await journal.append([b"after"])
-    assert journal.trouble is None
+    assert journal.state == "ok"
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert await drain(journal) == [b"kept", b"after"]
     journal.close()
@@ -218,7 +218,7 @@ async def test_living_processes_are_left_alone_and_empty_leftovers_removed(folde
     living = opened(folder)
     await living.append([b"mine"])
     dead = await leave(folder, b"x")
-    dead.write_bytes(MAGIC)
+    dead.write_bytes(PREAMBLE)
     (folder / "99-0123abcd").mkdir()
     (folder / "lost+found").mkdir()
     journal = opened(folder)
@@ -256,3 +256,48 @@ def test_each_store_has_a_folder_of_its_own(tmp_path):
     assert one._folder != other._folder
     assert one._folder.name.startswith("sqlite-kicks.db-")
     assert (one._limit, one._fsync) == (7, True)
+
+
+@pytest.mark.parametrize("dies", [True, False])
+async def test_what_is_done_comes_to_no_other_process_again(folder, dies):
+    first = opened(folder)
+    await first.append([b"done", b"waits"])
+    first.done(await first.take(1))
+    assert list(Journal(folder, limit=1).scan()) == [b"waits"]
+    crash(first) if dies else first.close()
+    second = opened(folder)
+    assert second.size == HEADER.size + 5
+    assert await drain(second) == [b"waits"]
+    second.close()
+
+
+async def test_a_mark_is_passed_when_what_stood_before_it_has_drained(journal):
+    assert journal.passed(journal.mark())
+    await journal.append([b"before"])
+    mark = journal.mark()
+    await journal.append([b"after"])
+    assert not journal.passed(mark)
+    journal.done(await journal.take(1))
+    assert journal.passed(mark)
+    assert not journal.passed(journal.mark())
+
+
+async def test_state_says_why_nothing_is_taken(folder):
+    journal = opened(folder, limit=20)
+    assert journal.state == "ok"
+    with full_disk(1), pytest.raises(Backlogged):
+        await journal.append([b"x"])
+    assert "File too large" in journal.state
+    await journal.append([bytes(12)])
+    assert "KICKSERVE_JOURNAL_MAX" in journal.state
+    journal.close()
+
+
+async def test_scan_can_leave_out_what_other_processes_hold(journal, folder):
+    living = opened(folder)
+    await living.append([b"theirs"])
+    await journal.append([b"ours"])
+    assert list(journal.scan(others=False)) == [b"ours"]
+    assert list(journal.scan()) == [b"theirs", b"ours"]
+    assert journal.folder == folder
+    living.close()

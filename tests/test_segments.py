@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve import segments
+from kickserve import boxes, segments
+from kickserve.boxes import Box
 from kickserve.errors import ConfigurationError
 from kickserve.journal import Journal
-from kickserve.segments import Box, decode, encode
+from kickserve.segments import decode, encode
 
 
 @pytest.fixture
@@ -21,14 +22,14 @@ def test_a_folder_on_a_disk_without_locks_is_a_configuration_error(folder, monke
     def fail(_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(segments, "_flock", fail)
+    monkeypatch.setattr(boxes, "_flock", fail)
     with pytest.raises(ConfigurationError, match="No locks available"):
         Journal(folder, limit=1).open()
 
 
 def test_a_box_that_another_takes_before_it_is_locked_is_given_up_for_a_new_one(folder, monkeypatch):
     folder.mkdir()
-    lock, calls = segments._flock, []
+    lock, calls = boxes._flock, []
 
     def robbed(descriptor):
         if not calls:  # another process is quicker: locks the empty folder, and removes it
@@ -36,7 +37,7 @@ def test_a_box_that_another_takes_before_it_is_locked_is_given_up_for_a_new_one(
             Box.take(next(folder.iterdir())).release(remove=True)
         lock(descriptor)
 
-    monkeypatch.setattr(segments, "_flock", robbed)
+    monkeypatch.setattr(boxes, "_flock", robbed)
     box = Box.make(folder)
     assert box.stands()
     assert list(folder.iterdir()) == [box.path]
@@ -55,3 +56,17 @@ def test_frames_cut_at_any_byte_are_a_prefix_of_whole_payloads(payloads, data):
     assert length == len(encode(found)) <= cut
     assert cut < len(frames) or found == payloads
     assert len(found) == len(payloads) or cut < len(encode(payloads[: len(found) + 1]))
+
+
+@pytest.mark.parametrize("offset", [1, 10**6, 2**64 - 1])
+def test_an_offset_that_cannot_be_drains_all_once_more(folder, offset):
+    folder.mkdir()
+    box = Box.make(folder)
+    written = box.new_segment()
+    written.write(encode([b"kept"]))
+    written.close()
+    written.advance(offset)
+    (segment,) = box.segments()
+    assert list(segments.read(segment.path, segment.start, segment.end)) == [b"kept"]
+    assert list(segments.read(segment.path, 0, segment.end)) == [b"kept"]
+    box.release(remove=False)

@@ -17,6 +17,7 @@ from kickserve.loader import opened_store
 from kickserve.models.loading import load_model
 from kickserve.predictor import Predictor
 from kickserve.settings import Settings
+from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress, show_refusals
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def _run(
         blocks = batch.only_from(tables.read_blocks(file, size=batch.CHUNK), min_distance, tally)
     async with AsyncExitStack() as stack:
         answerer = await stack.enter_async_context(_answerer(settings, url))
-        writer = None if output is None else stack.enter_context(tables.open_writer(output, _OUTPUT))
+        writer = None if output is None else stack.enter_context(open_writer(output, _OUTPUT))
         bar = stack.enter_context(progress())
         task = bar.add_task("predicting", total=size if file is None else tables.count_rows(file))
         async for answered in batch.run(blocks, answerer, tally, lambda count: bar.advance(task, count)):

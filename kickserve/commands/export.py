@@ -12,7 +12,7 @@ import rich_click as click
 from kickserve.loader import opened_store
 from kickserve.schemas import Record
 from kickserve.settings import Settings
-from kickserve.tables import open_writer
+from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress
 
 if TYPE_CHECKING:

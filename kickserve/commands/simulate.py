@@ -8,7 +8,7 @@ import rich_click as click
 
 from kickserve.features import FLAGS, NAMES
 from kickserve.simulate import blocks
-from kickserve.tables import open_writer
+from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress
 
 
