@@ -18,6 +18,7 @@ from litestar.response import Redirect
 
 from kickserve import documentation, problems, routes
 from kickserve.edge import KickserveApp
+from kickserve.errors import KickserveError
 from kickserve.journal import Journal
 from kickserve.loader import create_store, load_plugins
 from kickserve.models.loading import load_model
@@ -52,7 +53,7 @@ def create_app(settings: Settings | None = None, *, model: Model | None = None) 
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
     recorder = Recorder(store, journal, patience=settings.shutdown_timeout)
-    service = Service(model or load_model(settings), recorder, store)
+    service = Service(model or load_model(settings), recorder, store, settings.retention)
     return KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
         plugins=plugins,
@@ -108,8 +109,12 @@ def _cors(settings: Settings) -> CORSConfig | None:
 
 def _running(service: Service) -> Callable[[Litestar], Any]:
     @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await service.start()
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        try:
+            await service.start()
+        except KickserveError as error:
+            app.state.failure = error  # for who started the server: the framework buries it in a traceback
+            raise
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kickserve.edge import KickserveApp
+    from kickserve.errors import KickserveError
     from kickserve.settings import Settings
 
 # After SIGTERM, answers carry `Connection: close` for so long before connections are closed from this side:
@@ -56,6 +58,9 @@ def run(
         sockets: where, bound.
         ready: called when requests are taken.
 
+    Raises:
+        KickserveError: it could not start.
+
     Returns:
         Whether it came up and ended as it should.
     """
@@ -72,7 +77,11 @@ def run(
     # uvicorn raises the signal again when it is done: without a handler the process would not end with 0.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
+    logging.getLogger("uvicorn.error").addFilter(lambda _: app.state.get("failure") is None)
     server.run(sockets=sockets)
+    failure: KickserveError | None = app.state.get("failure")
+    if failure is not None:
+        raise failure
     return server.started
 
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from kickserve import __version__
 from kickserve.gauge import Gauge
 from kickserve.predictor import Predictor
+from kickserve.retention import Retention
 from kickserve.schemas import Health
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from kickserve.model import Model
     from kickserve.ports import Store
     from kickserve.recorder import Recorder
@@ -25,11 +28,14 @@ class Service:
         gauge: what the process uses.
     """
 
-    def __init__(self, model: Model, recorder: Recorder, store: Store) -> None:
+    def __init__(
+        self, model: Model, recorder: Recorder, store: Store, retention: timedelta | None = None
+    ) -> None:
         self.gauge = Gauge()
         self.store = store
         self.recorder = recorder
         self.predictor = Predictor(model, recorder.keep, self.gauge)
+        self._retention = Retention(store, retention)
         self._stopping = False
 
     async def start(self) -> None:
@@ -41,6 +47,7 @@ class Service:
         """
         await self.recorder.start()
         await self.gauge.start()
+        await self._retention.start()
 
     def drain(self) -> None:
         """Say from now on that no more requests should come."""
@@ -49,6 +56,7 @@ class Service:
     async def stop(self) -> None:
         """End: bring what is kept to the store, as far as it can be reached in time."""
         self.drain()
+        await self._retention.stop()
         await self.gauge.stop()
         await self.recorder.stop()
 

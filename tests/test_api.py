@@ -384,7 +384,7 @@ class TestOutcomes:
         assert report["models"] == {"simulated": report["overall"]}
         assert list(report["months"].values()) == [report["overall"]]
         assert (await client.get("/quality?model=other")).json()["count"] == 0
-        assert (await client.get("/quality?until=2020-01-01")).json()["count"] == 0
+        assert (await client.get("/quality?until=2020-01-01T00:00:00Z")).json()["count"] == 0
 
 
 class TestService:

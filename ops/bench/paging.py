@@ -4,8 +4,6 @@ Run it as  python ops/bench/paging.py [--records N] [--postgres URL] [--json]. T
 --postgres names must have no table `predictions`; ours is dropped at the end.
 """
 
-# ruff: noqa: INP001 - a program, not part of a package
-
 from __future__ import annotations
 
 import argparse

@@ -1,0 +1,71 @@
+"""A real server for end-to-end tests: `kickserve serve` in a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+WELCOME = re.compile(r"API\s+(http://\S+)")
+
+
+class Server:
+    """A running `kickserve serve`.
+
+    Attributes:
+        url: base URL of its API.
+        process: the process.
+    """
+
+    def __init__(self, folder, **environment):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "kickserve", "serve", "--port", "0"],
+            cwd=folder,
+            env={**os.environ, "COLUMNS": "300", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
+        self._reader.start()
+        self.url = self._wait()
+
+    def _wait(self):
+        for line in self.process.stdout:
+            if found := WELCOME.search(line):
+                return found[1]
+        self.process.wait(10)
+        self._reader.join(5)
+        raise RuntimeError("".join(self.log))
+
+    def end(self, number=signal.SIGTERM):
+        """Send a signal, and return the exit code."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.close()
+
+    def close(self):
+        """Make sure that nothing is left of it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self._reader.join(5)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@contextmanager
+def serving(folder, **environment):
+    """Run a server in a folder until the block ends."""
+    server = Server(folder, **environment)
+    try:
+        yield server
+    finally:
+        server.close()
