@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -78,7 +79,8 @@ def run(
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.state.get("failure") is None)
-    server.run(sockets=sockets)
+    with contextlib.suppress(SystemExit):  # what uvicorn raises where the application does not start
+        server.run(sockets=sockets)
     failure: KickserveError | None = app.state.get("failure")
     if failure is not None:
         raise failure
@@ -97,7 +99,13 @@ class _Server(uvicorn.Server):
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # No new connections from here on. The standing ones are told to go by their next answer, and those
+        # that are silent are closed when the grace is over.
+        for server in self.servers:
+            server.close()
+        for each in sockets or ():
+            each.close()
+        self._app.drain()
         if not self.force_exit:
-            self._app.drain()
             await asyncio.sleep(GRACE)
         await super().shutdown(sockets=sockets)

@@ -41,6 +41,7 @@ class Server:
                 return found[1]
         self.process.wait(10)
         self._reader.join(5)
+        self.close()
         raise RuntimeError("".join(self.log))
 
     def end(self, number=signal.SIGTERM):

@@ -123,7 +123,7 @@ async def main():
     async with app.lifespan():
         pass
 asyncio.run(main())
-heavy = {"pandas", "sklearn", "evidently", "nicegui", "yappi", "pyarrow", "onnxruntime", "huggingface_hub", "asyncpg"}
+heavy = {"pandas", "sklearn", "evidently", "nicegui", "yappi", "pyarrow", "huggingface_hub", "asyncpg"}
 print(sorted(heavy & set(sys.modules)))
 """
     finished = subprocess.run(
