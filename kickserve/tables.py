@@ -7,6 +7,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -245,18 +246,16 @@ def _positions(path: Path, header: Sequence[str], columns: Sequence[str]) -> lis
 
 def _read_csv(path: Path, columns: Sequence[str]) -> _Source:
     # What is no UTF-8 becomes a surrogate, and so no number: the line is refused, and the rest is read.
-    file = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    first = file.readline()
+    opened = partial(path.open, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    with opened() as file:
+        first = file.readline()
     delimiter = max(_DELIMITERS, key=first.count)
     header = next(csv.reader([first], delimiter=delimiter), [])
-    try:
-        positions = _positions(path, header, columns)
-    except DataError:
-        file.close()
-        raise
+    positions = _positions(path, header, columns)
 
     def rows() -> Iterator[_Row]:
-        with file:
+        with opened() as file:
+            file.readline()
             reader = csv.reader(file, delimiter=delimiter)
             line = 2
             while True:

@@ -49,7 +49,7 @@ def _install() -> bool:
         return False
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql"]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603 - our own words
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
     return done.returncode == 0
 
 
@@ -132,7 +132,7 @@ class Cluster:
         command = [*(prefix if os.geteuid() == 0 else ()), str(self._bin / program), *arguments]
         # Not pipes: the server inherits them from pg_ctl, and they would never reach their end.
         with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(  # noqa: S603 - the words are our own
+            done = subprocess.run(
                 command, stdout=output, stderr=output, cwd=self._folder, check=False, timeout=120
             )
             output.seek(0)

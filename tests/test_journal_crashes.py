@@ -223,7 +223,7 @@ DRAIN = """
 
 def start(script, folder):
     command = [sys.executable, "-c", textwrap.dedent(script), str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - its own script
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 async def test_a_killed_process_has_lost_nothing_that_append_returned_for(folder):

@@ -350,7 +350,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 def test_processes_that_open_one_new_database_at_once_all_work(postgres_schema):
     started = [
-        subprocess.Popen(  # noqa: S603 - our own words
+        subprocess.Popen(
             [sys.executable, "-c", _OPEN, postgres_schema, str(number)],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -330,7 +330,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 def test_processes_that_open_one_new_file_at_once_all_work(file):
     url = f"sqlite:///{file}"
     started = [
-        subprocess.Popen(  # noqa: S603 - our own words
+        subprocess.Popen(
             [sys.executable, "-c", _OPEN, url, str(number)],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,

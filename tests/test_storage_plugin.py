@@ -66,7 +66,7 @@ def test_sqlite_does_not_load_the_driver_of_postgres():
         "plugin = create_plugin(Settings()); assert 'aiosqlite' not in sys.modules;"
         "plugin.create_store('sqlite://'); assert 'asyncpg' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own words
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_record_becomes_a_row_and_back():

@@ -1,0 +1,150 @@
+"""How plugins are found, and what is said when one can't be."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+
+import pytest
+from litestar.plugins import InitPlugin
+
+from kickserve.cli import run
+from kickserve.errors import ConfigurationError, MissingExtra, StoreMisconfigured, UnknownPlugin
+from kickserve.loader import load_plugins
+from kickserve.settings import Settings
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a distribution with one plugin, as somebody else's package would be."""
+
+    def install(name, code, metadata=""):
+        module = f"strangers_{name}"
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(code))
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {module}\nVersion: 1.0\n{metadata}")
+        (info / "entry_points.txt").write_text(f"[kickserve.plugins]\n{name} = {module}:create_plugin\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install
+
+
+STRANGER = """
+    import click
+    from litestar import get
+    from litestar.plugins import CLIPlugin, InitPlugin
+
+    @get("/greeting", sync_to_thread=False)
+    def greeting() -> str:
+        return "hello"
+
+    class Greeter(InitPlugin, CLIPlugin):
+        def __init__(self, settings):
+            self.port = settings.port
+
+        def on_app_init(self, app_config):
+            app_config.route_handlers.append(greeting)
+            app_config.state["home"] = "/greeting"
+            return app_config
+
+        def on_cli_init(self, cli):
+            @cli.command("greet")
+            def greet():
+                click.echo(f"hello on {self.port}")
+
+    def create_plugin(settings):
+        return Greeter(settings)
+"""
+
+
+async def test_a_plugin_from_outside_brings_routes_and_a_home(install, start, settings):
+    install("greeter", STRANGER)
+    client = await start(settings)
+    assert (await client.get("http://test/greeting")).text == "hello"
+    assert (await client.get("http://test/")).headers["location"] == "/greeting"
+
+
+def test_a_plugin_from_outside_brings_commands(install, capsys):
+    install("greeter", STRANGER)
+    assert run(["greet"]) == 0
+    assert "hello on 7860" in capsys.readouterr().out
+    assert run(["--help"]) == 0
+    assert "greet" in capsys.readouterr().out
+
+
+def test_only_those_asked_for_are_loaded(install):
+    install("greeter", STRANGER)
+    names = [type(plugin).__name__ for plugin in load_plugins(Settings(plugins=("greeter",)))]
+    assert names == ["Greeter"]
+
+
+def test_without_a_plugin_for_the_store_it_is_said(install, capsys, monkeypatch):
+    install("greeter", STRANGER)
+    monkeypatch.setenv("KICKSERVE_PLUGINS", "greeter")
+    assert run(["batch", "--size", "1"]) == StoreMisconfigured.exit_code
+    assert "is the plugin storage left out of KICKSERVE_PLUGINS?" in capsys.readouterr().err
+
+
+def test_an_unknown_plugin_is_said_in_one_line_with_those_that_are_there(capsys, monkeypatch):
+    with pytest.raises(UnknownPlugin, match=r"'moon'.*installed: storage"):
+        load_plugins(Settings(plugins=("storage", "moon")))
+    monkeypatch.setenv("KICKSERVE_PLUGINS", "moon")
+    assert run(["serve"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+EXTRA = "Provides-Extra: greeter\nRequires-Dist: no-such-package-at-all>=1; extra == 'greeter'\n"
+
+
+def test_a_missing_extra_names_the_command_that_installs_it(install):
+    install("greeter", STRANGER, EXTRA)
+    with pytest.raises(MissingExtra, match="no-such-package-at-all: install it with  pip install"):
+        load_plugins(Settings(plugins=("greeter",)))
+
+
+def test_a_plugin_whose_extra_is_missing_is_left_out_where_it_was_not_asked_for(install):
+    install("greeter", STRANGER, EXTRA)
+    assert [type(plugin).__name__ for plugin in load_plugins(Settings())] == ["StoragePlugin"]
+
+
+def test_a_broken_plugin_shows_its_own_traceback(install):
+    install("broken", "import no_such_module_at_all")
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
+        load_plugins(Settings())
+
+
+def test_a_factory_that_returns_something_else_is_named(install):
+    install("odd", "def create_plugin(settings): return 7")
+    with pytest.raises(ConfigurationError, match="'odd'.*returned int"):
+        load_plugins(Settings())
+
+
+async def test_a_plugin_reaches_the_service_through_the_state(install, start, settings):
+    install(
+        "counter",
+        """
+        from litestar import Request, get
+        from litestar.plugins import InitPlugin
+
+        @get("/rows")
+        async def rows(request: Request) -> int:
+            return await request.app.state.service.store.count()
+
+        class Counter(InitPlugin):
+            def on_app_init(self, app_config):
+                app_config.route_handlers.append(rows)
+                return app_config
+
+        def create_plugin(settings):
+            return Counter()
+        """,
+    )
+    client = await start(settings)
+    assert (await client.get("http://test/rows")).text == "0"
+
+
+def test_the_storage_plugin_uses_the_public_way_in():
+    [plugin] = load_plugins(Settings(plugins=("storage",)))
+    assert isinstance(plugin, InitPlugin)

@@ -1,0 +1,89 @@
+"""Settings: where they come from, and what is said of a value that can't be used."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from kickserve.errors import SettingsError
+from kickserve.settings import Settings, table
+
+
+def test_without_anything_set_the_defaults_hold():
+    assert Settings.from_environment({}) == Settings()
+
+
+def test_an_empty_variable_is_as_good_as_none():
+    assert Settings.from_environment({"KICKSERVE_PORT": "", "API_KEY": " "}) == Settings()
+
+
+def test_values_are_read():
+    settings = Settings.from_environment(
+        {
+            "API_KEY": "sesame",
+            "DEBUG": "Yes",
+            "KICKSERVE_PORT": "0",
+            "KICKSERVE_PLUGINS": "storage, ui",
+            "KICKSERVE_BODY_MAX": "500 kB",
+            "KICKSERVE_JOURNAL": "FSYNC",
+            "KICKSERVE_RETENTION": "90d",
+            "KICKSERVE_MODEL": "m.json",
+            "KICKSERVE_LOG_LEVEL": "Warning",
+        }
+    )
+    assert settings == Settings(
+        api_key="sesame",
+        debug=True,
+        port=0,
+        plugins=("storage", "ui"),
+        body_max=500_000,
+        journal="fsync",
+        retention=timedelta(days=90),
+        model=Path("m.json"),
+        log_level="warning",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DEBUG", "perhaps"),
+        ("KICKSERVE_PORT", "65536"),
+        ("KICKSERVE_PORT", "-1"),
+        ("KICKSERVE_BODY_MAX", "0"),
+        ("KICKSERVE_BODY_MAX", "10 elephants"),
+        ("KICKSERVE_SHUTDOWN_TIMEOUT", "soon"),
+        ("KICKSERVE_SHUTDOWN_TIMEOUT", "inf"),
+        ("KICKSERVE_JOURNAL", "never"),
+        ("KICKSERVE_RETENTION", "0d"),
+        ("KICKSERVE_RETENTION", "90"),
+        ("KICKSERVE_POSTGRES_STATEMENT_CACHE", "-1"),
+        ("KICKSERVE_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_value_that_can_not_be_used_is_named_with_its_variable(variable, value):
+    with pytest.raises(SettingsError, match=f"{variable}='{value}' can't be used: it must be"):
+        Settings.from_environment({variable: value})
+
+
+def test_the_file_is_read_and_the_environment_goes_before_it(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("KICKSERVE_PORT=1234\nAPI_KEY='from file'\nEMPTY\n")
+    monkeypatch.setenv("KICKSERVE_PORT", "4321")
+    settings = Settings.from_environment()
+    assert (settings.port, settings.api_key) == (4321, "from file")
+
+
+def test_a_file_that_can_not_be_read_is_named(tmp_path):
+    (tmp_path / ".env").write_bytes(b"API_KEY=\xff")
+    with pytest.raises(SettingsError, match=r"\.env can't be read"):
+        Settings.from_environment()
+
+
+def test_secrets_are_not_shown():
+    assert "sesame" not in repr(Settings(api_key="sesame", database_url="postgresql://u:sesame@h/d"))
+
+
+def test_every_setting_has_a_help_that_is_a_sentence():
+    assert all(row.description.endswith(".") for row in table())

@@ -1,0 +1,211 @@
+"""Files of kicks: what is read, what is refused by line, and what is written can be read again."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kickserve import tables
+from kickserve.errors import DataError, MissingExtra
+from kickserve.features import FEATURES, NAMES
+from kickserve.table_writer import open_writer
+from kickserve.tables import count_rows, read_blocks, read_outcomes
+
+GOOD = "0.5,38,24,12,0.2,0,1,0,0,1,1"
+HEADER = ",".join(NAMES)
+
+
+def read(path, **options):
+    """Read all blocks; return matrix, outcomes, lines and refusals."""
+    blocks = list(read_blocks(path, **options))
+    outcomes = [np.full(len(b.matrix), np.nan) if b.outcome is None else b.outcome for b in blocks]
+    return (
+        np.concatenate([block.matrix for block in blocks]),
+        np.concatenate(outcomes),
+        [line for block in blocks for line in block.lines.tolist()],
+        [(refusal.line, refusal.reason) for block in blocks for refusal in block.refusals],
+    )
+
+
+def cells(feature):
+    if feature.kind == "flag":
+        return st.sampled_from([0.0, 1.0])
+    return st.floats(feature.low, feature.high)
+
+
+KICKS = st.lists(st.tuples(*map(cells, FEATURES), st.sampled_from([0.0, 1.0, None])), min_size=1, max_size=20)
+
+
+@given(kicks=KICKS, ending=st.sampled_from(["csv", "ndjson", "parquet"]), size=st.integers(1, 7))
+def test_what_is_written_is_read_again_to_the_last_bit(tmp_path_factory, kicks, ending, size):
+    path = tmp_path_factory.mktemp("tables") / f"kicks.{ending}"
+    columns = dict(zip([*NAMES, "success"], map(list, zip(*kicks, strict=True)), strict=True))
+    with open_writer(path, [*NAMES, "success"]) as writer:
+        writer.write(columns)
+    matrix, outcomes, lines, refusals = read(path, size=size)
+    assert refusals == []
+    assert matrix.tolist() == [list(kick[:-1]) for kick in kicks]
+    assert [None if np.isnan(each) else each for each in outcomes] == [kick[-1] for kick in kicks]
+    assert lines == [at + (2 if ending == "csv" else 1) for at in range(len(kicks))]
+    assert count_rows(path) == len(kicks)
+
+
+class TestCsv:
+    @pytest.fixture
+    def write(self, tmp_path):
+        def write(text, header=HEADER):
+            path = tmp_path / "kicks.csv"
+            path.write_bytes(text if isinstance(text, bytes) else f"{header}\n{text}".encode())
+            return path
+
+        return write
+
+    def test_columns_may_come_in_any_order_with_others_beside_them(self, write):
+        header = ",".join(["kicker", *reversed(NAMES)])
+        row = '"Ann, \nthe first",' + ",".join(reversed(GOOD.split(",")))
+            "Ann, \nthe first", '"Ann, \nthe first"'
+        )
+        matrix, _, lines, _ = read(write(f"{row}\n{row}\n", header))
+        assert matrix.tolist() == [[float(each) for each in GOOD.split(",")]] * 2
+        assert lines == [2, 4]
+
+    @pytest.mark.parametrize("delimiter", [";", "\t"])
+    def test_other_delimiters_are_seen(self, write, delimiter):
+        path = write(GOOD.replace(",", delimiter), HEADER.replace(",", delimiter))
+        assert len(read(path)[0]) == 1
+
+    def test_byte_order_mark_windows_line_ends_and_blank_lines_do_not_matter(self, write):
+        text = b"\xef\xbb\xbf" + f"{HEADER}\r\n{GOOD}\r\n\r\n{GOOD}\r\n".encode()
+        matrix, _, lines, refusals = read(write(text))
+        assert (len(matrix), lines, refusals) == (2, [2, 4], [])
+
+    def test_flags_may_be_words(self, write):
+        row = GOOD.replace(",0,1,0,0,1,1", ",false,True,FALSE,0.0,true,1.0")
+        assert read(write(row))[0].tolist() == read(write(GOOD))[0].tolist()
+
+    @pytest.mark.parametrize(
+        ("row", "reason"),
+        [
+            (GOOD.replace("38", "far"), "distance 'far' must be a number from 2 to 100 m"),
+            (GOOD.replace("38", "nan"), "distance 'nan' must be a number from 2 to 100 m"),
+            (GOOD.replace("38", "1e999"), "distance '1e999' must be a number from 2 to 100 m"),
+            (GOOD.replace("38", ""), "distance is missing: must be a number from 2 to 100 m"),
+            (GOOD.replace("0.2,0", "0.2,2"), "is_left_footed '2' must be true, false, 1 or 0"),
+            (GOOD + ",1", "has 12 cells where the header has 11"),
+            ("1", "has 1 cells where the header has 11"),
+        ],
+    )
+    def test_a_line_that_holds_no_kick_is_refused_and_the_rest_is_read(self, write, row, reason):
+        matrix, _, lines, refusals = read(write(f"{GOOD}\n{row}\n{GOOD}\n"))
+        assert len(matrix) == 2
+        assert lines == [2, 4]
+        assert refusals == [(3, reason)]
+
+    def test_what_is_no_text_is_refused_by_line(self, write):
+        text = f"{HEADER}\n{GOOD}\n".encode() + GOOD.replace("38", "\udcff").encode(errors="surrogateescape")
+        matrix, _, _, refusals = read(write(text + f"\n{GOOD}\n".encode()))
+        assert len(matrix) == 2
+        assert refusals[0][0] == 3
+
+    def test_a_cell_without_end_is_refused_not_a_crash(self, write):
+        text = f'{GOOD}\n"{"x" * 200_000}"{GOOD}\n{GOOD}\n'
+        matrix, _, _, refusals = read(write(text))
+        assert len(matrix) == 2
+        assert "can't be read" in refusals[0][1]
+
+    def test_an_outcome_may_be_empty_but_not_anything(self, write):
+        text = "".join(f"{GOOD},{each}\n" for each in ["1", "0", "", "true", "2", "x"])
+        matrix, outcomes, _, refusals = read(write(text, f"{HEADER},outcome"))
+        assert len(matrix) == 4
+        assert outcomes.tolist()[:2] == [1, 0]
+        assert np.isnan(outcomes[2])
+        assert [line for line, _ in refusals] == [6, 7]
+
+    def test_missing_columns_are_named_with_what_is_near(self, write):
+        with pytest.raises(DataError, match="no column distance; is it 'Distance'"):
+            list(read_blocks(write(GOOD, HEADER.replace("distance", "Distance"))))
+
+    def test_a_column_that_stands_there_twice_is_refused(self, write):
+        with pytest.raises(DataError, match="more than one column angle"):
+            list(read_blocks(write(GOOD, HEADER.replace("wind_speed", "angle") + ",wind_speed")))
+
+
+class TestNdjson:
+    def test_rows_that_are_no_kick_are_refused_by_line(self, tmp_path):
+        good = dict(zip(NAMES, map(float, GOOD.split(",")), strict=True))
+        path = tmp_path / "kicks.jsonl"
+        path.write_text(
+            "\n".join(
+                [json.dumps(good), "{", "[]", "", json.dumps({**good, "angle": None}), json.dumps(good)]
+            )
+        )
+        matrix, _, lines, refusals = read(path)
+        assert len(matrix) == 2
+        assert lines == [1, 6]
+        assert [line for line, _ in refusals] == [2, 3, 5]
+
+
+class TestParquet:
+    def test_nulls_are_refused_by_row(self, tmp_path):
+        columns = {name: [float(cell)] * 2 for name, cell in zip(NAMES, GOOD.split(","), strict=True)}
+        columns["angle"] = [None, 3.0]
+        path = tmp_path / "kicks.parquet"
+        pa.parquet.write_table(pa.table(columns), path)
+        matrix, _, _, refusals = read(path)
+        assert len(matrix) == 1
+        assert refusals == [(1, "angle is missing: must be a number from 0 to 90 °")]
+
+    def test_without_pyarrow_the_extra_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tables, "find_spec", lambda _: None)
+        (tmp_path / "kicks.parquet").write_bytes(b"PAR1")
+        with pytest.raises(MissingExtra, match=r"pip install 'kickserve\[parquet\]'"):
+            list(read_blocks(tmp_path / "kicks.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.csv", None, "there is no file"),
+        ("empty.csv", b"", "is empty"),
+        ("kicks.xlsx", b"x", "unknown ending"),
+        ("broken.parquet", b"no parquet", "is no Parquet file"),
+        ("header.csv", b"a,b\n", "has no column"),
+    ],
+)
+def test_a_file_that_can_not_be_read_says_why(tmp_path, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        list(read_blocks(tmp_path / name))
+    assert count_rows(tmp_path / name) in {None, 0}
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        list(read_blocks(tmp_path / "folder.csv"))
+
+
+def test_a_run_that_is_cut_off_leaves_no_half_file(tmp_path):
+    def broken():
+        with open_writer(tmp_path / "out.csv", ["line"]) as writer:
+            writer.write({"line": [1]})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outcomes_are_read_by_id_and_refused_by_line(tmp_path):
+    path = tmp_path / "told.csv"
+    path.write_text("when,id,success\n1,a,1\n2,,0\n3,b,x\n4,c\n5,d,false\n")
+    [(told, refusals)] = read_outcomes(path)
+    assert told == [(2, "a", True), (6, "d", False)]
+    assert [refusal.line for refusal in refusals] == [3, 4, 5]
