@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.parametrize("row", table(), ids=lambda row: row.variable)
 def test_the_readme_names_every_setting_with_its_default(row):
     [line] = [line for line in README.splitlines() if line.startswith(f"| `{row.variable}` |")]
-    assert (f"`{row.default}`" if row.default else "| |") in line
+    assert (f"| `{row.default}` |" if row.default else "|  |") in line
     assert row.description in line
 
 

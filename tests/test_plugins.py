@@ -117,7 +117,7 @@ def test_a_broken_plugin_shows_its_own_traceback(install):
 
 def test_a_factory_that_returns_something_else_is_named(install):
     install("odd", "def create_plugin(settings): return 7")
-    with pytest.raises(ConfigurationError, match="'odd'.*returned int"):
+    with pytest.raises(ConfigurationError, match=r"'odd'.*returned int"):
         load_plugins(Settings())
 
 

@@ -70,3 +70,22 @@ def test_an_offset_that_cannot_be_drains_all_once_more(folder, offset):
     assert list(segments.read(segment.path, segment.start, segment.end)) == [b"kept"]
     assert list(segments.read(segment.path, 0, segment.end)) == [b"kept"]
     box.release(remove=False)
+
+
+def test_a_box_that_cannot_be_read_at_first_can_be_claimed_later(folder, monkeypatch):
+    folder.mkdir()
+    box = Box.make(folder)
+    written = box.new_segment()
+    written.write(encode([b"kept"]))
+    written.close()
+    box.release(remove=False)
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output error"):
+        patch.setattr(segments.Segment, "left_in", fail)
+        boxes.claim(box.path)
+    (segment,) = boxes.claim(box.path)
+    assert segment.left == len(encode([b"kept"]))
+    segment.box.release(remove=False)
