@@ -39,23 +39,21 @@ COMMANDS: Final[Mapping[str, str]] = {
 class _Commands(click.RichGroup):
     """The commands of the core, and below them what plugins bring (`CLIPlugin.on_cli_init`)."""
 
-    _plugins_asked = False
-
     def list_commands(self, ctx: Context) -> list[str]:
-        self._ask_plugins()
+        self._ask_plugins(ctx)
         return [*COMMANDS, *sorted(super().list_commands(ctx))]
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         if cmd_name in COMMANDS:
             command: Command = import_module(COMMANDS[cmd_name]).command
             return command
-        self._ask_plugins()
+        self._ask_plugins(ctx)
         return super().get_command(ctx, cmd_name)
 
-    def _ask_plugins(self) -> None:
-        if self._plugins_asked:
+    def _ask_plugins(self, ctx: Context) -> None:
+        if ctx.meta.get(__name__):
             return
-        self._plugins_asked = True
+        ctx.meta[__name__] = True
         from kickserve.loader import load_plugins
         from kickserve.settings import Settings
 

@@ -35,9 +35,9 @@ def command(host: str | None, port: int | None) -> int:
     settings = Settings.from_environment()
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     _set_up_logging(settings)
-    listener = bind(settings)
-    app = create_app(settings)
-    went_well = run(app, settings, [listener], lambda: _welcome(app, listener, settings))
+    with bind(settings) as listener:
+        app = create_app(settings)
+        went_well = run(app, settings, [listener], lambda: _welcome(app, listener, settings))
     if went_well:
         stdout().print("stopped")
     return 0 if went_well else 1
