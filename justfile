@@ -28,7 +28,7 @@ test *arguments: (_environment "dev")
 # Run the tests, and say which lines and branches they miss
 coverage: (_environment "dev")
     @{{ bin }}/coverage erase
-    @COVERAGE_PROCESS_START=pyproject.toml {{ bin }}/coverage run -m pytest -q
+    @{{ bin }}/coverage run -m pytest -q
     @{{ bin }}/coverage combine -q
     @{{ bin }}/coverage report
 
@@ -52,6 +52,16 @@ batch-drift size=env("BATCH_SIZE", "1000"): (_environment "serve")
 # Run every check that a commit must pass
 precommit: (_environment "dev")
     @{{ bin }}/pre-commit run --all-files
+
+# Kill, stop and starve the service under load, and count what was answered against what is stored
+[positional-arguments]
+chaos *arguments: (_environment "dev")
+    @{{ bin }}/python ops/chaos/drills.py "$@"
+
+# Show that a page takes the same time wherever it stands among a million records
+[positional-arguments]
+bench-paging *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/paging.py "$@"
 
 # Build the wheel into dist/
 build: (_environment "dev")

@@ -1,0 +1,78 @@
+"""Reading bodies: whatever comes in is a kick, or an error of the client's that says why."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kickserve.bodies import read_kick, read_kicks, read_outcome, read_outcomes
+from kickserve.documentation import EXAMPLE
+from kickserve.errors import InvalidInput, MalformedBody
+from kickserve.features import BY_NAME
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.binary(max_size=200))
+@example(b'"\\ud800"')
+@example(b"1" * 5000)
+def test_any_bytes_are_a_kick_or_a_clients_error(body):
+    for read in (read_kick, read_kicks, read_outcome, read_outcomes):
+        with pytest.raises((MalformedBody, InvalidInput)):
+            read(body)
+
+
+@given(changes=st.dictionaries(st.sampled_from([*EXAMPLE, "moon"]), VALUES, min_size=1, max_size=4))
+def test_what_is_refused_names_exactly_the_fields_at_fault(changes):
+    body = json.dumps({**EXAMPLE, **changes}).encode()
+    try:
+        kick = read_kick(body)
+    except InvalidInput as error:
+        assert {fault.field for fault in error.errors} <= set(changes)
+        msgspec.json.encode(error.errors)
+    except MalformedBody:
+        assert "NaN" in body.decode() or "Infinity" in body.decode()
+    else:
+        for name, value in changes.items():
+            assert getattr(kick, name) == value
+            assert BY_NAME[name].low <= value <= BY_NAME[name].high
+
+
+def test_rows_of_ndjson_are_named_where_they_are_no_json():
+    good = json.dumps(EXAMPLE).encode()
+    with pytest.raises(MalformedBody, match="row 1"):
+        read_kicks(good + b"\n{\n" + good, lines=True)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[1", b"\xff"])
+def test_a_batch_that_is_no_array_is_refused(body):
+    with pytest.raises((MalformedBody, InvalidInput)):
+        read_kicks(body)
+
+
+def test_no_more_than_a_hundred_faults_are_listed_at_length():
+    with pytest.raises(InvalidInput) as raised:
+        read_kicks(b"[" + b",".join([b"{}"] * 1000) + b"]")
+    assert 100 <= len(raised.value.errors) <= 111
+
+
+def test_a_huge_body_is_told_apart_into_no_json_and_no_kick():
+    text = b'{"moon": "' + b"x" * 100_000
+    with pytest.raises(InvalidInput, match="100,0"):
+        read_kick(text + b'"}')
+    with pytest.raises(MalformedBody):
+        read_kick(text)
+
+
+@pytest.mark.parametrize("count", [0, 100_001])
+def test_outcomes_come_in_a_list_that_is_neither_empty_nor_endless(count):
+    with pytest.raises(InvalidInput, match="outcomes can be told at once"):
+        read_outcomes(msgspec.json.encode([{"id": "x", "success": True}] * count))
