@@ -21,6 +21,10 @@ async def on_postgres(postgres_cluster, start, settings, monkeypatch):
     return await start(replace(settings, database_url=postgres_cluster.url, shutdown_timeout=1))
 
 
+def client_of(app):
+    return AsyncClient(transport=ASGITransport(app), base_url="http://test/api/v1")
+
+
 async def eventually(check):
     """Wait until a check holds."""
     async with asyncio.timeout(20):
@@ -89,7 +93,7 @@ async def test_what_could_not_be_stored_before_the_end_is_stored_by_the_next_sta
     app = create_app(settings)
     async with (
         running(app),
-        AsyncClient(transport=ASGITransport(app), base_url="http://test/api/v1") as client,
+        client_of(app) as client,
     ):
         await asyncio.to_thread(postgres_cluster.stop)
         record_id = (await client.post("/predict", json=kick)).json()["id"]
@@ -98,7 +102,7 @@ async def test_what_could_not_be_stored_before_the_end_is_stored_by_the_next_sta
     app = create_app(settings)
     async with (
         running(app),
-        AsyncClient(transport=ASGITransport(app), base_url="http://test/api/v1") as client,
+        client_of(app) as client,
     ):
         await eventually(lambda: is_well(client))
 

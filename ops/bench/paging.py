@@ -63,7 +63,7 @@ async def page_time(store: Store, millisecond: int) -> float:
         began = time.perf_counter()
         page = await store.page(PAGE, before=before)
         times.append(time.perf_counter() - began)
-        assert len(page) == PAGE, "the store holds too few records"  # noqa: S101 - keeps the figure honest
+        assert len(page) == PAGE, "the store holds too few records"
     return 1_000 * median(times)
 
 

@@ -1,0 +1,272 @@
+"""Kills, stops and starves the service under load, and counts what was answered against what is stored.
+
+`just chaos` runs all drills (about three minutes); `just chaos --only kill --rounds 3` some. Ends with 1 where an
+answered prediction was lost or stored twice, or a client met an error that it should not have met.
+The server is the real one, Postgres a throwaway cluster (see tests/postgres.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import asyncpg
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from postgres import Cluster, binaries  # noqa: E402  found through the line above
+from serving import Server  # noqa: E402
+
+from kickserve.documentation import EXAMPLE  # noqa: E402
+
+CONNECTIONS = 32
+WARM = 1.5  # seconds of load before anything happens
+OK = 200
+
+
+class Load:
+    """Clients that ask without pause, each on a connection of its own."""
+
+    def __init__(self, *urls: str) -> None:
+        self.answered: list[str] = []
+        self.statuses: Counter[str] = Counter()
+        self.times: list[tuple[float, float]] = []  # when it was answered, and how long it took, in seconds
+        self._ended = asyncio.Event()
+        turns = itertools.islice(itertools.cycle(urls), CONNECTIONS)
+        self._tasks = [asyncio.create_task(self._ask(url)) for url in turns]
+
+    async def _ask(self, url: str) -> None:
+        async with httpx.AsyncClient(timeout=30) as client:
+            while not self._ended.is_set():
+                started = time.perf_counter()
+                try:
+                    response = await client.post(f"{url}/predict", json=EXAMPLE)
+                except httpx.ConnectError:
+                    return  # the server is gone
+                except httpx.TransportError as error:
+                    self.statuses[type(error).__name__] += 1
+                    continue
+                now = time.perf_counter()
+                self.statuses[str(response.status_code)] += 1
+                if response.status_code == OK:
+                    self.answered.append(response.json()["id"])
+                    self.times.append((now, now - started))
+
+    async def end(self) -> None:
+        """Let each client finish what it has begun."""
+        self._ended.set()
+        await asyncio.gather(*self._tasks)
+
+    def p99(self, since: float, until: float) -> float:
+        """Return the 99th percentile of the times between two instants, in ms."""
+        times = [took for at, took in self.times if since <= at < until]
+        return statistics.quantiles(times, n=100)[98] * 1000
+
+
+async def stored_in(url: str, folder: Path) -> list[str]:
+    """Return the ids in a database."""
+    if url.startswith("sqlite"):
+        async with aiosqlite.connect(folder / "drill.db") as sqlite:
+            return [row[0] for row in await sqlite.execute_fetchall("SELECT id FROM predictions")]
+    connection = await asyncpg.connect(url)
+    try:
+        return [str(row["id"]) for row in await connection.fetch("SELECT id FROM predictions")]
+    finally:
+        await connection.close()
+
+
+def verdict(answered: list[str], stored: list[str]) -> dict[str, Any]:
+    """Compare what was answered with what is stored."""
+    lost = len(set(answered) - set(stored))
+    twice = len(stored) - len(set(stored))
+    return {"answered": len(answered), "stored": len(stored), "lost": lost, "twice": twice}
+
+
+async def settled(url: str, folder: Path) -> list[str]:
+    """Start a server once more, so that it takes up what is left, and end it; return what is stored."""
+    server = Server(folder, DATABASE_URL=url)
+    async with httpx.AsyncClient() as client, asyncio.timeout(60):
+        while (await client.get(f"{server.url}/predictions?limit=1", timeout=30)).status_code != OK:
+            await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(server.end) == 0
+    return await stored_in(url, folder)
+
+
+async def kill(url: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """SIGKILL under load, again and again."""
+    answered: list[str] = []
+    for _ in range(rounds):
+        server = Server(folder, DATABASE_URL=url)
+        load = Load(server.url)
+        await asyncio.sleep(WARM)
+        await asyncio.to_thread(server.end, signal.SIGKILL)
+        await load.end()
+        answered += load.answered
+    result = verdict(answered, await settled(url, folder))
+    return {**result, "rounds": rounds, "passed": not (result["lost"] or result["twice"])}
+
+
+async def terminate(url: str, folder: Path) -> dict[str, Any]:
+    """SIGTERM under load: no request that was accepted fails, and nothing is left behind."""
+    server = Server(folder, DATABASE_URL=url)
+    load = Load(server.url)
+    await asyncio.sleep(WARM)
+    code = await asyncio.to_thread(server.end)
+    await load.end()
+    result = verdict(load.answered, await stored_in(url, folder))
+    failed = sum(load.statuses.values()) - load.statuses["200"]
+    left = len([*folder.rglob("*.log")])
+    passed = (result["stored"], failed, left, code) == (result["answered"], 0, 0, 0)
+    return {**result, "failed": failed, "journals_left": left, "exit_code": code, "passed": passed}
+
+
+async def outage(cluster: Cluster, folder: Path, seconds: float) -> dict[str, Any]:
+    """Stop Postgres under load for a while."""
+    server = Server(folder, DATABASE_URL=cluster.url)
+    load = Load(server.url)
+    await asyncio.sleep(WARM)
+    began = time.perf_counter()
+    await asyncio.sleep(min(seconds, 10))
+    before = load.p99(began, time.perf_counter())
+    await asyncio.to_thread(cluster.stop)
+    stopped = time.perf_counter()
+    await asyncio.sleep(seconds)
+    during = load.p99(stopped, time.perf_counter())
+    await asyncio.to_thread(cluster.start)
+    await load.end()
+    await asyncio.to_thread(server.end)
+    result = verdict(load.answered, await settled(cluster.url, folder))
+    errors = sum(load.statuses.values()) - load.statuses["200"]
+    passed = not (result["lost"] or result["twice"] or errors) and during <= 2 * before
+    figures = {"errors": errors, "p99_before_ms": round(before, 1), "p99_during_ms": round(during, 1)}
+    return {**result, **figures, "seconds": seconds, "passed": passed}
+
+
+async def full_disk(cluster: Cluster, folder: Path) -> dict[str, Any]:
+    """Let the journal fill its disk while Postgres is away; then let Postgres come back."""
+    if os.geteuid() != 0:
+        return {"skipped": "mounting a small disk needs root", "passed": True}
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], check=True)
+    try:
+        server = Server(folder, DATABASE_URL=cluster.url, KICKSERVE_JOURNAL_DIR=str(disk))
+        await asyncio.to_thread(cluster.stop)
+        load = Load(server.url)
+        await asyncio.sleep(4)
+        await load.end()
+        alive = server.process.poll() is None
+        await asyncio.to_thread(cluster.start)
+        recovered = await _answers_again(server.url, load)
+        await asyncio.to_thread(server.end)
+        result = verdict(load.answered, await stored_in(cluster.url, folder))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    said = any("can't be written" in line for line in server.log)
+    refused = load.statuses["503"]
+    passed = bool(alive and recovered and refused and said and not result["lost"] and not result["twice"])
+    return {**result, "refused_503": refused, "alive": alive, "recovered": recovered, "passed": passed}
+
+
+async def _answers_again(url: str, load: Load) -> bool:
+    with suppress(TimeoutError):
+        async with httpx.AsyncClient() as client, asyncio.timeout(30):
+            while True:
+                response = await client.post(f"{url}/predict", json=EXAMPLE)
+                if response.status_code == OK:
+                    load.answered.append(response.json()["id"])
+                    return True
+                await asyncio.sleep(0.2)
+    return False
+
+
+async def three(cluster: Cluster, folder: Path) -> dict[str, Any]:
+    """Three processes on one Postgres and one journal folder; one of them is killed."""
+    servers = [Server(folder, DATABASE_URL=cluster.url) for _ in range(3)]
+    load = Load(*(server.url for server in servers))
+    await asyncio.sleep(WARM)
+    await asyncio.to_thread(servers[0].end, signal.SIGKILL)
+    await asyncio.sleep(WARM)
+    await load.end()
+    codes = [await asyncio.to_thread(server.end) for server in servers[1:]]
+    result = verdict(load.answered, await settled(cluster.url, folder))
+    return {**result, "exit_codes": codes, "passed": not (result["lost"] or result["twice"] or any(codes))}
+
+
+async def main(only: list[str], rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Run the drills; return a row of figures for each."""
+    sqlite = "sqlite:///drill.db"
+    with ExitStack() as stack:
+        cluster = Cluster(binaries())
+        stack.callback(cluster.remove)
+        cluster.start()
+        drills = [
+            ("kill, SQLite", lambda folder: kill(sqlite, folder, rounds)),
+            ("kill, Postgres", lambda folder: kill(cluster.url, folder, rounds)),
+            ("outage of Postgres", lambda folder: outage(cluster, folder, seconds)),
+            ("terminate, SQLite", lambda folder: terminate(sqlite, folder)),
+            ("terminate, Postgres", lambda folder: terminate(cluster.url, folder)),
+            ("disk full", lambda folder: full_disk(cluster, folder)),
+            ("three processes", lambda folder: three(cluster, folder)),
+        ]
+        rows = []
+        for name, drill in drills:
+            if only and not any(name.startswith(word) for word in only):
+                continue
+            await _empty(cluster.url)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-drill-")))
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            rows.append({"drill": name, **await drill(folder)})
+        return rows
+
+
+async def _empty(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("DROP TABLE IF EXISTS predictions, kickserve_schema")
+    finally:
+        await connection.close()
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the figures for a person."""
+    table = Table("drill", "answered", "lost", "twice", "also", "passed")
+    for row in rows:
+        named = {"drill", "answered", "lost", "twice", "passed"}
+        also = ", ".join(f"{name} {value}" for name, value in row.items() if name not in named)
+        cells = [str(row.get(name, "")) for name in ("drill", "answered", "lost", "twice")]
+        table.add_row(*cells, also, "yes" if row["passed"] else "[red]NO")
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[], help="words that drills begin with, such as kill")
+    parser.add_argument("--rounds", type=int, default=20, help="how often to kill")
+    parser.add_argument("--outage", type=float, default=30, help="seconds that Postgres is away")
+    parser.add_argument("--json", action="store_true", help="write the figures as JSON")
+    options = parser.parse_args()
+    figures = asyncio.run(main(options.only, options.rounds, options.outage))
+    if options.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        show(figures)
+    sys.exit(0 if all(row["passed"] for row in figures) else 1)
