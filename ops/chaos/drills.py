@@ -1,7 +1,7 @@
 """Kills, stops and starves the service under load, and counts what was answered against what is stored.
 
-`just chaos` runs all drills (about three minutes); `just chaos --only kill --rounds 3` some. Ends with 1 where an
-answered prediction was lost or stored twice, or a client met an error that it should not have met.
+`just chaos` runs all drills (about four minutes); `just chaos --only kill --rounds 3` some. Ends with 1 where
+an answered prediction was lost or stored twice, or a client met an error that it should not have met.
 The server is the real one, Postgres a throwaway cluster (see tests/postgres.py).
 """
 
