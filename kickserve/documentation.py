@@ -110,6 +110,7 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
         version=__version__,
         description="The honest probability that a rugby place kick goes over.",
         path=PATH,
+        use_handler_docstrings=True,
         components=Components(
             security_schemes={"key": SecurityScheme(type="apiKey", name=_KEY, security_scheme_in="header")},
         ),

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from litestar import MediaType, Response
+from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from kickserve.errors import InvalidInput, KickserveError, Unauthorized
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from litestar import Request
 
 MEDIA_TYPE: Final = "application/problem+json"
-_CALM: Final = 60  # no more than this many characters of a value stand in a message
+_LONGEST: Final = 240  # characters of a message
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -100,7 +100,4 @@ def _unfitting(error: ValidationException) -> InvalidInput:
         for each in extra
     ]
     first = faults[0]
-    return InvalidInput(f"{first.field} {first.detail}"[: 4 * _CALM], faults)
-
-
-JSON: Final = MediaType.JSON
+    return InvalidInput(f"{first.field} {first.detail}"[:_LONGEST], faults)
