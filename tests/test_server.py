@@ -130,3 +130,11 @@ print(sorted(heavy & set(sys.modules)))
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert finished.stdout.strip() == "[]"
+
+
+def test_with_a_key_and_debugging_it_says_so_and_logs_requests(tmp_path, kick):
+    with serving(tmp_path, API_KEY="sesame", DEBUG="1", KICKSERVE_HOST="0.0.0.0") as server:
+        answer = httpx.post(f"{server.url}/predict", json=kick, headers={"X-API-Key": "sesame"})
+        assert answer.status_code == 200
+        assert server.end() == 0
+    assert any("POST" in line and "/api/v1/predict" in line for line in server.log)
