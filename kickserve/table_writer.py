@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from contextlib import contextmanager
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -27,7 +28,7 @@ def open_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
         MissingExtra: Parquet, and pyarrow is not installed.
     """
     kind = _WRITERS[kind_of(path)]
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")  # another run may write the same file
     try:
         writer = kind(part, columns)
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -117,6 +119,85 @@ class TestCsv:
         assert len(matrix) == 2
         assert "can't be read" in refusals[0][1]
 
+    @pytest.mark.parametrize("cell", ["3_0", "٣٠", "true", "0x1e", "3,5", "1e", "--3"])
+    def test_what_only_a_programming_language_takes_for_a_number_is_refused(self, write, cell):
+        _, _, _, refusals = read(write(GOOD.replace("38", f'"{cell}"')))
+        assert [line for line, _ in refusals] == [2]
+        assert refusals[0][1].startswith(f"distance {cell!r} must be a number from 2 to 100 m")
+
+    @pytest.mark.parametrize("cell", [" 38", "+38", "38.", "038", "3.8e1", "38.0"])
+    def test_unusual_spellings_of_a_number_are_read(self, write, cell):
+        assert read(write(GOOD.replace("38", cell)))[0].tolist() == read(write(GOOD))[0].tolist()
+
+    @pytest.mark.parametrize("kicks_after", [1, 10_000])
+    def test_a_quote_left_open_costs_its_own_line_only(self, write, kicks_after):
+        text = f'{GOOD},a\n{GOOD},"b\n' + f"{GOOD},c\n" * kicks_after
+        matrix, _, lines, refusals = read(write(text, f"{HEADER},note"))
+        assert len(matrix) == kicks_after + 1
+        assert lines == [2, *range(4, kicks_after + 4)]
+        [(line, reason)] = refusals
+        assert line == 3
+        assert "Is a quote left open?" in reason
+
+    @pytest.mark.parametrize("spoilt", [b"Jos\xe9", b"a\0b", b'"two\n\xe9"'])
+    def test_a_column_that_is_not_read_must_be_text_all_the_same(self, write, spoilt):
+        good = GOOD.encode()
+        text = HEADER.encode() + b",who\n" + good + b"," + spoilt + b"\n" + good + ",José\n".encode()
+        matrix, _, _, refusals = read(write(text))
+        assert len(matrix) == 1
+        assert refusals[0][0] == 2
+        assert "save the file as UTF-8" in refusals[0][1]
+
+    def test_the_header_may_follow_blank_lines_and_hold_quoted_line_ends(self, write):
+        matrix, _, lines, _ = read(write(f'\n \n{HEADER},"no\nte"\n{GOOD},x\n'.encode()))
+        assert (len(matrix), lines) == (1, [5])
+
+    def test_the_delimiter_is_the_one_that_parts_the_known_names(self, write):
+        header = HEADER.replace(",", ";") + ";" + "a," * 30
+        assert len(read(write(GOOD.replace(",", ";") + ";x", header))[0]) == 1
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (f"{HEADER}\n{GOOD}\n".encode("utf-16"), "header holds a NUL byte: save the file as UTF-8"),
+            (b"\xe9," + HEADER.encode(), "header is not UTF-8"),
+            (f'"{HEADER}\n{GOOD}\n'.encode(), "header can't be read"),
+        ],
+    )
+    def test_a_header_that_is_no_text_says_what_to_do(self, write, content, said):
+        with pytest.raises(DataError, match=said):
+            list(read_blocks(write(content)))
+
+    def test_a_refused_outcome_goes_by_the_name_of_its_column(self, write):
+        _, _, _, refusals = read(write(f"{GOOD},7\n", f"{HEADER},is_successful"))
+        assert refusals == [(2, "is_successful '7' must be 1, 0 or empty")]
+
+    @given(
+        notes=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1),
+        size=st.integers(1, 5),
+    )
+    def test_whatever_text_stands_beside_a_kick_lines_are_counted_as_an_editor_does(
+        self, tmp_path_factory, notes, size
+    ):
+        text, starts = io.StringIO(newline=""), []
+        table = csv.writer(text)
+        table.writerow([*NAMES, "note"])
+        for note in notes:
+            starts.append(1 + len(io.StringIO(text.getvalue(), newline="").readlines()))
+            table.writerow([*GOOD.split(","), note])
+        path = tmp_path_factory.mktemp("notes") / "kicks.csv"
+        path.write_bytes(text.getvalue().encode())
+        matrix, _, lines, refusals = read(path, size=size)
+        assert (len(matrix), lines, refusals) == (len(notes), starts, [])
+
+    @given(junk=st.binary(max_size=60).filter(lambda junk: not set(b'\r\n"') & set(junk)))
+    def test_whatever_stands_in_one_line_the_others_are_read(self, tmp_path_factory, junk):
+        path = tmp_path_factory.mktemp("junk") / "kicks.csv"
+        path.write_bytes(f"{HEADER}\n{GOOD}\n".encode() + junk + f"\n{GOOD}\n".encode())
+        _, _, lines, refusals = read(path)
+        assert [line for line in lines if line != 3] == [2, 4]
+        assert [line for line, _ in refusals] in ([], [3])
+
     def test_an_outcome_may_be_empty_but_not_anything(self, write):
         text = "".join(f"{GOOD},{each}\n" for each in ["1", "0", "", "true", "2", "x"])
         matrix, outcomes, _, refusals = read(write(text, f"{HEADER},outcome"))
@@ -148,8 +229,38 @@ class TestNdjson:
         assert lines == [1, 6]
         assert [line for line, _ in refusals] == [2, 3, 5]
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("angle", "24"), ("angle", True), ("is_start", "true"), ("is_start", [1]), ("success", "1")],
+    )
+    def test_types_are_as_strict_as_those_of_the_api(self, tmp_path, name, value):
+        good = dict(zip(NAMES, map(float, GOOD.split(",")), strict=True))
+        path = tmp_path / "kicks.ndjson"
+        path.write_text(json.dumps({**good, name: value}) + "\n" + json.dumps({**good, "is_start": True}))
+        matrix, _, _, refusals = read(path)
+        assert len(matrix) == 1
+        [(line, reason)] = refusals
+        assert line == 1
+        assert reason.startswith(f"{name} {value!r} must be ")
+
+    def test_a_byte_order_mark_does_not_matter(self, tmp_path):
+        path = tmp_path / "kicks.ndjson"
+        good = dict(zip(NAMES, map(float, GOOD.split(",")), strict=True))
+        path.write_text(json.dumps(good), encoding="utf-8-sig")
+        assert len(read(path)[0]) == 1
+
 
 class TestParquet:
+    def test_a_file_that_is_broken_in_its_middle_says_so(self, tmp_path):
+        path = tmp_path / "kicks.parquet"
+        columns = {name: [float(cell)] * 500 for name, cell in zip(NAMES, GOOD.split(","), strict=True)}
+        pa.parquet.write_table(pa.table(columns), path)
+        content = bytearray(path.read_bytes())
+        content[4:400] = b"\xff" * 396  # the footer stays whole
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="can't be read"):
+            list(read_blocks(path))
+
     def test_nulls_are_refused_by_row(self, tmp_path):
         columns = {name: [float(cell)] * 2 for name, cell in zip(NAMES, GOOD.split(","), strict=True)}
         columns["angle"] = [None, 3.0]
@@ -199,6 +310,16 @@ def test_a_run_that_is_cut_off_leaves_no_half_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         broken()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_that_write_one_file_do_not_tread_on_each_other(tmp_path):
+    path = tmp_path / "out.csv"
+    with open_writer(path, ["line"]) as first:
+        with open_writer(path, ["line"]) as second:
+            second.write({"line": [2]})
+        first.write({"line": [1]})
+    assert path.read_text() == "line\n1\n"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_outcomes_are_read_by_id_and_refused_by_line(tmp_path):
