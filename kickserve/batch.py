@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from kickserve.features import FLAGS, INDEX, NAMES
+from kickserve.features import INDEX, named
 from kickserve.quality import Quality, assess
 from kickserve.schemas import OutcomeOf, Prediction
 from kickserve.simulate import blocks as blocks_of
 from kickserve.simulate import simulate
-from kickserve.tables import Block
+from kickserve.tables import Block, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from kickserve.ports import Store
     from kickserve.predictor import Predictor
     from kickserve.remote import Client
-    from kickserve.tables import Refusal
 
 CHUNK: Final = 1_000  # kicks a request or transaction
 IN_FLIGHT: Final = 4  # chunks under way at once
@@ -51,13 +50,6 @@ class Answerer(Protocol):
         ...
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """A line that was not predicted, and why."""
-
-    line: int
-    reason: str
-
-
 class Summary(msgspec.Struct):
     """What a run came to.
 
@@ -76,7 +68,7 @@ class Summary(msgspec.Struct):
     sent: int = 0
     refused: int = 0
     skipped: int = 0
-    refusals: list[Refused] = []
+    refusals: list[Refusal] = []
     mean_prediction: float | None = None
     warned: int = 0
     seconds: float = 0.0
@@ -101,7 +93,7 @@ class Tally:
         """Count lines that were refused."""
         room = REFUSALS_KEPT - len(self._summary.refusals)
         self._summary.refused += len(refusals)
-        self._summary.refusals += [Refused(each.line, each.reason) for each in refusals[:room]]
+        self._summary.refusals += refusals[:room]
 
     def add(self, answered: Answered) -> None:
         """Count a block that was answered."""
@@ -156,7 +148,9 @@ class Remote:
 
     async def answer(self, block: Block) -> list[Prediction]:
         """Send the kicks of a block, then the outcomes that are known."""
-        predictions = _decode(await self._client.send("POST", "/predict/batch", list(_kicks(block.matrix))))
+        predictions = _decode(
+            await self._client.send("POST", "/predict/batch", [named(row) for row in block.matrix.tolist()])
+        )
         if block.outcome is not None:
             pairs = zip(predictions, block.outcome.tolist(), strict=True)
             known = [
@@ -237,9 +231,3 @@ async def _finish(
         tally.add(answered)
     done(len(block.matrix) + len(block.refusals))
     return answered
-
-
-def _kicks(matrix: NDArray[np.float64]) -> Iterator[dict[str, float | bool]]:
-    for row in matrix.tolist():
-        kick = dict(zip(NAMES, row, strict=True))
-        yield {**kick, **{name: kick[name] == 1 for name in FLAGS}}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -82,7 +82,21 @@ INDEX: Final[Mapping[str, int]] = {name: at for at, name in enumerate(NAMES)}
 
 _LOW: Final = np.array([feature.low for feature in FEATURES])
 _HIGH: Final = np.array([feature.high for feature in FEATURES])
-_FLAG: Final = np.array([feature.kind == "flag" for feature in FEATURES])
+_FLAG: Final = [feature.kind == "flag" for feature in FEATURES]
+_NUMBER: Final = ~np.array(_FLAG)
+
+
+def named(row: Sequence[float]) -> dict[str, float | bool]:
+    """Turn a kick's eleven numbers, in the order of `NAMES`, into values by name; flags become booleans."""
+    return {name: value == 1 if flag else value for name, value, flag in zip(NAMES, row, _FLAG, strict=True)}
+
+
+def columns(matrix: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Turn kicks of shape (n, 11) into a table: values by name, flags as whole numbers."""
+    return {
+        name: (column.astype(int) if flag else column).tolist()
+        for name, column, flag in zip(NAMES, matrix.T, _FLAG, strict=True)
+    }
 
 
 def acceptable(matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -96,5 +110,5 @@ def acceptable(matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     inside = (matrix >= _LOW) & (matrix <= _HIGH)  # NaN compares false, so it is out
     whole = (matrix == 0) | (matrix == 1)
-    result: NDArray[np.bool_] = inside & (whole | ~_FLAG)
+    result: NDArray[np.bool_] = inside & (whole | _NUMBER)
     return result

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Final
 
 import psutil
+
+from kickserve.background import end
 
 INTERVAL: Final = 1.0
 _MEGABYTE: Final = 1_000_000
@@ -39,11 +40,8 @@ class Gauge:
 
     async def stop(self) -> None:
         """Stop reading."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await end(self._task)
+        self._task = None
 
     async def _sample(self) -> None:
         while True:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from kickserve.errors import PredictionFailed
-from kickserve.features import FLAGS, NAMES
+from kickserve.features import named
 from kickserve.ids import IdFactory, instant
 from kickserve.schemas import Prediction, Record, matrix
 
@@ -134,8 +134,7 @@ class Predictor:
 
     def _record(self, row: list[float], **result: Any) -> Record:
         record_id, millisecond = self._ids.next()
-        features: dict[str, Any] = dict(zip(NAMES, row, strict=True))
-        features.update({name: features[name] == 1 for name in FLAGS})
+        features: dict[str, Any] = named(row)
         return Record(
             id=record_id,
             created_at=instant(millisecond),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
+from kickserve.background import end
 from kickserve.errors import RecordNotFound, StoreError, StoreUnavailable
 from kickserve.ids import canonical
 from kickserve.schemas import OutcomesKept, Record
@@ -97,10 +98,7 @@ class Recorder:
         """Bring what is left to the store as far as it can be reached, and let go of both."""
         with contextlib.suppress(StoreError):
             await self.settle(self._patience)
-        if self._writer is not None:
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+        await end(self._writer)
         if self._journal.size:
             _log.warning(
                 "%d bytes of predictions have not reached %s: they stand in the journal %s, and go to the"
@@ -177,9 +175,8 @@ class Recorder:
         """
         unknown: list[str] = []
         for each in outcomes:
-            record_id = canonical(each.id)
             try:
-                await self.judge(record_id or each.id, success=each.success)
+                await self.judge(_known(each.id), success=each.success)
             except RecordNotFound:
                 unknown.append(each.id)
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
@@ -226,11 +223,13 @@ class Recorder:
             if loop.time() >= look_at:
                 self._journal.adopt()
                 look_at = loop.time() + ORPHANS_EVERY
-            with contextlib.suppress(TimeoutError):
+            try:
                 group = await asyncio.wait_for(self._journal.take(GROUP), ORPHANS_EVERY)
-                await self._write(list(_operations(group.payloads)))
-                self._journal.done(group)
-                await self._tell()
+            except TimeoutError:
+                continue  # nothing came in: look for orphans again
+            await self._write(list(_operations(group.payloads)))
+            self._journal.done(group)
+            await self._tell()
 
     async def _write(self, operations: list[_Operation]) -> None:
         for pause in _pauses():
@@ -303,6 +302,14 @@ def _replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
                 found = None
             case _Judge(each, success, at) if each == record_id and found is not None:
                 found.outcome, found.outcome_at = success, at
+    return found
+
+
+def _known(text: str) -> str:
+    """Return an id in the spelling of the journal; what is none needs no search."""
+    found = canonical(text)
+    if found is None:
+        raise _unknown(text)
     return found
 
 

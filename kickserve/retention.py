@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from kickserve.background import end
 from kickserve.errors import StoreError
 
 if TYPE_CHECKING:
@@ -42,11 +42,8 @@ class Retention:
 
     async def stop(self) -> None:
         """End, between two groups."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await end(self._task)
+        self._task = None
 
     async def remove_old(self, keep: timedelta) -> int:
         """Remove what is older than this; say how many."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -17,7 +17,7 @@ from kickserve import __version__
 from kickserve.bodies import read_kick, read_kicks, read_outcome, read_outcomes
 from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
 from kickserve.errors import RecordNotFound, Unauthorized
-from kickserve.ids import canonical
+from kickserve.ids import canonical, in_utc
 from kickserve.record_quality import QualityReport, report
 from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.service import Service
@@ -86,7 +86,7 @@ async def list_predictions(
     The header `Link` leads to the next page. With `Accept: application/x-ndjson` all of it is streamed,
     oldest first, one record a line.
     """
-    since, until = _utc(since), _utc(until)
+    since, until = in_utc(since), in_utc(until)
     await service.recorder.settle()
     if NDJSON in request.headers.get("accept", ""):
         return Stream(_lines(service, since, until), media_type=NDJSON)
@@ -130,7 +130,7 @@ async def quality(
 ) -> QualityReport:
     """Say how good the predictions were whose outcome is known: all, by model, and by month."""
     await service.recorder.settle()
-    return await report(service.store.judged(model=model, since=_utc(since), until=_utc(until)))
+    return await report(service.store.judged(model=model, since=in_utc(since), until=in_utc(until)))
 
 
 @get("/model", tags=["service"])
@@ -168,11 +168,6 @@ def _id(text: str) -> str:
     if found is None:
         raise RecordNotFound(f"'{text[:60]}' is no id of a prediction")
     return found
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    # A time without a zone is read as UTC, which is what the records carry.
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def _query(values: dict[str, Any]) -> str:

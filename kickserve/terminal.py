@@ -14,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kickserve.batch import Refused
+    from kickserve.tables import Refusal
 
 _SHOWN: Final = 10
 
@@ -56,7 +56,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     stdout().print(table)
 
 
-def show_refusals(refusals: Sequence[Refused], count: int) -> None:
+def show_refusals(refusals: Sequence[Refusal], count: int) -> None:
     """Write the first refused lines and their reasons; `count` is how many there are in all."""
     for refused in refusals[:_SHOWN]:
         say(f"line {refused.line}: {refused.reason}")

@@ -13,7 +13,7 @@ from kickserve.app import create_app
 from kickserve.documentation import EXAMPLE
 from kickserve.settings import Settings
 
-pytest_plugins = ["fixtures_postgres"]
+pytest_plugins = ["fixtures_postgres", "journal_help"]
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,8 @@ import os
 import resource
 from contextlib import contextmanager
 
+import pytest
+
 from kickserve.journal import Journal
 
 BIG = 10**9
@@ -16,6 +18,18 @@ def opened(folder, *, limit=BIG, **options):
     journal = Journal(folder, limit=limit, **options)
     journal.open()
     return journal
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def journal(folder):
+    journal = opened(folder)
+    yield journal
+    journal.close()
 
 
 def crash(journal):

@@ -17,18 +17,6 @@ from kickserve.segments import HEADER, PREAMBLE, encode
 from kickserve.settings import Settings
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "journal"
-
-
-@pytest.fixture
-def journal(folder):
-    journal = opened(folder)
-    yield journal
-    journal.close()
-
-
 @pytest.mark.parametrize("fsync", [False, True])
 async def test_payloads_come_back_in_their_order(folder, fsync):
     journal = opened(folder, fsync=fsync)

@@ -23,18 +23,6 @@ from kickserve.errors import Backlogged
 from kickserve.segments import PREAMBLE, decode, encode
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "journal"
-
-
-@pytest.fixture
-def journal(folder):
-    journal = opened(folder)
-    yield journal
-    journal.close()
-
-
 async def test_a_torn_end_is_cut_with_a_warning(folder, caplog):
     path = await leave(folder, b"whole", b"torn in the middle")
     os.truncate(path, path.stat().st_size - 5)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from datetime import timedelta
 
 import asyncpg
 import pytest
 from postgres import free_port
+from together import run_together
 
 from kickserve.contract import START, StoreContract, record_at, some_records, streamed
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
@@ -349,22 +348,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 
 def test_processes_that_open_one_new_database_at_once_all_work(postgres_schema):
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", _OPEN, postgres_schema, str(number)],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
-    ]
-    time.sleep(0.8)  # until all of them wait at the line
-    for process in started:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in started:
-        _, complaint = process.communicate(timeout=60)
-        assert process.returncode == 0, complaint
+    run_together(_OPEN, postgres_schema)
 
     async def counted():
         store = PostgresStore(postgres_schema)

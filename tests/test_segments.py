@@ -13,11 +13,6 @@ from kickserve.journal import Journal
 from kickserve.segments import decode, encode
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "journal"
-
-
 def test_a_folder_on_a_disk_without_locks_is_a_configuration_error(folder, monkeypatch):
     def fail(_):
         raise OSError(37, "No locks available")

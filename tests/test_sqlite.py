@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import subprocess
-import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from together import run_together
 
 from kickserve.contract import START, StoreContract, expected_page, record_at, some_records, streamed
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
@@ -329,22 +327,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 def test_processes_that_open_one_new_file_at_once_all_work(file):
     url = f"sqlite:///{file}"
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", _OPEN, url, str(number)],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
-    ]
-    time.sleep(0.8)  # until all of them wait at the line
-    for process in started:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in started:
-        _, complaint = process.communicate(timeout=60)
-        assert process.returncode == 0, complaint
+    run_together(_OPEN, url)
     connection = sqlite3.connect(file)
     assert connection.execute("SELECT count(*) FROM predictions").fetchone() == (200,)
     connection.close()

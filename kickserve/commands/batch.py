@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import rich_click as click
 
 from kickserve import batch, tables
-from kickserve.features import FLAGS, INDEX, NAMES
+from kickserve.features import NAMES, columns
 from kickserve.gauge import Gauge
 from kickserve.loader import opened_store
 from kickserve.models.loading import load_model
@@ -98,11 +98,9 @@ async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.
 def _columns(answered: batch.Answered) -> dict[str, Sequence[Any]]:
     block, predictions = answered
     intervals = [each.interval or (None, None) for each in predictions]
-    columns: dict[str, Sequence[Any]] = {name: block.matrix[:, at].tolist() for at, name in enumerate(NAMES)}
-    columns.update({name: block.matrix[:, INDEX[name]].astype(int).tolist() for name in FLAGS})
     return {
         "line": block.lines.tolist(),
-        **columns,
+        **columns(block.matrix),
         "success": _outcomes(block),
         "prediction": [each.prediction for each in predictions],
         "confidence": [each.confidence for each in predictions],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
+from kickserve.ids import in_utc
 from kickserve.loader import opened_store
 from kickserve.schemas import Record
 from kickserve.settings import Settings
@@ -17,6 +17,7 @@ from kickserve.terminal import print_facts, print_json, progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
 # The interval makes two columns: not every kind of table can hold a pair.
 _COLUMNS: Final = tuple(
@@ -44,7 +45,7 @@ def command(output: Path, since: datetime | None, until: datetime | None, *, as_
       kickserve export --output predictions.parquet
       kickserve export --since 2026-11-01 --output november.csv
     """
-    count = asyncio.run(_export(output, _utc(since), _utc(until)))
+    count = asyncio.run(_export(output, in_utc(since), in_utc(until)))
     if as_json:
         print_json({"file": str(output), "predictions": count})
     else:
@@ -69,7 +70,3 @@ def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
     return {
         name: ends[name] if name in ends else [getattr(each, name) for each in records] for name in _COLUMNS
     }
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)

@@ -12,11 +12,11 @@ import msgspec
 import rich_click as click
 
 from kickserve import tables
-from kickserve.batch import ROWS_REFUSED, Refused
-from kickserve.ids import canonical
+from kickserve.batch import ROWS_REFUSED
 from kickserve.loader import opened_store
 from kickserve.schemas import OutcomeOf, OutcomesKept
 from kickserve.settings import Settings
+from kickserve.tables import Refusal
 from kickserve.terminal import print_facts, print_json, progress, show_refusals
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Summary(msgspec.Struct):
 
     kept: int = 0
     refused: int = 0
-    refusals: list[Refused] = []
+    refusals: list[Refusal] = []
 
 
 @click.command("outcomes")
@@ -78,7 +78,7 @@ async def _run(file: Path, url: str | None) -> Summary:
         bar = stack.enter_context(progress())
         task = bar.add_task("keeping", total=tables.count_rows(file))
         for rows, refusals in tables.read_outcomes(file):
-            _count(summary, [Refused(each.line, each.reason) for each in refusals])
+            _count(summary, refusals)
             if rows:
                 kept = await keep([OutcomeOf(id=each, success=success) for _, each, success in rows])
                 summary.kept += kept.kept
@@ -88,23 +88,21 @@ async def _run(file: Path, url: str | None) -> Summary:
     return summary
 
 
-def _count(summary: Summary, refusals: list[Refused]) -> None:
+def _count(summary: Summary, refusals: list[Refusal]) -> None:
     summary.refused += len(refusals)
     summary.refusals += refusals
 
 
-def _unknown(line: int, record_id: str) -> Refused:
-    return Refused(line, f"no prediction is kept under the id '{record_id[:60]}'")
+def _unknown(line: int, record_id: str) -> Refusal:
+    return Refusal(line, f"no prediction is kept under the id '{record_id[:60]}'")
 
 
 def _into(store: Store) -> Keep:
     async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         now = datetime.now(UTC)
-        unknown = []
-        for each in outcomes:
-            record_id = canonical(each.id)
-            if record_id is None or not await store.set_outcome(record_id, success=each.success, at=now):
-                unknown.append(each.id)
+        unknown = [
+            each.id for each in outcomes if not await store.set_outcome(each.id, success=each.success, at=now)
+        ]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 
     return keep

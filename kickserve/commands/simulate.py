@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from kickserve.features import FLAGS, NAMES
+from kickserve.features import NAMES, columns
 from kickserve.simulate import blocks
 from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress
@@ -34,9 +34,7 @@ def command(size: int, seed: int, output: Path, *, as_json: bool) -> None:
     with progress() as bar, open_writer(output, [*NAMES, "success"]) as writer:
         task = bar.add_task("simulating", total=size)
         for kicks in blocks(size, seed):
-            columns = {name: kicks.matrix[:, at] for at, name in enumerate(NAMES)}
-            columns.update({name: columns[name].astype(int) for name in FLAGS})
-            writer.write({**columns, "success": kicks.success.astype(int)})
+            writer.write({**columns(kicks.matrix), "success": kicks.success.astype(int)})
             successes += int(kicks.success.sum())
             bar.advance(task, len(kicks.success))
     if as_json:

@@ -8,7 +8,7 @@ import rich_click as click
 
 from kickserve.errors import DataError
 from kickserve.terminal import print_facts, print_json, progress
-from kickserve.training import DEFAULT_SEED, DEFAULT_SIZE, encode, train_default
+from kickserve.training import DEFAULT_SEED, DEFAULT_SIZE, write_default
 
 
 @click.command("train")
@@ -32,13 +32,15 @@ def command(size: int, seed: int, output: Path, *, as_json: bool) -> None:
     """
     with progress() as bar:
         task = bar.add_task("training", total=None)
-        document = train_default(
-            size=size, seed=seed, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    try:
-        output.write_bytes(encode(document))
-    except OSError as error:
-        raise DataError(f"can't write {output}: {error.strerror}") from error
+        try:
+            document = write_default(
+                output,
+                size=size,
+                seed=seed,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except OSError as error:
+            raise DataError(f"can't write {output}: {error.strerror}") from error
     if as_json:
         print_json({"model": str(output), "revision": document.revision, "metrics": document.metrics})
         return
