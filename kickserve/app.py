@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None, *, model: Model | None = None) 
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
     recorder = Recorder(store, journal, patience=settings.shutdown_timeout)
-    service = Service(model or load_model(settings), recorder, store, settings.retention)
+    service = Service(model or load_model(settings), recorder, store, settings)
     return KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
         plugins=plugins,

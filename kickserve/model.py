@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,4 +45,20 @@ class Model(Protocol):
 
     def warnings(self, row: Sequence[float]) -> list[str]:
         """Say what makes one kick (its eleven numbers) unlike those that the model was trained on."""
+        ...
+
+
+@runtime_checkable
+class AnswersOne(Protocol):
+    """A model that answers one kick more quickly than a matrix of one row. A model need not be one."""
+
+    def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
+        """Answer one kick.
+
+        Args:
+            row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
+
+        Returns:
+            Probability, low and high: as `predict` gives, but for the last bits.
+        """
         ...

@@ -9,13 +9,13 @@ from kickserve.gauge import Gauge
 from kickserve.predictor import Predictor
 from kickserve.retention import Retention
 from kickserve.schemas import Health
+from kickserve.scorer import Scorer
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from kickserve.model import Model
     from kickserve.ports import Store
     from kickserve.recorder import Recorder
+    from kickserve.settings import Settings
 
 
 class Service:
@@ -28,14 +28,12 @@ class Service:
         gauge: what the process uses.
     """
 
-    def __init__(
-        self, model: Model, recorder: Recorder, store: Store, retention: timedelta | None = None
-    ) -> None:
+    def __init__(self, model: Model, recorder: Recorder, store: Store, settings: Settings) -> None:
         self.gauge = Gauge()
         self.store = store
         self.recorder = recorder
-        self.predictor = Predictor(model, recorder.keep, self.gauge)
-        self._retention = Retention(store, retention)
+        self.predictor = Predictor(Scorer(model, self.gauge), recorder.keep, batch_max=settings.batch_max)
+        self._retention = Retention(store, settings.retention)
         self._stopping = False
 
     async def start(self) -> None:

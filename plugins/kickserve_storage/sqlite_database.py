@@ -172,10 +172,12 @@ class Database:
             await cursor.close()
             return cursor.rowcount
 
-    async def change_all(self, sql: str, values: Iterable[list[Any]]) -> None:
-        """Run one statement with many rows of values, all or none, drawn in the connection's thread."""
+    async def change_all(self, statements: Iterable[tuple[str, list[list[Any]]]]) -> None:
+        """Run statements, each with many rows of values, all or none; others get their turn between them."""
         async with self._using((await self._connected()).writer) as connection, _transaction(connection):
-            await connection.executemany(sql, values)
+            for sql, rows in statements:
+                if rows:
+                    await connection.executemany(sql, rows)
 
     @asynccontextmanager
     async def _using(self, link: _Link) -> AsyncIterator[aiosqlite.Connection]:
