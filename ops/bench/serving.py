@@ -162,7 +162,9 @@ class Turns:
     def _end(self, running: Running, tally: Tally) -> None:
         code = running.server.end()
         if running.contender.drains and code:
-            self.failures.append(f"{tally.server} ended with {code}: {running.server.log()}")
+            # Its log names folders of this machine: it is shown, and not kept among the results.
+            print(running.server.log(), file=sys.stderr)
+            self.failures.append(f"{tally.server} ended with the exit code {code}")
         # Counted when nothing can come any more.
         tally.stored = running.stored()
         self.tallies.append(tally)
@@ -326,4 +328,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing is left running")
