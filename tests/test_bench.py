@@ -112,6 +112,11 @@ def test_tallies_of_rounds_are_added_up():
     assert figures.merge(rounds) == [Tally("kickserve", 30, 4, 31), Tally("bare", 50)]
 
 
+def test_a_loss_in_one_round_does_not_vanish_in_what_others_have_too_many():
+    [total] = figures.merge([Tally("kickserve", 10, 5, 9), Tally("kickserve", 10, 5, 12)])
+    assert not total.agrees
+
+
 def test_the_report_has_every_server_and_its_plot_is_well_formed():
     turns = [
         measured(server, connections, throughput=rate * connections)

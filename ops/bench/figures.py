@@ -218,6 +218,7 @@ class Tally:
         cut: answers that may have been on their way when the load ended: one a connection, each time.
         stored: rows in its database; None where it keeps nothing.
         errors: refusals, broken connections and timeouts.
+        wrong: of tallies added up, how many did not agree: one's loss must not vanish in another's surplus.
     """
 
     server: str
@@ -225,6 +226,7 @@ class Tally:
     cut: int = 0
     stored: int | None = None
     errors: int = 0
+    wrong: int = 0
 
     def add(self, answered: int, *, cut: int = 0, errors: int = 0) -> None:
         """Count what was answered."""
@@ -235,7 +237,7 @@ class Tally:
     @property
     def agrees(self) -> bool:
         """Whether all that was answered is stored, and nothing else but what was cut off."""
-        return self.stored is None or 0 <= self.stored - self.answered <= self.cut
+        return not self.wrong and (self.stored is None or 0 <= self.stored - self.answered <= self.cut)
 
     @property
     def passed(self) -> bool:
@@ -244,11 +246,12 @@ class Tally:
 
 
 def merge(tallies: Iterable[Tally]) -> list[Tally]:
-    """Add up the tallies of each server for a table; a failure must be looked for before, in each of them."""
+    """Add up the tallies of each server."""
     sums: dict[str, Tally] = {}
     for each in tallies:
         total = sums.setdefault(each.server, Tally(each.server))
         total.add(each.answered, cut=each.cut, errors=each.errors)
+        total.wrong += not each.agrees
         if each.stored is not None:
             total.stored = (total.stored or 0) + each.stored
     return list(sums.values())
