@@ -86,7 +86,7 @@ def health() -> str:
     return "ok"
 
 
-# A coroutine, though it blocks: on one core that was a fifth faster than FastAPI's pool of threads.
+# A coroutine, though it blocks: on one core that was faster than with the pool of threads.
 @app.post("/predict")
 async def predict(kick: Kick) -> Answer:
     """Predict one kick, and keep the prediction."""
