@@ -19,6 +19,7 @@ from litestar.response import Redirect
 from kickserve import documentation, problems, routes
 from kickserve.edge import KickserveApp
 from kickserve.errors import KickserveError
+from kickserve.fastlane import FastLane
 from kickserve.journal import Journal
 from kickserve.loader import create_store, load_plugins
 from kickserve.models.loading import load_model
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None, *, model: Model | None = None) 
     journal = Journal.from_settings(settings, store.label)
     recorder = Recorder(store, journal, patience=settings.shutdown_timeout)
     service = Service(model or load_model(settings), recorder, store, settings)
-    return KickserveApp(
+    app = KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
         plugins=plugins,
         lifespan=[_running(service)],
@@ -66,6 +67,9 @@ def create_app(settings: Settings | None = None, *, model: Model | None = None) 
         request_max_body_size=settings.body_max,
         logging_config=None,  # the command line sets logging up; embedded elsewhere, that place does
     )
+    if settings.fastlane:
+        app.lane = FastLane(service, settings, f"{API}/predict")
+    return app
 
 
 @get("/", include_in_schema=False)

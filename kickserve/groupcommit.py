@@ -72,17 +72,24 @@ class Writer:
         """Whether a write is under way in the thread."""
         return self._flight is not None
 
-    def put(self, frames: bytes) -> Settled:
-        """Have frames written; the future tells why they were not, or None."""
+    def put(self, frames: bytes, *, at_once: bool = False) -> Settled:
+        """Have frames written; the future tells why they were not, or None.
+
+        Args:
+            frames: what to write.
+            at_once: do not wait for what else comes in this turn of the event loop.
+        """
         loop = asyncio.get_running_loop()
         future: Settled = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self.flush)
+        if not self._waiting and not at_once:
+            loop.call_soon(self._flush)
         self.claimed += len(frames)
         self._waiting.append((frames, future))
+        if at_once:
+            self._flush()
         return future
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Write what waits, unless a sync is under way: then it goes when that has ended."""
         if self._flight is not None or not self._waiting:
             return
@@ -108,7 +115,7 @@ class Writer:
         """Write all that waits, and end the thread."""
         while self._flight or self._waiting:
             self.finish()
-            self.flush()
+            self._flush()
         if self._thread is not None:
             self._thread.shutdown()
 
@@ -132,7 +139,7 @@ class Writer:
             self._target.distrust()
         if self._waiting:
             # Behind those that this write woke, so that what they append at once goes in the same group.
-            self._waiting[0][1].get_loop().call_soon(self.flush)
+            self._waiting[0][1].get_loop().call_soon(self._flush)
 
     def _settle(self, segment: Segment | None, write: _Write, error: OSError | None) -> None:
         self.claimed -= len(write.frames)

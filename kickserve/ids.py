@@ -30,11 +30,17 @@ class Ids(NamedTuple):
 
     def texts(self) -> list[str]:
         """Return the ids in order."""
-        head, tail = _head(self.millisecond), self.tail
-        return [
-            f"{head}-7{counter >> 14:03x}-{0x8000 | counter & 0x3FFF:04x}-{tail}"
-            for counter in range(self.counter, self.counter + self.number)
-        ]
+        last = self.counter + self.number - 1
+        if self.counter >> 14 != last >> 14:  # the upper digits change on the way
+            middle = (last >> 14 << 14) - self.counter
+            return [
+                *self._replace(number=middle).texts(),
+                *self._replace(counter=self.counter + middle, number=self.number - middle).texts(),
+            ]
+        start = f"{_head(self.millisecond)}-7{last >> 14:03x}-"
+        first = 0x8000 | self.counter & 0x3FFF
+        tail = self.tail
+        return [f"{start}{low:04x}-{tail}" for low in range(first, first + self.number)]
 
     def find(self, record_id: str) -> int | None:
         """Return the position of an id among these, or None where it is none of them."""

@@ -166,7 +166,7 @@ class Journal:
             Backlogged: too much waits already, the disk does not take it, or the journal is not open.
             ValueError: a payload is empty.
         """
-        refusal = await self._put(payloads)[1]
+        refusal = await self._put(payloads)
         if refusal is not None:
             raise refusal
 
@@ -180,11 +180,9 @@ class Journal:
             Backlogged: as `append`.
             ValueError: a payload is empty.
         """
-        writer, settled = self._put(payloads)
-        writer.flush()
-        return settled
+        return self._put(payloads, at_once=True)
 
-    def _put(self, payloads: Sequence[bytes]) -> tuple[Writer, Settled]:
+    def _put(self, payloads: Sequence[bytes], *, at_once: bool = False) -> Settled:
         frames = encode(payloads)
         writer = self._writer
         if writer is None:
@@ -194,7 +192,7 @@ class Journal:
                 f"{self._size + writer.claimed} bytes of predictions wait for the store, and"
                 f" KICKSERVE_JOURNAL_MAX is {self._limit}: see in /health whether the store is away"
             )
-        return writer, writer.put(frames)
+        return writer.put(frames, at_once=at_once)
 
     async def arrival(self) -> None:
         """Wait until something is undrained."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from msgspec.structs import astuple
@@ -13,7 +13,6 @@ from msgspec.structs import astuple
 from kickserve.errors import Backlogged, KickserveError, PredictionFailed
 from kickserve.microbatch import MicroBatcher
 from kickserve.schemas import Prediction, matrix, matrix_of
-from kickserve.scorer import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
     from kickserve.model import Model
     from kickserve.record_batch import RecordBatch
     from kickserve.schemas import Kick
-    from kickserve.scorer import Found, Scorer
+    from kickserve.scorer import Found, Row, Scorer
 
+    Asked = tuple[Row, float]  # a kick that waits for its answer, and since when (`time.perf_counter`)
     Kept = asyncio.Future[Backlogged | None]
     Keep = Callable[[RecordBatch], Kept]
     Settle = Callable[[Sequence[Prediction | KickserveError]], None]
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 CHUNK: Final = 2_000  # kicks of a batch that are answered before others get their turn on the event loop
 _SLOW: Final = 0.001  # seconds for one kick, from which a model is asked in a thread
 _TYPICAL: Final = np.array([[0.5, 30.0, 20.0, 10.0, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]])
-
-
-class Asked(NamedTuple):
-    """A kick that waits for its answer, and since when (`time.perf_counter`)."""
-
-    row: Row
-    since: float
 
 
 class Predictor:
@@ -72,7 +65,7 @@ class Predictor:
             PredictionFailed: the model could not; the attempt is kept all the same.
             Backlogged: the answer could not be kept, so it was not given.
         """
-        answer = await self._batcher.put(Asked(astuple(kick), time.perf_counter()))
+        answer = await self._batcher.put((astuple(kick), time.perf_counter()))
         if isinstance(answer, KickserveError):
             raise answer
         return answer
@@ -112,14 +105,14 @@ class Predictor:
         self, asked: Sequence[Asked], found: Sequence[Found | PredictionFailed], settle: Settle
     ) -> None:
         """Make the answers, have them kept, and only then give them."""
-        good = [(kick, each) for kick, each in zip(asked, found, strict=True) if isinstance(each, tuple)]
-        if len(good) < len(asked):
+        good = [each for each in found if not isinstance(each, PredictionFailed)]
+        if len(good) < len(found):
             settle = self._with_failures(asked, found, settle)
-        if not good:
+            asked = [kick for kick, each in zip(asked, found, strict=True) if isinstance(each, tuple)]
+        if not asked:
             settle([])
             return
-        rows, since = zip(*(kick for kick, _ in good), strict=True)
-        predictions, batch = self._scorer.record_each(rows, [each for _, each in good], since)
+        predictions, batch = self._scorer.record_each(asked, good)
         kept = self._keep(batch)
 
         def give(kept: Kept) -> None:

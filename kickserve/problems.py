@@ -53,6 +53,13 @@ def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[byte
     return _response(request, 500, KickserveError.title, detail, (), {})
 
 
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer with whatever went wrong."""
+    handler = next(HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS)
+    response: Response[bytes] = handler(request, error)
+    return response
+
+
 HANDLERS: Final[dict[int | type[Exception], Any]] = {
     KickserveError: from_kickserve,
     HTTPException: from_litestar,
@@ -67,7 +74,8 @@ _ADVICE: Final[Mapping[int, str]] = {
 
 def request_id(scope: Mapping[str, Any]) -> str:
     """Return the id that this request carries in the log and in its answer."""
-    return str(scope["state"]["request_id"])
+    sent: bytes = scope["state"]["request_id"]
+    return sent.decode()
 
 
 def _response(

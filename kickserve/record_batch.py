@@ -13,7 +13,7 @@ from kickserve.ids import Ids, instant
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,25 +52,24 @@ class RecordBatch(Struct, array_like=True, frozen=True):
     status_code: int = 200
     error: str | None = None
 
+    def __len__(self) -> int:
+        """How many predictions these are."""
+        return len(self.numbers) // (WIDTH * NUMBER.itemsize)
+
     @property
     def ids(self) -> Ids:
         """The ids, in order."""
-        number = len(self.numbers) // (WIDTH * NUMBER.itemsize)
-        return Ids(self.millisecond, self.counter, number, self.tail)
-
-    def matrix(self) -> NDArray[np.float64]:
-        """The numbers, shape (n, 15)."""
-        return np.frombuffer(self.numbers, NUMBER).reshape(-1, WIDTH)
+        return Ids(self.millisecond, self.counter, len(self), self.tail)
 
     def records(self) -> list[Record]:
         """Make the records, in order."""
-        rows = self.matrix().tolist()
+        rows = matrix_of([self]).tolist()
         return [self._record(record_id, row) for record_id, row in zip(self.ids.texts(), rows, strict=True)]
 
     def find(self, record_id: str) -> Record | None:
         """Return the record with this id, if it is one of these."""
         at = self.ids.find(record_id)
-        return None if at is None else self._record(record_id, self.matrix()[at].tolist())
+        return None if at is None else self._record(record_id, matrix_of([self])[at].tolist())
 
     def _record(self, record_id: str, row: Sequence[float]) -> Record:
         probability, low, high, latency = row[COUNT:]
@@ -90,3 +89,8 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             status_code=self.status_code,
             error=self.error,
         )
+
+
+def matrix_of(batches: Iterable[RecordBatch]) -> NDArray[np.float64]:
+    """Return the numbers of all of these, shape (n, 15)."""
+    return np.frombuffer(b"".join(batch.numbers for batch in batches), NUMBER).reshape(-1, WIDTH)

@@ -17,6 +17,7 @@ from msgspec import Struct
 from kickserve.background import end
 from kickserve.errors import Backlogged, RecordNotFound, StoreError, StoreUnavailable
 from kickserve.ids import canonical
+from kickserve.ports import TakesBatches
 from kickserve.record_batch import RecordBatch
 from kickserve.schemas import OutcomesKept
 
@@ -280,13 +281,17 @@ class Recorder:
     async def _carry_out(self, operations: list[_Operation]) -> None:
         for kind, run in groupby(operations, type):
             if kind is _Add:
-                await self._store.add(
-                    [record for each in run if isinstance(each, _Add) for record in each.batch.records()]
-                )
+                await self._add([each.batch for each in run if isinstance(each, _Add)])
             else:
                 for each in run:
                     if not isinstance(each, _Add):
                         await self._apply_change(each)
+
+    async def _add(self, batches: list[RecordBatch]) -> None:
+        if isinstance(self._store, TakesBatches):
+            await self._store.add_batches(batches)
+        else:
+            await self._store.add([record for batch in batches for record in batch.records()])
 
     def _note(self, trouble: StoreError | None) -> None:
         """Remember how the store is, and log when that changes."""

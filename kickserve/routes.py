@@ -14,7 +14,7 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
-from kickserve.bodies import read_kick, read_kicks, read_outcome, read_outcomes
+from kickserve.bodies import read_kicks, read_outcome, read_outcomes
 from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
 from kickserve.errors import RecordNotFound, Unauthorized
 from kickserve.ids import canonical, in_utc
@@ -47,11 +47,11 @@ def guard_with(key: str) -> Any:
     expected = key.encode()
 
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        sent = connection.headers.get("x-api-key")
+        sent = next((value for name, value in connection.scope["headers"] if name == b"x-api-key"), None)
         if sent is None:
             raise Unauthorized("send the key of this service in the header X-API-Key")
         # Constant time: how long a refusal takes says nothing about the key.
-        if not secrets.compare_digest(sent.encode(), expected):
+        if not secrets.compare_digest(sent, expected):
             raise Unauthorized("the key in the header X-API-Key is not the one of this service")
 
     return guard
@@ -60,7 +60,7 @@ def guard_with(key: str) -> Any:
 @post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
 async def predict(body: RawBody, service: TheService) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
-    return await service.predictor.predict(read_kick(body))
+    return await service.predict(body)
 
 
 @post("/predict/batch", status_code=200, operation_class=TakesKicks, tags=["predictions"])

@@ -16,6 +16,7 @@ from kickserve.features import COUNT
 from kickserve.ids import IdFactory
 from kickserve.model import AnswersOne
 from kickserve.record_batch import NUMBER, WIDTH, RecordBatch
+from kickserve.record_batch import matrix_of as numbers_of
 from kickserve.schemas import Prediction, matrix_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Scorer:
         warnings, name = self.model.warnings, batch.model
         return [
             _prediction(record_id, name, tuple(row[COUNT : COUNT + 3]), warnings(row))
-            for record_id, row in zip(batch.ids.texts(), batch.matrix().tolist(), strict=True)
+            for record_id, row in zip(batch.ids.texts(), numbers_of([batch]).tolist(), strict=True)
         ]
 
     def ask(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,20 +119,19 @@ class Scorer:
         return found if 0 <= low <= probability <= high <= 1 else self._no_probability()
 
     def record_each(
-        self, rows: Sequence[Row], found: Sequence[Found], since: Sequence[float]
+        self, asked: Sequence[tuple[Row, float]], found: Sequence[Found]
     ) -> tuple[list[Prediction], RecordBatch]:
         """Make answers and record of kicks that came in together.
 
         Args:
-            rows: n kicks.
+            asked: each kick, and when it came in by `time.perf_counter`.
             found: what the model says of each.
-            since: when each came in, by `time.perf_counter`.
         """
-        ids = self._ids.take(len(rows))
+        ids = self._ids.take(len(asked))
         now, name, warnings = time.perf_counter(), self.model.card.name, self.model.warnings
         predictions, numbers = [], []
-        for record_id, row, each, then in zip(ids.texts(), rows, found, since, strict=True):
-            numbers.append(_pack(*row, *each, (now - then) * 1000))
+        for record_id, (row, since), each in zip(ids.texts(), asked, found, strict=True):
+            numbers.append(_pack(*row, *each, (now - since) * 1000))
             predictions.append(_prediction(record_id, name, each, warnings(row)))
         return predictions, self._batch(ids, b"".join(numbers))
 
@@ -178,10 +178,11 @@ class Scorer:
 
 def _prediction(record_id: str, model: str, found: Found, warnings: list[str]) -> Prediction:
     probability, low, high = found
+    other = 1 - probability
     return Prediction(
         id=record_id,
         prediction=probability,
-        confidence=max(probability, 1 - probability),
+        confidence=probability if probability > other else other,  # noqa: FURB136  max() costs five times as much
         interval=None if low != low else (low, high),  # noqa: PLR0124  the quick way to ask for NaN
         model=model,
         warnings=warnings,

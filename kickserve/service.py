@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kickserve import __version__
+from kickserve.bodies import read_kick
 from kickserve.gauge import Gauge
 from kickserve.predictor import Predictor
 from kickserve.retention import Retention
@@ -12,9 +13,12 @@ from kickserve.schemas import Health
 from kickserve.scorer import Scorer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from kickserve.model import Model
     from kickserve.ports import Store
     from kickserve.recorder import Recorder
+    from kickserve.schemas import Prediction
     from kickserve.settings import Settings
 
 
@@ -57,6 +61,17 @@ class Service:
         await self._retention.stop()
         await self.gauge.stop()
         await self.recorder.stop()
+
+    def predict(self, body: bytes) -> Awaitable[Prediction]:
+        """Answer a kick as it came over the network: what the route and the fast lane have in common.
+
+        Raises:
+            MalformedBody: it is no JSON.
+            InvalidInput: it is JSON that is no kick.
+            PredictionFailed: the model could not answer.
+            Backlogged: the answer could not be kept.
+        """
+        return self.predictor.predict(read_kick(body))
 
     async def health(self) -> Health:
         """Ask every part how it is."""

@@ -15,7 +15,9 @@ from kickserve_storage.columns import (
     OUTCOME,
     OUTCOME_AT,
     STREAM_GROUP,
+    USUAL,
     after,
+    columns_of,
     in_steps,
     record_of,
     row_of,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from datetime import datetime
 
+    from kickserve.record_batch import RecordBatch
     from kickserve.schemas import Record
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes
@@ -47,9 +50,6 @@ _PURGE: Final = (
 )
 
 
-_ERROR: Final = COLUMNS.index("error")
-_LOW: Final = COLUMNS.index("interval_low")
-_USUAL: Final = COLUMNS[:_ERROR]  # what is left out is null, as nearly always
 _TOGETHER: Final = 64  # rows a statement: each statement costs as much as several rows
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.3 ms of the event loop
 
@@ -63,8 +63,8 @@ def _insert(columns: Sequence[str], rows: int) -> str:
 
 
 _INSERT: Final = _insert(COLUMNS, 1)
-_INSERT_USUAL: Final = _insert(_USUAL, 1)
-_INSERT_TOGETHER: Final = _insert(_USUAL, _TOGETHER)
+_INSERT_USUAL: Final = _insert(USUAL, 1)
+_INSERT_TOGETHER: Final = _insert(USUAL, _TOGETHER)
 
 
 def values_of(record: Record) -> list[Any]:
@@ -76,22 +76,21 @@ def values_of(record: Record) -> list[Any]:
     return row
 
 
-def _statements(records: Sequence[Record]) -> Iterator[tuple[str, list[list[Any]]]]:
-    """Yield statements, each with rows of values to run it with: few of them, and little to do for each."""
+def _one_by_one(records: Sequence[Record]) -> Iterator[tuple[str, Sequence[Sequence[Any]]]]:
     for start in range(0, len(records), _STEP):
-        rows = [values_of(record) for record in records[start : start + _STEP]]
-        usual = [row[: len(_USUAL)] for row in rows if _is_usual(row)]
-        whole = len(usual) // _TOGETHER * _TOGETHER
+        yield _INSERT, [values_of(record) for record in records[start : start + _STEP]]
+
+
+def _together(columns: Sequence[list[Any]]) -> Iterator[tuple[str, Sequence[Sequence[Any]]]]:
+    """Yield statements, each with rows of values to run it with: few of them, and little to do for each."""
+    for start in range(0, len(columns[0]), _STEP):
+        rows = [*zip(*(column[start : start + _STEP] for column in columns), strict=True)]
+        whole = len(rows) // _TOGETHER * _TOGETHER
         yield (
             _INSERT_TOGETHER,
-            [[*chain.from_iterable(usual[at : at + _TOGETHER])] for at in range(0, whole, _TOGETHER)],
+            [[*chain.from_iterable(rows[at : at + _TOGETHER])] for at in range(0, whole, _TOGETHER)],
         )
-        yield _INSERT_USUAL, usual[whole:]
-        yield _INSERT, [row for row in rows if not _is_usual(row)]
-
-
-def _is_usual(row: Sequence[Any]) -> bool:
-    return row[_ERROR] is None and row[OUTCOME] is None and row[_LOW] is not None
+        yield _INSERT_USUAL, rows[whole:]
 
 
 def record_from(values: Sequence[Any]) -> Record:
@@ -142,7 +141,15 @@ class SqliteStore:
     async def add(self, records: Sequence[Record]) -> None:
         """Keep all of these or none; a record whose id is kept already is passed over."""
         if records:
-            await self._database.change_all(_statements(records))
+            await self._database.change_all(_one_by_one(records))
+
+    async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
+        """Keep the predictions of all of these or of none: the same as `add` with their records."""
+        columns = columns_of(batches)
+        if columns is None:
+            await self.add([record for batch in batches for record in batch.records()])
+        else:
+            await self._database.change_all(_together(columns))
 
     async def get(self, record_id: str) -> Record | None:
         """Return one record, or None."""

@@ -18,7 +18,7 @@ import aiosqlite
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 READERS: Final = 2
 APPLICATION: Final = 0x4B49434B  # "KICK": tells our file from one of another program
@@ -172,7 +172,7 @@ class Database:
             await cursor.close()
             return cursor.rowcount
 
-    async def change_all(self, statements: Iterable[tuple[str, list[list[Any]]]]) -> None:
+    async def change_all(self, statements: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> None:
         """Run statements, each with many rows of values, all or none; others get their turn between them."""
         async with self._using((await self._connected()).writer) as connection, _transaction(connection):
             for sql, rows in statements:
