@@ -83,7 +83,7 @@ def _open_calls() -> Router:
 
 
 def _guarded_calls(settings: Settings) -> Router:
-    batch = Router("/", route_handlers=[routes.predict_batch], request_max_body_size=settings.batch_body_max)
+    batch = Router("/", route_handlers=[routes.predict_batch], request_max_body_size=None)
     return Router(
         API,
         route_handlers=[

@@ -36,7 +36,7 @@ class Target(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes it slow to make, and one is made for each write
 class _Write:
     frames: bytes
     futures: list[Settled]

@@ -6,6 +6,7 @@ import secrets
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,17 +31,15 @@ class Ids(NamedTuple):
 
     def texts(self) -> list[str]:
         """Return the ids in order."""
-        last = self.counter + self.number - 1
-        if self.counter >> 14 != last >> 14:  # the upper digits change on the way
-            middle = (last >> 14 << 14) - self.counter
-            return [
-                *self._replace(number=middle).texts(),
-                *self._replace(counter=self.counter + middle, number=self.number - middle).texts(),
-            ]
-        start = f"{_head(self.millisecond)}-7{last >> 14:03x}-"
-        first = 0x8000 | self.counter & 0x3FFF
-        tail = self.tail
-        return [f"{start}{low:04x}-{tail}" for low in range(first, first + self.number)]
+        millisecond, counter, number, tail = self
+        upper = counter >> 14
+        if (counter + number - 1) >> 14 != upper:  # the upper digits change on the way
+            first = ((upper + 1) << 14) - counter
+            rest = Ids(millisecond, counter + first, number - first, tail)
+            return Ids(millisecond, counter, first, tail).texts() + rest.texts()
+        start = f"{_head(millisecond)}-7{upper:03x}-"
+        low = 0x8000 | counter & 0x3FFF
+        return [f"{start}{each:04x}-{tail}" for each in range(low, low + number)]
 
     def find(self, record_id: str) -> int | None:
         """Return the position of an id among these, or None where it is none of them."""
@@ -105,6 +104,7 @@ def canonical(text: str) -> str | None:
     return str(parsed) if parsed.version == _VERSION_7 else None
 
 
+@lru_cache(maxsize=8)  # many ids are of one millisecond
 def _head(millisecond: int) -> str:
     digits = f"{millisecond:012x}"
     return f"{digits[:8]}-{digits[8:]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ Answer = TypeVar("Answer")
 class MicroBatcher(Generic[Question, Found, Answer]):
     """Gathers questions and has them answered in one go, one to one.
 
-    It never waits for more to come: a lone question is asked in the next turn of the event loop. What
-    comes while a slow model is busy goes together as soon as it is free.
+    It never waits for more to come. Where questions come one by one, each is answered on the spot; where
+    the last turn of the event loop brought several, those of a turn go together. What comes while a slow
+    model is busy goes together as soon as it is free.
 
     Args:
         ask: finds the answers to many questions; where it is slow, in a thread.
@@ -45,34 +47,48 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         self._questions: list[Question] = []
         self._futures: list[asyncio.Future[Answer]] = []
         self._busy = False
+        self._lone = True  # whether the last turn brought one question at most
+        self._put = 0  # questions that this turn has brought by now
 
     def put(self, question: Question) -> asyncio.Future[Answer]:
         """Ask; the future brings the answer. It may be cancelled, which takes nothing back."""
         loop = asyncio.get_running_loop()
-        if not self._futures and not self._busy:
-            loop.call_soon(self._flush)
         future: asyncio.Future[Answer] = loop.create_future()
-        self._questions.append(question)
-        self._futures.append(future)
+        if not self._put:
+            loop.call_soon(self._end_turn)
+        self._put += 1
+        if self._lone and self._executor is None:
+            self._settle([question], partial(self._ask, [question]), [future])
+        else:
+            self._questions.append(question)
+            self._futures.append(future)
         return future
 
+    def _end_turn(self) -> None:
+        self._lone = self._put <= 1
+        self._put = 0
+        self._flush()
+
     def _flush(self) -> None:
-        questions, self._questions = self._questions, []
-        futures, self._futures = self._futures, []
-        if len(futures) > self._most:
-            self._questions, questions = questions[self._most :], questions[: self._most]
-            self._futures, futures = futures[self._most :], futures[: self._most]
-        loop = futures[0].get_loop()
-        if self._executor is not None:
-            self._busy = True
-            found = self._executor.submit(self._ask, questions)
-            found.add_done_callback(
-                lambda found: loop.call_soon_threadsafe(self._land, questions, found, futures)
-            )
-            return
-        if self._futures:
-            loop.call_soon(self._flush)
-        self._settle(questions, lambda: self._ask(questions), futures)
+        """Have the questions answered that have been gathered, `most` at a time."""
+        while self._futures and not self._busy:
+            questions, self._questions = self._questions[: self._most], self._questions[self._most :]
+            futures, self._futures = self._futures[: self._most], self._futures[self._most :]
+            if self._executor is None:
+                self._settle(questions, partial(self._ask, questions), futures)
+            else:
+                self._send(self._executor, questions, futures)
+
+    def _send(
+        self,
+        executor: Executor,
+        questions: Sequence[Question],
+        futures: Sequence[asyncio.Future[Answer]],
+    ) -> None:
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        sent = executor.submit(self._ask, questions)
+        sent.add_done_callback(lambda sent: loop.call_soon_threadsafe(self._land, questions, sent, futures))
 
     def _land(
         self,
@@ -81,8 +97,7 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         futures: Sequence[asyncio.Future[Answer]],
     ) -> None:
         self._busy = False
-        if self._futures:
-            self._flush()
+        self._flush()
         self._settle(questions, found.result, futures)
 
     def _settle(
