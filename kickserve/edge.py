@@ -30,12 +30,12 @@ class KickserveApp(Litestar):
     """
 
     lane: FastLane | None = None
-    _last_headers: tuple[tuple[bytes, bytes], ...] = ()
+    draining = False
 
     def drain(self) -> None:
         """Ask clients to go: `ready` turns false, and each answer closes its connection."""
         self.state.service.drain()
-        self._last_headers = ((b"connection", b"close"),)
+        self.draining = True
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection (ASGI)."""
@@ -43,18 +43,18 @@ class KickserveApp(Litestar):
             await super().__call__(scope, receive, send)
             return
         sent = dict(scope["headers"])
-        request_id = _request_id(sent)
-        headers = [(REQUEST_ID, request_id), *self._last_headers]
+        request_id = request_id_of(sent)
+        headers = [(REQUEST_ID, request_id)]
+        if self.draining:
+            headers.append((b"connection", b"close"))
         scope.setdefault("state", {})["request_id"] = request_id
         if self.lane is not None and self.lane.takes(scope, sent):
             await self.lane(scope, receive, send, headers)
         else:
-            await super().__call__(scope, receive, tagging(send, headers))
+            await super().__call__(scope, receive, _tagging(send, headers))
 
 
-def tagging(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
-    """Return what sends an answer with these headers added to its own."""
-
+def _tagging(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
     async def tagged(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", ()), *headers]
@@ -63,7 +63,8 @@ def tagging(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
     return tagged
 
 
-def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
+def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the id that the client gave its request, or a new one."""
     sent = headers.get(REQUEST_ID)
     if sent is not None and _ACCEPTED.fullmatch(sent):
         return sent

@@ -58,20 +58,22 @@ class Predictor:
         """The model that answers."""
         return self._scorer.model
 
-    async def predict(self, kick: Kick) -> Prediction:
-        """Answer one kick.
+    def ask(self, kick: Kick) -> asyncio.Future[Prediction | KickserveError]:
+        """Have one kick answered.
+
+        Returns:
+            Brings the answer, once it is kept; or PredictionFailed, where the model could not (the attempt is
+            kept all the same); or Backlogged, where the answer could not be kept.
+        """
+        return self._batcher.put((astuple(kick), time.perf_counter()))
+
+    async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
+        """Answer many kicks, in their order.
 
         Raises:
             PredictionFailed: the model could not; the attempt is kept all the same.
-            Backlogged: the answer could not be kept, so it was not given.
+            Backlogged: the answers could not be kept, so they were not given.
         """
-        answer = await self._batcher.put((astuple(kick), time.perf_counter()))
-        if isinstance(answer, KickserveError):
-            raise answer
-        return answer
-
-    async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
-        """Answer many kicks, in their order; raises as `predict` does."""
         predictions: list[Prediction] = []
         for start in range(0, len(kicks), CHUNK):
             predictions += await self._predict_chunk(matrix(kicks[start : start + CHUNK]))

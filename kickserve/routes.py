@@ -17,7 +17,7 @@ from litestar.response import Stream
 from kickserve import __version__
 from kickserve.bodies import read_kicks, read_outcome, read_outcomes
 from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
-from kickserve.errors import RecordNotFound, Unauthorized
+from kickserve.errors import KickserveError, RecordNotFound, Unauthorized
 from kickserve.ids import canonical, in_utc
 from kickserve.lines import Lines, answers
 from kickserve.record_quality import QualityReport, report
@@ -62,7 +62,10 @@ def guard_with(key: str) -> Any:
 @post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
 async def predict(body: RawBody, service: TheService) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
-    return await service.predict(body)
+    outcome = await service.ask(body)
+    if isinstance(outcome, KickserveError):
+        raise outcome
+    return outcome
 
 
 @post("/predict/batch", status_code=200, operation_class=TakesKicks, tags=["predictions"])

@@ -13,8 +13,9 @@ from kickserve.schemas import Health
 from kickserve.scorer import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    import asyncio
 
+    from kickserve.errors import KickserveError
     from kickserve.model import Model
     from kickserve.ports import Store
     from kickserve.recorder import Recorder
@@ -62,16 +63,17 @@ class Service:
         await self.gauge.stop()
         await self.recorder.stop()
 
-    def predict(self, body: bytes) -> Awaitable[Prediction]:
-        """Answer a kick as it came over the network: what the route and the fast lane have in common.
+    def ask(self, body: bytes) -> asyncio.Future[Prediction | KickserveError]:
+        """Have a kick answered as it came over the network: what the route and the fast lane have in common.
+
+        Returns:
+            As `Predictor.ask`.
 
         Raises:
             MalformedBody: it is no JSON.
             InvalidInput: it is JSON that is no kick.
-            PredictionFailed: the model could not answer.
-            Backlogged: the answer could not be kept.
         """
-        return self.predictor.predict(read_kick(body))
+        return self.predictor.ask(read_kick(body))
 
     async def health(self) -> Health:
         """Ask every part how it is."""
