@@ -11,7 +11,8 @@ from rich.logging import RichHandler
 
 from kickserve import documentation
 from kickserve.app import API, create_app
-from kickserve.server import bind, run
+from kickserve.listening import bind
+from kickserve.server import run
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, stderr, stdout
 
