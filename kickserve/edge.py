@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 REQUEST_ID: Final = b"x-request-id"
 # What a client may choose itself: nothing that could break a log line or a header.
 _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_PREFIX: Final = secrets.token_hex(4)
 
 
 class KickserveApp(Litestar):
     """The application, with an `X-Request-ID` in and out of every HTTP request."""
 
     _last_headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._prefix = secrets.token_hex(4)  # an app's own: workers share what a module draws
 
     def drain(self) -> None:
         """Ask clients to go: `ready` turns false, and each answer closes its connection."""
@@ -31,10 +34,14 @@ class KickserveApp(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection (ASGI)."""
         if scope["type"] == "http":
-            request_id = _request_id(scope)
+            request_id = _accepted_id(scope) or self._new_id()
             scope.setdefault("state", {})["request_id"] = request_id.decode()
             send = _tagging(send, ((REQUEST_ID, request_id), *self._last_headers))
         await super().__call__(scope, receive, send)
+
+    def _new_id(self) -> bytes:
+        # Unique within the process by its clock, across processes by the prefix: no secret, so no draw.
+        return f"{self._prefix}-{time.monotonic_ns():x}".encode()
 
 
 def _tagging(send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> Send:
@@ -46,11 +53,8 @@ def _tagging(send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> Send:
     return tagged
 
 
-def _request_id(scope: Scope) -> bytes:
+def _accepted_id(scope: Scope) -> bytes | None:
     for name, value in scope["headers"]:
         if name == REQUEST_ID:
-            if _ACCEPTED.fullmatch(value):
-                return value
-            break
-    # Unique within the process by its clock, across processes by the prefix: no secret, so no draw of one.
-    return f"{_PREFIX}-{time.monotonic_ns():x}".encode()
+            return value if _ACCEPTED.fullmatch(value) else None
+    return None

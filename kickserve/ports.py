@@ -31,7 +31,8 @@ class Store(Protocol):
     """Where predictions are kept for good.
 
     Every method but `close` may raise `StoreUnavailable` for what may pass by itself (the database is
-    away, locked, full) and `StoreMisconfigured` for what will not.
+    away, locked, full) and `StoreMisconfigured` for what will not. A store that other processes can't see
+    (memory) says so by an attribute `shared` that is false: several workers can't serve from it.
     """
 
     @property
