@@ -103,7 +103,9 @@ class _Server(uvicorn.Server):
         if self._lifeline is not None:
             asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned, self._lifeline)
         if self.started:
-            self._ready()
+            # Nobody may listen to the good news any more: no reason to leave without closing what is open.
+            with contextlib.suppress(BrokenPipeError, SystemExit):
+                self._ready()
 
     def _orphaned(self, lifeline: int) -> None:
         asyncio.get_running_loop().remove_reader(lifeline)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import rich_click as click
+from rich.console import Console
 from rich.logging import RichHandler
 
 from kickserve import documentation
@@ -17,7 +18,7 @@ from kickserve.listening import bind, bind_all
 from kickserve.loader import create_store, load_plugins
 from kickserve.server import preload, run
 from kickserve.settings import Settings
-from kickserve.terminal import print_facts, stderr, stdout
+from kickserve.terminal import print_facts, stdout
 from kickserve.workers import Supervisor
 
 if TYPE_CHECKING:
@@ -130,8 +131,17 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _LogConsole(Console):
+    """The standard error of a service, which goes on where nobody reads that any more."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 def _set_up_logging(settings: Settings, who: str = "") -> None:
-    handler = RichHandler(console=stderr(), show_path=False, rich_tracebacks=False)
+    handler = RichHandler(
+        console=_LogConsole(stderr=True, highlight=False), show_path=False, rich_tracebacks=False
+    )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], format=f"{who}%(message)s", force=True)
     logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
     if settings.debug:
