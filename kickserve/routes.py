@@ -60,7 +60,9 @@ def guard_with(key: str) -> Any:
 @post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
 async def predict(body: RawBody, service: TheService) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
-    return await service.predictor.predict(read_kick(body))
+    with service.counting_refusals():
+        kick = read_kick(body)
+    return await service.predictor.predict(kick)
 
 
 @post("/predict/batch", status_code=200, operation_class=TakesKicks, tags=["predictions"])
@@ -69,7 +71,9 @@ async def predict_batch(
 ) -> list[Prediction]:
     """Predict up to 100,000 kicks; the answers come in the order of the kicks."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return await service.predictor.predict_batch(read_kicks(body, lines=content_type == NDJSON))
+    with service.counting_refusals():
+        kicks = read_kicks(body, lines=content_type == NDJSON)
+    return await service.predictor.predict_batch(kicks)
 
 
 @get("/predictions", tags=["predictions"])

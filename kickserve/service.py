@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kickserve import __version__
+from kickserve.errors import RequestError
 from kickserve.gauge import Gauge
+from kickserve.meters import Meters
 from kickserve.predictor import Predictor
 from kickserve.retention import Retention
 from kickserve.schemas import Health
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from datetime import timedelta
 
     from kickserve.model import Model
     from kickserve.ports import Store
     from kickserve.recorder import Recorder
+    from kickserve.schemas import Record
 
 
 class Service:
@@ -26,15 +31,22 @@ class Service:
         recorder: keeps the answers, and finds those that are on their way to the store.
         store: where they are kept for good.
         gauge: what the process uses.
+        meters: what is counted, over all workers.
     """
 
     def __init__(
-        self, model: Model, recorder: Recorder, store: Store, retention: timedelta | None = None
+        self,
+        model: Model,
+        recorder: Recorder,
+        store: Store,
+        retention: timedelta | None = None,
+        meters: Meters | None = None,
     ) -> None:
+        self.meters = meters or Meters()
         self.gauge = Gauge()
         self.store = store
         self.recorder = recorder
-        self.predictor = Predictor(model, recorder.keep, self.gauge)
+        self.predictor = Predictor(model, self._keep, self.gauge)
         self._retention = Retention(store, retention)
         self._stopping = False
 
@@ -46,7 +58,8 @@ class Service:
             ConfigurationError: the journal's folder can't be used.
         """
         await self.recorder.start()
-        await self.gauge.start()
+        await self.gauge.start(self._tell)
+        self.meters.begin()
         await self._retention.start()
 
     def drain(self) -> None:
@@ -71,6 +84,24 @@ class Service:
         parts = self._parts()
         ready = all(state == "ok" for state in parts.values())
         return Health(status="ready" if ready else "not ready", version=__version__, parts=parts)
+
+    @contextmanager
+    def counting_refusals(self) -> Iterator[None]:
+        """Count the kicks that are found not to fit while the block reads them."""
+        try:
+            yield
+        except RequestError as error:
+            self.meters.refused(len({fault.row for fault in error.errors}) or 1)
+            raise
+
+    async def _keep(self, records: Sequence[Record]) -> None:
+        await self.recorder.keep(records)
+        self.meters.predicted(sum(record.prediction is not None for record in records))
+
+    def _tell(self) -> None:
+        waiting, lag = self.recorder.backlog()
+        memory, cpu = self.gauge.memory_mb * 1e6, self.gauge.cpu_percent / 100
+        self.meters.tell(memory=memory, cpu=cpu, journal=waiting, lag=lag)
 
     def _parts(self) -> dict[str, str]:
         return {

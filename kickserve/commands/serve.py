@@ -16,6 +16,7 @@ from kickserve.app import API, create_app
 from kickserve.errors import ConfigurationError
 from kickserve.listening import bind, bind_all
 from kickserve.loader import create_store, load_plugins
+from kickserve.meters import Meters
 from kickserve.server import preload, run
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, stdout
@@ -70,8 +71,9 @@ def _serve_together(settings: Settings) -> int:
         facts = msgspec.json.decode(message, type=_Facts)
         _welcome(listeners[0], [*facts, ("workers", str(settings.workers))])
 
+    meters = Meters(settings.workers)  # made before the fork: all workers share its memory
     outcome = Supervisor(listeners, welcome).run()
-    return _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings)
+    return _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings, meters)
 
 
 def _prepare(settings: Settings) -> None:
@@ -85,11 +87,12 @@ def _prepare(settings: Settings) -> None:
         )
 
 
-def _work(worker: Worker, settings: Settings) -> int:
+def _work(worker: Worker, settings: Settings, meters: Meters) -> int:
     """Serve as one of several."""
     _set_up_logging(settings, f"worker {worker.number + 1}: ")
     # Made here and not before the fork: no two workers may have the same ids, journal or connections.
-    app = create_app(settings)
+    meters.take_place(worker.number)
+    app = create_app(settings, meters=meters)
 
     def ready() -> None:
         worker.ready(msgspec.json.encode(_facts(app, settings)))
