@@ -32,17 +32,21 @@ if TYPE_CHECKING:
 
     from litestar import Litestar
 
+    from kickserve.meters import Meters
     from kickserve.model import Model
 
 API: Final = "/api/v1"
 
 
-def create_app(settings: Settings | None = None, *, model: Model | None = None) -> KickserveApp:
+def create_app(
+    settings: Settings | None = None, *, model: Model | None = None, meters: Meters | None = None
+) -> KickserveApp:
     """Make the application: any ASGI server can serve it.
 
     Args:
         settings: read from the environment and `.env` where not given.
         model: a model to serve instead of the one that the settings name.
+        meters: where to count; those that several workers share, or else new ones.
 
     Raises:
         ConfigurationError: a setting or plugin that can't be used.
@@ -54,7 +58,7 @@ def create_app(settings: Settings | None = None, *, model: Model | None = None) 
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
     recorder = Recorder(store, journal, patience=settings.shutdown_timeout)
-    service = Service(model or load_model(settings), recorder, store, settings)
+    service = Service(model or load_model(settings), recorder, store, settings, meters)
     app = KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
         plugins=plugins,

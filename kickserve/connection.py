@@ -7,11 +7,12 @@ and whatever is not plainly one goes the usual way, as if it had never been look
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from kickserve.edge import REQUEST_ID, request_id_of
+from kickserve.edge import REQUEST_ID
 from kickserve.fastlane import JSON, encode, refusal
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class _Ride:
     """
 
     __slots__ = (
+        "began",
         "body",
         "disconnected",
         "headers",
@@ -54,6 +56,7 @@ class _Ride:
     message_event: Final = _NobodyWaits()
 
     def __init__(self) -> None:
+        self.began = 0.0
         self.body = b""
         self.disconnected = False
         self.headers: Headers = []
@@ -91,6 +94,7 @@ class LaneConnection(HttpToolsProtocol):
         """Let it ride the lane, or go the usual way."""
         if self._boards():
             ride = self._ride
+            ride.began = time.perf_counter()
             ride.body, ride.headers, ride.response_complete = b"", self.headers, False
             self.cycle = ride  # type: ignore[assignment] # it has what uvicorn asks of a cycle
             return
@@ -115,7 +119,7 @@ class LaneConnection(HttpToolsProtocol):
             or not self._lane.admits(sent, len(self.headers))
         ):
             return False
-        self._ride.request_id = request_id_of(sent)
+        self._ride.request_id = self._kickserve.request_id_of(sent)
         return True
 
     def _busy(self) -> bool:
@@ -169,6 +173,7 @@ class LaneConnection(HttpToolsProtocol):
         close = b"" if ride.keep_alive else b"connection: close\r\n"
         head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, ride.request_id, close, body)
         self.transport.write(b"%b%b%b%b: %b\r\n%b\r\n%b" % head)
+        self._lane.meter.add(status, time.perf_counter() - ride.began)
         if not ride.keep_alive:
             self.transport.close()
         self.on_response_complete()

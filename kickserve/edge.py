@@ -1,4 +1,4 @@
-"""The outermost layer: gives every request an id before the framework sees it, also those that it refuses."""
+"""The outermost layer: gives every request an id before the framework sees it, and counts it afterwards."""
 
 from __future__ import annotations
 
@@ -8,65 +8,105 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar
+from litestar.routes import BaseRoute, HTTPRoute
+
+from kickserve.ports import WrapsRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Iterator, Mapping
 
-    from litestar.types import Message, Send
+    from litestar.types import ASGIApp, Message, Send
 
     from kickserve.fastlane import FastLane
+    from kickserve.meters import Meters
 
 REQUEST_ID: Final = b"x-request-id"
 # What a client may choose itself: nothing that could break a log line or a header.
 _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_PREFIX: Final = secrets.token_hex(4).encode()
 
 
 class KickserveApp(Litestar):
-    """The application, with an `X-Request-ID` in and out of every HTTP request, and a lane around its router.
+    """The application, with an `X-Request-ID` in and out of every HTTP request, all of which it counts.
 
     Attributes:
-        lane: takes predictions, where the settings want it.
+        lane: takes predictions around the router, where the settings want it.
+        draining: whether each answer asks its client to go.
+        wrapped: whether a plugin wants to see every request.
     """
 
     lane: FastLane | None = None
     draining = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._meters: Meters = self.state.service.meters
+        self._meters.know(pair for route in self.routes for pair in _pairs(route))
+        self._prefix = secrets.token_hex(4).encode()  # an app's own: workers share what a module draws
+        wrappers = [plugin for plugin in self.plugins if isinstance(plugin, WrapsRequests)]
+        self.wrapped = bool(wrappers)
+        self._serve: ASGIApp = self._answer
+        for wrapper in wrappers:
+            self._serve = wrapper.wrap(self._serve)
 
     def drain(self) -> None:
         """Ask clients to go: `ready` turns false, and each answer closes its connection."""
         self.state.service.drain()
         self.draining = True
 
+    def request_id_of(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return the id that the client gave its request, or a new one."""
+        sent = headers.get(REQUEST_ID)
+        if sent is not None and _ACCEPTED.fullmatch(sent):
+            return sent
+        # Unique within the process by its clock, across processes by the prefix: no secret, so no draw.
+        return b"%b-%x" % (self._prefix, time.monotonic_ns())
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection (ASGI)."""
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        else:
             await super().__call__(scope, receive, send)
-            return
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        started = time.perf_counter()
         sent = dict(scope["headers"])
-        request_id = request_id_of(sent)
+        request_id = self.request_id_of(sent)
+        scope.setdefault("state", {})["request_id"] = request_id
         headers = [(REQUEST_ID, request_id)]
         if self.draining:
             headers.append((b"connection", b"close"))
-        scope.setdefault("state", {})["request_id"] = request_id
-        if self.lane is not None and self.lane.takes(scope, sent):
-            await self.lane(scope, receive, send, headers)
-        else:
-            await super().__call__(scope, receive, _tagging(send, headers))
+        answer = _Answer(send, headers)
+        lane = self.lane if self.lane is not None and self.lane.takes(scope, sent) else None
+        try:
+            await (super().__call__ if lane is None else lane)(scope, receive, answer)
+        finally:
+            template = scope.get("path_template", "") if lane is None else lane.path
+            self._meters.route(template, scope["method"]).add(answer.status, time.perf_counter() - started)
 
 
-def _tagging(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
-    async def tagged(message: Message) -> None:
+class _Answer:
+    """Adds headers to an answer, and notes its status.
+
+    Attributes:
+        status: 500 until an answer has begun.
+    """
+
+    __slots__ = ("_headers", "_send", "status")
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._headers = headers
+        self.status = 500
+
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *headers]
-        await send(message)
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._headers]
+        return self._send(message)
 
-    return tagged
 
-
-def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the id that the client gave its request, or a new one."""
-    sent = headers.get(REQUEST_ID)
-    if sent is not None and _ACCEPTED.fullmatch(sent):
-        return sent
-    # Unique within the process by its clock, across processes by the prefix: no secret, so no draw of one.
-    return b"%s-%x" % (_PREFIX, time.monotonic_ns())
+def _pairs(route: BaseRoute) -> Iterator[tuple[str, str]]:
+    """Yield what the meters tell apart: not OPTIONS, which each route answers, and nothing of a mount."""
+    if isinstance(route, HTTPRoute):  # of a mount the framework tells no template
+        yield from ((route.path_format, method) for method in route.methods if method != "OPTIONS")

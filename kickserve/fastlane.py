@@ -38,11 +38,17 @@ class FastLane:
         service: answers.
         settings: the key, the largest body, and whether pages of other origins may ask.
         path: of the requests that it takes.
+
+    Attributes:
+        path: the same.
+        ask: `Service.ask`.
+        meter: counts those requests.
     """
 
     def __init__(self, service: Service, settings: Settings, path: str) -> None:
         self.path = path
         self.ask = service.ask
+        self.meter = service.meters.route(path, "POST")
         self._key = None if settings.api_key is None else settings.api_key.encode()
         self._body_max = min(settings.body_max, BODY_MAX)
         self._cors = settings.cors_origins is not None
@@ -68,15 +74,8 @@ class FastLane:
             return False
         return self._key is None or secrets.compare_digest(headers.get(b"x-api-key", b""), self._key)
 
-    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send, headers: Headers) -> None:
-        """Answer a request that `admits` has said yes to (ASGI).
-
-        Args:
-            scope: of the request.
-            receive: brings the body.
-            send: takes the answer.
-            headers: what every answer carries.
-        """
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Answer a request that `takes` has said yes to (ASGI)."""
         try:
             body = await _body(receive)
             if body is None:
@@ -85,11 +84,11 @@ class FastLane:
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
             outcome = error
         if isinstance(outcome, Exception):
-            status, own, answer = refusal(scope, outcome)
+            status, headers, answer = refusal(scope, outcome)
         else:
             answer = encode(outcome)
-            status, own = 200, [JSON, (b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+            status, headers = 200, [JSON, (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer, "more_body": False})
 
 

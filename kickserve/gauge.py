@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
 from kickserve.background import end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INTERVAL: Final = 1.0
 _MEGABYTE: Final = 1_000_000
@@ -34,16 +37,22 @@ class Gauge:
             self.cpu_percent = self._process.cpu_percent()
             self.memory_mb = round(self._process.memory_info().rss / _MEGABYTE, 1)
 
-    async def start(self) -> None:
-        """Read once a second from now on."""
-        self._task = asyncio.create_task(self._sample(), name="gauge")
+    async def start(self, tell: Callable[[], None] = lambda: None) -> None:
+        """Read once a second from now on.
+
+        Args:
+            tell: called now and after each reading.
+        """
+        tell()
+        self._task = asyncio.create_task(self._sample(tell), name="gauge")
 
     async def stop(self) -> None:
         """Stop reading."""
         await end(self._task)
         self._task = None
 
-    async def _sample(self) -> None:
+    async def _sample(self, tell: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
             self.read()
+            tell()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kickserve.predictor import Predictor
     from kickserve.schemas import Kick, Prediction, Problem
+    from kickserve.service import Service
 
 LONGEST: Final = 64_000  # bytes of a line; no kick is longer
 
@@ -46,7 +47,7 @@ class _Sending(ASGIStreamingResponse):
         await self._stream(send)
 
 
-async def answers(request: Request[Any, Any, Any], predictor: Predictor) -> AsyncIterator[bytes]:
+async def answers(request: Request[Any, Any, Any], service: Service) -> AsyncIterator[bytes]:
     """Answer the lines of a body as they come in: each with a prediction or a problem document, in order.
 
     A line that fails hurts no other. Blank ones have no answer.
@@ -54,7 +55,9 @@ async def answers(request: Request[Any, Any, Any], predictor: Predictor) -> Asyn
     number = 0
     async for block in _blocks(request):
         read = read_lines(block)
-        found = iter(await _predict([each for each in read if not isinstance(each, RequestError)], predictor))
+        kicks = [each for each in read if not isinstance(each, RequestError)]
+        service.meters.refused(len(read) - len(kicks))
+        found = iter(await _predict(kicks, service.predictor))
         answered = [each if isinstance(each, RequestError) else next(found) for each in read]
         yield _encode(
             [

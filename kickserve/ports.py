@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from litestar.types import ASGIApp
+
     from kickserve.record_batch import RecordBatch
     from kickserve.schemas import Record
 
@@ -32,7 +34,8 @@ class Store(Protocol):
     """Where predictions are kept for good.
 
     Every method but `close` may raise `StoreUnavailable` for what may pass by itself (the database is
-    away, locked, full) and `StoreMisconfigured` for what will not.
+    away, locked, full) and `StoreMisconfigured` for what will not. A store that other processes can't see
+    (memory) says so by an attribute `shared` that is false: several workers can't serve from it.
     """
 
     @property
@@ -143,4 +146,16 @@ class StoreProvider(Protocol):
             StoreMisconfigured: the URL can't be understood.
             MissingExtra: the store's own package is not installed.
         """
+        ...
+
+
+@runtime_checkable
+class WrapsRequests(Protocol):
+    """A plugin that wants to be around every request, the fast lane's too: a profiler, say.
+
+    The framework's middleware comes too late for that: the lane goes around it.
+    """
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """Return what is to serve HTTP requests in the place of `app`, and leads to it."""
         ...

@@ -223,6 +223,10 @@ class Recorder:
         """Say in words how the journal is: `ok`, or what is wrong."""
         return self._journal.state
 
+    def backlog(self) -> tuple[int, float]:
+        """Say how many bytes wait in the journal, and for how many seconds none has left it."""
+        return self._journal.size, self._journal.lag
+
     async def store_state(self) -> str:
         """Ask the store how it is: `ok`, or what is wrong and how many records wait."""
         trouble: StoreError | None = self._trouble

@@ -79,8 +79,10 @@ async def predict_batch(
     """
     lines = _is_ndjson(request.headers.get("content-type", ""))
     if lines and NDJSON in request.headers.get("accept", ""):
-        return Lines(answers(request, service.predictor))
-    kicks = read_kicks(await _body(request), lines=lines)
+        return Lines(answers(request, service))
+    body = await _body(request)
+    with service.counting_refusals():
+        kicks = read_kicks(body, lines=lines)
     return Response(await service.predictor.predict_batch(kicks))
 
 

@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from kickserve.errors import ConfigurationError
+from kickserve.listening import turn_away
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
+    from types import FrameType
 
     from kickserve.edge import KickserveApp
     from kickserve.errors import KickserveError
@@ -25,33 +27,19 @@ if TYPE_CHECKING:
 # After SIGTERM, answers carry `Connection: close` for so long before connections are closed from this side:
 # a client that keeps its connection learns of the end by an answer, not by a reset.
 GRACE: Final = 0.5
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+# Between letting nobody in any more and closing: turns of the event loop in which those who are in come on.
+_LAST_CALL: Final = 0.02
 
-
-def bind(settings: Settings) -> socket.socket:
-    """Take the port.
-
-    Raises:
-        ConfigurationError: without a key, for an address that others can reach; or the port is taken.
-    """
-    host, port = settings.host, settings.port
-    if settings.api_key is None and host not in _LOOPBACK:
-        raise ConfigurationError(
-            f"KICKSERVE_HOST={host!r} can be reached from other machines, and no key guards the service:"
-            " set API_KEY, or listen on 127.0.0.1"
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigurationError(
-            f"can't listen on {host}:{port} ({reason}): choose another with KICKSERVE_PORT or --port"
-        ) from error
+_log = logging.getLogger(__name__)
 
 
 def run(
-    app: KickserveApp, settings: Settings, sockets: list[socket.socket], ready: Callable[[], None]
+    app: KickserveApp,
+    settings: Settings,
+    sockets: list[socket.socket],
+    ready: Callable[[], None],
+    *,
+    lifeline: int | None = None,
 ) -> bool:
     """Serve until SIGTERM or SIGINT, then finish what is under way.
 
@@ -60,6 +48,7 @@ def run(
         settings: how long it may take to end, and whether to log requests.
         sockets: where, bound.
         ready: called when requests are taken.
+        lifeline: of a worker, a descriptor that becomes readable when its supervisor is gone.
 
     Raises:
         KickserveError: it could not start.
@@ -77,10 +66,11 @@ def run(
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
         timeout_keep_alive=30,
     )
-    server = _Server(config, app, ready)
+    server = _Server(config, app, ready, lifeline)
     # uvicorn raises the signal again when it is done: without a handler the process would not end with 0.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.signal(signal.SIGINT, lambda *_: None)
+    # And one that comes before uvicorn listens for it must not be lost.
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    signal.signal(signal.SIGINT, server.handle_exit)
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.state.get("failure") is None)
     with contextlib.suppress(SystemExit):  # what uvicorn raises where the application does not start
         server.run(sockets=sockets)
@@ -92,27 +82,56 @@ def run(
 
 def _connections(app: KickserveApp, settings: Settings) -> Any:
     """Return what makes connections: those that know the fast lane, where nothing else is to see requests."""
-    if app.lane is None or settings.debug or find_spec("httptools") is None:
+    if app.lane is None or app.wrapped or settings.debug or find_spec("httptools") is None:
         return "auto"
     from kickserve.connection import LaneConnection
 
     return partial(LaneConnection, app, app.lane)
 
 
+def preload() -> None:
+    """Import what uvicorn imports when it starts: before a fork all workers share it."""
+    for name in ("loops.auto", "protocols.http.auto", "protocols.websockets.auto", "lifespan.on"):
+        import_module(f"uvicorn.{name}")
+
+
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: KickserveApp, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: KickserveApp, ready: Callable[[], None], lifeline: int | None
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._ready = ready
+        self._lifeline = lifeline
+        self._owns_sockets = lifeline is None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Ctrl-C reaches every process of a terminal. A worker waits for what its supervisor makes of it.
+        if self._lifeline is None or sig != signal.SIGINT:
+            super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        if self._lifeline is not None:
+            asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned, self._lifeline)
         if self.started:
-            self._ready()
+            # Nobody may listen to the good news any more: no reason to leave without closing what is open.
+            with contextlib.suppress(BrokenPipeError, SystemExit):
+                self._ready()
+
+    def _orphaned(self, lifeline: int) -> None:
+        asyncio.get_running_loop().remove_reader(lifeline)
+        _log.error("the supervisor of this worker is gone: the worker ends too")
+        self._owns_sockets = True
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # No new connections from here on. The standing ones are told to go by their next answer, and those
         # that are silent are closed when the grace is over.
+        if self._owns_sockets:  # those of a worker may go on to the one that takes its place
+            for each in sockets or ():
+                turn_away(each)
+        await asyncio.sleep(_LAST_CALL)
         for server in self.servers:
             server.close()
         for each in sockets or ():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kickserve import __version__
 from kickserve.bodies import read_kick
+from kickserve.errors import RequestError
 from kickserve.gauge import Gauge
+from kickserve.meters import Meters
 from kickserve.predictor import Predictor
 from kickserve.retention import Retention
 from kickserve.schemas import Health
@@ -14,10 +18,12 @@ from kickserve.scorer import Scorer
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
-    from kickserve.errors import KickserveError
+    from kickserve.errors import Backlogged, KickserveError
     from kickserve.model import Model
     from kickserve.ports import Store
+    from kickserve.record_batch import RecordBatch
     from kickserve.recorder import Recorder
     from kickserve.schemas import Prediction
     from kickserve.settings import Settings
@@ -31,13 +37,22 @@ class Service:
         recorder: keeps the answers, and finds those that are on their way to the store.
         store: where they are kept for good.
         gauge: what the process uses.
+        meters: what is counted, over all workers.
     """
 
-    def __init__(self, model: Model, recorder: Recorder, store: Store, settings: Settings) -> None:
+    def __init__(
+        self,
+        model: Model,
+        recorder: Recorder,
+        store: Store,
+        settings: Settings,
+        meters: Meters | None = None,
+    ) -> None:
+        self.meters = meters or Meters()
         self.gauge = Gauge()
         self.store = store
         self.recorder = recorder
-        self.predictor = Predictor(Scorer(model, self.gauge), recorder.keep, batch_max=settings.batch_max)
+        self.predictor = Predictor(Scorer(model, self.gauge), self._keep, batch_max=settings.batch_max)
         self._retention = Retention(store, settings.retention)
         self._stopping = False
 
@@ -49,7 +64,8 @@ class Service:
             ConfigurationError: the journal's folder can't be used.
         """
         await self.recorder.start()
-        await self.gauge.start()
+        await self.gauge.start(self._tell)
+        self.meters.begin()
         await self._retention.start()
 
     def drain(self) -> None:
@@ -73,7 +89,12 @@ class Service:
             MalformedBody: it is no JSON.
             InvalidInput: it is JSON that is no kick.
         """
-        return self.predictor.ask(read_kick(body))
+        try:
+            kick = read_kick(body)
+        except RequestError:
+            self.meters.refused(1)
+            raise
+        return self.predictor.ask(kick)
 
     async def health(self) -> Health:
         """Ask every part how it is."""
@@ -86,6 +107,33 @@ class Service:
         parts = self._parts()
         ready = all(state == "ok" for state in parts.values())
         return Health(status="ready" if ready else "not ready", version=__version__, parts=parts)
+
+    @contextmanager
+    def counting_refusals(self) -> Iterator[None]:
+        """Count the kicks that are found not to fit while the block reads them."""
+        try:
+            yield
+        except RequestError as error:
+            self.meters.refused(len({fault.row for fault in error.errors}) or 1)
+            raise
+
+    def _keep(self, batch: RecordBatch) -> asyncio.Future[Backlogged | None]:
+        kept = self.recorder.keep(batch)
+        if batch.error is None:
+            if kept.done():
+                self._count(len(batch), kept)
+            else:
+                kept.add_done_callback(partial(self._count, len(batch)))
+        return kept
+
+    def _count(self, number: int, kept: asyncio.Future[Backlogged | None]) -> None:
+        if kept.result() is None:
+            self.meters.predicted(number)
+
+    def _tell(self) -> None:
+        waiting, lag = self.recorder.backlog()
+        memory, cpu = self.gauge.memory_mb * 1e6, self.gauge.cpu_percent / 100
+        self.meters.tell(memory=memory, cpu=cpu, journal=waiting, lag=lag)
 
     def _parts(self) -> dict[str, str]:
         return {

@@ -45,6 +45,12 @@ def _port(value: str) -> int:
     return int(value)
 
 
+def _count(value: str) -> int:
+    if not value.strip().isdecimal() or int(value) == 0:
+        raise ValueError("must be a whole number, 1 or more")
+    return int(value)
+
+
 def _seconds(value: str) -> float:
     try:
         seconds = float(value)
@@ -69,12 +75,6 @@ def _whole(value: str) -> int:
     if not digits.isdecimal():
         raise ValueError("must be a whole number, 0 or more")
     return int(digits)
-
-
-def _count(value: str) -> int:
-    if _whole(value) == 0:
-        raise ValueError("must be a whole number, 1 or more")
-    return _whole(value)
 
 
 def _duration(value: str) -> timedelta | None:
@@ -149,6 +149,9 @@ class Settings:
     )
     host: str = _setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
     port: int = _setting("KICKSERVE_PORT", "7860", _port, "Port to listen on; 0 picks a free one.")
+    workers: int = _setting(
+        "KICKSERVE_WORKERS", "1", _count, "Processes that serve, on one port. As many as there are cores."
+    )
     plugins: tuple[str, ...] | None = _setting(
         "KICKSERVE_PLUGINS",
         "",

@@ -63,6 +63,11 @@ def test_the_wheel_holds_core_and_plugins_under_clean_names(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"kickserve", *(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())}
-    for name in ["kickserve/models/default.json", "kickserve/py.typed", "kickserve_storage/py.typed"]:
+    for name in [
+        "kickserve/models/default.json",
+        "kickserve/py.typed",
+        "kickserve_storage/py.typed",
+        "kickserve_metrics/py.typed",
+    ]:
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

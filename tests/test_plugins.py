@@ -88,7 +88,7 @@ def test_without_a_plugin_for_the_store_it_is_said(install, capsys, monkeypatch)
 
 
 def test_an_unknown_plugin_is_said_in_one_line_with_those_that_are_there(capsys, monkeypatch):
-    with pytest.raises(UnknownPlugin, match=r"'moon'.*installed: storage"):
+    with pytest.raises(UnknownPlugin, match=r"'moon'.*installed: .*storage"):
         load_plugins(Settings(plugins=("storage", "moon")))
     monkeypatch.setenv("KICKSERVE_PLUGINS", "moon")
     assert run(["serve"]) == 2
@@ -106,7 +106,9 @@ def test_a_missing_extra_names_the_command_that_installs_it(install):
 
 def test_a_plugin_whose_extra_is_missing_is_left_out_where_it_was_not_asked_for(install):
     install("greeter", STRANGER, EXTRA)
-    assert [type(plugin).__name__ for plugin in load_plugins(Settings())] == ["StoragePlugin"]
+    names = [type(plugin).__name__ for plugin in load_plugins(Settings())]
+    assert "StoragePlugin" in names
+    assert "Greeter" not in names
 
 
 def test_a_broken_plugin_shows_its_own_traceback(install):

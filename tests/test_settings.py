@@ -52,6 +52,8 @@ def test_values_are_read():
         ("DEBUG", "perhaps"),
         ("KICKSERVE_PORT", "65536"),
         ("KICKSERVE_PORT", "-1"),
+        ("KICKSERVE_WORKERS", "0"),
+        ("KICKSERVE_WORKERS", "many"),
         ("KICKSERVE_BODY_MAX", "0"),
         ("KICKSERVE_BODY_MAX", "10 elephants"),
         ("KICKSERVE_SHUTDOWN_TIMEOUT", "soon"),

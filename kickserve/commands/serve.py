@@ -1,62 +1,129 @@
-"""`kickserve serve`: runs the service."""
+"""`kickserve serve`: runs the service, in one process or in several."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import rich_click as click
+from rich.console import Console
 from rich.logging import RichHandler
 
 from kickserve import documentation
 from kickserve.app import API, create_app
-from kickserve.server import bind, run
+from kickserve.errors import ConfigurationError
+from kickserve.listening import bind, bind_all
+from kickserve.loader import create_store, load_plugins
+from kickserve.meters import Meters
+from kickserve.server import preload, run
 from kickserve.settings import Settings
-from kickserve.terminal import print_facts, stderr, stdout
+from kickserve.terminal import print_facts, stdout
+from kickserve.workers import Supervisor
 
 if TYPE_CHECKING:
     import socket
 
     from kickserve.edge import KickserveApp
+    from kickserve.workers import Worker
+
+_Facts = list[tuple[str, str]]
+_PATHS: Final = frozenset({"page", "API", "docs"})  # facts that are paths of the service
 
 
 @click.command("serve")
 @click.option("--host", help="Address to listen on, over KICKSERVE_HOST.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port, over KICKSERVE_PORT; 0 picks a free one.")
-def command(host: str | None, port: int | None) -> int:
+@click.option("--workers", type=click.IntRange(1), help="Processes that serve, over KICKSERVE_WORKERS.")
+def command(host: str | None, port: int | None, workers: int | None) -> int:
     r"""Serve predictions until SIGTERM or Ctrl-C.
 
     \b
     Examples:
       kickserve serve
+      kickserve serve --workers 4
       KICKSERVE_PORT=8000 API_KEY=secret kickserve serve --host 0.0.0.0
     """
     settings = Settings.from_environment()
-    settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    settings = replace(
+        settings,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        workers=workers or settings.workers,
+    )
     _set_up_logging(settings)
+    return _serve_alone(settings) if settings.workers == 1 else _serve_together(settings)
+
+
+def _serve_alone(settings: Settings) -> int:
     with bind(settings) as listener:
         app = create_app(settings)
-        went_well = run(app, settings, [listener], lambda: _welcome(app, listener, settings))
-    if went_well:
-        stdout().print("stopped")
+        went_well = run(app, settings, [listener], lambda: _welcome(listener, _facts(app, settings)))
+    return _farewell(0 if went_well else 1)
+
+
+def _serve_together(settings: Settings) -> int:
+    _prepare(settings)
+    listeners = bind_all(settings, settings.workers)
+
+    def welcome(message: bytes) -> None:
+        facts = msgspec.json.decode(message, type=_Facts)
+        _welcome(listeners[0], [*facts, ("workers", str(settings.workers))])
+
+    meters = Meters(settings.workers)  # made before the fork: all workers share its memory
+    outcome = Supervisor(listeners, welcome).run()
+    return _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings, meters)
+
+
+def _prepare(settings: Settings) -> None:
+    """Import what workers need, so that they share its memory, and find mistakes before there are any."""
+    preload()
+    store = create_store(load_plugins(settings), settings.database_url)
+    if not getattr(store, "shared", True):
+        raise ConfigurationError(
+            f"{store.label} is seen by one process alone: serve with KICKSERVE_WORKERS=1, or choose another"
+            " place with DATABASE_URL"
+        )
+
+
+def _work(worker: Worker, settings: Settings, meters: Meters) -> int:
+    """Serve as one of several."""
+    _set_up_logging(settings, f"worker {worker.number + 1}: ")
+    # Made here and not before the fork: no two workers may have the same ids, journal or connections.
+    meters.take_place(worker.number)
+    app = create_app(settings, meters=meters)
+
+    def ready() -> None:
+        worker.ready(msgspec.json.encode(_facts(app, settings)))
+
+    went_well = run(app, settings, [worker.listener], ready, lifeline=worker.lifeline)
     return 0 if went_well else 1
 
 
-def _welcome(app: KickserveApp, listener: socket.socket, settings: Settings) -> None:
-    base = address(listener)
+def _facts(app: KickserveApp, settings: Settings) -> _Facts:
+    """Say what is served, as names and values."""
     service = app.state.service
     facts = [
-        ("API", f"{base}{API}"),
-        ("docs", f"{base}{documentation.PATH}"),
+        ("API", API),
+        ("docs", documentation.PATH),
         ("model", f"{service.predictor.model.card.name} ({service.predictor.model.card.source})"),
         ("store", service.store.label),
         ("key", "needed, in the header X-API-Key" if settings.api_key else "none: this machine only"),
     ]
-    if "home" in app.state:
-        facts.insert(0, ("page", f"{base}{app.state.home}"))
+    return [("page", app.state.home), *facts] if "home" in app.state else facts
+
+
+def _welcome(listener: socket.socket, facts: _Facts) -> None:
+    base = address(listener)
     stdout().print("[bold]kickserve[/] is ready")
-    print_facts(facts)
+    print_facts((name, base + value if name in _PATHS else value) for name, value in facts)
+
+
+def _farewell(code: int) -> int:
+    if code == 0:
+        stdout().print("stopped")
+    return code
 
 
 def address(listener: socket.socket) -> str:
@@ -67,9 +134,18 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _set_up_logging(settings: Settings) -> None:
-    handler = RichHandler(console=stderr(), show_path=False, rich_tracebacks=False)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s", force=True)
+class _LogConsole(Console):
+    """The standard error of a service, which goes on where nobody reads that any more."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+def _set_up_logging(settings: Settings, who: str = "") -> None:
+    handler = RichHandler(
+        console=_LogConsole(stderr=True, highlight=False), show_path=False, rich_tracebacks=False
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], format=f"{who}%(message)s", force=True)
     logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
     if settings.debug:
         logging.getLogger("uvicorn.access").setLevel(logging.INFO)

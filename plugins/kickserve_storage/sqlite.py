@@ -130,6 +130,11 @@ class SqliteStore:
         """The URL, with the absolute path."""
         return self._database.label
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes see the same records: not those in memory."""
+        return not self._database.in_memory
+
     async def open(self) -> None:
         """Connect, and bring the schema to the version that this code knows."""
         await self._database.open()

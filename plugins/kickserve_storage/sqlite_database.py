@@ -149,6 +149,11 @@ class Database:
         """The URL, with the absolute path."""
         return "sqlite:///:memory:" if self._path is None else f"sqlite:///{self._path}"
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether it goes with the process."""
+        return self._path is None
+
     async def open(self) -> None:
         """Connect, and bring the schema up to date."""
         self._wanted = True

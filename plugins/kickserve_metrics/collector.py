@@ -1,0 +1,102 @@
+"""Turns what the meters hold into families of Prometheus, when asked: a request costs none of this."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector as BaseCollector
+
+from kickserve import __version__
+from kickserve.meters import BOUNDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from prometheus_client import Metric
+
+    from kickserve.meters import RouteReading, WorkerReading
+    from kickserve.service import Service
+
+_EDGES: Final = [*map(str, BOUNDS), "+Inf"]
+_ROUTE: Final = ("method", "route")
+
+
+class Collector(BaseCollector):
+    """Everything that a service has counted, over all its workers.
+
+    Args:
+        service: whose meters are read.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families, from one reading."""
+        reading = self._service.meters.read()
+        yield self._info()
+        yield _requests(reading.routes)
+        yield _times(reading.routes)
+        yield CounterMetricFamily(
+            "kickserve_predictions", "Kicks that were answered.", value=reading.predictions
+        )
+        yield CounterMetricFamily(
+            "kickserve_refused_kicks",
+            "Kicks that did not fit; of a batch, those that its answer names.",
+            value=reading.refusals,
+        )
+        yield from _workers(reading.workers)
+
+    def _info(self) -> Metric:
+        card = self._service.predictor.model.card
+        family = GaugeMetricFamily(
+            "kickserve_info", "What is served.", labels=("version", "model", "revision")
+        )
+        family.add_metric((__version__, card.name, card.revision), 1)
+        return family
+
+
+def _requests(routes: Iterable[RouteReading]) -> Metric:
+    family = CounterMetricFamily(
+        "kickserve_requests", "Requests by what came of them.", labels=(*_ROUTE, "status")
+    )
+    for each in routes:
+        for status, count in each.statuses.items():
+            family.add_metric((each.method, each.route, status), count)
+    return family
+
+
+def _times(routes: Iterable[RouteReading]) -> Metric:
+    family = HistogramMetricFamily(
+        "kickserve_request_duration_seconds", "From a request's head to the end of its answer.", labels=_ROUTE
+    )
+    for each in routes:
+        buckets = list(zip(_EDGES, map(float, accumulate(each.times)), strict=True))
+        family.add_metric((each.method, each.route), buckets, each.seconds)
+    return family
+
+
+def _workers(workers: Sequence[WorkerReading]) -> Iterator[Metric]:
+    starts = CounterMetricFamily(
+        "kickserve_worker_starts", "Workers that have begun in this place.", labels=("worker",)
+    )
+    gauges = {
+        "memory": _gauge("kickserve_worker_memory_bytes", "Resident memory."),
+        "cpu": _gauge("kickserve_worker_cpu_cores", "Processor time by time: 1 is one core."),
+        "journal": _gauge("kickserve_journal_bytes", "What waits in the journal for the store."),
+        "lag": _gauge(
+            "kickserve_journal_lag_seconds", "For how long nothing has left a journal that is filled."
+        ),
+    }
+    for number, reading in enumerate(workers, 1):
+        starts.add_metric((str(number),), reading.starts)
+        for name, family in gauges.items():
+            family.add_metric((str(number),), getattr(reading, name))
+    yield starts
+    yield from gauges.values()
+
+
+def _gauge(name: str, help_text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, help_text, labels=("worker",))

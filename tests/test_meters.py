@@ -1,0 +1,180 @@
+"""What the service counts of itself: in shared memory, by route and status, never falling."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from litestar import asgi
+from litestar.datastructures import State
+from litestar.exceptions import LitestarException
+
+from kickserve.app import create_app
+from kickserve.edge import KickserveApp
+from kickserve.meters import BOUNDS, OTHER, ROUTES, Meters
+
+PREDICT = ("/api/v1/predict", "POST")
+
+
+@pytest.fixture
+def meters():
+    meters = Meters()
+    meters.know([PREDICT, ("/", "GET")])
+    return meters
+
+
+def reading_of(meters, pair=PREDICT):
+    [found] = [each for each in meters.read().routes if (each.route, each.method) == pair]
+    return found
+
+
+def test_nothing_is_counted_at_first(meters):
+    reading = meters.read()
+    assert (reading.routes, reading.predictions, reading.refusals) == ([], 0, 0)
+    assert [worker.starts for worker in reading.workers] == [0]
+
+
+def test_requests_are_counted_by_route_status_and_time(meters):
+    meter = meters.route(*PREDICT)
+    for status, seconds in [(200, 0.00005), (200, 0.0001), (422, 0.0002), (200, 99)]:
+        meter.add(status, seconds)
+    reading = reading_of(meters)
+    assert reading.statuses == {"200": 3, "422": 1}
+    assert reading.times == [2, 1, *[0] * (len(BOUNDS) - 2), 1]
+    assert reading.seconds == pytest.approx(99.00035)
+
+
+@pytest.mark.parametrize("status", [0, 218, 599, 999])
+def test_a_status_that_is_not_told_apart_counts_as_other(meters, status):
+    meters.route(*PREDICT).add(status, 0.01)
+    assert reading_of(meters).statuses == {OTHER: 1}
+
+
+def test_a_route_that_is_not_known_counts_as_other(meters):
+    meters.route("/nowhere", "GET").add(404, 0.01)
+    meters.route(PREDICT[0], "BREW").add(405, 0.01)
+    assert reading_of(meters, (OTHER, OTHER)).statuses == {"404": 1, "405": 1}
+
+
+def test_more_routes_than_there_is_room_for_count_as_other(meters):
+    meters.know((f"/{number:04}", "GET") for number in range(ROUTES + 10))
+    meters.route("/0000", "GET").add(200, 0.01)
+    meters.route(f"/{ROUTES + 5:04}", "GET").add(200, 0.01)
+    assert [each.route for each in meters.read().routes] == [OTHER, "/0000"]
+
+
+def test_kicks_are_counted(meters):
+    meters.predicted(1)
+    meters.predicted(2_000)
+    meters.refused(3)
+    reading = meters.read()
+    assert (reading.predictions, reading.refusals) == (2_001, 3)
+
+
+def in_a_fork(action):
+    pid = os.fork()
+    if pid == 0:
+        action()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # pytest's process may have threads
+def test_any_process_reads_what_all_have_written():
+    meters = Meters(3)
+    meters.know([PREDICT])
+
+    def work(number):
+        meters.take_place(number)
+        meters.begin()
+        meters.route(*PREDICT).add(200, 0.01)
+        meters.predicted(number)
+        meters.tell(memory=1e6 * number, cpu=0.5, journal=7, lag=0.25)
+
+    for number in range(3):
+        in_a_fork(lambda number=number: work(number))
+    assert reading_of(meters).statuses == {"200": 3}
+    assert meters.read().predictions == 3
+    assert meters.read().workers == [(1, 1e6 * number, 0.5, 7, 0.25) for number in range(3)]
+
+
+def test_one_that_takes_the_place_of_another_goes_on_with_its_counts(meters):
+    meters.begin()
+    meters.route(*PREDICT).add(200, 0.01)
+    meters.tell(memory=1, cpu=1, journal=1, lag=1)
+    meters.take_place(0)
+    meters.begin()
+    meters.route(*PREDICT).add(200, 0.01)
+    assert reading_of(meters).statuses == {"200": 2}
+    assert meters.read().workers == [(2, 0, 0, 0, 0)]
+
+
+async def test_a_request_is_counted_under_its_template(start, settings, kick):
+    client = await start(settings)
+    meters = client.app.state.service.meters
+    record_id = (await client.post("/predict", json=kick)).json()["id"]
+    await client.get(f"/predictions/{record_id}")
+    await client.get("/predictions/nothing")
+    await client.get("/nowhere")
+    await client.post("/health", json={})
+    read = reading_of(meters, ("/api/v1/predictions/{record_id}", "GET"))
+    assert read.statuses == {"200": 1, "404": 1}
+    assert reading_of(meters).statuses == {"200": 1}
+    assert reading_of(meters, (OTHER, OTHER)).statuses == {"404": 1, "405": 1}
+
+
+async def test_a_mounted_application_counts_as_other(meters):
+    @asgi("/ui", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001  the framework asks for all
+        await send({"type": "http.response.start", "status": 304, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    app = KickserveApp(
+        [mounted], openapi_config=None, state=State({"service": SimpleNamespace(meters=meters)})
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as client:
+        await client.get("/ui/deep/below")
+    assert reading_of(meters, (OTHER, OTHER)).statuses == {"304": 1}
+
+
+async def test_kicks_answered_and_refused_are_counted(start, settings, kick):
+    client = await start(settings)
+    bad = {**kick, "distance": 500}
+    assert (await client.post("/predict", json=kick)).status_code == 200
+    assert (await client.post("/predict/batch", json=[kick] * 5)).status_code == 200
+    assert (await client.post("/predict", json=bad)).status_code == 422
+    assert (await client.post("/predict", content=b"{")).status_code == 400
+    assert (await client.post("/predict/batch", json=[kick, bad, {**bad, "angle": 91}])).status_code == 422
+    reading = client.app.state.service.meters.read()
+    assert (reading.predictions, reading.refusals) == (6, 4)
+
+
+async def test_a_worker_tells_how_it_is(start, settings):
+    client = await start(settings)
+    [worker] = client.app.state.service.meters.read().workers
+    assert worker.starts == 1
+    assert worker.memory > 1e6
+    assert worker.journal == worker.lag == 0
+
+
+async def test_a_client_that_goes_away_is_counted_too(settings):
+    app = create_app(settings)
+
+    async def gone(_):
+        raise ConnectionResetError
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/v1/health/live",
+        "raw_path": b"/api/v1/health/live",
+        "query_string": b"",
+        "headers": [],
+    }
+    with pytest.raises(LitestarException):
+        await app(scope, lambda: None, gone)
+    [reading] = app.state.service.meters.read().routes
+    assert reading.statuses == {"200": 1}  # what would have been answered
