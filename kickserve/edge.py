@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar
-from litestar.routes import ASGIRoute, BaseRoute, HTTPRoute
+from litestar.routes import BaseRoute, HTTPRoute
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
@@ -80,11 +80,9 @@ class _Answer:
 
 
 def _pairs(route: BaseRoute) -> Iterator[tuple[str, str]]:
-    """Yield what the meters tell apart of a route; OPTIONS, which every route answers, is none of it."""
-    if isinstance(route, HTTPRoute):
+    """Yield what the meters tell apart of a route: not OPTIONS, which all answer, nothing of a mount."""
+    if isinstance(route, HTTPRoute):  # of a mount the framework tells no template
         yield from ((route.path_format, method) for method in route.methods if method != "OPTIONS")
-    elif isinstance(route, ASGIRoute):  # a mounted application
-        yield from ((route.path_format, method) for method in ("GET", "POST"))
 
 
 def _accepted_id(scope: Scope) -> bytes | None:

@@ -155,7 +155,10 @@ class Meters:
         self._name([(OTHER, OTHER), *sorted(set(routes))[: ROUTES - 1]])
 
     def route(self, template: str, method: str) -> RouteMeter:
-        """Return what counts requests of a route; that of "other" where it is not known."""
+        """Return what counts requests of a route; that of "other" where it is not known.
+
+        It writes for the worker that this process is: ask in the worker, when the app has been made.
+        """
         return self._routes.get((template, method), self._other)
 
     def predicted(self, count: int) -> None:

@@ -26,7 +26,7 @@ STEADY: Final = (
     10.0  # seconds: a worker that does not live so long, time and again, is replaced after a pause
 )
 _FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 10.0
+_LONGEST_PAUSE: Final = 5.0
 _PIECE: Final = 65_536
 _HEARD: Final = (signal.SIGTERM, signal.SIGINT)
 

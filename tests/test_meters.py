@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import pytest
+from litestar import asgi
+from litestar.datastructures import State
 from litestar.exceptions import LitestarException
 
 from kickserve.app import create_app
+from kickserve.edge import KickserveApp
 from kickserve.meters import BOUNDS, OTHER, ROUTES, Meters
 
 PREDICT = ("/api/v1/predict", "POST")
@@ -118,6 +124,20 @@ async def test_a_request_is_counted_under_its_template(start, settings, kick):
     assert read.statuses == {"200": 1, "404": 1}
     assert reading_of(meters).statuses == {"200": 1}
     assert reading_of(meters, (OTHER, OTHER)).statuses == {"404": 1, "405": 1}
+
+
+async def test_a_mounted_application_counts_as_other(meters):
+    @asgi("/ui", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001  the framework asks for all
+        await send({"type": "http.response.start", "status": 304, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    app = KickserveApp(
+        [mounted], openapi_config=None, state=State({"service": SimpleNamespace(meters=meters)})
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as client:
+        await client.get("/ui/deep/below")
+    assert reading_of(meters, (OTHER, OTHER)).statuses == {"304": 1}
 
 
 async def test_kicks_answered_and_refused_are_counted(start, settings, kick):

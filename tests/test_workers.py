@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from contextlib import closing
 
@@ -264,3 +265,71 @@ def test_without_fork_several_workers_are_refused(monkeypatch):
     monkeypatch.delattr("os.fork")
     with pytest.raises(ConfigurationError, match="KICKSERVE_WORKERS=1"):
         Supervisor([], lambda _: None)
+
+
+def supervised(script):
+    """Run a supervisor of one worker; the script says what that does (`outcome` being a `Worker`)."""
+    head = """
+import os, signal, socket, sys, time
+from kickserve import workers
+def all_ready(message):
+    print(message.decode())
+    os.kill(os.getpid(), signal.SIGTERM)
+supervisor = workers.Supervisor([socket.create_server(("127.0.0.1", 0))], all_ready)
+"""
+    return subprocess.run(
+        [sys.executable, "-c", head + textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_a_first_worker_that_dies_without_a_word_ends_everything():
+    finished = supervised("""
+        outcome = supervisor.run()
+        if isinstance(outcome, workers.Worker):
+            os.kill(os.getpid(), signal.SIGKILL)
+        sys.exit(outcome)
+    """)
+    assert finished.returncode == 1
+    assert "was ended by signal 9 (Killed) before it took requests" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+
+
+def test_a_fork_that_fails_is_tried_again():
+    finished = supervised("""
+        fork = os.fork
+        def failing():
+            os.fork = fork
+            raise BlockingIOError(11, "no room for a process")
+        os.fork = failing
+        outcome = supervisor.run()
+        if isinstance(outcome, workers.Worker):
+            outcome.ready(b"here")
+            time.sleep(20)
+        sys.exit(outcome)
+    """)
+    assert (finished.returncode, finished.stdout) == (0, "here\n")
+    assert finished.stderr == "worker 1 can't be started: no room for a process\n"
+
+
+def test_a_worker_that_fails_at_its_end_is_not_passed_over():
+    finished = supervised("""
+        outcome = supervisor.run()
+        if isinstance(outcome, workers.Worker):
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+            outcome.ready(b"here")
+            time.sleep(20)
+        sys.exit(outcome)
+    """)
+    assert finished.returncode == 1
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_version_6_of_the_protocol_is_shared_too():
+    listeners = bind_all(Settings(port=0, host="::1"), 2)
+    assert len({each.getsockname()[1] for each in listeners}) == 1
+    for each in listeners:
+        each.close()
