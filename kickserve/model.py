@@ -46,3 +46,7 @@ class Model(Protocol):
     def warnings(self, row: Sequence[float]) -> list[str]:
         """Say what makes one kick (its eleven numbers) unlike those that the model was trained on."""
         ...
+
+    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say of n kicks, shape (n, 11), which ones `warnings` would warn of; shape (n,)."""
+        ...
