@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 
 from kickserve.features import INDEX, named
+from kickserve.kick_rows import Block, Refusal
 from kickserve.quality import Quality, assess
 from kickserve.schemas import OutcomeOf, Prediction
 from kickserve.simulate import blocks as blocks_of
 from kickserve.simulate import simulate
-from kickserve.tables import Block, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator

@@ -23,6 +23,7 @@ from kickserve.terminal import print_facts, print_json, progress, show_refusals
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from kickserve.kick_rows import Block
     from kickserve.quality import Quality
 
 _ANSWER_COLUMNS: Final = ("prediction", "confidence", "low", "high", "model", "id")
@@ -111,7 +112,7 @@ def _columns(answered: batch.Answered) -> dict[str, Sequence[Any]]:
     }
 
 
-def _outcomes(block: tables.Block) -> list[int | None]:
+def _outcomes(block: Block) -> list[int | None]:
     if block.outcome is None:
         return [None] * len(block.matrix)
     return [None if math.isnan(each) else int(each) for each in block.outcome.tolist()]
