@@ -14,7 +14,7 @@ from msgspec import Struct
 from kickserve.errors import ModelUnusable
 from kickserve.features import BY_NAME, COUNT, INDEX, NAMES
 from kickserve.model import Answer
-from kickserve.models.terms import TERMS, over_features
+from kickserve.models.terms import TERMS, over_features, product
 from kickserve.schemas import ModelCard
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class LinearModel:
         rows[:COUNT] = matrix.T
         for at, formula in enumerate(self._formulas, COUNT):
             rows[at] = formula(cast("Sequence[Column]", rows))
-        products = self._weights @ rows
+        products = product(self._weights, rows)
         z, error = products[0], products[1:]
         error *= error
         half = _NORMAL_975 * np.sqrt(np.add.reduce(error) + self._ability**2)

@@ -23,6 +23,7 @@ POSTS_APART: Final = 5.6
 _HALF_SQUARED: Final = (POSTS_APART / 2) ** 2
 _NARROWEST: Final = 0.05  # degrees; keeps the logarithm finite on the goal line
 _LONG: Final = 60.0
+_PIECE: Final = 1_024  # for larger products BLAS wakes threads, which then spin on cores that others need
 
 _TIME: Final = INDEX["time_norm"]
 _DISTANCE: Final = INDEX["distance"]
@@ -176,3 +177,12 @@ def over_features(
     for at, term in enumerate(terms):
         weights[:, next(free) if term.feature is None else term.feature] += columns[:, at]
     return formulas, weights
+
+
+def product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply matrices of shape (m, k) and (k, n), n being large, on this core alone."""
+    result = np.empty((len(left), right.shape[1]))
+    for start in range(0, right.shape[1], _PIECE):
+        part = slice(start, start + _PIECE)
+        np.matmul(left, right[:, part], out=result[:, part])
+    return result
