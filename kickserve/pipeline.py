@@ -33,14 +33,14 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T]:
         The items, in their order.
     """
     iterator = iter(items)
-    with ThreadPoolExecutor(1, "ahead") as thread:
+    thread = ThreadPoolExecutor(1, "ahead")
+    try:
         waiting = deque(thread.submit(next, iterator, _END) for _ in range(depth))
-        try:
-            while (item := waiting.popleft().result()) is not _END:
-                waiting.append(thread.submit(next, iterator, _END))
-                yield cast("T", item)
-        finally:
-            _drop(waiting)
+        while (item := waiting.popleft().result()) is not _END:
+            waiting.append(thread.submit(next, iterator, _END))
+            yield cast("T", item)
+    finally:
+        _end(thread)
 
 
 @contextmanager
@@ -57,21 +57,29 @@ def behind(work: Callable[[T], None], depth: int = DEPTH) -> Generator[Callable[
         What takes the next item.
     """
     waiting: deque[Future[None]] = deque()
+    thread = ThreadPoolExecutor(1, "behind")
 
     def put(item: T) -> None:
         waiting.append(thread.submit(work, item))
         if len(waiting) > depth:
             waiting.popleft().result()
 
-    with ThreadPoolExecutor(1, "behind") as thread:
+    try:
+        yield put
+        while waiting:
+            waiting.popleft().result()
+    finally:
+        _end(thread)
+
+
+def _end(thread: ThreadPoolExecutor) -> None:
+    """Drop what has not begun, and wait for what has.
+
+    That takes a moment. A second Ctrl-C must not leave it running on a file that is closed meanwhile.
+    """
+    while True:
         try:
-            yield put
-            while waiting:
-                waiting.popleft().result()
-        finally:
-            _drop(waiting)
-
-
-def _drop(waiting: Iterable[Future[T]]) -> None:
-    for each in waiting:
-        each.cancel()
+            thread.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            continue
+        return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,8 +46,10 @@ def open_writer(path: Path, columns: Sequence[str], others: Any = None) -> Itera
         writer = kind(part, columns, others)
         try:
             yield writer
-        finally:
-            writer.close()
+        except BaseException:
+            writer.drop()
+            raise
+        writer.close()
         part.replace(path)
     except OSError as error:
         raise DataError(f"can't write {path}: {error.strerror or error}") from error
@@ -76,6 +78,10 @@ class Writer:
     def close(self) -> None:
         """Finish the file."""
         raise NotImplementedError
+
+    def drop(self) -> None:
+        """Close a file that nobody wants."""
+        self.close()
 
 
 class _CsvWriter(Writer):
@@ -139,10 +145,14 @@ class _ParquetWriter(Writer):
             self._flush()
 
     def close(self) -> None:
-        try:
-            self._flush()
-        finally:
+        self._flush()
+        self._file.close()
+
+    def drop(self) -> None:
+        # After a full disk even closing fails, and would fail again when the writer is collected.
+        with suppress(OSError, ValueError):
             self._file.close()
+        self._file.is_open = False
 
     def _flush(self) -> None:
         table = self._pa.Table.from_batches(self._waiting, self._schema).unify_dictionaries()

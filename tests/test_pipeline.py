@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from kickserve import pipeline
 from kickserve.pipeline import ahead, behind
 
 
@@ -95,4 +96,22 @@ def test_when_the_giver_fails_the_work_under_way_is_ended_and_its_error_goes_up(
 
     with pytest.raises(KeyboardInterrupt):
         give()
+    assert threads() == []
+
+
+def test_a_second_interrupt_does_not_leave_work_under_way(monkeypatch):
+    waited = []
+    shutdown = pipeline.ThreadPoolExecutor.shutdown
+
+    def interrupted(self, **options):
+        waited.append(options)
+        if len(waited) == 1:
+            raise KeyboardInterrupt
+        shutdown(self, **options)
+
+    monkeypatch.setattr(pipeline.ThreadPoolExecutor, "shutdown", interrupted)
+    done = []
+    with behind(done.append) as put:
+        put(1)
+    assert (len(waited), done) == (2, [1])
     assert threads() == []
