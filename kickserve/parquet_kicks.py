@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ROWS: Final = 4096  # that are Python objects at a time
 _FEWEST: Final = 256
-_BYTES: Final = 64_000_000  # that a block may take, about
+_BYTES: Final = 8_000_000  # that a block may take, about; several are under way at once
 _MAY_BE_BOOLEAN: Final = (*(name in FLAGS for name in NAMES), True)  # the outcome is a flag too
 
 

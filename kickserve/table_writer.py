@@ -24,7 +24,7 @@ _TIMES: Final = frozenset({"created_at", "outcome_at"})
 _REPEATED: Final = ("model", "revision", "error")  # texts of which there are few
 _TEXTS: Final = frozenset({"id", *_REPEATED})
 _GROUP_ROWS: Final = 1 << 18  # of Parquet, that are written at a time
-_GROUP_BYTES: Final = 64_000_000
+_GROUP_BYTES: Final = 48_000_000
 
 
 @contextmanager
@@ -134,14 +134,19 @@ class _ParquetWriter(Writer):
             column_encoding={name: "DELTA_BINARY_PACKED" for name in columns if name in _INTEGERS | _TIMES},
         )
         self._waiting: list[Any] = []
+        self._rows = self._bytes = 0  # that wait
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:
         count = _count(columns)
+        if not count:
+            return
         arrays = [self._array(field.type, columns[field.name], count) for field in self._ours]
         arrays += [] if self._others is None else others.columns
-        self._waiting.append(self._pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        rows, size = (sum(each) for each in zip(*((len(b), b.nbytes) for b in self._waiting), strict=True))
-        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
+        batch = self._pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        self._waiting.append(batch)
+        self._rows += len(batch)
+        self._bytes += batch.nbytes
+        if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -156,7 +161,7 @@ class _ParquetWriter(Writer):
 
     def _flush(self) -> None:
         table = self._pa.Table.from_batches(self._waiting, self._schema).unify_dictionaries()
-        self._waiting.clear()
+        self._waiting, self._rows, self._bytes = [], 0, 0
         if len(table):
             self._file.write_table(table, row_group_size=len(table))
 
