@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ import numpy as np
 from kickserve.features import COUNT, FEATURES, acceptable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,6 +90,35 @@ def block_of(rows: Sequence[Row], outcome: str | None, *, text: bool = False) ->
         outcome=None if outcome is None else success[good],
         refusals=sorted(refusals, key=lambda refusal: refusal.line),
     )
+
+
+def block_of_numbers(
+    values: NDArray[np.float64],
+    lines: NDArray[np.int64],
+    outcome: str | None,
+    rows_at: Callable[[NDArray[np.intp]], Iterable[Row]],
+    *,
+    text: bool = False,
+    others: Any = None,
+) -> Block:
+    """Make a block of kicks that were read all at once, column by column.
+
+    Args:
+        values: shape (n, 12), features and what came of the kick; NaN where a cell tells nothing.
+        lines: shape (n,), where each kick stands.
+        outcome: as for `block_of`, and so is `text`.
+        rows_at: reads some of the n again, cell by cell: those that hold no kick, for the reasons.
+        text: see there.
+        others: columns beside, as the block has them.
+    """
+    block = Block(lines, values[:, :COUNT], None if outcome is None else values[:, COUNT], [], others)
+    success = values[:, COUNT]
+    good = acceptable(values[:, :COUNT]).all(axis=1)
+    good &= np.isnan(success) | (success == 0) | (success == 1)
+    if good.all():
+        return block
+    refused = block_of(list(rows_at(np.flatnonzero(~good))), outcome, text=text)
+    return replace(block.where(good), refusals=refused.refusals)
 
 
 def _numbers(rows: Sequence[Cells], *, text: bool) -> NDArray[np.float64]:

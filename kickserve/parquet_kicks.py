@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from kickserve.csv_rows import Row
-from kickserve.features import COUNT, FLAGS, NAMES, acceptable
-from kickserve.kick_rows import Block, block_of
+from kickserve.features import COUNT, FLAGS, NAMES
+from kickserve.kick_rows import Block, block_of, block_of_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,15 +66,11 @@ def _block(batch: Any, first: int, names: Sequence[str | None], others: Sequence
         read = block_of(list(_rows(batch, names, lines)), names[-1])
         good = np.isin(lines, read.lines, assume_unique=True)
         return replace(read, others=None if beside is None else beside.filter(good))
-    outcome = None if names[-1] is None else values[:, COUNT]
-    block = Block(lines, values[:, :COUNT], outcome, [], beside)
-    good = _fits(values)
-    if good.all():
-        return block
-    # A row that holds no kick is read once more, for the reason.
-    bad = np.flatnonzero(~good)
-    refused = block_of(list(_rows(batch.take(bad), names, lines[bad])), names[-1]).refusals
-    return replace(block.where(good), refusals=refused)
+
+    def rows_at(odd: NDArray[np.intp]) -> Iterator[Row]:
+        return _rows(batch.take(odd), names, lines[odd])
+
+    return block_of_numbers(values, lines, names[-1], rows_at, others=beside)
 
 
 def _values(batch: Any, names: Sequence[str | None]) -> NDArray[np.float64] | None:
@@ -97,13 +93,6 @@ def _numbers(column: Any, *, boolean: bool) -> NDArray[np.float64] | None:
     if not usual and not (boolean and pa.types.is_boolean(kind)):
         return None
     result: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return result
-
-
-def _fits(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    outcome = values[:, COUNT]
-    may_be = np.isnan(outcome) | (outcome == 0) | (outcome == 1)
-    result: NDArray[np.bool_] = acceptable(values[:, :COUNT]).all(axis=1) & may_be
     return result
 
 

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from kickserve.csv_rows import Row, records, spoilt
+from kickserve.csv_rows import Layout, Row, picked, records, spoilt
 from kickserve.errors import DataError, MissingExtra
 from kickserve.features import NAMES
 from kickserve.kick_rows import Block, Refusal, block_of, must_be, number
@@ -66,12 +65,13 @@ def read_blocks(path: Path, *, size: int = 4096, others: Sequence[str] = ()) -> 
         DataError: the file can't be read, or features are missing.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
-    if _kind_of_existing(path) == "parquet":
+    kind = _kind_of_existing(path)
+    if kind == "parquet":
         yield from _parquet_blocks(path, size, others)
-        return
-    source = _open(path, NAMES)
-    while rows := list(islice(source.rows, size)):
-        yield block_of(rows, source.outcome, text=source.text)
+    elif kind == "csv":
+        yield from _csv_blocks(path, size)
+    else:
+        yield from _blocks(_open(path, NAMES), size)
 
 
 def other_columns(path: Path) -> list[str]:
@@ -210,34 +210,53 @@ def _positions(path: Path, header: Sequence[str], columns: Sequence[str]) -> lis
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> _Source:
-    # What is no UTF-8 becomes a surrogate: its line is refused, and the rest is read.
-    opened = partial(path.open, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    with opened() as file:
-        first = next(filter(str.strip, file), "")
+    layout = _csv_layout(path, columns)
+
+    def rows() -> Iterator[Row]:
+        with _open_text(path) as file:
+            yield from picked(islice(records(file, layout.delimiter), 1, None), layout)
+
+    return _Source(rows(), _outcome(layout), text=True)
+
+
+def _csv_blocks(path: Path, size: int) -> Iterator[Block]:
+    with _readable(path):
+        layout = _csv_layout(path, NAMES)
+    if not layout.plain or find_spec("pyarrow") is None:
+        return _blocks(_open(path, NAMES), size)
+    from kickserve.csv_blocks import blocks
+
+    return _guarded(path, blocks(path, layout, _outcome(layout), size))
+
+
+def _blocks(source: _Source, size: int) -> Iterator[Block]:
+    while rows := list(islice(source.rows, size)):
+        yield block_of(rows, source.outcome, text=source.text)
+
+
+def _outcome(layout: Layout) -> str | None:
+    at = layout.positions[-1]
+    return None if at is None else layout.header[at].strip()
+
+
+def _csv_layout(path: Path, columns: Sequence[str]) -> Layout:
+    with _open_text(path) as file:
+        line, first = next(((at, line) for at, line in enumerate(file) if line.strip()), (0, ""))
     fault = spoilt(first)
     if fault:
         raise DataError(f"{path} can't be read: its header {fault}")
     delimiter = max(_DELIMITERS, key=partial(_known, first, columns))
-    with opened() as file:
+    with _open_text(path) as file:
         header = next(records(file, delimiter), Row(1, [])).cells
     if isinstance(header, str):
         raise DataError(f"{path} can't be read: its header {header}")
-    positions = _positions(path, header, columns)
+    plain = line == 0 and first.endswith("\n") and first.rstrip("\r\n").split(delimiter) == header
+    return Layout(list(header), delimiter, _positions(path, header, columns), plain)
 
-    pick = itemgetter(*(-1 if at is None else at for at in positions))
 
-    def rows() -> Iterator[Row]:
-        with opened() as file:
-            for line, cells in islice(records(file, delimiter), 1, None):
-                if isinstance(cells, str):
-                    yield Row(line, cells)
-                elif len(cells) != len(header):
-                    yield Row(line, f"has {len(cells)} cells where the header has {len(header)}")
-                else:
-                    yield Row(line, pick((*cells, "")))  # the last is the outcome that no column tells
-
-    outcome = positions[-1]
-    return _Source(rows(), None if outcome is None else header[outcome].strip(), text=True)
+def _open_text(path: Path) -> IO[str]:
+    # What is no UTF-8 becomes a surrogate: its line is refused, and the rest is read.
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _known(first: str, columns: Sequence[str], delimiter: str) -> tuple[int, int]:
