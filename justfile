@@ -58,6 +58,11 @@ precommit: (_environment "dev")
 chaos *arguments: (_environment "dev")
     @{{ bin }}/python ops/chaos/drills.py "$@"
 
+# Compare kickserve with a bare server and with others, in one run; needs wrk
+[positional-arguments]
+bench *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/serving.py "$@"
+
 # Show that a page takes the same time wherever it stands among a million records
 [positional-arguments]
 bench-paging *arguments: (_environment "dev")

@@ -19,6 +19,7 @@ from litestar.response import Redirect
 from kickserve import documentation, problems, routes
 from kickserve.edge import KickserveApp
 from kickserve.errors import KickserveError
+from kickserve.fastlane import FastLane
 from kickserve.journal import Journal
 from kickserve.loader import create_store, load_plugins
 from kickserve.models.loading import load_model
@@ -53,8 +54,8 @@ def create_app(settings: Settings | None = None, *, model: Model | None = None) 
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
     recorder = Recorder(store, journal, patience=settings.shutdown_timeout)
-    service = Service(model or load_model(settings), recorder, store, settings.retention)
-    return KickserveApp(
+    service = Service(model or load_model(settings), recorder, store, settings)
+    app = KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
         plugins=plugins,
         lifespan=[_running(service)],
@@ -66,6 +67,9 @@ def create_app(settings: Settings | None = None, *, model: Model | None = None) 
         request_max_body_size=settings.body_max,
         logging_config=None,  # the command line sets logging up; embedded elsewhere, that place does
     )
+    if settings.fastlane:
+        app.lane = FastLane(service, settings, f"{API}/predict")
+    return app
 
 
 @get("/", include_in_schema=False)
@@ -79,7 +83,7 @@ def _open_calls() -> Router:
 
 
 def _guarded_calls(settings: Settings) -> Router:
-    batch = Router("/", route_handlers=[routes.predict_batch], request_max_body_size=settings.batch_body_max)
+    batch = Router("/", route_handlers=[routes.predict_batch], request_max_body_size=None)
     return Router(
         API,
         route_handlers=[

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from kickserve.model import Model
     from kickserve.ports import Store
-    from kickserve.predictor import Predictor
     from kickserve.remote import Client
+    from kickserve.scorer import Scorer
 
 CHUNK: Final = 1_000  # kicks a request or transaction
 IN_FLIGHT: Final = 4  # chunks under way at once
@@ -149,23 +149,24 @@ class Local:
     """Answers in this process, and keeps the answers in the store.
 
     Args:
-        predictor: answers.
+        scorer: answers.
         store: open.
     """
 
-    def __init__(self, predictor: Predictor, store: Store) -> None:
-        self._predictor = predictor
+    def __init__(self, scorer: Scorer, store: Store) -> None:
+        self._scorer = scorer
         self._store = store
 
     async def answer(self, block: Block) -> list[Prediction]:
         """Answer the kicks of a block; a known outcome is kept with its prediction at once."""
-        records = self._predictor.answer(block.matrix)
+        batch = self._scorer.answer(block.matrix)
+        records = batch.records()
         if block.outcome is not None:
             for record, outcome in zip(records, block.outcome.tolist(), strict=True):
                 if outcome in {0.0, 1.0}:
                     record.outcome, record.outcome_at = outcome == 1.0, record.created_at
         await self._store.add(records)
-        return self._predictor.predictions(records, block.matrix)
+        return self._scorer.predictions(batch)
 
 
 class Remote:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import msgspec
 
-from kickserve.errors import InvalidInput, MalformedBody
+from kickserve.errors import InvalidInput, MalformedBody, RequestError
 from kickserve.features import BY_NAME, FEATURES, Feature
 from kickserve.schemas import FieldError, Kick, Outcome, OutcomeOf
 
@@ -61,6 +61,25 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
     if not 1 <= len(kicks) <= BATCH_MAX:
         raise InvalidInput(f"a batch holds 1 to {BATCH_MAX:,} kicks; this one holds {len(kicks):,}")
     return kicks
+
+
+def read_lines(block: bytes) -> list[Kick | RequestError]:
+    """Read kicks from NDJSON; a line that holds none becomes the error that `read_kick` raises.
+
+    Args:
+        block: whole lines; blank ones are passed over.
+    """
+    try:
+        return list(_kick.decode_lines(block))
+    except _UNDECODABLE:
+        return [_kick_or_error(line) for line in block.split(b"\n") if line.strip()]
+
+
+def _kick_or_error(line: bytes) -> Kick | RequestError:
+    try:
+        return read_kick(line)
+    except RequestError as error:
+        return error
 
 
 def read_outcome(body: bytes) -> Outcome:

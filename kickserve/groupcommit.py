@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from concurrent.futures import Future as ThreadFuture
 
+    from kickserve.errors import Backlogged
     from kickserve.segments import Segment
 
-    Settled = asyncio.Future[OSError | None]
+    Settled = asyncio.Future[Backlogged | None]
 
 
 class Target(Protocol):
@@ -26,8 +27,8 @@ class Target(Protocol):
         """Frames of this many bytes stand in the segment now."""
         ...
 
-    def failed(self, error: OSError) -> None:
-        """Nothing of the write stands in the segment."""
+    def failed(self, error: OSError) -> Backlogged:
+        """Nothing of the write stands in the segment; returns what to tell those who wait for it."""
         ...
 
     def distrust(self) -> None:
@@ -35,7 +36,7 @@ class Target(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes it slow to make, and one is made for each write
 class _Write:
     frames: bytes
     futures: list[Settled]
@@ -71,30 +72,25 @@ class Writer:
         """Whether a write is under way in the thread."""
         return self._flight is not None
 
-    def put(self, frames: bytes) -> Settled:
-        """Have frames written; the future tells the error, or None."""
+    def put(self, frames: bytes, *, at_once: bool = False) -> Settled:
+        """Have frames written; the future tells why they were not, or None.
+
+        Args:
+            frames: what to write.
+            at_once: do not wait for what else comes in this turn of the event loop.
+        """
         loop = asyncio.get_running_loop()
         future: Settled = loop.create_future()
-        if not self._waiting:
+        if not self._waiting and not at_once:
             loop.call_soon(self._flush)
         self.claimed += len(frames)
         self._waiting.append((frames, future))
+        if at_once:
+            self._flush()
         return future
 
-    def finish(self) -> None:
-        """Wait until what is under way in the thread has ended, and settle it."""
-        if self._flight is not None:
-            self._land(self._flight.ended)
-
-    def close(self) -> None:
-        """Write all that waits, and end the thread."""
-        while self._flight or self._waiting:
-            self.finish()
-            self._flush()
-        if self._thread is not None:
-            self._thread.shutdown()
-
     def _flush(self) -> None:
+        """Write what waits, unless a sync is under way: then it goes when that has ended."""
         if self._flight is not None or not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
@@ -109,6 +105,19 @@ class Writer:
             self._settle(None, write, error)
         else:
             self._settle(segment, write, None)
+
+    def finish(self) -> None:
+        """Wait until what is under way in the thread has ended, and settle it."""
+        if self._flight is not None:
+            self._land(self._flight.ended)
+
+    def close(self) -> None:
+        """Write all that waits, and end the thread."""
+        while self._flight or self._waiting:
+            self.finish()
+            self._flush()
+        if self._thread is not None:
+            self._thread.shutdown()
 
     def _send(self, thread: ThreadPoolExecutor, segment: Segment, write: _Write) -> None:
         loop = write.futures[0].get_loop()
@@ -134,10 +143,11 @@ class Writer:
 
     def _settle(self, segment: Segment | None, write: _Write, error: OSError | None) -> None:
         self.claimed -= len(write.frames)
+        refusal = None
         if error is not None:
-            self._target.failed(error)
+            refusal = self._target.failed(error)
         elif segment is not None:
             self._target.written(segment, len(write.frames))
         for future in write.futures:
             if not future.done():  # whoever waited may have been cancelled
-                future.set_result(error)
+                future.set_result(refusal)

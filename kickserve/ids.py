@@ -6,11 +6,48 @@ import secrets
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTERS: Final = 1 << 26
 _VERSION_7: Final = 7
+
+
+class Ids(NamedTuple):
+    """Ids that follow one another within one millisecond.
+
+    Attributes:
+        millisecond: the instant that they hold, in milliseconds since 1970.
+        counter: that of the first.
+        number: how many they are.
+        tail: the 48 bits that all ids of one factory share, as 12 hexadecimal digits.
+    """
+
+    millisecond: int
+    counter: int
+    number: int
+    tail: str
+
+    def texts(self) -> list[str]:
+        """Return the ids in order."""
+        millisecond, counter, number, tail = self
+        upper = counter >> 14
+        if (counter + number - 1) >> 14 != upper:  # the upper digits change on the way
+            first = ((upper + 1) << 14) - counter
+            rest = Ids(millisecond, counter + first, number - first, tail)
+            return Ids(millisecond, counter, first, tail).texts() + rest.texts()
+        start = f"{_head(millisecond)}-7{upper:03x}-"
+        low = 0x8000 | counter & 0x3FFF
+        return [f"{start}{each:04x}-{tail}" for each in range(low, low + number)]
+
+    def find(self, record_id: str) -> int | None:
+        """Return the position of an id among these, or None where it is none of them."""
+        value = uuid.UUID(record_id).int
+        if value >> 80 != self.millisecond or f"{value & (1 << 48) - 1:012x}" != self.tail:
+            return None
+        at = ((value >> 64 & 0xFFF) << 14 | value >> 48 & 0x3FFF) - self.counter
+        return at if 0 <= at < self.number else None
 
 
 class IdFactory:
@@ -25,26 +62,17 @@ class IdFactory:
         self._tail = f"{secrets.randbits(48):012x}"
         self._millisecond = 0
         self._counter = 0
-        self._head = ""
 
-    def next(self) -> tuple[str, int]:
-        """Return an id and the instant it holds, in milliseconds since 1970."""
+    def take(self, number: int) -> Ids:
+        """Return so many new ids, from 1 to 67 million."""
         now = time.time_ns() // 1_000_000
         if now > self._millisecond:
-            self._start(now)
-        else:
-            self._counter += 1
-            if self._counter == _COUNTERS:
-                self._start(self._millisecond + 1)
-        counter = self._counter
-        record_id = f"{self._head}-7{counter >> 14:03x}-{0x8000 | counter & 0x3FFF:04x}-{self._tail}"
-        return record_id, self._millisecond
-
-    def _start(self, millisecond: int) -> None:
-        self._millisecond = millisecond
-        self._counter = 0
-        digits = f"{millisecond:012x}"
-        self._head = f"{digits[:8]}-{digits[8:]}"
+            self._millisecond, self._counter = now, 0
+        elif self._counter + number > _COUNTERS:
+            self._millisecond, self._counter = self._millisecond + 1, 0
+        first = self._counter
+        self._counter = first + number
+        return Ids(self._millisecond, first, number, self._tail)
 
 
 def instant(millisecond: int) -> datetime:
@@ -64,8 +92,7 @@ def first_id_at(moment: datetime) -> str:
     """
     # Rounded up, so that "at this instant or later" and "before this instant" hold for whole milliseconds.
     millisecond = -((_EPOCH - moment) // timedelta(milliseconds=1))
-    digits = f"{max(millisecond, 0):012x}"
-    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
+    return f"{_head(max(millisecond, 0))}-7000-8000-000000000000"
 
 
 def canonical(text: str) -> str | None:
@@ -75,3 +102,9 @@ def canonical(text: str) -> str | None:
     except ValueError:
         return None
     return str(parsed) if parsed.version == _VERSION_7 else None
+
+
+@lru_cache(maxsize=8)  # many ids are of one millisecond
+def _head(millisecond: int) -> str:
+    digits = f"{millisecond:012x}"
+    return f"{digits[:8]}-{digits[8:]}"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from kickserve.groupcommit import Settled
     from kickserve.settings import Settings
 
 _WORTH_A_NEW_ONE: Final = 64 * 1024  # bytes from which a segment that has drained is replaced by a new one
@@ -165,6 +166,23 @@ class Journal:
             Backlogged: too much waits already, the disk does not take it, or the journal is not open.
             ValueError: a payload is empty.
         """
+        refusal = await self._put(payloads)
+        if refusal is not None:
+            raise refusal
+
+    def write(self, payloads: Sequence[bytes]) -> Settled:
+        """Keep payloads as `append` does, but at once: for who has gathered those of a turn already.
+
+        Returns:
+            Tells why they are not kept, or None. It is done when this returns, but for `fsync`.
+
+        Raises:
+            Backlogged: as `append`.
+            ValueError: a payload is empty.
+        """
+        return self._put(payloads, at_once=True)
+
+    def _put(self, payloads: Sequence[bytes], *, at_once: bool = False) -> Settled:
         frames = encode(payloads)
         writer = self._writer
         if writer is None:
@@ -174,28 +192,28 @@ class Journal:
                 f"{self._size + writer.claimed} bytes of predictions wait for the store, and"
                 f" KICKSERVE_JOURNAL_MAX is {self._limit}: see in /health whether the store is away"
             )
-        error = await writer.put(frames)
-        if error is not None:
-            raise Backlogged(
-                f"the journal can't be written ({error.strerror}): the service's log names the disk to see to"
-            ) from error
+        return writer.put(frames, at_once=at_once)
 
-    async def take(self, most: int) -> Group:
+    async def arrival(self) -> None:
+        """Wait until something is undrained."""
+        while not any(segment.left for segment in self._queue):
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def take(self, most: int, *, size: int = sys.maxsize) -> Group:
         """Wait until something is undrained, and return the oldest of it; what the dead left goes first.
 
         It comes again until `done` is called with the group.
 
         Args:
             most: how many payloads at most, from 1.
+            size: bytes after which no more payloads are added.
         """
         while True:
-            segment = next((each for each in self._queue if each.left), None)
-            if segment is None:
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
+            await self.arrival()
+            segment = next(each for each in self._queue if each.left)
             try:
-                group = self._read(segment, most)
+                group = self._read(segment, most, size)
             except OSError as error:
                 self._postpone(segment, error)
                 await asyncio.sleep(_PAUSE)
@@ -290,11 +308,11 @@ class Journal:
             self._box.release(remove=False)
         self._box = box
 
-    def _read(self, segment: Segment, most: int) -> Group:
+    def _read(self, segment: Segment, most: int, size: int) -> Group:
         """Read the next payloads of a segment; none where it had to be put out of the way."""
         try:
             with closing(read(segment.path, segment.start, segment.end)) as payloads:
-                taken = list(islice(payloads, most))
+                taken = list(islice(_up_to(size, payloads), most))
             if not taken:
                 self._put_away(segment)
         except FileNotFoundError:
@@ -373,8 +391,8 @@ class Journal:
             self._trouble = None
             _log.warning("the journal in %s can be written again", self._folder)
 
-    def failed(self, error: OSError) -> None:
-        """Tell once that the disk takes nothing."""
+    def failed(self, error: OSError) -> Backlogged:
+        """Log once that the disk takes nothing, and return what to tell those who wait."""
         if self._trouble is None:
             _log.error(
                 "the journal in %s can't be written (%s): predictions are refused until the disk takes them",
@@ -382,7 +400,20 @@ class Journal:
                 error.strerror,
             )
         self._trouble = str(error.strerror)
+        refusal = Backlogged(
+            f"the journal can't be written ({error.strerror}): the service's log names the disk to see to"
+        )
+        refusal.__cause__ = error
+        return refusal
 
     def distrust(self) -> None:
         """Begin a new segment: after a sync that failed, a later one that succeeds proves nothing."""
         self._seal()
+
+
+def _up_to(size: int, payloads: Iterator[bytes]) -> Iterator[bytes]:
+    for payload in payloads:
+        yield payload
+        size -= len(payload)
+        if size <= 0:
+            return

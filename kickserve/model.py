@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,3 +73,19 @@ def ask(model: Model, matrix: NDArray[np.float64]) -> Answer:
     if not all(part.shape == (len(matrix),) and np.all((part >= 0) & (part <= 1)) for part in parts):
         raise PredictionFailed(f"the model {name} returned something that is no probability")
     return answer
+
+
+@runtime_checkable
+class AnswersOne(Protocol):
+    """A model that answers one kick more quickly than a matrix of one row. A model need not be one."""
+
+    def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
+        """Answer one kick.
+
+        Args:
+            row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
+
+        Returns:
+            Probability, low and high: as `predict` gives, but for the last bits.
+        """
+        ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from kickserve.record_batch import RecordBatch
     from kickserve.schemas import Record
 
 
@@ -107,6 +108,18 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Return when the store answers, raise when it doesn't."""
+        ...
+
+
+@runtime_checkable
+class TakesBatches(Protocol):
+    """A store that takes what comes from the journal as it stands there. A store need not be one.
+
+    To make a record for each prediction only to take it apart again costs as much as to store it.
+    """
+
+    async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
+        """Keep the predictions of all of these or of none: the same as `add` with their records."""
         ...
 
 

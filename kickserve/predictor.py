@@ -1,169 +1,152 @@
-"""From kicks to answers: asks the model, makes the records, has them kept. Every way in leads here."""
+"""Answers kicks, and has each answer kept before it leaves. Every way in leads here."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from msgspec.structs import astuple
 
-from kickserve.errors import PredictionFailed
-from kickserve.features import named
-from kickserve.ids import IdFactory, instant
-from kickserve.schemas import Prediction, Record, matrix
+from kickserve.errors import Backlogged, KickserveError, PredictionFailed
+from kickserve.microbatch import MicroBatcher
+from kickserve.schemas import Prediction, matrix, matrix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from kickserve.gauge import Gauge
-    from kickserve.model import Answer, Model
+    from kickserve.model import Model
+    from kickserve.record_batch import RecordBatch
     from kickserve.schemas import Kick
+    from kickserve.scorer import Found, Row, Scorer
 
-    Keep = Callable[[Sequence[Record]], Awaitable[None]]
+    Asked = tuple[Row, float]  # a kick that waits for its answer, and since when (`time.perf_counter`)
+    Kept = asyncio.Future[Backlogged | None]
+    Keep = Callable[[RecordBatch], Kept]
+    Settle = Callable[[Sequence[Prediction | KickserveError]], None]
 
-CHUNK: Final = 2_000  # kicks answered before others get their turn on the event loop: about 10 ms
-
-_log = logging.getLogger(__name__)
+CHUNK: Final = 2_000  # kicks of a batch that are answered before others get their turn on the event loop
+_SLOW: Final = 0.001  # seconds for one kick, from which a model is asked in a thread
+_TYPICAL: Final = np.array([[0.5, 30.0, 20.0, 10.0, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]])
 
 
 class Predictor:
-    """Answers kicks and keeps the answers.
+    """Answers kicks and has the answers kept.
+
+    Kicks that come in together are put to the model together (`microbatch`), and have one record together
+    (`record_batch`).
 
     Args:
-        model: what is asked.
-        keep: takes the records before the answers leave.
-        gauge: what the process uses, for the records.
+        scorer: asks the model.
+        keep: takes the record before the answers leave; its future tells why it could not, or None.
+        batch_max: kicks that are put to the model together, at most.
     """
 
-    def __init__(self, model: Model, keep: Keep, gauge: Gauge) -> None:
-        self._model = model
+    def __init__(self, scorer: Scorer, keep: Keep, *, batch_max: int) -> None:
+        self._scorer = scorer
         self._keep = keep
-        self._gauge = gauge
-        self._ids = IdFactory()
+        slow = _seconds_a_kick(scorer.model) > _SLOW
+        self._thread = ThreadPoolExecutor(1, "model") if slow else None
+        self._batcher = MicroBatcher(self._find, self._conclude, most=batch_max, executor=self._thread)
 
     @property
     def model(self) -> Model:
         """The model that answers."""
-        return self._model
+        return self._scorer.model
 
-    async def predict(self, kick: Kick) -> Prediction:
-        """Answer one kick.
+    def ask(self, kick: Kick) -> asyncio.Future[Prediction | KickserveError]:
+        """Have one kick answered.
+
+        Returns:
+            Brings the answer, once it is kept; or PredictionFailed, where the model could not (the attempt is
+            kept all the same); or Backlogged, where the answer could not be kept.
+        """
+        return self._batcher.put((astuple(kick), time.perf_counter()))
+
+    async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
+        """Answer many kicks, in their order.
 
         Raises:
             PredictionFailed: the model could not; the attempt is kept all the same.
-            Backlogged: the answer could not be kept, so it was not given.
+            Backlogged: the answers could not be kept, so they were not given.
         """
-        return (await self._predict([kick]))[0]
-
-    async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
-        """Answer many kicks, in their order; raises as `predict` does."""
         predictions: list[Prediction] = []
         for start in range(0, len(kicks), CHUNK):
-            predictions += await self._predict(kicks[start : start + CHUNK])
+            predictions += await self._predict_chunk(matrix(kicks[start : start + CHUNK]))
             await asyncio.sleep(0)
         return predictions
 
-    async def _predict(self, kicks: Sequence[Kick]) -> list[Prediction]:
-        rows = matrix(kicks)
-        try:
-            records = self.answer(rows)
-        except PredictionFailed as error:
-            await self._keep(list(self._failures(rows, error)))
-            raise
-        await self._keep(records)
-        return self.predictions(records, rows)
-
-    def predictions(self, records: Sequence[Record], rows: NDArray[np.float64]) -> list[Prediction]:
-        """Turn what `answer` made of these rows into what clients see, warnings included."""
-        warnings = map(self._model.warnings, rows.tolist())
-        return [_prediction(record, each) for record, each in zip(records, warnings, strict=True)]
-
-    def answer(self, rows: NDArray[np.float64]) -> list[Record]:
-        """Ask the model, and make the records without keeping them.
-
-        Args:
-            rows: n kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
-
-        Raises:
-            PredictionFailed: the model raised, or returned something that is no probability.
-        """
+    async def _predict_chunk(self, rows: NDArray[np.float64]) -> list[Prediction]:
         started = time.perf_counter()
-        probabilities, lows, highs = _columns(self._ask(rows), len(rows))
-        each = (time.perf_counter() - started) * 1000 / max(len(rows), 1)
-        return [
-            self._record(
-                row,
-                prediction=p,
-                confidence=max(p, 1 - p),
-                interval=None if low is None or high is None else (low, high),
-                latency_ms=round(each, 4),
-            )
-            for row, p, low, high in zip(rows.tolist(), probabilities, lows, highs, strict=True)
-        ]
-
-    def _ask(self, rows: NDArray[np.float64]) -> Answer:
-        # Whatever a model raises is the model's failure: it may be anybody's code.
         try:
-            answer = self._model.predict(rows)
-        except Exception as error:
-            _log.exception("the model %s failed", self._model.card.name)
-            raise PredictionFailed(
-                f"the model raised {type(error).__name__}: see the service's log"
-            ) from error
-        parts = [part for part in answer if part is not None]
-        if not all(part.shape == (len(rows),) and np.all((part >= 0) & (part <= 1)) for part in parts):
-            _log.error("the model %s returned something that is no probability", self._model.card.name)
-            raise PredictionFailed("the model returned something that is no probability")
-        return answer
+            found = await self._ask_aside(rows)
+        except PredictionFailed as error:
+            await self._keep(self._scorer.failures(rows, error))
+            raise
+        batch = self._scorer.record(rows, found, time.perf_counter() - started)
+        refusal = await self._keep(batch)
+        if refusal is not None:
+            raise refusal
+        return self._scorer.predictions(batch)
 
-    def _failures(self, rows: NDArray[np.float64], error: PredictionFailed) -> Iterator[Record]:
-        for row in rows.tolist():
-            yield self._record(
-                row,
-                prediction=None,
-                confidence=None,
-                interval=None,
-                latency_ms=0.0,
-                status_code=error.status,
-                error=str(error),
-            )
+    async def _ask_aside(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._thread is None:
+            return self._scorer.ask(rows)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._scorer.ask, rows)
 
-    def _record(self, row: list[float], **result: Any) -> Record:
-        record_id, millisecond = self._ids.next()
-        features: dict[str, Any] = named(row)
-        return Record(
-            id=record_id,
-            created_at=instant(millisecond),
-            model=self._model.card.name,
-            revision=self._model.card.revision,
-            cpu_percent=self._gauge.cpu_percent,
-            memory_mb=self._gauge.memory_mb,
-            **features,
-            **result,
-        )
+    # The micro-batcher calls what follows: the first perhaps in a thread.
+
+    def _find(self, asked: Sequence[Asked]) -> list[Found | PredictionFailed]:
+        return self._scorer.ask_each([row for row, _ in asked])
+
+    def _conclude(
+        self, asked: Sequence[Asked], found: Sequence[Found | PredictionFailed], settle: Settle
+    ) -> None:
+        """Make the answers, have them kept, and only then give them."""
+        good = [each for each in found if not isinstance(each, PredictionFailed)]
+        if len(good) < len(found):
+            settle = self._with_failures(asked, found, settle)
+            asked = [kick for kick, each in zip(asked, found, strict=True) if isinstance(each, tuple)]
+        if not asked:
+            settle([])
+            return
+        predictions, batch = self._scorer.record_each(asked, good)
+        kept = self._keep(batch)
+
+        def give(kept: Kept) -> None:
+            refusal = kept.result()
+            settle(predictions if refusal is None else [refusal] * len(predictions))
+
+        if kept.done():
+            give(kept)
+        else:
+            kept.add_done_callback(give)
+
+    def _with_failures(
+        self, asked: Sequence[Asked], found: Sequence[Found | PredictionFailed], settle: Settle
+    ) -> Settle:
+        """Keep the attempts that failed, and return what puts them between the answers to the others."""
+        for (row, _), each in zip(asked, found, strict=True):
+            if isinstance(each, PredictionFailed):
+                self._keep(self._scorer.failures(matrix_of([row]), each))
+
+        def settle_all(answers: Sequence[Prediction | KickserveError]) -> None:
+            others = iter(answers)
+            settle([each if isinstance(each, PredictionFailed) else next(others) for each in found])
+
+        return settle_all
 
 
-def _columns(
-    answer: Answer, count: int
-) -> tuple[list[float], Sequence[float | None], Sequence[float | None]]:
-    nothing: list[None] = [None] * count
-    low = nothing if answer.low is None else answer.low.tolist()
-    high = nothing if answer.high is None else answer.high.tolist()
-    return answer.probability.tolist(), low, high
-
-
-def _prediction(record: Record, warnings: list[str]) -> Prediction:
-    if record.prediction is None or record.confidence is None:
-        raise PredictionFailed("a kick without an answer")
-    return Prediction(
-        id=record.id,
-        prediction=record.prediction,
-        confidence=record.confidence,
-        interval=record.interval,
-        model=record.model,
-        warnings=warnings,
-    )
+def _seconds_a_kick(model: Model) -> float:
+    """Try how long the model takes; one that fails says so when it is asked for a kick."""
+    try:
+        model.predict(_TYPICAL)  # the first time may cost more than those that follow
+        started = time.perf_counter()
+        model.predict(_TYPICAL)
+    except Exception:  # noqa: BLE001  the model may be anybody's code
+        return 0.0
+    return time.perf_counter() - started

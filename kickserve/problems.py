@@ -14,7 +14,7 @@ from kickserve.errors import InvalidInput, KickserveError, Unauthorized
 from kickserve.schemas import FieldError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from litestar import Request
 
@@ -23,6 +23,11 @@ _LONGEST: Final = 240  # characters of a message
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
+
+
+def problem_of(scope: Mapping[str, Any], error: KickserveError) -> Problem:
+    """Describe what kickserve raised on purpose."""
+    return _problem(scope, error.status, error.title, str(error), error.errors)
 
 
 def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Response[bytes]:
@@ -34,7 +39,7 @@ def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Re
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "X-API-Key"
-    return _response(request, error.status, error.title, str(error), error.errors, headers)
+    return _response(request, problem_of(request.scope, error), headers)
 
 
 def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -43,14 +48,22 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         return from_kickserve(request, _unfitting(error))
     title = HTTPStatus(error.status_code).phrase
     detail = _ADVICE.get(error.status_code, error.detail)
-    return _response(request, error.status_code, title, detail, (), error.headers or {})
+    problem = _problem(request.scope, error.status_code, title, detail)
+    return _response(request, problem, error.headers or {})
 
 
 def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer with what nobody expected: the log has the traceback, under the id that the client gets."""
     _log.error("request %s failed", request_id(request.scope), exc_info=error)
     detail = "something went wrong inside the service; its log has more under this request_id"
-    return _response(request, 500, KickserveError.title, detail, (), {})
+    return _response(request, _problem(request.scope, 500, KickserveError.title, detail), {})
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer with whatever went wrong."""
+    handler = next(HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS)
+    response: Response[bytes] = handler(request, error)
+    return response
 
 
 HANDLERS: Final[dict[int | type[Exception], Any]] = {
@@ -67,28 +80,29 @@ _ADVICE: Final[Mapping[int, str]] = {
 
 def request_id(scope: Mapping[str, Any]) -> str:
     """Return the id that this request carries in the log and in its answer."""
-    return str(scope["state"]["request_id"])
+    sent: bytes = scope["state"]["request_id"]
+    return sent.decode()
 
 
-def _response(
-    request: Request[Any, Any, Any],
-    status: int,
-    title: str,
-    detail: str,
-    errors: Any,
-    headers: Mapping[str, str],
-) -> Response[bytes]:
-    problem = Problem(
+def _problem(
+    scope: Mapping[str, Any], status: int, title: str, detail: str, errors: Sequence[FieldError] = ()
+) -> Problem:
+    return Problem(
         type="urn:problem:kickserve:" + title.lower().replace(" ", "-"),
         title=title,
         status=status,
         detail=detail,
-        instance=request.scope["path"],
-        request_id=request_id(request.scope),
+        instance=scope["path"],
+        request_id=request_id(scope),
         errors=list(errors),
     )
+
+
+def _response(
+    request: Request[Any, Any, Any], problem: Problem, headers: Mapping[str, str]
+) -> Response[bytes]:
     body = b"" if request.method == "HEAD" else _encode(problem)
-    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers))
+    return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=dict(headers))
 
 
 def _unfitting(error: ValidationException) -> InvalidInput:

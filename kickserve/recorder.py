@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import sys
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -14,28 +15,27 @@ import msgspec
 from msgspec import Struct
 
 from kickserve.background import end
-from kickserve.errors import RecordNotFound, StoreError, StoreUnavailable
+from kickserve.errors import Backlogged, RecordNotFound, StoreError, StoreUnavailable
 from kickserve.ids import canonical
-from kickserve.schemas import OutcomesKept, Record
+from kickserve.ports import TakesBatches
+from kickserve.record_batch import RecordBatch
+from kickserve.schemas import OutcomesKept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from kickserve.journal import Journal
+    from kickserve.journal import Group, Journal
     from kickserve.ports import Store
-    from kickserve.schemas import OutcomeOf
+    from kickserve.schemas import OutcomeOf, Record
 
-GROUP: Final = 2_000  # records a transaction, at most
+GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
+LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
 PATIENCE: Final = 10.0  # seconds that a reader waits for what was written before it
 ORPHANS_EVERY: Final = 30.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-class _Add(Struct, tag="add", array_like=True):
-    record: Record
 
 
 class _Delete(Struct, tag="delete", array_like=True):
@@ -46,6 +46,10 @@ class _Judge(Struct, tag="judge", array_like=True):
     id: str
     success: bool
     at: datetime
+
+
+class _Add(Struct, tag="add", array_like=True):
+    batch: RecordBatch
 
 
 _Operation = _Add | _Delete | _Judge
@@ -74,6 +78,8 @@ class Recorder:
         self._trouble: StoreError | None = None
         self._opened = False
         self._progress = asyncio.Condition()
+        self._waiting = 0  # readers that wait for what was written before them
+        self._wanted = asyncio.Event()  # set while there are any
 
     async def start(self) -> None:
         """Open journal and store, and begin to write what is undrained.
@@ -110,13 +116,19 @@ class Recorder:
         self._journal.close()
         await self._store.close()
 
-    async def keep(self, records: Sequence[Record]) -> None:
-        """Keep records; returns when they are in the journal.
+    def keep(self, batch: RecordBatch) -> asyncio.Future[Backlogged | None]:
+        """Keep predictions.
 
-        Raises:
-            Backlogged: the journal is as large as it may be, or its disk is full.
+        Returns:
+            Is done when they are in the journal: with None, or with why they are not (the journal is as large
+            as it may be, or its disk is full).
         """
-        await self._journal.append([_encode(_Add(record)) for record in records])
+        try:
+            return self._journal.write([_encode(_Add(batch))])
+        except Backlogged as refusal:
+            settled = asyncio.get_running_loop().create_future()
+            settled.set_result(refusal)
+            return settled
 
     async def settle(self, patience: float = PATIENCE) -> None:
         """Wait until what was kept before this call is in the store.
@@ -125,6 +137,8 @@ class Recorder:
             StoreUnavailable: the store is away, or too slow.
         """
         mark = self._journal.mark()
+        self._waiting += 1
+        self._wanted.set()
         try:
             async with asyncio.timeout(patience), self._progress:
                 while not self._journal.passed(mark):
@@ -133,6 +147,10 @@ class Recorder:
                     await self._progress.wait()
         except TimeoutError:
             raise StoreUnavailable(f"{self._store.label} takes too long to write") from None
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
 
     async def find(self, record_id: str) -> Record:
         """Return a record, also one that is still on its way to the store.
@@ -224,12 +242,20 @@ class Recorder:
                 self._journal.adopt()
                 look_at = loop.time() + ORPHANS_EVERY
             try:
-                group = await asyncio.wait_for(self._journal.take(GROUP), ORPHANS_EVERY)
+                group = await asyncio.wait_for(self._take(), ORPHANS_EVERY)
             except TimeoutError:
                 continue  # nothing came in: look for orphans again
             await self._write(list(_operations(group.payloads)))
             self._journal.done(group)
             await self._tell()
+
+    async def _take(self) -> Group:
+        """Wait for something to write, and a little longer for what goes with it, unless somebody waits."""
+        await self._journal.arrival()
+        if self._journal.size < GROUP:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), LINGER)
+        return await self._journal.take(sys.maxsize, size=GROUP)
 
     async def _write(self, operations: list[_Operation]) -> None:
         for pause in _pauses():
@@ -255,11 +281,17 @@ class Recorder:
     async def _carry_out(self, operations: list[_Operation]) -> None:
         for kind, run in groupby(operations, type):
             if kind is _Add:
-                await self._store.add([each.record for each in run if isinstance(each, _Add)])
+                await self._add([each.batch for each in run if isinstance(each, _Add)])
             else:
                 for each in run:
                     if not isinstance(each, _Add):
                         await self._apply_change(each)
+
+    async def _add(self, batches: list[RecordBatch]) -> None:
+        if isinstance(self._store, TakesBatches):
+            await self._store.add_batches(batches)
+        else:
+            await self._store.add([record for batch in batches for record in batch.records()])
 
     def _note(self, trouble: StoreError | None) -> None:
         """Remember how the store is, and log when that changes."""
@@ -292,12 +324,13 @@ def _operations(payloads: Iterable[bytes]) -> Iterator[_Operation]:
 
 def _replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
     """Carry out what concerns one record, in memory."""
-    needle = record_id.encode()
+    # The end of an id stands in all that can concern it: an operation's own text, or what a batch shares.
+    needle = record_id.rpartition("-")[2].encode()
     found: Record | None = None
     for operation in _operations(payload for payload in payloads if needle in payload):
         match operation:
-            case _Add(record) if record.id == record_id:
-                found = record
+            case _Add(batch):
+                found = batch.find(record_id) or found
             case _Delete(each) if each == record_id:
                 found = None
             case _Judge(each, success, at) if each == record_id and found is not None:

@@ -10,14 +10,16 @@ from urllib.parse import urlencode
 import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.exceptions import HTTPException
 from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
-from kickserve.bodies import read_kick, read_kicks, read_outcome, read_outcomes
+from kickserve.bodies import read_kicks, read_outcome, read_outcomes
 from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
-from kickserve.errors import RecordNotFound, Unauthorized
+from kickserve.errors import KickserveError, RecordNotFound, Unauthorized
 from kickserve.ids import canonical, in_utc
+from kickserve.lines import Lines, answers
 from kickserve.record_quality import QualityReport, report
 from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.service import Service
@@ -47,11 +49,11 @@ def guard_with(key: str) -> Any:
     expected = key.encode()
 
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        sent = connection.headers.get("x-api-key")
+        sent = next((value for name, value in connection.scope["headers"] if name == b"x-api-key"), None)
         if sent is None:
             raise Unauthorized("send the key of this service in the header X-API-Key")
         # Constant time: how long a refusal takes says nothing about the key.
-        if not secrets.compare_digest(sent.encode(), expected):
+        if not secrets.compare_digest(sent, expected):
             raise Unauthorized("the key in the header X-API-Key is not the one of this service")
 
     return guard
@@ -60,16 +62,43 @@ def guard_with(key: str) -> Any:
 @post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
 async def predict(body: RawBody, service: TheService) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
-    return await service.predictor.predict(read_kick(body))
+    outcome = await service.ask(body)
+    if isinstance(outcome, KickserveError):
+        raise outcome
+    return outcome
 
 
 @post("/predict/batch", status_code=200, operation_class=TakesKicks, tags=["predictions"])
 async def predict_batch(
-    body: RawBody, request: Request[Any, Any, Any], service: TheService
-) -> list[Prediction]:
-    """Predict up to 100,000 kicks; the answers come in the order of the kicks."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return await service.predictor.predict_batch(read_kicks(body, lines=content_type == NDJSON))
+    request: Request[Any, Any, Any], service: TheService
+) -> Response[list[Prediction]] | Lines:
+    """Predict up to 100,000 kicks; the answers come in the order of the kicks, or all are refused.
+
+    With `application/x-ndjson` as `Content-Type` and in `Accept`, any number of kicks is answered as they
+    come, each with a prediction or a problem document on a line of its own: read while you send.
+    """
+    lines = _is_ndjson(request.headers.get("content-type", ""))
+    if lines and NDJSON in request.headers.get("accept", ""):
+        return Lines(answers(request, service.predictor))
+    kicks = read_kicks(await _body(request), lines=lines)
+    return Response(await service.predictor.predict_batch(kicks))
+
+
+def _is_ndjson(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == NDJSON
+
+
+async def _body(request: Request[Any, Any, Any]) -> bytes:
+    """Read a body whole, up to `KICKSERVE_BATCH_BODY_MAX`: the route has no limit, because it streams too."""
+    limit = request.app.state.settings.batch_body_max
+    if (request.content_length or 0) > limit:
+        raise HTTPException(status_code=413)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise HTTPException(status_code=413)
+    return bytes(body)
 
 
 @get("/predictions", tags=["predictions"])

@@ -7,7 +7,9 @@ import contextlib
 import logging
 import signal
 import socket
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -67,6 +69,7 @@ def run(
     """
     config = uvicorn.Config(
         app,
+        http=_connections(app, settings),
         access_log=settings.debug,
         log_config=None,
         lifespan="on",
@@ -85,6 +88,15 @@ def run(
     if failure is not None:
         raise failure
     return server.started
+
+
+def _connections(app: KickserveApp, settings: Settings) -> Any:
+    """Return what makes connections: those that know the fast lane, where nothing else is to see requests."""
+    if app.lane is None or settings.debug or find_spec("httptools") is None:
+        return "auto"
+    from kickserve.connection import LaneConnection
+
+    return partial(LaneConnection, app, app.lane)
 
 
 class _Server(uvicorn.Server):

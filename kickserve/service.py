@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kickserve import __version__
+from kickserve.bodies import read_kick
 from kickserve.gauge import Gauge
 from kickserve.predictor import Predictor
 from kickserve.retention import Retention
 from kickserve.schemas import Health
+from kickserve.scorer import Scorer
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    import asyncio
 
+    from kickserve.errors import KickserveError
     from kickserve.model import Model
     from kickserve.ports import Store
     from kickserve.recorder import Recorder
+    from kickserve.schemas import Prediction
+    from kickserve.settings import Settings
 
 
 class Service:
@@ -28,14 +33,12 @@ class Service:
         gauge: what the process uses.
     """
 
-    def __init__(
-        self, model: Model, recorder: Recorder, store: Store, retention: timedelta | None = None
-    ) -> None:
+    def __init__(self, model: Model, recorder: Recorder, store: Store, settings: Settings) -> None:
         self.gauge = Gauge()
         self.store = store
         self.recorder = recorder
-        self.predictor = Predictor(model, recorder.keep, self.gauge)
-        self._retention = Retention(store, retention)
+        self.predictor = Predictor(Scorer(model, self.gauge), recorder.keep, batch_max=settings.batch_max)
+        self._retention = Retention(store, settings.retention)
         self._stopping = False
 
     async def start(self) -> None:
@@ -59,6 +62,18 @@ class Service:
         await self._retention.stop()
         await self.gauge.stop()
         await self.recorder.stop()
+
+    def ask(self, body: bytes) -> asyncio.Future[Prediction | KickserveError]:
+        """Have a kick answered as it came over the network: what the route and the fast lane have in common.
+
+        Returns:
+            As `Predictor.ask`.
+
+        Raises:
+            MalformedBody: it is no JSON.
+            InvalidInput: it is JSON that is no kick.
+        """
+        return self.predictor.ask(read_kick(body))
 
     async def health(self) -> Health:
         """Ask every part how it is."""

@@ -71,6 +71,12 @@ def _whole(value: str) -> int:
     return int(digits)
 
 
+def _count(value: str) -> int:
+    if _whole(value) == 0:
+        raise ValueError("must be a whole number, 1 or more")
+    return _whole(value)
+
+
 def _duration(value: str) -> timedelta | None:
     word = value.strip().lower()
     if not word:
@@ -158,6 +164,18 @@ class Settings:
     body_max: int = _setting("KICKSERVE_BODY_MAX", "10MB", _size, "Largest body of a request that is read.")
     batch_body_max: int = _setting(
         "KICKSERVE_BATCH_BODY_MAX", "40MB", _size, "The same for `/predict/batch`: 100,000 kicks fit."
+    )
+    batch_max: int = _setting(
+        "KICKSERVE_BATCH_MAX",
+        "256",
+        _count,
+        "Kicks that come in at the same time and are put to the model together, at most.",
+    )
+    fastlane: bool = _setting(
+        "KICKSERVE_FASTLANE",
+        "1",
+        _switch,
+        "Whether `/predict` goes around the framework's router. It answers the same either way.",
     )
     journal: str = _setting(
         "KICKSERVE_JOURNAL",

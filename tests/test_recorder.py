@@ -131,7 +131,7 @@ async def test_a_journal_that_is_full_refuses_with_503_rather_than_lose(
 
 async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client, kick, monkeypatch, caplog):
     store = client.app.state.service.store
-    add, failures = store.add, 0
+    add, failures = store.add_batches, 0
 
     async def broken(records):
         nonlocal failures
@@ -140,7 +140,7 @@ async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client,
             raise ZeroDivisionError
         await add(records)
 
-    monkeypatch.setattr(store, "add", broken)
+    monkeypatch.setattr(store, "add_batches", broken)
     record_id = (await client.post("/predict", json=kick)).json()["id"]
     await eventually(lambda: is_well(client))
 

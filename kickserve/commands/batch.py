@@ -17,7 +17,7 @@ from kickserve.gauge import Gauge
 from kickserve.loader import opened_store
 from kickserve.models.loading import load_model
 from kickserve.pipeline import ahead, behind
-from kickserve.predictor import Predictor
+from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress, show_refusals
@@ -156,7 +156,7 @@ async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.
         return
     model = load_model(settings)
     async with opened_store(settings) as store:
-        yield batch.Local(Predictor(model, store.add, Gauge()), store)
+        yield batch.Local(Scorer(model, Gauge()), store)
 
 
 @contextmanager

@@ -13,14 +13,15 @@ from kickserve.features import FEATURES
 from kickserve.gauge import Gauge
 from kickserve.loader import opened_store
 from kickserve.models.loading import load_model
-from kickserve.predictor import Predictor
+from kickserve.schemas import matrix
+from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from kickserve.schemas import Kick, Prediction, Record
+    from kickserve.schemas import Kick, Prediction
 
 # What a kick is taken for where nothing else is said; distance and angle must be given.
 _USUAL: dict[str, float | bool] = {"time_norm": 0.5, "wind_speed": 0.0, "precipitation_probability": 0.0}
@@ -66,15 +67,12 @@ def command(*, keep: bool, as_json: bool, **features: float | bool) -> None:
 
 
 async def _predict(settings: Settings, kick: Kick, *, keep: bool) -> Prediction:
-    model = load_model(settings)
-    if not keep:
-        return await Predictor(model, _forget, Gauge()).predict(kick)
-    async with opened_store(settings) as store:
-        return await Predictor(model, store.add, Gauge()).predict(kick)
-
-
-async def _forget(records: Sequence[Record]) -> None:
-    del records
+    scorer = Scorer(load_model(settings), Gauge())
+    batch = scorer.answer(matrix([kick]))
+    if keep:
+        async with opened_store(settings) as store:
+            await store.add(batch.records())
+    return scorer.predictions(batch)[0]
 
 
 def _facts(prediction: Prediction, *, kept: bool) -> list[tuple[str, str]]:

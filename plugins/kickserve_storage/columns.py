@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
 from msgspec.structs import astuple
 
 from kickserve import features
+from kickserve.features import COUNT
 from kickserve.ids import first_id_at
+from kickserve.record_batch import matrix_of
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from kickserve.record_batch import RecordBatch
 
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")
@@ -23,6 +29,8 @@ CREATED: Final = COLUMNS.index("created_at")
 OUTCOME: Final = COLUMNS.index("outcome")
 OUTCOME_AT: Final = COLUMNS.index("outcome_at")
 FLAGS: Final = tuple(COLUMNS.index(name) for name in features.FLAGS)
+USUAL: Final = COLUMNS[: COLUMNS.index("error")]
+"""The columns that a new prediction fills; the others are nearly always null."""
 TEXTS: Final = tuple(COLUMNS.index(name) for name in ("model", "revision", "error"))
 
 STREAM_GROUP: Final = 1_000  # records that a stream yields at once: 3 ms of the event loop
@@ -80,6 +88,39 @@ def row_of(record: Record, instant: Callable[[datetime], object]) -> list[Any]:
         if row[at] is not None:
             row[at] = storable(row[at])
     return row
+
+
+def columns_of(batches: Sequence[RecordBatch]) -> list[list[Any]] | None:
+    """Turn predictions as they stand in the journal into columns.
+
+    Returns:
+        Those of `USUAL`, `created_at` in milliseconds since 1970; or None where one holds a null, because the
+        model failed or gives no interval.
+    """
+    numbers = matrix_of(batches)
+    if np.isnan(numbers).any() or any(batch.error is not None for batch in batches):
+        return None
+    probability = numbers[:, COUNT]
+    lengths = [len(batch) for batch in batches]
+
+    def repeated(values: Iterable[Any]) -> list[Any]:
+        return [*chain.from_iterable(map(repeat, values, lengths))]
+
+    return [
+        [text for batch in batches for text in batch.ids.texts()],
+        repeated(batch.millisecond for batch in batches),
+        *features.columns(numbers[:, :COUNT]).values(),
+        probability.tolist(),
+        np.maximum(probability, 1 - probability).tolist(),
+        numbers[:, COUNT + 1].tolist(),
+        numbers[:, COUNT + 2].tolist(),
+        repeated(storable(batch.model) for batch in batches),
+        repeated(storable(batch.revision) for batch in batches),
+        numbers[:, -1].tolist(),
+        repeated(batch.cpu_percent for batch in batches),
+        repeated(batch.memory_mb for batch in batches),
+        repeated(batch.status_code for batch in batches),
+    ]
 
 
 def record_of(row: list[Any]) -> Record:

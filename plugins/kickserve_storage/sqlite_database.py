@@ -18,7 +18,7 @@ import aiosqlite
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 READERS: Final = 2
 APPLICATION: Final = 0x4B49434B  # "KICK": tells our file from one of another program
@@ -172,10 +172,12 @@ class Database:
             await cursor.close()
             return cursor.rowcount
 
-    async def change_all(self, sql: str, values: Iterable[list[Any]]) -> None:
-        """Run one statement with many rows of values, all or none, drawn in the connection's thread."""
+    async def change_all(self, statements: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> None:
+        """Run statements, each with many rows of values, all or none; others get their turn between them."""
         async with self._using((await self._connected()).writer) as connection, _transaction(connection):
-            await connection.executemany(sql, values)
+            for sql, rows in statements:
+                if rows:
+                    await connection.executemany(sql, rows)
 
     @asynccontextmanager
     async def _using(self, link: _Link) -> AsyncIterator[aiosqlite.Connection]:

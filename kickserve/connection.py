@@ -1,0 +1,194 @@
+"""The fast lane on uvicorn's own connections: a prediction needs no task, no scope and no messages.
+
+For a bare ASGI application uvicorn makes an event, a task and a cycle with all that belongs to them for each
+request: half of what a prediction costs. Here a request of the lane is answered out of the parser's callback,
+and whatever is not plainly one goes the usual way, as if it had never been looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from kickserve.edge import REQUEST_ID, request_id_of
+from kickserve.fastlane import JSON, encode, refusal
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from litestar.types import HTTPScope
+
+    from kickserve.edge import KickserveApp
+    from kickserve.errors import KickserveError
+    from kickserve.fastlane import FastLane, Headers
+    from kickserve.schemas import Prediction
+
+    Asked = asyncio.Future[Prediction | KickserveError]
+
+
+_FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
+
+
+class _NobodyWaits:
+    def set(self) -> None:
+        pass
+
+
+class _Ride:
+    """A request on the lane, in the place of uvicorn's own cycle: what it asks of one stands here.
+
+    One a connection serves all its requests, one after the other.
+    """
+
+    __slots__ = (
+        "body",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "more_body",
+        "request_id",
+        "response_complete",
+    )
+
+    message_event: Final = _NobodyWaits()
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.disconnected = False
+        self.headers: Headers = []
+        self.keep_alive = True
+        self.more_body = True
+        self.request_id = b""
+        self.response_complete = True
+
+
+class LaneConnection(HttpToolsProtocol):
+    """A connection that answers predictions itself.
+
+    Args:
+        app: whose lane it takes.
+        lane: answers.
+        arguments: as uvicorn gives them.
+    """
+
+    def __init__(self, app: KickserveApp, lane: FastLane, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._kickserve = app
+        self._lane = lane
+        self._path = lane.path.encode()
+        self._ride = _Ride()
+        self._made_of: object = None
+        self._made = b""
+
+    def on_message_begin(self) -> None:
+        """Begin a request; its scope is made when it turns out to need one."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """Let it ride the lane, or go the usual way."""
+        if self._boards():
+            ride = self._ride
+            ride.body, ride.headers, ride.response_complete = b"", self.headers, False
+            self.cycle = ride  # type: ignore[assignment] # it has what uvicorn asks of a cycle
+            return
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expected
+        self.headers += headers
+        super().on_headers_complete()
+
+    def _boards(self) -> bool:
+        parser = self.parser
+        if self.url != self._path or parser.get_method() != b"POST" or self.expect_100_continue:
+            return False
+        if not parser.should_keep_alive() or parser.should_upgrade() or parser.get_http_version() != "1.1":
+            return False
+        if self._busy():
+            return False  # it was sent before the answer to the one before: uvicorn queues it
+        sent = dict(self.headers)
+        if (
+            self.flow.write_paused
+            or self._kickserve.draining
+            or not self._lane.admits(sent, len(self.headers))
+        ):
+            return False
+        self._ride.request_id = request_id_of(sent)
+        return True
+
+    def _busy(self) -> bool:
+        cycle: Any = self.cycle  # None at first, whatever uvicorn's annotation says; or our own
+        return cycle is not None and not cycle.response_complete
+
+    def _rides(self) -> bool:
+        cycle: Any = self.cycle
+        return cycle is self._ride
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._rides():
+            self._ride.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Ask, now that the request is whole."""
+        if not self._rides():
+            super().on_message_complete()
+            return
+        try:
+            asked = self._lane.ask(self._ride.body)
+        except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
+            self._answer(error)
+            return
+        if asked.done():
+            self._conclude(asked)
+        else:
+            asked.add_done_callback(self._conclude)
+
+    def _conclude(self, asked: Asked) -> None:
+        try:
+            outcome: Prediction | Exception = asked.result()
+        except Exception as error:  # noqa: BLE001  a bug becomes an answer too
+            outcome = error
+        self._answer(outcome)
+
+    def _answer(self, outcome: Prediction | Exception) -> None:
+        ride = self._ride
+        ride.response_complete = True
+        if self.transport.is_closing():
+            return
+        if isinstance(outcome, Exception):
+            status, headers, body = refusal(self._scope(), outcome)
+            fields = b"".join(b"%b: %b\r\n" % field for field in headers)
+        else:
+            status, body = 200, encode(outcome)
+            fields = _FIELDS % len(body)
+        close = b"" if ride.keep_alive else b"connection: close\r\n"
+        head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, ride.request_id, close, body)
+        self.transport.write(b"%b%b%b%b: %b\r\n%b\r\n%b" % head)
+        if not ride.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _defaults(self) -> bytes:
+        """Return what uvicorn adds to every answer: the date, which it makes anew each second."""
+        defaults = self.server_state.default_headers
+        if defaults is not self._made_of:
+            self._made_of = defaults
+            self._made = b"".join(b"%b: %b\r\n" % field for field in defaults)
+        return self._made
+
+    def _scope(self) -> HTTPScope:
+        """Make as much of a scope as an error needs to be described."""
+        ride = self._ride
+        scope: Any = {
+            "type": "http",
+            "method": "POST",
+            "path": self._lane.path,
+            "headers": ride.headers,
+            "state": {"request_id": ride.request_id},
+        }
+        return scope  # type: ignore[no-any-return]

@@ -1,0 +1,113 @@
+"""The way around the router for `POST /api/v1/predict`: the router costs more than all the rest of it.
+
+The lane takes what is plainly a prediction and leaves the rest to the router, which answers it as ever. Both
+lead to `Service.ask`, and their errors to `problems`, so that clients can't tell which way they went.
+`FastLane` is what any ASGI server can use; under uvicorn `connection` takes it one layer further out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from litestar import Request
+
+from kickserve import problems
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from litestar.types import HTTPScope, Receive, Send
+
+    from kickserve.schemas import Prediction
+    from kickserve.service import Service
+    from kickserve.settings import Settings
+
+    Headers = list[tuple[bytes, bytes]]
+
+BODY_MAX: Final = 60_000  # bytes; no kick is longer, and uvicorn stops reading at 64 KiB
+JSON: Final = (b"content-type", b"application/json")
+encode: Final = msgspec.json.Encoder().encode
+
+
+class FastLane:
+    """Answers predictions without the framework.
+
+    Args:
+        service: answers.
+        settings: the key, the largest body, and whether pages of other origins may ask.
+        path: of the requests that it takes.
+    """
+
+    def __init__(self, service: Service, settings: Settings, path: str) -> None:
+        self.path = path
+        self.ask = service.ask
+        self._key = None if settings.api_key is None else settings.api_key.encode()
+        self._body_max = min(settings.body_max, BODY_MAX)
+        self._cors = settings.cors_origins is not None
+
+    def takes(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
+        """Say whether this is a request that the lane answers (ASGI)."""
+        if scope["path"] != self.path or scope["method"] != "POST":
+            return False
+        return self.admits(headers, len([*scope["headers"]]))
+
+    def admits(self, headers: Mapping[bytes, bytes], number: int) -> bool:
+        """Say whether a request to this path is one that the lane answers.
+
+        Args:
+            headers: its headers.
+            number: how many it has. Where one is there twice, or its length is not told or too large, or the
+                key is not the right one, or a page of another origin asks, the router answers.
+        """
+        length = headers.get(b"content-length")
+        if length is None or int(length) > self._body_max or len(headers) != number:
+            return False
+        if self._cors and b"origin" in headers:
+            return False
+        return self._key is None or secrets.compare_digest(headers.get(b"x-api-key", b""), self._key)
+
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send, headers: Headers) -> None:
+        """Answer a request that `admits` has said yes to (ASGI).
+
+        Args:
+            scope: of the request.
+            receive: brings the body.
+            send: takes the answer.
+            headers: what every answer carries.
+        """
+        try:
+            body = await _body(receive)
+            if body is None:
+                return  # the client has gone
+            outcome: Prediction | Exception = await self.ask(body)
+        except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
+            outcome = error
+        if isinstance(outcome, Exception):
+            status, own, answer = refusal(scope, outcome)
+        else:
+            answer = encode(outcome)
+            status, own = 200, [JSON, (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+        await send({"type": "http.response.body", "body": answer, "more_body": False})
+
+
+def refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:
+    """Make status, headers and body of an error: the same, to the byte, as the router's."""
+    request: Request[Any, Any, Any] = Request(scope)
+    response = problems.answer(request, error).to_asgi_response(None, request)
+    return response.status_code, response.encode_headers(), response.body
+
+
+async def _body(receive: Receive) -> bytes | None:
+    message = await receive()
+    if message["type"] != "http.request":
+        return None
+    body = message["body"]
+    while message["more_body"]:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message["body"]
+    return body

@@ -1,0 +1,93 @@
+"""Kicks in and answers out as NDJSON, as they come: memory does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from litestar import Response
+from litestar.exceptions import InternalServerException
+from litestar.response.streaming import ASGIStreamingResponse
+from msgspec.structs import replace
+
+from kickserve.bodies import read_lines
+from kickserve.documentation import NDJSON
+from kickserve.errors import KickserveError, RequestError
+from kickserve.problems import problem_of
+
+if TYPE_CHECKING:
+    from litestar import Request
+    from litestar.types import Receive, Send
+
+    from kickserve.predictor import Predictor
+    from kickserve.schemas import Kick, Prediction, Problem
+
+LONGEST: Final = 64_000  # bytes of a line; no kick is longer
+
+_encode = msgspec.json.Encoder().encode_lines
+
+
+class Lines(Response[AsyncIterator[bytes]]):
+    """An answer that begins while its request is still being read.
+
+    The framework's own stream takes what the client sends, to notice that it has gone.
+    """
+
+    def to_asgi_response(self, app: Any, request: Any, **options: Any) -> ASGIStreamingResponse:
+        """Make what sends it."""
+        del app, request, options
+        return _Sending(iterator=self.content, media_type=NDJSON, status_code=200)
+
+
+class _Sending(ASGIStreamingResponse):
+    async def send_body(self, send: Send, receive: Receive) -> None:
+        del receive
+        await self._stream(send)
+
+
+async def answers(request: Request[Any, Any, Any], predictor: Predictor) -> AsyncIterator[bytes]:
+    """Answer the lines of a body as they come in: each with a prediction or a problem document, in order.
+
+    A line that fails hurts no other. Blank ones have no answer.
+    """
+    number = 0
+    async for block in _blocks(request):
+        read = read_lines(block)
+        found = iter(await _predict([each for each in read if not isinstance(each, RequestError)], predictor))
+        answered = [each if isinstance(each, RequestError) else next(found) for each in read]
+        yield _encode(
+            [
+                _explained(request, each, row) if isinstance(each, KickserveError) else each
+                for row, each in enumerate(answered, number)
+            ]
+        )
+        number += len(read)
+
+
+async def _predict(kicks: list[Kick], predictor: Predictor) -> list[Prediction] | list[KickserveError]:
+    try:
+        return await predictor.predict_batch(kicks)
+    except KickserveError as error:
+        return [error] * len(kicks)
+
+
+def _explained(request: Request[Any, Any, Any], error: KickserveError, row: int) -> Problem:
+    problem = problem_of(request.scope, error)
+    faults = [replace(fault, row=row) for fault in problem.errors]
+    return replace(problem, detail=f"row {row}: {problem.detail}", errors=faults)
+
+
+async def _blocks(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+    """Yield whole lines, as many as have come."""
+    rest = b""
+    try:
+        async for chunk in request.stream():
+            lines, newline, tail = chunk.rpartition(b"\n")
+            if newline:
+                yield rest + lines + newline
+                rest = b""
+            rest = (rest + tail)[: LONGEST + 1]  # more than that is no kick, and is refused with less of it
+    except InternalServerException:
+        return  # the client has gone
+    yield rest

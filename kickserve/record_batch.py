@@ -1,0 +1,96 @@
+"""Predictions that were made together, as the journal keeps them: what they share stands there once."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from msgspec import Struct
+
+from kickserve.features import COUNT, named
+from kickserve.ids import Ids, instant
+from kickserve.schemas import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+WIDTH: Final = COUNT + 4  # the features of a kick; probability, low and high; the latency in milliseconds
+NUMBER: Final = np.dtype("<f8")  # the same on every machine: the file may be read on another
+
+
+class RecordBatch(Struct, array_like=True, frozen=True):
+    """Predictions that were made in one go.
+
+    A record of its own for each costs several times as much time as the prediction; so they are made only
+    when the store is to have them.
+
+    Attributes:
+        millisecond: the instant that the ids hold, in milliseconds since 1970.
+        counter: that of the first id; the others follow (`kickserve.ids.Ids`).
+        tail: the end that the ids share.
+        model: name of the model.
+        revision: its exact revision.
+        cpu_percent: see `kickserve.schemas.Record`.
+        memory_mb: as there.
+        numbers: float64, little endian, shape (n, 15): the features; probability, low and high, NaN where
+            there is none; `latency_ms`.
+        status_code: as there.
+        error: as there.
+    """
+
+    millisecond: int
+    counter: int
+    tail: str
+    model: str
+    revision: str
+    cpu_percent: float
+    memory_mb: float
+    numbers: bytes
+    status_code: int = 200
+    error: str | None = None
+
+    def __len__(self) -> int:
+        """How many predictions these are."""
+        return len(self.numbers) // (WIDTH * NUMBER.itemsize)
+
+    @property
+    def ids(self) -> Ids:
+        """The ids, in order."""
+        return Ids(self.millisecond, self.counter, len(self), self.tail)
+
+    def records(self) -> list[Record]:
+        """Make the records, in order."""
+        rows = matrix_of([self]).tolist()
+        return [self._record(record_id, row) for record_id, row in zip(self.ids.texts(), rows, strict=True)]
+
+    def find(self, record_id: str) -> Record | None:
+        """Return the record with this id, if it is one of these."""
+        at = self.ids.find(record_id)
+        return None if at is None else self._record(record_id, matrix_of([self])[at].tolist())
+
+    def _record(self, record_id: str, row: Sequence[float]) -> Record:
+        probability, low, high, latency = row[COUNT:]
+        known = not math.isnan(probability)
+        return Record(
+            id=record_id,
+            created_at=instant(self.millisecond),
+            **named(row[:COUNT]),  # type: ignore[arg-type] # flags come as booleans, numbers as floats
+            prediction=probability if known else None,
+            confidence=max(probability, 1 - probability) if known else None,
+            interval=None if math.isnan(low) else (low, high),
+            model=self.model,
+            revision=self.revision,
+            latency_ms=latency,
+            cpu_percent=self.cpu_percent,
+            memory_mb=self.memory_mb,
+            status_code=self.status_code,
+            error=self.error,
+        )
+
+
+def matrix_of(batches: Iterable[RecordBatch]) -> NDArray[np.float64]:
+    """Return the numbers of all of these, shape (n, 15)."""
+    return np.frombuffer(b"".join(batch.numbers for batch in batches), NUMBER).reshape(-1, WIDTH)
