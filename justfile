@@ -68,6 +68,11 @@ bench *arguments: (_environment "dev")
 bench-paging *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/paging.py "$@"
 
+# Measure `kickserve batch` from Parquet to Parquet: kicks a second, and memory
+[positional-arguments]
+bench-batch *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/batch.py "$@"
+
 # Build the wheel into dist/
 build: (_environment "dev")
     @{{ bin }}/python -m build --wheel

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from kickserve.features import INDEX, named
-from kickserve.quality import Quality, assess
+from kickserve.kick_rows import Block, Refusal
+from kickserve.model import ask
+from kickserve.quality import Quality, RunningQuality
 from kickserve.schemas import OutcomeOf, Prediction
 from kickserve.simulate import blocks as blocks_of
 from kickserve.simulate import simulate
-from kickserve.tables import Block, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
-    from numpy.typing import NDArray
-
+    from kickserve.model import Model
     from kickserve.ports import Store
     from kickserve.remote import Client
     from kickserve.scorer import Scorer
@@ -35,11 +36,33 @@ REFUSALS_KEPT: Final = 1_000
 _decode = msgspec.json.Decoder(list[Prediction]).decode
 
 
+class Answers(NamedTuple):
+    """What n kicks of a block were answered with, in their order.
+
+    Attributes:
+        prediction: shape (n,), the probabilities.
+        low: shape (n,), lower ends of the 95 % intervals; None where the model gives none.
+        high: shape (n,), upper ends, or None.
+        warned: how many of the kicks are unlike those that the model knows.
+        model: name of the model, or the names if they may differ.
+        revision: its revision; None where those who answer don't say it.
+        ids: under which the answers are kept; None where they are not.
+    """
+
+    prediction: NDArray[np.float64]
+    low: NDArray[np.float64] | Sequence[float | None] | None
+    high: NDArray[np.float64] | Sequence[float | None] | None
+    warned: int
+    model: str | Sequence[str]
+    revision: str | None = None
+    ids: Sequence[str] | None = None
+
+
 class Answered(NamedTuple):
-    """A block of kicks and its answers, which are in the order of the kicks."""
+    """A block of kicks and its answers."""
 
     block: Block
-    predictions: Sequence[Prediction]
+    answers: Answers
 
 
 class Answerer(Protocol):
@@ -54,7 +77,8 @@ class Summary(msgspec.Struct):
     """What a run came to.
 
     Attributes:
-        sent: kicks predicted and kept.
+        sent: kicks predicted.
+        kept: whether the answers are kept, in the store or by the service.
         refused: lines that hold no kick that can be predicted.
         skipped: kicks left out by a filter.
         refusals: the first thousand of the refused, with their reasons.
@@ -62,10 +86,12 @@ class Summary(msgspec.Struct):
         warned: kicks unlike those that the model knows.
         seconds: how long it took.
         rate: kicks a second.
-        quality: how good the probabilities were, where outcomes are known.
+        quality: how good the probabilities were, where outcomes are known; see `RunningQuality`.
+        not_carried: columns of the input that the output lacks, as a column of ours has their name.
     """
 
     sent: int = 0
+    kept: bool = True
     refused: int = 0
     skipped: int = 0
     refusals: list[Refusal] = []
@@ -74,16 +100,17 @@ class Summary(msgspec.Struct):
     seconds: float = 0.0
     rate: float = 0.0
     quality: Quality | None = None
+    not_carried: list[str] = []
 
 
 class Tally:
-    """Adds up a run while it goes on."""
+    """Adds up a run while it goes on, in memory that does not grow with it."""
 
     def __init__(self) -> None:
         self._summary = Summary()
         self._started = time.perf_counter()
-        self._predictions: list[NDArray[np.float64]] = []
-        self._outcomes: list[NDArray[np.float64]] = []
+        self._total = 0.0  # of the predictions
+        self._quality = RunningQuality()
 
     def skip(self, count: int) -> None:
         """Count kicks that were left out."""
@@ -97,23 +124,24 @@ class Tally:
 
     def add(self, answered: Answered) -> None:
         """Count a block that was answered."""
-        block, predictions = answered
-        self._summary.sent += len(predictions)
-        self._summary.warned += sum(bool(each.warnings) for each in predictions)
-        self._predictions.append(np.array([each.prediction for each in predictions]))
-        unknown = np.full(len(predictions), np.nan)
-        self._outcomes.append(unknown if block.outcome is None else block.outcome)
+        block, answers = answered
+        self.refuse(block.refusals)
+        self._summary.sent += len(block.lines)
+        self._summary.warned += answers.warned
+        self._total += float(answers.prediction.sum())
+        if block.outcome is not None:
+            known = ~np.isnan(block.outcome)
+            which = slice(None) if known.all() else known
+            self._quality.add(answers.prediction[which], block.outcome[which])
 
-    def summary(self) -> Summary:
-        """Return what the run came to."""
+    def summary(self, *, kept: bool = True, not_carried: Sequence[str] = ()) -> Summary:
+        """Return what the run came to; the arguments are as there."""
         summary = self._summary
+        summary.kept, summary.not_carried = kept, list(not_carried)
         summary.seconds = round(time.perf_counter() - self._started, 3)
         summary.rate = round(summary.sent / max(summary.seconds, 0.001), 1)
-        if summary.sent:
-            predictions, outcomes = np.concatenate(self._predictions), np.concatenate(self._outcomes)
-            known = ~np.isnan(outcomes)
-            summary.mean_prediction = float(predictions.mean())
-            summary.quality = assess(predictions[known], outcomes[known]) if known.any() else None
+        summary.mean_prediction = self._total / summary.sent if summary.sent else None
+        summary.quality = self._quality.result()
         return summary
 
 
@@ -162,38 +190,44 @@ class Remote:
         return predictions
 
 
-async def run(
-    blocks: Iterable[Block], answerer: Answerer, tally: Tally, done: Callable[[int], None]
-) -> AsyncIterator[Answered]:
-    """Answer blocks, some at once, and yield them in their order.
-
-    Args:
-        blocks: what to answer.
-        answerer: who answers.
-        tally: is told of all of it.
-        done: is told how many lines are dealt with, as they are.
-    """
+async def run(blocks: Iterable[Block], answerer: Answerer) -> AsyncIterator[Answered]:
+    """Answer blocks and have the answers kept, some at once, and yield them in their order."""
     waiting: deque[tuple[Block, asyncio.Task[Sequence[Prediction]]]] = deque()
     try:
         for block in blocks:
             waiting.append((block, asyncio.ensure_future(_answer(answerer, block))))
             if len(waiting) >= IN_FLIGHT:
-                yield await _finish(waiting, tally, done)
+                yield await _finish(waiting)
             await asyncio.sleep(0)
         while waiting:
-            yield await _finish(waiting, tally, done)
+            yield await _finish(waiting)
     finally:
         for _, task in waiting:
             task.cancel()
 
 
-def simulated(size: int, seed: int, min_distance: float) -> Iterator[Block]:
+def run_direct(blocks: Iterable[Block], model: Model) -> Iterator[Answered]:
+    """Answer blocks in this process, column by column, and keep nothing.
+
+    Raises:
+        PredictionFailed: the model raised, or returned something that is no probability.
+    """
+    for block in blocks:
+        if not len(block.lines):
+            yield Answered(block, _answers([]))
+            continue
+        probability, low, high = ask(model, block.matrix)
+        warned = int(np.count_nonzero(model.outside(block.matrix)))
+        yield Answered(block, Answers(probability, low, high, warned, model.card.name, model.card.revision))
+
+
+def simulated(size: int, seed: int, min_distance: float, *, chunk: int = CHUNK) -> Iterator[Block]:
     """Simulate kicks in blocks; all from `min_distance` metres or more, and `size` of them."""
     drawn = [simulate(size, seed, min_distance=min_distance)] if min_distance else blocks_of(size, seed)
     line = 1
     for kicks in drawn:
-        for start in range(0, len(kicks), CHUNK):
-            part = kicks.take(slice(start, start + CHUNK))
+        for start in range(0, len(kicks), chunk):
+            part = kicks.take(slice(start, start + chunk))
             yield Block(
                 lines=np.arange(line, line + len(part)),
                 matrix=part.matrix,
@@ -208,27 +242,25 @@ def only_from(blocks: Iterable[Block], min_distance: float, tally: Tally) -> Ite
     for block in blocks:
         far = block.matrix[:, INDEX["distance"]] >= min_distance
         tally.skip(int((~far).sum()))
-        yield Block(
-            lines=block.lines[far],
-            matrix=block.matrix[far],
-            outcome=None if block.outcome is None else block.outcome[far],
-            refusals=block.refusals,
-        )
+        yield block if far.all() else block.where(far)
 
 
 async def _answer(answerer: Answerer, block: Block) -> Sequence[Prediction]:
     return await answerer.answer(block) if len(block.matrix) else []
 
 
-async def _finish(
-    waiting: deque[tuple[Block, asyncio.Task[Sequence[Prediction]]]],
-    tally: Tally,
-    done: Callable[[int], None],
-) -> Answered:
+async def _finish(waiting: deque[tuple[Block, asyncio.Task[Sequence[Prediction]]]]) -> Answered:
     block, task = waiting.popleft()
-    answered = Answered(block, await task)
-    tally.refuse(block.refusals)
-    if answered.predictions:
-        tally.add(answered)
-    done(len(block.matrix) + len(block.refusals))
-    return answered
+    return Answered(block, _answers(await task))
+
+
+def _answers(predictions: Sequence[Prediction]) -> Answers:
+    intervals = [each.interval or (None, None) for each in predictions]
+    return Answers(
+        prediction=np.array([each.prediction for each in predictions], dtype=np.float64),
+        low=[low for low, _ in intervals],
+        high=[high for _, high in intervals],
+        warned=sum(bool(each.warnings) for each in predictions),
+        model=[each.model for each in predictions],
+        ids=[each.id for each in predictions],
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections import deque
+from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Cells = list[Any] | tuple[Any, ...]
 
@@ -19,13 +20,42 @@ class Row(NamedTuple):
     cells: Cells | str
 
 
-def records(file: IO[str], delimiter: str) -> Iterator[Row]:
+class Layout(NamedTuple):
+    """How a table is laid out.
+
+    Attributes:
+        header: the names as they stand there.
+        delimiter: what stands between cells.
+        positions: of the columns that are wanted; None makes one of empty cells.
+        plain: whether the header is the first line, which ends in a line feed, and has no quotes.
+    """
+
+    header: list[str]
+    delimiter: str
+    positions: list[int | None]
+    plain: bool = False
+
+
+def picked(rows: Iterable[Row], layout: Layout) -> Iterator[Row]:
+    """Pick the columns that are wanted out of rows, the header not among them."""
+    pick = itemgetter(*(-1 if at is None else at for at in layout.positions))
+    for line, cells in rows:
+        if isinstance(cells, str):
+            yield Row(line, cells)
+        elif len(cells) != len(layout.header):
+            yield Row(line, f"has {len(cells)} cells where the header has {len(layout.header)}")
+        else:
+            yield Row(line, pick((*cells, "")))  # the last is for what no column tells
+
+
+def records(file: IO[str], delimiter: str, *, first: int = 1) -> Iterator[Row]:
     """Take CSV apart, the header included; blank lines are left out.
 
     Args:
         file: opened with `newline=""` and `errors="surrogateescape"`, so that bytes which are no UTF-8 spoil
             their own line alone.
         delimiter: what stands between cells.
+        first: number of the line where the file stands.
 
     Yields:
         Each row by the line on which it begins, with its cells as text, or why there are none.
@@ -35,7 +65,7 @@ def records(file: IO[str], delimiter: str) -> Iterator[Row]:
     def following() -> str:
         return waiting.popleft() if waiting else file.readline()
 
-    number = 1
+    number = first
     for line in iter(following, ""):
         cells: list[str] | str
         count, clean = 1, line.isascii() and "\0" not in line

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from kickserve.errors import PredictionFailed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,6 +48,31 @@ class Model(Protocol):
     def warnings(self, row: Sequence[float]) -> list[str]:
         """Say what makes one kick (its eleven numbers) unlike those that the model was trained on."""
         ...
+
+    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say of n kicks, shape (n, 11), which ones `warnings` would warn of; shape (n,)."""
+        ...
+
+
+def ask(model: Model, matrix: NDArray[np.float64]) -> Answer:
+    """Ask a model, and make sure that it answers with probabilities: it may be anybody's code.
+
+    Args:
+        model: what is asked.
+        matrix: n kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
+
+    Raises:
+        PredictionFailed: the model raised, or returned something that is no probability.
+    """
+    name = model.card.name
+    try:
+        answer = model.predict(matrix)
+    except Exception as error:
+        raise PredictionFailed(f"the model {name} raised {type(error).__name__}: {error}") from error
+    parts = [part for part in answer if part is not None]
+    if not all(part.shape == (len(matrix),) and np.all((part >= 0) & (part <= 1)) for part in parts):
+        raise PredictionFailed(f"the model {name} returned something that is no probability")
+    return answer
 
 
 @runtime_checkable

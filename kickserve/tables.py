@@ -6,24 +6,22 @@ import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
-import numpy as np
 
-from kickserve.csv_rows import Cells, Row, records, spoilt
+from kickserve.csv_rows import Layout, Row, picked, records, spoilt
 from kickserve.errors import DataError, MissingExtra
-from kickserve.features import COUNT, FEATURES, NAMES, acceptable
+from kickserve.features import NAMES
+from kickserve.kick_rows import Block, Refusal, block_of, must_be, number
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
+T = TypeVar("T")
 
 OUTCOMES: Final = ("success", "outcome", "is_successful")
 KINDS: Final[Mapping[str, str]] = {
@@ -34,43 +32,8 @@ KINDS: Final[Mapping[str, str]] = {
     ".jsonl": "ndjson",
 }
 _DELIMITERS: Final = ",;\t"
-_WORDS: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "": math.nan}
-_BITS: Final = {0: 0.0, 1: 1.0, None: math.nan}  # true and false as well: they equal 1 and 0
-_IS_FLAG: Final = (*(feature.kind == "flag" for feature in FEATURES), True)  # the outcome is one too
-_LONGEST_SHOWN: Final = 40
 _BUFFER: Final = 1 << 20
-_BATCH: Final = 4096  # rows of Parquet that are Python objects at a time
 _MARK: Final = b"\xef\xbb\xbf"  # the byte order mark that some editors write
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A line that holds no kick.
-
-    Attributes:
-        line: as an editor counts, from 1; in Parquet the row, from 1.
-        reason: column, value, and what it must be.
-    """
-
-    line: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
-    """Some kicks of a file.
-
-    Attributes:
-        lines: shape (n,), where each stands.
-        matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
-        outcome: shape (n,), 1 for a success, 0 for a miss, NaN where unknown; None where no column tells.
-        refusals: the lines among them that hold no kick.
-    """
-
-    lines: NDArray[np.int64]
-    matrix: NDArray[np.float64]
-    outcome: NDArray[np.float64] | None
-    refusals: list[Refusal]
 
 
 class _Source(NamedTuple):
@@ -87,19 +50,54 @@ class _Source(NamedTuple):
     text: bool = False
 
 
-def read_blocks(path: Path, *, size: int = 4096) -> Iterator[Block]:
+def read_blocks(path: Path, *, size: int = 4096, others: Sequence[str] = ()) -> Iterator[Block]:
     """Read kicks in blocks of `size`, in memory that does not grow with the file.
 
     Columns may come in any order, and others beside them; `success` (or `outcome`, `is_successful`), where
     there is one, tells what came of the kick.
 
+    Args:
+        path: of the file.
+        size: rows a block; of Parquet with long rows fewer.
+        others: columns to carry along, out of what `other_columns` names.
+
     Raises:
         DataError: the file can't be read, or features are missing.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
-    source = _open(path, NAMES)
-    while rows := list(islice(source.rows, size)):
-        yield _block(rows, source)
+    kind = _kind_of_existing(path)
+    if kind == "parquet":
+        yield from _parquet_blocks(path, size, others)
+    elif kind == "csv":
+        yield from _csv_blocks(path, size)
+    else:
+        yield from _blocks(_open(path, NAMES), size)
+
+
+def other_columns(path: Path) -> list[str]:
+    """Name the columns of a file beside the features and the outcome, as far as they can be carried along.
+
+    That is those of Parquet, but for names that stand there twice.
+
+    Raises:
+        DataError: the file can't be read, or features are missing.
+        MissingExtra: Parquet, and pyarrow is not installed.
+    """
+    if _kind_of_existing(path) != "parquet":
+        return []
+    with _open_parquet(path) as file:
+        header = file.schema_arrow.names
+    taken = _positions(path, header, NAMES)
+    return [name for at, name in enumerate(header) if at not in taken and header.count(name) == 1]
+
+
+def schema_of(path: Path, columns: Sequence[str]) -> Any:
+    """Return the `pyarrow.Schema` of some columns of a Parquet file; raises as `other_columns` does."""
+    with _open_parquet(path) as file:
+        whole = file.schema_arrow
+    import pyarrow as pa
+
+    return pa.schema([whole.field(name) for name in columns])
 
 
 def read_outcomes(
@@ -118,13 +116,13 @@ def read_outcomes(
         told: list[tuple[int, str, bool]] = []
         refusals: list[Refusal] = []
         for line, cells in rows:
-            success = math.nan if isinstance(cells, str) else _number(cells[1], flag=True, text=source.text)
+            success = math.nan if isinstance(cells, str) else number(cells[1], flag=True, text=source.text)
             if isinstance(cells, str):
                 refusals.append(Refusal(line, cells))
             elif not isinstance(cells[0], str) or not cells[0].strip():
                 refusals.append(Refusal(line, "id is missing"))
             elif success not in {0.0, 1.0}:
-                refusals.append(Refusal(line, _must_be(source.outcome, cells[1], "1 or 0")))
+                refusals.append(Refusal(line, must_be(source.outcome, cells[1], "1 or 0")))
             else:
                 told.append((line, cells[0].strip(), success == 1))
         yield told, refusals
@@ -134,97 +132,12 @@ def count_rows(path: Path) -> int | None:
     """Say how many rows a file has, quickly and about; None where that can't be said."""
     try:
         if kind_of(path) == "parquet":
-            return int(parquet().ParquetFile(path).metadata.num_rows)
+            return int(parquet().read_metadata(path).num_rows)
         with path.open("rb") as file:
             lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_BUFFER), b""))
     except (OSError, ValueError, DataError):
         return None
     return max(lines - (kind_of(path) == "csv"), 0)
-
-
-# From rows to numbers.
-
-
-def _block(rows: Sequence[Row], source: _Source) -> Block:
-    refusals = [Refusal(line, cells) for line, cells in rows if isinstance(cells, str)]
-    whole = [(line, cells) for line, cells in rows if not isinstance(cells, str)]
-    cells = [cells for _, cells in whole]
-    values = _numbers(cells, text=source.text)
-    outcome = values[:, COUNT]
-    told = np.array([_is_told(row[COUNT]) for row in cells], dtype=bool)
-    good = acceptable(values[:, :COUNT]).all(axis=1) & (~told | (outcome == 0) | (outcome == 1))
-    refusals += [
-        Refusal(whole[at][0], _reason(whole[at][1], values[at], source)) for at in np.flatnonzero(~good)
-    ]
-    return Block(
-        lines=np.array([line for line, _ in whole], dtype=np.int64)[good],
-        matrix=values[good, :COUNT],
-        outcome=None if source.outcome is None else outcome[good],
-        refusals=sorted(refusals, key=lambda refusal: refusal.line),
-    )
-
-
-def _numbers(rows: Sequence[Cells], *, text: bool) -> NDArray[np.float64]:
-    values = np.empty((len(rows), COUNT + 1))
-    for at, cells in enumerate(zip(*rows, strict=True)):
-        values[:, at] = _column(cells, flag=_IS_FLAG[at], text=text)
-    return values
-
-
-def _column(cells: Sequence[Any], *, flag: bool, text: bool) -> list[float]:
-    """Return what cells say, all at once where each is spelt as usual, else one by one."""
-    try:
-        if not flag:
-            return msgspec.convert(cells, list[float], strict=not text)
-        usual: Mapping[Any, float] = _WORDS if text else _BITS
-        return [usual[cell] for cell in cells]
-    except (KeyError, TypeError, msgspec.ValidationError):  # TypeError: a list or object of JSON
-        pass
-    return [_number(cell, flag=flag, text=text) for cell in cells]
-
-
-def _number(cell: Any, *, flag: bool, text: bool) -> float:
-    """Return what a cell says; NaN where that is no number, or true and false where no flag is."""
-    if isinstance(cell, str):
-        cell = cell.strip().lower()
-        # Python's own reading would take 3_0 and other scripts' digits as well.
-        if not text or not cell.isascii() or "_" in cell:
-            return math.nan
-        if flag and cell in _WORDS:
-            return _WORDS[cell]
-    elif isinstance(cell, bool) and not flag:
-        return math.nan
-    try:
-        return float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _is_told(cell: Any) -> bool:
-    if isinstance(cell, str):
-        return bool(cell.strip())
-    return cell is not None and not (isinstance(cell, float) and math.isnan(cell))
-
-
-def _reason(cells: Cells, values: NDArray[np.float64], source: _Source) -> str:
-    """Say what is wrong with the first cell that is."""
-    fits = acceptable(values[None, :COUNT])[0]
-    for feature, cell, fit in zip(FEATURES, cells, fits, strict=False):
-        if not fit and not _is_told(cell):
-            return f"{feature.name} is missing: must be {feature.wanted}"
-        if not fit:
-            return _must_be(feature.name, cell, feature.wanted)
-    return _must_be(source.outcome, cells[COUNT], "1, 0 or empty")
-
-
-def _must_be(name: str | None, cell: Any, wanted: str) -> str:
-    comma = isinstance(cell, str) and "," in cell
-    return f"{name} {_shown(cell)} must be {wanted}{', with a decimal point' if comma else ''}"
-
-
-def _shown(cell: Any) -> str:
-    text = repr(cell)
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 # Files.
@@ -243,6 +156,13 @@ def kind_of(path: Path) -> str:
 
 
 def _open(path: Path, columns: Sequence[str]) -> _Source:
+    kind = _kind_of_existing(path)
+    with _readable(path):
+        source = _READERS[kind](path, columns)
+    return source._replace(rows=_guarded(path, source.rows))
+
+
+def _kind_of_existing(path: Path) -> str:
     kind = kind_of(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder: name a file")
@@ -252,14 +172,12 @@ def _open(path: Path, columns: Sequence[str]) -> _Source:
         raise DataError(f"there is no file {path}") from None
     if size == 0:
         raise DataError(f"{path} is empty")
-    with _readable(path):
-        source = _READERS[kind](path, columns)
-    return source._replace(rows=_guarded(path, source.rows))
+    return kind
 
 
-def _guarded(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
+def _guarded(path: Path, items: Iterator[T]) -> Iterator[T]:
     with _readable(path):  # a file can be broken in its middle too
-        yield from rows
+        yield from items
 
 
 @contextmanager
@@ -292,34 +210,53 @@ def _positions(path: Path, header: Sequence[str], columns: Sequence[str]) -> lis
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> _Source:
-    # What is no UTF-8 becomes a surrogate: its line is refused, and the rest is read.
-    opened = partial(path.open, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    with opened() as file:
-        first = next(filter(str.strip, file), "")
+    layout = _csv_layout(path, columns)
+
+    def rows() -> Iterator[Row]:
+        with _open_text(path) as file:
+            yield from picked(islice(records(file, layout.delimiter), 1, None), layout)
+
+    return _Source(rows(), _outcome(layout), text=True)
+
+
+def _csv_blocks(path: Path, size: int) -> Iterator[Block]:
+    with _readable(path):
+        layout = _csv_layout(path, NAMES)
+    if not layout.plain or find_spec("pyarrow") is None:
+        return _blocks(_open(path, NAMES), size)
+    from kickserve.csv_blocks import blocks
+
+    return _guarded(path, blocks(path, layout, _outcome(layout), size))
+
+
+def _blocks(source: _Source, size: int) -> Iterator[Block]:
+    while rows := list(islice(source.rows, size)):
+        yield block_of(rows, source.outcome, text=source.text)
+
+
+def _outcome(layout: Layout) -> str | None:
+    at = layout.positions[-1]
+    return None if at is None else layout.header[at].strip()
+
+
+def _csv_layout(path: Path, columns: Sequence[str]) -> Layout:
+    with _open_text(path) as file:
+        line, first = next(((at, line) for at, line in enumerate(file) if line.strip()), (0, ""))
     fault = spoilt(first)
     if fault:
         raise DataError(f"{path} can't be read: its header {fault}")
     delimiter = max(_DELIMITERS, key=partial(_known, first, columns))
-    with opened() as file:
+    with _open_text(path) as file:
         header = next(records(file, delimiter), Row(1, [])).cells
     if isinstance(header, str):
         raise DataError(f"{path} can't be read: its header {header}")
-    positions = _positions(path, header, columns)
+    plain = line == 0 and first.endswith("\n") and first.rstrip("\r\n").split(delimiter) == header
+    return Layout(list(header), delimiter, _positions(path, header, columns), plain)
 
-    pick = itemgetter(*(-1 if at is None else at for at in positions))
 
-    def rows() -> Iterator[Row]:
-        with opened() as file:
-            for line, cells in islice(records(file, delimiter), 1, None):
-                if isinstance(cells, str):
-                    yield Row(line, cells)
-                elif len(cells) != len(header):
-                    yield Row(line, f"has {len(cells)} cells where the header has {len(header)}")
-                else:
-                    yield Row(line, pick((*cells, "")))  # the last is the outcome that no column tells
-
-    outcome = positions[-1]
-    return _Source(rows(), None if outcome is None else header[outcome].strip(), text=True)
+def _open_text(path: Path) -> IO[str]:
+    # What is no UTF-8 becomes a surrogate: its line is refused, and the rest is read.
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _known(first: str, columns: Sequence[str], delimiter: str) -> tuple[int, int]:
@@ -347,27 +284,35 @@ def _read_ndjson(path: Path, columns: Sequence[str]) -> _Source:
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> _Source:
-    module = parquet()
-    try:
-        file = module.ParquetFile(path)
-    except ValueError as error:
-        raise DataError(f"{path} is no Parquet file: {error}") from error
+    file = _open_parquet(path)
     header = file.schema_arrow.names
-    positions = _positions(path, header, columns)
-    names = [None if at is None else header[at] for at in positions]
+    names = _names(header, _positions(path, header, columns))
+    from kickserve.parquet_kicks import rows
 
-    def rows() -> Iterator[Row]:
-        with file:
-            number = 1
-            wanted = [name for name in names if name is not None]
-            for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
-                nothing = [None] * len(batch)
-                parts = [nothing if name is None else batch.column(name).to_pylist() for name in names]
-                for cells in zip(*parts, strict=True):
-                    yield Row(number, cells)
-                    number += 1
+    return _Source(rows(file, names), names[-1])
 
-    return _Source(rows(), names[-1])
+
+def _parquet_blocks(path: Path, size: int, others: Sequence[str]) -> Iterator[Block]:
+    file = _open_parquet(path)
+    header = file.schema_arrow.names
+    names = _names(header, _positions(path, header, NAMES))
+    from kickserve.parquet_kicks import blocks
+
+    return _guarded(path, blocks(file, names, size, others))
+
+
+def _names(header: Sequence[str], positions: Sequence[int | None]) -> list[str | None]:
+    return [None if at is None else header[at] for at in positions]
+
+
+def _open_parquet(path: Path) -> Any:
+    module = parquet()
+    with _readable(path):
+        try:
+            # Read piece by piece: by default all of a row group is, and some files are one row group.
+            return module.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+        except ValueError as error:
+            raise DataError(f"{path} is no Parquet file: {error}") from error
 
 
 def parquet() -> Any:

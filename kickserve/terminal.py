@@ -14,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kickserve.tables import Refusal
+    from kickserve.kick_rows import Refusal
 
 _SHOWN: Final = 10
 

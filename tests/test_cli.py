@@ -110,7 +110,7 @@ class TestBatch:
     @pytest.mark.parametrize("ending", ["csv", "parquet", "ndjson"])
     def test_output_has_the_kicks_in_their_order_with_their_answers(self, kickserve, kept, kicks_csv, ending):
         output = kicks_csv.with_name(f"answers.{ending}")
-        assert kickserve("batch", kicks_csv, "--output", output)[0] == 0
+        assert kickserve("batch", kicks_csv, "--output", output, "--keep")[0] == 0
         if ending == "csv":
             rows = list(csv.DictReader(output.read_text().splitlines()))
         elif ending == "parquet":

@@ -106,6 +106,28 @@ def test_from_further_away_along_the_same_line_a_kick_is_no_easier(values, more)
         assert DEFAULT.predict_one(further)[0] <= DEFAULT.predict_one(values)[0] + 1e-12
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_many_kicks_get_the_numbers_of_few_however_they_lie_in_memory(order):
+    matrix = simulate(20_000, 3).matrix
+    few = np.concatenate(
+        [np.array(DEFAULT.predict(matrix[at : at + 100])) for at in range(0, 20_000, 100)], 1
+    )
+    assert np.array(DEFAULT.predict(np.array(matrix, order=order))) == pytest.approx(few, rel=1e-13)
+
+
+def test_answering_leaves_the_kicks_as_they_are():
+    matrix = simulate(100, 3).matrix
+    before = matrix.copy()
+    DEFAULT.predict(matrix)
+    assert np.array_equal(matrix, before)
+
+
+@given(st.lists(row, max_size=20))
+def test_outside_are_the_kicks_that_are_warned_of(rows):
+    outside = DEFAULT.outside(np.array(rows).reshape(-1, len(NAMES)))
+    assert outside.tolist() == [bool(DEFAULT.warnings(each)) for each in rows]
+
+
 def test_no_kicks_give_no_answers():
     answer = DEFAULT.predict(np.empty((0, len(NAMES))))
     assert answer.probability.shape == answer.low.shape == answer.high.shape == (0,)

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickserve.errors import InvalidInput
-from kickserve.quality import assess, auc, brier, expected_calibration_error, log_loss, reliability
+from kickserve.quality import (
+    RunningQuality,
+    assess,
+    auc,
+    brier,
+    expected_calibration_error,
+    log_loss,
+    reliability,
+)
 
 MEASURES = (brier, log_loss, auc, reliability, expected_calibration_error, assess)
 # Few different values, so that ties are common.
@@ -148,3 +156,87 @@ def test_what_can_not_be_measured_is_refused_in_words(measure, prediction, succe
 def test_no_bins_are_refused():
     with pytest.raises(InvalidInput, match="bins=0"):
         reliability([0.5], [1], bins=0)
+
+
+def in_parts(p, y, parts, **options):
+    """Measure pairs that come in so many parts."""
+    running = RunningQuality(**options)
+    for each in zip(np.array_split(p, parts), np.array_split(y, parts), strict=True):
+        running.add(*each)
+    return running
+
+
+def assert_close(running, exact):
+    """Compare an assessment by cells with the exact one."""
+    assert running.count == exact.count
+    sums = ("mean_prediction", "success_rate", "brier", "log_loss")
+    assert [getattr(running, name) for name in sums] == pytest.approx(
+        [getattr(exact, name) for name in sums], rel=1e-12
+    )
+    assert running.ece == pytest.approx(exact.ece, abs=1e-4)
+    assert running.auc == pytest.approx(exact.auc, abs=1e-4)
+    assert len(running.bins) == len(exact.bins)
+    for mine, right in zip(running.bins, exact.bins, strict=True):
+        assert mine.count == pytest.approx(right.count, abs=2e-4 * exact.count)
+        assert mine.mean_prediction == pytest.approx(right.mean_prediction, abs=1e-3)
+        assert mine.success_rate == pytest.approx(right.success_rate, abs=1e-3)
+
+
+class TestRunningQuality:
+    @given(judged, st.integers(1, 5))
+    def test_of_few_kicks_is_that_of_all_together(self, pairs, parts):
+        p, y = map(np.array, split(pairs))
+        assert in_parts(p, y, parts).result() == assess(p, y)
+
+    @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.6, 0.7), (0.9, 1)])
+    @pytest.mark.parametrize("parts", [1, 7, 2_000])
+    def test_of_many_kicks_is_nearly_that(self, low, high, parts):
+        rng = np.random.default_rng(1)
+        p = rng.uniform(low, high, 300_000)
+        y = rng.random(len(p)) < p * 0.9 + 0.02
+        assert_close(in_parts(p, y, parts, exact=100_000).result(), assess(p, y))
+
+    def test_kicks_of_few_different_predictions_keep_their_bins(self):
+        rng = np.random.default_rng(2)
+        p = rng.choice([0.0, 0.2, 0.5, 1.0], 10_000)
+        y = rng.random(len(p)) < p
+        mine, right = in_parts(p, y, 3, exact=0).result(), assess(p, y)
+        assert [each.count for each in mine.bins] == [each.count for each in right.bins]
+        assert (mine.ece, mine.auc) == pytest.approx((right.ece, right.auc), abs=1e-12)
+
+    @pytest.mark.parametrize("exact", [(0, 0), (10**6, 0), (0, 10**6), (10**6, 10**6), (1_500, 1_500)])
+    def test_two_can_be_merged_whatever_they_hold(self, exact):
+        rng = np.random.default_rng(3)
+        p = rng.random(2_000)
+        y = rng.random(len(p)) < p
+        one, other = (
+            in_parts(p[part], y[part], 3, exact=each)
+            for part, each in zip((slice(1_000), slice(1_000, None)), exact, strict=True)
+        )
+        before = other.result()
+        one.merge(other)
+        assert other.result() == before
+        assert_close(one.result(), assess(p, y))
+        one.add(p, y)
+        assert one.result().count == 4_000
+
+    def test_of_nothing_there_is_none(self):
+        running = RunningQuality()
+        running.add([], [])
+        assert running.result() is None
+
+    @pytest.mark.parametrize("outcome", [0, 1])
+    def test_where_all_came_out_alike_there_is_no_auc(self, outcome):
+        assert in_parts(np.full(5, 0.3), np.full(5, outcome), 1, exact=0).result().auc is None
+
+    def test_what_is_added_may_be_changed_afterwards(self):
+        running, p = RunningQuality(), np.array([0.25, 0.5])
+        running.add(p, [1, 0])
+        p[:] = 7
+        assert running.result() == assess([0.25, 0.5], [1, 0])
+
+    def test_what_can_not_be_measured_is_refused_in_words(self):
+        with pytest.raises(InvalidInput, match="no probability"):
+            RunningQuality().add([1.1], [1])
+        with pytest.raises(InvalidInput, match="one outcome for each"):
+            RunningQuality().add([], [1])

@@ -3,58 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import rich_click as click
 
 from kickserve import batch, tables
-from kickserve.features import NAMES, columns
+from kickserve.features import NAMES
 from kickserve.gauge import Gauge
 from kickserve.loader import opened_store
 from kickserve.models.loading import load_model
+from kickserve.pipeline import ahead, behind
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress, show_refusals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+    from kickserve.batch import Answered
+    from kickserve.kick_rows import Block
     from kickserve.quality import Quality
 
-_ANSWER_COLUMNS: Final = ("prediction", "confidence", "low", "high", "model", "id")
-_OUTPUT: Final = ("line", *NAMES, "success", *_ANSWER_COLUMNS)
+    Take = Callable[[Answered], None]
+
+_BLOCK: Final = 65_536  # kicks at a time, where nothing is kept: columns of numbers
+_BLOCK_OF_TEXT: Final = 8_192  # while they are read as rows of text
+_OUTPUT: Final = ("line", *NAMES, "success", "prediction", "confidence", "low", "high", "model", "revision")
 
 
 @click.command("batch")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--size", type=click.IntRange(1), help="Without a file: how many kicks to simulate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For simulated kicks.")
-@click.option("--url", help="Base URL of a running service. Without it: in this process, into DATABASE_URL.")
+@click.option(
+    "--url", help="Base URL of a running service, which keeps the answers. Without it: this process."
+)
 @click.option("--min-distance", type=float, default=0.0, help="Only kicks from this many metres or more.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write kicks and answers to a .csv, .parquet or .ndjson file.",
+    help="Write kicks and answers to a .csv, .parquet or .ndjson file, instead of keeping the answers.",
 )
+@click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def command(file: Path | None, size: int | None, *, as_json: bool, **options: Any) -> int:
-    r"""Predict and keep the kicks of a CSV, Parquet or NDJSON FILE, or simulated ones.
+    r"""Predict the kicks of a CSV, Parquet or NDJSON FILE, or simulated ones.
 
-    A column `success` (1 or 0), where there is one, is compared with the predictions and kept as outcome.
+    The answers are kept in DATABASE_URL; with --output they are written to a file instead, which is much
+    faster, and with --keep both. A service (--url) always keeps them. Only what is kept has an `id`.
+
+    A column `success` (1 or 0), where there is one, is compared with the predictions, written beside them,
+    and kept as outcome. From Parquet to Parquet all other columns are carried along.
 
     \b
     Examples:
-      kickserve batch kicks.csv --output answers.parquet
+      kickserve batch kicks.parquet --output answers.parquet
+      kickserve batch kicks.csv --output answers.csv --keep
       kickserve batch --size 500 --min-distance 40
       kickserve batch kicks.csv --url http://127.0.0.1:7860
     """
     if (file is None) == (size is None):
         raise click.UsageError("give either a file of kicks, or --size for simulated ones")
-    summary = asyncio.run(_run(file, size or 0, **options))
+    summary = _run(_Job(file, size or 0, **options))
     if as_json:
         print_json(summary)
     else:
@@ -62,24 +77,73 @@ def command(file: Path | None, size: int | None, *, as_json: bool, **options: An
     return batch.ROWS_REFUSED if summary.refused else 0
 
 
-async def _run(
-    file: Path | None, size: int, *, seed: int, url: str | None, min_distance: float, output: Path | None
-) -> batch.Summary:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the command line asks for."""
+
+    file: Path | None
+    size: int
+    seed: int
+    url: str | None
+    min_distance: float
+    output: Path | None
+    keep: bool
+
+    @property
+    def keeps(self) -> bool:
+        return self.keep or self.output is None or self.url is not None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*_OUTPUT, "id") if self.keeps else _OUTPUT
+
+    def beside(self) -> list[str]:
+        """Name the columns of the input that the output could have too."""
+        if self.file is None or self.output is None or tables.kind_of(self.output) != "parquet":
+            return []
+        return tables.other_columns(self.file)
+
+    def blocks(self, others: list[str]) -> Iterator[Block]:
+        if self.file is None:
+            size = batch.CHUNK if self.keeps else _BLOCK
+            return batch.simulated(self.size, self.seed, self.min_distance, chunk=size)
+        most = _BLOCK if tables.kind_of(self.file) == "parquet" else _BLOCK_OF_TEXT
+        return tables.read_blocks(self.file, size=batch.CHUNK if self.keeps else most, others=others)
+
+    def total(self) -> int | None:
+        return self.size if self.file is None else tables.count_rows(self.file)
+
+
+def _run(job: _Job) -> batch.Summary:
     settings = Settings.from_environment()
     tally = batch.Tally()
-    if file is None:
-        blocks = batch.simulated(size, seed, min_distance)
-    else:
-        blocks = batch.only_from(tables.read_blocks(file, size=batch.CHUNK), min_distance, tally)
-    async with AsyncExitStack() as stack:
-        answerer = await stack.enter_async_context(_answerer(settings, url))
-        writer = None if output is None else stack.enter_context(open_writer(output, _OUTPUT))
+    beside = job.beside()
+    others = [name for name in beside if name not in job.columns]
+    with ExitStack() as stack:
+        blocks = stack.enter_context(closing(ahead(job.blocks(others))))
+        write = stack.enter_context(_writing(job, others))
         bar = stack.enter_context(progress())
-        task = bar.add_task("predicting", total=size if file is None else tables.count_rows(file))
-        async for answered in batch.run(blocks, answerer, tally, lambda count: bar.advance(task, count)):
-            if writer is not None:
-                writer.write(_columns(answered))
-    return tally.summary()
+        task = bar.add_task("predicting", total=job.total())
+
+        def take(answered: Answered) -> None:
+            tally.add(answered)
+            write(answered)
+            bar.advance(task, len(answered.block.lines) + len(answered.block.refusals))
+
+        far = batch.only_from(blocks, job.min_distance, tally)
+        if job.keeps:
+            asyncio.run(_run_keeping(settings, job.url, far, take))
+        else:
+            for answered in batch.run_direct(far, load_model(settings)):
+                take(answered)
+    left_out = [name for name in beside if name not in others]
+    return tally.summary(kept=job.keeps, not_carried=left_out)
+
+
+async def _run_keeping(settings: Settings, url: str | None, blocks: Iterable[Block], take: Take) -> None:
+    async with _answerer(settings, url) as answerer:
+        async for answered in batch.run(blocks, answerer):
+            take(answered)
 
 
 @asynccontextmanager
@@ -95,26 +159,36 @@ async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.
         yield batch.Local(Scorer(model, Gauge()), store)
 
 
-def _columns(answered: batch.Answered) -> dict[str, Sequence[Any]]:
-    block, predictions = answered
-    intervals = [each.interval or (None, None) for each in predictions]
+@contextmanager
+def _writing(job: _Job, others: list[str]) -> Iterator[Take]:
+    """Give what writes answers to the output while others work; it does nothing where there is no output."""
+    if job.output is None:
+        yield lambda _: None
+        return
+    schema = tables.schema_of(job.file, others) if job.file is not None and others else None
+    with open_writer(job.output, job.columns, schema) as writer:
+
+        def write(answered: Answered) -> None:
+            writer.write(_columns(answered), answered.block.others)
+
+        with behind(write) as put:
+            yield put
+
+
+def _columns(answered: Answered) -> dict[str, Any]:
+    block, answers = answered
     return {
-        "line": block.lines.tolist(),
-        **columns(block.matrix),
-        "success": _outcomes(block),
-        "prediction": [each.prediction for each in predictions],
-        "confidence": [each.confidence for each in predictions],
-        "low": [low for low, _ in intervals],
-        "high": [high for _, high in intervals],
-        "model": [each.model for each in predictions],
-        "id": [each.id for each in predictions],
+        "line": block.lines,
+        **dict(zip(NAMES, block.matrix.T, strict=True)),
+        "success": block.outcome,
+        "prediction": answers.prediction,
+        "confidence": np.maximum(answers.prediction, 1 - answers.prediction),
+        "low": answers.low,
+        "high": answers.high,
+        "model": answers.model,
+        "revision": answers.revision,
+        "id": answers.ids,
     }
-
-
-def _outcomes(block: tables.Block) -> list[int | None]:
-    if block.outcome is None:
-        return [None] * len(block.matrix)
-    return [None if math.isnan(each) else int(each) for each in block.outcome.tolist()]
 
 
 def _show(summary: batch.Summary) -> None:
@@ -130,6 +204,11 @@ def _show(summary: batch.Summary) -> None:
         facts.insert(2, ("left out", f"{summary.skipped:,}, by --min-distance"))
     if summary.warned:
         facts.append(("with a warning", f"{summary.warned:,}"))
+    if not summary.kept:
+        facts.append(("kept", "no, only written: --keep does both"))
+    if summary.not_carried:
+        names = ", ".join(summary.not_carried)
+        facts.append(("not carried along", f"{names}: the output has columns of its own by that name"))
     print_facts([*facts, *([] if summary.quality is None else quality_facts(summary.quality))])
 
 

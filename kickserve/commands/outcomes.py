@@ -13,10 +13,10 @@ import rich_click as click
 
 from kickserve import tables
 from kickserve.batch import ROWS_REFUSED
+from kickserve.kick_rows import Refusal
 from kickserve.loader import opened_store
 from kickserve.schemas import OutcomeOf, OutcomesKept
 from kickserve.settings import Settings
-from kickserve.tables import Refusal
 from kickserve.terminal import print_facts, print_json, progress, show_refusals
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import math
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
 from kickserve.errors import ModelUnusable
-from kickserve.features import BY_NAME, INDEX, NAMES
+from kickserve.features import BY_NAME, COUNT, INDEX, NAMES
 from kickserve.model import Answer
-from kickserve.models.terms import TERMS, expand
+from kickserve.models.terms import TERMS, over_features, product
 from kickserve.schemas import ModelCard
 
 if TYPE_CHECKING:
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kickserve.models.terms import Column
+
 FORMAT: Final = "kickserve/linear"
 VERSION: Final = 1
 DEFAULT: Final = "default.json"
 
+_CHUNK: Final = 8_192  # kicks at a time, so that all that is worked out about them stays in the cache
 _NORMAL_975: Final = 1.96  # quantile of the normal distribution for a two-sided 95 %
 _BIGGEST: Final = 1e9  # no log-odds need more; products of larger numbers could overflow
 _NEGATIVE: Final = -1e-6  # what rounding may do to the smallest eigenvalue, as a part of the largest
@@ -95,8 +98,15 @@ class _Header(Struct):
 
 def expit(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn log-odds, of any shape, into probabilities: by way of tanh, which can't overflow."""
-    result: NDArray[np.float64] = 0.5 + 0.5 * np.tanh(0.5 * z)
-    return result
+    return _expit_into(np.array(z, dtype=np.float64))
+
+
+def _expit_into(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    z *= 0.5
+    np.tanh(z, out=z)
+    z *= 0.5
+    z += 0.5
+    return z
 
 
 def mean_shrink(ability_sd: float) -> float:
@@ -154,6 +164,7 @@ class LinearModel:
         root = _root(np.array(document.covariance))
         self._columns = np.column_stack([np.array(document.coefficients), root])
         self._columns_of_row = np.ascontiguousarray(self._columns.T)
+        self._formulas, self._weights = over_features(document.terms, self._columns_of_row)
         self._ability = document.ability_sd
         self._shrink = mean_shrink(document.ability_sd)
         self._limits = [_limit(name, *ends) for name, ends in document.domain.items()]
@@ -181,14 +192,31 @@ class LinearModel:
     def _three(
         self, matrix: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        products = expand(matrix, self.document.terms) @ self._columns
-        z, error = products[:, 0], products[:, 1:]
-        half = _NORMAL_975 * np.sqrt(np.einsum("ij,ij->i", error, error) + self._ability**2)
-        probability = expit(z / self._shrink)
-        # Far out, where z is large, the mean over ability can lie beyond the interval of the middle.
-        low = np.minimum(expit(z - half), probability)
-        high = np.maximum(expit(z + half), probability)
+        result = np.empty((3, len(matrix)))
+        for start in range(0, len(matrix), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            self._answer(matrix[part], result[:, part])
+        probability, low, high = result
         return probability, low, high
+
+    def _answer(self, matrix: NDArray[np.float64], result: NDArray[np.float64]) -> None:
+        """Fill in probability, low and high, shape (3, n), of kicks, shape (n, 11)."""
+        # A row a feature or term, not a kick: each then lies in one piece of memory.
+        rows = np.empty((COUNT + len(self._formulas), len(matrix)))
+        rows[:COUNT] = matrix.T
+        for at, formula in enumerate(self._formulas, COUNT):
+            rows[at] = formula(cast("Sequence[Column]", rows))
+        products = product(self._weights, rows)
+        z, error = products[0], products[1:]
+        error *= error
+        half = _NORMAL_975 * np.sqrt(np.add.reduce(error) + self._ability**2)
+        np.divide(z, self._shrink, out=result[0])
+        np.subtract(z, half, out=result[1])
+        np.add(z, half, out=result[2])
+        probability, low, high = _expit_into(result)
+        # Far out, where z is large, the mean over ability can lie beyond the interval of the middle.
+        np.minimum(low, probability, out=low)
+        np.maximum(high, probability, out=high)
 
     def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
         """Answer one kick, without the cost of arrays of one row.
@@ -205,6 +233,14 @@ class LinearModel:
         low = 0.5 + 0.5 * math.tanh(0.5 * (z - half))
         high = 0.5 + 0.5 * math.tanh(0.5 * (z + half))
         return probability, min(low, probability), max(high, probability)
+
+    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say of n kicks, shape (n, 11), which `warnings` would warn of; shape (n,)."""
+        result = np.zeros(len(matrix), dtype=np.bool_)
+        for at, low, high, *_ in self._limits:
+            values = matrix[:, at]
+            result |= (values < low) | (values > high)
+        return result
 
     def warnings(self, row: Sequence[float]) -> list[str]:
         """Say what makes one kick unlike those that the model was trained on.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.features import INDEX, NAMES
+from kickserve.features import COUNT, INDEX, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +23,7 @@ POSTS_APART: Final = 5.6
 _HALF_SQUARED: Final = (POSTS_APART / 2) ** 2
 _NARROWEST: Final = 0.05  # degrees; keeps the logarithm finite on the goal line
 _LONG: Final = 60.0
+_PIECE: Final = 1_024  # for larger products BLAS wakes threads, which then spin on cores that others need
 
 _TIME: Final = INDEX["time_norm"]
 _DISTANCE: Final = INDEX["distance"]
@@ -90,10 +91,6 @@ def _wind_distance(kick: Sequence[Value]) -> Value:
     return kick[_WIND] / 10.0 * (kick[_DISTANCE] / 30.0)
 
 
-def _feature(at: int) -> tuple[Callable[[Sequence[Column]], Column], Callable[[Sequence[float]], float]]:
-    return (lambda columns: columns[at]), (lambda row: row[at])
-
-
 @dataclass(frozen=True, slots=True)
 class Term:
     """One term: its formula over the columns of many kicks, and over the numbers of one.
@@ -102,29 +99,35 @@ class Term:
         name: as model files spell it.
         of_columns: eleven arrays of shape (n,) in, one out.
         of_row: eleven numbers in, one out; the same but for the last bit.
+        feature: where the feature stands that the term is, unchanged; None where it is none.
     """
 
     name: str
     of_columns: Callable[[Sequence[Column]], Column]
     of_row: Callable[[Sequence[float]], float]
+    feature: int | None = None
+
+
+def _feature(name: str, at: int) -> Term:
+    return Term(name, lambda columns: columns[at], lambda row: row[at], at)
 
 
 TERMS: Final[Mapping[str, Term]] = {
     term.name: term
     for term in (
         Term("intercept", _intercept, _intercept),
-        Term("distance", *_feature(_DISTANCE)),
+        _feature("distance", _DISTANCE),
         Term("ln_theta", _ln_theta, _ln_theta_of_one),
         Term("beyond_60", _beyond_60, _beyond_60),
         Term("foot_side", _foot_side, _foot_side),
-        Term("left_footed", *_feature(_LEFT_FOOTED)),
-        Term("away", *_feature(_AWAY)),
-        Term("endgame", *_feature(_ENDGAME)),
-        Term("start", *_feature(_START)),
-        Term("time_norm", *_feature(_TIME)),
-        Term("previous", *_feature(_PREVIOUS)),
+        _feature("left_footed", _LEFT_FOOTED),
+        _feature("away", _AWAY),
+        _feature("endgame", _ENDGAME),
+        _feature("start", _START),
+        _feature("time_norm", _TIME),
+        _feature("previous", _PREVIOUS),
         Term("wind_distance", _wind_distance, _wind_distance),
-        Term("precipitation", *_feature(_RAIN)),
+        _feature("precipitation", _RAIN),
     )
 }
 """Every term that a model file may name."""
@@ -148,4 +151,38 @@ def expand(matrix: NDArray[np.float64], terms: Iterable[str]) -> NDArray[np.floa
     result = np.empty((len(matrix), len(chosen)))
     for at, term in enumerate(chosen):
         result[:, at] = term.of_columns(columns)
+    return result
+
+
+def over_features(
+    names: Sequence[str], columns: NDArray[np.float64]
+) -> tuple[list[Callable[[Sequence[Column]], Column]], NDArray[np.float64]]:
+    """Write a product with k terms as one with the features and those terms that are none of them.
+
+    Args:
+        names: of the k terms.
+        columns: shape (m, k), what the terms are multiplied with.
+
+    Returns:
+        The formulas of the q terms that are no feature, and what features and formulas are multiplied with,
+        shape (m, 11 + q).
+
+    Raises:
+        KeyError: a name is no term.
+    """
+    terms = [TERMS[name] for name in names]
+    formulas = [term.of_columns for term in terms if term.feature is None]
+    weights = np.zeros((len(columns), COUNT + len(formulas)))
+    free = iter(range(COUNT, weights.shape[1]))
+    for at, term in enumerate(terms):
+        weights[:, next(free) if term.feature is None else term.feature] += columns[:, at]
+    return formulas, weights
+
+
+def product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply matrices of shape (m, k) and (k, n), n being large, on this core alone."""
+    result = np.empty((len(left), right.shape[1]))
+    for start in range(0, right.shape[1], _PIECE):
+        part = slice(start, start + _PIECE)
+        np.matmul(left, right[:, part], out=result[:, part])
     return result

@@ -1,0 +1,85 @@
+"""Lets steps of a stream work at the same time: the next item is made ahead, the last one dealt with behind.
+
+The threads gain something where a step leaves Python: numpy, pyarrow and files let other threads run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+DEPTH: Final = 2
+_END: Final = object()
+
+
+def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T]:
+    """Take items in a thread of its own, while their user is busy with those before.
+
+    What making an item raises is raised where the item would come. The thread ends with the generator.
+
+    Args:
+        items: made by that thread alone.
+        depth: how many items wait at most, from 1; so the memory stays bounded.
+
+    Yields:
+        The items, in their order.
+    """
+    iterator = iter(items)
+    thread = ThreadPoolExecutor(1, "ahead")
+    try:
+        waiting = deque(thread.submit(next, iterator, _END) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not _END:
+            waiting.append(thread.submit(next, iterator, _END))
+            yield cast("T", item)
+    finally:
+        _end(thread)
+
+
+@contextmanager
+def behind(work: Callable[[T], None], depth: int = DEPTH) -> Generator[Callable[[T], None]]:
+    """Do work in a thread of its own, item after item, while those who ask for it go on.
+
+    Leaving the context waits for all of it; an error drops what has not begun.
+
+    Args:
+        work: done by that thread alone; what it raises is raised by a later call, or at the end.
+        depth: how many items wait at most, from 1; a call beyond waits, so the memory stays bounded.
+
+    Yields:
+        What takes the next item.
+    """
+    waiting: deque[Future[None]] = deque()
+    thread = ThreadPoolExecutor(1, "behind")
+
+    def put(item: T) -> None:
+        waiting.append(thread.submit(work, item))
+        if len(waiting) > depth:
+            waiting.popleft().result()
+
+    try:
+        yield put
+        while waiting:
+            waiting.popleft().result()
+    finally:
+        _end(thread)
+
+
+def _end(thread: ThreadPoolExecutor) -> None:
+    """Drop what has not begun, and wait for what has.
+
+    That takes a moment. A second Ctrl-C must not leave it running on a file that is closed meanwhile.
+    """
+    while True:
+        try:
+            thread.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            continue
+        return
