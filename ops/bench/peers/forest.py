@@ -7,19 +7,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import joblib
+import numpy as np
 import sklearn
 
 from kickserve.app import create_app
 from kickserve.features import NAMES
+from kickserve.listening import bind
 from kickserve.model import Answer
 from kickserve.schemas import ModelCard
-from kickserve.server import bind, run
+from kickserve.server import run
 from kickserve.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -48,6 +49,10 @@ class Forest:
     def warnings(self, row: Sequence[float]) -> list[str]:  # noqa: ARG002  the protocol gives it one
         """Warn of nothing."""
         return []
+
+    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Find nothing unusual."""
+        return np.zeros(len(matrix), dtype=bool)
 
 
 def main(port: str, file: str) -> None:
