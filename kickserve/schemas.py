@@ -47,7 +47,7 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 Interval = tuple[float, float]
 
 
-class Prediction(Struct, kw_only=True, omit_defaults=True, frozen=True):
+class Prediction(Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False):
     """The answer to a kick.
 
     Attributes:
@@ -64,7 +64,7 @@ class Prediction(Struct, kw_only=True, omit_defaults=True, frozen=True):
     confidence: Probability
     interval: Interval | None
     model: str
-    warnings: list[str] = []
+    warnings: tuple[str, ...] = ()
 
 
 class Record(Struct, kw_only=True):

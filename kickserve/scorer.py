@@ -67,11 +67,16 @@ class Scorer:
 
     def predictions(self, batch: RecordBatch) -> list[Prediction]:
         """Turn the record of answers into what clients see, warnings included."""
-        warnings, name = self.model.warnings, batch.model
-        return [
-            _prediction(record_id, name, tuple(row[COUNT : COUNT + 3]), warnings(row))
-            for record_id, row in zip(batch.ids.texts(), numbers_of([batch]).tolist(), strict=True)
-        ]
+        numbers = numbers_of([batch])
+        rows, found = numbers[:, :COUNT], numbers[:, COUNT : COUNT + 3]
+        answers = zip(batch.ids.texts(), found.tolist(), self._warnings(rows), strict=True)
+        return [_prediction(record_id, batch.model, each, warnings) for record_id, each, warnings in answers]
+
+    def _warnings(self, rows: NDArray[np.float64]) -> list[tuple[str, ...]]:
+        warnings: list[tuple[str, ...]] = [()] * len(rows)
+        for at in np.flatnonzero(self.model.outside(rows)).tolist():
+            warnings[at] = tuple(self.model.warnings(rows[at].tolist()))
+        return warnings
 
     def ask(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ask the model alone; may be called in another thread.
@@ -132,7 +137,7 @@ class Scorer:
         predictions, numbers = [], []
         for record_id, (row, since), each in zip(ids.texts(), asked, found, strict=True):
             numbers.append(_pack(*row, *each, (now - since) * 1000))
-            predictions.append(_prediction(record_id, name, each, warnings(row)))
+            predictions.append(_prediction(record_id, name, each, tuple(warnings(row))))
         return predictions, self._batch(ids, b"".join(numbers))
 
     def record(self, rows: NDArray[np.float64], found: NDArray[np.float64], seconds: float) -> RecordBatch:
@@ -176,7 +181,7 @@ class Scorer:
         return PredictionFailed("the model returned something that is no probability")
 
 
-def _prediction(record_id: str, model: str, found: Found, warnings: list[str]) -> Prediction:
+def _prediction(record_id: str, model: str, found: Sequence[float], warnings: tuple[str, ...]) -> Prediction:
     probability, low, high = found
     other = 1 - probability
     return Prediction(

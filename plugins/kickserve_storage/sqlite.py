@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from kickserve.ids import canonical, instant
@@ -92,15 +91,23 @@ def _statements(batches: Sequence[RecordBatch]) -> Iterator[Statement]:
         if columns is None:
             yield from _one_by_one([record for batch in step for record in batch.records()])
         else:
-            yield from _together([*zip(*columns, strict=True)])
+            yield from _together(columns)
 
 
-def _together(rows: Sequence[Sequence[Any]]) -> Iterator[Statement]:
-    whole = len(rows) // _TOGETHER * _TOGETHER
+def _together(columns: Sequence[list[Any]]) -> Iterator[Statement]:
+    """Yield statements for usual rows: as many as go `_TOGETHER`, and the rest one by one."""
+    width, length = len(columns), len(columns[0])
+    values: list[Any] = [None] * (width * length)
+    for at, column in enumerate(columns):
+        values[at::width] = column
+
+    def cut(start: int, end: int, rows: int) -> list[Sequence[Any]]:
+        return [values[at * width : (at + rows) * width] for at in range(start, end, rows)]
+
+    whole = length // _TOGETHER * _TOGETHER
     for start in range(0, whole, _STEP):
-        ends = range(start, min(start + _STEP, whole), _TOGETHER)
-        yield _INSERT_TOGETHER, [[*chain.from_iterable(rows[at : at + _TOGETHER])] for at in ends]
-    yield _INSERT_USUAL, rows[whole:]
+        yield _INSERT_TOGETHER, cut(start, min(start + _STEP, whole), _TOGETHER)
+    yield _INSERT_USUAL, cut(whole, length, 1)
 
 
 def _steps(batches: Sequence[RecordBatch]) -> Iterator[list[RecordBatch]]:
