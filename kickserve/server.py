@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 GRACE: Final = 0.5
 # Between letting nobody in any more and closing: turns of the event loop in which those who are in come on.
 _LAST_CALL: Final = 0.02
-# Objects that come to be before the collector looks for cycles among them, and rounds before it looks
-# among the older ones. A prediction makes none, and by Python's default the search takes half of a batch's time.
+# Objects that come to be before the collector looks for cycles among them, and rounds before it looks among
+# older ones. Predictions make no cycles; looking as often as Python's default takes half of a batch's time.
 _COLLECT: Final = (20_000, 20, 50)
 
 _log = logging.getLogger(__name__)

@@ -158,13 +158,13 @@ class LinearModel:
         _check(document, source)
         self.document = document
         self._card = _card(document, source)
-        self._rows = [TERMS[name].of_row for name in document.terms]
+        terms = [TERMS[name] for name in document.terms]
+        self._formulas_of_one = [term.of_row for term in terms if term.feature is None]
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
         # with Σ = R Rᵀ, xᵀΣx = |Rᵀx|².
         root = _root(np.array(document.covariance))
-        self._columns = np.column_stack([np.array(document.coefficients), root])
-        self._columns_of_row = np.ascontiguousarray(self._columns.T)
-        self._formulas, self._weights = over_features(document.terms, self._columns_of_row)
+        columns = np.vstack([np.array(document.coefficients), root.T])
+        self._formulas, self._weights = over_features(document.terms, columns)
         self._ability = document.ability_sd
         self._shrink = mean_shrink(document.ability_sd)
         self._limits = [_limit(name, *ends) for name, ends in document.domain.items()]
@@ -227,7 +227,8 @@ class LinearModel:
         Returns:
             Probability, low and high: the same as `predict` gives, but for the last bits.
         """
-        z, *error = self._columns_of_row.dot([of_row(row) for of_row in self._rows]).tolist()
+        values = [*row, *[formula(row) for formula in self._formulas_of_one]]
+        z, *error = self._weights.dot(values).tolist()
         half = _NORMAL_975 * math.hypot(self._ability, *error)
         probability = 0.5 + 0.5 * math.tanh(0.5 * z / self._shrink)
         low = 0.5 + 0.5 * math.tanh(0.5 * (z - half))
