@@ -1,4 +1,4 @@
-"""What else is measured of kickserve: batches, the start, several workers, memory after a million requests."""
+"""What else is measured of kickserve: batches, its start, several workers, a million requests."""
 
 from __future__ import annotations
 
