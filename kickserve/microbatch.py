@@ -47,6 +47,7 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         self._questions: list[Question] = []
         self._futures: list[asyncio.Future[Answer]] = []
         self._busy = False
+        self._retired = False
         self._lone = True  # whether the last turn brought one question at most
         self._put = 0  # questions that this turn has brought by now
 
@@ -63,6 +64,15 @@ class MicroBatcher(Generic[Question, Found, Answer]):
             self._questions.append(question)
             self._futures.append(future)
         return future
+
+    def retire(self) -> None:
+        """Let go of the executor as soon as what was put by now is answered."""
+        self._retired = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._retired and self._executor is not None and not (self._futures or self._busy):
+            self._executor.shutdown(wait=False)
 
     def _end_turn(self) -> None:
         self._lone = self._put <= 1
@@ -99,6 +109,7 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         self._busy = False
         self._flush()
         self._settle(questions, found.result, futures)
+        self._let_go()
 
     def _settle(
         self,

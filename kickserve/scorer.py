@@ -44,12 +44,13 @@ class Scorer:
     Args:
         model: the model.
         gauge: what the process uses, for the record.
+        ids: makes the ids; its own where not given.
     """
 
-    def __init__(self, model: Model, gauge: Gauge) -> None:
+    def __init__(self, model: Model, gauge: Gauge, ids: IdFactory | None = None) -> None:
         self.model = model
         self._gauge = gauge
-        self._ids = IdFactory()
+        self._ids = ids or IdFactory()
         self._answer_one = model.predict_one if isinstance(model, AnswersOne) else None
 
     def answer(self, rows: NDArray[np.float64]) -> RecordBatch:

@@ -18,6 +18,7 @@ import pytest
 from serving import serving
 from test_server import end_under_load, ids_in
 
+from kickserve.commands import serve
 from kickserve.errors import ConfigurationError
 from kickserve.listening import bind, bind_all
 from kickserve.settings import Settings
@@ -264,7 +265,7 @@ def test_one_worker_needs_no_sharing():
 def test_without_fork_several_workers_are_refused(monkeypatch):
     monkeypatch.delattr("os.fork")
     with pytest.raises(ConfigurationError, match="KICKSERVE_WORKERS=1"):
-        Supervisor([], lambda _: None)
+        serve._serve_together(Settings(workers=2))
 
 
 def supervised(script):
