@@ -22,7 +22,6 @@ from kickserve.commands import serve
 from kickserve.errors import ConfigurationError
 from kickserve.listening import bind, bind_all
 from kickserve.settings import Settings
-from kickserve.workers import Supervisor
 
 WORKERS = 2
 
