@@ -61,17 +61,7 @@ def run(
     Returns:
         Whether it came up and ended as it should.
     """
-    config = uvicorn.Config(
-        app,
-        http=_connections(app, settings),
-        access_log=settings.debug,
-        log_config=None,
-        lifespan="on",
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
-        timeout_keep_alive=30,
-    )
-    server = _Server(config, app, ready, lifeline)
+    server = _Server(configuration(app, settings), app, ready, lifeline)
     # uvicorn raises the signal again when it is done: without a handler the process would not end with 0.
     # And one that comes before uvicorn listens for it must not be lost.
     signal.signal(signal.SIGTERM, server.handle_exit)
@@ -83,6 +73,20 @@ def run(
     if failure is not None:
         raise failure
     return server.started
+
+
+def configuration(app: KickserveApp, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn is to serve the application."""
+    return uvicorn.Config(
+        app,
+        http=_connections(app, settings),
+        access_log=settings.debug,
+        log_config=None,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+        timeout_keep_alive=30,
+    )
 
 
 def _connections(app: KickserveApp, settings: Settings) -> Any:
