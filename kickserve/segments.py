@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
@@ -256,6 +258,45 @@ class Segment:
         """
         new = self.path.parent.parent / f"{self.box.path.name}-{self.path.name}.damaged"
         return self.path.replace(new)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Payloads to be drained together.
+
+    Attributes:
+        payloads: in the order in which they were appended.
+    """
+
+    payloads: list[bytes]
+    segment: Segment = field(repr=False)
+    start: int = field(repr=False)
+    end: int = field(repr=False)
+
+
+def next_group(segment: Segment, most: int, size: int) -> Group:
+    """Read the next payloads of a segment; none where the next frame is not whole.
+
+    Args:
+        segment: what to read.
+        most: how many payloads at most, from 1.
+        size: bytes after which no more payloads are added.
+
+    Raises:
+        OSError: its file is gone or can't be read.
+    """
+    with closing(read(segment.path, segment.start, segment.end)) as payloads:
+        taken = list(islice(_up_to(size, payloads), most))
+    length = sum(map(len, taken)) + HEADER.size * len(taken)
+    return Group(taken, segment, segment.start, segment.start + length)
+
+
+def _up_to(size: int, payloads: Iterator[bytes]) -> Iterator[bytes]:
+    for payload in payloads:
+        yield payload
+        size -= len(payload)
+        if size <= 0:
+            return
 
 
 def sync_folder(path: Path) -> None:
