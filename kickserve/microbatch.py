@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future as ThreadFuture
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
-    from concurrent.futures import Future as ThreadFuture
 
 Question = TypeVar("Question")
 Found = TypeVar("Found")
@@ -97,8 +98,17 @@ class MicroBatcher(Generic[Question, Found, Answer]):
     ) -> None:
         self._busy = True
         loop = asyncio.get_running_loop()
-        sent = executor.submit(self._ask, questions)
-        sent.add_done_callback(lambda sent: loop.call_soon_threadsafe(self._land, questions, sent, futures))
+        try:
+            sent = executor.submit(self._ask, questions)
+        except RuntimeError as error:  # it has been shut down
+            sent = ThreadFuture()
+            sent.set_exception(error)
+
+        def land(sent: ThreadFuture[Found]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._land, questions, sent, futures)
+
+        sent.add_done_callback(land)
 
     def _land(
         self,

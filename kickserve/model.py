@@ -90,6 +90,7 @@ class AnswersOne(Protocol):
             row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
 
         Returns:
-            Probability, low and high: as `predict` gives, but for the last bits.
+            Probability, low and high, as `predict` gives but for the last bits; NaN for low and high where it
+            gives no interval.
         """
         ...

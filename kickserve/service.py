@@ -99,6 +99,7 @@ class Service:
         await self._retention.stop()
         await self.gauge.stop()
         await self.recorder.stop()
+        self.predictor.close()
 
     def ask(self, body: bytes) -> asyncio.Future[Prediction | KickserveError]:
         """Have a kick answered as it came over the network: what the route and the fast lane have in common.
@@ -167,7 +168,8 @@ class Service:
         return kept
 
     def _count(self, number: int, kept: asyncio.Future[Backlogged | None]) -> None:
-        if kept.result() is None:
+        # Who asked may have gone away while the disk was busy: then nobody got the answers.
+        if not kept.cancelled() and kept.result() is None:
             self.meters.predicted(number)
 
     def _tell(self) -> None:

@@ -26,6 +26,7 @@ STEADY: Final = (
 )
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
+_SHORT_LIVES: Final = 10  # that are counted; the pause is at its longest by then
 _PIECE: Final = 65_536
 _HEARD: Final = (signal.SIGTERM, signal.SIGINT)
 _AGAIN: Final = signal.SIGHUP  # load the model anew
@@ -237,7 +238,8 @@ class Supervisor:
             place.short_lives = 0
         doubled = _FIRST_PAUSE * 2 ** (place.short_lives - 1)
         pause = 0.0 if place.short_lives == 0 else min(doubled, _LONGEST_PAUSE)
-        place.short_lives += 1
+        # Not on and on: after some hours of short lives the power would be beyond a float.
+        place.short_lives = min(place.short_lives + 1, _SHORT_LIVES)
         place.due = now + pause
         return pause
 

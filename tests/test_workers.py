@@ -315,6 +315,16 @@ def test_a_fork_that_fails_is_tried_again():
     assert finished.stderr == "worker 1 can't be started: no room for a process\n"
 
 
+def test_workers_that_die_for_hours_do_not_take_the_supervisor_with_them():
+    finished = supervised("""
+        place = supervisor._places[0]
+        place.began = time.monotonic()
+        pauses = [supervisor._replace_later(place) for _ in range(2_000)]
+        print(pauses[0], pauses[1], pauses[-1])
+    """)
+    assert finished.stdout == "0.0 0.5 5.0\n", finished.stderr
+
+
 def test_a_worker_that_fails_at_its_end_is_not_passed_over():
     finished = supervised("""
         outcome = supervisor.run()
