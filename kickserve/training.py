@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kickserve.errors import DataError
 from kickserve.features import FEATURES, NAMES
 from kickserve.models.linear import LinearDocument, LinearModel, Profile, expit, fingerprint, mean_shrink
-from kickserve.models.terms import TERMS, expand
+from kickserve.models.terms import expand
 from kickserve.quality import assess
-from kickserve.simulate import ABILITY_SD, BLOCK, FIGURES_KICKS, blocks, logit, simulate
+from kickserve.simulate import ABILITY_SD, BLOCK, COEFFICIENTS, FIGURES_KICKS, blocks, logit, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,7 +121,7 @@ def train_default(
         InvalidInput: size or seed is out of its range.
         DataError: too few kicks to determine the coefficients.
     """
-    terms = list(TERMS)
+    terms = list(COEFFICIENTS)
     meter = _Meter(progress, _PASSES * size + MEASURED)
     # A first fit to one block is nearly right, and saves passes over all of the kicks.
     first = fit(lambda: _simulated(min(size, BLOCK), seed), terms)
