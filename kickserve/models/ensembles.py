@@ -117,15 +117,17 @@ def _wrong_tree(tree: Tree) -> str:
         return f"asks for a feature beyond the {COUNT}"
     if not all(abs(number) <= _BIGGEST for number in [*tree.threshold, *tree.value]):
         return f"has a number that is not finite, or beyond {_BIGGEST:g}"
-    if not all(at < child < inner for at, pair in enumerate(_children(tree)) for child in pair if child >= 0):
+    return _wrong_shape(tree)
+
+
+def _wrong_shape(tree: Tree) -> str:
+    inner = len(tree.feature)
+    children = enumerate(zip(tree.left, tree.right, strict=True))
+    if not all(at < child < inner for at, pair in children for child in pair if child >= 0):
         return "has a child that does not come after its parent"
-    if sorted(_leaves(tree, 0)) != list(range(inner + 1)) or _leaves(tree, 0) != sorted(_leaves(tree, 0)):
+    if _leaves(tree, 0) != list(range(inner + 1)):
         return "does not reach each leaf once, from left to right"
     return ""
-
-
-def _children(tree: Tree) -> list[tuple[int, int]]:
-    return list(zip(tree.left, tree.right, strict=True))
 
 
 def _leaves(tree: Tree, node: int) -> list[int]:
