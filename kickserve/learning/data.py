@@ -186,7 +186,7 @@ class _Reader:
         wanted = BY_NAME["wind_speed"].wanted
         return self._without(
             block,
-            ~acceptable(block.matrix).all(axis=1),
+            np.logical_not(acceptable(block.matrix).all(axis=1)),
             lambda at: f"wind_speed {wind[at]:g} m/s is {wind[at] * KMH:g} km/h: must be {wanted}",
         )
 

@@ -18,6 +18,8 @@ LEVELS: Final = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0
 """Levels of the quantiles in the reference profile."""
 
 _DIGITS: Final = 10
+_RARE: Final = 0.002  # share of the kicks beyond each end of the domain
+_NEAR: Final = 0.02  # of the whole range
 
 
 def profile(matrix: NDArray[np.float64], prediction: NDArray[np.float64]) -> Profile:
@@ -40,6 +42,22 @@ def profile(matrix: NDArray[np.float64], prediction: NDArray[np.float64]) -> Pro
         shares=shares,
         prediction=rounded(np.quantile(prediction, LEVELS)),
     )
+
+
+def domain_of(matrix: NDArray[np.float64]) -> dict[str, tuple[float, float]]:
+    """Tell the ranges of numbers within which nearly all kicks, shape (n, 11), lie.
+
+    An end so near to that of what is allowed at all that nothing of note lies between is taken to be it.
+    """
+    domain = {}
+    for feature, column in zip(FEATURES, matrix.T, strict=True):
+        low, high = (round_off(end) for end in np.quantile(column, (_RARE, 1 - _RARE)))
+        near = _NEAR * (feature.high - feature.low)
+        low = feature.low if low <= feature.low + near else low
+        high = feature.high if high >= feature.high - near else high
+        if feature.kind == "number" and (low, high) != (feature.low, feature.high):
+            domain[feature.name] = (low, high)
+    return domain
 
 
 def round_off(value: SupportsFloat) -> float:
