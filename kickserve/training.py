@@ -9,6 +9,7 @@ import numpy as np
 
 from kickserve.features import NAMES
 from kickserve.learning.logistic import fit
+from kickserve.learning.making import encode
 from kickserve.learning.profiles import profile, round_off, rounded
 from kickserve.models.linear import LinearDocument, LinearModel, expit, fingerprint, mean_shrink
 from kickserve.quality import assess
@@ -98,11 +99,6 @@ def train_default(
     document = _measured(document, seed + 1, meter)
     meter.finish()
     return document
-
-
-def encode(document: LinearDocument) -> bytes:
-    """Write a document as JSON for people and `git diff`, with a newline at the end."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
 def write_default(

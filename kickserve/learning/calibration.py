@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kickserve.learning.measures import Value
 from kickserve.models.linear import expit
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from kickserve.learning.measures import Judge, Value
+    from kickserve.learning.measures import Judge
 
 _STEPS: Final = 25
 _ENOUGH: Final = 1e-9
@@ -19,7 +19,7 @@ _WEAK: Final = 1e-6  # keeps the equations solvable where all log-odds are the s
 
 
 class Line(NamedTuple):
-    """A calibration (Platt 1999): log-odds z become slope·z + offset. A slope of 1 and no offset changes nothing."""
+    """A calibration (Platt 1999): log-odds z become slope·z + offset; as it stands it changes nothing."""
 
     slope: float = 1.0
     offset: float = 0.0

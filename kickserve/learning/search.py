@@ -1,4 +1,4 @@
-"""Compares families of models by cross-validation, and picks the simplest that is about as good as the best."""
+"""Compares families of models by cross-validation; picks the simplest that is about as good as the best."""
 
 from __future__ import annotations
 
