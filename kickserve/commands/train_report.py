@@ -58,7 +58,7 @@ def _table(report: Report) -> Table:
     table.add_row("the new model", *_cells(report.measured), style="bold")
     if report.in_use is not None:
         table.add_row("in use", *_cells(report.in_use.measured))
-        table.add_row("new less in use", *_cells(report.in_use.difference, sign="+"))
+        table.add_row("difference", *_cells(report.in_use.difference, sign="+"))
     return table
 
 
@@ -72,8 +72,9 @@ def _cell(value: Value, sign: str) -> str:
 
 def _model(report: Report, output: str) -> list[tuple[str, str]]:
     gain = f"{report.calibration_gain.value:+.5f} ± {report.calibration_gain.se:.5f} of log loss"
+    why = "as asked for" if report.asked_for else "the simplest within one standard error of the best"
     facts = [
-        ("chosen", f"{report.kind}: the simplest within one standard error of the best log loss"),
+        ("chosen", f"{report.kind}: {why}"),
         ("calibration", f"{'kept' if report.calibrated else 'not kept'}: it gains {gain}"),
     ]
     if report.ability_sd is not None:

@@ -26,8 +26,8 @@ Document = LinearDocument | TreesDocument
 _WHAT: Final = {
     "logistic": "Logistic regression on distance, on the angle that the posts open to the kicker, and on"
     " smaller terms",
-    "splines": "Logistic regression on natural cubic splines of distance and angle, on the angle that the posts"
-    " open to the kicker, and on smaller terms",
+    "splines": "Logistic regression on natural cubic splines of distance and angle, on the angle that the"
+    " posts open to the kicker, and on smaller terms",
     "boosted": "Boosted decision trees, which never say that a kick from further away or further aside is"
     " easier",
 }

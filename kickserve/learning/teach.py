@@ -77,6 +77,7 @@ class Report(Struct, kw_only=True, frozen=True):
     Attributes:
         name: of the model.
         kind: the family that was chosen.
+        asked_for: whether it was asked for by name.
         revision: of the model.
         findings: what the data are like.
         compared_on: kicks that families were compared on.
@@ -91,6 +92,7 @@ class Report(Struct, kw_only=True, frozen=True):
 
     name: str
     kind: str
+    asked_for: bool
     revision: str
     findings: Findings
     compared_on: int
@@ -173,6 +175,7 @@ class _Lesson:
         return document, Report(
             name=self._order.name,
             kind=kind,
+            asked_for=self._order.kind is not None,
             revision=document.revision,
             findings=self._findings,
             compared_on=len(self._known),
