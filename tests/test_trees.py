@@ -42,10 +42,10 @@ row = st.tuples(*map(strategy, FEATURES))
 
 
 @st.composite
-def trees(draw, inner=st.integers(0, 7)):
+def trees(draw):
     """A tree of any shape, made by splitting leaves; thresholds are few, so that some are equal."""
     nodes = [None]
-    for _ in range(draw(inner)):
+    for _ in range(draw(st.integers(0, 7))):
         free = [at for at, each in enumerate(nodes) if each is None]
         nodes[draw(st.sampled_from(free))] = (len(nodes), len(nodes) + 1)
         nodes += [None, None]
@@ -130,8 +130,9 @@ def test_without_walking_the_sums_are_those_of_walking(first, second, rows):
         [1.0 + sum(walked(tree, each) for tree in first), -1.0 + sum(walked(tree, each) for tree in second)]
         for each in rows
     ]
-    assert sums.of_many(np.array(rows)).T == pytest.approx(np.array(walks), abs=1e-12)
-    assert np.array([sums.of_one(each) for each in rows]) == pytest.approx(np.array(walks), abs=1e-12)
+    together, single = sums.of_many(np.array(rows)).T, np.array([sums.of_one(each) for each in rows])
+    assert together == pytest.approx(np.array(walks), abs=1e-12)
+    assert single == pytest.approx(np.array(walks), abs=1e-12)
 
 
 @given(trees())

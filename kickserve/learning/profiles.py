@@ -52,10 +52,12 @@ def domain_of(matrix: NDArray[np.float64]) -> dict[str, tuple[float, float]]:
     domain = {}
     for feature, column in zip(FEATURES, matrix.T, strict=True):
         low, high = (round_off(end) for end in np.quantile(column, (_RARE, 1 - _RARE)))
-        near = _NEAR * (feature.high - feature.low)
-        low = feature.low if low <= feature.low + near else low
-        high = feature.high if high >= feature.high - near else high
-        if feature.kind == "number" and (low, high) != (feature.low, feature.high):
+        # As floating point, as a file gives them back: the revision must be the same.
+        least, most = float(feature.low), float(feature.high)
+        near = _NEAR * (most - least)
+        low = least if low <= least + near else low
+        high = most if high >= most - near else high
+        if feature.kind == "number" and (low, high) != (least, most):
             domain[feature.name] = (low, high)
     return domain
 
