@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kickserve.errors import ModelUnusable
+from kickserve.models import trees
+from kickserve.models.documents import header_of
 from kickserve.models.linear import load_default, load_linear
 
 if TYPE_CHECKING:
@@ -43,4 +45,15 @@ def load_file(path: Path) -> Model:
         data = path.read_bytes()
     except OSError as error:
         raise ModelUnusable(f"the model {path} can't be read: {error.strerror}") from error
-    return load_linear(data, str(path))
+    return load_json(data, str(path))
+
+
+def load_json(data: bytes, source: str) -> Model:
+    """Make a model of the bytes of a kickserve JSON file, of whichever format it is.
+
+    Raises:
+        ModelUnusable: it can't be read or used; the message says what is wrong where.
+    """
+    if header_of(data, source).format == trees.FORMAT:
+        return trees.load_trees(data, source)
+    return load_linear(data, source)
