@@ -42,7 +42,9 @@ def _data(findings: Findings) -> list[tuple[str, str]]:
             facts.append((feature.name, f"set in {column.mean:.0%}"))
         else:
             unit = f" {feature.unit}".rstrip()
-            facts.append((feature.name, f"{column.low:.3g} to {column.high:.3g}{unit}, mean {column.mean:.3g}"))
+            facts.append(
+                (feature.name, f"{column.low:.3g} to {column.high:.3g}{unit}, mean {column.mean:.3g}")
+            )
     return facts
 
 
