@@ -18,10 +18,10 @@ from huggingface_hub.errors import (
 )
 
 from kickserve.errors import ModelUnusable
-from kickserve.models.linear import load_linear
+from kickserve.models.loading import load_json
 
 if TYPE_CHECKING:
-    from kickserve.models.linear import LinearModel
+    from kickserve.model import Model
 
 FILE: Final = "kickserve.json"
 _NOT_HERE: Final = (
@@ -43,7 +43,7 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
 _KNOWN: Final = tuple(kind for kind, _ in _REASONS)
 
 
-def load_from_hub(repository: str, revision: str) -> LinearModel:
+def load_from_hub(repository: str, revision: str) -> Model:
     """Load a kickserve model from a repository of the hub.
 
     Args:
@@ -59,7 +59,7 @@ def load_from_hub(repository: str, revision: str) -> LinearModel:
     except _KNOWN as error:
         raise ModelUnusable(_reason(repository, revision, error)) from error
     # The cache keeps a file under the commit that it was taken from.
-    return load_linear(data, f"hf:{repository}@{file.parent.name}")
+    return load_json(data, f"hf:{repository}@{file.parent.name}")
 
 
 def _reason(repository: str, revision: str, error: Exception) -> str:
