@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 64_000  # bytes of a line; no kick is longer
 _TOGETHER: Final = 1_000  # lines that are answered before others get their turn on the event loop: 3 ms
-# The same where one of them is bad: to explain what is wrong with so many takes 8 ms, and what explains it is up
-# to 500 times as long as the lines.
+# The same where one of them is bad: to say what is wrong with so many takes 8 ms, and much room.
 _TOGETHER_BAD: Final = 128
 
 _encode = msgspec.json.Encoder().encode_lines
