@@ -100,12 +100,17 @@ def verdict(answered: list[str], stored: list[str]) -> dict[str, Any]:
     return {"answered": len(answered), "stored": len(stored), "lost": lost, "twice": twice}
 
 
-async def settled(url: str, folder: Path) -> list[str]:
-    """Start a server once more, so that it takes up what is left, and end it; return what is stored."""
-    server = Server(folder, DATABASE_URL=url)
+async def drained(server: Server) -> None:
+    """Wait until all that the server has answered by now is in its store."""
     async with httpx.AsyncClient() as client, asyncio.timeout(60):
         while (await client.get(f"{server.url}/predictions?limit=1", timeout=30)).status_code != OK:
             await asyncio.sleep(0.1)
+
+
+async def settled(url: str, folder: Path) -> list[str]:
+    """Start a server once more, so that it takes up what is left, and end it; return what is stored."""
+    server = Server(folder, DATABASE_URL=url)
+    await drained(server)
     assert await asyncio.to_thread(server.end) == 0
     return await stored_in(url, folder)
 
@@ -166,7 +171,7 @@ async def full_disk(cluster: Cluster, folder: Path) -> dict[str, Any]:
         return {"skipped": "mounting a small disk needs root", "passed": True}
     disk = folder / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", str(disk)], check=True)
     try:
         server = Server(folder, DATABASE_URL=cluster.url, KICKSERVE_JOURNAL_DIR=str(disk))
         await asyncio.to_thread(cluster.stop)
@@ -176,6 +181,7 @@ async def full_disk(cluster: Cluster, folder: Path) -> dict[str, Any]:
         alive = server.process.poll() is None
         await asyncio.to_thread(cluster.start)
         recovered = await _answers_again(server.url, load)
+        await drained(server)  # the journal's disk goes with the drill, and what still stood there with it
         await asyncio.to_thread(server.end)
         result = verdict(load.answered, await stored_in(cluster.url, folder))
     finally:
