@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # a client that keeps its connection learns of the end by an answer, not by a reset.
 GRACE: Final = 0.5
 # Between letting nobody in any more and closing: turns of the event loop in which those who are in come on.
-_LAST_CALL: Final = 0.02
+_LAST_CALL: Final = 0.1
 # Objects that come to be before the collector looks for cycles among them, and rounds before it looks among
 # older ones. Predictions make no cycles; looking as often as Python's default takes half of a batch's time.
 _COLLECT: Final = (20_000, 20, 50)
