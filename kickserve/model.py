@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +71,27 @@ def ask(model: Model, matrix: NDArray[np.float64]) -> Answer:
     name = model.card.name
     try:
         answer = model.predict(matrix)
+        sound = is_sound(answer, len(matrix))
     except Exception as error:
         raise PredictionFailed(f"the model {name} raised {type(error).__name__}: {error}") from error
-    parts = [part for part in answer if part is not None]
-    if not all(part.shape == (len(matrix),) and np.all((part >= 0) & (part <= 1)) for part in parts):
+    if not sound:
         raise PredictionFailed(f"the model {name} returned something that is no probability")
     return answer
+
+
+def is_sound(answer: Answer, count: int) -> bool:
+    """Say whether a model answered so many kicks with probabilities; an end of the interval may be None.
+
+    Raises:
+        Exception: whatever comes of something that is no answer at all.
+    """
+    probability, *ends = answer
+    parts: list[Any] = [probability, *(end for end in ends if end is not None)]
+    # Anybody's model may leave out what it must not: then there is no shape.
+    return all(
+        part is not None and part.shape == (count,) and bool(np.all((part >= 0) & (part <= 1)))
+        for part in parts
+    )
 
 
 @runtime_checkable

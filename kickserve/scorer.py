@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from kickserve.errors import PredictionFailed
 from kickserve.features import COUNT
 from kickserve.ids import IdFactory
-from kickserve.model import AnswersOne
+from kickserve.model import AnswersOne, is_sound
 from kickserve.record_batch import NUMBER, WIDTH, RecordBatch
 from kickserve.record_batch import matrix_of as numbers_of
 from kickserve.schemas import Prediction, matrix_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kickserve.gauge import Gauge
     from kickserve.ids import Ids
-    from kickserve.model import Answer, Model
+    from kickserve.model import Model
 
     # What a model says of one kick: probability, low and high, these two NaN where it gives no interval.
     Found = tuple[float, float, float]
@@ -93,11 +93,16 @@ class Scorer:
             PredictionFailed: as `answer`.
         """
         try:
-            found = _checked(self.model.predict(rows), len(rows))
+            answer = self.model.predict(rows)
+            sound = is_sound(answer, len(rows))
         except Exception as error:
             raise self._raised(error) from error
-        if found is None:
+        if not sound:
             raise self._no_probability()
+        found = np.full((len(rows), 3), np.nan)
+        for at, part in enumerate(answer):
+            if part is not None:
+                found[:, at] = part
         return found
 
     def ask_each(self, rows: Sequence[Row]) -> list[Found | PredictionFailed]:
@@ -179,18 +184,6 @@ class Scorer:
     def _no_probability(self) -> PredictionFailed:
         _log.error("the model %s returned something that is no probability", self.model.card.name)
         return PredictionFailed("the model returned something that is no probability")
-
-
-def _checked(answer: Answer, count: int) -> NDArray[np.float64] | None:
-    """Put an answer into one array, shape (count, 3); None where something in it is no probability."""
-    found = np.full((count, 3), np.nan)
-    for at, part in enumerate(answer):
-        if part is None and at > 0:  # an end of the interval
-            continue
-        if part is None or part.shape != (count,) or not np.all((part >= 0) & (part <= 1)):
-            return None
-        found[:, at] = part
-    return found
 
 
 def _are_probabilities(probability: float, low: float, high: float) -> bool:
