@@ -128,8 +128,9 @@ class LaneConnection(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _rides(self) -> bool:
+        # Not the one that has been answered: for a websocket uvicorn makes no cycle that takes its place.
         cycle: Any = self.cycle
-        return cycle is self._ride
+        return cycle is self._ride and not cycle.response_complete
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""

@@ -64,11 +64,13 @@ class FastLane:
 
         Args:
             headers: its headers.
-            number: how many it has. Where one is there twice, or its length is not told or too large, or the
-                key is not the right one, or a page of another origin asks, the router answers.
+            number: how many it has. Where one is there twice, or its length is not told, no number or too
+                large, or the key is not the right one, or a page of another origin asks, the router answers.
         """
-        length = headers.get(b"content-length")
-        if length is None or int(length) > self._body_max or len(headers) != number:
+        try:
+            if int(headers[b"content-length"]) > self._body_max or len(headers) != number:
+                return False
+        except (KeyError, ValueError):
             return False
         if self._cors and b"origin" in headers:
             return False
@@ -104,7 +106,7 @@ async def _body(receive: Receive) -> bytes | None:
     if message["type"] != "http.request":
         return None
     body = message["body"]
-    while message["more_body"]:
+    while message.get("more_body", False):
         message = await receive()
         if message["type"] != "http.request":
             return None

@@ -248,7 +248,8 @@ class Recorder:
                 self._journal.adopt()
                 look_at = loop.time() + ORPHANS_EVERY
             try:
-                group = await asyncio.wait_for(self._take(), ORPHANS_EVERY)
+                async with asyncio.timeout(ORPHANS_EVERY):  # wait_for may pass over a cancellation
+                    group = await self._take()
             except TimeoutError:
                 continue  # nothing came in: look for orphans again
             await self._write(list(_operations(group.payloads)))
@@ -260,7 +261,8 @@ class Recorder:
         await self._journal.arrival()
         if self._journal.size < GROUP:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), LINGER)
+                async with asyncio.timeout(LINGER):
+                    await self._wanted.wait()
         return await self._journal.take(sys.maxsize, size=GROUP)
 
     async def _write(self, operations: list[_Operation]) -> None:

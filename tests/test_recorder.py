@@ -13,6 +13,8 @@ from serving import serving
 
 from kickserve import recorder
 from kickserve.app import create_app
+from kickserve.background import end
+from kickserve.journal import Group
 
 
 @pytest.fixture
@@ -178,3 +180,25 @@ async def test_old_predictions_are_removed_in_small_groups(client, start, settin
         return (await other.get("/predictions")).json() == []
 
     await eventually(is_empty)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_the_writer_ends_also_where_something_comes_in_at_that_moment(client, monkeypatch, turns):
+    own = client.app.state.service.recorder
+    arrived, group = asyncio.Event(), Group([], None, 0, 0)
+
+    async def take():
+        await arrived.wait()
+        arrived.clear()
+        return group
+
+    monkeypatch.setattr(own, "_take", take)
+    await end(own._writer)
+    own._writer = asyncio.create_task(own._write_all())
+    await asyncio.sleep(0.01)
+    arrived.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    own._writer.cancel()
+    ended, _ = await asyncio.wait([own._writer], timeout=1)
+    assert ended
