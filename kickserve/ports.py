@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from litestar.types import ASGIApp
 
     from kickserve.record_batch import RecordBatch
-    from kickserve.schemas import Record
+    from kickserve.schemas import DriftSummary, Record
 
 
 class Judged(NamedTuple):
@@ -158,4 +159,51 @@ class WrapsRequests(Protocol):
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return what is to serve HTTP requests in the place of `app`, and leads to it."""
+        ...
+
+
+@runtime_checkable
+class WatchesPredictions(Protocol):
+    """A plugin that wants to see what is predicted, as it is kept: live figures of drift, say."""
+
+    def watch(self, batch: RecordBatch) -> None:
+        """Take note of predictions that were made together and are kept now.
+
+        It is called in the event loop, for each group on the way of its answers: note it, and do the work
+        later. What it raises would hurt the answers.
+        """
+        ...
+
+
+class Figure(NamedTuple):
+    """A number of a plugin's that the service's figures are to show.
+
+    Attributes:
+        name: in the words of Prometheus, with its unit: `kickserve_drift_psi`.
+        help: what it is, in a sentence.
+        value: how much it is now.
+        labels: what tells it apart from others of its name.
+    """
+
+    name: str
+    help: str
+    value: float
+    labels: Mapping[str, str] = {}
+
+
+@runtime_checkable
+class TellsFigures(Protocol):
+    """A plugin with figures of its own, for `/metrics` and whatever else shows figures."""
+
+    def figures(self) -> Iterable[Figure]:
+        """Say what they are now, over all workers."""
+        ...
+
+
+@runtime_checkable
+class KnowsDrift(Protocol):
+    """A plugin that knows how far the kicks have drifted from what the model was trained on."""
+
+    def drift(self) -> DriftSummary | None:
+        """Return the newest summary, over all workers; None as long as there are too few kicks."""
         ...

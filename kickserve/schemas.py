@@ -213,6 +213,54 @@ class ModelCard(Struct, kw_only=True, frozen=True):
     metrics: dict[str, Any]
 
 
+class Drifted(Struct, kw_only=True, frozen=True):
+    """How far the values of one feature, or the predictions, have drifted.
+
+    Attributes:
+        name: of the feature, or `prediction`.
+        psi: population stability index against the reference, from 0.
+        limit: from where on it counts as drifted.
+        drifted: whether it does.
+        mean: of the current values.
+        reference_mean: of the reference.
+    """
+
+    name: str
+    psi: float
+    limit: float
+    drifted: bool
+    mean: float
+    reference_mean: float
+
+
+class DriftSummary(Struct, kw_only=True, frozen=True):
+    """What has drifted from what the model was trained on.
+
+    Attributes:
+        at: when this was computed, UTC.
+        model: name of the model whose profile is the reference.
+        kicks: how many current kicks it was computed from.
+        since: when the oldest of them was predicted, UTC.
+        drifted: whether the share is at its limit or above.
+        share: drifted features by all features, 0 to 1.
+        limit: of the share.
+        features: one by one.
+        prediction: the same for what the model says.
+        report: path of the newest full report; null where there is none.
+    """
+
+    at: datetime
+    model: str
+    kicks: int
+    since: datetime
+    drifted: bool
+    share: float
+    limit: float
+    features: list[Drifted]
+    prediction: Drifted
+    report: str | None = None
+
+
 def matrix(kicks: Sequence[Kick]) -> NDArray[np.float64]:
     """Kicks as numbers.
 

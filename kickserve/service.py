@@ -15,20 +15,21 @@ from kickserve.gauge import Gauge
 from kickserve.ids import IdFactory
 from kickserve.meters import Meters
 from kickserve.model import TYPICAL, ask
+from kickserve.ports import KnowsDrift, TellsFigures, WatchesPredictions
 from kickserve.predictor import Predictor
 from kickserve.retention import Retention
 from kickserve.schemas import Health
 from kickserve.scorer import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from kickserve.errors import Backlogged, KickserveError
     from kickserve.model import Model
-    from kickserve.ports import Store
+    from kickserve.ports import Figure, Store
     from kickserve.record_batch import RecordBatch
     from kickserve.recorder import Recorder
-    from kickserve.schemas import ModelCard, Prediction
+    from kickserve.schemas import DriftSummary, ModelCard, Prediction
     from kickserve.settings import Settings
 
 _TRIALS: Final = 3
@@ -45,6 +46,7 @@ class Service:
         store: see below.
         settings: the rest of what it is told.
         meters: see below; its own where not given.
+        plugins: those that are loaded: some watch what is predicted, or know more about it.
 
     Attributes:
         predictor: answers kicks.
@@ -61,6 +63,7 @@ class Service:
         store: Store,
         settings: Settings,
         meters: Meters | None = None,
+        plugins: Sequence[object] = (),
     ) -> None:
         self.meters = meters or Meters()
         self.gauge = Gauge()
@@ -73,6 +76,9 @@ class Service:
         self._loading = asyncio.Lock()
         self._retention = Retention(store, settings.retention)
         self._stopping = False
+        self._watchers = [each.watch for each in plugins if isinstance(each, WatchesPredictions)]
+        self._tellers = [each for each in plugins if isinstance(each, TellsFigures)]
+        self._drift = [each for each in plugins if isinstance(each, KnowsDrift)]
 
     def _predictor(self, model: Model) -> Predictor:
         return Predictor(Scorer(model, self.gauge, self._ids), self._keep, batch_max=self._batch_max)
@@ -149,6 +155,15 @@ class Service:
         ready = all(state == "ok" for state in parts.values())
         return Health(status="ready" if ready else "not ready", version=__version__, parts=parts)
 
+    def figures(self) -> list[Figure]:
+        """Return the figures of all plugins that have some."""
+        return [figure for each in self._tellers for figure in each.figures()]
+
+    def drift(self) -> DriftSummary | None:
+        """Return the newest summary of drift, where a plugin knows one."""
+        summaries = (each.drift() for each in self._drift)
+        return next((each for each in summaries if each is not None), None)
+
     @contextmanager
     def counting_refusals(self) -> Iterator[None]:
         """Count the kicks that are found not to fit while the block reads them."""
@@ -162,15 +177,17 @@ class Service:
         kept = self.recorder.keep(batch)
         if batch.error is None:
             if kept.done():
-                self._count(len(batch), kept)
+                self._note(batch, kept)
             else:
-                kept.add_done_callback(partial(self._count, len(batch)))
+                kept.add_done_callback(partial(self._note, batch))
         return kept
 
-    def _count(self, number: int, kept: asyncio.Future[Backlogged | None]) -> None:
+    def _note(self, batch: RecordBatch, kept: asyncio.Future[Backlogged | None]) -> None:
         # Who asked may have gone away while the disk was busy: then nobody got the answers.
         if not kept.cancelled() and kept.result() is None:
-            self.meters.predicted(number)
+            self.meters.predicted(len(batch))
+            for watch in self._watchers:
+                watch(batch)
 
     def _tell(self) -> None:
         waiting, lag = self.recorder.backlog()
