@@ -86,6 +86,7 @@ class AnswersOne(Protocol):
             row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
 
         Returns:
-            Probability, low and high: as `predict` gives, but for the last bits.
+            Probability, low and high: as `predict` gives, but for the last bits; low and high NaN where it
+            gives no interval.
         """
         ...

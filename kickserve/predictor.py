@@ -7,16 +7,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from msgspec.structs import astuple
 
 from kickserve.errors import Backlogged, KickserveError, PredictionFailed
 from kickserve.microbatch import MicroBatcher
+from kickserve.models.trial import TYPICAL
 from kickserve.schemas import Prediction, matrix, matrix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from kickserve.model import Model
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 2_000  # kicks of a batch that are answered before others get their turn on the event loop
 _SLOW: Final = 0.001  # seconds for one kick, from which a model is asked in a thread
-_TYPICAL: Final = np.array([[0.5, 30.0, 20.0, 10.0, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]])
 
 
 class Predictor:
@@ -144,9 +144,9 @@ class Predictor:
 def _seconds_a_kick(model: Model) -> float:
     """Try how long the model takes; one that fails says so when it is asked for a kick."""
     try:
-        model.predict(_TYPICAL)  # the first time may cost more than those that follow
+        model.predict(TYPICAL)  # the first time may cost more than those that follow
         started = time.perf_counter()
-        model.predict(_TYPICAL)
+        model.predict(TYPICAL)
     except Exception:  # noqa: BLE001  the model may be anybody's code
         return 0.0
     return time.perf_counter() - started

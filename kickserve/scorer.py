@@ -121,7 +121,9 @@ class Scorer:
             probability, low, high = found = answer_one(row)
         except Exception as error:  # noqa: BLE001  the model may be anybody's code
             return self._raised(error)
-        return found if 0 <= low <= probability <= high <= 1 else self._no_probability()
+        if 0 <= low <= probability <= high <= 1 or (low != low and high != high and 0 <= probability <= 1):  # noqa: PLR0124  NaN
+            return found
+        return self._no_probability()
 
     def record_each(
         self, asked: Sequence[tuple[Row, float]], found: Sequence[Found]

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -64,13 +71,13 @@ def show_refusals(refusals: Sequence[Refusal], count: int) -> None:
         say(f"... and {count - _SHOWN:,} more refused lines (--json lists them)")
 
 
-def progress() -> Progress:
+def progress(*, in_bytes: bool = False) -> Progress:
     """Make a progress bar on the standard error; it draws nothing where that is no terminal."""
     console = stderr()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

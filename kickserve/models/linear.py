@@ -149,15 +149,16 @@ class LinearModel:
     Args:
         document: the model.
         source: where it came from, for messages and the card.
+        commit: of the hub, which then is the card's revision instead of the fingerprint.
 
     Raises:
         ModelUnusable: the document contradicts itself, or asks for what this version doesn't know.
     """
 
-    def __init__(self, document: LinearDocument, source: str) -> None:
+    def __init__(self, document: LinearDocument, source: str, commit: str | None = None) -> None:
         _check(document, source)
         self.document = document
-        self._card = _card(document, source)
+        self._card = _card(document, source, commit)
         terms = [TERMS[name] for name in document.terms]
         self._formulas_of_one = [term.of_row for term in terms if term.feature is None]
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
@@ -261,12 +262,13 @@ class LinearModel:
         return found
 
 
-def load_linear(data: bytes, source: str) -> LinearModel:
+def load_linear(data: bytes, source: str, commit: str | None = None) -> LinearModel:
     """Make a model of the bytes of its JSON file.
 
     Args:
         data: the file.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the card's revision.
 
     Raises:
         ModelUnusable: it can't be read or used; the message says what is wrong where.
@@ -284,7 +286,7 @@ def load_linear(data: bytes, source: str) -> LinearModel:
         document = msgspec.json.decode(data, type=LinearDocument)
     except msgspec.DecodeError as error:
         raise _unusable(source, str(error)) from error
-    return LinearModel(document, source)
+    return LinearModel(document, source, commit)
 
 
 def load_default() -> LinearModel:
@@ -312,10 +314,10 @@ def _limit(name: str, low: float, high: float) -> tuple[int, float, float, str, 
     return INDEX[name], low, high, f"{name} below {low:g}{behind}", f"{name} beyond {high:g}{behind}"
 
 
-def _card(document: LinearDocument, source: str) -> ModelCard:
+def _card(document: LinearDocument, source: str, commit: str | None) -> ModelCard:
     return ModelCard(
         name=document.name,
-        revision=fingerprint(document),
+        revision=commit or fingerprint(document),
         kind="linear",
         source=source,
         description=document.description,
