@@ -157,7 +157,7 @@ class Settings:
         "KICKSERVE_ALLOW_PICKLE",
         "0",
         _switch,
-        "Whether a model may be a pickle (.pkl, .pickle, .joblib), which runs the code in it: if you trust it.",
+        "Whether a model may be a pickle (.pkl, .pickle, .joblib): it runs the code that is in it.",
     )
     host: str = _setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
     port: int = _setting("KICKSERVE_PORT", "7860", _port, "Port to listen on; 0 picks a free one.")

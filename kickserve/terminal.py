@@ -63,6 +63,17 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     stdout().print(table)
 
 
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table of which all columns but the first stand to the right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for at, head in enumerate(heads):
+        table.add_column(head, justify="right" if at else "left")
+    for row in rows:
+        table.add_row(*row)
+    stdout().print()
+    stdout().print(table)
+
+
 def show_refusals(refusals: Sequence[Refusal], count: int) -> None:
     """Write the first refused lines and their reasons; `count` is how many there are in all."""
     for refused in refusals[:_SHOWN]:
