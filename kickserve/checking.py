@@ -101,10 +101,11 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
         if block.outcome is None:
             unknown += len(block.lines)
             continue
-        known = block.where(~np.isnan(block.outcome))
-        unknown += len(block.lines) - len(known.lines)
+        told = ~np.isnan(block.outcome)
+        matrix, success = block.matrix[told], block.outcome[told]
+        unknown += len(told) - len(matrix)
         for model, quality in qualities.values():
-            quality.add(ask(model, known.matrix).probability, known.outcome)
+            quality.add(ask(model, matrix).probability, success)
     results = [qualities[id(model)][1].result() for model in (candidate, current)]
     if results[0] is None or results[1] is None:
         raise DataError("no kick of the data says what came of it: it needs a column success with 1 and 0")

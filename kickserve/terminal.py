@@ -67,7 +67,7 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table of which all columns but the first stand to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for at, head in enumerate(heads):
-        table.add_column(head, justify="right" if at else "left")
+        table.add_column(head, justify="right" if at else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     stdout().print()

@@ -80,7 +80,8 @@ def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
     settings = Settings.from_environment()
     model = load_file(file, allow_pickle=settings.allow_pickle)
     checked = check(model)
-    comparison, refusals = None, []
+    comparison: Comparison | None = None
+    refusals: list[Refusal] = []
     if data is not None:
         comparison, refusals = compare(model, load_model(settings), tables.read_blocks(data))
     if as_json:
@@ -122,7 +123,7 @@ def _show_comparison(comparison: Comparison | None, refusals: list[Refusal]) -> 
         ("AUC", _auc(this.auc), _auc(that.auc)),
     ]
     print_table(["on these kicks", "this model", f"in use: {name}"], rows)
-    heads = ["kicks", "this model", "succeeded", "", "kicks", f"in use: {name}", "succeeded", ""]
+    heads = ["kicks", "this model", "succeeded", "", "kicks", "in use", "succeeded", ""]
     print_table(heads, [(*_bin(a), *_bin(b)) for a, b in zip_longest(this.bins, that.bins)])
 
 
