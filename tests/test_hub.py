@@ -146,7 +146,7 @@ def test_a_name_that_is_none_says_how_it_must_read(show, name):
     assert "owner/name" in refusal_of(show(name))
 
 
-def test_offline_may_be_said_in_the_env_file(tmp_path, show):
+def test_offline_may_be_said_in_the_env_file(tmp_path):
     lay_out(tmp_path, NAME, {"kickserve.json": JSON})
     (tmp_path / ".env").write_text("HF_HUB_OFFLINE=1\n")
     with hub({"kickserve.json": JSON}) as server:

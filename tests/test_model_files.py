@@ -1,4 +1,4 @@
-"""`kickserve model check`, and files that are no models: refused in one line, with exit code 2, and not run."""
+"""`kickserve model check`; files that are no models are refused in one line, exit code 2, nothing run."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def test_a_model_that_does_not_fit_is_refused_in_words(load, make, words):
 def test_a_model_that_gives_no_numbers_is_refused(load):
     estimator = sklearn.base.clone(linear()).fit(X, Y)
     estimator[-1].coef_ = estimator[-1].coef_ * np.nan
-    with pytest.raises(ModelUnusable, match="tried on a few kicks, .* no probability"):
+    with pytest.raises(ModelUnusable, match=r"tried on a few kicks, .* no probability"):
         load(estimator)
 
 
@@ -233,7 +233,7 @@ class Hostile:
 @pytest.mark.parametrize("ending", [".pkl", ".pickle", ".joblib", ".PKL"])
 def test_a_pickle_is_refused_unread_unless_allowed(load, tmp_path, ending):
     hostile = pickle.dumps(Hostile(tmp_path / "was-here"))
-    with pytest.raises(ModelUnusable, match="can run any code .* set KICKSERVE_ALLOW_PICKLE=1"):
+    with pytest.raises(ModelUnusable, match=r"can run any code .* set KICKSERVE_ALLOW_PICKLE=1"):
         load(hostile, ending, allow_pickle=False)
     assert not (tmp_path / "was-here").exists()
 
@@ -258,7 +258,7 @@ def test_a_skops_file_with_an_unknown_type_is_refused_by_name(load):
 def test_a_skops_file_with_a_function_of_the_system_is_refused(load):
     import os
 
-    with pytest.raises(ModelUnusable, match="does not trust: .*system"):
+    with pytest.raises(ModelUnusable, match=r"does not trust: .*system"):
         load(make_pipeline(FunctionTransformer(os.system), LogisticRegression()))
 
 

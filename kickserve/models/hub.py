@@ -47,7 +47,7 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (Exception, "the hub did not hand out {0}: {2}"),
 )
 _FOR_GOOD: Final = (RepositoryNotFoundError, RevisionNotFoundError)  # what the cache is no answer to
-_TOKEN_REFUSED: Final = ". Check HF_TOKEN: the hub does not know it"
+_UNKNOWN: Final = ". Check HF_TOKEN: the hub does not know it"
 _UNAUTHORIZED: Final = 401
 _SERVER: Final = 500  # the least HTTP status that says that the hub itself is at fault
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def take(settings: Settings, kinds: Sequence[Sequence[str]]) -> Taken:
 def _unusable(repository: str, settings: Settings, error: Exception) -> ModelUnusable:
     text = next(text for kind, text in _REASONS if isinstance(error, kind))
     if isinstance(error, HfHubHTTPError) and text is _REASONS[-1][1]:
-        text += _TOKEN_REFUSED if error.response.status_code == _UNAUTHORIZED else ""
+        text += _UNKNOWN if error.response.status_code == _UNAUTHORIZED else ""
     return ModelUnusable(text.format(repository, settings.hf_revision, first_line(error)))
 
 
