@@ -58,7 +58,7 @@ def create_app(
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
     recorder = Recorder(store, journal, patience=settings.shutdown_timeout)
-    service = Service(model or load_model(settings), recorder, store, settings, meters)
+    service = Service(lambda: model or load_model(settings), recorder, store, settings, meters)
     app = KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
         plugins=plugins,
@@ -100,6 +100,7 @@ def _guarded_calls(settings: Settings) -> Router:
             routes.put_outcomes,
             routes.quality,
             routes.model,
+            routes.reload_model,
         ],
         guards=[] if settings.api_key is None else [routes.guard_with(settings.api_key)],
     )

@@ -13,7 +13,7 @@ from kickserve.features import BY_NAME, FEATURES, Feature
 from kickserve.schemas import FieldError, Kick, Outcome, OutcomeOf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -63,16 +63,19 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
     return kicks
 
 
-def read_lines(block: bytes) -> list[Kick | RequestError]:
-    """Read kicks from NDJSON; a line that holds none becomes the error that `read_kick` raises.
-
-    Args:
-        block: whole lines; blank ones are passed over.
-    """
+def read_good_lines(lines: Sequence[bytes]) -> list[Kick] | None:
+    """Read kicks from NDJSON, none of its lines blank; None where a line holds no kick."""
     try:
-        return list(_kick.decode_lines(block))
+        kicks = _kick.decode_lines(b"\n".join(lines))
     except _UNDECODABLE:
-        return [_kick_or_error(line) for line in block.split(b"\n") if line.strip()]
+        return None
+    # The decoder would also take two kicks on a line, or one over several.
+    return kicks if len(kicks) == len(lines) else None
+
+
+def read_lines(lines: Sequence[bytes]) -> list[Kick | RequestError]:
+    """Read kicks as `read_good_lines` does; a line that holds none becomes the error of `read_kick`."""
+    return [*kicks] if (kicks := read_good_lines(lines)) is not None else list(map(_kick_or_error, lines))
 
 
 def _kick_or_error(line: bytes) -> Kick | RequestError:

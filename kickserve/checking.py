@@ -9,8 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from kickserve.errors import DataError
-from kickserve.model import AnswersOne, ask
-from kickserve.models.trial import TYPICAL
+from kickserve.model import TYPICAL, AnswersOne, ask
 from kickserve.quality import Quality, RunningQuality
 from kickserve.schemas import ModelCard
 

@@ -45,10 +45,13 @@ class _Commands(click.RichGroup):
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         if cmd_name in COMMANDS:
-            command: Command = import_module(COMMANDS[cmd_name]).command
-            return command
-        self._ask_plugins(ctx)
-        return super().get_command(ctx, cmd_name)
+            command: Command | None = import_module(COMMANDS[cmd_name]).command
+        else:
+            self._ask_plugins(ctx)
+            command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _keep_lines(command)
+        return command
 
     def _ask_plugins(self, ctx: Context) -> None:
         if ctx.meta.get(__name__):
@@ -61,6 +64,13 @@ class _Commands(click.RichGroup):
         for plugin in load_plugins(Settings.from_environment()):
             if isinstance(plugin, CLIPlugin):
                 plugin.on_cli_init(group)
+
+
+def _keep_lines(command: Command) -> None:
+    """Have examples shown line by line: what tells click so stands as two letters in a raw docstring."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for each in getattr(command, "commands", {}).values():
+        _keep_lines(each)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

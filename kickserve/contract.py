@@ -19,102 +19,31 @@ It needs pytest and pytest-asyncio, which kickserve itself does not install.
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime, timedelta
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from msgspec.structs import replace
 
-from kickserve.ids import first_id_at, instant
-from kickserve.schemas import Record
+from kickserve.contract_samples import (
+    START,
+    UNKNOWN,
+    all_judged,
+    batch_at,
+    expected_page,
+    record_at,
+    records_from,
+    some_records,
+    streamed,
+)
+from kickserve.ids import instant
+from kickserve.ports import TakesBatches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from kickserve.ports import Judged, Store
-
-START: Final = 1_790_000_000_000  # milliseconds since 1970
-UNKNOWN: Final = "01900000-0000-7000-8000-000000000000"  # an id that none of these tests keeps
-
-
-def record_at(millisecond: int, *, number: int = 0, **changes: Any) -> Record:
-    """Make a record for tests.
-
-    Args:
-        millisecond: when the prediction was made, milliseconds since 1970.
-        number: 0 to 4095; tells records of the same millisecond apart.
-        changes: fields that are to be otherwise.
-    """
-    made = instant(millisecond)
-    record = Record(
-        id=first_id_at(made)[:-12] + f"{number:012x}",
-        created_at=made,
-        time_norm=0.1 + 0.2,  # no short decimal: what comes back must be the same to the last bit
-        distance=31.5,
-        angle=22.25,
-        wind_speed=12.0,
-        precipitation_probability=1 / 3,
-        is_left_footed=True,
-        game_away=False,
-        is_endgame=True,
-        is_start=False,
-        is_left_side=True,
-        has_previous_attempts=False,
-        prediction=0.8125,
-        confidence=0.8125,
-        interval=(0.7, 0.9),
-        model="contract",
-        revision="r1",
-        latency_ms=0.042,
-        cpu_percent=12.5,
-        memory_mb=81.25,
-    )
-    return replace(record, **changes)
-
-
-def records_from(start: int = START, *, step: int = 1_000) -> Iterator[Record]:
-    """Make records without end, `step` milliseconds apart."""
-    millisecond = start
-    while True:
-        yield record_at(millisecond)
-        millisecond += step
-
-
-def some_records(number: int, *, step: int = 1_000) -> list[Record]:
-    """Make that many records, oldest first."""
-    return list(islice(records_from(step=step), number))
-
-
-def expected_page(
-    records: Sequence[Record],
-    limit: int,
-    *,
-    before: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> list[Record]:
-    """Answer `Store.page` from a list, the slow and plain way."""
-    found = [
-        record
-        for record in sorted(records, key=lambda each: each.id, reverse=True)
-        if (before is None or record.id < before)
-        and (since is None or record.created_at >= since)
-        and (until is None or record.created_at < until)
-    ]
-    return found[:limit]
-
-
-async def streamed(
-    store: Store, *, since: datetime | None = None, until: datetime | None = None
-) -> list[Record]:
-    """Collect all that a stream yields."""
-    return [record async for group in store.stream(since=since, until=until) for record in group]
-
-
-async def all_judged(store: Store, **filters: Any) -> list[Judged]:
-    """Collect all that `judged` yields."""
-    return [each async for group in store.judged(**filters) for each in group]
+    from kickserve.ports import Store
+    from kickserve.schemas import Record
 
 
 @pytest.mark.asyncio
@@ -380,3 +309,47 @@ class StoreContract:
         await store.add(records)
         assert await store.count() == len(records)
         assert await store.purge(datetime.now(UTC) + timedelta(days=10_000), 10_000) == len(records)
+
+    async def test_batches_are_kept_as_their_records_are(self, store: Store) -> None:
+        if not isinstance(store, TakesBatches):
+            return
+        kick = (0.5, 31.5, 22.25, 12.0, 1 / 3, 1, 0, 1, 0, 1, 0)
+        plain = (*kick, 0.75, math.nan, math.nan, 0.042)  # of a model that gives no interval
+        failed = (*kick, math.nan, math.nan, math.nan, 0.0)
+        batches = [
+            *(batch_at(START + at, number) for at, number in enumerate((1, 63, 64, 65, 1, 300, 2_000))),
+            batch_at(START + 10, 5, row=plain),
+            batch_at(START + 11, 70),
+            batch_at(START + 12, 2, row=failed, status_code=500, error="no \0 luck"),
+            batch_at(START + 13, 3, model="a \0 name"),
+        ]
+        for some in (batches[:3], batches[3:7], batches[7:8], batches[8:], []):
+            await store.add_batches(some)
+        expected = [record for batch in batches for record in batch.records()]
+        for record in expected:
+            record.error = record.error and record.error.replace("\0", "\N{REPLACEMENT CHARACTER}")
+            record.model = record.model.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        assert await streamed(store) == expected
+
+    async def test_batches_kept_twice_change_nothing(self, store: Store) -> None:
+        if not isinstance(store, TakesBatches):
+            return
+        one, two = batch_at(START, 100), batch_at(START + 1, 100)
+        await store.add_batches([one, one])
+        await store.set_outcome(one.records()[0].id, success=True, at=instant(START))
+        before = await streamed(store)
+        await store.add(one.records())
+        await store.add_batches([one])
+        assert await streamed(store) == before
+        await store.add_batches([two, one, batch_at(START + 2)])
+        assert await store.count() == 201
+
+    async def test_batches_are_all_kept_or_none(self, store: Store) -> None:
+        if not isinstance(store, TakesBatches):
+            return
+        good, bad = batch_at(START, 1_000), batch_at(START + 1, status_code="no number")
+        with pytest.raises(Exception, match=r"."):
+            await store.add_batches([good, bad])
+        assert await store.count() == 0
+        await store.add_batches([good])
+        assert await store.count() == 1_000

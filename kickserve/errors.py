@@ -12,7 +12,7 @@ KickserveError
 │   └── StoreError
 │       ├── StoreUnavailable   503  away, locked, full: may pass by itself
 │       └── StoreMisconfigured      a wrong URL or folder: will not pass
-├── ModelUnusable                   a model that can't be found, read or trusted
+├── ModelUnusable              409  a model that can't be found, read or trusted
 ├── DataError                       a file of kicks that can't be read or written
 ├── RemoteError                     a running service that can't be reached, or answers with an error
 └── ConfigurationError
@@ -129,6 +129,7 @@ class StoreMisconfigured(StoreError):
 class ModelUnusable(KickserveError):
     """The model can't be found, read or trusted."""
 
+    status = 409
     title = "Model unusable"
     exit_code = 2
 

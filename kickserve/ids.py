@@ -33,10 +33,14 @@ class Ids(NamedTuple):
         """Return the ids in order."""
         millisecond, counter, number, tail = self
         upper = counter >> 14
-        if (counter + number - 1) >> 14 != upper:  # the upper digits change on the way
-            first = ((upper + 1) << 14) - counter
-            rest = Ids(millisecond, counter + first, number - first, tail)
-            return Ids(millisecond, counter, first, tail).texts() + rest.texts()
+        first = ((upper + 1) << 14) - counter
+        if number > first:  # the upper digits change on the way
+            starts = [counter, *range(counter + first, counter + number, 1 << 14)]
+            ends = [*starts[1:], counter + number]
+            parts = [
+                Ids(millisecond, start, end - start, tail) for start, end in zip(starts, ends, strict=True)
+            ]
+            return [text for part in parts for text in part.texts()]
         start = f"{_head(millisecond)}-7{upper:03x}-"
         low = 0x8000 | counter & 0x3FFF
         return [f"{start}{each:04x}-{tail}" for each in range(low, low + number)]

@@ -14,15 +14,12 @@ import logging
 import re
 import sys
 import time
-from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from kickserve.boxes import Box, boxes, claim
 from kickserve.errors import Backlogged, ConfigurationError
 from kickserve.groupcommit import Writer
-from kickserve.segments import HEADER, PREAMBLE, Segment, encode, read, read_all, sync_folder
+from kickserve.segments import PREAMBLE, Group, Segment, encode, next_group, read_all, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,20 +32,6 @@ _WORTH_A_NEW_ONE: Final = 64 * 1024  # bytes from which a segment that has drain
 _PAUSE: Final = 1.0  # seconds until a file that could not be read is tried again
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Payloads to be drained together.
-
-    Attributes:
-        payloads: in the order in which they were appended.
-    """
-
-    payloads: list[bytes]
-    segment: Segment = field(repr=False)
-    start: int = field(repr=False)
-    end: int = field(repr=False)
 
 
 Mark = list[tuple[Segment, int]]
@@ -311,17 +294,15 @@ class Journal:
     def _read(self, segment: Segment, most: int, size: int) -> Group:
         """Read the next payloads of a segment; none where it had to be put out of the way."""
         try:
-            with closing(read(segment.path, segment.start, segment.end)) as payloads:
-                taken = list(islice(_up_to(size, payloads), most))
-            if not taken:
+            group = next_group(segment, most, size)
+            if not group.payloads:
                 self._put_away(segment)
         except FileNotFoundError:
             _log.error("%s is gone, and %d bytes of predictions with it", segment.path, segment.left)
             self._stop_writing(segment)
             self._drop(segment)
-            taken = []
-        length = sum(map(len, taken)) + HEADER.size * len(taken)
-        return Group(taken, segment, segment.start, segment.start + length)
+            group = Group([], segment, segment.start, segment.start)
+        return group
 
     def _put_away(self, segment: Segment) -> None:
         """Deal with a segment whose next frame is not whole. All before it has drained."""
@@ -409,11 +390,3 @@ class Journal:
     def distrust(self) -> None:
         """Begin a new segment: after a sync that failed, a later one that succeeds proves nothing."""
         self._seal()
-
-
-def _up_to(size: int, payloads: Iterator[bytes]) -> Iterator[bytes]:
-    for payload in payloads:
-        yield payload
-        size -= len(payload)
-        if size <= 0:
-            return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future as ThreadFuture
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
-    from concurrent.futures import Future as ThreadFuture
 
 Question = TypeVar("Question")
 Found = TypeVar("Found")
@@ -47,6 +48,7 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         self._questions: list[Question] = []
         self._futures: list[asyncio.Future[Answer]] = []
         self._busy = False
+        self._retired = False
         self._lone = True  # whether the last turn brought one question at most
         self._put = 0  # questions that this turn has brought by now
 
@@ -63,6 +65,15 @@ class MicroBatcher(Generic[Question, Found, Answer]):
             self._questions.append(question)
             self._futures.append(future)
         return future
+
+    def retire(self) -> None:
+        """Let go of the executor as soon as what was put by now is answered."""
+        self._retired = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._retired and self._executor is not None and not (self._futures or self._busy):
+            self._executor.shutdown(wait=False)
 
     def _end_turn(self) -> None:
         self._lone = self._put <= 1
@@ -87,8 +98,17 @@ class MicroBatcher(Generic[Question, Found, Answer]):
     ) -> None:
         self._busy = True
         loop = asyncio.get_running_loop()
-        sent = executor.submit(self._ask, questions)
-        sent.add_done_callback(lambda sent: loop.call_soon_threadsafe(self._land, questions, sent, futures))
+        try:
+            sent = executor.submit(self._ask, questions)
+        except RuntimeError as error:  # it has been shut down
+            sent = ThreadFuture()
+            sent.set_exception(error)
+
+        def land(sent: ThreadFuture[Found]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._land, questions, sent, futures)
+
+        sent.add_done_callback(land)
 
     def _land(
         self,
@@ -99,6 +119,7 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         self._busy = False
         self._flush()
         self._settle(questions, found.result, futures)
+        self._let_go()
 
     def _settle(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kickserve.schemas import ModelCard
+
+
+TYPICAL: Final = np.array([[0.5, 30.0, 20.0, 10.0, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]])
+"""A usual kick, to try a model on."""
 
 
 class Answer(NamedTuple):
@@ -86,7 +90,7 @@ class AnswersOne(Protocol):
             row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
 
         Returns:
-            Probability, low and high: as `predict` gives, but for the last bits; low and high NaN where it
+            Probability, low and high, as `predict` gives but for the last bits; NaN for low and high where it
             gives no interval.
         """
         ...

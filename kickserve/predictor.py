@@ -7,17 +7,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from msgspec.structs import astuple
 
 from kickserve.errors import Backlogged, KickserveError, PredictionFailed
 from kickserve.microbatch import MicroBatcher
-from kickserve.models.trial import TYPICAL
+from kickserve.model import TYPICAL
 from kickserve.schemas import Prediction, matrix, matrix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from kickserve.model import Model
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 2_000  # kicks of a batch that are answered before others get their turn on the event loop
 _SLOW: Final = 0.001  # seconds for one kick, from which a model is asked in a thread
+_TURN: Final = 0.005  # seconds that a model in the event loop may take for a part of a batch
+_MANY: Final = 64  # kicks from which is told what each more costs
+_TRIES: Final = 3
 
 
 class Predictor:
@@ -49,14 +52,19 @@ class Predictor:
     def __init__(self, scorer: Scorer, keep: Keep, *, batch_max: int) -> None:
         self._scorer = scorer
         self._keep = keep
-        slow = _seconds_a_kick(scorer.model) > _SLOW
+        slow = _seconds(scorer.model, 1) > _SLOW
         self._thread = ThreadPoolExecutor(1, "model") if slow else None
+        self._chunk = CHUNK if slow else _chunk_of(scorer.model)
         self._batcher = MicroBatcher(self._find, self._conclude, most=batch_max, executor=self._thread)
 
     @property
     def model(self) -> Model:
         """The model that answers."""
         return self._scorer.model
+
+    def retire(self) -> None:
+        """Ask no more after this: what is under way is still answered."""
+        self._batcher.retire()
 
     def ask(self, kick: Kick) -> asyncio.Future[Prediction | KickserveError]:
         """Have one kick answered.
@@ -67,6 +75,11 @@ class Predictor:
         """
         return self._batcher.put((astuple(kick), time.perf_counter()))
 
+    def close(self) -> None:
+        """Let go of the thread; whoever asks a slow model from now on gets an error."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
     async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
         """Answer many kicks, in their order.
 
@@ -75,10 +88,29 @@ class Predictor:
             Backlogged: the answers could not be kept, so they were not given.
         """
         predictions: list[Prediction] = []
-        for start in range(0, len(kicks), CHUNK):
-            predictions += await self._predict_chunk(matrix(kicks[start : start + CHUNK]))
+        for start in range(0, len(kicks), self._chunk):
+            predictions += await self._predict_chunk(matrix(kicks[start : start + self._chunk]))
             await asyncio.sleep(0)
         return predictions
+
+    async def predict_each(self, kicks: Sequence[Kick]) -> list[Prediction | KickserveError]:
+        """Answer kicks as `ask` does, in their order: what fails for one hurts no other.
+
+        Args:
+            kicks: few enough to be answered in one turn of the event loop.
+        """
+        if not kicks:
+            return []
+        started = time.perf_counter()
+        rows = matrix(kicks)
+        try:
+            found = await self._ask_aside(rows)
+        except PredictionFailed:
+            return await asyncio.gather(*map(self.ask, kicks))
+        try:
+            return [*await self._give(rows, found, started)]
+        except Backlogged as refusal:
+            return [refusal] * len(kicks)
 
     async def _predict_chunk(self, rows: NDArray[np.float64]) -> list[Prediction]:
         started = time.perf_counter()
@@ -87,6 +119,11 @@ class Predictor:
         except PredictionFailed as error:
             await self._keep(self._scorer.failures(rows, error))
             raise
+        return await self._give(rows, found, started)
+
+    async def _give(
+        self, rows: NDArray[np.float64], found: NDArray[np.float64], started: float
+    ) -> list[Prediction]:
         batch = self._scorer.record(rows, found, time.perf_counter() - started)
         refusal = await self._keep(batch)
         if refusal is not None:
@@ -109,44 +146,65 @@ class Predictor:
         """Make the answers, have them kept, and only then give them."""
         good = [each for each in found if not isinstance(each, PredictionFailed)]
         if len(good) < len(found):
-            settle = self._with_failures(asked, found, settle)
-            asked = [kick for kick, each in zip(asked, found, strict=True) if isinstance(each, tuple)]
-        if not asked:
-            settle([])
-            return
+            failed = self._keep_failures(asked, found)
+            settle = _between(found, settle)
+            if not good:
+                _give_when(failed, [], settle)
+                return
+            pairs = zip(asked, found, strict=True)
+            asked = [kick for kick, each in pairs if not isinstance(each, PredictionFailed)]
         predictions, batch = self._scorer.record_each(asked, good)
-        kept = self._keep(batch)
+        _give_when(self._keep(batch), predictions, settle)
 
-        def give(kept: Kept) -> None:
-            refusal = kept.result()
-            settle(predictions if refusal is None else [refusal] * len(predictions))
-
-        if kept.done():
-            give(kept)
-        else:
-            kept.add_done_callback(give)
-
-    def _with_failures(
-        self, asked: Sequence[Asked], found: Sequence[Found | PredictionFailed], settle: Settle
-    ) -> Settle:
-        """Keep the attempts that failed, and return what puts them between the answers to the others."""
-        for (row, _), each in zip(asked, found, strict=True):
-            if isinstance(each, PredictionFailed):
-                self._keep(self._scorer.failures(matrix_of([row]), each))
-
-        def settle_all(answers: Sequence[Prediction | KickserveError]) -> None:
-            others = iter(answers)
-            settle([each if isinstance(each, PredictionFailed) else next(others) for each in found])
-
-        return settle_all
+    def _keep_failures(self, asked: Sequence[Asked], found: Sequence[Found | PredictionFailed]) -> Kept:
+        """Keep the attempts that failed, and return what the last of them brings: they are kept in order."""
+        kept = [
+            self._keep(self._scorer.failures(matrix_of([row]), each))
+            for (row, _), each in zip(asked, found, strict=True)
+            if isinstance(each, PredictionFailed)
+        ]
+        return kept[-1]
 
 
-def _seconds_a_kick(model: Model) -> float:
-    """Try how long the model takes; one that fails says so when it is asked for a kick."""
+def _give_when(kept: Kept, predictions: Sequence[Prediction], settle: Settle) -> None:
+    """Give answers when they are kept, or why they are not."""
+
+    def give(kept: Kept) -> None:
+        refusal = kept.result()
+        settle(predictions if refusal is None else [refusal] * len(predictions))
+
+    if kept.done():
+        give(kept)
+    else:
+        kept.add_done_callback(give)
+
+
+def _between(found: Sequence[Found | PredictionFailed], settle: Settle) -> Settle:
+    """Return what takes the answers to the others, and puts the failures between them."""
+
+    def settle_all(answers: Sequence[Prediction | KickserveError]) -> None:
+        others = iter(answers)
+        settle([each if isinstance(each, PredictionFailed) else next(others) for each in found])
+
+    return settle_all
+
+
+def _chunk_of(model: Model) -> int:
+    """Say how many kicks a model answers in one turn of the event loop: a few, where each costs much."""
+    more = (_seconds(model, _MANY) - _seconds(model, 1)) / (_MANY - 1)
+    return CHUNK if more <= _TURN / CHUNK else max(1, int(_TURN / more))
+
+
+def _seconds(model: Model, kicks: int) -> float:
+    """Try how long the model takes, at its quickest; one that fails says so when it is asked for a kick."""
+    rows = np.repeat(TYPICAL, kicks, axis=0)
+    took = []
     try:
-        model.predict(TYPICAL)  # the first time may cost more than those that follow
-        started = time.perf_counter()
-        model.predict(TYPICAL)
+        # The first time may cost more than those that follow; and another process may come between.
+        for _ in range(_TRIES):
+            started = time.perf_counter()
+            model.predict(rows)
+            took.append(time.perf_counter() - started)
     except Exception:  # noqa: BLE001  the model may be anybody's code
         return 0.0
-    return time.perf_counter() - started
+    return min(took)

@@ -170,6 +170,22 @@ async def model(service: TheService) -> ModelCard:
     return service.predictor.model.card
 
 
+@post("/model/reload", status_code=200, tags=["service"])
+async def reload_model(request: Request[Any, Any, Any], service: TheService) -> ModelCard:
+    """Load the model anew, from where the settings say, and serve it from the next request on.
+
+    Where it can't be used, the answer says why (409), and the one before stays. Of several workers, the
+    others follow at once.
+    """
+    card = await service.reload()
+    request.app.state.get("reloaded", _nobody_to_tell)()
+    return card
+
+
+def _nobody_to_tell() -> None:
+    pass
+
+
 @get("/health", tags=["service"])
 async def health(service: TheService) -> Health:
     """Say in one word how the service is, for a person; `parts` says of what."""

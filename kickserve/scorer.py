@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from struct import Struct as Packing
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from kickserve.gauge import Gauge
     from kickserve.ids import Ids
-    from kickserve.model import Model
+    from kickserve.model import Answer, Model
 
     # What a model says of one kick: probability, low and high, these two NaN where it gives no interval.
     Found = tuple[float, float, float]
@@ -44,12 +45,13 @@ class Scorer:
     Args:
         model: the model.
         gauge: what the process uses, for the record.
+        ids: makes the ids; its own where not given.
     """
 
-    def __init__(self, model: Model, gauge: Gauge) -> None:
+    def __init__(self, model: Model, gauge: Gauge, ids: IdFactory | None = None) -> None:
         self.model = model
         self._gauge = gauge
-        self._ids = IdFactory()
+        self._ids = ids or IdFactory()
         self._answer_one = model.predict_one if isinstance(model, AnswersOne) else None
 
     def answer(self, rows: NDArray[np.float64]) -> RecordBatch:
@@ -91,16 +93,11 @@ class Scorer:
             PredictionFailed: as `answer`.
         """
         try:
-            answer = self.model.predict(rows)
+            found = _checked(self.model.predict(rows), len(rows))
         except Exception as error:
             raise self._raised(error) from error
-        found = np.full((len(rows), 3), np.nan)
-        for at, part in enumerate(answer):
-            if part is None:
-                continue
-            if part.shape != (len(rows),) or not np.all((part >= 0) & (part <= 1)):
-                raise self._no_probability()
-            found[:, at] = part
+        if found is None:
+            raise self._no_probability()
         return found
 
     def ask_each(self, rows: Sequence[Row]) -> list[Found | PredictionFailed]:
@@ -119,11 +116,12 @@ class Scorer:
     def _ask_one(self, answer_one: Callable[[Row], Found], row: Row) -> Found | PredictionFailed:
         try:
             probability, low, high = found = answer_one(row)
+            if type(probability) is type(low) is type(high) is float and 0 <= low <= probability <= high <= 1:
+                return found
+            found = float(probability), float(low), float(high)  # numpy's own can't be encoded
         except Exception as error:  # noqa: BLE001  the model may be anybody's code
             return self._raised(error)
-        if 0 <= low <= probability <= high <= 1 or (low != low and high != high and 0 <= probability <= 1):  # noqa: PLR0124  NaN
-            return found
-        return self._no_probability()
+        return found if _are_probabilities(*found) else self._no_probability()
 
     def record_each(
         self, asked: Sequence[tuple[Row, float]], found: Sequence[Found]
@@ -181,6 +179,23 @@ class Scorer:
     def _no_probability(self) -> PredictionFailed:
         _log.error("the model %s returned something that is no probability", self.model.card.name)
         return PredictionFailed("the model returned something that is no probability")
+
+
+def _checked(answer: Answer, count: int) -> NDArray[np.float64] | None:
+    """Put an answer into one array, shape (count, 3); None where something in it is no probability."""
+    found = np.full((count, 3), np.nan)
+    for at, part in enumerate(answer):
+        if part is None and at > 0:  # an end of the interval
+            continue
+        if part is None or part.shape != (count,) or not np.all((part >= 0) & (part <= 1)):
+            return None
+        found[:, at] = part
+    return found
+
+
+def _are_probabilities(probability: float, low: float, high: float) -> bool:
+    without = math.isnan(low) and math.isnan(high)
+    return 0 <= probability <= 1 and (without or (0 <= low <= 1 and 0 <= high <= 1))
 
 
 def _prediction(record_id: str, model: str, found: Sequence[float], warnings: tuple[str, ...]) -> Prediction:

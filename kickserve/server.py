@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 from functools import partial
 from importlib import import_module
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from kickserve.errors import KickserveError
 from kickserve.listening import turn_away
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from kickserve.edge import KickserveApp
-    from kickserve.errors import KickserveError
     from kickserve.settings import Settings
 
 # After SIGTERM, answers carry `Connection: close` for so long before connections are closed from this side:
@@ -60,17 +61,7 @@ def run(
     Returns:
         Whether it came up and ended as it should.
     """
-    config = uvicorn.Config(
-        app,
-        http=_connections(app, settings),
-        access_log=settings.debug,
-        log_config=None,
-        lifespan="on",
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
-        timeout_keep_alive=30,
-    )
-    server = _Server(config, app, ready, lifeline)
+    server = _Server(configuration(app, settings), app, ready, lifeline)
     # uvicorn raises the signal again when it is done: without a handler the process would not end with 0.
     # And one that comes before uvicorn listens for it must not be lost.
     signal.signal(signal.SIGTERM, server.handle_exit)
@@ -82,6 +73,20 @@ def run(
     if failure is not None:
         raise failure
     return server.started
+
+
+def configuration(app: KickserveApp, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn is to serve the application."""
+    return uvicorn.Config(
+        app,
+        http=_connections(app, settings),
+        access_log=settings.debug,
+        log_config=None,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+        timeout_keep_alive=30,
+    )
 
 
 def _connections(app: KickserveApp, settings: Settings) -> Any:
@@ -108,6 +113,7 @@ class _Server(uvicorn.Server):
         self._ready = ready
         self._lifeline = lifeline
         self._owns_sockets = lifeline is None
+        self._reloading: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Ctrl-C reaches every process of a terminal. A worker waits for what its supervisor makes of it.
@@ -116,8 +122,13 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        loop = asyncio.get_running_loop()
         if self._lifeline is not None:
-            asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned, self._lifeline)
+            loop.add_reader(self._lifeline, self._orphaned, self._lifeline)
+            # A worker that was asked to reload tells its supervisor, which tells them all.
+            self._app.state.reloaded = partial(os.kill, os.getppid(), signal.SIGHUP)
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         if self.started:
             # What stands by now stays: a full collection that walked over it would hold all up for 20 ms.
             gc.collect()
@@ -126,6 +137,15 @@ class _Server(uvicorn.Server):
             # Nobody may listen to the good news any more: no reason to leave without closing what is open.
             with contextlib.suppress(BrokenPipeError, SystemExit):
                 self._ready()
+
+    def _hang_up(self) -> None:
+        self._reloading = asyncio.create_task(self._reload(), name="reload")  # held, or it may vanish
+
+    async def _reload(self) -> None:
+        try:
+            await self._app.state.service.reload()
+        except KickserveError as error:
+            _log.error("the model could not be loaded anew, and the one before stays: %s", error)
 
     def _orphaned(self, lifeline: int) -> None:
         asyncio.get_running_loop().remove_reader(lifeline)

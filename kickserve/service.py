@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kickserve import __version__
 from kickserve.bodies import read_kick
-from kickserve.errors import RequestError
+from kickserve.errors import ModelUnusable, PredictionFailed, RequestError
 from kickserve.gauge import Gauge
+from kickserve.ids import IdFactory
 from kickserve.meters import Meters
+from kickserve.model import TYPICAL, ask
 from kickserve.predictor import Predictor
 from kickserve.retention import Retention
 from kickserve.schemas import Health
 from kickserve.scorer import Scorer
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kickserve.errors import Backlogged, KickserveError
     from kickserve.model import Model
     from kickserve.ports import Store
     from kickserve.record_batch import RecordBatch
     from kickserve.recorder import Recorder
-    from kickserve.schemas import Prediction
+    from kickserve.schemas import ModelCard, Prediction
     from kickserve.settings import Settings
+
+_TRIALS: Final = 3
+
+_log = logging.getLogger(__name__)
 
 
 class Service:
     """The parts of a running service.
+
+    Args:
+        load: loads the model: now, and again when it is to be changed.
+        recorder: see below.
+        store: see below.
+        settings: the rest of what it is told.
+        meters: see below; its own where not given.
 
     Attributes:
         predictor: answers kicks.
@@ -42,7 +56,7 @@ class Service:
 
     def __init__(
         self,
-        model: Model,
+        load: Callable[[], Model],
         recorder: Recorder,
         store: Store,
         settings: Settings,
@@ -52,9 +66,16 @@ class Service:
         self.gauge = Gauge()
         self.store = store
         self.recorder = recorder
-        self.predictor = Predictor(Scorer(model, self.gauge), self._keep, batch_max=settings.batch_max)
+        self._load = load
+        self._batch_max = settings.batch_max
+        self._ids = IdFactory()
+        self.predictor = self._predictor(load())
+        self._loading = asyncio.Lock()
         self._retention = Retention(store, settings.retention)
         self._stopping = False
+
+    def _predictor(self, model: Model) -> Predictor:
+        return Predictor(Scorer(model, self.gauge, self._ids), self._keep, batch_max=self._batch_max)
 
     async def start(self) -> None:
         """Begin: take up what an earlier process left, and open the store.
@@ -78,6 +99,7 @@ class Service:
         await self._retention.stop()
         await self.gauge.stop()
         await self.recorder.stop()
+        self.predictor.close()
 
     def ask(self, body: bytes) -> asyncio.Future[Prediction | KickserveError]:
         """Have a kick answered as it came over the network: what the route and the fast lane have in common.
@@ -95,6 +117,25 @@ class Service:
             self.meters.refused(1)
             raise
         return self.predictor.ask(kick)
+
+    async def reload(self) -> ModelCard:
+        """Load the model anew beside the one that answers, try it, and change between two requests.
+
+        What has been asked already is still answered by the model before, and recorded as such.
+
+        Returns:
+            The card of the model that answers from now on.
+
+        Raises:
+            ModelUnusable: it can't be loaded or does not answer; the model before stays.
+        """
+        async with self._loading:
+            before = self.predictor
+            self.predictor = await asyncio.to_thread(lambda: self._predictor(_tried(self._load())))
+            before.retire()
+        card = self.predictor.model.card
+        _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)
+        return card
 
     async def health(self) -> Health:
         """Ask every part how it is."""
@@ -127,7 +168,8 @@ class Service:
         return kept
 
     def _count(self, number: int, kept: asyncio.Future[Backlogged | None]) -> None:
-        if kept.result() is None:
+        # Who asked may have gone away while the disk was busy: then nobody got the answers.
+        if not kept.cancelled() and kept.result() is None:
             self.meters.predicted(number)
 
     def _tell(self) -> None:
@@ -141,3 +183,13 @@ class Service:
             "model": "ok",
             "journal": self.recorder.journal_state(),
         }
+
+
+def _tried(model: Model) -> Model:
+    """Ask a model of a usual kick, as often as it takes to be warm."""
+    try:
+        for _ in range(_TRIALS):
+            ask(model, TYPICAL)
+    except PredictionFailed as error:
+        raise ModelUnusable(f"{error}: the model before stays") from error
+    return model

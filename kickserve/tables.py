@@ -36,7 +36,7 @@ _BUFFER: Final = 1 << 20
 _MARK: Final = b"\xef\xbb\xbf"  # the byte order mark that some editors write
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """The rows of a file. Each row's cells are the columns asked for, then the outcome.
 
     Attributes:
@@ -71,7 +71,7 @@ def read_blocks(path: Path, *, size: int = 4096, others: Sequence[str] = ()) -> 
     elif kind == "csv":
         yield from _csv_blocks(path, size)
     else:
-        yield from _blocks(_open(path, NAMES), size)
+        yield from _blocks(open_rows(path, NAMES), size)
 
 
 def other_columns(path: Path) -> list[str]:
@@ -109,7 +109,7 @@ def read_outcomes(
         DataError: the file can't be read, or has no columns `id` and `success`.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
-    source = _open(path, ("id",))
+    source = open_rows(path, ("id",))
     if source.outcome is None:
         raise DataError(f"{path} has no column {OUTCOMES[0]}: it must say 1 or 0 for each id")
     while rows := list(islice(source.rows, size)):
@@ -155,10 +155,21 @@ def kind_of(path: Path) -> str:
     return kind
 
 
-def _open(path: Path, columns: Sequence[str]) -> _Source:
+def open_rows(path: Path, columns: Sequence[str], outcomes: Sequence[str] = OUTCOMES) -> Source:
+    """Open a file to read it row by row.
+
+    Args:
+        path: of the file.
+        columns: that are wanted.
+        outcomes: what the column that tells what came of the kick may be called; the first that is there.
+
+    Raises:
+        DataError: the file can't be read, or columns are missing.
+        MissingExtra: Parquet, and pyarrow is not installed.
+    """
     kind = _kind_of_existing(path)
     with _readable(path):
-        source = _READERS[kind](path, columns)
+        source = _READERS[kind](path, columns, outcomes)
     return source._replace(rows=_guarded(path, source.rows))
 
 
@@ -189,7 +200,9 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"{path} can't be read: {reason}. Look at the file, or write it anew") from error
 
 
-def _positions(path: Path, header: Sequence[str], columns: Sequence[str]) -> list[int | None]:
+def _positions(
+    path: Path, header: Sequence[str], columns: Sequence[str], outcomes: Sequence[str] = OUTCOMES
+) -> list[int | None]:
     """Find the columns, and after them that of the outcome, in a header.
 
     Raises:
@@ -201,7 +214,7 @@ def _positions(path: Path, header: Sequence[str], columns: Sequence[str]) -> lis
         near = [f"'{each}'" for name in missing for each in difflib.get_close_matches(name, names, 1)]
         hint = f"; is it {' or '.join(near)}?" if near else f" (it has: {', '.join(names)[:200]})"
         raise DataError(f"{path} has no column {', '.join(missing)}{hint}")
-    outcome = next((name for name in OUTCOMES if name in names), None)
+    outcome = next((name for name in outcomes if name in names), None)
     wanted = [*columns, *([] if outcome is None else [outcome])]
     twice = [name for name in wanted if names.count(name) > 1]
     if twice:
@@ -209,27 +222,27 @@ def _positions(path: Path, header: Sequence[str], columns: Sequence[str]) -> lis
     return [names.index(name) for name in columns] + [None if outcome is None else names.index(outcome)]
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> _Source:
-    layout = _csv_layout(path, columns)
+def _read_csv(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -> Source:
+    layout = _csv_layout(path, columns, outcomes)
 
     def rows() -> Iterator[Row]:
         with _open_text(path) as file:
             yield from picked(islice(records(file, layout.delimiter), 1, None), layout)
 
-    return _Source(rows(), _outcome(layout), text=True)
+    return Source(rows(), _outcome(layout), text=True)
 
 
 def _csv_blocks(path: Path, size: int) -> Iterator[Block]:
     with _readable(path):
         layout = _csv_layout(path, NAMES)
     if not layout.plain or find_spec("pyarrow") is None:
-        return _blocks(_open(path, NAMES), size)
+        return _blocks(open_rows(path, NAMES), size)
     from kickserve.csv_blocks import blocks
 
     return _guarded(path, blocks(path, layout, _outcome(layout), size))
 
 
-def _blocks(source: _Source, size: int) -> Iterator[Block]:
+def _blocks(source: Source, size: int) -> Iterator[Block]:
     while rows := list(islice(source.rows, size)):
         yield block_of(rows, source.outcome, text=source.text)
 
@@ -239,7 +252,7 @@ def _outcome(layout: Layout) -> str | None:
     return None if at is None else layout.header[at].strip()
 
 
-def _csv_layout(path: Path, columns: Sequence[str]) -> Layout:
+def _csv_layout(path: Path, columns: Sequence[str], outcomes: Sequence[str] = OUTCOMES) -> Layout:
     with _open_text(path) as file:
         line, first = next(((at, line) for at, line in enumerate(file) if line.strip()), (0, ""))
     fault = spoilt(first)
@@ -251,7 +264,7 @@ def _csv_layout(path: Path, columns: Sequence[str]) -> Layout:
     if isinstance(header, str):
         raise DataError(f"{path} can't be read: its header {header}")
     plain = line == 0 and first.endswith("\n") and first.rstrip("\r\n").split(delimiter) == header
-    return Layout(list(header), delimiter, _positions(path, header, columns), plain)
+    return Layout(list(header), delimiter, _positions(path, header, columns, outcomes), plain)
 
 
 def _open_text(path: Path) -> IO[str]:
@@ -264,7 +277,7 @@ def _known(first: str, columns: Sequence[str], delimiter: str) -> tuple[int, int
     return sum(name in columns for name in names), len(names)
 
 
-def _read_ndjson(path: Path, columns: Sequence[str]) -> _Source:
+def _read_ndjson(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -> Source:
     decode = msgspec.json.Decoder(dict[str, Any]).decode
 
     def rows() -> Iterator[Row]:
@@ -277,19 +290,19 @@ def _read_ndjson(path: Path, columns: Sequence[str]) -> _Source:
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                     yield Row(number, f"is no JSON object: {error}")
                 else:
-                    outcome = next((row[name] for name in OUTCOMES if name in row), None)
+                    outcome = next((row[name] for name in outcomes if name in row), None)
                     yield Row(number, [*map(row.get, columns), outcome])
 
-    return _Source(rows(), OUTCOMES[0])
+    return Source(rows(), outcomes[0])
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> _Source:
+def _read_parquet(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -> Source:
     file = _open_parquet(path)
     header = file.schema_arrow.names
-    names = _names(header, _positions(path, header, columns))
+    names = _names(header, _positions(path, header, columns, outcomes))
     from kickserve.parquet_kicks import rows
 
-    return _Source(rows(file, names), names[-1])
+    return Source(rows(file, names), names[-1])
 
 
 def _parquet_blocks(path: Path, size: int, others: Sequence[str]) -> Iterator[Block]:
@@ -329,7 +342,7 @@ def parquet() -> Any:
     return pyarrow.parquet
 
 
-_READERS: Final[Mapping[str, Callable[[Path, Sequence[str]], _Source]]] = {
+_READERS: Final[Mapping[str, Callable[[Path, Sequence[str], Sequence[str]], Source]]] = {
     "csv": _read_csv,
     "ndjson": _read_ndjson,
     "parquet": _read_parquet,

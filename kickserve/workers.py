@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from kickserve.errors import ConfigurationError
 from kickserve.listening import turn_away
 
 if TYPE_CHECKING:
@@ -27,8 +26,10 @@ STEADY: Final = (
 )
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
+_SHORT_LIVES: Final = 10  # that are counted; the pause is at its longest by then
 _PIECE: Final = 65_536
 _HEARD: Final = (signal.SIGTERM, signal.SIGINT)
+_AGAIN: Final = signal.SIGHUP  # load the model anew
 
 _log = logging.getLogger(__name__)
 
@@ -76,14 +77,9 @@ class Supervisor:
         listeners: one socket a worker, all on the same port, or the same socket several times. The
             supervisor holds on to them: what waits in the queue of a dead worker waits for the next.
         all_ready: called once, when all take requests, with what the first of them said.
-
-    Raises:
-        ConfigurationError: this system can't fork.
     """
 
     def __init__(self, listeners: Sequence[socket.socket], all_ready: Callable[[bytes], None]) -> None:
-        if not hasattr(os, "fork"):
-            raise ConfigurationError("this system can't fork processes: serve with KICKSERVE_WORKERS=1")
         self._places = [_Place(number, listener) for number, listener in enumerate(listeners)]
         self._all_ready: Callable[[bytes], None] | None = all_ready
         self._first_ready = False
@@ -185,6 +181,8 @@ class Supervisor:
         for number in self._signals.read():
             if number in _HEARD:
                 self._stop(number)
+            elif number == _AGAIN and not self._stopping:
+                self._tell(_AGAIN)
         for place in self._places:
             if place.pid is not None:
                 pid, status = os.waitpid(place.pid, os.WNOHANG)
@@ -240,7 +238,8 @@ class Supervisor:
             place.short_lives = 0
         doubled = _FIRST_PAUSE * 2 ** (place.short_lives - 1)
         pause = 0.0 if place.short_lives == 0 else min(doubled, _LONGEST_PAUSE)
-        place.short_lives += 1
+        # Not on and on: after some hours of short lives the power would be beyond a float.
+        place.short_lives = min(place.short_lives + 1, _SHORT_LIVES)
         place.due = now + pause
         return pause
 
@@ -252,7 +251,7 @@ class _Signals:
         descriptor: readable when one has come.
     """
 
-    _ALL: Final = (*_HEARD, signal.SIGCHLD)
+    _ALL: Final = (*_HEARD, _AGAIN, signal.SIGCHLD)
 
     def __init__(self) -> None:
         self.descriptor, self._rings = os.pipe()
@@ -272,6 +271,7 @@ class _Signals:
         os.close(self.descriptor)
         os.close(self._rings)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(_AGAIN, signal.SIG_IGN)  # until it serves: what it loads is the newest anyway
         signal.signal(signal.SIGTERM, _leave)
 
     @classmethod

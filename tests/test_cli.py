@@ -242,6 +242,7 @@ class TestHelp:
     )
     def test_every_command_has_help_with_examples(self, kickserve, command):
         code, out, _ = kickserve(command, "--help")
+        assert "\\b" not in out
         assert code == 0
         assert "Examples" in out
         assert f"kickserve {command}" in out

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +48,31 @@ async def test_damage_in_the_middle_is_kept_aside_and_what_stands_before_it_drai
     assert files(folder) == [f"{path.parent.name}-{path.name}.damaged"]
     assert next(folder.glob("*.damaged")).read_bytes()[len(PREAMBLE) :] == data[len(PREAMBLE) :]
     assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["ERROR"]
+    journal.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 300_000])
+async def test_damage_before_batches_is_no_torn_write_however_large_they_are(folder, size):
+    batches = [os.urandom(300_000), os.urandom(size)]
+    path = await leave(folder, *batches)
+    data = bytearray(path.read_bytes())
+    data[len(PREAMBLE) + 20] ^= 0xFF
+    path.write_bytes(data)
+    journal = opened(folder)
+    assert await drain_until_empty(journal) == []
+    assert next(folder.glob("*.damaged")).read_bytes().endswith(batches[1])
+    journal.close()
+
+
+async def test_a_batch_cut_at_any_byte_is_torn_and_found_out_quickly(folder):
+    rows = np.tile([0.5, 30.0, 20.0, 10.0, 0.2, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.7, 0.6, 0.8, 0.01], 2_000)
+    path = await leave(folder, b"whole", rows.tobytes())
+    os.truncate(path, path.stat().st_size - 1)
+    journal = opened(folder)
+    began = time.perf_counter()
+    assert await drain_until_empty(journal) == [b"whole"]
+    assert time.perf_counter() - began < 2
+    assert files(folder) == []
     journal.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import sqlite3
 from datetime import timedelta
@@ -13,11 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from together import run_together
 
-from kickserve.contract import START, StoreContract, expected_page, record_at, some_records, streamed
+from kickserve.contract import (
+    START,
+    StoreContract,
+    batch_at,
+    expected_page,
+    record_at,
+    some_records,
+    streamed,
+)
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
+from kickserve_storage import sqlite as sqlite_module
 from kickserve_storage import sqlite_database
-from kickserve_storage.columns import COLUMNS
+from kickserve_storage.columns import COLUMNS, USUAL
 from kickserve_storage.sqlite import SqliteStore
 
 
@@ -331,3 +341,20 @@ def test_processes_that_open_one_new_file_at_once_all_work(file):
     connection = sqlite3.connect(file)
     assert connection.execute("SELECT count(*) FROM predictions").fetchone() == (200,)
     connection.close()
+
+
+def test_a_statement_of_many_rows_has_no_more_values_than_sqlite_takes(other):
+    values = sqlite_module._TOGETHER * len(USUAL)
+    assert values <= other.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    assert sqlite_module._INSERT_TOGETHER.count("?") == values
+
+
+@pytest.mark.parametrize(("version", "most"), [((3, 31, 1), 999), ((3, 32, 0), 32_766)])
+def test_an_older_sqlite_gets_statements_that_it_takes(monkeypatch, version, most):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    spec = importlib.util.find_spec("kickserve_storage.sqlite")
+    older = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(older)
+    assert older._INSERT_TOGETHER.count("?") <= most
+    rows = [row for _, rows in older._statements([batch_at(START, 300)]) for row in rows]
+    assert sum(map(len, rows)) == 300 * len(USUAL)

@@ -12,9 +12,12 @@ import pytest
 
 from kickserve.errors import DataError, InvalidInput
 from kickserve.features import COUNT, INDEX, NAMES
+from kickserve.learning.logistic import fit
+from kickserve.learning.making import encode
+from kickserve.learning.profiles import LEVELS, profile
 from kickserve.models.linear import LinearDocument, LinearModel, load_linear
 from kickserve.simulate import BLOCK, COEFFICIENTS, FIGURES_KICKS, simulate
-from kickserve.training import LEVELS, encode, fit, profile, train_default, write_default
+from kickserve.training import train_default, write_default
 
 SMALL = 100_000
 

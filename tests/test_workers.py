@@ -18,10 +18,10 @@ import pytest
 from serving import serving
 from test_server import end_under_load, ids_in
 
+from kickserve.commands import serve
 from kickserve.errors import ConfigurationError
 from kickserve.listening import bind, bind_all
 from kickserve.settings import Settings
-from kickserve.workers import Supervisor
 
 WORKERS = 2
 
@@ -264,7 +264,7 @@ def test_one_worker_needs_no_sharing():
 def test_without_fork_several_workers_are_refused(monkeypatch):
     monkeypatch.delattr("os.fork")
     with pytest.raises(ConfigurationError, match="KICKSERVE_WORKERS=1"):
-        Supervisor([], lambda _: None)
+        serve._serve_together(Settings(workers=2))
 
 
 def supervised(script):
@@ -313,6 +313,16 @@ def test_a_fork_that_fails_is_tried_again():
     """)
     assert (finished.returncode, finished.stdout) == (0, "here\n")
     assert finished.stderr == "worker 1 can't be started: no room for a process\n"
+
+
+def test_workers_that_die_for_hours_do_not_take_the_supervisor_with_them():
+    finished = supervised("""
+        place = supervisor._places[0]
+        place.began = time.monotonic()
+        pauses = [supervisor._replace_later(place) for _ in range(2_000)]
+        print(pauses[0], pauses[1], pauses[-1])
+    """)
+    assert finished.stdout == "0.0 0.5 5.0\n", finished.stderr
 
 
 def test_a_worker_that_fails_at_its_end_is_not_passed_over():

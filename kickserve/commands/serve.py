@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,6 @@ from kickserve.meters import Meters
 from kickserve.server import preload, run
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, stdout
-from kickserve.workers import Supervisor
 
 if TYPE_CHECKING:
     import socket
@@ -64,6 +64,10 @@ def _serve_alone(settings: Settings) -> int:
 
 
 def _serve_together(settings: Settings) -> int:
+    if not hasattr(os, "fork"):
+        raise ConfigurationError("this system can't fork processes: serve with KICKSERVE_WORKERS=1")
+    from kickserve.workers import Supervisor  # it names signals that not every system knows
+
     _prepare(settings)
     listeners = bind_all(settings, settings.workers)
 

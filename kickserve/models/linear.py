@@ -11,11 +11,19 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from kickserve.errors import ModelUnusable
-from kickserve.features import BY_NAME, COUNT, INDEX, NAMES
+from kickserve.features import COUNT, NAMES
 from kickserve.model import Answer
-from kickserve.models.terms import TERMS, over_features, product
-from kickserve.schemas import ModelCard
+from kickserve.models.documents import (
+    Domain,
+    Header,
+    Profile,
+    card_of,
+    read,
+    unusable,
+    wrong_domain,
+    wrong_revision,
+)
+from kickserve.models.terms import TERMS, find_term, is_term, over_features, product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.models.terms import Column
+    from kickserve.schemas import ModelCard
 
 FORMAT: Final = "kickserve/linear"
 VERSION: Final = 1
@@ -35,24 +44,6 @@ _NEGATIVE: Final = -1e-6  # what rounding may do to the smallest eigenvalue, as 
 _SYMMETRIC: Final = 1e-6
 
 
-class Profile(Struct, kw_only=True, frozen=True):
-    """What kicks and predictions looked like when the model was made, to notice a drift later.
-
-    Attributes:
-        count: kicks that it was taken from.
-        levels: the levels of the quantiles below, 0 to 1, rising.
-        quantiles: of each feature that is a number, its quantiles at the levels.
-        shares: of each flag, the share of kicks where it is set.
-        prediction: quantiles of the predicted probability at the levels.
-    """
-
-    count: int
-    levels: list[float]
-    quantiles: dict[str, list[float]]
-    shares: dict[str, float]
-    prediction: list[float]
-
-
 class LinearDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A linear model as its file has it.
 
@@ -63,7 +54,7 @@ class LinearDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         revision: what `fingerprint` gives; may be left out of a file written by hand.
         description: one paragraph on what it is.
         features: the eleven features, in order.
-        terms: k names out of `kickserve.models.terms.TERMS`.
+        terms: k names that `kickserve.models.terms.find_term` knows.
         coefficients: k log-odds for a kicker of middling ability.
         covariance: of the coefficients, k by k.
         ability_sd: spread of the kickers' ability in log-odds; 0 where the model knows none.
@@ -89,11 +80,6 @@ class LinearDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     trained_on: dict[str, Any]
     metrics: dict[str, Any]
     reference: Profile | None = None
-
-
-class _Header(Struct):
-    format: str = ""
-    version: int = 0
 
 
 def expit(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -149,7 +135,7 @@ class LinearModel:
     Args:
         document: the model.
         source: where it came from, for messages and the card.
-        commit: of the hub, which then is the card's revision instead of the fingerprint.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: the document contradicts itself, or asks for what this version doesn't know.
@@ -158,8 +144,8 @@ class LinearModel:
     def __init__(self, document: LinearDocument, source: str, commit: str | None = None) -> None:
         _check(document, source)
         self.document = document
-        self._card = _card(document, source, commit)
-        terms = [TERMS[name] for name in document.terms]
+        self._card = card_of(document, kind="linear", revision=commit or fingerprint(document), source=source)
+        terms = [find_term(name) for name in document.terms]
         self._formulas_of_one = [term.of_row for term in terms if term.feature is None]
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
         # with Σ = R Rᵀ, xᵀΣx = |Rᵀx|².
@@ -168,7 +154,7 @@ class LinearModel:
         self._formulas, self._weights = over_features(document.terms, columns)
         self._ability = document.ability_sd
         self._shrink = mean_shrink(document.ability_sd)
-        self._limits = [_limit(name, *ends) for name, ends in document.domain.items()]
+        self._domain = Domain(document.domain)
 
     @property
     def card(self) -> ModelCard:
@@ -238,28 +224,11 @@ class LinearModel:
 
     def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Say of n kicks, shape (n, 11), which `warnings` would warn of; shape (n,)."""
-        result = np.zeros(len(matrix), dtype=np.bool_)
-        for at, low, high, *_ in self._limits:
-            values = matrix[:, at]
-            result |= (values < low) | (values > high)
-        return result
+        return self._domain.outside(matrix)
 
     def warnings(self, row: Sequence[float]) -> list[str]:
-        """Say what makes one kick unlike those that the model was trained on.
-
-        Args:
-            row: its eleven numbers, in the order of `kickserve.features.NAMES`.
-
-        Returns:
-            One phrase a feature, such as `distance beyond 60 m`; nothing where all is within the domain.
-        """
-        found = []
-        for at, low, high, below, beyond in self._limits:
-            if row[at] > high:
-                found.append(beyond)
-            elif row[at] < low:
-                found.append(below)
-        return found
+        """Say what makes one kick unlike those that the model was trained on; see `Domain.warnings`."""
+        return self._domain.warnings(row)
 
 
 def load_linear(data: bytes, source: str, commit: str | None = None) -> LinearModel:
@@ -268,37 +237,19 @@ def load_linear(data: bytes, source: str, commit: str | None = None) -> LinearMo
     Args:
         data: the file.
         source: where it came from, for messages and the card.
-        commit: of the hub, where it came from there: the card's revision.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: it can't be read or used; the message says what is wrong where.
     """
-    try:
-        header = msgspec.json.decode(data, type=_Header)
-    except msgspec.DecodeError as error:
-        raise _unusable(source, f"it is no JSON of a model ({error})") from error
-    if header.format != FORMAT:
-        raise _unusable(source, f"its format is {header.format!r} instead of {FORMAT!r}")
-    if header.version != VERSION:
-        reason = f"it has version {header.version} of the format, and this kickserve reads version {VERSION}"
-        raise _unusable(source, reason)
-    try:
-        document = msgspec.json.decode(data, type=LinearDocument)
-    except msgspec.DecodeError as error:
-        raise _unusable(source, str(error)) from error
-    return LinearModel(document, source, commit)
+    expected = Header(format=FORMAT, version=VERSION)
+    return LinearModel(read(data, source, LinearDocument, expected), source, commit)
 
 
 def load_default() -> LinearModel:
     """Load the model that ships with kickserve, trained on simulated kicks."""
     file = files("kickserve.models").joinpath(DEFAULT)
     return load_linear(file.read_bytes(), f"kickserve/models/{DEFAULT}, in the package")
-
-
-def _unusable(source: str, reason: str) -> ModelUnusable:
-    return ModelUnusable(
-        f"the model {source} can't be used: {reason}. Train it again, or choose another with KICKSERVE_MODEL."
-    )
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -308,37 +259,16 @@ def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _limit(name: str, low: float, high: float) -> tuple[int, float, float, str, str]:
-    unit = BY_NAME[name].unit
-    behind = unit if unit == "°" else f" {unit}".rstrip()
-    return INDEX[name], low, high, f"{name} below {low:g}{behind}", f"{name} beyond {high:g}{behind}"
-
-
-def _card(document: LinearDocument, source: str, commit: str | None) -> ModelCard:
-    return ModelCard(
-        name=document.name,
-        revision=commit or fingerprint(document),
-        kind="linear",
-        source=source,
-        description=document.description,
-        features=document.features,
-        domain=document.domain,
-        interval=document.interval,
-        trained_on=document.trained_on,
-        metrics=document.metrics,
-    )
-
-
 def _check(document: LinearDocument, source: str) -> None:
     reason = (
         _wrong_names(document)
-        or _wrong_domain(document)
+        or wrong_domain(document.domain)
         or _wrong_numbers(document)
         or _wrong_covariance(document)
-        or _wrong_revision(document)
+        or wrong_revision(document.revision, fingerprint(document))
     )
     if reason:
-        raise _unusable(source, reason)
+        raise unusable(source, reason)
 
 
 def _wrong_names(document: LinearDocument) -> str:
@@ -346,20 +276,11 @@ def _wrong_names(document: LinearDocument) -> str:
         return "it has no name"
     if document.features != list(NAMES):
         return f"its features must be, in this order, {', '.join(NAMES)}"
-    unknown = [name for name in document.terms if name not in TERMS]
+    unknown = [name for name in document.terms if not is_term(name)]
     if unknown:
-        return f"this kickserve knows no term {unknown[0]!r}, only {', '.join(TERMS)}"
+        return f"this kickserve knows no term {unknown[0]!r}, only {', '.join(TERMS)} and splines"
     if len(set(document.terms)) != len(document.terms) or not document.terms:
         return "its terms must be one or more, and each only once"
-    return ""
-
-
-def _wrong_domain(document: LinearDocument) -> str:
-    for name, (low, high) in document.domain.items():
-        if name not in BY_NAME:
-            return f"its domain speaks of {name!r}, which is no feature"
-        if not low <= high:
-            return f"its domain of {name} runs from {low:g} to {high:g}, that is backwards"
     return ""
 
 
@@ -385,13 +306,3 @@ def _wrong_covariance(document: LinearDocument) -> str:
     if values[0] < _NEGATIVE * np.abs(values).max():
         return f"its covariance is not positive semidefinite (it has the eigenvalue {values[0]:g})"
     return ""
-
-
-def _wrong_revision(document: LinearDocument) -> str:
-    right = fingerprint(document)
-    if document.revision in ("", right):
-        return ""
-    return (
-        f"its revision is {document.revision}, but its numbers make it {right}: it was changed after it was"
-        " written (if that was you, take the line with the revision out)"
-    )

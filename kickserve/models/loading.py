@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-from msgspec import Struct
-
-from kickserve.models.linear import FORMAT as LINEAR
-from kickserve.models.linear import load_default, load_linear
+from kickserve.models import linear, trees
+from kickserve.models.documents import header_of
+from kickserve.models.linear import load_default
 from kickserve.models.origin import Origin
 from kickserve.models.trial import try_out
 
@@ -29,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def _linear(data: bytes, origin: Origin) -> Model:
-    return load_linear(data, origin.source, origin.commit)
+    return linear.load_linear(data, origin.source, origin.commit)
+
+
+def _trees(data: bytes, origin: Origin) -> Model:
+    return trees.load_trees(data, origin.source, origin.commit)
 
 
 def _onnx(data: bytes, origin: Origin) -> Model:
@@ -50,22 +52,16 @@ def _pickle(data: bytes, origin: Origin) -> Model:
     return load_pickle(data, origin)
 
 
-class _Header(Struct):
-    format: str = ""
-
-
 def _json(data: bytes, origin: Origin) -> Model:
-    try:
-        header = msgspec.json.decode(data, type=_Header)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise origin.unusable(f"it is no JSON of a model ({error})") from error
+    header = header_of(data, origin.source)
     if header.format not in FORMATS:
         raise origin.unusable(f"its format is {header.format!r} instead of {' or '.join(map(repr, FORMATS))}")
     return FORMATS[header.format](data, origin)
 
 
 FORMATS: Final[Mapping[str, Loader]] = {
-    LINEAR: _linear,
+    linear.FORMAT: _linear,
+    trees.FORMAT: _trees,
 }
 """Loaders of kickserve's own JSON, by the format that it names."""
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from kickserve.features import COUNT, FLAGS, INDEX, NAMES
-from kickserve.model import Answer
+from kickserve.model import TYPICAL, Answer
 from kickserve.models.foreign import ForeignModel, card_of
 from kickserve.models.origin import first_line, need_extra, wrong_inputs
-from kickserve.models.trial import TYPICAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

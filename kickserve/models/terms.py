@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.features import COUNT, INDEX, NAMES
+from kickserve.features import BY_NAME, COUNT, INDEX, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from kickserve.features import Feature
 
 Column = NDArray[np.float64]
 # The numbers of one kick, or the columns of many: most formulas are the same for both.
@@ -24,6 +27,11 @@ _HALF_SQUARED: Final = (POSTS_APART / 2) ** 2
 _NARROWEST: Final = 0.05  # degrees; keeps the logarithm finite on the goal line
 _LONG: Final = 60.0
 _PIECE: Final = 1_024  # for larger products BLAS wakes threads, which then spin on cores that others need
+
+_SPLINE: Final = "spline"
+_PARTS: Final = 4  # of its name: spline, feature, number, knots
+_MOST_KNOTS: Final = 12
+_NARROWEST_PIECE: Final = 1e-3  # between knots, so that no quotient gets out of hand
 
 _TIME: Final = INDEX["time_norm"]
 _DISTANCE: Final = INDEX["distance"]
@@ -128,9 +136,84 @@ TERMS: Final[Mapping[str, Term]] = {
         _feature("previous", _PREVIOUS),
         Term("wind_distance", _wind_distance, _wind_distance),
         _feature("precipitation", _RAIN),
+        _feature("angle", _ANGLE),
     )
 }
-"""Every term that a model file may name."""
+"""Every term that a model file may name, but for splines, which have their knots in their names."""
+
+
+def find_term(name: str) -> Term:
+    """Return the term of this name: one of `TERMS`, or a piece of a spline as `spline_names` names them.
+
+    Raises:
+        KeyError: no term has this name.
+    """
+    return TERMS[name] if name in TERMS else _spline(name)
+
+
+def is_term(name: str) -> bool:
+    """Say whether a term has this name."""
+    try:
+        find_term(name)
+    except KeyError:
+        return False
+    return True
+
+
+def spline_names(feature: str, knots: Sequence[float]) -> list[str]:
+    """Name the terms that, beside the feature itself, make a natural cubic spline of it.
+
+    Args:
+        feature: name of a feature.
+        knots: K of them, 3 to 12, rising, within the range of the feature.
+
+    Returns:
+        K - 2 names, such as `spline:distance:1:8,20,35,50`.
+    """
+    places = ",".join(f"{knot:.12g}" for knot in knots)
+    return [f"{_SPLINE}:{feature}:{number}:{places}" for number in range(1, len(knots) - 1)]
+
+
+def _spline(name: str) -> Term:
+    """Read a piece of a natural cubic spline out of its name.
+
+    With d_k(x) = ((x - t_k)₊³ - (x - t_K)₊³)/(t_K - t_k), piece k is d_k(x) - d_{K-1}(x): linear beyond the
+    outer knots (Hastie, Tibshirani & Friedman 2009, "The Elements of Statistical Learning", equations 5.4
+    and 5.5). Divided by (t_K - t_1)² it has the unit of the feature.
+    """
+    parts = name.split(":")
+    if len(parts) != _PARTS or parts[0] != _SPLINE or parts[1] not in BY_NAME:
+        raise KeyError(name)
+    at, knots = INDEX[parts[1]], _knots(parts[3])
+    if parts[2] not in map(str, range(1, len(knots) - 1)) or not _within(knots, BY_NAME[parts[1]]):
+        raise KeyError(name)
+    piece, last, scale = knots[int(parts[2]) - 1], knots[-1], (knots[-1] - knots[0]) ** 2
+
+    def formula(kick: Sequence[Value]) -> Value:
+        x = kick[at]
+        end = _cubed(x, last)
+        here = (_cubed(x, piece) - end) / (last - piece)
+        return (here - (_cubed(x, knots[-2]) - end) / (last - knots[-2])) / scale
+
+    return Term(name, formula, formula)
+
+
+def _knots(text: str) -> list[float]:
+    try:
+        return [float(each) for each in text.split(",", _MOST_KNOTS)]
+    except ValueError:
+        return []
+
+
+def _within(knots: list[float], feature: Feature) -> bool:
+    rising = all(left + _NARROWEST_PIECE <= right for left, right in pairwise(knots))
+    return rising and feature.low <= knots[0] and knots[-1] <= feature.high
+
+
+def _cubed(x: Value, knot: float) -> Value:
+    beyond = x - knot
+    beyond = (beyond + abs(beyond)) / 2.0  # as in `_beyond_60`
+    return beyond * beyond * beyond
 
 
 def expand(matrix: NDArray[np.float64], terms: Iterable[str]) -> NDArray[np.float64]:
@@ -138,7 +221,7 @@ def expand(matrix: NDArray[np.float64], terms: Iterable[str]) -> NDArray[np.floa
 
     Args:
         matrix: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`.
-        terms: k names out of `TERMS`.
+        terms: k names that `find_term` knows.
 
     Returns:
         Shape (n, k), one column a term.
@@ -146,7 +229,7 @@ def expand(matrix: NDArray[np.float64], terms: Iterable[str]) -> NDArray[np.floa
     Raises:
         KeyError: a name is no term.
     """
-    chosen = [TERMS[name] for name in terms]
+    chosen = [find_term(name) for name in terms]
     columns = [matrix[:, at] for at in range(len(NAMES))]
     result = np.empty((len(matrix), len(chosen)))
     for at, term in enumerate(chosen):
@@ -170,7 +253,7 @@ def over_features(
     Raises:
         KeyError: a name is no term.
     """
-    terms = [TERMS[name] for name in names]
+    terms = [find_term(name) for name in names]
     formulas = [term.of_columns for term in terms if term.feature is None]
     weights = np.zeros((len(columns), COUNT + len(formulas)))
     free = iter(range(COUNT, weights.shape[1]))

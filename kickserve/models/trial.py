@@ -9,18 +9,16 @@ import numpy as np
 
 from kickserve.errors import PredictionFailed
 from kickserve.features import FEATURES
-from kickserve.model import ask
+from kickserve.model import TYPICAL, ask
 
 if TYPE_CHECKING:
     from kickserve.model import Model
     from kickserve.models.origin import Origin
 
-TYPICAL: Final = np.array([[0.5, 30.0, 20.0, 10.0, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]])
-"""A kick such as there are many; shape (1, 11)."""
 KICKS: Final = np.vstack(
     [TYPICAL, [feature.low for feature in FEATURES], [feature.high for feature in FEATURES]]
 )
-"""It, and the two corners of the features' ranges; shape (3, 11)."""
+"""A typical kick, and the two corners of the features' ranges; shape (3, 11)."""
 
 
 def try_out(model: Model, origin: Origin) -> None:

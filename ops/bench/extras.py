@@ -1,9 +1,10 @@
-"""What else is measured of kickserve: batches, the start, and memory after a million requests."""
+"""What else is measured of kickserve: batches, its start, several workers, a million requests."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,8 @@ CALLS: Final = 24
 STARTS: Final = 5
 MILLION: Final = 1_000_000
 SEED: Final = 11
+WORKERS: Final = (1, 2)
+CROWD: Final = 128  # connections: the system spreads few unevenly over the workers
 STRETCH: Final = 10.0  # seconds of load at a time, until there are a million
 
 
@@ -82,6 +85,35 @@ def startup(work: Path, core: int | None, starts: int = STARTS) -> dict[str, Any
             times.append(running.server.start_seconds)
             running.server.end()
     return {"starts": starts, "seconds": median(times), "longest": max(times)}
+
+
+def workers(work: Path, bodies: Path, rounds: int, seconds: int) -> tuple[dict[str, Any], list[Tally]]:
+    """Measure one and two workers in turns. They and the load share all cores: nothing is pinned."""
+    tallies = {number: Tally(f"kickserve, workers: {number}") for number in WORKERS}
+    rates: dict[int, list[float]] = {number: [] for number in WORKERS}
+    with processes.unpinned():
+        for _ in range(rounds):
+            for number, tally in tallies.items():
+                rates[number].append(_crowd(work, bodies, number, seconds, tally))
+    one, two = (rates[number] for number in WORKERS)
+    ratios = [more / less for less, more in zip(one, two, strict=True)]
+    middle = {str(number): median(each) for number, each in rates.items()}
+    return {"requests_per_second": middle, "ratio": median(ratios)}, [*tallies.values()]
+
+
+def _crowd(work: Path, bodies: Path, number: int, seconds: int, tally: Tally) -> float:
+    one = BY_NAME["kickserve"]
+    settings = {**one.settings, "KICKSERVE_WORKERS": str(number)}
+    with folder(work) as where:
+        running = Running(replace(one, settings=settings), Path(where), None)
+        try:
+            load, _ = wrk.run(running.url, CROWD, seconds, bodies, KEY)
+            tally.add(load.requests, cut=CROWD, errors=load.errors)
+            running.drained()
+        finally:
+            running.server.end()
+        tally.stored = (tally.stored or 0) + (running.stored() or 0)
+    return load.requests / load.seconds
 
 
 def million(

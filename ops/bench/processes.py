@@ -73,6 +73,20 @@ def pinned(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+@contextlib.contextmanager
+def unpinned() -> Iterator[None]:
+    """Let this thread, and what it starts, run on every core until the block ends."""
+    if not hasattr(os, "sched_getaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the kernel takes those that there are for us
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.create_server((HOST, 0)) as listener:

@@ -39,7 +39,7 @@ class Run:
         measurements: each turn.
         starts: seconds that each server took to start, the median over the rounds.
         tallies: what was answered and stored.
-        extras: `batch`, `startup` and `memory`, as far as they were measured.
+        extras: `batch`, `startup`, `workers` and `memory`, as far as they were measured.
         failures: what must not happen, and did.
     """
 
@@ -200,11 +200,15 @@ def _extras(run: Run) -> Sheet:
         rows.append((f"{size}: kicks/s, over the time of the call", f"{found['kicks_per_second']:,.0f}"))
         rows.append((f"{size}: kicks/s, until they are stored", f"{found['kicks_per_second_stored']:,.0f}"))
         rows.append((f"{size}: kicks a second of CPU time", f"{found['kicks_per_cpu_second']:,.0f}"))
+    if found := run.extras.get("workers"):
+        for number, rate in found["requests_per_second"].items():
+            rows.append((f"workers: {number}, load on the same cores, answers/s", f"{rate:,.0f}"))
+        rows.append(("two workers / one", f"{found['ratio']:.2f}"))
     if found := run.extras.get("memory"):
         for stage in ("started", "warm", "afterwards"):
             when = f"after {found['requests']:,} requests" if stage == "afterwards" else stage
             rows.append((f"memory of kickserve, {when}", f"{found[stage]['rss_mb']:,.0f} MB"))
-    return Sheet("Starts, batches, memory", ("what", "figure"), rows)
+    return Sheet("Starts, batches, workers, memory", ("what", "figure"), rows)
 
 
 def _tallies(run: Run) -> Sheet:

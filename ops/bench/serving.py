@@ -46,7 +46,7 @@ RESULTS: Final = Path(__file__).with_name("results")
 KICKS: Final = 500
 SEED: Final = 5
 WARM_CONNECTIONS: Final = 8
-NAMES: Final = (*contenders.BY_NAME, "batch", "startup")
+NAMES: Final = (*contenders.BY_NAME, "batch", "startup", "workers")
 OUR_LIBRARIES: Final = ("kickserve", "litestar", "msgspec", "numpy", "uvicorn", "uvloop", "httptools")
 THEIR_LIBRARIES: Final = ("fastapi", "pydantic", "sqlalchemy", "litserve", "scikit-learn", "pandas")
 
@@ -290,6 +290,10 @@ def measure_extras(run: report.Run, turns: Turns, console: Console) -> None:
         console.print("batches")
         run.extras["batch"], tally = extras.batch(work, core)
         run.tallies.append(tally)
+    if "workers" in options.only:
+        console.print("one worker and two")
+        run.extras["workers"], tallies = extras.workers(work, turns.bodies, options.rounds, options.seconds)
+        run.tallies += tallies
     if options.million:
         console.print("a million requests")
         run.extras["memory"], tally = extras.million(work, core, turns.bodies)

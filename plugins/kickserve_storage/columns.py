@@ -18,7 +18,9 @@ from kickserve.record_batch import matrix_of
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from kickserve.record_batch import RecordBatch
 
@@ -36,6 +38,7 @@ TEXTS: Final = tuple(COLUMNS.index(name) for name in ("model", "revision", "erro
 STREAM_GROUP: Final = 1_000  # records that a stream yields at once: 3 ms of the event loop
 JUDGED_GROUP: Final = 10_000  # judged predictions are four values each, so more of them go in a group
 
+_TOLL: Final = 3  # of a batch, in rows: what it costs beside its rows
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _FIRST: Final = str(uuid.UUID(int=0))
@@ -90,30 +93,56 @@ def row_of(record: Record, instant: Callable[[datetime], object]) -> list[Any]:
     return row
 
 
-def columns_of(batches: Sequence[RecordBatch]) -> list[list[Any]] | None:
+def steps(batches: Sequence[RecordBatch], rows: int) -> Iterator[list[RecordBatch]]:
+    """Put batches together so that it takes about equally long to make rows of each step.
+
+    Args:
+        batches: in order.
+        rows: how many a step has, about; one large batch is a step of its own.
+    """
+    step: list[RecordBatch] = []
+    cost = 0
+    for batch in batches:
+        step.append(batch)
+        cost += _TOLL + len(batch)
+        if cost >= rows:
+            yield step
+            step, cost = [], 0
+    if step:
+        yield step
+
+
+def columns_of(
+    batches: Sequence[RecordBatch],
+    *,
+    moment: Callable[[int], object] = int,
+    flag: type[int] = int,
+) -> list[list[Any]]:
     """Turn predictions as they stand in the journal into columns.
 
+    Args:
+        batches: one at least.
+        moment: turns milliseconds since 1970 into what the database keeps.
+        flag: what it keeps a flag as, `int` or `bool`.
+
     Returns:
-        Those of `USUAL`, `created_at` in milliseconds since 1970; or None where one holds a null, because the
-        model failed or gives no interval.
+        Those of `USUAL`; and of the one behind, `error`, where the model failed for one of these.
     """
     numbers = matrix_of(batches)
-    if np.isnan(numbers).any() or any(batch.error is not None for batch in batches):
-        return None
-    probability = numbers[:, COUNT]
+    kick, found = numbers[:, :COUNT].T, numbers[:, COUNT : COUNT + 3].T
     lengths = [len(batch) for batch in batches]
 
     def repeated(values: Iterable[Any]) -> list[Any]:
         return [*chain.from_iterable(map(repeat, values, lengths))]
 
-    return [
+    columns = [
         [text for batch in batches for text in batch.ids.texts()],
-        repeated(batch.millisecond for batch in batches),
-        *features.columns(numbers[:, :COUNT]).values(),
-        probability.tolist(),
-        np.maximum(probability, 1 - probability).tolist(),
-        numbers[:, COUNT + 1].tolist(),
-        numbers[:, COUNT + 2].tolist(),
+        repeated(moment(batch.millisecond) for batch in batches),
+        *(
+            (values.astype(flag) if name in features.FLAGS else values).tolist()
+            for name, values in zip(features.NAMES, kick, strict=True)
+        ),
+        *map(_with_nulls, (found[0], np.maximum(found[0], 1 - found[0]), found[1], found[2])),
         repeated(storable(batch.model) for batch in batches),
         repeated(storable(batch.revision) for batch in batches),
         numbers[:, -1].tolist(),
@@ -121,6 +150,19 @@ def columns_of(batches: Sequence[RecordBatch]) -> list[list[Any]] | None:
         repeated(batch.memory_mb for batch in batches),
         repeated(batch.status_code for batch in batches),
     ]
+    errors = [batch.error for batch in batches]
+    if any(error is not None for error in errors):
+        columns.append(repeated(error if error is None else storable(error) for error in errors))
+    return columns
+
+
+def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
+    """Turn numbers into what a database keeps: NaN, where there is none, into null."""
+    unknown = np.isnan(values)
+    if not unknown.any():
+        result: list[float | None] = values.tolist()
+        return result
+    return np.where(unknown, None, values).tolist()  # type: ignore[no-any-return, call-overload]
 
 
 def record_of(row: list[Any]) -> Record:

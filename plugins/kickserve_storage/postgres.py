@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kickserve import features
 from kickserve.errors import StoreUnavailable
-from kickserve.ids import canonical
+from kickserve.ids import canonical, instant
 from kickserve.ports import Judged
 from kickserve_storage.columns import (
     COLUMNS,
     JUDGED_GROUP,
     STREAM_GROUP,
+    USUAL,
+    columns_of,
     in_steps,
     record_of,
     row_of,
     span,
+    steps,
 )
 from kickserve_storage.postgres_server import COMMAND_TIMEOUT, CONNECTIONS, Server
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
+    from kickserve.record_batch import RecordBatch
     from kickserve.schemas import Record
 
 _TYPES: Final = {
@@ -34,17 +38,24 @@ _TYPES: Final = {
     **dict.fromkeys((*features.FLAGS, "outcome"), "boolean"),
     "status_code": "integer",
 }
+_STEP: Final = 500  # rows a statement: 5 ms of the event loop
 STREAMS: Final = CONNECTIONS // 2  # a slow reader keeps its connection, so some are left to everybody else
 
 _NAMES: Final = ", ".join(COLUMNS)
-_ARRAYS: Final = ", ".join(
-    f"${at}::{_TYPES.get(name, 'double precision')}[]" for at, name in enumerate(COLUMNS, start=1)
-)
 # Nothing of a request ever becomes part of these: what is filled in here are our own column names.
-# One statement, and so one transaction and one way to the server and back, with an array a column.
-_INSERT: Final = (
-    f"INSERT INTO predictions ({_NAMES}) SELECT * FROM unnest({_ARRAYS}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - see above
-)
+
+
+def _insert(columns: Sequence[str]) -> str:
+    """Make one statement, and so one transaction and one way to the server and back: an array a column."""
+    arrays = (f"${at}::{_TYPES.get(name, 'double precision')}[]" for at, name in enumerate(columns, start=1))
+    return (
+        f"INSERT INTO predictions ({', '.join(columns)}) SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 - see above
+        " ON CONFLICT (id) DO NOTHING"
+    )
+
+
+_INSERT: Final = _insert(COLUMNS)
+_INSERTS: Final = {count: _insert(COLUMNS[:count]) for count in (len(USUAL), len(USUAL) + 1)}
 _GET: Final = f"SELECT {_NAMES} FROM predictions WHERE id = $1"  # noqa: S608 - see above
 _SPAN: Final = f"SELECT {_NAMES} FROM predictions WHERE id >= $1 AND id < $2"  # noqa: S608 - see above
 _NEWEST: Final = f"{_SPAN} ORDER BY id DESC LIMIT $3"
@@ -115,6 +126,13 @@ class PostgresStore:
         rows = await in_steps(records, values_of)
         async with self._server.connection() as connection:
             await connection.execute(_INSERT, *zip(*rows, strict=True))
+
+    async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
+        """Keep the predictions of all of these or of none: the same as `add` with their records."""
+        async with self._server.connection() as connection, connection.transaction():
+            for step in steps(batches, _STEP):
+                columns = columns_of(step, moment=instant, flag=bool)
+                await connection.execute(_INSERTS[len(columns)], *columns)
 
     async def get(self, record_id: str) -> Record | None:
         """Return one record, or None."""

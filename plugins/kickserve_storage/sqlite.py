@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ from kickserve_storage.columns import (
     record_of,
     row_of,
     span,
+    steps,
     to_millisecond,
 )
 from kickserve_storage.sqlite_database import Database
@@ -50,9 +52,9 @@ _PURGE: Final = (
 )
 
 
-_TOGETHER: Final = 64  # rows a statement: each statement costs as much as several rows
+# Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
+_TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len(USUAL)
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
-_TOLL: Final = 3  # of a batch, in rows: what it costs beside its rows
 
 
 def _insert(columns: Sequence[str], rows: int) -> str:
@@ -65,6 +67,7 @@ def _insert(columns: Sequence[str], rows: int) -> str:
 
 _INSERT: Final = _insert(COLUMNS, 1)
 _INSERT_USUAL: Final = _insert(USUAL, 1)
+_INSERT_FAILED: Final = _insert(COLUMNS[: len(USUAL) + 1], 1)  # with the error
 _INSERT_TOGETHER: Final = _insert(USUAL, _TOGETHER)
 
 
@@ -86,12 +89,12 @@ def _one_by_one(records: Sequence[Record]) -> Iterator[Statement]:
 
 
 def _statements(batches: Sequence[RecordBatch]) -> Iterator[Statement]:
-    for step in _steps(batches):
+    for step in steps(batches, _STEP):
         columns = columns_of(step)
-        if columns is None:
-            yield from _one_by_one([record for batch in step for record in batch.records()])
-        else:
+        if len(columns) == len(USUAL):
             yield from _together(columns)
+        else:
+            yield _INSERT_FAILED, [*zip(*columns, strict=True)]
 
 
 def _together(columns: Sequence[list[Any]]) -> Iterator[Statement]:
@@ -108,20 +111,6 @@ def _together(columns: Sequence[list[Any]]) -> Iterator[Statement]:
     for start in range(0, whole, _STEP):
         yield _INSERT_TOGETHER, cut(start, min(start + _STEP, whole), _TOGETHER)
     yield _INSERT_USUAL, cut(whole, length, 1)
-
-
-def _steps(batches: Sequence[RecordBatch]) -> Iterator[list[RecordBatch]]:
-    """Put batches together so that it takes about equally long to make rows of each step."""
-    step: list[RecordBatch] = []
-    cost = 0
-    for batch in batches:
-        step.append(batch)
-        cost += _TOLL + len(batch)
-        if cost >= _STEP:
-            yield step
-            step, cost = [], 0
-    if step:
-        yield step
 
 
 def record_from(values: Sequence[Any]) -> Record:

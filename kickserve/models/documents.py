@@ -1,0 +1,182 @@
+"""What kickserve's own model files have in common, whatever computes the answers: JSON that runs no code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from kickserve.errors import ModelUnusable
+from kickserve.features import BY_NAME, INDEX
+from kickserve.schemas import ModelCard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+
+class Profile(Struct, kw_only=True, frozen=True):
+    """What kicks and predictions looked like when the model was made, to notice a drift later.
+
+    Attributes:
+        count: kicks that it was taken from.
+        levels: the levels of the quantiles below, 0 to 1, rising.
+        quantiles: of each feature that is a number, its quantiles at the levels.
+        shares: of each flag, the share of kicks where it is set.
+        prediction: quantiles of the predicted probability at the levels.
+    """
+
+    count: int
+    levels: list[float]
+    quantiles: dict[str, list[float]]
+    shares: dict[str, float]
+    prediction: list[float]
+
+
+class Header(Struct):
+    """How a model file begins."""
+
+    format: str = ""
+    version: int = 0
+
+
+class Document(Protocol):
+    """What every document says of its model, whatever its kind."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102  as in the documents
+    @property
+    def description(self) -> str: ...  # noqa: D102
+    @property
+    def features(self) -> list[str]: ...  # noqa: D102
+    @property
+    def domain(self) -> dict[str, tuple[float, float]]: ...  # noqa: D102
+    @property
+    def interval(self) -> str: ...  # noqa: D102
+    @property
+    def trained_on(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def metrics(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Domain:
+    """The ranges of features that a model was trained on.
+
+    Args:
+        ranges: lowest and highest value by name of the feature.
+    """
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        self._limits = [_limit(name, *ends) for name, ends in ranges.items()]
+
+    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say of n kicks, shape (n, 11), which `warnings` would warn of; shape (n,)."""
+        result = np.zeros(len(matrix), dtype=np.bool_)
+        for at, low, high, *_ in self._limits:
+            values = matrix[:, at]
+            result |= (values < low) | (values > high)
+        return result
+
+    def warnings(self, row: Sequence[float]) -> list[str]:
+        """Say what makes one kick unlike those that the model was trained on.
+
+        Args:
+            row: its eleven numbers, in the order of `kickserve.features.NAMES`.
+
+        Returns:
+            One phrase a feature, such as `distance beyond 60 m`; nothing where all is within the domain.
+        """
+        found = []
+        for at, low, high, below, beyond in self._limits:
+            if row[at] > high:
+                found.append(beyond)
+            elif row[at] < low:
+                found.append(below)
+        return found
+
+
+def header_of(data: bytes, source: str) -> Header:
+    """Read how a model file begins.
+
+    Raises:
+        ModelUnusable: it is no JSON of a model.
+    """
+    try:
+        return msgspec.json.decode(data, type=Header)
+    except msgspec.DecodeError as error:
+        raise unusable(source, f"it is no JSON of a model ({error})") from error
+
+
+def read(data: bytes, source: str, kind: type[T], expected: Header) -> T:
+    """Read a document of the format and version expected.
+
+    Raises:
+        ModelUnusable: it is of another, or does not hold what it must.
+    """
+    header = header_of(data, source)
+    if header.format != expected.format:
+        raise unusable(source, f"its format is {header.format!r} instead of {expected.format!r}")
+    if header.version != expected.version:
+        raise unusable(
+            source,
+            f"it has version {header.version} of the format, and this kickserve reads version"
+            f" {expected.version}",
+        )
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise unusable(source, str(error)) from error
+
+
+def unusable(source: str, reason: str) -> ModelUnusable:
+    """Make the error that says why a model can't be used."""
+    return ModelUnusable(
+        f"the model {source} can't be used: {reason}. Train it again, or choose another with KICKSERVE_MODEL."
+    )
+
+
+def card_of(document: Document, *, kind: str, revision: str, source: str) -> ModelCard:
+    """Make the card of a model that was loaded from a source."""
+    return ModelCard(
+        name=document.name,
+        revision=revision,
+        kind=kind,
+        source=source,
+        description=document.description,
+        features=document.features,
+        domain=document.domain,
+        interval=document.interval,
+        trained_on=document.trained_on,
+        metrics=document.metrics,
+    )
+
+
+def wrong_domain(domain: Mapping[str, tuple[float, float]]) -> str:
+    """Say what is wrong with a domain; nothing where nothing is."""
+    for name, (low, high) in domain.items():
+        if name not in BY_NAME:
+            return f"its domain speaks of {name!r}, which is no feature"
+        if not low <= high:
+            return f"its domain of {name} runs from {low:g} to {high:g}, that is backwards"
+    return ""
+
+
+def wrong_revision(given: str, right: str) -> str:
+    """Say that a revision is not that of the numbers; nothing where it is, or none is given."""
+    if given in ("", right):
+        return ""
+    return (
+        f"its revision is {given}, but its numbers make it {right}: it was changed after it was"
+        " written (if that was you, take the line with the revision out)"
+    )
+
+
+def _limit(name: str, low: float, high: float) -> tuple[int, float, float, str, str]:
+    unit = BY_NAME[name].unit
+    behind = unit if unit == "°" else f" {unit}".rstrip()
+    return INDEX[name], low, high, f"{name} below {low:g}{behind}", f"{name} beyond {high:g}{behind}"

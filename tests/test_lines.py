@@ -1,0 +1,226 @@
+"""NDJSON through `/predict/batch`: answers while the request is still being sent, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import msgspec
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serving import serving
+
+from kickserve.documentation import EXAMPLE, NDJSON
+from kickserve.lines import LONGEST
+
+HEAD = (
+    f"POST /api/v1/predict/batch HTTP/1.1\r\nhost: test\r\ncontent-type: {NDJSON}\r\naccept: {NDJSON}\r\n"
+    "transfer-encoding: chunked\r\n\r\n"
+)
+LINE = msgspec.json.encode(EXAMPLE)
+PATIENCE = 10
+
+
+def line_of(distance):
+    return msgspec.json.encode({**EXAMPLE, "distance": distance})
+
+
+class Stream:
+    """A request whose body is sent and whose answer is read at the same time."""
+
+    def __init__(self, reader, writer):
+        self._reader, self._writer = reader, writer
+        self._text = b""
+
+    @classmethod
+    async def begin(cls, url):
+        host, port = url.split("/")[2].split(":")
+        stream = cls(*await asyncio.open_connection(host, int(port)))
+        stream._writer.write(HEAD.encode())
+        return stream
+
+    async def send(self, data):
+        if data:
+            self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+            await self._writer.drain()
+
+    async def head(self):
+        async with asyncio.timeout(PATIENCE):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert NDJSON.encode() in head
+
+    async def answer(self):
+        """Return the next answer, or None at the end."""
+        while b"\n" not in self._text:
+            async with asyncio.timeout(PATIENCE):
+                size = int(await self._reader.readline(), 16)
+                self._text += await self._reader.readexactly(size)
+                await self._reader.readline()
+            if not size:
+                assert not self._text
+                return None
+        line, _, self._text = self._text.partition(b"\n")
+        return msgspec.json.decode(line)
+
+    async def end(self):
+        self._writer.write(b"0\r\n\r\n")
+        answers = []
+        while (answer := await self.answer()) is not None:
+            answers.append(answer)
+        return answers
+
+    def close(self):
+        self._writer.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("lines")) as server:
+        yield server
+
+
+async def answers_to(server, *pieces):
+    stream = await Stream.begin(server.url)
+    for piece in pieces:
+        await stream.send(piece)
+    sent = asyncio.ensure_future(stream.head())
+    await sent
+    answers = await stream.end()
+    stream.close()
+    return answers
+
+
+async def test_answers_begin_before_the_request_has_ended(server):
+    stream = await Stream.begin(server.url)
+    for at in range(5):
+        await stream.send(line_of(20 + at) + b"\n" + line_of(20)[:30])
+        if not at:
+            await stream.head()
+        assert "prediction" in await stream.answer()
+        await stream.send(line_of(20)[30:] + b"\n")
+        assert "prediction" in await stream.answer()
+    assert await stream.end() == []
+    stream.close()
+
+
+async def test_a_bad_line_hurts_no_other_and_names_its_row(server):
+    body = b"\n".join([LINE, b"{}", b"no json", LINE, b"\xff\xfe", line_of(999), b"[]", LINE])
+    answers = await answers_to(server, body)
+    statuses = [answer.get("status", 200) for answer in answers]
+    assert [status == 200 for status in statuses] == [True, False, False, True, False, False, False, True]
+    for row, answer in enumerate(answers):
+        if statuses[row] != 200:
+            assert answer["detail"].startswith(f"row {row}: ")
+            assert all(error["row"] == row for error in answer.get("errors", ()))
+
+
+async def test_blank_lines_have_no_answer_and_end_nothing(server):
+    answers = await answers_to(server, b"\n\r\n  \n", b"\n", LINE + b"\r\n\r\n", b"\n" * 1_000, LINE)
+    assert ["prediction" in answer for answer in answers] == [True, True]
+    assert await answers_to(server, b"\n") == []
+    assert await answers_to(server) == []
+
+
+async def test_a_line_that_is_too_long_is_refused_alone(server):
+    pieces = [LINE + b"\n", b'{"word": "', *([b"x" * 10_000] * 30), b'"}\n' + LINE + b"\n"]
+    assert sum(map(len, pieces)) > 4 * LONGEST
+    good, refused, last = await answers_to(server, *pieces)
+    assert "prediction" in good
+    assert "prediction" in last
+    assert refused["detail"].startswith("row 1: ")
+    assert refused["status"] in {400, 422}
+
+
+@pytest.mark.parametrize(
+    ("bad", "lines"), [(LINE + b" " + LINE, 1), (LINE + LINE, 1), (LINE.replace(b",", b",\n", 1), 2)]
+)
+@pytest.mark.parametrize("cut", [0, 1, len(LINE), len(LINE) + 1])
+async def test_a_line_that_is_not_one_kick_is_refused_wherever_the_stream_is_cut(server, bad, lines, cut):
+    body = bad + b"\n" + LINE
+    answers = await answers_to(server, body[:cut], body[cut:])
+    assert ["prediction" in answer for answer in answers] == [False] * lines + [True]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.sampled_from([20.0, 25.5, 60.0, None, "{}"]), max_size=12),
+    cuts=st.lists(st.integers(0, 3_000), max_size=5),
+)
+def test_each_line_has_its_answer_in_order_however_the_stream_is_cut(server, lines, cuts):
+    texts = [b"" if each is None else b"{}" if each == "{}" else line_of(each) for each in lines]
+    body = b"".join(text + b"\n" for text in texts)
+    ends = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    answers = asyncio.run(answers_to(server, *(body[a:b] for a, b in itertools.pairwise(ends))))
+    told = [each for each in lines if each is not None]
+    assert len(answers) == len(told)
+    by_distance = {}
+    for each, answer in zip(told, answers, strict=True):
+        if each == "{}":
+            assert answer["status"] == 422
+        else:
+            assert by_distance.setdefault(each, answer["prediction"]) == pytest.approx(answer["prediction"])
+    assert len(set(by_distance.values())) == len(by_distance)
+
+
+async def test_many_bad_lines_hold_nobody_up_and_take_little_memory(server):
+    process = psutil.Process(server.process.pid)
+    stream = await Stream.begin(server.url)
+    reading = asyncio.create_task(stream.head())
+    await stream.send(b"{}\n" * 60_000)
+    await reading
+
+    async def read():
+        for _ in range(60_000):
+            assert (await stream.answer())["status"] == 422
+
+    reading = asyncio.create_task(read())
+    before, most = process.memory_info().rss, 0
+    while not reading.done():
+        await asyncio.sleep(0.05)
+        most = max(most, process.memory_info().rss - before)
+    await reading
+    assert await stream.end() == []
+    assert most < 50e6
+    stream.close()
+
+
+async def test_kicks_without_end_take_no_memory_and_all_are_kept(server):
+    process = psutil.Process(server.process.pid)
+    stream = await Stream.begin(server.url)
+    block, blocks = (LINE + b"\n") * 500, 100
+    ids = set()
+
+    async def read():
+        await stream.head()
+        while len(ids) < 500 * blocks:
+            ids.add((await stream.answer())["id"])
+
+    reading = asyncio.create_task(read())
+    for at in range(blocks):
+        await stream.send(block)
+        if at == blocks // 5:
+            before = process.memory_info().rss
+    await reading
+    assert await stream.end() == []
+    assert len(ids) == 500 * blocks
+    assert process.memory_info().rss - before < 40e6
+    stream.close()
+
+
+async def test_a_client_that_goes_away_in_the_middle_leaves_the_others_alone(server):
+    process = psutil.Process(server.process.pid)
+    before = process.num_fds()
+    for _ in range(5):
+        stream = await Stream.begin(server.url)
+        await stream.send(LINE + b"\n" + LINE[:40])
+        await stream.head()
+        assert "prediction" in await stream.answer()
+        stream._writer.transport.abort()
+    assert len(await answers_to(server, LINE)) == 1
+    async with asyncio.timeout(PATIENCE):
+        while process.num_fds() > before + 1:
+            await asyncio.sleep(0.05)
+    assert not any("Traceback" in line for line in server.log)

@@ -1,0 +1,241 @@
+"""The predictor with the real scorer; models are whatever anybody may bring."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kickserve.documentation import EXAMPLE
+from kickserve.errors import Backlogged, PredictionFailed
+from kickserve.gauge import Gauge
+from kickserve.model import Answer
+from kickserve.predictor import CHUNK, Predictor
+from kickserve.schemas import Kick
+from kickserve.scorer import Scorer
+from kickserve.service import Service
+
+CARD = SimpleNamespace(name="odd", revision="r1")
+BAD = 13.0  # metres of a kick that the models here can't answer
+
+
+def kick_from(distance=30.0):
+    return Kick(**{**EXAMPLE, "distance": distance})
+
+
+class Model:
+    """Says of each kick its distance in hundreds of metres, and gives no interval."""
+
+    card = CARD
+
+    def predict(self, matrix):
+        if (matrix[:, 1] == BAD).any():
+            raise RuntimeError("no luck")
+        return Answer(matrix[:, 1] / 100, None, None)
+
+    def warnings(self, _):
+        return []
+
+    def outside(self, matrix):
+        return np.zeros(len(matrix), bool)
+
+
+class Slow(Model):
+    def predict(self, matrix):
+        time.sleep(0.003)
+        return super().predict(matrix)
+
+
+class One(Model):
+    def __init__(self, answer):
+        self._answer = answer
+
+    def predict_one(self, row):
+        return self._answer(row)
+
+
+class Kept(list):
+    """Takes records as the recorder does: at once, or when `release` is called."""
+
+    def __init__(self, *, waits=False, refusal=None):
+        super().__init__()
+        self.waits, self.refusal, self.futures = waits, refusal, []
+
+    def __call__(self, batch):
+        self.append(batch)
+        future = asyncio.get_running_loop().create_future()
+        self.futures.append(future)
+        if not self.waits:
+            future.set_result(self.refusal)
+        return future
+
+    def release(self):
+        for future in self.futures:
+            if not future.done():
+                future.set_result(self.refusal)
+
+    def records(self):
+        return [record for batch in self for record in batch.records()]
+
+
+def made(model, kept, **options):
+    return Predictor(Scorer(model, Gauge()), kept, batch_max=options.get("batch_max", 64))
+
+
+@pytest.mark.parametrize("model", [Model(), Slow()])
+@pytest.mark.parametrize("way", ["ask", "predict_each"])
+async def test_what_fails_for_one_kick_hurts_no_other_and_each_has_one_record(model, way):
+    kept = Kept()
+    predictor = made(model, kept)
+    distances = [10.0, BAD, 30.0, BAD, 20.0]
+    for _ in range(2):  # one by one at first, then together
+        kept.clear()
+        kicks = [kick_from(each) for each in distances]
+        if way == "ask":
+            answers = await asyncio.gather(*map(predictor.ask, kicks))
+        else:
+            answers = await predictor.predict_each(kicks)
+        assert [None if isinstance(each, PredictionFailed) else each.prediction for each in answers] == [
+            0.1,
+            None,
+            0.3,
+            None,
+            0.2,
+        ]
+        records = {record.id: record for record in kept.records()}
+        assert len(records) == len(distances)
+        assert sorted(record.distance for record in records.values()) == sorted(distances)
+        for answer, distance in zip(answers, distances, strict=True):
+            if distance != BAD:
+                assert records[answer.id].distance == distance
+                assert records[answer.id].interval is None
+                assert answer.interval is None
+        assert sum(record.error is not None for record in records.values()) == 2
+    predictor.close()
+
+
+@pytest.mark.parametrize("distances", [[30.0], [BAD], [BAD, 30.0], [BAD, BAD]])
+async def test_nothing_is_answered_before_it_is_kept_failures_neither(distances):
+    kept = Kept(waits=True)
+    predictor = made(Model(), kept)
+    for _ in range(2):
+        futures = [predictor.ask(kick_from(each)) for each in distances]
+        await asyncio.sleep(0.01)
+        assert not any(future.done() for future in futures)
+        kept.release()
+        answers = await asyncio.wait_for(asyncio.gather(*futures), 5)
+        failed = [isinstance(each, PredictionFailed) for each in answers]
+        assert failed == [each == BAD for each in distances]
+
+
+async def test_what_could_not_be_kept_is_not_given():
+    predictor = made(Model(), Kept(refusal=Backlogged("full")))
+    assert isinstance(await predictor.ask(kick_from()), Backlogged)
+    refused = await predictor.predict_each([kick_from(), kick_from()])
+    assert [type(each) for each in refused] == [Backlogged] * 2
+    with pytest.raises(Backlogged):
+        await predictor.predict_batch([kick_from()])
+    assert await predictor.predict_each([]) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ((0.5, math.nan, math.nan), (0.5, None)),
+        ((np.float64(0.5), np.float64(0.25), np.float64(0.75)), (0.5, (0.25, 0.75))),
+        ((0.5, 0.6, 0.7), (0.5, (0.6, 0.7))),  # `predict` may give such an interval too
+        ([0.5, 0.25, 0.75], (0.5, (0.25, 0.75))),
+        ((1, 1, 1), (1.0, (1.0, 1.0))),
+        ((math.nan, math.nan, math.nan), None),
+        ((1.5, 0.5, 1.5), None),
+        ((0.5, math.nan, 0.5), None),
+        ((0.5, None, None), None),
+        ((0.5,), None),
+        (None, None),
+    ],
+)
+async def test_a_model_of_one_kick_may_give_no_interval_and_numbers_of_numpy(said, expected):
+    kept = Kept()
+    answer = await made(One(lambda _: said), kept).ask(kick_from())
+    [record] = kept.records()
+    if expected is None:
+        assert isinstance(answer, PredictionFailed)
+        assert record.prediction is None
+    else:
+        assert (answer.prediction, answer.interval) == expected == (record.prediction, record.interval)
+        assert type(answer.prediction) is float
+
+
+@pytest.mark.parametrize("said", [None, Answer(None, None, None), Answer([0.5], None, None), [1.0], "word"])
+async def test_a_model_that_answers_nonsense_has_failed(said):
+    model, kept = Model(), Kept()
+    model.predict = lambda _: said
+    predictor = made(model, kept)
+    assert isinstance(await predictor.ask(kick_from()), PredictionFailed)
+    with pytest.raises(PredictionFailed):
+        await predictor.predict_batch([kick_from()])
+    assert [record.prediction for record in kept.records()] == [None, None]
+
+
+async def test_a_pause_of_the_machine_while_it_is_tried_makes_no_model_a_slow_one():
+    calls = []
+
+    def predict(matrix):
+        calls.append(len(matrix))
+        time.sleep(0.004 if len(calls) < 3 else 0)
+        return Answer(np.full(len(matrix), 0.5), None, None)
+
+    model = Model()
+    model.predict = predict
+    assert made(model, Kept()).ask(kick_from()).done()
+
+
+async def test_a_model_that_takes_its_time_for_each_kick_gets_fewer_of_them_in_a_turn():
+    model, kept, sizes = Model(), Kept(), []
+
+    def predict(matrix):
+        time.sleep(0.0002 * len(matrix))
+        sizes.append(len(matrix))
+        return Answer(np.full(len(matrix), 0.5), None, None)
+
+    model.predict = predict
+    predictor = made(model, kept)
+    sizes.clear()
+    assert len(await predictor.predict_batch([kick_from()] * 60)) == 60
+    assert max(sizes) < 30
+    assert made(Model(), kept)._chunk == CHUNK
+
+
+async def test_the_thread_of_a_slow_model_ends_with_the_predictor():
+    before = threading.active_count()
+    predictor = made(Slow(), Kept())
+    assert (await predictor.ask(kick_from())).prediction == 0.3
+    predictor.close()
+    async with asyncio.timeout(5):
+        while threading.active_count() > before:
+            await asyncio.sleep(0.01)
+    with pytest.raises(RuntimeError):
+        await asyncio.wait_for(predictor.ask(kick_from()), 5)
+
+
+async def test_a_batch_whose_client_goes_away_while_the_disk_is_busy_disturbs_nobody(caplog):
+    kept = Kept(waits=True)
+    counted = []
+    service = Service.__new__(Service)
+    service.recorder = SimpleNamespace(keep=kept)
+    service.meters = SimpleNamespace(predicted=counted.append)
+    predictor = made(Model(), service._keep)
+    task = asyncio.create_task(predictor.predict_batch([kick_from()] * 3))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    kept.release()
+    await asyncio.sleep(0.01)
+    assert task.cancelled()
+    assert counted == []
+    assert "Exception in callback" not in caplog.text

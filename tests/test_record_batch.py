@@ -1,0 +1,119 @@
+"""Predictions that were made together: their ids, and the records that are made of them."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kickserve import ids as ids_module
+from kickserve.features import COUNT, FEATURES
+from kickserve.ids import IdFactory, Ids, canonical, instant
+from kickserve.record_batch import NUMBER, WIDTH, RecordBatch
+
+TAIL = "0123456789ab"
+MILLISECOND = 1_790_000_000_000
+
+kicks = st.tuples(
+    *(
+        st.sampled_from([0.0, 1.0]) if feature.kind == "flag" else st.floats(feature.low, feature.high)
+        for feature in FEATURES
+    )
+)
+probabilities = st.floats(0, 1)
+answers = st.tuples(probabilities, probabilities, probabilities) | st.tuples(
+    probabilities, st.just(math.nan), st.just(math.nan)
+)
+rows = st.tuples(kicks, answers, st.floats(0, 1e6)).map(lambda parts: [*parts[0], *parts[1], parts[2]])
+
+
+def batch_of(rows, counter=0, **changes):
+    numbers = np.array(rows, NUMBER).reshape(-1, WIDTH).tobytes()
+    batch = RecordBatch(MILLISECOND, counter, TAIL, "name", "r1", 12.5, 81.25, numbers)
+    return msgspec.structs.replace(batch, **changes)
+
+
+@given(st.lists(rows, max_size=9), st.integers(0, (1 << 26) - 10))
+def test_records_say_what_the_batch_says(rows, counter):
+    batch = batch_of(rows, counter)
+    through_journal = msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=RecordBatch)
+    assert through_journal == batch
+    assert len(batch) == len(rows)
+    records = batch.records()
+    assert [each.id for each in records] == batch.ids.texts()
+    for record, row in zip(records, rows, strict=True):
+        values = [float(getattr(record, feature.name)) for feature in FEATURES]
+        assert values == row[:COUNT]
+        probability, low, high, latency = row[COUNT:]
+        assert record.prediction == probability
+        assert record.confidence == max(probability, 1 - probability)
+        assert record.interval == (None if math.isnan(low) else (low, high))
+        assert (record.latency_ms, record.created_at) == (latency, instant(MILLISECOND))
+        assert (record.status_code, record.error) == (200, None)
+        assert batch.find(record.id) == record
+
+
+def test_failures_have_neither_prediction_nor_interval():
+    row = [0.5, 30, 20, 10, 0.2, 0, 0, 0, 0, 1, 1, math.nan, math.nan, math.nan, 0.0]
+    [record] = batch_of([row], status_code=500, error="no luck").records()
+    assert (record.prediction, record.confidence, record.interval) == (None, None, None)
+    assert (record.status_code, record.error) == (500, "no luck")
+
+
+@given(
+    st.integers(0, (1 << 48) - 1),
+    st.integers(0, (1 << 26) - 1),
+    st.integers(0, 70_000),
+    st.sampled_from([0, 1, 1 << 14, (1 << 14) - 1, 3 << 14]),
+)
+def test_ids_are_uuids_of_version_7_that_grow_and_are_found_again(millisecond, counter, number, near):
+    counter = min(counter >> 14 << 14 | near & 0x3FFF, (1 << 26) - 1)
+    number = min(number, (1 << 26) - counter)
+    ids = Ids(millisecond, counter, number, TAIL)
+    texts = ids.texts()
+    assert len(set(texts)) == number
+    assert texts == sorted(texts)
+    for at in {0, number // 2, number - 1} if number else ():
+        assert canonical(texts[at]) == texts[at]
+        assert ids.find(texts[at]) == at
+        assert Ids(millisecond, counter, at, TAIL).find(texts[at]) is None
+        assert Ids(millisecond, counter, number, "ba9876543210").find(texts[at]) is None
+        assert Ids(millisecond ^ 1, counter, number, TAIL).find(texts[at]) is None
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 1 << 26)), max_size=20))
+def test_a_factory_only_ever_goes_up_also_when_the_clock_goes_back(steps):
+    factory, now, last = IdFactory(), 1_000, ""
+    with pytest.MonkeyPatch.context() as patch:
+        for step, number in steps:
+            now = max(now + step, 1)
+            patch.setattr(ids_module.time, "time_ns", lambda now=now: now * 1_000_000)
+            ids = factory.take(number)
+            [first], [end] = (
+                Ids(ids.millisecond, at, 1, ids.tail).texts()
+                for at in (ids.counter, ids.counter + number - 1)
+            )
+            assert last < first <= end
+            last = end
+
+
+def test_a_full_millisecond_borrows_the_next(monkeypatch):
+    monkeypatch.setattr(ids_module.time, "time_ns", lambda: MILLISECOND * 1_000_000)
+    factory = IdFactory()
+    first = factory.take((1 << 26) - 1)
+    second, third = factory.take(1), factory.take(1)
+    assert (first.millisecond, second.millisecond, third.millisecond) == (
+        MILLISECOND,
+        MILLISECOND,
+        MILLISECOND + 1,
+    )
+    assert second.texts() < third.texts()
+
+
+def test_two_factories_share_no_id():
+    one, other = IdFactory().take(1_000), IdFactory().take(1_000)
+    assert not {*one.texts()} & {*other.texts()}

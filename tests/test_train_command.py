@@ -1,0 +1,174 @@
+"""`kickserve train` on a file: what it prints and writes, what it refuses, and that its models are served."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from serving import serving
+
+from kickserve.cli import run
+
+
+@pytest.fixture
+def kickserve(capsys):
+    """Run a command; return exit code, standard output and standard error."""
+
+    def call(*arguments):
+        code = run([str(each) for each in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def kicks_csv(kickserve):
+    kickserve("simulate", "--size", 600, "--seed", 5, "--output", "kicks.csv")
+    return Path("kicks.csv")
+
+
+def test_it_says_what_it_found_compared_chose_and_wrote(kickserve, kicks_csv):
+    code, out, err = kickserve("train", kicks_csv)
+    assert code == 0
+    for word in ["600, of which", "duplicates", "constant", "logistic", "splines", "boosted", "±", "chosen"]:
+        assert word in out
+    assert "in use" in out
+    assert "difference" in out
+    assert "warning: 600 kicks are few" in err
+    document = json.loads(Path("model.json").read_text())
+    assert (document["name"], document["trained_on"]["data"]) == ("kicks", "kicks.csv")
+    assert document["trained_on"]["simulated"] is False
+    assert document["revision"] in out
+
+
+@pytest.mark.parametrize("kind", ["logistic", "splines", "boosted"])
+def test_the_family_asked_for_is_written_and_predicts(kickserve, kicks_csv, monkeypatch, kind):
+    code, out, _ = kickserve("train", kicks_csv, "--kind", kind, "--name", "ours", "--json", "--folds", 3)
+    report = json.loads(out)
+    assert code == 0
+    assert (report["kind"], report["name"], report["refusals"]) == (kind, "ours", [])
+    assert set(report["measured"]) == {"brier", "log_loss", "ece", "auc"}
+    assert report["in_use"]["name"] == "simulated"
+    monkeypatch.setenv("KICKSERVE_MODEL", "model.json")
+    code, out, _ = kickserve("predict", "--distance", 38, "--angle", 24, "--no-keep", "--json")
+    answer = json.loads(out)
+    assert answer["interval"][0] < answer["prediction"] < answer["interval"][1]
+    shown = json.loads(kickserve("model", "show", "--json")[1])
+    assert shown["revision"] == report["revision"]
+    assert shown["kind"] == ("trees" if kind == "boosted" else "linear")
+    assert kickserve("batch", kicks_csv, "--output", "answers.csv")[0] == 0
+
+
+def test_the_same_seed_gives_the_same_bytes(kickserve, kicks_csv):
+    for name in ("a.json", "b.json"):
+        kickserve("train", kicks_csv, "--seed", 3, "--output", name)
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
+
+
+def test_lines_that_can_not_be_used_are_named_and_the_rest_is_learnt(kickserve, kicks_csv):
+    lines = kicks_csv.read_text().splitlines()
+    lines[4] = lines[4].replace(",", ",moon", 1)
+    lines[9] = lines[9].rpartition(",")[0] + ","
+    kicks_csv.write_text("\n".join(lines))
+    code, out, err = kickserve("train", kicks_csv, "--kind", "logistic")
+    assert code == 3
+    assert "line 5: distance 'moon" in err
+    assert "line 10: success is missing" in err
+    assert "missing success" in out
+    code, out, _ = kickserve("train", kicks_csv, "--kind", "logistic", "--json")
+    assert code == 3
+    assert [each["line"] for each in json.loads(out)["refusals"]] == [5, 10]
+    assert json.loads(out)["findings"]["missing"] == {"success": 1}
+
+
+def test_other_names_and_the_kicker_come_by_option(kickserve, kicks_csv):
+    header, *lines = kicks_csv.read_text().splitlines()
+    header = header.replace("distance", "dist_m").replace("success", "goal") + ",who"
+    rows = [f"{line},player {number % 30}" for number, line in enumerate(lines)]
+    kicks_csv.write_text("\n".join([header, *rows]))
+    arguments = ["--column", "distance=dist_m", "--outcome", "goal", "--kicker", "who", "--kind", "logistic"]
+    code, out, _ = kickserve("train", kicks_csv, *arguments)
+    assert code == 0
+    assert "spread of ability" in out
+    document = json.loads(Path("model.json").read_text())
+    assert document["trained_on"]["kickers"] == 30
+    assert "for a kicker of unknown ability" in document["interval"]
+
+
+def test_wind_that_looks_like_metres_a_second_is_warned_of_and_converted_on_demand(kickserve, kicks_csv):
+    header, *lines = kicks_csv.read_text().splitlines()
+    at = header.split(",").index("wind_speed")
+    rows = [line.split(",") for line in lines]
+    slow = [",".join([*row[:at], str(float(row[at]) / 3.6), *row[at + 1 :]]) for row in rows]
+    kicks_csv.write_text("\n".join([header, *slow]))
+    assert "looks like m/s" in kickserve("train", kicks_csv, "--kind", "logistic")[2]
+    _, out, err = kickserve("train", kicks_csv, "--kind", "logistic", "--wind-in-ms", "--json")
+    assert "looks like m/s" not in err
+    assert json.loads(out)["findings"]["columns"]["wind_speed"]["mean"] > 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.csv"], "there is no file none.csv"),
+        (["kicks.csv", "--outcome", "goal"], "no column goal: name it with --outcome"),
+        (["kicks.csv", "--kicker", "who"], "no column who"),
+        (["kicks.csv", "--column", "distance"], "must read NAME=COLUMN"),
+        (["kicks.csv", "--column", "moon=distance"], "moon is no feature"),
+        (["kicks.csv", "--kind", "forest"], "forest"),
+        (["kicks.csv", "--size", "20000"], "--size is for simulated kicks"),
+        (["kicks.csv", "--kind", "logistic", "--output", "nowhere/m.json"], "can't write nowhere/m.json"),
+        (["--kind", "logistic"], "--kind needs DATA"),
+        (["--column", "a=b"], "--column needs DATA"),
+    ],
+)
+def test_what_can_not_be_done_is_said(kickserve, kicks_csv, arguments, message):
+    assert kicks_csv.exists()
+    code, out, err = kickserve("train", *arguments)
+    assert code == 2
+    assert message in " ".join((out + err).split())
+
+
+def test_too_few_kicks_are_refused_with_the_number_needed(kickserve):
+    kickserve("simulate", "--size", 150, "--output", "few.csv")
+    code, _, err = kickserve("train", "few.csv")
+    assert code == 2
+    assert "150 kicks that can be used, and training needs 200" in err
+
+
+def test_a_model_in_use_that_is_not_there_yet_is_no_hindrance(kickserve, kicks_csv, monkeypatch):
+    monkeypatch.setenv("KICKSERVE_MODEL", "model.json")
+    code, out, err = kickserve("train", kicks_csv, "--kind", "logistic", "--json")
+    assert code == 0
+    assert "no comparison with the model in use" in err
+    assert json.loads(out)["in_use"] is None
+    _, out, _ = kickserve("train", kicks_csv, "--kind", "logistic")
+    assert "trained on these very kicks" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("kind", ["splines", "boosted"])
+def test_a_trained_model_is_served(kickserve, kicks_csv, tmp_path, kick, kind):
+    kickserve("train", kicks_csv, "--kind", kind)
+    with serving(tmp_path, KICKSERVE_MODEL="model.json") as server:
+        answer = httpx.post(f"{server.url}/predict", json=kick).json()
+        assert answer["model"] == "kicks"
+        assert answer["interval"][0] < answer["prediction"] < answer["interval"][1]
+        assert "distance beyond" in httpx.post(f"{server.url}/predict", json=kick | {"distance": 99}).text
+        assert httpx.get(f"{server.url}/model").json()["trained_on"]["family"] == kind
+        assert server.end() == 0
+
+
+def test_without_scikit_learn_the_rest_is_compared_and_boosting_says_what_to_install(
+    kickserve, kicks_csv, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # as if it were not installed
+    code, out, err = kickserve("train", kicks_csv)
+    assert code == 0
+    assert "boosted" not in out
+    assert "kickserve[train]" in err
+    code, _, err = kickserve("train", kicks_csv, "--kind", "boosted")
+    assert code == 2
+    assert "boosting needs scikit-learn" in err
