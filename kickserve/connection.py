@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
+_BROKEN_OFF: Final = 500  # what is counted where the client has gone in the middle of its body
 
 
 class _NobodyWaits:
@@ -95,7 +96,7 @@ class LaneConnection(HttpToolsProtocol):
         if self._boards():
             ride = self._ride
             ride.began = time.perf_counter()
-            ride.body, ride.headers, ride.response_complete = b"", self.headers, False
+            ride.body, ride.headers, ride.more_body, ride.response_complete = b"", self.headers, True, False
             self.cycle = ride  # type: ignore[assignment] # it has what uvicorn asks of a cycle
             return
         url, headers, expected = self.url, self.headers, self.expect_100_continue
@@ -142,6 +143,7 @@ class LaneConnection(HttpToolsProtocol):
         if not self._rides():
             super().on_message_complete()
             return
+        self._ride.more_body = False
         try:
             asked = self._lane.ask(self._ride.body)
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
@@ -151,6 +153,12 @@ class LaneConnection(HttpToolsProtocol):
             self._conclude(asked)
         else:
             asked.add_done_callback(self._conclude)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count a request that never came whole, as it is counted the usual way."""
+        super().connection_lost(exc)
+        if self._rides() and self._ride.more_body:
+            self._count(_BROKEN_OFF)
 
     def _conclude(self, asked: Asked) -> None:
         try:
@@ -162,21 +170,25 @@ class LaneConnection(HttpToolsProtocol):
     def _answer(self, outcome: Prediction | Exception) -> None:
         ride = self._ride
         ride.response_complete = True
-        if self.transport.is_closing():
-            return
         if isinstance(outcome, Exception):
             status, headers, body = refusal(self._scope(), outcome)
             fields = b"".join(b"%b: %b\r\n" % field for field in headers)
         else:
             status, body = 200, encode(outcome)
             fields = _FIELDS % len(body)
-        close = b"" if ride.keep_alive else b"connection: close\r\n"
+        self._count(status)
+        if self.transport.is_closing():
+            return
+        last = not ride.keep_alive or self._kickserve.draining
+        close = b"connection: close\r\n" if last else b""
         head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, ride.request_id, close, body)
         self.transport.write(b"%b%b%b%b: %b\r\n%b\r\n%b" % head)
-        self._lane.meter.add(status, time.perf_counter() - ride.began)
-        if not ride.keep_alive:
+        if last:
             self.transport.close()
         self.on_response_complete()
+
+    def _count(self, status: int) -> None:
+        self._lane.meter.add(status, time.perf_counter() - self._ride.began)
 
     def _defaults(self) -> bytes:
         """Return what uvicorn adds to every answer: the date, which it makes anew each second."""

@@ -73,10 +73,7 @@ class KickserveApp(Litestar):
         sent = dict(scope["headers"])
         request_id = self.request_id_of(sent)
         scope.setdefault("state", {})["request_id"] = request_id
-        headers = [(REQUEST_ID, request_id)]
-        if self.draining:
-            headers.append((b"connection", b"close"))
-        answer = _Answer(send, headers)
+        answer = _Answer(self, send, request_id)
         lane = self.lane if self.lane is not None and self.lane.takes(scope, sent) else None
         try:
             await (super().__call__ if lane is None else lane)(scope, receive, answer)
@@ -92,17 +89,21 @@ class _Answer:
         status: 500 until an answer has begun.
     """
 
-    __slots__ = ("_headers", "_send", "status")
+    __slots__ = ("_app", "_request_id", "_send", "status")
 
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, app: KickserveApp, send: Send, request_id: bytes) -> None:
+        self._app = app
         self._send = send
-        self._headers = headers
+        self._request_id = request_id
         self.status = 500
 
     def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._headers]
+            headers = [*message.get("headers", ()), (REQUEST_ID, self._request_id)]
+            if self._app.draining:  # now, whatever held when the request came
+                headers.append((b"connection", b"close"))
+            message["headers"] = headers
         return self._send(message)
 
 

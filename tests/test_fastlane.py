@@ -456,6 +456,29 @@ class TestOneConnection:
         assert await reader.read() == b""
         writer.close()
 
+    async def test_a_service_that_begins_to_drain_before_the_answer_closes_with_it(self, served):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(request()[:-1])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        served.app.drain()
+        writer.write(request()[-1:])
+        _, fields, _ = await read_answer(reader)
+        assert "connection: close" in fields
+        assert await reader.read() == b""
+        writer.close()
+
+    async def test_a_client_that_goes_in_the_middle_of_its_body_is_counted(self, served):
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(request()[:-1])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            while not (read := served.app.state.service.meters.read()).routes:
+                await asyncio.sleep(0.01)
+        assert [(each.route, each.statuses) for each in read.routes] == [("/api/v1/predict", {"500": 1})]
+
     async def test_an_end_while_an_answer_waits_gives_it_first(self, served):
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(request()[:-1])
