@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / os.environ.get("VENV", ".venv")
 NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
 INSTALLS = {
-    "serve": ["-e", "."],
-    "dev": ["-e", ".[metrics,parquet,postgres,sklearn,ui]", "--group", "dev"],
+    "serve": ["-e", ".[ui]"],
+    "dev": ["-e", ".[metrics,onnx,parquet,postgres,sklearn,ui]", "--group", "dev"],
 }
 OLDEST_PYTHON = (3, 11)
 
