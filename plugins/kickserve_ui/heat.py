@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Model
+    from kickserve.predictor import Predictor
     from kickserve_ui.scene import Scene
 
 LEVELS: Final = (0.2, 0.4, 0.6, 0.8)
@@ -86,30 +86,40 @@ class Maps:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[Any, ...], HeatMap] = OrderedDict()
 
-    def of(self, model: Model, scene: Scene) -> HeatMap:
+    async def of(self, predictor: Predictor, scene: Scene) -> HeatMap:
         """Return the map for the conditions of a scene; one call of the model, or none."""
-        key = (model.card.name, model.card.revision, *_conditions(scene))
-        found = self._kept.pop(key, None) or heat_map(model, scene)
+        card = predictor.model.card
+        key = (card.name, card.revision, *_conditions(scene))
+        found = self._kept.pop(key, None) or await heat_map(predictor, scene)
         self._kept[key] = found
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return found
 
 
-def heat_map(model: Model, scene: Scene) -> HeatMap:
-    """Ask the model of every spot, under the conditions of a scene. Nothing of it is recorded."""
+async def heat_map(predictor: Predictor, scene: Scene) -> HeatMap:
+    """Ask the model of every spot, under the conditions of a scene. Nothing of it is recorded.
+
+    Raises:
+        PredictionFailed: the model could not answer.
+    """
     kicks = kicks_at(_ALL_X, _ALL_OUT, scene.row)
     shape = (len(_OUT), len(_X))
-    return HeatMap(model.predict(kicks).probability.reshape(shape), model.outside(kicks).reshape(shape))
+    probability = (await predictor.look(kicks))[:, 0]
+    return HeatMap(probability.reshape(shape), predictor.model.outside(kicks).reshape(shape))
 
 
-def tee_line(model: Model, scene: Scene) -> TeeLine:
-    """Ask the model of every spot on the line through the ball, parallel to the touch lines."""
+async def tee_line(predictor: Predictor, scene: Scene) -> TeeLine:
+    """Ask the model of every spot on the line through the ball, parallel to the touch lines.
+
+    Raises:
+        PredictionFailed: the model could not answer.
+    """
     out = _OUT[_OUT >= _NEAREST]
     x = scene.spot.x
     kicks = kicks_at(np.full(len(out), x), out, scene.row)
-    probability = model.predict(kicks).probability
-    known = ~model.outside(kicks)
+    probability = (await predictor.look(kicks))[:, 0]
+    known = ~predictor.model.outside(kicks)
     at = int(np.argmax(np.where(known, probability, -1.0) if known.any() else probability))
     return TeeLine(out, probability, Spot(x, float(out[at])), float(probability[at]))
 

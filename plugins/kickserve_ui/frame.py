@@ -1,0 +1,157 @@
+"""What surrounds every page: head, navigation, language, light and dark; and pages that need no NiceGUI."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from kickserve_ui import PATH
+from kickserve_ui.palette import GRADIENT
+from kickserve_ui.site import current
+from kickserve_ui.words import language_of, words_in
+
+if TYPE_CHECKING:
+    from fastapi import Request
+    from nicegui import Client
+
+    from kickserve_ui.words import Words
+
+FAVICON: Final = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='8'"
+    " fill='#1d5c56'/><path d='M9 5v22M23 5v22M9 18h14' stroke='#fff' stroke-width='2.6' fill='none'"
+    " stroke-linecap='round'/><ellipse cx='16' cy='10.5' rx='2.6' ry='4' fill='#f0d264' transform='rotate(35 16"
+    " 10.5)'/></svg>"
+)
+_LANGUAGE: Final = "kickserve_language"
+_THEME: Final = "kickserve_theme"
+_LANGUAGE_TAGS: Final = {"en": "en-GB", "fr": "fr"}
+_THEMES: Final = {"dark": True, "light": False}
+_ROOMS: Final = (("nav_pitch", ""), ("nav_history", "/history"), ("nav_model", "/model"))
+# What the visitor chooses stays in the browser: a cookie each, read when the next page is made.
+_HEAD: Final = f"""<script>
+const kickserve = {{
+  choose(name, value) {{ document.cookie = `${{name}}=${{value}};path={PATH};max-age=31536000;samesite=lax`; }},
+  speak(language) {{ this.choose("{_LANGUAGE}", language); location.reload(); }},
+  toggleTheme() {{
+    const dark = !document.body.classList.contains("body--dark");
+    this.choose("{_THEME}", dark ? "dark" : "light"); Quasar.Dark.set(dark);
+  }},
+}};
+</script>"""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Somebody who looks at a page.
+
+    Attributes:
+        words: in the visitor's language.
+        admitted: whether what is kept may be shown and changed.
+    """
+
+    words: Words
+    admitted: bool
+
+
+def visit(client: Client, request: Request, title: str, room: str) -> Visit:
+    """Begin a page: set its language, title and theme, and put the frame around it.
+
+    Args:
+        client: that NiceGUI made for the page.
+        request: for the page.
+        title: key of the title.
+        room: path below the page's own.
+    """
+    cookies = request.cookies
+    words = words_in(language_of(cookies.get(_LANGUAGE, ""), request.headers.get("accept-language", "")))
+    client.page = copy(client.page)  # the page's own is shared by all visitors
+    client.page.language = _LANGUAGE_TAGS[words.language]
+    client.page.dark = _THEMES.get(cookies.get(_THEME, ""))
+    client.title = f"{words(title)} · kickserve"
+    ui.add_head_html(f"{_HEAD}<style>{stylesheet()}</style>")
+    admitted = current().admits(request)
+    _header(words, room, admitted=admitted)
+    return Visit(words, admitted)
+
+
+@cache
+def stylesheet() -> str:
+    """Return the pages' own style."""
+    text = files("kickserve_ui").joinpath("static/style.css").read_text(encoding="utf-8")
+    return text.replace("$GRADIENT", GRADIENT)
+
+
+def plain(words: Words, title: str, text: str) -> str:
+    """Return a page that is a title and a paragraph, and needs neither scripts nor NiceGUI."""
+    return (
+        f"<!doctype html><html lang='{words.language}'><head><meta charset='utf-8'><title>{escape(title)} ·"
+        f" kickserve</title><meta name='viewport' content='width=device-width'><style>{stylesheet()}</style></head>"
+        f"<body class='plain'><main><h1>{escape(title)}</h1><p>{escape(text)}</p>"
+        "<p><a href='/docs'>API</a></p></main></body></html>"
+    )
+
+
+def sign_in(words: Words, target: str, *, refused: bool) -> None:
+    """Show the form that asks for the key.
+
+    Args:
+        words: to say it in.
+        target: room to go to afterwards.
+        refused: whether a wrong key was given just before.
+    """
+    complaint = f"<p class='complaint' role='alert'>{escape(words('wrong_key'))}</p>" if refused else ""
+    ui.html(
+        f"<form class='card sign-in' method='post' action='{PATH}/sign-in?{urlencode({'to': target})}'>"
+        f"<h1>{escape(words('sign_in'))}</h1><p>{escape(words('sign_in_text'))}</p>{complaint}"
+        f"<label for='key'>{escape(words('key'))}</label>"
+        "<input id='key' name='key' type='password' required autocomplete='current-password' autofocus>"
+        f"<button class='button primary'>{escape(words('sign_in'))}</button></form>",
+        sanitize=False,
+        tag="main",
+    ).props("id=content")
+
+
+def card(title: str, classes: str = "") -> ui.element:
+    """Return a card with a heading, to be filled."""
+    section = ui.element("section").classes(f"card {classes}")
+    with section:
+        ui.html(escape(title), tag="h2", sanitize=False)
+    return section
+
+
+def _header(words: Words, room: str, *, admitted: bool) -> None:
+    links = "".join(
+        f"<a href='{PATH}{path}'{' aria-current=page' if path == room else ''}>{escape(words(key))}</a>"
+        for key, path in _ROOMS
+    )
+    other = "fr" if words.language == "en" else "en"
+    ui.html(
+        f"<a class='skip' href='#content'>{escape(words('skip'))}</a>"
+        f"<a class='brand' href='{PATH}' aria-label='kickserve'>{FAVICON}<span>kickserve</span></a>"
+        f"<nav aria-label='{escape(words('nav'))}'>{links}<a href='/docs'>{escape(words('nav_api'))}</a></nav>"
+        f"<div class='switches'>{_door(words, room, admitted=admitted)}"
+        f"<button class='button quiet' lang='{other}' onclick=\"kickserve.speak('{other}')\">"
+        f"{escape(words('language'))}</button>"
+        "<button class='button quiet' onclick='kickserve.toggleTheme()'"
+        f" aria-label='{escape(words('theme'))}' title='{escape(words('theme'))}'>◐</button></div>",
+        sanitize=False,
+        tag="header",
+    ).classes("top")
+
+
+def _door(words: Words, room: str, *, admitted: bool) -> str:
+    if current().key is None:
+        return ""
+    if not admitted:
+        return f"<a class='button quiet' href='{PATH}/sign-in?{urlencode({'to': room})}'>{escape(words('sign_in'))}</a>"
+    return (
+        f"<form method='post' action='{PATH}/sign-out'><button class='button quiet'>"
+        f"{escape(words('sign_out'))}</button></form>"
+    )

@@ -1,0 +1,82 @@
+"""The pages by their path, and what is no page: signing in and out, the download."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Form, Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+from nicegui import Client, app, ui
+
+from kickserve_ui import PATH
+from kickserve_ui.download import csv_lines
+from kickserve_ui.frame import sign_in, visit
+from kickserve_ui.history import History
+from kickserve_ui.history_filter import Filter
+from kickserve_ui.model_page import ModelPage
+from kickserve_ui.pitch_page import PitchPage
+from kickserve_ui.site import current
+
+
+_SEE_OTHER: Final = 303
+_ROOMS: Final = frozenset({"", "/history", "/model"})
+
+
+def register() -> None:
+    """Tell NiceGUI the pages: once a process."""
+    ui.page("/")(_pitch)
+    ui.page("/history")(_history)
+    ui.page("/model")(_model)
+    ui.page("/sign-in")(_sign_in_page)
+    app.post("/sign-in", include_in_schema=False, response_model=None)(_sign_in)
+    app.post("/sign-out", include_in_schema=False, response_model=None)(_sign_out)
+    app.get("/history.csv", include_in_schema=False, response_model=None)(_download)
+
+
+async def _pitch(client: Client, request: Request) -> None:
+    await PitchPage(visit(client, request, "title_pitch", ""), request.query_params).build()
+
+
+async def _history(client: Client, request: Request) -> None:
+    seen = visit(client, request, "title_history", "/history")
+    if seen.admitted:
+        await History(seen.words).build()
+    else:
+        sign_in(seen.words, "/history", refused=False)
+
+
+async def _model(client: Client, request: Request) -> None:
+    seen = visit(client, request, "title_model", "/model")
+    if seen.admitted:
+        ModelPage(seen.words).build()
+    else:
+        sign_in(seen.words, "/model", refused=False)
+
+
+async def _sign_in_page(client: Client, request: Request, to: str = "", wrong: str = "") -> None:
+    seen = visit(client, request, "sign_in", "/sign-in")
+    sign_in(seen.words, to, refused=bool(wrong))
+
+
+async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") -> Response:
+    room = to if to in _ROOMS else ""
+    if current().sign_in(request, key):
+        return RedirectResponse(f"{PATH}{room}", _SEE_OTHER)
+    return RedirectResponse(f"{PATH}/sign-in?wrong=1&to={room}", _SEE_OTHER)
+
+
+async def _sign_out(request: Request) -> Response:
+    current().sign_out(request)
+    return RedirectResponse(PATH, _SEE_OTHER)
+
+
+async def _download(request: Request, since: str = "", until: str = "", outcome: str = "any") -> Response:
+    site = current()
+    if not site.admits(request):
+        return RedirectResponse(f"{PATH}/sign-in?to=/history", _SEE_OTHER)
+    await site.service.recorder.settle()
+    return StreamingResponse(
+        csv_lines(site.service.store, Filter.read(since, until, outcome)),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="kickserve-predictions.csv"'},
+    )
