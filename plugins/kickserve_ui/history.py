@@ -1,4 +1,230 @@
-"""stub"""
+"""The history page: kept predictions, paged by the store; outcomes and deletes go through the recorder."""
+
+from __future__ import annotations
+
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from kickserve.errors import RecordNotFound, StoreError
+from kickserve_ui import PATH
+from kickserve_ui.history_filter import OUTCOMES, Filter
+from kickserve_ui.palette import colour_of
+from kickserve_ui.scene import MINUTES
+from kickserve_ui.site import current
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from kickserve.schemas import Record
+    from kickserve_ui.words import Words
+
+_ROWS: Final = 25
+_GROUP: Final = 500  # records that are asked for at a time where a filter passes over some
+_MOST: Final = 5_000  # that are looked through for a page
+_EVERY: Final = 2.0  # seconds between looks for new ones
+_HEADS: Final = ("when", "chance", "distance", "angle", "side", "minute", "wind", "outcome", "actions")
+
+
 class History:
-    def __init__(self, words): self.words=words
-    async def build(self): pass
+    """One visitor's view of the history.
+
+    Args:
+        words: to say it in.
+    """
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+        self._service = current().service
+        self._filter = Filter()
+        self._before: str | None = None  # the page begins below this id; the newest where it is None
+        self._newest: str | None = None
+
+    async def build(self) -> None:
+        """Make the page."""
+        words = self._words
+        with ui.element("main").classes("page").props("id=content"):
+            ui.html(escape(words("title_history")), tag="h1", sanitize=False)
+            with ui.element("section").classes("card"):
+                self._filters()
+                self._trouble = ui.label().classes("warning").props("role=alert")
+                self._table = ui.element("div").classes("scroll").props("tabindex=0")
+                with ui.element("div").classes("pager"):
+                    self._button("newest", partial(self._go, None)).props("data-go=newest")
+                    self._older = self._button("older", self._go_older).props("data-go=older")
+        await self._show()
+        ui.timer(_EVERY, self._look_for_new)
+
+    def _filters(self) -> None:
+        words = self._words
+        with ui.element("div").classes("filters"):
+            since = ui.input(words("from"), on_change=lambda event: self._set(since=event.value))
+            until = ui.input(words("to"), on_change=lambda event: self._set(until=event.value))
+            for each in (since, until):
+                each.props("type=date outlined dense stack-label")
+            options = {each: words(each) for each in OUTCOMES}
+            outcome = ui.select(
+                options,
+                value="any",
+                label=words("outcome"),
+                on_change=lambda event: self._set(outcome=event.value),
+            )
+            outcome.props("outlined dense")
+            ui.element("div").classes("grow")
+            self._csv = ui.link(words("csv"), self._csv_target()).classes("button")
+
+    async def _set(self, **values: str) -> None:
+        asked = {"since": self._filter.since, "until": self._filter.until, "outcome": self._filter.outcome}
+        self._filter = Filter.read(**{**asked, **values})
+        self._csv.props(f'href="{self._csv_target()}"')
+        await self._go(None)
+
+    def _csv_target(self) -> str:
+        return f"{PATH}/history.csv?{self._filter.query()}"
+
+    async def _go(self, before: str | None) -> None:
+        self._before = before
+        await self._show()
+
+    async def _go_older(self) -> None:
+        await self._go(self._last)
+
+    async def _look_for_new(self) -> None:
+        """Show what has come in since, where the newest are shown."""
+        if self._before is not None:
+            return
+        try:
+            await self._service.recorder.settle()
+            newest = await self._service.store.page(1)
+        except StoreError:
+            await self._show()  # says so
+            return
+        if (newest[0].id if newest else None) != self._newest or self._trouble.visible:
+            await self._show()
+
+    async def _show(self) -> None:
+        try:
+            await self._service.recorder.settle()
+            if self._before is None:
+                newest = await self._service.store.page(1)
+                self._newest = newest[0].id if newest else None
+            records, searched, more = await self._page()
+        except StoreError:
+            self._trouble.text = self._words("store_away")
+            self._trouble.set_visibility(True)
+            return
+        self._trouble.set_visibility(False)
+        self._older.set_enabled(more)
+        self._table.clear()
+        with self._table:
+            if not records:
+                ui.label(self._words("nothing")).classes("hint")
+            else:
+                self._rows(records)
+            if searched >= _MOST:
+                ui.label(self._words("searched", count=searched)).classes("hint")
+
+    async def _page(self) -> tuple[list[Record], int, bool]:
+        """Return the records of a page, how many were looked through for it, and whether there are more."""
+        wanted, found, searched, before = self._filter, [], 0, self._before
+        size = _ROWS + 1 if wanted.outcome == "any" else _GROUP
+        while len(found) <= _ROWS and searched < _MOST:
+            group = await self._service.store.page(
+                size, before=before, since=wanted.begin, until=wanted.end
+            )
+            searched += len(group)
+            found += [each for each in group if wanted.takes(each)]
+            if len(group) < size:
+                break
+            before = group[-1].id
+        shown = found[:_ROWS]
+        full = len(found) > _ROWS
+        self._last = shown[-1].id if full else before
+        return shown, searched, full or searched >= _MOST
+
+    def _rows(self, records: list[Record]) -> None:
+        with ui.element("table").classes("sheet"):
+            heads = "".join(f"<th scope='col'>{escape(self._head(each))}</th>" for each in _HEADS)
+            ui.html(f"<tr>{heads}</tr>", tag="thead", sanitize=False)
+            with ui.element("tbody"):
+                for record in records:
+                    self._row(record)
+
+    def _head(self, key: str) -> str:
+        return self._words(key)
+
+    def _row(self, record: Record) -> None:
+        with ui.element("tr").props(f"data-id={record.id}"):
+            for cell in self._cells(record):
+                ui.html(cell, tag="td", sanitize=False)
+            with ui.element("td"), ui.element("div").classes("marks"):
+                for key, success in (("scored", True), ("missed", False)):
+                    mark = self._button(key, partial(self._judge, record.id, success=success))
+                    pressed = str(record.outcome is success).lower()
+                    mark.props(f"aria-pressed={pressed} data-mark={key}")
+            with ui.element("td"), ui.element("div").classes("marks"):
+                ui.link(self._words("show"), f"{PATH}/?{_link(record)}").classes("button")
+                self._button("delete", partial(self._ask, record.id)).props("data-mark=delete")
+
+    def _cells(self, record: Record) -> list[str]:
+        words = self._words
+        chance = "–"
+        if record.prediction is not None:
+            colour = colour_of(record.prediction)
+            chance = f"<i class='swatch' style='background:{colour}'></i>{words.percent(record.prediction)}"
+        side = words("side_left" if record.is_left_side else "side_right")
+        return [
+            words.moment(record.created_at),
+            chance,
+            words.number(record.distance, 1),
+            words.number(record.angle, 1),
+            escape(side),
+            words("minute_value", value=words.number(record.time_norm * MINUTES)),
+            words("wind_value", value=words.number(record.wind_speed)),
+        ]
+
+    def _button(self, key: str, action: Any) -> ui.element:
+        button = ui.button(self._words(key), on_click=action, color=None)
+        return button.props("unelevated no-caps").classes("button")
+
+    async def _judge(self, record_id: str, *, success: bool) -> None:
+        await self._carry_out(self._service.recorder.judge(record_id, success=success))
+
+    async def _ask(self, record_id: str) -> None:
+        with ui.dialog(value=True) as dialog, ui.element("div").classes("card"):
+            ui.label(self._words("delete_question"))
+            with ui.element("div").classes("marks"):
+                self._button("delete", lambda: dialog.submit(True)).props("data-mark=sure")
+                self._button("cancel", lambda: dialog.submit(False))
+        sure = await dialog
+        dialog.delete()
+        if sure:
+            await self._carry_out(self._service.recorder.delete(record_id))
+
+    async def _carry_out(self, change: Awaitable[None]) -> None:
+        try:
+            await change
+        except RecordNotFound:
+            ui.notify(self._words("gone"), type="warning")
+        except StoreError:
+            ui.notify(self._words("store_away"), type="warning")
+        await self._show()
+
+
+def _link(record: Record) -> str:
+    return urlencode(
+        {
+            "distance": f"{record.distance:g}",
+            "angle": f"{record.angle:g}",
+            "side": "left" if record.is_left_side else "right",
+            "minute": round(record.time_norm * MINUTES),
+            "wind": round(record.wind_speed),
+            "rain": round(record.precipitation_probability * 100),
+            "foot": "left" if record.is_left_footed else "right",
+            "venue": "away" if record.game_away else "home",
+            "attempts": "yes" if record.has_previous_attempts else "no",
+        }
+    )
