@@ -1,4 +1,63 @@
-"""stub"""
-import click
+"""`kickserve ui`: opens the page, and starts the service first where none answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+import webbrowser
+from typing import Final
+
+import httpx
+import rich_click as click
+
+from kickserve.commands.serve import command as serve
+from kickserve.settings import Settings
+from kickserve.terminal import stdout
+from kickserve_ui import PATH
+
+_TRY_EVERY: Final = 0.2
+_PATIENCE: Final = 60.0
+
+
 @click.command("ui")
-def command(): pass
+@click.option("--browser/--no-browser", default=True, help="Whether to open a browser, or only name the address.")
+@click.pass_context
+def command(context: click.Context, *, browser: bool) -> int:
+    r"""Open the page: a pitch that says how likely a kick is.
+
+    Where no service answers at KICKSERVE_HOST and KICKSERVE_PORT, it starts one, and serves until Ctrl-C.
+
+    \b
+    Examples:
+      kickserve ui
+      kickserve ui --no-browser
+    """
+    settings = Settings.from_environment()
+    base = f"http://{settings.host}:{settings.port}"
+    if _answers(base):
+        _open(base, browser=browser)
+        return 0
+    threading.Thread(target=_open_when_ready, args=(base, browser), daemon=True).start()
+    code: int = context.invoke(serve, host=None, port=None, workers=1)
+    return code
+
+
+def _answers(base: str) -> bool:
+    try:
+        return httpx.get(f"{base}/api/v1/health/live", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _open_when_ready(base: str, browser: bool) -> None:  # noqa: FBT001  a thread's arguments have no names
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        if _answers(base):
+            _open(base, browser=browser)
+            return
+        time.sleep(_TRY_EVERY)
+
+
+def _open(base: str, *, browser: bool) -> None:
+    if not (browser and webbrowser.open(base + PATH)):
+        stdout().print(f"open {base}{PATH} in a browser")
