@@ -20,7 +20,9 @@ _PATIENCE: Final = 60.0
 
 
 @click.command("ui")
-@click.option("--browser/--no-browser", default=True, help="Whether to open a browser, or only name the address.")
+@click.option(
+    "--browser/--no-browser", default=True, help="Whether to open a browser, or only name the address."
+)
 @click.pass_context
 def command(context: click.Context, *, browser: bool) -> int:
     r"""Open the page: a pitch that says how likely a kick is.

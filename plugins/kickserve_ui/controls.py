@@ -24,7 +24,12 @@ _CHOICES: Final = {
     "venue": ("home", "away"),
     "attempts": ("yes", "no"),
 }
-_NUMBERS: Final = {"distance": (2, 100, 0.1), "angle": (0, 90, 0.1), "miss": (0, 7, 0.1), "corner": (0, 7, 0.1)}
+_NUMBERS: Final = {
+    "distance": (2, 100, 0.1),
+    "angle": (0, 90, 0.1),
+    "miss": (0, 7, 0.1),
+    "corner": (0, 7, 0.1),
+}
 
 
 class Controls:
@@ -70,7 +75,9 @@ class Controls:
         """Make the buttons of the situations that people think of."""
         with ui.element("div").classes("presets").props(f'role=group aria-label="{self._words("presets")}"'):
             for name, values in PRESETS.items():
-                button = ui.element("button").classes("button chip").on("click", partial(self._change, **values))
+                button = (
+                    ui.element("button").classes("button chip").on("click", partial(self._change, **values))
+                )
                 with button:
                     ui.html(escape(self._words(f"preset_{name}")), tag="span", sanitize=False)
 
@@ -107,9 +114,7 @@ class Controls:
         def fault(value: float | None) -> str | None:
             return None if value is not None and low <= value <= high else complaint
 
-        number = ui.number(
-            self._words(name), value=getattr(self._scene, name), step=step, validation=fault
-        )
+        number = ui.number(self._words(name), value=getattr(self._scene, name), step=step, validation=fault)
         number.props(f"outlined dense debounce=250 data-field={name} inputmode=decimal")
         self._listen(name, number)
 

@@ -79,7 +79,9 @@ def spot_of(aim: Aim) -> Spot:
     return Spot(WIDTH / 2 + (-aside if aim.left else aside), aim.distance * math.cos(radians))
 
 
-def kicks_at(x: NDArray[np.float64], out: NDArray[np.float64], row: NDArray[np.float64]) -> NDArray[np.float64]:
+def kicks_at(
+    x: NDArray[np.float64], out: NDArray[np.float64], row: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return kicks that differ in their place alone.
 
     Args:

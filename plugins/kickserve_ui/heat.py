@@ -25,7 +25,9 @@ STEP: Final = 0.5  # metres between the spots that the model is asked of
 _X: Final = np.arange(0, WIDTH + STEP / 2, STEP)
 _OUT: Final = np.arange(0, DEPTH + STEP / 2, STEP)
 _ALL_X, _ALL_OUT = (each.ravel() for each in np.meshgrid(_X, _OUT))
-_NEAREST: Final = 5.0  # metres back from the goal line from which a conversion is looked at: charged down before
+_NEAREST: Final = (
+    5.0  # metres back from the goal line from which a conversion is looked at: charged down before
+)
 _KEPT: Final = 32  # maps
 _ROOM: Final = 3.0  # metres from the goal line that a label needs
 

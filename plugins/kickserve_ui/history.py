@@ -132,9 +132,7 @@ class History:
         wanted, found, searched, before = self._filter, [], 0, self._before
         size = _ROWS + 1 if wanted.outcome == "any" else _GROUP
         while len(found) <= _ROWS and searched < _MOST:
-            group = await self._service.store.page(
-                size, before=before, since=wanted.begin, until=wanted.end
-            )
+            group = await self._service.store.page(size, before=before, since=wanted.begin, until=wanted.end)
             searched += len(group)
             found += [each for each in group if wanted.takes(each)]
             if len(group) < size:

@@ -142,7 +142,9 @@ def _drift(words: Words, found: DriftSummary | None) -> str:
     if found is None:
         return f"<p class='hint'>{escape(words('no_drift'))}</p>"
     key, mark = ("drift_yes", " bad") if found.drifted else ("drift_no", "")
-    badge = f"<p><span class='badge{mark}'>{escape(words(key, share=words.percent(found.share, 0)))}</span></p>"
+    badge = (
+        f"<p><span class='badge{mark}'>{escape(words(key, share=words.percent(found.share, 0)))}</span></p>"
+    )
     since, at = words.moment(found.since), words.moment(found.at)
     text = words("drift_text", kicks=words.number(found.kicks), since=since, at=at)
     heads = ["", words("psi"), words("mean_now"), words("mean_then")]

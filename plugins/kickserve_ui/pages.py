@@ -17,7 +17,6 @@ from kickserve_ui.model_page import ModelPage
 from kickserve_ui.pitch_page import PitchPage
 from kickserve_ui.site import current
 
-
 _SEE_OTHER: Final = 303
 _ROOMS: Final = frozenset({"", "/history", "/model"})
 

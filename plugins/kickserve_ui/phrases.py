@@ -136,7 +136,10 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "points_corner": ("Kick to the corner", "Pénaltouche"),
     "points": ("{value} points", "{value} points"),
     "advice_goal": ("The posts: {value} points more on average", "Le but : {value} point de plus en moyenne"),
-    "advice_corner": ("The corner: {value} points more on average", "La touche : {value} point de plus en moyenne"),
+    "advice_corner": (
+        "The corner: {value} points more on average",
+        "La touche : {value} point de plus en moyenne",
+    ),
     "advice_even": ("Worth the same", "Équivalent"),
     "break_even": ("It pays from {value} on.", "Cela paie à partir de {value}."),
     "values_text": (
@@ -233,7 +236,10 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "drift_yes": ("Drifted: {share} of the features", "Dérive : {share} des variables"),
     "drift_no": ("No drift: {share} of the features", "Pas de dérive : {share} des variables"),
-    "drift_text": ("{kicks} kicks since {since}, looked at {at}", "{kicks} coups depuis le {since}, vus le {at}"),
+    "drift_text": (
+        "{kicks} kicks since {since}, looked at {at}",
+        "{kicks} coups depuis le {since}, vus le {at}",
+    ),
     "drift_report": ("Open the full report", "Ouvrir le rapport complet"),
     "psi": ("PSI", "PSI"),
     "mean_now": ("Mean now", "Moyenne actuelle"),

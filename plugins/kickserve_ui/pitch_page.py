@@ -6,7 +6,6 @@ import asyncio
 import math
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
