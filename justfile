@@ -20,6 +20,11 @@ serve *arguments: (_environment "serve")
 run-local *arguments: (_environment "dev")
     @DEBUG=1 DATABASE_URL=sqlite:///kickserve-local.db {{ bin }}/kickserve serve "$@"
 
+# Open the page in a browser; start the service first where none answers
+[positional-arguments]
+ui *arguments: (_environment "serve")
+    @{{ bin }}/kickserve ui "$@"
+
 # Run the tests
 [positional-arguments]
 test *arguments: (_environment "dev")
@@ -72,6 +77,15 @@ bench-paging *arguments: (_environment "dev")
 [positional-arguments]
 bench-batch *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/batch.py "$@"
+
+# Measure the page: first paint, a click, and what ten open pages cost the API; needs wrk and Chromium
+[positional-arguments]
+bench-page *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/page.py "$@"
+
+# Make the pictures of the page that the README shows; needs Chromium
+screenshots: (_environment "dev")
+    @{{ bin }}/python ops/screenshots/take.py
 
 # Build the wheel into dist/
 build: (_environment "dev")

@@ -22,8 +22,9 @@ class Server:
     """
 
     def __init__(self, folder, **environment):
+        port = [] if "KICKSERVE_PORT" in environment else ["--port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kickserve", "serve", "--port", "0"],
+            [sys.executable, "-m", "kickserve", "serve", *port],
             cwd=folder,
             env={**os.environ, "COLUMNS": "300", **environment},
             stdout=subprocess.PIPE,

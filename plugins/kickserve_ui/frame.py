@@ -18,20 +18,23 @@ from kickserve_ui.site import current
 from kickserve_ui.words import language_of, words_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastapi import Request
     from nicegui import Client
+    from nicegui.language import Language as Tag
 
-    from kickserve_ui.words import Words
+    from kickserve_ui.words import Language, Words
 
 FAVICON: Final = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='8'"
     " fill='#1d5c56'/><path d='M9 5v22M23 5v22M9 18h14' stroke='#fff' stroke-width='2.6' fill='none'"
-    " stroke-linecap='round'/><ellipse cx='16' cy='10.5' rx='2.6' ry='4' fill='#f0d264' transform='rotate(35 16"
-    " 10.5)'/></svg>"
+    " stroke-linecap='round'/><ellipse cx='16' cy='10.5' rx='2.6' ry='4' fill='#f0d264' "
+    "transform='rotate(35 16 10.5)'/></svg>"
 )
 _LANGUAGE: Final = "kickserve_language"
 _THEME: Final = "kickserve_theme"
-_LANGUAGE_TAGS: Final = {"en": "en-GB", "fr": "fr"}
+_LANGUAGE_TAGS: Final[Mapping[Language, Tag]] = {"en": "en-GB", "fr": "fr"}
 _THEMES: Final = {"dark": True, "light": False}
 _ROOMS: Final = (("nav_pitch", ""), ("nav_history", "/history"), ("nav_model", "/model"))
 # What the visitor chooses stays in the browser: a cookie each, read when the next page is made.
@@ -114,7 +117,6 @@ def sign_in(words: Words, target: str, *, refused: bool) -> None:
         "<input id='key' name='key' type='password' required autocomplete='current-password' autofocus>"
         f"<button class='button primary'>{escape(words('sign_in'))}</button></form>",
         sanitize=False,
-        tag="main",
     ).props("id=content")
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 from contourpy import LineType, contour_generator
+from numpy.typing import NDArray
 
 from kickserve_ui.geometry import DEPTH, WIDTH, Spot, kicks_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from kickserve.predictor import Predictor
     from kickserve_ui.scene import Scene
+
+    _Lines = Sequence[NDArray[np.float64]]
 
 LEVELS: Final = (0.2, 0.4, 0.6, 0.8)
 STEP: Final = 0.5  # metres between the spots that the model is asked of
@@ -45,7 +46,7 @@ class HeatMap(NamedTuple):
     outside: NDArray[np.bool_]
 
     def picture(self) -> dict[str, Any]:
-        """Return it for the browser: a byte a spot, seven bits of probability and one where the model warns."""
+        """Return it for the browser: a byte a spot, seven bits of probability and one for a warning."""
         levels = np.rint(self.probability * 127).astype(np.uint8) * 2 + self.outside.astype(np.uint8)
         rows, columns = levels.shape
         return {
@@ -63,7 +64,7 @@ class HeatMap(NamedTuple):
             stand, or None.
         """
         generator = contour_generator(_X, _OUT, self.probability, line_type=LineType.Separate)
-        return [_contour(level, generator.lines(level)) for level in levels]
+        return [_contour(level, cast("_Lines", generator.lines(level))) for level in levels]
 
 
 class TeeLine(NamedTuple):
@@ -83,7 +84,7 @@ class TeeLine(NamedTuple):
 
 
 class Maps:
-    """Makes maps, and keeps the newest: who changes a condition back, or opens a second page, need not wait."""
+    """Makes maps, and keeps the newest: who changes a condition back need not wait."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[Any, ...], HeatMap] = OrderedDict()
@@ -130,7 +131,7 @@ def _conditions(scene: Scene) -> tuple[Any, ...]:
     return scene.minute, scene.wind, scene.rain, scene.foot, scene.venue, scene.attempts
 
 
-def _contour(level: float, lines: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+def _contour(level: float, lines: _Lines) -> dict[str, Any]:
     longest = max(lines, key=len, default=None)
     label = None
     if longest is not None:

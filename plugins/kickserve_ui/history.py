@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from kickserve.errors import RecordNotFound, StoreError
-from kickserve_ui import PATH
 from kickserve_ui.history_filter import OUTCOMES, Filter
 from kickserve_ui.palette import colour_of
 from kickserve_ui.scene import MINUTES
@@ -26,6 +25,7 @@ _ROWS: Final = 25
 _GROUP: Final = 500  # records that are asked for at a time where a filter passes over some
 _MOST: Final = 5_000  # that are looked through for a page
 _EVERY: Final = 2.0  # seconds between looks for new ones
+_SURE: Final = "sure"
 _HEADS: Final = ("when", "chance", "distance", "angle", "side", "minute", "wind", "outcome", "actions")
 
 
@@ -46,7 +46,7 @@ class History:
     async def build(self) -> None:
         """Make the page."""
         words = self._words
-        with ui.element("main").classes("page").props("id=content"):
+        with ui.element("div").classes("page").props("id=content"):
             ui.html(escape(words("title_history")), tag="h1", sanitize=False)
             with ui.element("section").classes("card"):
                 self._filters()
@@ -83,7 +83,7 @@ class History:
         await self._go(None)
 
     def _csv_target(self) -> str:
-        return f"{PATH}/history.csv?{self._filter.query()}"
+        return f"/history.csv?{self._filter.query()}"  # NiceGUI puts the path of the page before it
 
     async def _go(self, before: str | None) -> None:
         self._before = before
@@ -129,7 +129,8 @@ class History:
 
     async def _page(self) -> tuple[list[Record], int, bool]:
         """Return the records of a page, how many were looked through for it, and whether there are more."""
-        wanted, found, searched, before = self._filter, [], 0, self._before
+        wanted, searched, before = self._filter, 0, self._before
+        found: list[Record] = []
         size = _ROWS + 1 if wanted.outcome == "any" else _GROUP
         while len(found) <= _ROWS and searched < _MOST:
             group = await self._service.store.page(size, before=before, since=wanted.begin, until=wanted.end)
@@ -145,14 +146,11 @@ class History:
 
     def _rows(self, records: list[Record]) -> None:
         with ui.element("table").classes("sheet"):
-            heads = "".join(f"<th scope='col'>{escape(self._head(each))}</th>" for each in _HEADS)
+            heads = "".join(f"<th scope='col'>{escape(self._words(each))}</th>" for each in _HEADS)
             ui.html(f"<tr>{heads}</tr>", tag="thead", sanitize=False)
             with ui.element("tbody"):
                 for record in records:
                     self._row(record)
-
-    def _head(self, key: str) -> str:
-        return self._words(key)
 
     def _row(self, record: Record) -> None:
         with ui.element("tr").props(f"data-id={record.id}"):
@@ -164,12 +162,12 @@ class History:
                     pressed = str(record.outcome is success).lower()
                     mark.props(f"aria-pressed={pressed} data-mark={key}")
             with ui.element("td"), ui.element("div").classes("marks"):
-                ui.link(self._words("show"), f"{PATH}/?{_link(record)}").classes("button")
+                ui.link(self._words("show"), f"/?{_link(record)}").classes("button")
                 self._button("delete", partial(self._ask, record.id)).props("data-mark=delete")
 
     def _cells(self, record: Record) -> list[str]:
         words = self._words
-        chance = "–"
+        chance = "-"
         if record.prediction is not None:
             colour = colour_of(record.prediction)
             chance = f"<i class='swatch' style='background:{colour}'></i>{words.percent(record.prediction)}"
@@ -184,7 +182,7 @@ class History:
             words("wind_value", value=words.number(record.wind_speed)),
         ]
 
-    def _button(self, key: str, action: Any) -> ui.element:
+    def _button(self, key: str, action: Any) -> ui.button:
         button = ui.button(self._words(key), on_click=action, color=None)
         return button.props("unelevated no-caps").classes("button")
 
@@ -195,8 +193,8 @@ class History:
         with ui.dialog(value=True) as dialog, ui.element("div").classes("card"):
             ui.label(self._words("delete_question"))
             with ui.element("div").classes("marks"):
-                self._button("delete", lambda: dialog.submit(True)).props("data-mark=sure")
-                self._button("cancel", lambda: dialog.submit(False))
+                self._button("delete", partial(dialog.submit, _SURE)).props("data-mark=sure")
+                self._button("cancel", dialog.close)
         sure = await dialog
         dialog.delete()
         if sure:

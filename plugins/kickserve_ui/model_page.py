@@ -43,7 +43,7 @@ class ModelPage:
     def build(self) -> None:
         """Make the page; what takes longer comes when it stands."""
         words = self._words
-        with ui.element("main").classes("page").props("id=content"):
+        with ui.element("div").classes("page").props("id=content"):
             ui.html(escape(words("title_model")), tag="h1", sanitize=False)
             with ui.element("div").classes("columns"):
                 with card(words("card")):
@@ -87,7 +87,7 @@ def _card(words: Words, card: ModelCard) -> str:
     simulated = "simulated" in str(card.trained_on.get("data", ""))
     badge = f"<p><span class='badge'>{escape(words('simulated'))}</span></p>" if simulated else ""
     known = [
-        f"{words(f'feature_{name}')} {words.number(low)} – {words.number(high)}"
+        f"{words(f'feature_{name}')} {words.number(low)} - {words.number(high)}"
         for name, (low, high) in card.domain.items()
     ]
     pairs = [
@@ -96,7 +96,7 @@ def _card(words: Words, card: ModelCard) -> str:
         (words("card_kind"), card.kind),
         (words("card_source"), card.source),
         (words("card_interval"), card.interval or words("no_interval")),
-        (words("card_domain"), ", ".join(known) or "–"),
+        (words("card_domain"), ", ".join(known) or "-"),
         (words("card_trained"), _listed(card.trained_on)),
         (words("card_metrics"), _listed(card.metrics)),
     ]
@@ -165,7 +165,7 @@ def _drifted(words: Words, each: Drifted) -> list[str]:
 
 def _figures(words: Words, reading: Reading, rate: float, store: str) -> list[tuple[str, str]]:
     times = [each.times for each in reading.routes if each.route == _PREDICT]
-    latency = f"{_within(words, times, 0.5)} / {_within(words, times, 0.99)}" if times else "–"
+    latency = f"{_within(words, times, 0.5)} / {_within(words, times, 0.99)}" if times else "-"
     waiting = sum(each.journal for each in reading.workers)
     memory = sum(each.memory for each in reading.workers)
     return [

@@ -42,8 +42,18 @@ _UNAVAILABLE: Final = 503
 _HEADERS: Final = (
     (
         b"content-security-policy",
-        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
-        b" img-src 'self' data:; font-src 'self' data:; frame-ancestors 'self'; form-action 'self'; base-uri 'self'",
+        b"; ".join(
+            (
+                b"default-src 'self'",
+                b"script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+                b"style-src 'self' 'unsafe-inline'",
+                b"img-src 'self' data:",
+                b"font-src 'self' data:",
+                b"frame-ancestors 'self'",
+                b"form-action 'self'",
+                b"base-uri 'self'",
+            )
+        ),
     ),
     (b"referrer-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),

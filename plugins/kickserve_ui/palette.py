@@ -1,4 +1,4 @@
-"""The colours of a probability, from unlikely to likely: their lightness rises, so that every eye can order them."""
+"""The colours of a probability: their lightness rises with it, so that every eye can order them."""
 
 from __future__ import annotations
 

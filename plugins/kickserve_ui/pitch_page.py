@@ -1,4 +1,4 @@
-"""The pitch page: what is set leads to what is shown, and what somebody settles on is kept as a prediction."""
+"""The pitch page: what is set leads to what is shown, and what somebody settles on is kept."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class PitchPage:
         self._tee = await self._tee_line(self._scene)
         words, scene = self._words, self._scene
         self._controls = Controls(words, scene, self._change)
-        with ui.element("main").classes("room").props("id=content"):
+        with ui.element("div").classes("room").props("id=content"):
             ui.html(words("title_pitch"), tag="h1", sanitize=False).classes("unseen")
             with ui.element("section").classes("card result"):
                 self._answer = ui.html(sanitize=False).classes("answer")
@@ -96,7 +96,7 @@ class PitchPage:
         await self._explain(scene)
         if self._unusable:
             names = ", ".join(self._unusable)
-            ui.notify(words("bad_link", names=names), type="warning", timeout=0, close_button="×")
+            ui.notify(words("bad_link", names=names), type="warning", timeout=0, close_button="OK")
 
     @property
     def _predictor(self) -> Any:

@@ -1,8 +1,7 @@
-"""What the page is set to: the place, the conditions, the values of a decision. And the link that holds it all."""
+"""What the page is set to: place, conditions, values of a decision; and the link that holds it all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlencode
@@ -15,6 +14,8 @@ from kickserve.schemas import Kick
 from kickserve_ui.geometry import Aim, Spot, aim_from, spot_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
 MINUTES: Final = 80

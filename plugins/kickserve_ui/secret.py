@@ -35,7 +35,7 @@ def kept_secret(folder: Path) -> str:
         found = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"the secret that signs the page's sessions can't be kept in {file} ({error}): let this user write"
+            f"the secret of the page's sessions can't be kept in {file} ({error}): let this user write"
             " there, or choose another folder with KICKSERVE_JOURNAL_DIR"
         ) from error
     if len(found) < _BYTES:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kickserve.service import Service
 
-_PASS: Final = "pass"
+_ADMITTED: Final = "admitted"
 
 
 @dataclass(eq=False)
@@ -41,19 +41,19 @@ class Site:
         """Say whether this visitor may see and change what is kept."""
         if self.key is None:
             return True
-        shown = str(request.session.get(_PASS, ""))
+        shown = str(request.session.get(_ADMITTED, ""))
         return secrets.compare_digest(shown, pass_for(self.key, self.secret))
 
     def sign_in(self, request: Request, key: str) -> bool:
         """Remember in the session that this visitor knows the key; say whether it is the right one."""
         if self.key is None or not secrets.compare_digest(key.encode(), self.key.encode()):
             return False
-        request.session[_PASS] = pass_for(self.key, self.secret)
+        request.session[_ADMITTED] = pass_for(self.key, self.secret)
         return True
 
     def sign_out(self, request: Request) -> None:
         """Forget it."""
-        request.session.pop(_PASS, None)
+        request.session.pop(_ADMITTED, None)
 
 
 _sites: list[Site] = []  # one, or none: NiceGUI knows pages by their process alone

@@ -82,7 +82,7 @@ def language_of(chosen: str, accepted: str) -> Language:
 
     Args:
         chosen: what the visitor has chosen here, or nothing.
-        accepted: the header Accept-Language, which lists languages, by falling preference unless `q` says else.
+        accepted: the header Accept-Language, which lists languages, most wanted first unless `q` says else.
     """
     weighed = [_weighed(each) for each in accepted.split(",")]
     for language in (chosen, *(name for _, name in sorted(weighed, key=lambda each: -each[0]))):

@@ -1,0 +1,80 @@
+"""Takes the pictures of the page that the README shows: `just screenshots`.
+
+They are taken of a service of its own with simulated kicks in it, in a browser of this machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "plugins"))
+
+from browser import FLAGS, chromium  # noqa: E402  the tests' own ways to a server and a browser
+from serving import serving  # noqa: E402
+
+from kickserve.schemas import Kick  # noqa: E402
+from kickserve.simulate import simulate  # noqa: E402
+
+HERE: Final = Path(__file__).parent
+DESKTOP: Final = {"width": 1440, "height": 900}
+PHONE: Final = {"width": 390, "height": 1560}
+CONVERSION: Final = "/?kind=conversion&distance=34&angle=48&side=right&wind=25&rain=40&minute=72"
+PICTURES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "pitch": ("/", {"viewport": DESKTOP, "locale": "en-GB"}),
+    "dark": ("/history", {"viewport": DESKTOP, "locale": "en-GB", "color_scheme": "dark"}),
+    "phone": ("/", {"viewport": PHONE, "locale": "en-GB", "has_touch": True}),
+    "french": (CONVERSION, {"viewport": DESKTOP, "locale": "fr-FR", "color_scheme": "dark"}),
+    "model": ("/model", {"viewport": {"width": 1280, "height": 1120}, "locale": "en-GB"}),
+}
+_SETTLED: Final = 900  # milliseconds
+
+
+def main() -> None:
+    """Take all of them."""
+    with tempfile.TemporaryDirectory() as folder, serving(folder) as server:
+        fill(server.url)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+            for name, (path, options) in PICTURES.items():
+                take(browser, server.url.removesuffix("/api/v1") + "/ui" + path, HERE / f"{name}.png", options)
+            browser.close()
+
+
+def fill(api: str) -> None:
+    """Have kicks predicted, and tell what came of most of them."""
+    kicks = simulate(1_500, seed=7)
+    names = Kick.__struct_fields__
+    bodies = [{name: float(value) for name, value in zip(names, row, strict=True)} for row in kicks.matrix]
+    flags = [name for name in names if name.startswith(("is_", "game_", "has_"))]
+    for body in bodies:
+        body.update({name: bool(body[name]) for name in flags})
+    answers = httpx.post(f"{api}/predict/batch", json=bodies, timeout=60).raise_for_status().json()
+    outcomes = [
+        {"id": answer["id"], "success": bool(success)}
+        for answer, success in zip(answers[:-8], kicks.success, strict=False)
+    ]
+    httpx.put(f"{api}/predictions/outcomes", json=outcomes, timeout=60).raise_for_status()
+
+
+def take(browser: Browser, url: str, file: Path, options: dict[str, Any]) -> None:
+    """Open a page and take its picture."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("h1", state="attached")
+    page.wait_for_timeout(_SETTLED)
+    page.screenshot(path=file)
+    print(f"{file.relative_to(ROOT)}  {file.stat().st_size / 1e3:.0f} kB")
+    context.close()
+
+
+if __name__ == "__main__":
+    main()
