@@ -68,6 +68,8 @@ def test_the_wheel_holds_core_and_plugins_under_clean_names(tmp_path):
         "kickserve/py.typed",
         "kickserve_storage/py.typed",
         "kickserve_metrics/py.typed",
+        "kickserve_ui/static/pitch.js",
+        "kickserve_ui/static/style.css",
     ]:
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

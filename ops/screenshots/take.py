@@ -24,7 +24,7 @@ from kickserve.schemas import Kick  # noqa: E402
 from kickserve.simulate import simulate  # noqa: E402
 
 HERE: Final = Path(__file__).parent
-DESKTOP: Final = {"width": 1440, "height": 900}
+DESKTOP: Final = {"width": 1280, "height": 840}
 PHONE: Final = {"width": 390, "height": 1560}
 CONVERSION: Final = "/?kind=conversion&distance=34&angle=48&side=right&wind=25&rain=40&minute=72"
 PICTURES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
