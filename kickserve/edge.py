@@ -75,10 +75,12 @@ class KickserveApp(Litestar):
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(self, send, request_id)
         lane = self.lane if self.lane is not None and self.lane.takes(scope, sent) else None
+        if lane is not None:
+            scope["path_template"] = lane.path  # as the router leaves it: for those who wrap requests
         try:
             await (super().__call__ if lane is None else lane)(scope, receive, answer)
         finally:
-            template = scope.get("path_template", "") if lane is None else lane.path
+            template = scope.get("path_template", "")
             self._meters.route(template, scope["method"]).add(answer.status, time.perf_counter() - started)
 
 
