@@ -67,9 +67,7 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(
-    url: str, settings: Settings, *, patience: float = _TIMEOUT
-) -> AsyncIterator[Client]:
+async def connected(url: str, settings: Settings, *, patience: float = _TIMEOUT) -> AsyncIterator[Client]:
     """Make a client for a service, with the key of the settings.
 
     Args:

@@ -1,4 +1,4 @@
-"""The plugin `otel`: traces of requests for OpenTelemetry, where the usual variables `OTEL_*` ask for them."""
+"""The plugin `otel`: traces of requests for OpenTelemetry, where the usual variables `OTEL_*` ask for it."""
 
 from __future__ import annotations
 

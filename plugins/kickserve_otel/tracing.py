@@ -32,8 +32,8 @@ _LAST_WORDS: Final = 5.0  # seconds that the end of the service waits for a coll
 class Tracing:
     """Makes spans, and sends them beside the requests.
 
-    It is made in the process that serves: its thread would not survive a fork. All that the variables `OTEL_*`
-    say of resource, sampling, limits, batches and the exporter, the SDK reads itself.
+    It is made in the process that serves: its thread would not survive a fork. What the variables `OTEL_*` say
+    of resource, sampling, limits, batches and the exporter, the SDK reads itself.
 
     Args:
         settings: of the service.
@@ -70,7 +70,9 @@ def _exporter() -> SpanExporter:
     if name == "console":
         return ConsoleSpanExporter()
     if name != "otlp":
-        raise ConfigurationError(f"OTEL_TRACES_EXPORTER={name!r} can't be used: it must be otlp, console or none")
+        raise ConfigurationError(
+            f"OTEL_TRACES_EXPORTER={name!r} can't be used: it must be otlp, console or none"
+        )
     protocol = (
         os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
         or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")

@@ -1,7 +1,7 @@
 """What is made of a profile: waiting told from working, and the tree of calls that a flame graph shows.
 
-A profile is what the standard library's `pstats` has: of each function how often it was called, the seconds in
-itself and with all that it called, and the same by caller.
+A profile is what the standard library's `pstats` has: of each function how often it was called, the seconds
+in itself and with all that it called, and the same by caller.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from kickserve_profiling.errors import NoProfile
 from kickserve_profiling.waits import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from kickserve_profiling.waits import Wait
 
-Function = tuple[str, int, str]  # file, line and name; a function that is not written in Python has the line 0
+Function = tuple[str, int, str]  # file, line and name; what is not written in Python has the line 0
 Times = tuple[int, int, float, float]  # calls, those without recursion, seconds in itself, seconds with all
 Call = tuple[int, int, float, float, dict[Function, Times]]
 Calls = dict[Function, Call]
@@ -95,15 +96,18 @@ def _check(calls: Calls) -> None:
 
 
 def part(
-    profile: pstats.Stats, waits: Mapping[Place, Wait], generators: Set[Place], hidden: Set[str]
+    profile: pstats.Stats,
+    waits: Mapping[Place, Wait],
+    generators: AbstractSet[Place],
+    hidden: AbstractSet[str],
 ) -> pstats.Stats:
     """Tell waiting from working, and leave out what the profiler itself put in between.
 
     The time that a coroutine waited is taken from its own, and stands under `<waiting>`, as if it had called
     that. Its seconds with all that it called stay.
 
-    An asynchronous generator counts from its beginning to its end, with all that others did between two of its
-    values. How much of that it worked itself nobody knows: it is given none, and the seconds of what it called.
+    An asynchronous generator counts from its beginning to its end, with all that others did between two of
+    its values. How much of that it worked itself nobody knows: it is given none, and what it called.
 
     Args:
         profile: is changed.
@@ -130,7 +134,7 @@ def _tell_waiting(calls: Calls, waits: Mapping[Place, Wait]) -> None:
         if wait is None or own <= 0:
             continue
         waited = min(wait.seconds, own)
-        callers[function] = (wait.count, wait.count, waited, waited)
+        callers[function] = (wait.times, wait.times, waited, waited)
         calls[function] = (count, whole, own - waited, total, _scaled(above, (own - waited) / own, 1.0))
     if callers:
         number = sum(times[0] for times in callers.values())
@@ -138,7 +142,7 @@ def _tell_waiting(calls: Calls, waits: Mapping[Place, Wait]) -> None:
         calls[WAITING] = (number, number, seconds, seconds, callers)
 
 
-def _correct_generators(calls: Calls, generators: Set[Place]) -> None:
+def _correct_generators(calls: Calls, generators: AbstractSet[Place]) -> None:
     found = [function for function in calls if Place(function[0], function[1]) in generators]
     for function in found:
         below = [callers[function][3] for *_, callers in calls.values() if function in callers]

@@ -1,8 +1,8 @@
 """The profiler of this process, yappi, of which there is one: lent to requests, or for a look at everything.
 
 Each request has a tag in a context variable, which its tasks and the threads that it asks inherit, and yappi
-keeps its figures by tag. It can't forget those of one tag alone: they are cleared whenever no request is being
-profiled, and where requests overlap without end, no new one begins until that is so.
+keeps its figures by tag. It can't forget those of one tag alone: they are cleared whenever no request is
+being profiled, and where requests overlap without end, no new one begins until that is so.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Engine:
         self._look_ends = time.monotonic() + seconds
         try:
             _start(clock, None)
-            while time.monotonic() < self._look_ends and not ended():
+            while time.monotonic() < self._look_ends and not ended():  # noqa: ASYNC110  ended() is no event
                 await asyncio.sleep(min(_LOOK_UP, max(0.0, self._look_ends - time.monotonic())))
             yappi.stop()
             return await asyncio.to_thread(_everything)
@@ -136,7 +136,7 @@ def _start(clock: Clock, tag: Callable[[], int] | None) -> None:
 
     Args:
         clock: see `Engine.look`.
-        tag: asked at every call, so it should be a function of the C kind: one in Python costs ten times more.
+        tag: asked at every call, so it should be a function in C: one in Python costs ten times more.
     """
     yappi.set_clock_type(clock)
     yappi.set_tag_callback(tag)

@@ -43,7 +43,9 @@ function show(x, w) {
     t.textContent = n < 3 ? '' : s.length <= n ? s : s.slice(0, n - 1) + '\\u2026';
   }
 }
-for (const g of all) g.addEventListener('click', e => { e.stopPropagation(); show(+g.dataset.x, +g.dataset.w); });
+for (const g of all) g.addEventListener('click', e => {
+  e.stopPropagation(); show(+g.dataset.x, +g.dataset.w);
+});
 document.documentElement.addEventListener('click', () => show(0, 1));
 """
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import marshal
+import pstats
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -11,8 +13,7 @@ from kickserve_profiling import flame
 from kickserve_profiling.calls import calls_of, named, tree
 
 if TYPE_CHECKING:
-    import pstats
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from kickserve_profiling.calls import Calls, Function, Node, Times
 

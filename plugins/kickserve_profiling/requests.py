@@ -80,7 +80,7 @@ class RequestProfiler:
             figures = self._engine.end(profiled)
             if figures is not None:
                 self._shelf.keep(name, figures, profiled.waits)
-        except Exception:  # the client has its answer, and nothing may come after it
+        except Exception:  # noqa: BLE001  the client has its answer: nothing may come after it
             _log.exception("the profile %s is lost", name)
 
 
@@ -138,6 +138,7 @@ class TaskFactory:
         self._before = before
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
+        """Make a task."""
         context = more.get("context")
         tag = TAG.get() if context is None else context.get(TAG, 0)
         profiled = self._engine.of_this_context(tag) if tag else None

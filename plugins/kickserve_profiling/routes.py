@@ -18,7 +18,7 @@ Seconds = Annotated[
 FormatName = Annotated[
     Literal["pstat", "callgrind", "speedscope", "svg"],
     QueryParameter(
-        query="format",
+        name="format",
         description="For snakeviz and `kickserve profile show`, kcachegrind, speedscope, or a browser.",
     ),
 ]
@@ -26,6 +26,7 @@ ClockName = Annotated[
     Literal["cpu", "wall"],
     QueryParameter(description="Time on a processor, or also the time in which threads wait."),
 ]
+
 
 @post("/profile", status_code=200, tags=["service"])
 async def profile(

@@ -1,4 +1,4 @@
-"""Keeps the profiles of requests as files: written beside the event loop, the oldest removed, never in the way."""
+"""Keeps profiles of requests as files: written beside the event loop, the oldest removed, never in the way."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Shelf:
             if not self._trouble:  # said once, and again when it had got better in between
                 _log.warning("profiles can't be written to %s: %s", self._folder, error.strerror)
             self._trouble = True
-        except Exception:
+        except Exception:  # noqa: BLE001  nobody looks at what comes of this thread's work
             _log.exception("the profile %s could not be written", name)
         else:
             self._trouble = False

@@ -1,4 +1,4 @@
-"""Tells waiting from working: drives a coroutine step by step, and notes where it stood still and for how long.
+"""Tells waiting from working: drives a coroutine step by step, and notes where it stood still.
 
 By the wall clock, a profiler counts the time that a coroutine waits as its own. Whoever drives it sees both.
 """
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 class Wait(NamedTuple):
     """How often a function waited, and for how many seconds altogether."""
 
-    count: int
+    times: int
     seconds: float
 
 
