@@ -209,8 +209,8 @@ class Settings:
         "KICKSERVE_LOG",
         "auto",
         _log,
-        "How `kickserve serve` logs: `json`, a document a line; `console`, for people; `auto`, for people in a"
-        " terminal and JSON elsewhere.",
+        "How `kickserve serve` logs: `json`, a document a line; `console`, for people; `auto`, for people in"
+        " a terminal and JSON elsewhere.",
     )
     log_level: str = _setting(
         "KICKSERVE_LOG_LEVEL", "info", _level, "critical, error, warning, info or debug."

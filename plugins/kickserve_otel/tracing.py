@@ -32,8 +32,8 @@ _LAST_WORDS: Final = 5.0  # seconds that the end of the service waits for a coll
 class Tracing:
     """Makes spans, and sends them beside the requests.
 
-    It is made in the process that serves: its thread would not survive a fork. What the variables `OTEL_*` say
-    of resource, sampling, limits, batches and the exporter, the SDK reads itself.
+    It is made in the process that serves: its thread would not survive a fork. What the variables `OTEL_*`
+    say of resource, sampling, limits, batches and the exporter, the SDK reads itself.
 
     Args:
         settings: of the service.

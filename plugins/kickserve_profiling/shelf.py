@@ -1,4 +1,4 @@
-"""Keeps profiles of requests as files: written beside the event loop, the oldest removed, never in the way."""
+"""Keeps profiles of requests as files: written beside the event loop, the oldest removed."""
 
 from __future__ import annotations
 
