@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import sys
@@ -16,13 +15,11 @@ from kickserve.settings import Settings
 
 
 @pytest.fixture
-def said(monkeypatch):
-    """Log to a text; all of logging is as before when the test ends."""
+def said(capsys):
+    """What has been logged to the standard error; all of logging is as before when the test ends."""
     root, kept = logging.getLogger(), logging.getLogger().handlers[:]
     level, ours = root.level, logging.getLogger("kickserve").level
-    text = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", text)
-    yield text
+    yield lambda: capsys.readouterr().err
     root.handlers[:] = kept
     root.setLevel(level)
     logging.getLogger("kickserve").setLevel(ours)
@@ -34,7 +31,7 @@ def test_a_line_is_a_document_with_level_worker_and_request(said):
         logging.getLogger("kickserve.x").warning("%d bytes", 7)
     logging.getLogger("kickserve.x").info("after")
     logging.getLogger("kickserve.x").debug("unheard")
-    first, second = map(json.loads, said.getvalue().splitlines())
+    first, second = map(json.loads, said().splitlines())
     assert first.pop("timestamp").endswith("Z")
     assert first == {
         "event": "7 bytes",
@@ -53,7 +50,7 @@ def test_a_traceback_shows_no_values(said):
         raise ValueError
     except ValueError:
         logging.getLogger("kickserve").exception("it failed")
-    [line] = said.getvalue().splitlines()
+    [line] = said().splitlines()
     assert "Traceback" in json.loads(line)["exception"]
     assert key not in line.replace('key = \\"sesame\\"', "")
 
@@ -61,21 +58,22 @@ def test_a_traceback_shows_no_values(said):
 def test_words_where_they_are_wanted_and_colours_in_a_terminal_only(said, monkeypatch):
     logs.set_up(Settings(log="console"))
     logging.getLogger("kickserve").warning("plain")
-    assert "plain" in said.getvalue()
-    assert "\x1b" not in said.getvalue()
-    monkeypatch.setattr(said, "isatty", lambda: True)
+    assert "plain" in (text := said())
+    assert "\x1b" not in text
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     logs.set_up(Settings())
     logging.getLogger("kickserve").warning("bright")
-    assert "\x1b" in said.getvalue()
+    assert "\x1b" in said()
 
 
-def test_a_pipe_that_nobody_reads_stops_nothing(said, monkeypatch):
+@pytest.mark.usefixtures("said")
+def test_a_pipe_that_nobody_reads_stops_nothing(monkeypatch):
     logs.set_up(Settings())
 
     def broken(_):
         raise BrokenPipeError
 
-    monkeypatch.setattr(said, "write", broken)
+    monkeypatch.setattr(sys.stderr, "write", broken)
     logging.getLogger("kickserve").warning("unheard")
 
 

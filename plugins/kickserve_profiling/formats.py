@@ -133,7 +133,7 @@ def svg(profile: pstats.Stats, title: str) -> bytes:
 
 FORMATS: Final = {
     "pstat": Format(".pstat", "application/octet-stream", pstat),
-    "callgrind": Format(".callgrind", "text/plain; charset=utf-8", callgrind),
+    "callgrind": Format(".callgrind", "text/plain", callgrind),
     "speedscope": Format(".speedscope.json", "application/json", speedscope),
     "svg": Format(".svg", "image/svg+xml", svg),
 }
