@@ -58,6 +58,11 @@ precommit: (_environment "dev")
 chaos *arguments: (_environment "dev")
     @{{ bin }}/python ops/chaos/drills.py "$@"
 
+# Have a Prometheus watch the service, stop its database, and see the alert fire; needs Debian's package prometheus
+[positional-arguments]
+chaos-watching *arguments: (_environment "dev")
+    @{{ bin }}/python ops/chaos/watching.py "$@"
+
 # Compare kickserve with a bare server and with others, in one run; needs wrk
 [positional-arguments]
 bench *arguments: (_environment "dev")
@@ -72,6 +77,11 @@ bench-paging *arguments: (_environment "dev")
 [positional-arguments]
 bench-batch *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/batch.py "$@"
+
+# Measure what counting, `/metrics` and plugins that are off cost; needs wrk
+[positional-arguments]
+bench-watching *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/watching.py "$@"
 
 # Build the wheel into dist/
 build: (_environment "dev")

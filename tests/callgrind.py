@@ -55,7 +55,9 @@ class _Reader:
 
     def name(self, kind, text):
         number, name = NAME.fullmatch(text).groups()
-        assert (name is None) == (number in self.names[kind]), f"named where it comes first, and only there: {text}"
+        assert (name is None) == (number in self.names[kind]), (
+            f"named where it comes first, and only there: {text}"
+        )
         self.names[kind].setdefault(number, name)
         return number
 

@@ -82,7 +82,9 @@ def test_a_collector_gets_a_span_of_each_request_the_lane_s_too(tmp_path, kick, 
 
 
 def test_a_collector_that_is_away_is_not_waited_for_at_the_end(tmp_path, kick):
-    with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_SERVICE_NAME="mine") as server:
+    with serving(
+        tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_SERVICE_NAME="mine"
+    ) as server:
         assert httpx.post(f"{server.url}/predict", json=kick).status_code == 200
         assert server.end() == 0
 

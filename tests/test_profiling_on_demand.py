@@ -97,7 +97,10 @@ def test_from_the_terminal_and_a_service_that_ends_meanwhile_still_answers(tmp_p
         base = str(httpx.URL(server.url).copy_with(path=""))
         command = [sys.executable, "-m", "kickserve", "profile", "--url", base, "--seconds", "50"]
         asked = subprocess.Popen(
-            [*command, "--output", "found.svg"], cwd=tmp_path, env={"API_KEY": "sesame"}, stderr=subprocess.PIPE
+            [*command, "--output", "found.svg"],
+            cwd=tmp_path,
+            env={"API_KEY": "sesame"},
+            stderr=subprocess.PIPE,
         )
         deadline = time.monotonic() + 20
         while not asking(server.process.pid) and time.monotonic() < deadline:
@@ -115,7 +118,12 @@ def test_where_no_service_answers_it_is_said(capsys):
     assert "no service answers" in capsys.readouterr().err
 
 
-A, B, C, D = (("/x/kickserve/a.py", 1, "a"), ("/x/b.py", 2, "b"), ("~", 0, "<c>"), ("/x/site-packages/d.py", 9, "d"))
+A, B, C, D = (
+    ("/x/kickserve/a.py", 1, "a"),
+    ("/x/b.py", 2, "b"),
+    ("~", 0, "<c>"),
+    ("/x/site-packages/d.py", 9, "d"),
+)
 
 
 def made():
@@ -181,7 +189,9 @@ def written(tmp_path):
     return str(tmp_path / "made.pstat")
 
 
-@pytest.mark.parametrize(("name", "begins"), [("f.svg", "<svg"), ("f.json", "{"), ("f.callgrind", "# callgrind")])
+@pytest.mark.parametrize(
+    ("name", "begins"), [("f.svg", "<svg"), ("f.json", "{"), ("f.callgrind", "# callgrind")]
+)
 def test_show_prints_a_table_and_writes_flames(tmp_path, capsys, monkeypatch, name, begins):
     monkeypatch.setenv("COLUMNS", "120")
     assert run(["profile", "show", written(tmp_path), "--top", "2", "--flame", str(tmp_path / name)]) == 0

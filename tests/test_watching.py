@@ -112,7 +112,9 @@ async def test_promtool_finds_nothing_to_mend_in_the_metrics(start, settings, ki
     client = await start(settings)
     await client.post("/predict", json=kick)
     text = (await client.get("http://test/metrics")).text
-    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
