@@ -34,7 +34,7 @@ def profiling(settings, profiles):
     return replace(settings, profile_every=1, profile_dir=profiles)
 
 
-async def settled(client, number, folder):
+async def settled(number, folder):
     """Wait until so many profiles stand in the folder; return them by the endpoint's name."""
     async with asyncio.timeout(20):
         while len(found := [*folder.glob("*.callgrind")] if folder.exists() else []) < number:
@@ -68,7 +68,7 @@ async def test_a_prediction_on_the_lane_has_a_profile_that_its_answer_names(star
     assert float(response.headers["x-process-time"]) > 0
     name = response.headers["x-profile"]
     assert re.fullmatch(r"\d{8}T\d{6}\.\d{6}Z-POST-api-v1-predict-abc", name)
-    [profile] = await settled(client, 1, profiles)
+    [profile] = await settled(1, profiles)
     assert {file.name for file in profiles.iterdir()} == {f"{name}.pstat", f"{name}.callgrind"}
     assert {"ask", "record_each"} <= functions(profile)
     assert not {"drive", "__await__", "_profile"} & functions(profile), "the profiler does not show itself"
@@ -77,7 +77,7 @@ async def test_a_prediction_on_the_lane_has_a_profile_that_its_answer_names(star
     assert len(costs) == len(calls_of(profile))
 
 
-async def test_what_is_not_to_be_profiled_is_not(start, profiling, profiles, kick):
+async def test_what_is_not_to_be_profiled_is_not(start, profiling, kick):
     client = await start(replace(profiling, profile_every=2))
     for headers in [{"X-Skip-Profiling": "1"}, {"X-Skip-Profiling": "true"}]:
         response = await client.post("/predict", json=kick, headers=headers)
@@ -157,7 +157,7 @@ async def test_of_interleaved_requests_each_file_holds_its_own_alone(start, prof
         client.post("/predict", json=kick),
         client.get("/model"),
     )
-    found = await settled(client, 8, profiles)
+    found = await settled(8, profiles)
     seen = []
     for profile in found:
         names = functions(profile)
@@ -183,7 +183,7 @@ async def test_of_interleaved_requests_each_file_holds_its_own_alone(start, prof
 async def test_waiting_stands_apart_from_working(start, profiling, profiles):
     client = await start(profiling)
     await client.get("http://test/api/alpha", params={"number": 5})
-    [profile] = await settled(client, 1, profiles)
+    [profile] = await settled(1, profiles)
     waiting = calls_of(profile)[WAITING]
     assert waiting[2] == waiting[3] >= 0.15
     slept = [times for (_, _, name), times in waiting[4].items() if name == "sleep"]
@@ -198,7 +198,7 @@ async def test_a_stream_holds_what_its_tasks_wait_for(start, profiling, profiles
         await client.post("/predict", json=kick, headers={"X-Skip-Profiling": "1"})
     text = (await client.get("/predictions", headers={"Accept": "application/x-ndjson"})).text
     assert len(text.splitlines()) == 3
-    [profile] = await settled(client, 1, profiles)
+    [profile] = await settled(1, profiles)
     assert "SqliteStore.stream" in {name for _, _, name in calls_of(profile)}
     assert WAITING in calls_of(profile)
 
@@ -277,7 +277,7 @@ async def test_a_request_without_end_keeps_others_from_being_profiled_for_a_whil
     assert not yappi.is_running()
 
 
-async def test_the_task_factory_of_before_comes_back(settings, start, profiling):
+async def test_the_task_factory_of_before_comes_back(start, profiling):
     loop: Any = asyncio.get_running_loop()
     assert loop.get_task_factory() is None
     await start(profiling)

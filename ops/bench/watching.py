@@ -1,7 +1,7 @@
 """Measures what it costs to be watched: counting, `/metrics`, plugins that are off. `just bench-watching`.
 
-All servers run from the beginning, and take their turn one after another in each round, while the others are suspended.
-A ratio is taken within a round, and the median over the rounds is told.
+All servers run from the beginning, and take their turn one after another in each round, while the others are
+suspended. A ratio is taken within a round, and the median over the rounds is told.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def measure(rounds: int, seconds: int, work: Path, console: Console) -> list[dic
 
 
 def costs(rounds: list[dict[str, tuple[float, float]]]) -> Iterator[dict[str, Any]]:
-    """Yield for each ratio what it costs: in throughput, and in CPU time, of which other programs take none."""
+    """Yield for each ratio what it costs: in throughput, and in CPU time, which others can't take away."""
     for name, dear, cheap, most in RATIOS:
         throughput = median(1 - each[dear][0] / each[cheap][0] for each in rounds)
         cpu = median(each[dear][1] / each[cheap][1] - 1 for each in rounds)

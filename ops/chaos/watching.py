@@ -1,8 +1,8 @@
 """Has a real Prometheus watch a real service, stops its Postgres, and looks which alerts fire.
 
-`just chaos-watching`, about half a minute. Ends with 1 where the alert of the store does not fire while the store is
-stopped, or any fires before or after. The rules are those of ops/prometheus, but that each needs to hold for a
-second only.
+`just chaos-watching`, about half a minute. Ends with 1 where the alert of the store does not fire while the
+store is stopped, or any fires before or after. The rules are those of ops/prometheus, but that each needs to
+hold for a second only.
 """
 
 from __future__ import annotations
