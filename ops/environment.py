@@ -18,7 +18,7 @@ VENV = ROOT / os.environ.get("VENV", ".venv")
 NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
 INSTALLS = {
     "serve": ["-e", "."],
-    "dev": ["-e", ".[metrics,otel,parquet,postgres,profiling,sklearn]", "--group", "dev"],
+    "dev": ["-e", ".[metrics,onnx,otel,parquet,postgres,profiling,sklearn]", "--group", "dev"],
 }
 OLDEST_PYTHON = (3, 11)
 

@@ -21,6 +21,7 @@ from kickserve.models.documents import (
     read,
     unusable,
     wrong_domain,
+    wrong_profile,
     wrong_revision,
 )
 from kickserve.models.terms import TERMS, find_term, is_term, over_features, product
@@ -135,15 +136,16 @@ class LinearModel:
     Args:
         document: the model.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: the document contradicts itself, or asks for what this version doesn't know.
     """
 
-    def __init__(self, document: LinearDocument, source: str) -> None:
+    def __init__(self, document: LinearDocument, source: str, commit: str | None = None) -> None:
         _check(document, source)
         self.document = document
-        self._card = card_of(document, kind="linear", revision=fingerprint(document), source=source)
+        self._card = card_of(document, kind="linear", revision=commit or fingerprint(document), source=source)
         terms = [find_term(name) for name in document.terms]
         self._formulas_of_one = [term.of_row for term in terms if term.feature is None]
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
@@ -159,6 +161,11 @@ class LinearModel:
     def card(self) -> ModelCard:
         """What it is."""
         return self._card
+
+    @property
+    def profile(self) -> Profile | None:
+        """What the kicks that it was trained on looked like, where its file tells."""
+        return self.document.reference
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
         """Answer n kicks.
@@ -230,18 +237,19 @@ class LinearModel:
         return self._domain.warnings(row)
 
 
-def load_linear(data: bytes, source: str) -> LinearModel:
+def load_linear(data: bytes, source: str, commit: str | None = None) -> LinearModel:
     """Make a model of the bytes of its JSON file.
 
     Args:
         data: the file.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: it can't be read or used; the message says what is wrong where.
     """
     expected = Header(format=FORMAT, version=VERSION)
-    return LinearModel(read(data, source, LinearDocument, expected), source)
+    return LinearModel(read(data, source, LinearDocument, expected), source, commit)
 
 
 def load_default() -> LinearModel:
@@ -263,6 +271,7 @@ def _check(document: LinearDocument, source: str) -> None:
         or wrong_domain(document.domain)
         or _wrong_numbers(document)
         or _wrong_covariance(document)
+        or wrong_profile(document.reference)
         or wrong_revision(document.revision, fingerprint(document))
     )
     if reason:

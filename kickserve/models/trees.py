@@ -20,6 +20,7 @@ from kickserve.models.documents import (
     read,
     unusable,
     wrong_domain,
+    wrong_profile,
     wrong_revision,
 )
 from kickserve.models.ensembles import Ensemble, Sums, wrong_ensemble
@@ -112,15 +113,16 @@ class TreesModel:
     Args:
         document: the model.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: the document contradicts itself.
     """
 
-    def __init__(self, document: TreesDocument, source: str) -> None:
+    def __init__(self, document: TreesDocument, source: str, commit: str | None = None) -> None:
         _check(document, source)
         self.document = document
-        self._card = card_of(document, kind="trees", revision=fingerprint(document), source=source)
+        self._card = card_of(document, kind="trees", revision=commit or fingerprint(document), source=source)
         self._sums = Sums([document.log_odds, document.ln_variance])
         self._slope, self._offset = document.slope, document.offset
         self._ability = document.ability_sd
@@ -131,6 +133,11 @@ class TreesModel:
     def card(self) -> ModelCard:
         """What it is."""
         return self._card
+
+    @property
+    def profile(self) -> Profile | None:
+        """What the kicks that it was trained on looked like, where its file tells."""
+        return self.document.reference
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
         """Answer n kicks.
@@ -178,17 +185,20 @@ class TreesModel:
         return self._domain.warnings(row)
 
 
-def load_trees(data: bytes, source: str) -> TreesModel:
+def load_trees(data: bytes, source: str, commit: str | None = None) -> TreesModel:
     """Make a model of the bytes of its JSON file.
 
     Args:
         data: the file.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: it can't be read or used; the message says what is wrong where.
     """
-    return TreesModel(read(data, source, TreesDocument, Header(format=FORMAT, version=VERSION)), source)
+    return TreesModel(
+        read(data, source, TreesDocument, Header(format=FORMAT, version=VERSION)), source, commit
+    )
 
 
 def _check(document: TreesDocument, source: str) -> None:
@@ -198,6 +208,7 @@ def _check(document: TreesDocument, source: str) -> None:
         or _wrong_numbers(document)
         or wrong_ensemble(document.log_odds)
         or wrong_ensemble(document.ln_variance)
+        or wrong_profile(document.reference)
         or wrong_revision(document.revision, fingerprint(document))
     )
     if reason:
