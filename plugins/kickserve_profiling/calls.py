@@ -117,6 +117,12 @@ def part(
     """
     calls = calls_of(profile)
     left_out = {function for function in calls if function[0] in hidden}
+    # And what it alone called, such as the `send` that drives a coroutine.
+    left_out |= {
+        each
+        for each, (*_, callers) in calls.items()
+        if callers and not each[1] and all(caller in left_out for caller in callers)
+    }
     for function in left_out:
         del calls[function]
     for *_, callers in calls.values():
