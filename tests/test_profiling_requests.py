@@ -262,7 +262,7 @@ async def test_figures_of_requests_that_have_ended_are_not_kept(start, profiling
         used.append(yappi.get_mem_usage())
         assert not yappi.is_running()
         assert ENGINE._begun == 0
-    # Figures that were kept would be 60 kB a request. What yappi loses itself is not in this (see ENOUGH), but
+    # Figures that were kept would be 60 kB a request. What yappi loses is not in this (see ENOUGH), but
     # for some bytes of each coroutine that stands still when it is cleared.
     assert used[-1] - used[0] < 2 * 240 * 1000
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 TAG: Final = ContextVar("kickserve_profiled_request", default=0)
 MOST: Final = 100  # requests whose figures are held before they are cleared: about 60 kB each
-# yappi 1.7.6 never lets go of the names of functions that it has cleared, 30 kB a request: after so many, which
-# is 150 MB, this process profiles no more.
+# yappi 1.7.6 never lets go of the names of functions that it has cleared, 30 kB a request: after so many,
+# which is 150 MB, this process profiles no more.
 ENOUGH: Final = 5_000
 LONGEST: Final = 30.0  # seconds from which a request no longer keeps others from being profiled
 _LOOK_UP: Final = 0.1  # seconds between looks whether a profile is to end early
