@@ -73,6 +73,10 @@ bench-paging *arguments: (_environment "dev")
 bench-batch *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/batch.py "$@"
 
+# Measure how quick each kind of model answers
+bench-models: (_environment "dev")
+    @{{ bin }}/python ops/bench/models.py
+
 # Build the wheel into dist/
 build: (_environment "dev")
     @{{ bin }}/python -m build --wheel
