@@ -83,6 +83,10 @@ bench-batch *arguments: (_environment "dev")
 bench-watching *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/watching.py "$@"
 
+# Measure how quick each kind of model answers
+bench-models: (_environment "dev")
+    @{{ bin }}/python ops/bench/models.py
+
 # Build the wheel into dist/
 build: (_environment "dev")
     @{{ bin }}/python -m build --wheel

@@ -27,6 +27,7 @@ Call = tuple[int, int, float, float, dict[Function, Times]]
 Calls = dict[Function, Call]
 
 WAITING: Final[Function] = ("~", 0, "<waiting>")
+_DRIVING: Final = ("<method 'send' of 'coroutine' objects>", "<method 'throw' of 'coroutine' objects>")
 _FINEST: Final = 0.0005  # share of the whole below which a branch of the tree is left out
 _DEEPEST: Final = 120
 
@@ -121,7 +122,7 @@ def part(
     left_out |= {
         each
         for each, (*_, callers) in calls.items()
-        if callers and not each[1] and all(caller in left_out for caller in callers)
+        if (callers or each[2] in _DRIVING) and not each[1] and all(caller in left_out for caller in callers)
     }
     for function in left_out:
         del calls[function]
