@@ -63,6 +63,11 @@ precommit: (_environment "dev")
 chaos *arguments: (_environment "dev")
     @{{ bin }}/python ops/chaos/drills.py "$@"
 
+# Have a Prometheus watch the service, stop its database, and see the alert fire; needs Debian's package prometheus
+[positional-arguments]
+chaos-watching *arguments: (_environment "dev")
+    @{{ bin }}/python ops/chaos/watching.py "$@"
+
 # Compare kickserve with a bare server and with others, in one run; needs wrk
 [positional-arguments]
 bench *arguments: (_environment "dev")
@@ -78,6 +83,7 @@ bench-paging *arguments: (_environment "dev")
 bench-batch *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/batch.py "$@"
 
+<<<<<<< HEAD
 # Measure the page: first paint, a click, and what ten open pages cost the API; needs wrk and Chromium
 [positional-arguments]
 bench-page *arguments: (_environment "dev")
@@ -86,6 +92,16 @@ bench-page *arguments: (_environment "dev")
 # Make the pictures of the page that the README shows; needs Chromium
 screenshots: (_environment "dev")
     @{{ bin }}/python ops/screenshots/take.py
+=======
+# Measure what counting, `/metrics` and plugins that are off cost; needs wrk
+[positional-arguments]
+bench-watching *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/watching.py "$@"
+
+# Measure how quick each kind of model answers
+bench-models: (_environment "dev")
+    @{{ bin }}/python ops/bench/models.py
+>>>>>>> main
 
 # Build the wheel into dist/
 build: (_environment "dev")
