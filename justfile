@@ -83,16 +83,6 @@ bench-paging *arguments: (_environment "dev")
 bench-batch *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/batch.py "$@"
 
-<<<<<<< HEAD
-# Measure the page: first paint, a click, and what ten open pages cost the API; needs wrk and Chromium
-[positional-arguments]
-bench-page *arguments: (_environment "dev")
-    @{{ bin }}/python ops/bench/page.py "$@"
-
-# Make the pictures of the page that the README shows; needs Chromium
-screenshots: (_environment "dev")
-    @{{ bin }}/python ops/screenshots/take.py
-=======
 # Measure what counting, `/metrics` and plugins that are off cost; needs wrk
 [positional-arguments]
 bench-watching *arguments: (_environment "dev")
@@ -101,7 +91,15 @@ bench-watching *arguments: (_environment "dev")
 # Measure how quick each kind of model answers
 bench-models: (_environment "dev")
     @{{ bin }}/python ops/bench/models.py
->>>>>>> main
+
+# Measure the page: first paint, a click, and what ten open pages cost the API; needs wrk and Chromium
+[positional-arguments]
+bench-page *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/page.py "$@"
+
+# Make the pictures of the page that the README shows; needs Chromium
+screenshots: (_environment "dev")
+    @{{ bin }}/python ops/screenshots/take.py
 
 # Build the wheel into dist/
 build: (_environment "dev")

@@ -17,13 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / os.environ.get("VENV", ".venv")
 NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
 INSTALLS = {
-<<<<<<< HEAD
     "serve": ["-e", ".[ui]"],
-    "dev": ["-e", ".[metrics,onnx,parquet,postgres,sklearn,ui]", "--group", "dev"],
-=======
-    "serve": ["-e", "."],
-    "dev": ["-e", ".[metrics,onnx,otel,parquet,postgres,profiling,sklearn]", "--group", "dev"],
->>>>>>> main
+    "dev": ["-e", ".[metrics,onnx,otel,parquet,postgres,profiling,sklearn,ui]", "--group", "dev"],
 }
 OLDEST_PYTHON = (3, 11)
 

@@ -49,10 +49,10 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "ball": ("Ball: move it with the arrow keys", "Ballon : déplacez-le avec les flèches"),
     "halfway": ("halfway", "médiane"),
     "hint": (
-        "Click the pitch or drag the ball. A placed ball, a released slider and a typed value are kept in the"
-        " history; what you drag through is not.",
-        "Cliquez sur le terrain ou glissez le ballon. Ballon posé, curseur relâché et valeur saisie sont conservés"
-        " dans l’historique ; pas ce que vous traversez en glissant.",
+        "Click the pitch or drag the ball. A placed ball is kept in the history, and so is another value that rests"
+        " for half a second; what you drag through is not.",
+        "Cliquez sur le terrain ou glissez le ballon. Un ballon posé est conservé dans l’historique, de même qu’une"
+        " valeur au repos une demi-seconde ; pas ce que vous traversez en glissant.",
     ),
     "probability": ("Probability of success", "Probabilité de réussite"),
     "word_sure": ("As good as over", "Quasiment acquis"),
