@@ -44,7 +44,9 @@ def main() -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
             for name, (path, options) in PICTURES.items():
-                take(browser, server.url.removesuffix("/api/v1") + "/ui" + path, HERE / f"{name}.png", options)
+                take(
+                    browser, server.url.removesuffix("/api/v1") + "/ui" + path, HERE / f"{name}.png", options
+                )
             browser.close()
 
 
