@@ -51,7 +51,7 @@ class UIPlugin(InitPlugin, CLIPlugin):
             app_config.route_handlers.append(mount.apology(self._settings.workers))
             return app_config
         mount.mount(app_config, self._settings)
-        app_config.state["home"] = PATH
+        app_config.state.setdefault("home", PATH)  # another plugin may have brought one
         return app_config
 
     def on_cli_init(self, cli: Group) -> None:

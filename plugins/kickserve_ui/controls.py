@@ -32,6 +32,11 @@ _NUMBERS: Final = {
 }
 
 
+class _Slider(ui.slider):
+    # The server does not send back what the browser told it: it would come late, and undo the next step.
+    LOOPBACK = False
+
+
 class Controls:
     """The inputs, by the name of the scene's field that they set.
 
@@ -95,7 +100,7 @@ class Controls:
             with ui.element("div").classes("slider-head"):
                 ui.label(self._words(name))
                 self._readings[name] = ui.label(self._reading(name)).classes("reading")
-            slider = ui.slider(min=low, max=high, step=1, value=getattr(self._scene, name))
+            slider = _Slider(min=low, max=high, step=1, value=getattr(self._scene, name))
             slider.props(f'aria-label="{self._words(name)}" data-field={name}')
             self._listen(name, slider)
 
