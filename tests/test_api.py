@@ -408,10 +408,14 @@ class TestService:
         assert card["features"] == list(NAMES)
         assert "simulated from published figures" in card["description"]
 
-    async def test_the_root_leads_to_the_documentation(self, client):
+    @pytest.mark.parametrize(("plugins", "home"), [(("storage",), "/docs"), (("storage", "ui"), "/ui")])
+    async def test_the_root_leads_to_the_page_or_else_to_the_documentation(
+        self, start, settings, plugins, home
+    ):
+        client = await start(replace(settings, plugins=plugins))
         response = await client.get("http://test/")
         assert response.is_redirect
-        assert response.headers["location"] == "/docs"
+        assert response.headers["location"] == home
 
     async def test_the_documentation_needs_no_network(self, client):
         page = (await client.get("http://test/docs")).text

@@ -1,19 +1,17 @@
-"""What surrounds every page: head, navigation, language, light and dark; and pages that need no NiceGUI."""
+"""What surrounds every page: head, navigation, language, light and dark."""
 
 from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from functools import cache
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from nicegui import ui
 
 from kickserve_ui import PATH
-from kickserve_ui.palette import GRADIENT
+from kickserve_ui.plain import FAVICON, stylesheet
 from kickserve_ui.site import current
 from kickserve_ui.words import language_of, words_in
 
@@ -26,12 +24,6 @@ if TYPE_CHECKING:
 
     from kickserve_ui.words import Language, Words
 
-FAVICON: Final = (
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='8'"
-    " fill='#1d5c56'/><path d='M9 5v22M23 5v22M9 18h14' stroke='#fff' stroke-width='2.6' fill='none'"
-    " stroke-linecap='round'/><ellipse cx='16' cy='10.5' rx='2.6' ry='4' fill='#f0d264' "
-    "transform='rotate(35 16 10.5)'/></svg>"
-)
 _LANGUAGE: Final = "kickserve_language"
 _THEME: Final = "kickserve_theme"
 _LANGUAGE_TAGS: Final[Mapping[Language, Tag]] = {"en": "en-GB", "fr": "fr"}
@@ -82,23 +74,6 @@ def visit(client: Client, request: Request, title: str, room: str) -> Visit:
     admitted = current().admits(request)
     _header(words, room, admitted=admitted)
     return Visit(words, admitted)
-
-
-@cache
-def stylesheet() -> str:
-    """Return the pages' own style."""
-    text = files("kickserve_ui").joinpath("static/style.css").read_text(encoding="utf-8")
-    return text.replace("$GRADIENT", GRADIENT)
-
-
-def plain(words: Words, title: str, text: str) -> str:
-    """Return a page that is a title and a paragraph, and needs neither scripts nor NiceGUI."""
-    return (
-        f"<!doctype html><html lang='{words.language}'><head><meta charset='utf-8'><title>{escape(title)} ·"
-        f" kickserve</title><meta name='viewport' content='width=device-width'><style>{stylesheet()}</style></head>"
-        f"<body class='plain'><main><h1>{escape(title)}</h1><p>{escape(text)}</p>"
-        "<p><a href='/docs'>API</a></p></main></body></html>"
-    )
 
 
 def sign_in(words: Words, target: str, *, refused: bool) -> None:

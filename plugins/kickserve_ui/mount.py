@@ -1,26 +1,23 @@
 """Puts NiceGUI's application inside the service: below `/ui`, and only there.
 
 NiceGUI is global to its process and wants a FastAPI application with a lifespan of its own, which Litestar
-does not run for what is mounted. It is begun when somebody first asks for the page: a service of which
-nobody looks at the page, or a test of the API, pays nothing for it.
+does not run for what is mounted. It is begun when somebody first asks for the page (`application`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from fastapi import FastAPI
 from litestar import MediaType, Request, Response, asgi, get
 from litestar.exceptions import NotFoundException
-from nicegui import ui
-from starlette.middleware.sessions import SessionMiddleware
 
-from kickserve_ui import PATH, pages
-from kickserve_ui.frame import FAVICON, plain
+from kickserve.background import end
+from kickserve_ui import PATH
+from kickserve_ui.plain import plain
 from kickserve_ui.secret import kept_secret
 from kickserve_ui.site import Site, serving
 from kickserve_ui.words import language_of, words_in
@@ -35,8 +32,7 @@ if TYPE_CHECKING:
 
     from kickserve.settings import Settings
 
-_RECONNECT: Final = 10.0  # seconds that a page which lost its connection finds the same state again
-_SESSION: Final = 14 * 24 * 3600  # seconds after which the key is asked for again
+_QUIET: Final = 0.5  # seconds after the start before NiceGUI is imported: what was waited for comes first
 _UNAVAILABLE: Final = 503
 # Nothing comes from anywhere else. NiceGUI compiles templates in the browser, which needs `unsafe-eval`.
 _HEADERS: Final = (
@@ -97,12 +93,22 @@ class _Site:
     async def lifespan(self, app: Litestar) -> AsyncIterator[None]:
         """End what was begun, when the application ends."""
         self._service = app.state.service
+        warming = asyncio.create_task(self._warm_up(), name="page-import")
         try:
             yield
         finally:
             self._end.set()
+            await end(warming)
             if self._task is not None:
                 await self._task
+
+    async def _warm_up(self) -> None:
+        """Import NiceGUI, which takes a second, when the service is up and before the first visitor comes."""
+        await asyncio.sleep(_QUIET)
+        await self._module()
+
+    async def _module(self) -> Any:
+        return await asyncio.to_thread(import_module, "kickserve_ui.application")
 
     def handler(self) -> ASGIRouteHandler:
         """Return what serves everything below the page's path."""
@@ -129,10 +135,8 @@ class _Site:
     async def _run(self, up: asyncio.Future[ASGIApp]) -> None:
         try:
             secret = await asyncio.to_thread(kept_secret, self._settings.journal_dir)
-            fast = _application()
-            signed: Any = SessionMiddleware(
-                fast, secret, session_cookie="kickserve", max_age=_SESSION, path=PATH, same_site="lax"
-            )
+            made = await self._module()
+            fast, signed = made.application(secret)
             with serving(Site(self._service, self._settings.api_key, secret)):
                 async with fast.router.lifespan_context(fast):
                     up.set_result(signed)
@@ -141,25 +145,6 @@ class _Site:
             if up.done():
                 raise
             up.set_exception(error)
-
-
-@cache
-def _application() -> FastAPI:
-    """Make the FastAPI application around NiceGUI's: once a process, because there is one NiceGUI in it."""
-    pages.register()
-    fast = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    ui.run_with(
-        fast,
-        title="kickserve",
-        favicon=FAVICON,
-        language="en-GB",
-        dark=None,
-        tailwind=False,
-        binding_refresh_interval=None,  # nothing is bound to what changes by itself
-        reconnect_timeout=_RECONNECT,
-        show_welcome_message=False,
-    )
-    return fast
 
 
 def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
