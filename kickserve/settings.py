@@ -141,11 +141,23 @@ class Settings:
     hf_revision: str = _setting(
         "HF_REVISION", "main", str.strip, "Branch, tag or commit of `HF_REPO_ID`; a commit never changes."
     )
+    hf_token: str | None = _setting(
+        "HF_TOKEN", "", _text, "Token for a repository on the hub that is private or gated.", secret=True
+    )
+    hf_offline: bool = _setting(
+        "HF_HUB_OFFLINE", "0", _switch, "Whether to take the hub's files from this machine's cache alone."
+    )
     model: Path | None = _setting(
         "KICKSERVE_MODEL",
         "",
         lambda value: Path(value).expanduser() if value.strip() else None,
         "A model file to serve. Without it and `HF_REPO_ID`: the model that ships with kickserve.",
+    )
+    allow_pickle: bool = _setting(
+        "KICKSERVE_ALLOW_PICKLE",
+        "0",
+        _switch,
+        "Whether a model may be a pickle (.pkl, .pickle, .joblib): it runs the code that is in it.",
     )
     host: str = _setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
     port: int = _setting("KICKSERVE_PORT", "7860", _port, "Port to listen on; 0 picks a free one.")

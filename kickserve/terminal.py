@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -56,6 +63,17 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     stdout().print(table)
 
 
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table of which all columns but the first stand to the right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for at, head in enumerate(heads):
+        table.add_column(head, justify="right" if at else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    stdout().print()
+    stdout().print(table)
+
+
 def show_refusals(refusals: Sequence[Refusal], count: int) -> None:
     """Write the first refused lines and their reasons; `count` is how many there are in all."""
     for refused in refusals[:_SHOWN]:
@@ -64,13 +82,13 @@ def show_refusals(refusals: Sequence[Refusal], count: int) -> None:
         say(f"... and {count - _SHOWN:,} more refused lines (--json lists them)")
 
 
-def progress() -> Progress:
+def progress(*, in_bytes: bool = False) -> Progress:
     """Make a progress bar on the standard error; it draws nothing where that is no terminal."""
     console = stderr()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

@@ -18,7 +18,7 @@ VENV = ROOT / os.environ.get("VENV", ".venv")
 NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
 INSTALLS = {
     "serve": ["-e", "."],
-    "dev": ["-e", ".[metrics,parquet,postgres,sklearn]", "--group", "dev"],
+    "dev": ["-e", ".[metrics,onnx,parquet,postgres,sklearn]", "--group", "dev"],
 }
 OLDEST_PYTHON = (3, 11)
 

@@ -123,7 +123,8 @@ async def main():
     async with app.lifespan():
         pass
 asyncio.run(main())
-heavy = {"pandas", "sklearn", "evidently", "nicegui", "yappi", "pyarrow", "huggingface_hub", "asyncpg"}
+heavy = {"pandas", "sklearn", "skops", "joblib", "onnxruntime", "huggingface_hub", "pyarrow", "asyncpg",
+         "evidently", "nicegui", "yappi"}
 print(sorted(heavy & set(sys.modules)))
 """
     finished = subprocess.run(

@@ -135,15 +135,16 @@ class LinearModel:
     Args:
         document: the model.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: the document contradicts itself, or asks for what this version doesn't know.
     """
 
-    def __init__(self, document: LinearDocument, source: str) -> None:
+    def __init__(self, document: LinearDocument, source: str, commit: str | None = None) -> None:
         _check(document, source)
         self.document = document
-        self._card = card_of(document, kind="linear", revision=fingerprint(document), source=source)
+        self._card = card_of(document, kind="linear", revision=commit or fingerprint(document), source=source)
         terms = [find_term(name) for name in document.terms]
         self._formulas_of_one = [term.of_row for term in terms if term.feature is None]
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
@@ -230,18 +231,19 @@ class LinearModel:
         return self._domain.warnings(row)
 
 
-def load_linear(data: bytes, source: str) -> LinearModel:
+def load_linear(data: bytes, source: str, commit: str | None = None) -> LinearModel:
     """Make a model of the bytes of its JSON file.
 
     Args:
         data: the file.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: it can't be read or used; the message says what is wrong where.
     """
     expected = Header(format=FORMAT, version=VERSION)
-    return LinearModel(read(data, source, LinearDocument, expected), source)
+    return LinearModel(read(data, source, LinearDocument, expected), source, commit)
 
 
 def load_default() -> LinearModel:

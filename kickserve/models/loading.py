@@ -1,59 +1,145 @@
-"""Loads the model that the settings ask for: a file, one from the hub, or the one that is packaged."""
+"""Loads the model that the settings ask for: a file, one from the hub, or the one that is packaged.
+
+A kind of model is a loader: it takes the bytes of the file and where they came from, and makes a `Model`. A
+table says which one reads which ending, and a second one, for JSON, which one reads which format.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kickserve.errors import ModelUnusable
-from kickserve.models import trees
+from kickserve.models import linear, trees
 from kickserve.models.documents import header_of
-from kickserve.models.linear import load_default, load_linear
+from kickserve.models.linear import load_default
+from kickserve.models.origin import Origin
+from kickserve.models.trial import try_out
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from kickserve.model import Model
     from kickserve.settings import Settings
 
+    Loader = Callable[[bytes, Origin], Model]
+
+# Loaders import what they need when they are called: who serves one kind of model needs no other's libraries.
+
+
+def _linear(data: bytes, origin: Origin) -> Model:
+    return linear.load_linear(data, origin.source, origin.commit)
+
+
+def _trees(data: bytes, origin: Origin) -> Model:
+    return trees.load_trees(data, origin.source, origin.commit)
+
+
+def _onnx(data: bytes, origin: Origin) -> Model:
+    from kickserve.models.onnx import load_onnx
+
+    return load_onnx(data, origin)
+
+
+def _skops(data: bytes, origin: Origin) -> Model:
+    from kickserve.models.sklearn import load_skops
+
+    return load_skops(data, origin)
+
+
+def _pickle(data: bytes, origin: Origin) -> Model:
+    from kickserve.models.sklearn import load_pickle
+
+    return load_pickle(data, origin)
+
+
+def _json(data: bytes, origin: Origin) -> Model:
+    header = header_of(data, origin.source)
+    if header.format not in FORMATS:
+        raise origin.unusable(f"its format is {header.format!r} instead of {' or '.join(map(repr, FORMATS))}")
+    return FORMATS[header.format](data, origin)
+
+
+FORMATS: Final[Mapping[str, Loader]] = {
+    linear.FORMAT: _linear,
+    trees.FORMAT: _trees,
+}
+"""Loaders of kickserve's own JSON, by the format that it names."""
+
+LOADERS: Final[Mapping[str, Loader]] = {
+    ".json": _json,
+    ".onnx": _onnx,
+    ".skops": _skops,
+    ".pkl": _pickle,
+    ".pickle": _pickle,
+    ".joblib": _pickle,
+}
+"""Loaders by the ending of the file."""
+
+_PICKLES: Final = (".pkl", ".pickle", ".joblib")
+# What of a repository is taken: the first kind of these that it holds.
+_KINDS: Final = ((".json",), (".onnx",), (".skops",), _PICKLES)
+
 
 def load_model(settings: Settings) -> Model:
-    """Load a model.
+    """Load the model that the settings ask for.
 
     Raises:
         ModelUnusable: it can't be found, read or trusted; the message says what to do.
+        MissingExtra: its kind needs an extra that is not installed.
     """
     if settings.model is not None:
-        return load_file(settings.model)
+        return load_file(settings.model, allow_pickle=settings.allow_pickle)
     if settings.hf_repo_id is not None:
-        from kickserve.models.hub import load_from_hub
+        from kickserve.models.hub import take
 
-        return load_from_hub(settings.hf_repo_id, settings.hf_revision)
+        return _load(*take(settings, _KINDS), allow_pickle=settings.allow_pickle)
     return load_default()
 
 
-def load_file(path: Path) -> Model:
+def load_file(path: Path, *, allow_pickle: bool = False) -> Model:
     """Load a model from a file.
 
+    Args:
+        path: of the file; its ending says what it is.
+        allow_pickle: whether it may be a pickle, which runs the code that it holds.
+
     Raises:
-        ModelUnusable: it can't be read, or is no model that kickserve knows.
+        ModelUnusable: it can't be read or trusted, or is no model that kickserve knows.
+        MissingExtra: its kind needs an extra that is not installed.
     """
-    if path.suffix != ".json":
-        raise ModelUnusable(
-            f"{path} is no kickserve model: it must be a .json file as `kickserve train` makes it"
+    return _load(path, Origin(str(path), path.stem), allow_pickle=allow_pickle)
+
+
+def _load(path: Path, origin: Origin, *, allow_pickle: bool) -> Model:
+    # In this order: what is no file is said to be none whatever its ending, and a pickle is not even read.
+    _check_file(path, origin)
+    ending = path.suffix.lower()
+    if ending not in LOADERS:
+        raise origin.unusable(f"its ending is {ending!r}, and kickserve knows {', '.join(LOADERS)}")
+    if ending in _PICKLES and not allow_pickle:
+        raise origin.unusable(
+            f"{path.name} is a pickle, which can run any code when it is loaded, and nothing of it was read."
+            " If you trust who made it, set KICKSERVE_ALLOW_PICKLE=1; better, save it with skops or as ONNX"
         )
+    model = LOADERS[ending](_read(path, origin), origin)
+    try_out(model, origin)
+    return model
+
+
+def _check_file(path: Path, origin: Origin) -> None:
+    if path.is_dir():
+        raise origin.unusable("it is a folder: name a file in it")
+    if not path.exists():
+        raise origin.unusable("there is no such file")
+    if not path.is_file():  # reading a pipe or a device may never end
+        raise origin.unusable("it is no regular file")
+
+
+def _read(path: Path, origin: Origin) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelUnusable(f"the model {path} can't be read: {error.strerror}") from error
-    return load_json(data, str(path))
-
-
-def load_json(data: bytes, source: str) -> Model:
-    """Make a model of the bytes of a kickserve JSON file, of whichever format it is.
-
-    Raises:
-        ModelUnusable: it can't be read or used; the message says what is wrong where.
-    """
-    if header_of(data, source).format == trees.FORMAT:
-        return trees.load_trees(data, source)
-    return load_linear(data, source)
+        raise origin.unusable(f"it can't be read: {error.strerror}") from error
+    if not data:
+        raise origin.unusable("it is empty")
+    return data

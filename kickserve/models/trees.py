@@ -112,15 +112,16 @@ class TreesModel:
     Args:
         document: the model.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: the document contradicts itself.
     """
 
-    def __init__(self, document: TreesDocument, source: str) -> None:
+    def __init__(self, document: TreesDocument, source: str, commit: str | None = None) -> None:
         _check(document, source)
         self.document = document
-        self._card = card_of(document, kind="trees", revision=fingerprint(document), source=source)
+        self._card = card_of(document, kind="trees", revision=commit or fingerprint(document), source=source)
         self._sums = Sums([document.log_odds, document.ln_variance])
         self._slope, self._offset = document.slope, document.offset
         self._ability = document.ability_sd
@@ -178,17 +179,20 @@ class TreesModel:
         return self._domain.warnings(row)
 
 
-def load_trees(data: bytes, source: str) -> TreesModel:
+def load_trees(data: bytes, source: str, commit: str | None = None) -> TreesModel:
     """Make a model of the bytes of its JSON file.
 
     Args:
         data: the file.
         source: where it came from, for messages and the card.
+        commit: of the hub, where it came from there: the revision in place of the fingerprint.
 
     Raises:
         ModelUnusable: it can't be read or used; the message says what is wrong where.
     """
-    return TreesModel(read(data, source, TreesDocument, Header(format=FORMAT, version=VERSION)), source)
+    return TreesModel(
+        read(data, source, TreesDocument, Header(format=FORMAT, version=VERSION)), source, commit
+    )
 
 
 def _check(document: TreesDocument, source: str) -> None:

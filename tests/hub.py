@@ -1,0 +1,60 @@
+"""A hub on this machine, with what kickserve asks of the real one: the list of files, and the files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from kinds import REVISION
+
+
+class _Hub(BaseHTTPRequestHandler):
+    def _answer(self):
+        self.server.asked.append((self.path, self.headers.get("Authorization")))
+        if self.server.fault is not None:
+            status, code = self.server.fault
+            self._send(status, b"{}", {"X-Error-Code": code} if code else {})
+        elif self.path.startswith("/api/models/"):
+            siblings = [{"rfilename": name} for name in self.server.files]
+            self._send(200, json.dumps({"id": "a/b", "sha": REVISION, "siblings": siblings}).encode())
+        elif self.path.rpartition("/")[2] not in self.server.files:
+            self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+        else:
+            data = self.server.files[self.path.rpartition("/")[2]]
+            etag = hashlib.sha256(data).hexdigest()
+            self._send(200, data, {"X-Repo-Commit": REVISION, "ETag": f'"{etag}"'})
+
+    do_GET = do_HEAD = _answer  # noqa: N815  the names that the base class calls
+
+    def _send(self, status, data, headers=None):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_):
+        """Write no log."""
+
+
+@contextmanager
+def hub(files, fault=None):
+    """Run a hub with one repository, or one that answers everything with a status and an error code.
+
+    Yields its server: `url`, and `asked`, the paths and keys of the requests so far.
+    """
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    server.files, server.fault, server.asked = files, fault, []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,72 @@
+"""Models as others make them, of simulated kicks, and a cache of the hub that holds some."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cloudpickle
+import numpy as np
+import pandas as pd
+import skl2onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from kickserve.features import FLAGS, NAMES
+from kickserve.simulate import simulate
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+NUMBERS = [name for name in NAMES if name not in FLAGS]
+KICKS = simulate(2_000, 1)
+X, Y = KICKS.matrix, KICKS.success.astype(int)
+FRESH = simulate(500, 2).matrix
+
+
+def frame(matrix, names=NAMES):
+    """Kicks as a DataFrame with columns in some order."""
+    return pd.DataFrame(matrix, columns=list(NAMES))[list(names)]
+
+
+@cache
+def linear():
+    """A pipeline as the published one: a column transformer by position, fitted to arrays."""
+    scaler = ColumnTransformer([("n", StandardScaler(), [0, 1, 2, 3, 4])], remainder="passthrough")
+    return make_pipeline(scaler, LogisticRegression(class_weight="balanced")).fit(X, Y)
+
+
+@cache
+def onnx(*, named=True, zipmap=True):
+    """The same as ONNX, in bytes."""
+    if named:
+        inputs = [(name, FloatTensorType([None, 1])) for name in NAMES]
+    else:
+        inputs = [("kicks", FloatTensorType([None, len(NAMES)]))]
+    made = skl2onnx.convert_sklearn(linear(), initial_types=inputs, options={"zipmap": zipmap})
+    return made.SerializeToString()
+
+
+def onnx_says(data, matrix):
+    """What onnxruntime itself says of kicks, for a model of eleven inputs."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    feed = {name: matrix[:, [at]].astype(np.float32) for at, name in enumerate(NAMES)}
+    return np.array([each[1] for each in session.run(["output_probability"], feed)[0]])
+
+
+def published():
+    """The files of the published repository: an ONNX of eleven inputs, and a cloudpickle."""
+    return {"model.onnx": onnx(), "model.pkl": cloudpickle.dumps(linear()), "README.md": b"# A model"}
+
+
+def lay_out(home, repository, files, reference="main"):
+    """Lay out the hub's cache by hand, as its library would after a download."""
+    folder = home / "hub" / f"models--{repository.replace('/', '--')}"
+    for name, data in files.items():
+        file = folder / "snapshots" / REVISION / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    (folder / "refs").mkdir(exist_ok=True)
+    (folder / "refs" / reference).write_text(REVISION)

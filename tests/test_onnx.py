@@ -1,0 +1,166 @@
+"""ONNX models answer as onnxruntime does, in whichever shape they are, and misfits are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skl2onnx
+from kinds import FRESH, X, linear, onnx, onnx_says
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.tree import DecisionTreeClassifier
+
+from kickserve.errors import ModelUnusable
+from kickserve.features import FLAGS, NAMES
+from kickserve.model import AnswersOne
+from kickserve.models.loading import load_file
+
+FLOAT, DOUBLE, INT64, BOOL = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.BOOL
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(data):
+        file = tmp_path / "kicks.onnx"
+        file.write_bytes(data)
+        return load_file(file)
+
+    return load
+
+
+def graph(inputs, nodes, outputs, constants=()):
+    """An ONNX by hand: inputs and outputs as (name, type, shape)."""
+    made = helper.make_graph(
+        nodes,
+        "kicks",
+        [helper.make_tensor_value_info(*each) for each in inputs],
+        [helper.make_tensor_value_info(*each) for each in outputs],
+        [numpy_helper.from_array(value, name) for name, value in constants],
+    )
+    opset = helper.make_operatorsetid("", 17)
+    return helper.make_model(made, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+def of_one_tensor(kind, scale, shape=("n", 11), out=("n", 1)):
+    """Time_norm times a number, from one tensor of kicks."""
+    number = np.zeros((11, 1), np.float32 if kind == FLOAT else np.float64)
+    number[0] = scale
+    nodes = [helper.make_node("MatMul", ["kicks", "w"], ["score"])]
+    if len(out) == 1:
+        nodes.append(helper.make_node("Reshape", ["score", "flat"], ["p"]))
+    else:
+        nodes.append(helper.make_node("Identity", ["score"], ["p"]))
+    return graph(
+        [("kicks", kind, shape)], nodes, [("p", kind, out)], [("w", number), ("flat", np.array([-1]))]
+    )
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("zipmap", [True, False])
+def test_it_answers_as_the_model_that_it_was_made_of(load, named, zipmap):
+    model = load(onnx(named=named, zipmap=zipmap))
+    p, low, high = model.predict(FRESH)
+    assert p == pytest.approx(linear().predict_proba(FRESH)[:, 1], abs=1e-6)
+    assert p.dtype == np.float64
+    assert (low, high) == (None, None)
+    assert (model.card.kind, model.card.name, model.card.interval) == ("onnx", "kicks", None)
+    assert len(model.card.revision) == 12
+    assert model.card.trained_on["made with"] == "skl2onnx"
+
+
+def test_it_answers_as_onnxruntime_used_directly(load):
+    assert load(onnx()).predict(FRESH).probability == pytest.approx(onnx_says(onnx(), FRESH), abs=1e-6)
+
+
+def test_kicks_that_come_in_together_are_asked_together(load):
+    assert not isinstance(load(onnx()), AnswersOne)
+
+
+def test_it_warns_of_nothing_as_it_tells_no_domain(load):
+    model = load(onnx())
+    assert not model.outside(FRESH).any()
+    assert model.warnings(FRESH[0].tolist()) == []
+
+
+@pytest.mark.parametrize("kind", [FLOAT, DOUBLE])
+@pytest.mark.parametrize("out", [("n", 1), ("n",)])
+def test_one_tensor_of_either_precision_and_one_probability_a_kick_are_taken(load, kind, out):
+    model = load(of_one_tensor(kind, 1.0, out=out))
+    assert model.predict(FRESH).probability == pytest.approx(FRESH[:, 0], abs=1e-6)
+
+
+def test_flags_may_be_integers_or_booleans(load):
+    kinds = [FLOAT if name not in FLAGS else BOOL if name == "is_start" else INT64 for name in NAMES]
+    inputs = [(name, kind, ("n", 1)) for name, kind in zip(NAMES, kinds, strict=True)]
+    nodes = [helper.make_node("Cast", ["game_away"], ["p"], to=FLOAT)]
+    model = load(graph(inputs, nodes, [("p", FLOAT, ("n", 1))]))
+    assert np.array_equal(model.predict(FRESH).probability, FRESH[:, NAMES.index("game_away")])
+
+
+def test_inputs_that_are_missing_or_too_many_are_listed(load):
+    inputs = [(name, FLOAT, ("n", 1)) for name in NAMES[:9]]
+    data = graph(inputs, [helper.make_node("Identity", ["angle"], ["p"])], [("p", FLOAT, ("n", 1))])
+    with pytest.raises(ModelUnusable, match=r"lacks is_left_side, has_previous_attempts$"):
+        load(data)
+    inputs = [(name, FLOAT, ("n", 1)) for name in (*NAMES[1:], "altitude", "kicker")]
+    data = graph(inputs, [helper.make_node("Identity", ["distance"], ["p"])], [("p", FLOAT, ("n", 1))])
+    with pytest.raises(ModelUnusable, match="lacks time_norm and asks for altitude, kicker, which"):
+        load(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\0" * 50, "onnxruntime can't read it"),
+        (onnx()[:700], "onnxruntime can't read it"),
+        (
+            graph([("kicks", FLOAT, ("n", 9))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
+            r"kicks has the shape \['n', 9\], and must have \(n, 11\)",
+        ),
+        (of_one_tensor(FLOAT, 1.0, shape=(1, 11)), r"shape \[1, 11\], and must have \(n, 11\) for any n"),
+        (of_one_tensor(FLOAT, 2.0), "tried on a few kicks, .* no probability"),
+        (of_one_tensor(FLOAT, -1.0), "no probability"),
+        (of_one_tensor(FLOAT, float("nan")), "no probability"),
+        (
+            graph([("kicks", INT64, ("n", 11))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
+            "is a tensor.int64., and must be a tensor.float. or",
+        ),
+        (
+            graph(
+                [("kicks", FLOAT, ("n", 11))],
+                [helper.make_node("Cast", ["kicks"], ["label"], to=INT64)],
+                [("label", INT64, ("n", 11))],
+            ),
+            "one output that tells a probability, and has: label, a tensor.int64.",
+        ),
+        (
+            graph(
+                [("kicks", FLOAT, ("n", 11))],
+                [helper.make_node("Identity", ["kicks"], ["p"])],
+                [("p", FLOAT, ("n", 11))],
+            ),
+            "shape .1, 11. for 1 kicks",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_in_words(load, data, words):
+    with pytest.raises(ModelUnusable, match=words):
+        load(data)
+
+
+def test_scores_that_are_no_probabilities_are_refused(load):
+    data = graph(
+        [("kicks", FLOAT, ("n", 11))],
+        [helper.make_node("Gather", ["kicks", "two"], ["p"], axis=1)],
+        [("p", FLOAT, ("n", 2))],
+        [("two", np.array([0, 4]))],
+    )
+    with pytest.raises(ModelUnusable, match=r"adds up to 0.7 instead of 1"):
+        load(data)
+
+
+@pytest.mark.parametrize(("zipmap", "words"), [(True, "its classes are 0, 1, 2"), (False, "shape .1, 3.")])
+def test_more_than_two_classes_are_refused(load, zipmap, words):
+    three = DecisionTreeClassifier(max_depth=2).fit(X, np.arange(len(X)) % 3)
+    made = skl2onnx.to_onnx(three, X[:1].astype(np.float32), options={"zipmap": zipmap})
+    with pytest.raises(ModelUnusable, match=words):
+        load(made.SerializeToString())

@@ -1,0 +1,302 @@
+"""scikit-learn models answer as their own predict_proba does, from arrays, and untrusted ones are not run."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import pickle
+import re
+
+import cloudpickle
+import joblib
+import numpy as np
+import pytest
+import sklearn
+import skops.io
+from kinds import FRESH, NUMBERS, X, Y, frame, linear
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    RobustScaler,
+    SplineTransformer,
+    StandardScaler,
+)
+from sklearn.svm import LinearSVC
+
+from kickserve.errors import ModelUnusable
+from kickserve.features import NAMES
+from kickserve.gauge import Gauge
+from kickserve.models.loading import load_file
+from kickserve.models.unpacking import TRUSTED
+from kickserve.scorer import Scorer
+
+BACKWARDS = NAMES[::-1]
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load an estimator, or bytes, by way of a file."""
+
+    def load(made, ending=".skops", *, allow_pickle=True):
+        file = tmp_path / f"kicks{ending}"
+        if not isinstance(made, bytes):
+            made = skops.io.dumps(made) if ending == ".skops" else cloudpickle.dumps(made)
+        file.write_bytes(made)
+        return load_file(file, allow_pickle=allow_pickle)
+
+    return load
+
+
+def columns(number, rest="passthrough", places=(0, 1, 2, 3, 4)):
+    return ColumnTransformer([("n", number, list(places))], remainder=rest)
+
+
+LINEAR = {
+    "as published": columns(StandardScaler()),
+    "by name": columns(StandardScaler(), places=NUMBERS),
+    "by selector": ColumnTransformer([("n", MinMaxScaler(), make_column_selector(pattern="dist|ang"))]),
+    "scaled remainder": columns(RobustScaler(), MaxAbsScaler()),
+    "dropped remainder": columns(make_pipeline(SimpleImputer(), StandardScaler()), "drop"),
+    "all": StandardScaler(with_mean=False),
+    "none": FunctionTransformer(),
+    "by mask": ColumnTransformer(
+        [("n", StandardScaler(), [True] * 5 + [False] * 6), ("p", "passthrough", slice(5, 8))]
+    ),
+}
+
+
+BY_NAME = {"by name", "by selector"}  # which only a DataFrame has
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [*((name, True) for name in LINEAR), *((name, False) for name in sorted(LINEAR.keys() - BY_NAME))],
+)
+@pytest.mark.parametrize("ending", [".skops", ".pkl"])
+def test_a_linear_pipeline_is_read_off_and_says_the_same(load, name, named, ending):
+    estimator = make_pipeline(sklearn.base.clone(LINEAR[name]), LogisticRegression(max_iter=10_000))
+    order = BACKWARDS if named and name != "by mask" else NAMES
+    kicks, fresh = (frame(X, order), frame(FRESH, order)) if named else (X, FRESH)
+    estimator.fit(kicks, Y)
+    model = load(estimator, ending)
+    assert model.card.kind == "sklearn-linear"
+    expected = estimator.predict_proba(fresh)[:, 1]
+    assert np.abs(model.predict(FRESH).probability - expected).max() < 1e-12
+    one = [model.predict_one(row)[0] for row in FRESH.tolist()]
+    assert np.abs(np.array(one) - expected).max() < 1e-12
+
+
+OTHERS = {
+    "forest": RandomForestClassifier(5, n_jobs=2, random_state=0),
+    "boosted": GradientBoostingClassifier(n_estimators=5),
+    "histogram": HistGradientBoostingClassifier(max_iter=5),
+    "splines": make_pipeline(
+        ColumnTransformer([("s", SplineTransformer(), NUMBERS)], remainder="passthrough"),
+        LogisticRegression(max_iter=5_000),
+    ),
+    "calibrated": CalibratedClassifierCV(
+        make_pipeline(columns(StandardScaler(), places=NUMBERS), RandomForestClassifier(3, random_state=0)),
+        cv=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("ending", [".skops", ".pickle"])
+def test_other_models_fitted_to_a_dataframe_are_asked_with_arrays(load, name, ending):
+    estimator = sklearn.base.clone(OTHERS[name]).fit(frame(X, BACKWARDS), Y)
+    model = load(estimator, ending)
+    assert model.card.kind == "sklearn"
+    expected = estimator.predict_proba(frame(FRESH, BACKWARDS))[:, 1]
+    assert np.abs(model.predict(FRESH).probability - expected).max() < 1e-12
+    assert model.predict(FRESH).low is None
+    assert len(model.predict(FRESH[:0]).probability) == 0
+
+
+def test_a_step_that_looks_for_names_itself_gets_them(load):
+    step = FunctionTransformer(lambda kicks: np.column_stack([kicks["distance"], kicks["angle"] ** 2]))
+    estimator = make_pipeline(step, StandardScaler(), LogisticRegression()).fit(frame(X, BACKWARDS), Y)
+    expected = estimator.predict_proba(frame(FRESH, BACKWARDS))[:, 1]
+    assert np.abs(load(estimator, ".pkl").predict(FRESH).probability - expected).max() < 1e-12
+
+
+def test_a_model_without_interval_answers_one_kick_through_the_scorer(load):
+    model = load(linear())
+    [found] = Scorer(model, Gauge()).ask_each([FRESH[0].tolist()])
+    assert found[0] == pytest.approx(linear().predict_proba(FRESH[:1])[0, 1], abs=1e-12)
+    assert math.isnan(found[1])
+    assert math.isnan(found[2])
+
+
+@pytest.mark.parametrize("classes", [[1, 0], [True, False]])
+@pytest.mark.parametrize("make", [linear, lambda: RandomForestClassifier(3).fit(X, Y)])
+def test_the_order_of_the_classes_is_honoured(load, make, classes):
+    estimator = pickle.loads(pickle.dumps(make()))  # noqa: S301  made here
+    final = estimator[-1] if hasattr(estimator, "steps") else estimator
+    final.classes_ = np.array(classes)
+    expected = estimator.predict_proba(FRESH)[:, 0]
+    assert load(estimator).predict(FRESH).probability == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_pickle_by_joblib_is_read_compressed_or_not(load):
+    for compress in (0, 3):
+        file = io.BytesIO()
+        joblib.dump(linear(), file, compress=compress)
+        model = load(file.getvalue(), ".joblib")
+        assert model.predict(FRESH).probability == pytest.approx(linear().predict_proba(FRESH)[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: LinearRegression().fit(X, Y), "a LinearRegression without predict_proba"),
+        (lambda: LinearSVC().fit(X[:50] / X.max(axis=0), Y[:50]), "a LinearSVC without predict_proba"),
+        (lambda: RandomForestClassifier(2).fit(X, np.arange(len(X)) % 3), "classes are 0, 1, 2, and must"),
+        (lambda: RandomForestClassifier(2).fit(X, np.where(Y, "in", "out")), "classes are 'in', 'out', and"),
+        (lambda: RandomForestClassifier(2).fit(X[:, :9], Y), "takes 9 features, and must take the eleven"),
+        (lambda: RandomForestClassifier(2).fit(frame(X).iloc[:, :9], Y), "lacks is_left_side, has_previous"),
+        (
+            lambda: RandomForestClassifier(2).fit(frame(X).rename(columns={"angle": "azimuth"}), Y),
+            "lacks angle and asks for azimuth",
+        ),
+        (RandomForestClassifier, "its classes are not known"),
+        (lambda: {"a": 1}, "a dict without predict_proba"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_in_words(load, make, words):
+    with pytest.raises(ModelUnusable, match=words):
+        load(make())
+
+
+def test_a_model_that_gives_no_numbers_is_refused(load):
+    estimator = sklearn.base.clone(linear()).fit(X, Y)
+    estimator[-1].coef_ = estimator[-1].coef_ * np.nan
+    with pytest.raises(ModelUnusable, match=r"tried on a few kicks, .* no probability"):
+        load(estimator)
+
+
+def test_a_model_of_another_version_is_loaded_and_says_so(load, caplog):
+    old = cloudpickle.dumps(linear()).replace(sklearn.__version__.encode(), b"1.7.2")
+    with caplog.at_level(logging.WARNING, "kickserve"):
+        model = load(old, ".pkl")
+    words = f"It was made with scikit-learn 1.7.2 and is loaded with {sklearn.__version__}"
+    assert words in model.card.description
+    assert [words in record.getMessage() for record in caplog.records] == [True]
+
+
+# What is not trusted.
+
+
+class Hostile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+@pytest.mark.parametrize("ending", [".pkl", ".pickle", ".joblib", ".PKL"])
+def test_a_pickle_is_refused_unread_unless_allowed(load, tmp_path, ending):
+    hostile = pickle.dumps(Hostile(tmp_path / "was-here"))
+    with pytest.raises(ModelUnusable, match=r"can run any code .* set KICKSERVE_ALLOW_PICKLE=1"):
+        load(hostile, ending, allow_pickle=False)
+    assert not (tmp_path / "was-here").exists()
+
+
+@pytest.mark.parametrize("ending", [".skops", ".onnx", ".json"])
+def test_a_pickle_under_another_name_is_not_run(load, tmp_path, ending):
+    hostile = pickle.dumps(Hostile(tmp_path / "was-here"))
+    with pytest.raises(ModelUnusable):
+        load(hostile, ending)
+    assert not (tmp_path / "was-here").exists()
+
+
+class Unknown(LogisticRegression):
+    """A class of somebody's own."""
+
+
+def test_a_skops_file_with_an_unknown_type_is_refused_by_name(load):
+    with pytest.raises(ModelUnusable, match=r"types that kickserve does not trust: .*Unknown\. Nothing"):
+        load(Unknown().fit(X[:100, :2], Y[:100]))
+
+
+def test_a_skops_file_with_a_function_of_the_system_is_refused(load):
+    import os
+
+    with pytest.raises(ModelUnusable, match=r"does not trust: .*system"):
+        load(make_pipeline(FunctionTransformer(os.system), LogisticRegression()))
+
+
+def test_the_list_of_trusted_types_holds_data_of_known_libraries_alone():
+    assert all(re.match(r"(numpy|scipy|sklearn)\.", name) for name in TRUSTED)
+
+
+@pytest.mark.parametrize("data", [b"PK", skops.io.dumps(linear())[:2_000], b"\x80\x04."])
+def test_a_skops_file_that_is_spoilt_is_refused(load, data):
+    with pytest.raises(ModelUnusable, match="skops can't read it"):
+        load(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"junk", cloudpickle.dumps(linear())[:500], pickle.dumps(Hostile("/nowhere/x"))]
+)
+def test_a_pickle_that_is_spoilt_is_refused(load, data):
+    with pytest.raises(ModelUnusable, match="can't be unpickled"):
+        load(data, ".pkl")
+
+
+def test_a_pickle_that_needs_a_module_names_it(load):
+    data = b"cmodule_of_nobody\nThing\n."
+    with pytest.raises(ModelUnusable, match="needs the module module_of_nobody"):
+        load(data, ".pkl")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("left_child", 0, "leads nowhere, or back"),
+        ("right_child", 4_000_000, "leads nowhere, or back"),
+        ("feature", 4_000_000, "splits on a feature that there is not"),
+        ("feature", 11, "splits on a feature that there is not"),
+    ],
+)
+def test_a_tree_that_points_anywhere_is_refused_before_it_is_asked(load, field, value, words):
+    forest = RandomForestClassifier(1, random_state=0).fit(X, Y)
+    tree = forest.estimators_[0].tree_
+    state = tree.__getstate__()
+    state["nodes"] = state["nodes"].copy()
+    state["nodes"][field][0] = value
+    tree.__setstate__(state)
+    with pytest.raises(ModelUnusable, match=words):
+        load(forest)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("left", 0), ("right", 4_000_000), ("feature_idx", 11), ("is_categorical", 1)]
+)
+def test_so_is_a_tree_of_histograms(load, field, value):
+    boosted = HistGradientBoostingClassifier(max_iter=2).fit(X, Y)
+    boosted._predictors[0][0].nodes[field][0] = value
+    with pytest.raises(ModelUnusable, match="a tree of it"):
+        load(boosted)
+
+
+def test_a_forest_of_fewer_features_than_its_trees_is_refused(load):
+    forest = RandomForestClassifier(2, random_state=0).fit(np.hstack([X, X]), Y)
+    forest.n_features_in_ = len(NAMES)
+    with pytest.raises(ModelUnusable, match="splits on a feature"):
+        load(forest)
