@@ -241,7 +241,7 @@ class DriftSummary(Struct, kw_only=True, frozen=True):
         model: name of the model whose profile is the reference.
         kicks: how many current kicks it was computed from.
         since: when the oldest of them was predicted, UTC.
-        drifted: whether the share is at its limit or above.
+        drifted: whether the share is at its limit or above, or what the model says has drifted.
         share: drifted features by all features, 0 to 1.
         limit: of the share.
         features: one by one.

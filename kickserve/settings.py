@@ -87,6 +87,33 @@ def _duration(value: str) -> timedelta | None:
     return int(number) * unit
 
 
+def _number(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number, 0 or more")
+    return number
+
+
+def _part(value: str) -> float:
+    try:
+        part = float(value)
+    except ValueError:
+        part = -1
+    if not 0 < part <= 1:
+        raise ValueError("must be a number above 0, and at most 1")
+    return part
+
+
+def _web_address(value: str) -> str | None:
+    address = value.strip()
+    if address and not (address.startswith(("http://", "https://")) and address.partition("//")[2]):
+        raise ValueError("must be an address that begins with http:// or https://")
+    return address or None
+
+
 def _journal(value: str) -> str:
     if value.strip().lower() not in _JOURNALS:
         raise ValueError("must be write or fsync")
@@ -221,6 +248,50 @@ class Settings:
         "",
         _duration,
         "How long predictions are kept, such as 90d, 12h or 30m. Empty: for ever.",
+    )
+    reports: Path = _setting(
+        "KICKSERVE_REPORTS",
+        "data/drift_reports",
+        lambda value: Path(value).expanduser(),
+        "Folder of the reports of drift.",
+    )
+    drift_psi: float = _setting(
+        "KICKSERVE_DRIFT_PSI",
+        "0.1",
+        _number,
+        "Population stability index from which a feature counts as drifted; with few kicks a higher one, so that chance is not taken for it.",
+    )
+    drift_share: float = _setting(
+        "KICKSERVE_DRIFT_SHARE",
+        "0.5",
+        _part,
+        "Share of drifted features from which the kicks as a whole count as drifted.",
+    )
+    drift_window: int = _setting(
+        "KICKSERVE_DRIFT_WINDOW",
+        "500",
+        _count,
+        "Newest kicks that the live figures of drift are of; more where they come in less than a minute.",
+    )
+    drift_every: timedelta | None = _setting(
+        "KICKSERVE_DRIFT_EVERY",
+        "",
+        _duration,
+        "How often a full report of drift is made, such as 1d, 12h or 30m. Empty: when it is asked for.",
+    )
+    drift_webhook: str | None = _setting(
+        "KICKSERVE_DRIFT_WEBHOOK",
+        "",
+        _web_address,
+        "Address that is told when the kicks have drifted, and when they have come back.",
+        secret=True,  # often a token stands in it
+    )
+    drift_secret: str | None = _setting(
+        "KICKSERVE_DRIFT_SECRET",
+        "",
+        _text,
+        "Signs what is sent to `KICKSERVE_DRIFT_WEBHOOK` (HMAC-SHA256), so that it can be trusted there.",
+        secret=True,
     )
     shutdown_timeout: float = _setting(
         "KICKSERVE_SHUTDOWN_TIMEOUT",
