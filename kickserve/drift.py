@@ -117,7 +117,7 @@ def chi_square(freedom: int, beyond: float) -> float:
     return freedom * (1 - variance + NormalDist().inv_cdf(1 - beyond) * math.sqrt(variance)) ** 3
 
 
-def summarize(  # noqa: PLR0913  a summary says where it is from
+def summarize(
     reference: Reference,
     counts: Counts,
     limits: Limits,

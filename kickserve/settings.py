@@ -259,7 +259,7 @@ class Settings:
         "KICKSERVE_DRIFT_PSI",
         "0.1",
         _number,
-        "Population stability index from which a feature counts as drifted; with few kicks a higher one, so that chance is not taken for it.",
+        "Population stability index from which a feature counts as drifted; with few kicks, a higher one.",
     )
     drift_share: float = _setting(
         "KICKSERVE_DRIFT_SHARE",
