@@ -93,6 +93,7 @@ def _guarded_calls(settings: Settings) -> Router:
         route_handlers=[
             routes.predict,
             batch,
+            routes.explain,
             routes.list_predictions,
             routes.get_prediction,
             routes.delete_prediction,

@@ -12,6 +12,7 @@ from kickserve.errors import PredictionFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kickserve.models.documents import Profile
     from kickserve.schemas import ModelCard
 
 
@@ -108,4 +109,14 @@ class AnswersOne(Protocol):
             Probability, low and high, as `predict` gives but for the last bits; NaN for low and high where it
             gives no interval.
         """
+        ...
+
+
+@runtime_checkable
+class HasProfile(Protocol):
+    """A model that remembers what it was trained on. A model need not be one: see `loading.profile_of`."""
+
+    @property
+    def profile(self) -> Profile | None:
+        """What the kicks that it was trained on, and its answers to them, looked like."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from kickserve.model import TYPICAL
 from kickserve.schemas import Prediction, matrix, matrix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,6 +57,8 @@ class Predictor:
         self._thread = ThreadPoolExecutor(1, "model") if slow else None
         self._chunk = CHUNK if slow else _chunk_of(scorer.model)
         self._batcher = MicroBatcher(self._find, self._conclude, most=batch_max, executor=self._thread)
+        self._under_way = 0  # calls that ask in several steps
+        self._retired = False
 
     @property
     def model(self) -> Model:
@@ -64,7 +67,22 @@ class Predictor:
 
     def retire(self) -> None:
         """Ask no more after this: what is under way is still answered."""
-        self._batcher.retire()
+        self._retired = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._retired and not self._under_way:
+            self._batcher.retire()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Keep the thread for a call that asks more than once, should the model be changed meanwhile."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._let_go()
 
     def ask(self, kick: Kick) -> asyncio.Future[Prediction | KickserveError]:
         """Have one kick answered.
@@ -88,9 +106,10 @@ class Predictor:
             Backlogged: the answers could not be kept, so they were not given.
         """
         predictions: list[Prediction] = []
-        for start in range(0, len(kicks), self._chunk):
-            predictions += await self._predict_chunk(matrix(kicks[start : start + self._chunk]))
-            await asyncio.sleep(0)
+        with self._asking():
+            for start in range(0, len(kicks), self._chunk):
+                predictions += await self._predict_chunk(matrix(kicks[start : start + self._chunk]))
+                await asyncio.sleep(0)
         return predictions
 
     async def predict_each(self, kicks: Sequence[Kick]) -> list[Prediction | KickserveError]:
@@ -103,14 +122,34 @@ class Predictor:
             return []
         started = time.perf_counter()
         rows = matrix(kicks)
-        try:
-            found = await self._ask_aside(rows)
-        except PredictionFailed:
-            return await asyncio.gather(*map(self.ask, kicks))
+        with self._asking():
+            try:
+                found = await self._ask_aside(rows)
+            except PredictionFailed:
+                return await asyncio.gather(*map(self.ask, kicks))
         try:
             return [*await self._give(rows, found, started)]
         except Backlogged as refusal:
             return [refusal] * len(kicks)
+
+    async def look(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ask the model without a record, for what nobody is told as the prediction of a kick.
+
+        Args:
+            rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
+
+        Returns:
+            Probability, low and high, shape (n, 3); NaN where the model gives no interval.
+
+        Raises:
+            PredictionFailed: the model could not.
+        """
+        found = []
+        with self._asking():
+            for start in range(0, len(rows), self._chunk):
+                found.append(await self._ask_aside(rows[start : start + self._chunk]))
+                await asyncio.sleep(0)
+        return np.concatenate(found)
 
     async def _predict_chunk(self, rows: NDArray[np.float64]) -> list[Prediction]:
         started = time.perf_counter()

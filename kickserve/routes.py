@@ -18,6 +18,7 @@ from kickserve import __version__
 from kickserve.bodies import read_kicks, read_outcome, read_outcomes
 from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
 from kickserve.errors import KickserveError, RecordNotFound, Unauthorized
+from kickserve.explain import Explanation
 from kickserve.ids import canonical, in_utc
 from kickserve.lines import Lines, answers
 from kickserve.record_quality import QualityReport, report
@@ -101,6 +102,15 @@ async def _body(request: Request[Any, Any, Any]) -> bytes:
         if len(body) > limit:
             raise HTTPException(status_code=413)
     return bytes(body)
+
+
+@post("/explain", status_code=200, operation_class=TakesKick, tags=["predictions"])
+async def explain(body: RawBody, service: TheService) -> Explanation:
+    """Say what drives the answer to a kick: each feature's share on the log-odds, against the average kick.
+
+    Nothing is recorded. The shares are exact Shapley values, whatever the kind of the model.
+    """
+    return await service.explain(body)
 
 
 @get("/predictions", tags=["predictions"])

@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+from msgspec.structs import astuple
+
 from kickserve import __version__
 from kickserve.bodies import read_kick
-from kickserve.errors import ModelUnusable, PredictionFailed, RequestError
+from kickserve.errors import MissingExtra, ModelUnusable, PredictionFailed, RequestError
+from kickserve.explain import average_kick, explanation, mixtures
 from kickserve.gauge import Gauge
 from kickserve.ids import IdFactory
 from kickserve.meters import Meters
 from kickserve.model import TYPICAL, ask
+from kickserve.models.loading import profile_of
 from kickserve.ports import KnowsDrift, TellsFigures, WatchesPredictions
 from kickserve.predictor import Predictor
 from kickserve.retention import Retention
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kickserve.errors import Backlogged, KickserveError
+    from kickserve.explain import Explanation
     from kickserve.model import Model
     from kickserve.ports import Figure, Store
     from kickserve.record_batch import RecordBatch
@@ -124,6 +130,20 @@ class Service:
             raise
         return self.predictor.ask(kick)
 
+    async def explain(self, body: bytes) -> Explanation:
+        """Say what drives the answer to a kick as it came over the network; nothing is recorded.
+
+        Raises:
+            MalformedBody: it is no JSON.
+            InvalidInput: it is JSON that is no kick.
+            PredictionFailed: the model could not answer.
+        """
+        row, predictor = astuple(read_kick(body)), self.predictor
+        average = average_kick(profile_of(predictor.model))
+        found = await predictor.look(mixtures(np.array(row, dtype=np.float64), average))
+        card = predictor.model.card
+        return explanation(row, average, found[:, 0], model=card.name, revision=card.revision)
+
     async def reload(self) -> ModelCard:
         """Load the model anew beside the one that answers, try it, and change between two requests.
 
@@ -137,7 +157,7 @@ class Service:
         """
         async with self._loading:
             before = self.predictor
-            self.predictor = await asyncio.to_thread(lambda: self._predictor(_tried(self._load())))
+            self.predictor = await asyncio.to_thread(lambda: self._predictor(_tried(self._load)))
             before.retire()
         card = self.predictor.model.card
         _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)
@@ -202,11 +222,12 @@ class Service:
         }
 
 
-def _tried(model: Model) -> Model:
-    """Ask a model of a usual kick, as often as it takes to be warm."""
+def _tried(load: Callable[[], Model]) -> Model:
+    """Load a model, and ask it of a usual kick as often as it takes to be warm."""
     try:
+        model = load()
         for _ in range(_TRIALS):
             ask(model, TYPICAL)
-    except PredictionFailed as error:
+    except (PredictionFailed, MissingExtra) as error:
         raise ModelUnusable(f"{error}: the model before stays") from error
     return model

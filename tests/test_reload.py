@@ -15,6 +15,7 @@ import httpx
 import pytest
 from serving import serving
 
+from kickserve.errors import MissingExtra
 from kickserve.model import Answer
 
 DEFAULT = json.loads((files("kickserve") / "models" / "default.json").read_bytes())
@@ -97,12 +98,15 @@ class TestOnRequest:
 class Slow:
     """A model that takes its time, and so has a thread."""
 
-    def __init__(self, good):
+    def __init__(self, good, seconds=0.005):
         self.card, self.warnings, self.outside = good.card, good.warnings, good.outside
+        self.asked = 0
         self._good = good
+        self._seconds = seconds
 
     def predict(self, matrix):
-        time.sleep(0.005)
+        self.asked += 1
+        time.sleep(self._seconds)
         return Answer(self._good.predict(matrix).probability, None, None)
 
 
@@ -124,6 +128,33 @@ async def test_the_thread_of_a_slow_model_ends_when_all_that_waits_for_it_is_ans
     async with asyncio.timeout(5):
         while threads() > 1:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", ["/predict/batch", "/explain"])
+async def test_a_call_that_asks_a_slow_model_in_parts_is_answered_though_it_changes_meanwhile(
+    client, start, settings, kick, path
+):
+    slow = Slow(client.app.state.service.predictor.model, seconds=0.05)
+    other = await start(replace(settings, database_url="sqlite://"), model=slow)
+    other.app.state.service.predictor._chunk = 10
+    before = slow.asked
+    asked = asyncio.create_task(other.post(path, json=[kick] * 30 if "batch" in path else kick))
+    while slow.asked == before:
+        await asyncio.sleep(0.001)
+    other.app.state.service.predictor.retire()
+    assert (await asked).status_code == 200
+    assert slow.asked > before + 1
+
+
+async def test_an_extra_that_is_missing_is_409_too(client, kick, monkeypatch):
+    def load():
+        raise MissingExtra("An ONNX model", "onnx", ["onnxruntime"])
+
+    monkeypatch.setattr(client.app.state.service, "_load", load)
+    response = await client.post("/model/reload")
+    assert response.status_code == 409
+    assert "kickserve[onnx]" in response.json()["detail"]
+    assert (await predict(client, kick))["model"] == "before"
 
 
 def models_of(url, workers):

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from kickserve.errors import ModelUnusable
-from kickserve.features import BY_NAME, INDEX
+from kickserve.features import BY_NAME, FEATURES, INDEX
 from kickserve.schemas import ModelCard
 
 if TYPE_CHECKING:
@@ -163,6 +163,26 @@ def wrong_domain(domain: Mapping[str, tuple[float, float]]) -> str:
             return f"its domain speaks of {name!r}, which is no feature"
         if not low <= high:
             return f"its domain of {name} runs from {low:g} to {high:g}, that is backwards"
+    return ""
+
+
+def wrong_profile(profile: Profile | None) -> str:
+    """Say what is wrong with a reference profile; nothing where nothing is, or there is none."""
+    if profile is None:
+        return ""
+    missing = [
+        each.name
+        for each in FEATURES
+        if each.name not in (profile.shares if each.kind == "flag" else profile.quantiles)
+    ]
+    if missing:
+        return f"its reference says nothing of {', '.join(missing)}"
+    levels = profile.levels
+    if levels[:1] + levels[-1:] != [0, 1] or levels != sorted(set(levels)):
+        return "the levels of its reference must rise from 0 to 1"
+    for name, values in (*profile.quantiles.items(), ("the prediction", profile.prediction)):
+        if len(values) != len(levels) or values != sorted(values):
+            return f"its reference has quantiles of {name} that don't rise, or are not one for each level"
     return ""
 
 

@@ -21,6 +21,7 @@ from kickserve.models.documents import (
     read,
     unusable,
     wrong_domain,
+    wrong_profile,
     wrong_revision,
 )
 from kickserve.models.terms import TERMS, find_term, is_term, over_features, product
@@ -161,6 +162,11 @@ class LinearModel:
         """What it is."""
         return self._card
 
+    @property
+    def profile(self) -> Profile | None:
+        """What the kicks that it was trained on looked like, where its file tells."""
+        return self.document.reference
+
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
         """Answer n kicks.
 
@@ -265,6 +271,7 @@ def _check(document: LinearDocument, source: str) -> None:
         or wrong_domain(document.domain)
         or _wrong_numbers(document)
         or _wrong_covariance(document)
+        or wrong_profile(document.reference)
         or wrong_revision(document.revision, fingerprint(document))
     )
     if reason:

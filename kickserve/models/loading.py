@@ -6,8 +6,11 @@ table says which one reads which ending, and a second one, for JSON, which one r
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from kickserve.errors import KickserveError
+from kickserve.model import HasProfile
 from kickserve.models import linear, trees
 from kickserve.models.documents import header_of
 from kickserve.models.linear import load_default
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kickserve.model import Model
+    from kickserve.models.documents import Profile
     from kickserve.settings import Settings
 
     Loader = Callable[[bytes, Origin], Model]
@@ -108,6 +112,20 @@ def load_file(path: Path, *, allow_pickle: bool = False) -> Model:
         MissingExtra: its kind needs an extra that is not installed.
     """
     return _load(path, Origin(str(path), path.stem), allow_pickle=allow_pickle)
+
+
+def profile_of(model: Model) -> Profile:
+    """Return what a model was trained on; for one that does not tell, what the packaged one was."""
+    profile = model.profile if isinstance(model, HasProfile) else None
+    return profile or _default_profile()
+
+
+@cache
+def _default_profile() -> Profile:
+    profile = load_default().profile
+    if profile is None:
+        raise KickserveError("the packaged model lost its reference profile: install kickserve again")
+    return profile
 
 
 def _load(path: Path, origin: Origin, *, allow_pickle: bool) -> Model:

@@ -20,6 +20,7 @@ from kickserve.models.documents import (
     read,
     unusable,
     wrong_domain,
+    wrong_profile,
     wrong_revision,
 )
 from kickserve.models.ensembles import Ensemble, Sums, wrong_ensemble
@@ -133,6 +134,11 @@ class TreesModel:
         """What it is."""
         return self._card
 
+    @property
+    def profile(self) -> Profile | None:
+        """What the kicks that it was trained on looked like, where its file tells."""
+        return self.document.reference
+
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
         """Answer n kicks.
 
@@ -202,6 +208,7 @@ def _check(document: TreesDocument, source: str) -> None:
         or _wrong_numbers(document)
         or wrong_ensemble(document.log_odds)
         or wrong_ensemble(document.ln_variance)
+        or wrong_profile(document.reference)
         or wrong_revision(document.revision, fingerprint(document))
     )
     if reason:
