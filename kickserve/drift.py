@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LEAST: Final = 50
 """Kicks from which anything is said: with fewer, a tenth of them are too few for the figure to hold."""
 
+_EASE: Final = 0.8
+_OFTEN: Final = 10
 _SMOOTHING: Final = 0.5  # added to each count: without it one empty bin would make the figure infinite
 _ASKED: Final = 5_000  # simulated kicks that a model without a profile is asked, to know what it says of them
 _SEED: Final = 7
@@ -49,6 +51,11 @@ class Limits(NamedTuple):
     false_alarms: float = 0.001
 
 
+def eased(limits: Limits) -> Limits:
+    """Return limits a fifth lower: who is above these still has not come back for sure."""
+    return Limits(limits.psi * _EASE, limits.share * _EASE, limits.false_alarms * _OFTEN)
+
+
 def reference_of(model: Model) -> Reference:
     """Return what kicks the model knows, from its own profile.
 
@@ -56,12 +63,14 @@ def reference_of(model: Model) -> Reference:
     what it says itself of kicks like those.
 
     Raises:
-        PredictionFailed: a model without a profile can't be asked.
+        ModelUnusable: its profile contradicts itself.
+        PredictionFailed: it has no profile, and can't be asked.
     """
     from kickserve.models.loading import profile_of
 
     reference = Reference.of_profile(profile_of(model), model.card.name)
-    return reference if isinstance(model, HasProfile) else _borrowed(reference, model)
+    known = isinstance(model, HasProfile) and model.profile is not None
+    return reference if known else _borrowed(reference, model)
 
 
 def _borrowed(reference: Reference, model: Model) -> Reference:
@@ -69,8 +78,8 @@ def _borrowed(reference: Reference, model: Model) -> Reference:
 
     answers = Column.of_values(PREDICTION, ask(model, simulate(_ASKED, _SEED).matrix).probability)
     note = (
-        f"The model {model.card.name} does not say what kicks it was trained on: the features are held"
-        " against those of the model that ships with kickserve."
+        f"the model {model.card.name} does not say what kicks it was trained on: the features are held"
+        " against those of the model that ships with kickserve"
     )
     return replace(reference, columns=(*reference.columns[:-1], answers), note=note)
 
@@ -149,6 +158,7 @@ def summarize(
         limit=limits.share,
         features=features,
         prediction=prediction,
+        note=reference.note,
         report=report,
     )
 
@@ -162,7 +172,7 @@ def judge(column: Column, cells: NDArray[np.float64], limits: Limits) -> Drifted
         limits: from where on it has.
     """
     counted = cells[1 : 1 + len(column.expected)]
-    n, m = counted.sum(), column.expected.sum()
+    n, m = float(counted.sum()), float(column.expected.sum())
     figure = psi(column.expected, counted) if n else 0.0
     by_chance = chance(len(counted), m, n, limits.false_alarms) if n else 0.0
     limit = max(limits.psi, by_chance)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from kickserve.errors import DataError
+from kickserve.errors import DataError, ModelUnusable
 from kickserve.features import FEATURES, NAMES
 
 if TYPE_CHECKING:
@@ -148,8 +148,16 @@ class Reference:
         Args:
             profile: of the model.
             model: its name.
+
+        Raises:
+            ModelUnusable: the profile contradicts itself.
         """
-        return cls(model, tuple(_of_profile(profile)))
+        try:
+            return cls(model, tuple(_of_profile(profile)))
+        except (KeyError, ValueError) as error:
+            raise ModelUnusable(
+                f"the model {model} tells what kicks it knows in a way that can't be read ({error}): train it again"
+            ) from error
 
     @classmethod
     def of_kicks(cls, matrix: NDArray[np.float64], prediction: NDArray[np.float64], name: str) -> Reference:
