@@ -156,7 +156,7 @@ class Reference:
             return cls(model, tuple(_of_profile(profile)))
         except (KeyError, ValueError) as error:
             raise ModelUnusable(
-                f"the model {model} tells what kicks it knows in a way that can't be read ({error}): train it again"
+                f"the profile of the model {model} can't be read ({error}): train the model again"
             ) from error
 
     @classmethod
@@ -203,7 +203,8 @@ def _histogram(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArr
         beyond[0] += np.count_nonzero(part == part)  # noqa: PLR0124  the quick way to leave out NaN
         for at, edge in enumerate(edges, 1):
             beyond[at] += np.count_nonzero(part > edge)
-    return beyond - np.append(beyond[1:], 0)
+    beyond[:-1] -= beyond[1:]
+    return beyond
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
