@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import msgspec
 
-from kickserve.errors import RemoteError
+from kickserve.errors import RemoteError, ServiceAway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,18 +34,19 @@ class Client:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def send(self, method: str, path: str, content: Any) -> bytes:
+    async def send(self, method: str, path: str, content: Any = None) -> bytes:
         """Call the API; a service that is busy is waited for.
 
         Args:
             method: as `POST`.
             path: below `/api/v1`.
-            content: what to send as JSON.
+            content: what to send as JSON; None sends nothing.
 
         Raises:
-            RemoteError: it can't be reached, or refuses.
+            ServiceAway: it can't be reached.
+            RemoteError: it refuses.
         """
-        body = _encode(content)
+        body = b"" if content is None else _encode(content)
         for attempt in range(1, _TRIES + 1):
             response = await self._request(method, path, body)
             if response.is_success:
@@ -60,7 +61,7 @@ class Client:
         try:
             return await self._http.request(method, f"/api/v1{path}", content=body, headers=headers)
         except httpx.HTTPError as error:
-            raise RemoteError(
+            raise ServiceAway(
                 f"no service answers at {self._http.base_url} ({type(error).__name__}: {error}):"
                 " start one with `kickserve serve`, or leave --url out to work in this process"
             ) from error
