@@ -293,6 +293,18 @@ class Settings:
         "Signs what is sent to `KICKSERVE_DRIFT_WEBHOOK` (HMAC-SHA256), so that it can be trusted there.",
         secret=True,
     )
+    evidently_url: str | None = _setting(
+        "KICKSERVE_EVIDENTLY_URL",
+        "",
+        _text,
+        "Evidently workspace that reports are uploaded to: an address or a folder. Empty: none.",
+    )
+    evidently_project: str = _setting(
+        "KICKSERVE_EVIDENTLY_PROJECT", "kickserve", str.strip, "Project in that workspace; made where it is missing."
+    )
+    evidently_key: str | None = _setting(
+        "KICKSERVE_EVIDENTLY_KEY", "", _text, "Secret of that workspace, or API key of Evidently Cloud.", secret=True
+    )
     shutdown_timeout: float = _setting(
         "KICKSERVE_SHUTDOWN_TIMEOUT",
         "30",
@@ -318,6 +330,15 @@ class Settings:
             environment = {**_dotenv(), **os.environ}
         return cls(**dict(_read(environment)))
 
+    def variables(self, *names: str) -> dict[str, str]:
+        """Return some of these settings as variables, for a process that is to have the same.
+
+        Args:
+            names: of attributes whose value is a text, a path, a number, a switch or nothing.
+        """
+        by_name = {each.name: each.metadata["variable"] for each in fields(self)}
+        return {by_name[name]: _written(getattr(self, name)) for name in names}
+
 
 class Row(NamedTuple):
     """One line of the table of settings, for the documentation."""
@@ -330,6 +351,12 @@ class Row(NamedTuple):
 def table() -> list[Row]:
     """Return the settings as rows for documentation and tests."""
     return [Row(*(each.metadata[key] for key in Row._fields)) for each in fields(Settings)]
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _dotenv() -> dict[str, str]:
