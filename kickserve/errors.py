@@ -16,7 +16,7 @@ KickserveError
 │       └── StoreMisconfigured      a wrong URL or folder: will not pass
 ├── ModelUnusable              409  a model that can't be found, read or trusted
 ├── DataError                       a file of kicks that can't be read or written
-├── TooFewKicks                     a comparison that needs more kicks than there are
+├── TooFewKicks                409  a comparison that needs more kicks than there are
 ├── RemoteError                     a running service that answers with an error, or is none of ours
 │   └── ServiceAway                 one that can't be reached: may pass by itself
 └── ConfigurationError
@@ -166,6 +166,7 @@ class DataError(KickserveError):
 class TooFewKicks(KickserveError):
     """There are too few kicks for anything to be said of them."""
 
+    status = 409
     title = "Too few kicks"
     exit_code = 5
 
