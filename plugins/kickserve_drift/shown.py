@@ -37,7 +37,7 @@ def show(report: Report, page: Path) -> None:
 
 def _figures(report: Report) -> Table:
     holes = {each.name: each for each in report.details.holes}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
     heads = ["PSI", "limit", "drifted", "mean now", "before", *_gap_heads(report)]
     for head in heads:
@@ -63,12 +63,12 @@ def _gap_heads(report: Report) -> list[str]:
     """Name the columns for values that tell little: only those that are needed, so that the rest has room."""
     holes = report.details.holes
     missing = ["missing"] if any(each.missing for each in holes) else []
-    return [*missing, *(["out of range"] if any(each.out_of_range + each.unknown for each in holes) else [])]
+    return [*missing, *(["outside"] if any(each.out_of_range + each.unknown for each in holes) else [])]
 
 
 def _gaps(gaps: Holes | None, report: Report) -> list[str]:
     shares = (
-        {} if gaps is None else {"missing": gaps.missing, "out of range": gaps.out_of_range + gaps.unknown}
+        {} if gaps is None else {"missing": gaps.missing, "outside": gaps.out_of_range + gaps.unknown}
     )
     return [f"{shares[head]:.1%}" if shares.get(head) else "" for head in _gap_heads(report)]
 

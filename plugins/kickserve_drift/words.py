@@ -45,7 +45,7 @@ def measured(report: Report) -> tuple[list[str], list[list[str]]]:
         columns.append([_number(getattr(known.quality, name)) for name, _ in _MEASURES])
         columns.append([*_estimates(known.expected)])
     if details.expected is not None:
-        heads.append(f"expected of {details.expected.count:,} with no outcome yet")
+        heads.append(f"expected of {details.expected.count:,} others")
         columns.append([*_estimates(details.expected)])
     heads.append("reference")
     columns.append([_number(details.reference.quality.get(name)) for name, _ in _MEASURES])
