@@ -22,10 +22,11 @@ from kickserve.errors import KickserveError
 from kickserve.fastlane import FastLane
 from kickserve.journal import Journal
 from kickserve.loader import create_store, load_plugins
-from kickserve.models.loading import load_model
+from kickserve.models.loading import load_model, load_shadow
 from kickserve.recorder import Recorder
 from kickserve.service import Service
 from kickserve.settings import Settings
+from kickserve.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -63,7 +64,8 @@ def create_app(
     plugins = load_plugins(settings) if plugins is None else plugins
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
-    recorder = Recorder(store, journal, patience=settings.shutdown_timeout)
+    shadow = Shadow(lambda: load_shadow(settings))
+    recorder = Recorder(store, journal, shadow, patience=settings.shutdown_timeout)
     service = Service(lambda: model or load_model(settings), recorder, store, settings, meters, plugins)
     app = KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],

@@ -22,7 +22,7 @@ import asyncio
 import math
 from datetime import UTC, datetime, timedelta
 from itertools import islice, product
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from msgspec.structs import replace
@@ -35,11 +35,12 @@ from kickserve.contract_samples import (
     expected_page,
     record_at,
     records_from,
+    shadow_of,
     some_records,
     streamed,
 )
 from kickserve.ids import instant
-from kickserve.ports import TakesBatches
+from kickserve.ports import Judged, TakesBatches
 
 if TYPE_CHECKING:
     from kickserve.ports import Store
@@ -232,18 +233,19 @@ class StoreContract:
 
     async def test_judged_are_those_with_a_prediction_and_an_outcome(self, store: Store) -> None:
         told = instant(START)
+        shadow: dict[str, Any] = {"shadow_model": "it", "shadow_prediction": 0.5}
         await store.add(
             [
                 record_at(START, prediction=0.25, outcome=False, outcome_at=told),
                 record_at(START + 1),
                 record_at(START + 2, prediction=None, outcome=True, outcome_at=told),
-                record_at(START + 3, prediction=0.75, model="other"),
+                record_at(START + 3, prediction=0.75, model="other", **shadow),
             ]
         )
         await store.set_outcome(record_at(START + 3).id, success=True, at=told)
         assert await all_judged(store) == [
-            (instant(START), "contract", 0.25, False),
-            (instant(START + 3), "other", 0.75, True),
+            Judged(instant(START), "contract", 0.25, success=False),
+            Judged(instant(START + 3), "other", 0.75, success=True, shadow="it", shadow_prediction=0.5),
         ]
 
     async def test_judged_can_be_asked_by_model_and_time(self, store: Store) -> None:
@@ -322,8 +324,9 @@ class StoreContract:
             batch_at(START + 11, 70),
             batch_at(START + 12, 2, row=failed, status_code=500, error="no \0 luck"),
             batch_at(START + 13, 3, model="a \0 name"),
+            *(batch_at(START + at, 65, shadow=shadow_of(65)) for at in (14, 15)),
         ]
-        for some in (batches[:3], batches[3:7], batches[7:8], batches[8:], []):
+        for some in (batches[:3], batches[3:7], batches[7:8], batches[8:12], batches[12:], []):
             await store.add_batches(some)
         expected = [record for batch in batches for record in batch.records()]
         for record in expected:

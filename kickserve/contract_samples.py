@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from kickserve.ids import first_id_at, instant
-from kickserve.record_batch import NUMBER, RecordBatch
+from kickserve.record_batch import NUMBER, RecordBatch, ShadowAnswers
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ def batch_at(millisecond: int, number: int = 1, **changes: Any) -> RecordBatch:
     numbers = np.tile(np.array(row, NUMBER), number).tobytes()
     batch = RecordBatch(millisecond, 16_380, "0123456789ab", "contract", "r1", 12.5, 81.25, numbers)
     return replace(batch, **changes)
+
+
+def shadow_of(number: int) -> ShadowAnswers:
+    """Make what a second model says of that many kicks, for tests."""
+    return ShadowAnswers("second", "r2", np.linspace(0, 1, number).astype(NUMBER).tobytes())
 
 
 def records_from(start: int = START, *, step: int = 1_000) -> Iterator[Record]:

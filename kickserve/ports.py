@@ -23,12 +23,16 @@ class Judged(NamedTuple):
         model: name of the model that made it.
         prediction: probability of success that it gave.
         success: what came of the kick.
+        shadow: name of the second model that was asked as well, if one was.
+        shadow_prediction: probability of success that that one gave.
     """
 
     created_at: datetime
     model: str
     prediction: float
     success: bool
+    shadow: str | None = None
+    shadow_prediction: float | None = None
 
 
 class Store(Protocol):

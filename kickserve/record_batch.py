@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from msgspec import Struct
@@ -19,6 +19,33 @@ if TYPE_CHECKING:
 
 WIDTH: Final = COUNT + 4  # the features of a kick; probability, low and high; the latency in milliseconds
 NUMBER: Final = np.dtype("<f8")  # the same on every machine: the file may be read on another
+
+
+class ShadowAnswers(Struct, array_like=True, frozen=True):
+    """What a second model says of the same kicks.
+
+    Attributes:
+        model: its name.
+        revision: its exact revision.
+        predictions: probabilities of success as float64, little endian, shape (n,).
+    """
+
+    model: str
+    revision: str
+    predictions: bytes
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """The probabilities, shape (n,)."""
+        return np.frombuffer(self.predictions, NUMBER)
+
+    def of(self, at: int) -> dict[str, Any]:
+        """Return what a record says of it: that of the kick at this place."""
+        return {
+            "shadow_model": self.model,
+            "shadow_revision": self.revision,
+            "shadow_prediction": float(self.probability[at]),
+        }
 
 
 class RecordBatch(Struct, array_like=True, frozen=True):
@@ -39,6 +66,7 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             there is none; `latency_ms`.
         status_code: as there.
         error: as there.
+        shadow: what a second model says, once it has been asked.
     """
 
     millisecond: int
@@ -51,6 +79,7 @@ class RecordBatch(Struct, array_like=True, frozen=True):
     numbers: bytes
     status_code: int = 200
     error: str | None = None
+    shadow: ShadowAnswers | None = None
 
     def __len__(self) -> int:
         """How many predictions these are."""
@@ -64,14 +93,14 @@ class RecordBatch(Struct, array_like=True, frozen=True):
     def records(self) -> list[Record]:
         """Make the records, in order."""
         rows = matrix_of([self]).tolist()
-        return [self._record(record_id, row) for record_id, row in zip(self.ids.texts(), rows, strict=True)]
+        return [self._record(at, *pair) for at, pair in enumerate(zip(self.ids.texts(), rows, strict=True))]
 
     def find(self, record_id: str) -> Record | None:
         """Return the record with this id, if it is one of these."""
         at = self.ids.find(record_id)
-        return None if at is None else self._record(record_id, matrix_of([self])[at].tolist())
+        return None if at is None else self._record(at, record_id, matrix_of([self])[at].tolist())
 
-    def _record(self, record_id: str, row: Sequence[float]) -> Record:
+    def _record(self, at: int, record_id: str, row: Sequence[float]) -> Record:
         probability, low, high, latency = row[COUNT:]
         known = not math.isnan(probability)
         return Record(
@@ -88,6 +117,7 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             memory_mb=self.memory_mb,
             status_code=self.status_code,
             error=self.error,
+            **({} if self.shadow is None else self.shadow.of(at)),
         )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kickserve.ports import Store
     from kickserve.schemas import OutcomeOf, Record
     from kickserve.segments import Group
+    from kickserve.shadow import Shadow
 
 GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
 LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
@@ -69,10 +70,15 @@ class Recorder:
     Args:
         store: where records are kept for good.
         journal: where they are until then.
+        shadow: the second model, asked about predictions on their way from the one to the other.
         patience: seconds that stopping may take to bring the rest to the store.
+
+    Attributes:
+        shadow: as above.
     """
 
-    def __init__(self, store: Store, journal: Journal, *, patience: float) -> None:
+    def __init__(self, store: Store, journal: Journal, shadow: Shadow, *, patience: float) -> None:
+        self.shadow = shadow
         self._store = store
         self._journal = journal
         self._patience = patience
@@ -252,9 +258,16 @@ class Recorder:
                     group = await self._take()
             except TimeoutError:
                 continue  # nothing came in: look for orphans again
-            await self._write(list(_operations(group.payloads)))
+            await self._write(await self._completed(list(_operations(group.payloads))))
             self._journal.done(group)
             await self._tell()
+
+    async def _completed(self, operations: list[_Operation]) -> list[_Operation]:
+        if self.shadow.model is None:
+            return operations
+        batches = [each.batch for each in operations if isinstance(each, _Add)]
+        completed = iter(await self.shadow.complete(batches))
+        return [_Add(next(completed)) if isinstance(each, _Add) else each for each in operations]
 
     async def _take(self) -> Group:
         """Wait for something to write, and a little longer for what goes with it, unless somebody waits."""

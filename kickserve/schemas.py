@@ -85,6 +85,9 @@ class Record(Struct, kw_only=True):
         error: what went wrong, or null.
         outcome: what came of the kick, as far as it is known.
         outcome_at: when the outcome was told, UTC.
+        shadow_model: name of a second model that was asked as well, off the path; null where none was.
+        shadow_revision: its exact revision.
+        shadow_prediction: the probability of success that it gave.
     """
 
     id: str
@@ -112,6 +115,9 @@ class Record(Struct, kw_only=True):
     error: str | None = None
     outcome: bool | None = None
     outcome_at: datetime | None = None
+    shadow_model: str | None = None
+    shadow_revision: str | None = None
+    shadow_prediction: float | None = None
 
 
 class Outcome(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):

@@ -157,7 +157,11 @@ class Service:
         """
         async with self._loading:
             before = self.predictor
-            self.predictor = await asyncio.to_thread(lambda: self._predictor(_tried(self._load)))
+            # Both or none: the settings that name them may have been changed together.
+            shadow = self.recorder.shadow
+            shadow.model, self.predictor = await asyncio.to_thread(
+                lambda: (shadow.load(), self._predictor(_tried(self._load)))
+            )
             before.retire()
         card = self.predictor.model.card
         _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)
@@ -166,6 +170,8 @@ class Service:
     async def health(self) -> Health:
         """Ask every part how it is."""
         parts = {**self._parts(), "store": await self.recorder.store_state()}
+        if self.recorder.shadow.model is not None:
+            parts["shadow"] = self.recorder.shadow.state
         well = all(state == "ok" for state in parts.values())
         return Health(status="ok" if well else "degraded", version=__version__, parts=parts)
 

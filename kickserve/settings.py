@@ -186,6 +186,13 @@ class Settings:
         _switch,
         "Whether a model may be a pickle (.pkl, .pickle, .joblib): it runs the code that is in it.",
     )
+    shadow: str | None = _setting(
+        "KICKSERVE_SHADOW",
+        "",
+        _text,
+        "A second model that is asked as well, off the path, to compare it in `/quality`: a file,"
+        " `hf:owner/name` (with `@revision` where wanted), or `default` for the one that ships.",
+    )
     host: str = _setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
     port: int = _setting("KICKSERVE_PORT", "7860", _port, "Port to listen on; 0 picks a free one.")
     workers: int = _setting(

@@ -11,11 +11,12 @@ import pytest
 from postgres import free_port
 from together import run_together
 
-from kickserve.contract import START, StoreContract, record_at, some_records, streamed
+from kickserve.contract import START, StoreContract, all_judged, record_at, some_records, streamed
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
+from kickserve_storage import postgres as postgres_module
 from kickserve_storage import postgres_server
-from kickserve_storage.columns import COLUMNS
+from kickserve_storage.columns import COLUMNS, USUAL
 from kickserve_storage.postgres import STREAMS, PostgresStore
 from kickserve_storage.postgres_server import address_of
 
@@ -294,6 +295,26 @@ async def test_a_migration_keeps_what_is_there_and_happens_once(store, monkeypat
         await store.open()
         assert await store.page(10) == some_records(3)[::-1]
         await store.close()
+
+
+async def test_a_database_of_the_first_schema_is_taken_up_with_all_that_is_in_it(
+    postgres_schema, monkeypatch
+):
+    store = PostgresStore(postgres_schema)
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_server, "MIGRATIONS", postgres_server.MIGRATIONS[:1])
+        await store.open()
+        await store.close()
+    records = some_records(3)
+    connection = await asyncpg.connect(postgres_schema)
+    rows = [postgres_module.values_of(record)[: len(USUAL)] for record in records]
+    await connection.execute(postgres_module._insert(USUAL), *zip(*rows, strict=True))
+    await connection.close()
+    await store.open()
+    assert await store.page(10) == records[::-1]
+    assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
+    assert [each.shadow for each in await all_judged(store)] == [None]
+    await store.close()
 
 
 async def test_the_table_of_another_program_is_left_alone(postgres_schema):

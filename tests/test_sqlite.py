@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import os
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from together import run_together
 from kickserve.contract import (
     START,
     StoreContract,
+    all_judged,
     batch_at,
     expected_page,
     record_at,
@@ -27,7 +29,7 @@ from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
 from kickserve_storage import sqlite as sqlite_module
 from kickserve_storage import sqlite_database
-from kickserve_storage.columns import COLUMNS, USUAL
+from kickserve_storage.columns import COLUMNS, SHADOW, USUAL
 from kickserve_storage.sqlite import SqliteStore
 
 
@@ -192,6 +194,23 @@ async def test_a_migration_keeps_what_is_there_and_happens_once(store, monkeypat
         await store.close()
 
 
+async def test_a_database_of_the_first_schema_is_taken_up_with_its_records(file, monkeypatch):
+    store = SqliteStore(f"sqlite:///{file}")
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_database, "MIGRATIONS", sqlite_database.MIGRATIONS[:1])
+        await store.open()
+        await store.close()
+    records = some_records(3)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        rows = [sqlite_module.values_of(record)[: len(USUAL)] for record in records]
+        connection.executemany(sqlite_module._insert(USUAL), rows)
+    await store.open()
+    assert await store.page(10) == records[::-1]
+    assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
+    assert [each.shadow for each in await all_judged(store)] == [None]
+    await store.close()
+
+
 async def test_a_migration_that_fails_changes_nothing(file, monkeypatch):
     broken = (*sqlite_database.MIGRATIONS[0], "CREATE TABLE oops (")
     with monkeypatch.context() as patch:
@@ -344,9 +363,8 @@ def test_processes_that_open_one_new_file_at_once_all_work(file):
 
 
 def test_a_statement_of_many_rows_has_no_more_values_than_sqlite_takes(other):
-    values = sqlite_module._TOGETHER * len(USUAL)
-    assert values <= other.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-    assert sqlite_module._INSERT_TOGETHER.count("?") == values
+    longest = sqlite_module._insert((*USUAL, *SHADOW), sqlite_module._TOGETHER)
+    assert longest.count("?") <= other.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
 
 
 @pytest.mark.parametrize(("version", "most"), [((3, 31, 1), 999), ((3, 32, 0), 32_766)])
@@ -355,6 +373,6 @@ def test_an_older_sqlite_gets_statements_that_it_takes(monkeypatch, version, mos
     spec = importlib.util.find_spec("kickserve_storage.sqlite")
     older = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(older)
-    assert older._INSERT_TOGETHER.count("?") <= most
+    assert older._insert((*USUAL, *SHADOW), older._TOGETHER).count("?") <= most
     rows = [row for _, rows in older._statements([batch_at(START, 300)]) for row in rows]
     assert sum(map(len, rows)) == 300 * len(USUAL)

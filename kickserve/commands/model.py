@@ -10,7 +10,10 @@ import rich_click as click
 
 from kickserve import tables
 from kickserve.checking import MANY, check, compare
+from kickserve.commands import publish
+from kickserve.errors import DataError
 from kickserve.models.loading import load_file, load_model
+from kickserve.reliability_plot import reliability_plot
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, print_table, show_refusals
 
@@ -25,7 +28,10 @@ _SURE: Final = 1.96  # standard errors by which shares may differ by chance, in 
 
 @click.group("model")
 def command() -> None:
-    """Look at the model that the settings name."""
+    """Look at a model, check one, or publish it."""
+
+
+command.add_command(publish.command)
 
 
 @command.command("show")
@@ -67,16 +73,23 @@ def show(*, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="Kicks with the column success (CSV, Parquet, NDJSON), to compare it with the model in use.",
 )
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the reliability of both on --data into this file, as SVG.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
+def check_command(file: Path, data: Path | None, plot: Path | None, *, as_json: bool) -> int:
     r"""Load a model file, ask it, time it, and compare it with the model in use.
 
     \b
     Examples:
       kickserve model check kicks.onnx
-      kickserve model check kicks.skops --data kicks.csv
+      kickserve model check kicks.skops --data kicks.csv --plot reliability.svg
       KICKSERVE_ALLOW_PICKLE=1 kickserve model check model.pkl --json
     """
+    if plot is not None and data is None:
+        raise click.UsageError("--plot needs kicks whose outcome is known: give them with --data")
     settings = Settings.from_environment()
     model = load_file(file, allow_pickle=settings.allow_pickle)
     checked = check(model)
@@ -84,6 +97,8 @@ def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
     refusals: list[Refusal] = []
     if data is not None:
         comparison, refusals = compare(model, load_model(settings), tables.read_blocks(data))
+    if plot is not None and comparison is not None:
+        _draw(comparison, model.card.name, plot)
     if as_json:
         print_json({"check": checked, "comparison": comparison, "refusals": refusals})
     else:
@@ -125,6 +140,15 @@ def _show_comparison(comparison: Comparison | None, refusals: list[Refusal]) -> 
     print_table(["on these kicks", "this model", f"in use: {name}"], rows)
     heads = ["kicks", "this model", "succeeded", "", "kicks", "in use", "succeeded", ""]
     print_table(heads, [(*_bin(a), *_bin(b)) for a, b in zip_longest(this.bins, that.bins)])
+
+
+def _draw(comparison: Comparison, name: str, file: Path) -> None:
+    models = {f"{name} (this model)": comparison.candidate}
+    models[f"{comparison.in_use.name} (in use)"] = comparison.current
+    try:
+        file.write_text(reliability_plot(models), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{file} can't be written: {error.strerror}") from error
 
 
 def _auc(value: float | None) -> str:

@@ -6,7 +6,9 @@ table says which one reads which ending, and a second one, for JSON, which one r
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kickserve.errors import KickserveError
@@ -19,7 +21,6 @@ from kickserve.models.trial import try_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from kickserve.model import Model
     from kickserve.models.documents import Profile
@@ -98,6 +99,25 @@ def load_model(settings: Settings) -> Model:
 
         return _load(*take(settings, _KINDS), allow_pickle=settings.allow_pickle)
     return load_default()
+
+
+def load_shadow(settings: Settings) -> Model | None:
+    """Load the second model that the settings ask for, to be asked as well; None where they ask for none.
+
+    Raises:
+        ModelUnusable: as `load_model`.
+        MissingExtra: as there.
+    """
+    name = settings.shadow
+    if name is None:
+        return None
+    if name == "default":
+        return load_default()
+    scheme, _, place = name.partition(":")
+    if scheme != "hf":
+        return load_file(Path(name).expanduser(), allow_pickle=settings.allow_pickle)
+    repository, _, revision = place.partition("@")
+    return load_model(replace(settings, model=None, hf_repo_id=repository, hf_revision=revision or "main"))
 
 
 def load_file(path: Path, *, allow_pickle: bool = False) -> Model:

@@ -33,7 +33,8 @@ OUTCOME_AT: Final = COLUMNS.index("outcome_at")
 FLAGS: Final = tuple(COLUMNS.index(name) for name in features.FLAGS)
 USUAL: Final = COLUMNS[: COLUMNS.index("error")]
 """The columns that a new prediction fills; the others are nearly always null."""
-TEXTS: Final = tuple(COLUMNS.index(name) for name in ("model", "revision", "error"))
+SHADOW: Final = ("shadow_model", "shadow_revision", "shadow_prediction")
+TEXTS: Final = tuple(COLUMNS.index(name) for name in ("model", "revision", "error", *SHADOW[:2]))
 
 STREAM_GROUP: Final = 1_000  # records that a stream yields at once: 3 ms of the event loop
 JUDGED_GROUP: Final = 10_000  # judged predictions are four values each, so more of them go in a group
@@ -43,6 +44,18 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _FIRST: Final = str(uuid.UUID(int=0))
 _LAST: Final = str(uuid.UUID(int=(1 << 128) - 1))
+
+
+class Table(NamedTuple):
+    """Rows for the table, column by column.
+
+    Attributes:
+        names: of the columns.
+        columns: their values, each of the same length.
+    """
+
+    names: tuple[str, ...]
+    columns: list[list[Any]]
 
 
 class Span(NamedTuple):
@@ -117,7 +130,7 @@ def columns_of(
     *,
     moment: Callable[[int], object] = int,
     flag: type[int] = int,
-) -> list[list[Any]]:
+) -> Table:
     """Turn predictions as they stand in the journal into columns.
 
     Args:
@@ -126,7 +139,8 @@ def columns_of(
         flag: what it keeps a flag as, `int` or `bool`.
 
     Returns:
-        Those of `USUAL`; and of the one behind, `error`, where the model failed for one of these.
+        Those of `USUAL`; `error`, where the model failed for one of these; and those of `SHADOW`, where a
+        second one was asked.
     """
     numbers = matrix_of(batches)
     kick, found = numbers[:, :COUNT].T, numbers[:, COUNT : COUNT + 3].T
@@ -150,10 +164,28 @@ def columns_of(
         repeated(batch.memory_mb for batch in batches),
         repeated(batch.status_code for batch in batches),
     ]
+    names = USUAL
     errors = [batch.error for batch in batches]
     if any(error is not None for error in errors):
+        names += ("error",)
         columns.append(repeated(error if error is None else storable(error) for error in errors))
-    return columns
+    if any(batch.shadow is not None for batch in batches):
+        names += SHADOW
+        columns += _shadow_columns(batches)
+    return Table(names, columns)
+
+
+def _shadow_columns(batches: Sequence[RecordBatch]) -> list[list[Any]]:
+    parts = [_shadow_of(batch) for batch in batches]
+    return [[*chain.from_iterable(part)] for part in zip(*parts, strict=True)]
+
+
+def _shadow_of(batch: RecordBatch) -> tuple[list[Any], ...]:
+    length, shadow = len(batch), batch.shadow
+    if shadow is None:
+        return ([None] * length,) * len(SHADOW)
+    texts = ([storable(text)] * length for text in (shadow.model, shadow.revision))
+    return (*texts, shadow.probability.tolist())
 
 
 def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:

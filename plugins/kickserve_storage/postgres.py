@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from kickserve import features
@@ -14,7 +15,6 @@ from kickserve_storage.columns import (
     COLUMNS,
     JUDGED_GROUP,
     STREAM_GROUP,
-    USUAL,
     columns_of,
     in_steps,
     record_of,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _TYPES: Final = {
     "id": "uuid",
     **dict.fromkeys(("created_at", "outcome_at"), "timestamptz"),
-    **dict.fromkeys(("model", "revision", "error"), "text"),
+    **dict.fromkeys(("model", "revision", "error", "shadow_model", "shadow_revision"), "text"),
     **dict.fromkeys((*features.FLAGS, "outcome"), "boolean"),
     "status_code": "integer",
 }
@@ -45,7 +45,8 @@ _NAMES: Final = ", ".join(COLUMNS)
 # Nothing of a request ever becomes part of these: what is filled in here are our own column names.
 
 
-def _insert(columns: Sequence[str]) -> str:
+@cache
+def _insert(columns: tuple[str, ...]) -> str:
     """Make one statement, and so one transaction and one way to the server and back: an array a column."""
     arrays = (f"${at}::{_TYPES.get(name, 'double precision')}[]" for at, name in enumerate(columns, start=1))
     return (
@@ -54,13 +55,12 @@ def _insert(columns: Sequence[str]) -> str:
     )
 
 
-_INSERT: Final = _insert(COLUMNS)
-_INSERTS: Final = {count: _insert(COLUMNS[:count]) for count in (len(USUAL), len(USUAL) + 1)}
 _GET: Final = f"SELECT {_NAMES} FROM predictions WHERE id = $1"  # noqa: S608 - see above
 _SPAN: Final = f"SELECT {_NAMES} FROM predictions WHERE id >= $1 AND id < $2"  # noqa: S608 - see above
 _NEWEST: Final = f"{_SPAN} ORDER BY id DESC LIMIT $3"
 _OLDEST: Final = f"{_SPAN} ORDER BY id"
-_JUDGED: Final = """SELECT created_at, model, prediction, outcome FROM predictions
+_JUDGED: Final = """SELECT created_at, model, prediction, outcome, shadow_model, shadow_prediction
+    FROM predictions
     WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
         AND ($3::text IS NULL OR model = $3) ORDER BY id"""
 _PURGE: Final = (
@@ -125,14 +125,14 @@ class PostgresStore:
             return
         rows = await in_steps(records, values_of)
         async with self._server.connection() as connection:
-            await connection.execute(_INSERT, *zip(*rows, strict=True))
+            await connection.execute(_insert(COLUMNS), *zip(*rows, strict=True))
 
     async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
         """Keep the predictions of all of these or of none: the same as `add` with their records."""
         async with self._server.connection() as connection, connection.transaction():
             for step in steps(batches, _STEP):
-                columns = columns_of(step, moment=instant, flag=bool)
-                await connection.execute(_INSERTS[len(columns)], *columns)
+                names, columns = columns_of(step, moment=instant, flag=bool)
+                await connection.execute(_insert(names), *columns)
 
     async def get(self, record_id: str) -> Record | None:
         """Return one record, or None."""

@@ -56,6 +56,16 @@ MIGRATIONS: Final = (
     CREATE INDEX predictions_judged ON predictions (id) INCLUDE (created_at, model, prediction, outcome)
         WHERE outcome IS NOT NULL AND prediction IS NOT NULL
     """,
+    """
+    ALTER TABLE predictions
+        ADD COLUMN shadow_model text,
+        ADD COLUMN shadow_revision text,
+        ADD COLUMN shadow_prediction double precision;
+    DROP INDEX predictions_judged;
+    CREATE INDEX predictions_judged ON predictions (id)
+        INCLUDE (created_at, model, prediction, outcome, shadow_model, shadow_prediction)
+        WHERE outcome IS NOT NULL AND prediction IS NOT NULL
+    """,
 )
 
 

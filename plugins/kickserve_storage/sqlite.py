@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from kickserve.ids import canonical, instant
@@ -15,8 +16,10 @@ from kickserve_storage.columns import (
     JUDGED_GROUP,
     OUTCOME,
     OUTCOME_AT,
+    SHADOW,
     STREAM_GROUP,
     USUAL,
+    Table,
     after,
     columns_of,
     in_steps,
@@ -44,7 +47,8 @@ _SPAN: Final = f"SELECT {_NAMES} FROM predictions WHERE id >= ? AND id < ?"  # n
 _NEWEST: Final = f"{_SPAN} ORDER BY id DESC LIMIT ?"
 _OLDEST: Final = f"{_SPAN} ORDER BY id LIMIT ?"
 _END: Final = "SELECT max(id) FROM predictions WHERE id >= ? AND id < ?"
-_JUDGED: Final = """SELECT id, created_at, model, prediction, outcome FROM predictions
+_JUDGED: Final = """SELECT id, created_at, model, prediction, outcome, shadow_model, shadow_prediction
+    FROM predictions
     WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= ? AND id < ? AND (?3 IS NULL OR model = ?3)
     ORDER BY id LIMIT ?4"""
 _PURGE: Final = (
@@ -53,22 +57,17 @@ _PURGE: Final = (
 
 
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
-_TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len(USUAL)
+_TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
 
 
-def _insert(columns: Sequence[str], rows: int) -> str:
+@cache
+def _insert(columns: tuple[str, ...], rows: int = 1) -> str:
     row = f"({', '.join('?' * len(columns))})"
     return (
         f"INSERT INTO predictions ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - see above
         " ON CONFLICT (id) DO NOTHING"
     )
-
-
-_INSERT: Final = _insert(COLUMNS, 1)
-_INSERT_USUAL: Final = _insert(USUAL, 1)
-_INSERT_FAILED: Final = _insert(COLUMNS[: len(USUAL) + 1], 1)  # with the error
-_INSERT_TOGETHER: Final = _insert(USUAL, _TOGETHER)
 
 
 def values_of(record: Record) -> list[Any]:
@@ -85,20 +84,21 @@ Statement = tuple[str, Sequence[Sequence[Any]]]  # and the rows of values to run
 
 def _one_by_one(records: Sequence[Record]) -> Iterator[Statement]:
     for start in range(0, len(records), _STEP):
-        yield _INSERT, [values_of(record) for record in records[start : start + _STEP]]
+        yield _insert(COLUMNS), [values_of(record) for record in records[start : start + _STEP]]
 
 
 def _statements(batches: Sequence[RecordBatch]) -> Iterator[Statement]:
     for step in steps(batches, _STEP):
-        columns = columns_of(step)
-        if len(columns) == len(USUAL):
-            yield from _together(columns)
+        table = columns_of(step)
+        if "error" in table.names:  # a rare thing: not worth a long statement of its own
+            yield _insert(table.names), [*zip(*table.columns, strict=True)]
         else:
-            yield _INSERT_FAILED, [*zip(*columns, strict=True)]
+            yield from _together(table)
 
 
-def _together(columns: Sequence[list[Any]]) -> Iterator[Statement]:
+def _together(table: Table) -> Iterator[Statement]:
     """Yield statements for usual rows: as many as go `_TOGETHER`, and the rest one by one."""
+    names, columns = table
     width, length = len(columns), len(columns[0])
     values: list[Any] = [None] * (width * length)
     for at, column in enumerate(columns):
@@ -109,8 +109,8 @@ def _together(columns: Sequence[list[Any]]) -> Iterator[Statement]:
 
     whole = length // _TOGETHER * _TOGETHER
     for start in range(0, whole, _STEP):
-        yield _INSERT_TOGETHER, cut(start, min(start + _STEP, whole), _TOGETHER)
-    yield _INSERT_USUAL, cut(whole, length, 1)
+        yield _insert(names, _TOGETHER), cut(start, min(start + _STEP, whole), _TOGETHER)
+    yield _insert(names), cut(whole, length, 1)
 
 
 def record_from(values: Sequence[Any]) -> Record:
@@ -126,9 +126,9 @@ def record_from(values: Sequence[Any]) -> Record:
     return record_of(row)
 
 
-def _judged(row: tuple[str, int, str, float, int]) -> Judged:
-    _, created, model, prediction, outcome = row
-    return Judged(instant(created), model, prediction, outcome == 1)
+def _judged(row: Sequence[Any]) -> Judged:
+    _, created, model, prediction, outcome, *shadow = row
+    return Judged(instant(created), model, prediction, outcome == 1, *shadow)
 
 
 class SqliteStore:

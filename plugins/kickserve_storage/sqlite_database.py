@@ -60,6 +60,15 @@ MIGRATIONS: Final = (
             WHERE outcome IS NOT NULL AND prediction IS NOT NULL""",
         f"PRAGMA application_id = {APPLICATION}",
     ),
+    (
+        "ALTER TABLE predictions ADD COLUMN shadow_model TEXT",
+        "ALTER TABLE predictions ADD COLUMN shadow_revision TEXT",
+        "ALTER TABLE predictions ADD COLUMN shadow_prediction REAL",
+        "DROP INDEX predictions_judged",
+        """CREATE INDEX predictions_judged
+            ON predictions (id, created_at, model, prediction, outcome, shadow_model, shadow_prediction)
+            WHERE outcome IS NOT NULL AND prediction IS NOT NULL""",
+    ),
 )
 
 _log = logging.getLogger(__name__)
