@@ -114,7 +114,7 @@ def chance(bins: int, expected: float, counted: float, false_alarms: float) -> f
 
 
 def chi_square(freedom: int, beyond: float) -> float:
-    """Return what a χ² variable exceeds in this share of cases, to about 1 %; 3 % too high for one degree.
+    """Return what a χ² variable exceeds in this share of cases, to 1.5 %; 3 % too high for one degree.
 
     By the cube root, which is nearly normal (Wilson and Hilferty 1931, "The distribution of chi-square").
 
