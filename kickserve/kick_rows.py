@@ -47,8 +47,8 @@ class Block:
         outcome: shape (n,), 1 for a success, 0 for a miss, NaN where unknown; None where no column tells.
         refusals: the lines among them that hold no kick.
         others: the columns beside, where they were asked for: a `pyarrow.RecordBatch` of n rows.
-        odd: shape (m, 12), features and outcome of the refused lines, NaN where a cell holds no number; lines that
-            have no cells are not among them.
+        odd: shape (m, 12), features and outcome of the refused lines, NaN where a cell holds no number; lines
+            that have no cells are not among them.
     """
 
     lines: NDArray[np.int64]

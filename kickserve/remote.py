@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kickserve.settings import Settings
 
 _TIMEOUT: Final = 60.0
+_KNOCK: Final = 2.0  # seconds that a service gets to say that it is there
 _TRIES: Final = 8
 _PATIENCE: Final = 30.0  # no longer than this is waited between tries, whatever the service says
 _BUSY: Final = 503
@@ -83,6 +84,19 @@ async def connected(url: str, settings: Settings) -> AsyncIterator[Client]:
         raise RemoteError(f"--url {url!r} can't be used: {error}") from error
     async with http:
         yield Client(http)
+
+
+async def running(settings: Settings) -> str | None:
+    """Return the base URL of the service that these settings describe, if it answers; else None."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", ""} else settings.host  # noqa: S104  it is asked, not opened
+    host = f"[{host}]" if ":" in host else host
+    url = f"http://{host}:{settings.port}"
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=_KNOCK) as http:
+            response = await http.get("/api/v1/health/live")
+        return url if msgspec.json.decode(response.content)["status"] == "live" else None
+    except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError):
+        return None  # nobody is there, or somebody else
 
 
 def _said(response: httpx.Response) -> str:

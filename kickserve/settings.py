@@ -307,10 +307,17 @@ class Settings:
         "Evidently workspace that reports are uploaded to: an address or a folder. Empty: none.",
     )
     evidently_project: str = _setting(
-        "KICKSERVE_EVIDENTLY_PROJECT", "kickserve", str.strip, "Project in that workspace; made where it is missing."
+        "KICKSERVE_EVIDENTLY_PROJECT",
+        "kickserve",
+        str.strip,
+        "Project in that workspace; made where it is missing.",
     )
     evidently_key: str | None = _setting(
-        "KICKSERVE_EVIDENTLY_KEY", "", _text, "Secret of that workspace, or API key of Evidently Cloud.", secret=True
+        "KICKSERVE_EVIDENTLY_KEY",
+        "",
+        _text,
+        "Secret of that workspace, or API key of Evidently Cloud.",
+        secret=True,
     )
     shutdown_timeout: float = _setting(
         "KICKSERVE_SHUTDOWN_TIMEOUT",

@@ -1,4 +1,4 @@
-"""Makes the project's environment, quickly where it stands already: `python ops/environment.py serve|drift|dev`.
+"""Makes the project's environment, quickly where it stands: `python ops/environment.py serve|drift|dev`.
 
 `serve` holds what the service needs, `drift` also what the reports of drift need, `dev` also what tests and
 checks need. Only the standard library and pip are used. VENV names the folder (default `.venv`).

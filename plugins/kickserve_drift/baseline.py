@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _COUNTED: Final = 200_000  # kicks of a file that its bins are made of at most
 _MEASURES: Final = ("brier", "log_loss", "ece", "auc", "success_rate")
 _DRAWN_BACK: Final = (
-    "Its values are drawn back from the quantiles and shares that the model file holds, so that there is something"
-    " to draw: each column looks as it did in training, what columns have to do with each other is lost. Its"
-    " outcomes are drawn from its probabilities. The figures need neither: they are counted in the profile's bins."
+    "For the pictures, values are drawn back from the quantiles and shares that the model file holds: each"
+    " column looks as it did in training, what columns have to do with each other is lost, and outcomes are drawn"
+    " from the probabilities. The figures need none of it: they are counted in the bins of the profile."
 )
 
 
@@ -44,7 +44,7 @@ class About(Struct, kw_only=True, frozen=True):
         name: of the model, or of the file.
         kicks: how many it describes.
         note: what to know of it.
-        quality: Brier score, log loss, ECE, AUC and success rate of the model there, as far as they are known.
+        quality: Brier score, log loss, ECE, AUC and success rate of the model there, as far as known.
     """
 
     kind: str

@@ -40,33 +40,27 @@ class _Moment(click.DateTime):
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--reference", type=click.Path(path_type=Path), help="A file of kicks to hold them against.")
 @click.option("--url", help="Base URL of a running service that keeps the kicks. Without it: DATABASE_URL.")
-@click.option(
-    "--since", type=_Moment(), help="Only kicks predicted then or later: a time (UTC), 24h or 7d ago."
-)
+@click.option("--since", type=_Moment(), help="Only kicks predicted since: a time (UTC), or 24h or 7d ago.")
 @click.option("--until", type=_Moment(), help="Only kicks predicted before then.")
 @click.option("--last", type=click.IntRange(1), help="Only the newest so many kicks.")
 @click.option("--model", help="Only kicks that the model of this name predicted.")
 @click.option("--share", type=click.FloatRange(0, 1, min_open=True), help="Overrides KICKSERVE_DRIFT_SHARE.")
 @click.option("--psi", type=click.FloatRange(0), help="Overrides KICKSERVE_DRIFT_PSI.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of samples.")
-@click.option(
-    "--fail-on-drift", is_flag=True, help="End with exit code 4 where kicks or predictions have drifted."
-)
+@click.option("--fail-on-drift", is_flag=True, help="End with exit code 4 where there is drift.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
-@click.option(
-    "--json-progress", is_flag=True, help="Write the progress as lines of JSON to the standard error."
-)
+@click.option("--json-progress", is_flag=True, help="Write progress as JSON to the standard error.")
 def command(**options: Any) -> int:
     r"""Say whether kicks have drifted from what the model knows, and how good its predictions are.
 
     By default it looks at the kept kicks that are new since its last report, 1,000 at most; where fewer than
-    50 are new, at those of that report again. FILE (CSV, Parquet or NDJSON) evaluates the kicks of a file. They are
-    held against the model's own profile of its training, or against the kicks of --reference.
+    50 are new, at those of that report again. FILE (CSV, Parquet or NDJSON) evaluates the kicks of a file. They
+    are held against the model's own profile of its training, or against the kicks of --reference.
 
     The report goes to KICKSERVE_REPORTS as HTML, drawn by Evidently, and as JSON.
 
-    Exit codes: 0 done; 3 done, but lines of FILE were refused; 4 drifted, with --fail-on-drift; 5 fewer than 50
-    kicks; 6 the store or the service is away; 2 files, settings or options that can't be used.
+    Exit codes: 0 done; 2 files, settings or options that can't be used; 3 done, but lines of FILE were refused;
+    4 drifted, with --fail-on-drift; 5 fewer than 50 kicks; 6 the store or the service is away.
 
     \b
     Examples:

@@ -234,6 +234,13 @@ def _check(findings: Findings, current: Current) -> None:
             f"{current.place} holds {much}{refused}: {LEAST} or more are needed to say anything"
         )
     raise TooFewKicks(
-        f"{current.place} keeps {much} to evaluate ({current.rule}): {LEAST} or more are needed to say anything."
+        f"{current.place} keeps {much} to evaluate ({current.rule}): {LEAST} or more are needed."
         " Look at a longer time, or predict some: `kickserve batch --size 1000`"
     )
+
+
+def _refused(findings: Findings) -> str:
+    if not findings.refusals:
+        return ""
+    first = findings.refusals[0]
+    return f", and {findings.refused:,} lines that hold none (line {first.line}: {first.reason})"

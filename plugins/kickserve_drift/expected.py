@@ -1,9 +1,9 @@
 """How good predictions should turn out, before anything is known of the outcomes.
 
 If a probability p is right, what it will score is known but for chance: a kick adds p(1 - p) to the Brier
-score on average, and the entropy of p to the log loss. So kicks that are harder to foretell, such as those from
-far away, show in these figures long before outcomes come in. What they can't show is a model that has become
-wrong: that shows where outcomes are known and the measured figure lies outside what chance allows.
+score on average, and the entropy of p to the log loss. So kicks that are harder to foretell, such as those
+from far away, show in these figures long before outcomes come in. What they can't show is a model that has
+become wrong: that shows where outcomes are known and what is measured lies outside what chance allows.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Expectation:
     """Adds up predictions, part by part, in memory that does not grow with their number.
 
     Whether each kick succeeds is a draw of its own with its own probability, so a sum over kicks has the
-    moments of a Poisson-binomial distribution: exact mean and variance, and nearly normal from some dozens on.
+    moments of a Poisson-binomial distribution: exact mean and variance, nearly normal from some dozens on.
     """
 
     def __init__(self) -> None:

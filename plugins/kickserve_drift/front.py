@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 # The browser itself keeps the page from asking any other host, whatever Evidently's scripts hold.
 _POLICY: Final = (
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
-    " style-src 'unsafe-inline'; font-src data:; img-src data: blob:; connect-src 'none'\">"
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
+    " script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; font-src data:; img-src data: blob:; connect-src 'none'\">"
 )
 _STYLE: Final = """<style>
 .kickserve{font:15px/1.45 system-ui,sans-serif;color:#1c1c1c;max-width:68rem;margin:0 auto;padding:1.5rem}
-.kickserve h1{font-size:1.35rem;margin:0 0 1rem;padding:.8rem 1rem;border-left:.4rem solid #2a7d3f;background:#eef6f0}
+.kickserve h1{font-size:1.35rem;margin:0 0 1rem;padding:.8rem 1rem}
+.kickserve h1{border-left:.4rem solid #2a7d3f;background:#eef6f0}
 .kickserve.drifted h1{border-color:#b3261e;background:#fbeeed}
 .kickserve table{border-collapse:collapse;margin:.5rem 0 1.25rem}
 .kickserve th,.kickserve td{padding:.2rem .9rem .2rem 0;text-align:right;white-space:nowrap}

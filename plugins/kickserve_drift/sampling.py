@@ -70,7 +70,7 @@ def drawn_back(profile: Profile, count: int, seed: int) -> NDArray[np.float64]:
         Shape (count, 12): the eleven features in the order of `kickserve.features.NAMES`, and the prediction.
     """
     rng = np.random.default_rng(seed)
-    # One level in the middle of each of `count` equal steps: so the shares are those of the profile, not near.
+    # One level in the middle of each of `count` equal steps: so the shares are just those of the profile.
     levels = (np.arange(count) + 0.5) / count
     columns = [
         levels < profile.shares[name]

@@ -67,9 +67,7 @@ def _gap_heads(report: Report) -> list[str]:
 
 
 def _gaps(gaps: Holes | None, report: Report) -> list[str]:
-    shares = (
-        {} if gaps is None else {"missing": gaps.missing, "outside": gaps.out_of_range + gaps.unknown}
-    )
+    shares = {} if gaps is None else {"missing": gaps.missing, "outside": gaps.out_of_range + gaps.unknown}
     return [f"{shares[head]:.1%}" if shares.get(head) else "" for head in _gap_heads(report)]
 
 

@@ -1,4 +1,4 @@
-"""Uploads a report to an Evidently workspace: its cloud, one's own `evidently ui`, or a folder that it shows."""
+"""Uploads a report to an Evidently workspace: the cloud, one's own `evidently ui`, or a folder for it."""
 
 from __future__ import annotations
 
