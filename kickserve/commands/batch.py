@@ -42,15 +42,14 @@ _BLOCK_OF_TEXT: Final = 8_192  # while they are read as rows of text
 _OUTPUT: Final = ("line", *NAMES, "success", "prediction", "confidence", "low", "high", "model", "revision")
 
 
-class _Hours(click.ParamType):
-    name = "hours"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Hours:
-        begin, _, end = str(value).partition("-")
-        try:
-            return Hours(clock_time.fromisoformat(begin.strip()), clock_time.fromisoformat(end.strip()))
-        except ValueError:
-            self.fail(f"{value!r} is no pair of hours such as 14:00-22:30", param, ctx)
+def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
+    if value is None:
+        return None
+    begin, _dash, end = value.partition("-")
+    try:
+        return Hours(clock_time.fromisoformat(begin.strip()), clock_time.fromisoformat(end.strip()))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no pair of hours such as 14:00-22:30") from None
 
 
 @click.command("batch")
@@ -69,7 +68,7 @@ class _Hours(click.ParamType):
     help="Write kicks and answers to a .csv, .parquet or .ndjson file, instead of keeping the answers.",
 )
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Kicks a second, with pauses between.")
-@click.option("--between", "hours", type=_Hours(), help="Only at these hours of the day (UTC): 14:00-22:30.")
+@click.option("--between", "hours", callback=_hours, help="Only at these hours, UTC: 14:00-22:30.")
 @click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def command(file: Path | None, size: int | None, *, as_json: bool, **options: Any) -> int:

@@ -31,8 +31,8 @@ _COUNTED: Final = 200_000  # kicks of a file that its bins are made of at most
 _MEASURES: Final = ("brier", "log_loss", "ece", "auc", "success_rate")
 _DRAWN_BACK: Final = (
     "For the pictures, values are drawn back from the quantiles and shares that the model file holds: each"
-    " column looks as it did in training, what columns have to do with each other is lost, and outcomes are drawn"
-    " from the probabilities. The figures need none of it: they are counted in the bins of the profile."
+    " column looks as it did in training, what columns have to do with each other is lost, and outcomes are"
+    " drawn from the probabilities. The figures need none of it: they are counted in the bins of the profile."
 )
 
 

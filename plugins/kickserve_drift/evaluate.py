@@ -25,23 +25,24 @@ DRIFTED: Final = 4
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 
 
-class _Moment(click.DateTime):
-    """A time in UTC, or how long ago it was."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime | None:
-        if isinstance(value, str) and value[:-1].isdecimal() and value[-1:] in _UNITS:
+def _moment(_: Any, __: Any, value: str | None) -> datetime | None:
+    """Read a time in UTC, or how long ago it was."""
+    if value is None:
+        return None
+    try:
+        if value[:-1].isdecimal() and value[-1:] in _UNITS:
             return datetime.now(UTC) - timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
-        return in_utc(super().convert(value, param, ctx))
+        return in_utc(datetime.fromisoformat(value))
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is no time such as 2026-11-24T18:00, 24h or 7d") from None
 
 
 @click.command("evaluate")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--reference", type=click.Path(path_type=Path), help="A file of kicks to hold them against.")
 @click.option("--url", help="Base URL of a running service that keeps the kicks. Without it: DATABASE_URL.")
-@click.option("--since", type=_Moment(), help="Only kicks predicted since: a time (UTC), or 24h or 7d ago.")
-@click.option("--until", type=_Moment(), help="Only kicks predicted before then.")
+@click.option("--since", callback=_moment, help="Only kicks predicted since: a time (UTC), or 24h or 7d ago.")
+@click.option("--until", callback=_moment, help="Only kicks predicted before then.")
 @click.option("--last", type=click.IntRange(1), help="Only the newest so many kicks.")
 @click.option("--model", help="Only kicks that the model of this name predicted.")
 @click.option("--share", type=click.FloatRange(0, 1, min_open=True), help="Overrides KICKSERVE_DRIFT_SHARE.")
@@ -53,13 +54,13 @@ class _Moment(click.DateTime):
 def command(**options: Any) -> int:
     r"""Say whether kicks have drifted from what the model knows, and how good its predictions are.
 
-    By default it looks at the kept kicks that are new since its last report, 1,000 at most; where fewer than
-    50 are new, at those of that report again. FILE (CSV, Parquet or NDJSON) evaluates the kicks of a file. They
-    are held against the model's own profile of its training, or against the kicks of --reference.
+    By default it looks at the kept kicks that are new since its last report, 1,000 at most; where less than
+    50 are new, at those of that report again. With FILE (CSV, Parquet or NDJSON) it looks at the kicks there.
+    They are held against the model's own profile of its training, or against the kicks of --reference.
 
     The report goes to KICKSERVE_REPORTS as HTML, drawn by Evidently, and as JSON.
 
-    Exit codes: 0 done; 2 files, settings or options that can't be used; 3 done, but lines of FILE were refused;
+    Exit codes: 0 done; 2 what can't be used; 3 done, but lines of FILE were refused;
     4 drifted, with --fail-on-drift; 5 fewer than 50 kicks; 6 the store or the service is away.
 
     \b

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
@@ -18,18 +19,16 @@ from kickserve.models.loading import load_model
 from kickserve_drift import baseline
 from kickserve_drift.findings import Findings
 from kickserve_drift.kicks import FromService, kept, of_file, part_of
-from kickserve_drift.report import Current, full
+from kickserve_drift.report import Current, Report, full
 from kickserve_drift.saving import ROUTE, name_of, save_page, save_report
 from kickserve_drift.window import NEWEST, chosen, newest_report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from kickserve.model import Model
     from kickserve.settings import Settings
     from kickserve_drift.kicks import Pages, Window
-    from kickserve_drift.report import Report
     from kickserve_drift.telling import Tell
     from kickserve_drift.window import Seen
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # The browser itself keeps the page from asking any other host, whatever Evidently's scripts hold.
 _POLICY: Final = (
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
-    " script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; font-src data:; img-src data: blob:; connect-src 'none'\">"
+    " script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
+    " font-src data:; img-src data: blob:; connect-src 'none'\">"
 )
 _STYLE: Final = """<style>
 .kickserve{font:15px/1.45 system-ui,sans-serif;color:#1c1c1c;max-width:68rem;margin:0 auto;padding:1.5rem}

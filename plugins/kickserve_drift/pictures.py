@@ -1,8 +1,8 @@
 """Has Evidently draw the report. The one module that imports it, which costs seconds and 300 MB.
 
 What is said to have drifted is decided by `kickserve.drift`, for the live figures and for reports alike:
-Evidently would choose another method for other numbers of rows. Here it is given that figure and that limit as
-a test of its own. So its page says the same to the digit, and of all kicks, though it is shown a sample.
+Evidently would choose another method for other numbers of rows. Here it is given that figure and that limit
+as a test of its own. So its page says the same to the digit, and of all kicks, though it is shown a sample.
 """
 
 from __future__ import annotations

@@ -151,8 +151,8 @@ def _notes(summary: DriftSummary, findings: Findings, known: Known | None) -> It
         yield f"{findings.refused:,} lines hold no kick that could be predicted, and are left out."
     if known is not None and not _as_expected(known):
         yield (
-            f"Of {known.quality.count:,} kicks the outcome is known, and the Brier score is worse than chance explains"
-            " if the probabilities were right: the model may no longer fit."
+            f"Of {known.quality.count:,} kicks the outcome is known, and the Brier score is worse than chance"
+            " explains if the probabilities were right: the model may no longer fit."
         )
     if summary.note:
         yield summary.note

@@ -84,5 +84,5 @@ def drawn_back(profile: Profile, count: int, seed: int) -> NDArray[np.float64]:
 
 def outcomes_of(prediction: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     """Draw what comes of kicks, 1 or 0, if these probabilities, shape (n,), are right."""
-    drawn: NDArray[np.float64] = (np.random.default_rng(seed).random(len(prediction)) < prediction) * 1.0
-    return drawn
+    drawn = np.random.default_rng(seed).random(len(prediction))
+    return (drawn < prediction).astype(np.float64)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from kickserve.drift import LEAST
+from kickserve.schemas import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from kickserve.schemas import Record
 
 NEWEST: Final = 1_000
 """Kept predictions that are looked at, at most, where nobody says which."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from kickserve.meters import RouteReading, WorkerReading
+    from kickserve.ports import Figure
     from kickserve.service import Service
 
 _EDGES: Final = [*map(str, BOUNDS), "+Inf"]
@@ -48,6 +49,7 @@ class Collector(BaseCollector):
             value=reading.refusals,
         )
         yield from _workers(reading.workers)
+        yield from _of_plugins(self._service.figures())
 
     def _info(self) -> Metric:
         card = self._service.predictor.model.card
@@ -96,6 +98,16 @@ def _workers(workers: Sequence[WorkerReading]) -> Iterator[Metric]:
             family.add_metric((str(number),), getattr(reading, name))
     yield starts
     yield from gauges.values()
+
+
+def _of_plugins(figures: Iterable[Figure]) -> Iterable[Metric]:
+    families: dict[str, GaugeMetricFamily] = {}
+    for each in figures:
+        family = families.setdefault(
+            each.name, GaugeMetricFamily(each.name, each.help, labels=[*each.labels])
+        )
+        family.add_metric([*each.labels.values()], each.value)
+    return families.values()
 
 
 def _gauge(name: str, help_text: str) -> GaugeMetricFamily:

@@ -1,0 +1,52 @@
+"""A real Chromium for tests: the machine's own, or Debian's, which is installed where one may."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+PLACE = "CHROMIUM"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class NoBrowser(Exception):
+    """There is no Chromium on this machine, and none could be installed; the message says why."""
+
+
+def chromium() -> str:
+    """Find Chromium.
+
+    Raises:
+        NoBrowser: there is none.
+    """
+    found = _installed() or (_install() and _installed())
+    if not found:
+        raise NoBrowser(f"no browser: name one with {PLACE}, or install Debian's package chromium")
+    return found
+
+
+def _installed() -> str | None:
+    named = os.environ.get(PLACE)
+    return named or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+
+
+def _install() -> bool:
+    apt = shutil.which("apt-get")
+    if sys.platform != "linux" or os.geteuid() != 0 or apt is None:
+        return False
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
+        done = subprocess.run([apt, *command], env=environment, capture_output=True, check=False)
+    return done.returncode == 0
