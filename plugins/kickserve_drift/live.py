@@ -130,6 +130,8 @@ class Live:
             self.board.add(counts, self._tag, first.timestamp(), last.timestamp())
 
     def _count(self) -> None:
+        if self._model is None:  # nothing is known of it yet: what waits goes on waiting
+            return
         first, waiting = self._first, self._take()
         if waiting and self._reference is not None:
             rows = np.frombuffer(b"".join(waiting), NUMBER).reshape(-1, WIDTH)

@@ -124,7 +124,8 @@ class Runs:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = settings.reports
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._process: asyncio.subprocess.Process | None = None
+        self._waiting: asyncio.Task[None] | None = None
 
     async def start(self, service: Service) -> Run:
         """Start a report of what the service has predicted.
@@ -151,9 +152,8 @@ class Runs:
         except BaseException:
             os.close(log)
             raise
-        task = asyncio.create_task(_see_to_its_end(process, log), name="report")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._process = process
+        self._waiting = asyncio.create_task(_wait(process, log), name="report")
         run = self.newest_run()
         if run is None:
             raise KickserveError(f"the report's log in {self._folder} is gone")
@@ -161,9 +161,9 @@ class Runs:
 
     async def stop(self) -> None:
         """End what this process has started."""
-        for task in [*self._tasks]:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._process is not None and self._waiting is not None:
+            await _end(self._process)
+            await self._waiting
 
     def newest_run(self) -> Run | None:
         """Say how far the report is that was asked for last."""
@@ -256,12 +256,10 @@ def _introduce(pid: int, log: int) -> None:
     os.write(log, msgspec.json.encode(who) + b"\n")
 
 
-async def _see_to_its_end(process: asyncio.subprocess.Process, log: int) -> None:
+async def _wait(process: asyncio.subprocess.Process, log: int) -> None:
+    """Wait for the end of a process, and let go of the lock only then."""
     try:
         await process.wait()
-    except asyncio.CancelledError:
-        await _end(process)
-        raise
     finally:
         os.close(log)
 
