@@ -102,7 +102,7 @@ def test_in_a_browser_the_page_draws_and_asks_no_other_host(runs):
         pytest.skip(str(reason))
     sync_api = pytest.importorskip("playwright.sync_api")
     folder, *_ = runs
-    page_file = sorted((folder / "data/drift_reports").glob("*.html"))[-1]
+    page_file = max((folder / "data/drift_reports").glob("*.html"))
     asked, errors = [], []
     with sync_api.sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=path, args=browser.FLAGS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, time as clock_time
+from datetime import UTC, datetime, timedelta
+from datetime import time as clock_time
 
 import msgspec
 import numpy as np
