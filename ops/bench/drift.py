@@ -1,7 +1,7 @@
 """Measures a report of drift of many kept predictions: seconds, peak memory, size of the page.
 
-Run it as  python ops/bench/drift.py [--kicks N] [--runs R] [--folder PATH] [--json]. The kicks are predicted into
-a SQLite store once; each run is the whole command in a process of its own, from its start to its end.
+Run it as  python ops/bench/drift.py [--kicks N] [--runs R] [--folder PATH] [--json]. The kicks are put
+into a SQLite store once; each run is the whole command in a process of its own, from its start to its end.
 """
 
 from __future__ import annotations
