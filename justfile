@@ -65,6 +65,11 @@ precommit: (_environment "dev")
 chaos *arguments: (_environment "dev")
     @{{ bin }}/python ops/chaos/drills.py "$@"
 
+# Have a Prometheus watch the service, stop its database, and see the alert fire; needs Debian's package prometheus
+[positional-arguments]
+chaos-watching *arguments: (_environment "dev")
+    @{{ bin }}/python ops/chaos/watching.py "$@"
+
 # Compare kickserve with a bare server and with others, in one run; needs wrk
 [positional-arguments]
 bench *arguments: (_environment "dev")
@@ -84,6 +89,15 @@ bench-batch *arguments: (_environment "dev")
 [positional-arguments]
 bench-drift *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/drift.py "$@"
+
+# Measure what counting, `/metrics` and plugins that are off cost; needs wrk
+[positional-arguments]
+bench-watching *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/watching.py "$@"
+
+# Measure how quick each kind of model answers
+bench-models: (_environment "dev")
+    @{{ bin }}/python ops/bench/models.py
 
 # Build the wheel into dist/
 build: (_environment "dev")

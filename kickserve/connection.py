@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kickserve.edge import REQUEST_ID
 from kickserve.fastlane import JSON, encode, refusal
+from kickserve.logs import of_request
 
 if TYPE_CHECKING:
     import asyncio
@@ -172,7 +173,8 @@ class LaneConnection(HttpToolsProtocol):
         ride = self._ride
         ride.response_complete = True
         if isinstance(outcome, Exception):
-            status, headers, body = refusal(self._scope(), outcome)
+            with of_request(ride.request_id):  # here, where something may be logged, and not for each request
+                status, headers, body = refusal(self._scope(), outcome)
             fields = b"".join(b"%b: %b\r\n" % field for field in headers)
         else:
             status, body = 200, encode(outcome)

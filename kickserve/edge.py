@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from litestar import Litestar
 from litestar.routes import BaseRoute, HTTPRoute
 
+from kickserve.logs import REQUEST
 from kickserve.ports import WrapsRequests
 
 if TYPE_CHECKING:
@@ -73,12 +74,16 @@ class KickserveApp(Litestar):
         sent = dict(scope["headers"])
         request_id = self.request_id_of(sent)
         scope.setdefault("state", {})["request_id"] = request_id
+        token = REQUEST.set(request_id)
         answer = _Answer(self, send, request_id)
         lane = self.lane if self.lane is not None and self.lane.takes(scope, sent) else None
+        if lane is not None:
+            scope["path_template"] = lane.path  # as the router leaves it: for those who wrap requests
         try:
             await (super().__call__ if lane is None else lane)(scope, receive, answer)
         finally:
-            template = scope.get("path_template", "") if lane is None else lane.path
+            REQUEST.reset(token)
+            template = scope.get("path_template", "")
             self._meters.route(template, scope["method"]).add(answer.status, time.perf_counter() - started)
 
 

@@ -3,9 +3,10 @@
 A block of 64-bit floats, made before the fork. No locks: a cell has one writer, and a store of 8 bytes is
 whole. A worker that takes another's place goes on with its cells, so that no count ever falls.
 
-    worker 0                                                   worker 1
-    [gauges | counts | route 0 | route 1 | …]                  [gauges | …
-                       [seconds | status by time taken]
+    worker 0                                                              worker 1
+    [gauges | counts | model 0 | … | route 0 | route 1 | …]               [gauges | …
+                       `kickserve.model_meters`
+                                     [seconds | status by time taken]
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from kickserve import model_meters
+from kickserve.model_meters import ModelMeters, ModelReading
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
+
+    from kickserve.record_batch import RecordBatch
 
 # Upper bounds of the times that are told apart, in seconds; what takes longer counts as infinite.
 BOUNDS: Final = (
@@ -35,9 +41,10 @@ ROUTES: Final = 128  # pairs of route and method that are told apart, "other" be
 
 _TIMES: Final = len(BOUNDS) + 1
 _ROUTE: Final = 1 + (len(STATUSES) + 1) * _TIMES
-_MEMORY, _CPU, _JOURNAL, _LAG, _STARTS, _PREDICTED, _REFUSED = range(7)
-_HEAD: Final = 8
-_WORKER: Final = _HEAD + ROUTES * _ROUTE
+_MEMORY, _CPU, _JOURNAL, _LAG, _AGE, _STORE_UP, _STARTS, _REFUSED, _FAILED, _STORE_ERRORS = range(10)
+_HEAD: Final = 10
+_ROUTES: Final = _HEAD + model_meters.SIZE
+_WORKER: Final = _ROUTES + ROUTES * _ROUTE
 _CELL: Final = 8  # bytes
 # By status: where its times begin in the cells of a route.
 _COLUMNS: Final = [1 + len(STATUSES) * _TIMES] * 1000
@@ -93,6 +100,9 @@ class WorkerReading(NamedTuple):
         cpu: processor time by time; 1 is one core.
         journal: bytes that wait there for the store.
         lag: seconds for which something has waited there and nothing has drained.
+        age: seconds for which the oldest of it has waited, to about a second.
+        store_up: 1 where the store took what it was last given, or has not been given anything; 0 otherwise.
+        model: name and revision of the model that it answers with.
     """
 
     starts: int
@@ -100,6 +110,9 @@ class WorkerReading(NamedTuple):
     cpu: float
     journal: float
     lag: float
+    age: float
+    store_up: float
+    model: tuple[str, str]
 
 
 class Reading(NamedTuple):
@@ -108,14 +121,23 @@ class Reading(NamedTuple):
     Attributes:
         routes: those that had a request.
         workers: by their number.
-        predictions: kicks that were answered.
+        models: what was answered, by model.
         refusals: kicks that were refused because they did not fit.
+        failures: kicks that the model could not answer.
+        store_errors: attempts to bring predictions to the store that failed.
     """
 
     routes: list[RouteReading]
     workers: list[WorkerReading]
-    predictions: int
+    models: list[ModelReading]
     refusals: int
+    failures: int
+    store_errors: int
+
+    @property
+    def predictions(self) -> int:
+        """Kicks that were answered."""
+        return sum(model.answers for model in self.models)
 
 
 class Meters:
@@ -140,7 +162,8 @@ class Meters:
             number: from 0.
         """
         self._cells = self._block[number * _WORKER : (number + 1) * _WORKER]
-        self.tell(memory=0, cpu=0, journal=0, lag=0)
+        self._models = ModelMeters(self._cells[_HEAD:_ROUTES])
+        self.tell(memory=0, cpu=0, journal=0, lag=0, age=0, store_up=True)
         self._name(self._names)
 
     def begin(self) -> None:
@@ -161,33 +184,49 @@ class Meters:
         """
         return self._routes.get((template, method), self._other)
 
-    def predicted(self, count: int) -> None:
-        """Count kicks that were answered."""
-        self._cells[_PREDICTED] += count
+    def predicted(self, batch: RecordBatch) -> None:
+        """Count kicks that were answered, and their probabilities."""
+        self._models.add(batch)
+
+    def serves(self, name: str, revision: str) -> None:
+        """Tell the model that this worker answers with from now on."""
+        self._models.serves(name, revision)
+
+    def failed(self, count: int) -> None:
+        """Count kicks that the model could not answer."""
+        self._cells[_FAILED] += count
+
+    def store_failed(self) -> None:
+        """Count an attempt to bring predictions to the store that failed."""
+        self._cells[_STORE_ERRORS] += 1
 
     def refused(self, count: int) -> None:
         """Count kicks that did not fit."""
         self._cells[_REFUSED] += count
 
-    def tell(self, *, memory: float, cpu: float, journal: float, lag: float) -> None:
+    def tell(
+        self, *, memory: float, cpu: float, journal: float, lag: float, age: float, store_up: bool
+    ) -> None:
         """Tell how this worker is; see `WorkerReading`."""
-        cells = self._cells
-        cells[_MEMORY], cells[_CPU], cells[_JOURNAL], cells[_LAG] = memory, cpu, journal, lag
+        for at, value in enumerate((memory, cpu, journal, lag, age, float(store_up))):
+            self._cells[at] = value
 
     def read(self) -> Reading:
         """Add up what all workers have counted."""
         total = self._all.sum(axis=0)
-        routes = total[_HEAD:].reshape(ROUTES, _ROUTE)
+        routes = total[_ROUTES:].reshape(ROUTES, _ROUTE)
         return Reading(
             routes=[_route(*each) for each in zip(self._names, routes, strict=False) if each[1].any()],
-            workers=[_worker(cells) for cells in self._all[:, :_HEAD].tolist()],
-            predictions=int(total[_PREDICTED]),
+            workers=[_worker(cells) for cells in self._all[:, :_ROUTES]],
+            models=model_meters.read([cells[_HEAD:_ROUTES] for cells in self._all]),
             refusals=int(total[_REFUSED]),
+            failures=int(total[_FAILED]),
+            store_errors=int(total[_STORE_ERRORS]),
         )
 
     def _name(self, names: list[tuple[str, str]]) -> None:
         self._names = names
-        meters = [RouteMeter(self._cells, _HEAD + at * _ROUTE) for at in range(len(names))]
+        meters = [RouteMeter(self._cells, _ROUTES + at * _ROUTE) for at in range(len(names))]
         self._other = meters[0]
         self._routes = dict(zip(names, meters, strict=True))
 
@@ -199,5 +238,8 @@ def _route(name: tuple[str, str], cells: NDArray[np.float64]) -> RouteReading:
     return RouteReading(*name, statuses, counts.sum(axis=0).tolist(), float(cells[0]))
 
 
-def _worker(cells: list[float]) -> WorkerReading:
-    return WorkerReading(int(cells[_STARTS]), cells[_MEMORY], cells[_CPU], cells[_JOURNAL], cells[_LAG])
+def _worker(cells: NDArray[np.float64]) -> WorkerReading:
+    head = cells[:_HEAD].tolist()
+    memory, cpu, journal, lag, age, store_up = head[: _STORE_UP + 1]
+    model = model_meters.served(cells[_HEAD:])
+    return WorkerReading(int(head[_STARTS]), memory, cpu, journal, lag, age, store_up, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -49,6 +50,7 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         self._futures: list[asyncio.Future[Answer]] = []
         self._busy = False
         self._retired = False
+        self._context = copy_context()  # in a thread, the questions are those of the first who asked
         self._lone = True  # whether the last turn brought one question at most
         self._put = 0  # questions that this turn has brought by now
 
@@ -62,6 +64,8 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         if self._lone and self._executor is None:
             self._settle([question], partial(self._ask, [question]), [future])
         else:
+            if self._executor is not None and not self._futures:
+                self._context = copy_context()
             self._questions.append(question)
             self._futures.append(future)
         return future
@@ -99,7 +103,7 @@ class MicroBatcher(Generic[Question, Found, Answer]):
         self._busy = True
         loop = asyncio.get_running_loop()
         try:
-            sent = executor.submit(self._ask, questions)
+            sent = executor.submit(self._context.run, self._ask, questions)
         except RuntimeError as error:  # it has been shut down
             sent = ThreadFuture()
             sent.set_exception(error)

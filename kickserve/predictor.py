@@ -6,6 +6,8 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -172,7 +174,9 @@ class Predictor:
     async def _ask_aside(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._thread is None:
             return self._scorer.ask(rows)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._scorer.ask, rows)
+        # In this context, so that what is logged or profiled there is known to be this request's.
+        ask = partial(copy_context().run, self._scorer.ask, rows)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
 
     # The micro-batcher calls what follows: the first perhaps in a thread.
 

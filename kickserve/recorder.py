@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from kickserve.background import end
+from kickserve.backlog import Backlog
 from kickserve.errors import Backlogged, RecordNotFound, StoreError, StoreUnavailable
 from kickserve.ids import canonical
 from kickserve.ports import TakesBatches
@@ -22,8 +23,9 @@ from kickserve.record_batch import RecordBatch
 from kickserve.schemas import OutcomesKept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from kickserve.backlog import Waiting
     from kickserve.journal import Journal
     from kickserve.ports import Store
     from kickserve.schemas import OutcomeOf, Record
@@ -74,11 +76,14 @@ class Recorder:
         patience: seconds that stopping may take to bring the rest to the store.
 
     Attributes:
+        on_failure: called when an attempt to write to the store has failed.
         shadow: as above.
     """
 
     def __init__(self, store: Store, journal: Journal, shadow: Shadow, *, patience: float) -> None:
+        self.on_failure: Callable[[], None] = _nobody_counts
         self.shadow = shadow
+        self._backlog = Backlog(journal)
         self._store = store
         self._journal = journal
         self._patience = patience
@@ -231,9 +236,14 @@ class Recorder:
         """Say in words how the journal is: `ok`, or what is wrong."""
         return self._journal.state
 
-    def backlog(self) -> tuple[int, float]:
-        """Say how many bytes wait in the journal, and for how many seconds none has left it."""
-        return self._journal.size, self._journal.lag
+    def backlog(self) -> Waiting:
+        """Say what waits in the journal, and for how long; to be asked about once a second."""
+        return self._backlog.look()
+
+    @property
+    def store_works(self) -> bool:
+        """Whether the store took what it was last given."""
+        return self._trouble is None
 
     async def store_state(self) -> str:
         """Ask the store how it is: `ok`, or what is wrong and how many records wait."""
@@ -321,6 +331,8 @@ class Recorder:
 
     def _note(self, trouble: StoreError | None) -> None:
         """Remember how the store is, and log when that changes."""
+        if trouble is not None:
+            self.on_failure()
         if trouble is not None and self._trouble is None:
             _log.warning("predictions wait in the journal: %s", trouble)
         if trouble is None and self._trouble is not None:
@@ -345,7 +357,7 @@ def _operations(payloads: Iterable[bytes]) -> Iterator[_Operation]:
             yield _decode(payload)
         except msgspec.MsgspecError:
             # Whole by its checksum, so another version of kickserve wrote it.
-            _log.exception("a record of the journal can't be read, and is left out: %r", payload[:200])
+            _log.exception("a record of the journal can't be read, and is left out (%d bytes)", len(payload))
 
 
 def _replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
@@ -362,6 +374,10 @@ def _replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
             case _Judge(each, success, at) if each == record_id and found is not None:
                 found.outcome, found.outcome_at = success, at
     return found
+
+
+def _nobody_counts() -> None:
+    pass
 
 
 def _known(text: str) -> str:

@@ -69,8 +69,13 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(url: str, settings: Settings) -> AsyncIterator[Client]:
+async def connected(url: str, settings: Settings, *, patience: float = _TIMEOUT) -> AsyncIterator[Client]:
     """Make a client for a service, with the key of the settings.
+
+    Args:
+        url: base URL of the service.
+        settings: the key stands there.
+        patience: seconds that an answer may take.
 
     Raises:
         RemoteError: the URL can't be used.
@@ -79,7 +84,7 @@ async def connected(url: str, settings: Settings) -> AsyncIterator[Client]:
         raise RemoteError(f"--url {url!r} can't be used: it must start with http:// or https://")
     headers = {} if settings.api_key is None else {"X-API-Key": settings.api_key}
     try:
-        http = httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT)
+        http = httpx.AsyncClient(base_url=url, headers=headers, timeout=patience)
     except httpx.InvalidURL as error:
         raise RemoteError(f"--url {url!r} can't be used: {error}") from error
     async with http:

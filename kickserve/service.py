@@ -75,6 +75,7 @@ class Service:
         self.gauge = Gauge()
         self.store = store
         self.recorder = recorder
+        recorder.on_failure = self.meters.store_failed
         self._load = load
         self._batch_max = settings.batch_max
         self._ids = IdFactory()
@@ -99,6 +100,7 @@ class Service:
         await self.recorder.start()
         await self.gauge.start(self._tell)
         self.meters.begin()
+        self._tell_model()
         await self._retention.start()
 
     def drain(self) -> None:
@@ -163,6 +165,7 @@ class Service:
                 lambda: (shadow.load(), self._predictor(_tried(self._load)))
             )
             before.retire()
+            self._tell_model()
         card = self.predictor.model.card
         _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)
         return card
@@ -201,24 +204,35 @@ class Service:
 
     def _keep(self, batch: RecordBatch) -> asyncio.Future[Backlogged | None]:
         kept = self.recorder.keep(batch)
-        if batch.error is None:
-            if kept.done():
-                self._note(batch, kept)
-            else:
-                kept.add_done_callback(partial(self._note, batch))
+        if batch.error is not None:
+            self.meters.failed(len(batch))
+        elif kept.done():
+            self._note(batch, kept)
+        else:
+            kept.add_done_callback(partial(self._note, batch))
         return kept
 
     def _note(self, batch: RecordBatch, kept: asyncio.Future[Backlogged | None]) -> None:
         # Who asked may have gone away while the disk was busy: then nobody got the answers.
         if not kept.cancelled() and kept.result() is None:
-            self.meters.predicted(len(batch))
+            self.meters.predicted(batch)
             for watch in self._watchers:
                 watch(batch)
 
     def _tell(self) -> None:
-        waiting, lag = self.recorder.backlog()
-        memory, cpu = self.gauge.memory_mb * 1e6, self.gauge.cpu_percent / 100
-        self.meters.tell(memory=memory, cpu=cpu, journal=waiting, lag=lag)
+        waiting = self.recorder.backlog()
+        self.meters.tell(
+            memory=self.gauge.memory_mb * 1e6,
+            cpu=self.gauge.cpu_percent / 100,
+            journal=waiting.size,
+            lag=waiting.lag,
+            age=waiting.age,
+            store_up=self.recorder.store_works,
+        )
+
+    def _tell_model(self) -> None:
+        card = self.predictor.model.card
+        self.meters.serves(card.name, card.revision)
 
     def _parts(self) -> dict[str, str]:
         return {

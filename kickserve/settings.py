@@ -19,6 +19,7 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
 _LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+_LOGS: Final = ("auto", "json", "console")
 _JOURNALS: Final = ("write", "fsync")
 _DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _HIGHEST_PORT: Final = 65_535
@@ -117,6 +118,12 @@ def _web_address(value: str) -> str | None:
 def _journal(value: str) -> str:
     if value.strip().lower() not in _JOURNALS:
         raise ValueError("must be write or fsync")
+    return value.strip().lower()
+
+
+def _log(value: str) -> str:
+    if value.strip().lower() not in _LOGS:
+        raise ValueError(f"must be one of {', '.join(_LOGS)}")
     return value.strip().lower()
 
 
@@ -244,11 +251,39 @@ class Settings:
         _size,
         "Largest journal of a process. Beyond it, new predictions are refused with 503 rather than lost.",
     )
+    log: str = _setting(
+        "KICKSERVE_LOG",
+        "auto",
+        _log,
+        "How `kickserve serve` logs: `json`, a document a line; `console`, for people; `auto`, for people in"
+        " a terminal and JSON elsewhere.",
+    )
+    log_level: str = _setting(
+        "KICKSERVE_LOG_LEVEL", "info", _level, "critical, error, warning, info or debug."
+    )
     postgres_statement_cache: int = _setting(
         "KICKSERVE_POSTGRES_STATEMENT_CACHE",
         "100",
         _whole,
         "Statements that a Postgres connection keeps prepared. 0 behind pgbouncer.",
+    )
+    profile_dir: Path = _setting(
+        "KICKSERVE_PROFILE_DIR",
+        "profiles",
+        lambda value: Path(value).expanduser(),
+        "Folder for the profiles of requests.",
+    )
+    profile_every: int | None = _setting(
+        "KICKSERVE_PROFILE_EVERY",
+        "",
+        lambda value: _whole(value) if value.strip() else None,
+        "Profiles every n-th request; 0 none. Empty: each where `DEBUG` is on, none otherwise.",
+    )
+    profile_keep: int = _setting(
+        "KICKSERVE_PROFILE_KEEP", "200", _count, "Profiles of requests that are kept; the oldest go first."
+    )
+    profile_max: int = _setting(
+        "KICKSERVE_PROFILE_MAX", "50MB", _size, "What they may take on the disk altogether."
     )
     retention: timedelta | None = _setting(
         "KICKSERVE_RETENTION",
@@ -324,9 +359,6 @@ class Settings:
         "30",
         _seconds,
         "Seconds that requests under way and the store get to finish after SIGTERM.",
-    )
-    log_level: str = _setting(
-        "KICKSERVE_LOG_LEVEL", "info", _level, "critical, error, warning, info or debug."
     )
 
     @classmethod

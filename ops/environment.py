@@ -19,7 +19,7 @@ NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
 INSTALLS = {  # each holds all that those before it hold
     "serve": ["-e", "."],
     "drift": ["-e", ".[drift]"],
-    "dev": ["-e", ".[drift,metrics,onnx,parquet,postgres,sklearn]", "--group", "dev"],
+    "dev": ["-e", ".[drift,metrics,onnx,otel,parquet,postgres,profiling,sklearn]", "--group", "dev"],
 }
 OLDEST_PYTHON = (3, 11)
 

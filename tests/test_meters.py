@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from litestar import asgi
 from litestar.datastructures import State
@@ -14,7 +15,10 @@ from litestar.exceptions import LitestarException
 
 from kickserve.app import create_app
 from kickserve.edge import KickserveApp
+from kickserve.features import COUNT
 from kickserve.meters import BOUNDS, OTHER, ROUTES, Meters
+from kickserve.model_meters import MODELS
+from kickserve.record_batch import NUMBER, WIDTH, RecordBatch
 
 PREDICT = ("/api/v1/predict", "POST")
 
@@ -24,6 +28,12 @@ def meters():
     meters = Meters()
     meters.know([PREDICT, ("/", "GET")])
     return meters
+
+
+def batch_of(probabilities, model="m"):
+    numbers = np.zeros((len(probabilities), WIDTH), NUMBER)
+    numbers[:, COUNT] = probabilities
+    return RecordBatch(0, 0, "", model, "1", 0.0, 0.0, numbers.tobytes())
 
 
 def reading_of(meters, pair=PREDICT):
@@ -67,11 +77,42 @@ def test_more_routes_than_there_is_room_for_count_as_other(meters):
 
 
 def test_kicks_are_counted(meters):
-    meters.predicted(1)
-    meters.predicted(2_000)
+    meters.predicted(batch_of([0.5]))
+    meters.predicted(batch_of([0.5] * 2_000))
     meters.refused(3)
+    meters.failed(2)
+    meters.store_failed()
     reading = meters.read()
-    assert (reading.predictions, reading.refusals) == (2_001, 3)
+    assert (reading.predictions, reading.refusals, reading.failures, reading.store_errors) == (2_001, 3, 2, 1)
+
+
+@pytest.mark.parametrize("repeated", [1, 50])  # few are counted one by one, many as an array
+def test_answers_are_counted_by_model_and_probability(meters, repeated):
+    for _ in range(3):
+        meters.predicted(batch_of([0.0, 0.05, 0.7464, 1.0] * repeated, "a"))
+    meters.predicted(batch_of([0.999], "b"))
+    [a, b] = meters.read().models
+    counted = {at: count for at, count in enumerate(a.bins) if count}
+    assert (a.name, counted) == ("a", {0: 3 * repeated, 1: 3 * repeated, 14: 3 * repeated, 19: 3 * repeated})
+    assert a.total == pytest.approx(3 * repeated * 1.7964)
+    assert (b.name, b.answers, b.bins[-1]) == ("b", 1, 1)
+
+
+def test_more_models_than_there_is_room_for_count_as_other(meters):
+    for number in range(2 * MODELS):
+        meters.predicted(batch_of([0.5], f"model {number}"))
+    found = {each.name: each.answers for each in meters.read().models}
+    assert len(found) == MODELS
+    assert found[OTHER] == MODELS + 1
+
+
+def test_a_long_name_is_cut_between_letters_and_the_model_that_is_served_is_told(meters):
+    meters.serves("é" * 100, "7")
+    meters.predicted(batch_of([0.5], "é" * 100))
+    meters.take_place(0)
+    meters.predicted(batch_of([0.5], "é" * 100))
+    assert meters.read().workers[0].model == ("é" * 48, "7")
+    assert [(each.name, each.answers) for each in meters.read().models] == [("é" * 48, 2)]
 
 
 def in_a_fork(action):
@@ -91,25 +132,27 @@ def test_any_process_reads_what_all_have_written():
         meters.take_place(number)
         meters.begin()
         meters.route(*PREDICT).add(200, 0.01)
-        meters.predicted(number)
-        meters.tell(memory=1e6 * number, cpu=0.5, journal=7, lag=0.25)
+        meters.predicted(batch_of([0.5] * number))
+        meters.tell(memory=1e6 * number, cpu=0.5, journal=7, lag=0.25, age=3, store_up=number == 1)
 
     for number in range(3):
         in_a_fork(lambda number=number: work(number))
     assert reading_of(meters).statuses == {"200": 3}
     assert meters.read().predictions == 3
-    assert meters.read().workers == [(1, 1e6 * number, 0.5, 7, 0.25) for number in range(3)]
+    assert meters.read().workers == [
+        (1, 1e6 * number, 0.5, 7, 0.25, 3, number == 1, ("", "")) for number in range(3)
+    ]
 
 
 def test_one_that_takes_the_place_of_another_goes_on_with_its_counts(meters):
     meters.begin()
     meters.route(*PREDICT).add(200, 0.01)
-    meters.tell(memory=1, cpu=1, journal=1, lag=1)
+    meters.tell(memory=1, cpu=1, journal=1, lag=1, age=1, store_up=False)
     meters.take_place(0)
     meters.begin()
     meters.route(*PREDICT).add(200, 0.01)
     assert reading_of(meters).statuses == {"200": 2}
-    assert meters.read().workers == [(2, 0, 0, 0, 0)]
+    assert meters.read().workers == [(2, 0, 0, 0, 0, 0, 1, ("", ""))]
 
 
 async def test_a_request_is_counted_under_its_template(start, settings, kick):

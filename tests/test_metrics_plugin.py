@@ -48,7 +48,7 @@ async def test_prometheus_reads_what_was_sent(client, kick):
     samples = samples_of(response.text)
     assert requests_to(samples, "/api/v1/predict", "200") == 3
     assert requests_to(samples, "/api/v1/predict", "422") == 1
-    assert samples[("kickserve_predictions_total",)] == 7
+    assert samples[("kickserve_predictions_total", ("model", "simulated"))] == 7
     assert samples[("kickserve_refused_kicks_total",)] == 1
     timed = (("method", "POST"), ("route", "/api/v1/predict"))
     assert samples[("kickserve_request_duration_seconds_count", *timed)] == 4
@@ -102,7 +102,7 @@ async def test_whichever_worker_is_asked_tells_the_sum_of_all(tmp_path, kick):
         scrapes = [await scrape(url) for _ in range(12)]
     for samples in scrapes:
         assert requests_to(samples, "/api/v1/predict", "200") == 40
-        assert samples[("kickserve_predictions_total",)] == 40
+        assert samples[("kickserve_predictions_total", ("model", "simulated"))] == 40
         assert samples[("kickserve_worker_memory_bytes", ("worker", "2"))] > 1e6
 
 
@@ -120,5 +120,5 @@ async def test_counts_go_on_when_a_worker_is_replaced(tmp_path, kick):
             await asyncio.sleep(0.1)
             samples = await scrape(url, 20)
             starts = sum(value for (name, *_), value in samples.items() if name.endswith("starts_total"))
-        assert samples[("kickserve_predictions_total",)] == 20
+        assert samples[("kickserve_predictions_total", ("model", "simulated"))] == 20
         assert starts == 4

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import rich_click as click
-from rich.console import Console
-from rich.logging import RichHandler
 
-from kickserve import documentation
+from kickserve import documentation, logs
 from kickserve.app import API, create_app
 from kickserve.errors import ConfigurationError
 from kickserve.listening import bind, bind_all
@@ -54,7 +51,7 @@ def command(host: str | None, port: int | None, workers: int | None) -> int:
         port=settings.port if port is None else port,
         workers=workers or settings.workers,
     )
-    _set_up_logging(settings)
+    logs.set_up(settings)
     return _serve_alone(settings) if settings.workers == 1 else _serve_together(settings)
 
 
@@ -100,7 +97,7 @@ def _prepare(settings: Settings) -> list[Plugin]:
 
 def _work(worker: Worker, settings: Settings, meters: Meters, plugins: list[Plugin]) -> int:
     """Serve as one of several."""
-    _set_up_logging(settings, f"worker {worker.number + 1}: ")
+    logs.set_up(settings, worker.number + 1)
     # Made here and not before the fork: no two workers may have the same ids, journal or connections.
     meters.take_place(worker.number)
     for plugin in plugins:
@@ -146,20 +143,3 @@ def address(listener: socket.socket) -> str:
     if host in {"0.0.0.0", "::"}:  # noqa: S104  it is compared, not bound
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class _LogConsole(Console):
-    """The standard error of a service, which goes on where nobody reads that any more."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
-def _set_up_logging(settings: Settings, who: str = "") -> None:
-    handler = RichHandler(
-        console=_LogConsole(stderr=True, highlight=False), show_path=False, rich_tracebacks=False
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], format=f"{who}%(message)s", force=True)
-    logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
-    if settings.debug:
-        logging.getLogger("uvicorn.access").setLevel(logging.INFO)

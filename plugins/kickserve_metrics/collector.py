@@ -10,16 +10,19 @@ from prometheus_client.registry import Collector as BaseCollector
 
 from kickserve import __version__
 from kickserve.meters import BOUNDS
+from kickserve.model_meters import BINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from prometheus_client import Metric
 
-    from kickserve.meters import RouteReading, WorkerReading
+    from kickserve.meters import Reading, RouteReading, WorkerReading
+    from kickserve.model_meters import ModelReading
     from kickserve.ports import Figure
     from kickserve.service import Service
 
+_PROBABILITIES: Final = [*(f"{edge / BINS:g}" for edge in range(1, BINS)), "+Inf"]
 _EDGES: Final = [*map(str, BOUNDS), "+Inf"]
 _ROUTE: Final = ("method", "route")
 
@@ -40,14 +43,8 @@ class Collector(BaseCollector):
         yield self._info()
         yield _requests(reading.routes)
         yield _times(reading.routes)
-        yield CounterMetricFamily(
-            "kickserve_predictions", "Kicks that were answered.", value=reading.predictions
-        )
-        yield CounterMetricFamily(
-            "kickserve_refused_kicks",
-            "Kicks that did not fit; of a batch, those that its answer names.",
-            value=reading.refusals,
-        )
+        yield from _predictions(reading.models)
+        yield from _totals(reading)
         yield from _workers(reading.workers)
         yield from _of_plugins(self._service.figures())
 
@@ -58,6 +55,46 @@ class Collector(BaseCollector):
         )
         family.add_metric((__version__, card.name, card.revision), 1)
         return family
+
+
+def _predictions(models: Iterable[ModelReading]) -> Iterator[Metric]:
+    counts = CounterMetricFamily("kickserve_predictions", "Kicks that were answered.", labels=("model",))
+    probabilities = HistogramMetricFamily(
+        "kickserve_prediction_probability", "The probabilities that were answered.", labels=("model",)
+    )
+    for each in models:
+        counts.add_metric((each.name,), each.answers)
+        buckets = list(zip(_PROBABILITIES, map(float, accumulate(each.bins)), strict=True))
+        probabilities.add_metric((each.name,), buckets, each.total)
+    yield counts
+    yield probabilities
+
+
+def _totals(reading: Reading) -> Iterator[Metric]:
+    totals = (
+        (
+            "refused_kicks",
+            "Kicks that did not fit; of a batch, those that its answer names.",
+            reading.refusals,
+        ),
+        ("failed_kicks", "Kicks that the model could not answer.", reading.failures),
+        ("store_errors", "Attempts to bring predictions to the store that failed.", reading.store_errors),
+    )
+    for name, help_text, value in totals:
+        yield CounterMetricFamily(f"kickserve_{name}", help_text, value=value)
+
+
+def _of_plugins(figures: Iterable[Figure]) -> Iterator[Metric]:
+    """Show the figures that plugins tell: those of one name together."""
+    by_name: dict[str, list[Figure]] = {}
+    for each in figures:
+        by_name.setdefault(each.name, []).append(each)
+    for name, group in sorted(by_name.items()):
+        labels = sorted({label for each in group for label in each.labels})
+        family = GaugeMetricFamily(name, group[0].help, labels=labels)
+        for each in group:
+            family.add_metric([each.labels.get(label, "") for label in labels], each.value)
+        yield family
 
 
 def _requests(routes: Iterable[RouteReading]) -> Metric:
@@ -91,23 +128,23 @@ def _workers(workers: Sequence[WorkerReading]) -> Iterator[Metric]:
         "lag": _gauge(
             "kickserve_journal_lag_seconds", "For how long nothing has left a journal that is filled."
         ),
+        "age": _gauge("kickserve_journal_age_seconds", "For how long the oldest in the journal has waited."),
+        "store_up": _gauge("kickserve_store_up", "Whether the store took what it was last given: 1 or 0."),
     }
+    models = GaugeMetricFamily(
+        "kickserve_model_info",
+        "The model that a worker answers with.",
+        labels=("worker", "model", "revision"),
+    )
     for number, reading in enumerate(workers, 1):
         starts.add_metric((str(number),), reading.starts)
+        if any(reading.model):
+            models.add_metric((str(number), *reading.model), 1)
         for name, family in gauges.items():
             family.add_metric((str(number),), getattr(reading, name))
     yield starts
+    yield models
     yield from gauges.values()
-
-
-def _of_plugins(figures: Iterable[Figure]) -> Iterable[Metric]:
-    families: dict[str, GaugeMetricFamily] = {}
-    for each in figures:
-        family = families.setdefault(
-            each.name, GaugeMetricFamily(each.name, each.help, labels=[*each.labels])
-        )
-        family.add_metric([*each.labels.values()], each.value)
-    return families.values()
 
 
 def _gauge(name: str, help_text: str) -> GaugeMetricFamily:

@@ -1,0 +1,104 @@
+"""How the service logs: a JSON document a line for machines, words in colour for a terminal.
+
+The core and its plugins log with the standard library's `logging`; here is what becomes of it. Each line that
+is written on the way of a request carries that request's id.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from structlog.typing import EventDict, Processor
+
+    from kickserve.settings import Settings
+
+REQUEST: Final[ContextVar[bytes | None]] = ContextVar("kickserve_request", default=None)
+
+
+@contextmanager
+def of_request(request_id: bytes) -> Iterator[None]:
+    """Have what is logged in the block carry the id of this request."""
+    token = REQUEST.set(request_id)
+    try:
+        yield
+    finally:
+        REQUEST.reset(token)
+
+
+def set_up(settings: Settings, worker: int | None = None) -> None:
+    """Have this process log to its standard error as the settings want it.
+
+    Args:
+        settings: form and level.
+        worker: its number, from 1, where it is one of several.
+    """
+    as_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(_formatter(worker, as_json=as_json))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
+    if settings.debug:
+        logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """The standard error of a service, which goes on where nobody reads that any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the standard library's name
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+
+
+def _formatter(worker: int | None, *, as_json: bool) -> logging.Formatter:
+    before: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper("iso" if as_json else "%H:%M:%S", utc=as_json),
+        _Origin(worker),
+    ]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=before,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *(_for_machines() if as_json else _for_people()),
+        ],
+    )
+
+
+def _for_machines() -> list[Processor]:
+    # As text, and without the values of variables: a key or a kick may be among those.
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+
+
+def _for_people() -> list[Processor]:
+    colours = sys.stderr.isatty()
+    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+class _Origin:
+    """Says which worker and which request a line comes from."""
+
+    def __init__(self, worker: int | None) -> None:
+        self._worker = worker
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        if self._worker is not None:
+            event["worker"] = self._worker
+        request_id = REQUEST.get()
+        if request_id is not None:
+            event["request_id"] = request_id.decode()
+        return event

@@ -1,0 +1,99 @@
+"""Has a real Prometheus watch a real service, stops its Postgres, and looks which alerts fire.
+
+`just chaos-watching`, about half a minute. Ends with 1 where the alert of the store does not fire while the
+store is stopped, or any fires before or after. The rules are those of ops/prometheus, but that each needs to
+hold for a second only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import httpx  # noqa: E402  the ones below are found through the line above
+from postgres import Cluster, binaries  # noqa: E402
+from prometheus import Prometheus  # noqa: E402
+from serving import Server  # noqa: E402
+
+from kickserve.documentation import EXAMPLE  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WANTED = "KickserveStoreAway"
+PATIENCE = 60.0
+
+
+async def load(url: str, ended: asyncio.Event) -> None:
+    """Ask for predictions, ten a second."""
+    async with httpx.AsyncClient(timeout=30) as client:
+        while not ended.is_set():
+            await client.post(f"{url}/predict", json=EXAMPLE)
+            await asyncio.sleep(0.1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds, or patience ends."""
+    deadline = time.monotonic() + PATIENCE
+    while not await asyncio.to_thread(condition) and time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
+
+
+async def drill(cluster: Cluster, folder: Path) -> dict[str, Any]:
+    """Watch, stop the store, let it come back."""
+    server = Server(folder, DATABASE_URL=cluster.url)
+    watcher = Prometheus(folder, str(httpx.URL(server.url).netloc, "ascii"))
+    ended = asyncio.Event()
+    asking = asyncio.create_task(load(server.url, ended))
+    try:
+        await until(lambda: (watcher.value("kickserve_predictions_total") or 0) > 0)
+        await asyncio.sleep(3)
+        told: dict[str, Any] = {"before": sorted(watcher.firing())}
+        await asyncio.to_thread(cluster.stop)
+        await until(lambda: WANTED in watcher.firing())
+        told["during"] = sorted(watcher.firing())
+        await asyncio.to_thread(cluster.start)
+        await until(lambda: not watcher.firing())
+        told["after"] = sorted(watcher.firing())
+        told["scraped"] = watcher.value("kickserve_predictions_total") or 0.0
+    finally:
+        ended.set()
+        await asking
+        watcher.close()
+        await asyncio.to_thread(server.end)
+    return told
+
+
+def main() -> dict[str, Any]:
+    """Run the drill."""
+    with ExitStack() as stack:
+        cluster = Cluster(binaries())
+        stack.callback(cluster.remove)
+        cluster.start()
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-watching-"))
+        return asyncio.run(drill(cluster, Path(folder)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="write what was found as JSON")
+    options = parser.parse_args()
+    found = main()
+    passed = not found["before"] and WANTED in found["during"] and not found["after"]
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for when in ("before", "during", "after"):
+            print(f"alerts {when} the outage: {', '.join(found[when]) or 'none'}")
+        print(f"{found['scraped']:,.0f} predictions scraped; {'passed' if passed else 'FAILED'}")
+    sys.exit(0 if passed else 1)

@@ -1,0 +1,156 @@
+"""`kickserve profile`: profiles a running service, and shows what was found."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import rich_click as click
+from rich.table import Table
+from rich.text import Text
+
+from kickserve.errors import DataError
+from kickserve.remote import connected
+from kickserve.settings import Settings
+from kickserve.terminal import print_json, progress, say, stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from click import Context
+
+    from kickserve_profiling.calls import Row
+
+_TOP: Final = 20
+_SPARE: Final = 60.0  # seconds that an answer may take beyond the profile itself
+_SUFFIXES: Final = {
+    ".pstat": "pstat",
+    ".callgrind": "callgrind",
+    ".json": "speedscope",
+    ".svg": "svg",
+}
+
+
+@click.group("profile", invoke_without_command=True)
+@click.option("--url", help="Base URL of the service. Without it: the one that the settings describe.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.1, 60), default=10, show_default=True, help="For how long."
+)
+@click.option(
+    "--clock",
+    type=click.Choice(["cpu", "wall"]),
+    default="cpu",
+    show_default=True,
+    help="Time on a processor, or also the time in which threads wait.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write: .pstat, .callgrind, .json (speedscope) or .svg (a flame graph).",
+)
+@click.pass_context
+def command(context: Context, url: str | None, seconds: float, clock: str, output: Path | None) -> None:
+    r"""Profile a running service for some seconds, and write what was found to a file.
+
+    The service is slower meanwhile. It is asked with API_KEY, where that is set.
+
+    \b
+    Examples:
+      kickserve profile
+      kickserve profile --url http://127.0.0.1:7860 --seconds 5 --output flames.svg
+      kickserve profile show profiles/20261124T170533.123456Z-POST-api-v1-predict.pstat
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = Settings.from_environment()
+    file = output or Path(f"kickserve-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.pstat")
+    form = _format_of(file)
+    base = url or f"http://{_host(settings.host)}:{settings.port}"
+    path = f"/profile?seconds={seconds:g}&clock={clock}&format={form}"
+    content = asyncio.run(_fetch(base, settings, path, seconds))
+    _write(file, content)
+    say(f"wrote {file} ({len(content):,} bytes)")
+    if form == "pstat":
+        say(f"look at it:  kickserve profile show {file}")
+
+
+def _host(host: str) -> str:
+    """Return an address at which a service on this machine is reached that listens on `host`."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  it is compared, not bound
+    return f"[{reached}]" if ":" in reached else reached
+
+
+async def _fetch(url: str, settings: Settings, path: str, seconds: float) -> bytes:
+    async with connected(url, settings, patience=seconds + _SPARE) as client:
+        asked = asyncio.create_task(client.send("POST", path, None))
+        with progress() as bar:
+            task = bar.add_task("profiling", total=round(seconds))
+            while not (await asyncio.wait({asked}, timeout=1))[0]:
+                bar.advance(task)
+        return await asked
+
+
+@command.command("show")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--top", type=click.IntRange(1), default=_TOP, show_default=True, help="Functions to list.")
+@click.option(
+    "--flame",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a flame graph: .svg for a browser, .json for speedscope, or .callgrind.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, all functions.")
+def show(file: Path, top: int, flame: Path | None, *, as_json: bool) -> None:
+    r"""Show the functions of a profile that took the most time themselves.
+
+    Only from those whom you trust: a file that was made to do harm can crash this program.
+
+    \b
+    Examples:
+      kickserve profile show kickserve-20261124T170533Z.pstat
+      kickserve profile show kickserve-20261124T170533Z.pstat --flame flames.svg
+    """
+    from kickserve_profiling.calls import read, rows
+    from kickserve_profiling.formats import FORMATS
+
+    profile = read(file)
+    if flame is not None:
+        _write(flame, FORMATS[_format_of(flame)].write(profile, file.stem))
+        say(f"wrote {flame}")
+    found = rows(profile)
+    if as_json:
+        print_json([row._asdict() for row in found])
+    else:
+        stdout().print(_table(found, top))
+
+
+def _table(rows: Sequence[Row], top: int) -> Table:
+    whole = sum(row.own for row in rows)
+    table = Table(caption=f"{len(rows):,} functions, {_time(whole)} altogether", caption_justify="left")
+    table.add_column("function", overflow="fold")
+    for name in ("calls", "in itself", "share", "with all it called"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows[:top]:
+        share = row.own / whole if whole else 0.0
+        table.add_row(Text(row.name), f"{row.calls:,}", _time(row.own), f"{share:.1%}", _time(row.total))
+    return table
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:,.2f} s" if seconds >= 1 else f"{seconds * 1000:,.3f} ms"
+
+
+def _format_of(file: Path) -> str:
+    form = _SUFFIXES.get(file.suffix.lower())
+    if form is None:
+        known = ", ".join(_SUFFIXES)
+        raise DataError(f"{file}: no profile is written in a file of that name; it may end with {known}")
+    return form
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise DataError(f"{file} can't be written: {error.strerror}") from error

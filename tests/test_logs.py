@@ -1,0 +1,105 @@
+"""Logs: JSON where no terminal is, with the request's id, and never a key or a kick."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import httpx
+import pytest
+from serving import serving
+
+from kickserve import logs
+from kickserve.settings import Settings
+
+
+@pytest.fixture
+def said(capsys):
+    """What has been logged to the standard error; all of logging is as before when the test ends."""
+    root, kept = logging.getLogger(), logging.getLogger().handlers[:]
+    level, ours = root.level, logging.getLogger("kickserve").level
+    yield lambda: capsys.readouterr().err
+    root.handlers[:] = kept
+    root.setLevel(level)
+    logging.getLogger("kickserve").setLevel(ours)
+
+
+def test_a_line_is_a_document_with_level_worker_and_request(said):
+    logs.set_up(Settings(), worker=2)
+    with logs.of_request(b"abc"):
+        logging.getLogger("kickserve.x").warning("%d bytes", 7)
+    logging.getLogger("kickserve.x").info("after")
+    logging.getLogger("kickserve.x").debug("unheard")
+    first, second = map(json.loads, said().splitlines())
+    assert first.pop("timestamp").endswith("Z")
+    assert first == {
+        "event": "7 bytes",
+        "level": "warning",
+        "logger": "kickserve.x",
+        "worker": 2,
+        "request_id": "abc",
+    }
+    assert "request_id" not in second
+
+
+def failing(key):
+    raise ValueError(len(key))
+
+
+def test_a_traceback_shows_no_values(said):
+    logs.set_up(Settings())
+    try:
+        failing("sesame")
+    except ValueError:
+        logging.getLogger("kickserve").exception("it failed")
+    [line] = said().splitlines()
+    assert "Traceback" in json.loads(line)["exception"]
+    assert "failing" in line
+    assert "sesame" not in line.replace('failing(\\"sesame\\")', "")
+
+
+def test_words_where_they_are_wanted_and_colours_in_a_terminal_only(said, monkeypatch):
+    logs.set_up(Settings(log="console"))
+    logging.getLogger("kickserve").warning("plain")
+    assert "plain" in (text := said())
+    assert "\x1b" not in text
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    logs.set_up(Settings())
+    logging.getLogger("kickserve").warning("bright")
+    assert "\x1b" in said()
+
+
+@pytest.mark.usefixtures("said")
+def test_a_pipe_that_nobody_reads_stops_nothing(monkeypatch):
+    logs.set_up(Settings())
+
+    def broken(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.stderr, "write", broken)
+    logging.getLogger("kickserve").warning("unheard")
+
+
+def test_neither_key_nor_kick_is_logged_and_each_line_is_json(tmp_path, kick):
+    kick = {**kick, "distance": 41.8765, "angle": 33.4567}
+    bad = {**kick, "wind_speed": 4321.25}
+    with serving(tmp_path, API_KEY="open-sesame", KICKSERVE_WORKERS="2") as server:
+        for key in ("open-sesame", "wrong-barley"):
+            for path, body in [("predict", kick), ("predict", bad), ("predict/batch", [kick, bad])]:
+                httpx.post(f"{server.url}/{path}", json=body, headers={"X-API-Key": key})
+        server.process.send_signal(1)  # SIGHUP: loads the model anew, and says so
+        assert server.end() == 0
+    lines = [json.loads(line) for line in server.log]
+    assert all({"event", "level", "logger", "timestamp"} <= set(line) for line in lines)
+    text = "".join(server.log)
+    for secret in ("sesame", "barley", "41.8765", "33.4567", "4321.25"):
+        assert secret not in text
+
+
+def test_what_is_logged_on_the_way_of_a_request_carries_its_id(tmp_path, kick):
+    with serving(tmp_path, DEBUG="1", KICKSERVE_PROFILE_EVERY="0") as server:
+        httpx.post(f"{server.url}/predict", json=kick, headers={"X-Request-ID": "find-me"})
+        assert server.end() == 0
+    [line] = [json.loads(line) for line in server.log if "find-me" in line]
+    assert "POST /api/v1/predict" in line["event"]

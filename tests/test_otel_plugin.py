@@ -1,0 +1,130 @@
+"""Traces: a collector of OTLP over HTTP gets a span of each request, named by its route."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from serving import Server, serving
+
+from kickserve.errors import ConfigurationError
+from kickserve.loader import load_plugins
+from kickserve.settings import Settings
+from kickserve_otel import TracingPlugin, is_wanted
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    import os
+
+    for name in [*os.environ]:
+        if name.startswith("OTEL_"):
+            monkeypatch.delenv(name)
+
+
+@contextmanager
+def collecting():
+    """A collector on a free port; yields its URL and the spans that it got."""
+    requests: list[ExportTraceServiceRequest] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            assert self.path == "/v1/traces"
+            body = self.rfile.read(int(self.headers["content-length"]))
+            requests.append(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", requests
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def attributes_of(each):
+    return {pair.key: pair.value.string_value or pair.value.int_value for pair in each.attributes}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_collector_gets_a_span_of_each_request_the_lane_s_too(tmp_path, kick, workers):
+    with collecting() as (url, requests):
+        with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, KICKSERVE_WORKERS=workers) as server:
+            answer = httpx.post(f"{server.url}/predict", json=kick, headers={"traceparent": PARENT})
+            record_id = answer.json()["id"]
+            httpx.get(f"{server.url}/predictions/{record_id}")
+            httpx.get(f"{server.url}/nowhere")
+            assert server.end() == 0
+        resources = [each for request in requests for each in request.resource_spans]
+    assert {attributes_of(each.resource)["service.name"] for each in resources} == {"kickserve"}
+    spans = [span for each in resources for scope in each.scope_spans for span in scope.spans]
+    by_name = {span.name: span for span in spans}
+    assert set(by_name) == {"POST /api/v1/predict", "GET /api/v1/predictions/{record_id}", "GET"}
+    predict = by_name["POST /api/v1/predict"]
+    assert predict.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"
+    told = attributes_of(predict)
+    assert told["http.route"] == "/api/v1/predict"
+    assert told["kickserve.request_id"] == answer.headers["x-request-id"]
+    assert 200 in {told.get("http.status_code"), told.get("http.response.status_code")}
+
+
+def test_a_collector_that_is_away_is_not_waited_for_at_the_end(tmp_path, kick):
+    with serving(
+        tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_SERVICE_NAME="mine"
+    ) as server:
+        assert httpx.post(f"{server.url}/predict", json=kick).status_code == 200
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_SERVICE_NAME": "a"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, True),
+        ({"OTEL_TRACES_EXPORTER": "console"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, False),
+        ({"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, False),
+    ],
+)
+def test_only_where_traces_are_asked_for_are_requests_wrapped(monkeypatch, variables, wanted):
+    assert is_wanted(variables) is wanted
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    [plugin] = load_plugins(Settings(plugins=("otel",)))
+    assert isinstance(plugin, TracingPlugin) is hasattr(plugin, "wrap") is wanted
+
+
+def test_the_console_can_be_the_exporter(tmp_path, kick):
+    with serving(tmp_path, OTEL_TRACES_EXPORTER="console") as server:
+        httpx.post(f"{server.url}/predict", json=kick)
+        assert server.process.stdout is not None
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_TRACES_EXPORTER": "zipkin"},
+        {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+    ],
+)
+def test_what_there_is_not_is_said_in_one_line(tmp_path, variables):
+    with pytest.raises(RuntimeError, match="can't be used") as raised:
+        Server(tmp_path, **variables)
+    assert len(str(raised.value).splitlines()) == 1
+    assert issubclass(ConfigurationError, Exception)
