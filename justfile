@@ -46,13 +46,20 @@ lint: (_environment "dev")
 types: (_environment "dev")
     @{{ bin }}/mypy
 
-# Predict simulated kicks into the store: `just batch 500`, or BATCH_SIZE=500
-batch size=env("BATCH_SIZE", "1000"): (_environment "serve")
-    @{{ bin }}/kickserve batch --size {{ size }}
+# Predict simulated kicks, through the service if one runs here: `just batch 500`, or BATCH_SIZE=500
+[positional-arguments]
+batch size=env("BATCH_SIZE", "1000") *options: (_environment "serve")
+    @shift; {{ bin }}/kickserve batch --url auto --size {{ size }} "$@"
 
 # The same with far kicks only, such as the model sees few of: what drift looks like
-batch-drift size=env("BATCH_SIZE", "1000"): (_environment "serve")
-    @{{ bin }}/kickserve batch --size {{ size }} --min-distance 40
+[positional-arguments]
+batch-drift size=env("BATCH_SIZE", "1000") *options: (_environment "serve")
+    @shift; {{ bin }}/kickserve batch --url auto --size {{ size }} --min-distance 40 "$@"
+
+# Say whether kicks and predictions have drifted, in a report of Evidently's in data/drift_reports
+[positional-arguments]
+evaluate *options: (_environment "drift")
+    @{{ bin }}/kickserve evaluate "$@"
 
 # Run every check that a commit must pass
 precommit: (_environment "dev")
@@ -82,6 +89,11 @@ bench-paging *arguments: (_environment "dev")
 [positional-arguments]
 bench-batch *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/batch.py "$@"
+
+# Measure a report of drift of a million kept predictions: time, memory, size of the page
+[positional-arguments]
+bench-drift *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/drift.py "$@"
 
 # Measure what counting, `/metrics` and plugins that are off cost; needs wrk
 [positional-arguments]

@@ -29,10 +29,11 @@ from kickserve.settings import Settings
 from kickserve.shadow import Shadow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from litestar import Litestar
 
+    from kickserve.loader import Plugin
     from kickserve.meters import Meters
     from kickserve.model import Model
 
@@ -40,7 +41,11 @@ API: Final = "/api/v1"
 
 
 def create_app(
-    settings: Settings | None = None, *, model: Model | None = None, meters: Meters | None = None
+    settings: Settings | None = None,
+    *,
+    model: Model | None = None,
+    meters: Meters | None = None,
+    plugins: Sequence[Plugin] | None = None,
 ) -> KickserveApp:
     """Make the application: any ASGI server can serve it.
 
@@ -48,6 +53,7 @@ def create_app(
         settings: read from the environment and `.env` where not given.
         model: a model to serve instead of the one that the settings name.
         meters: where to count; those that several workers share, or else new ones.
+        plugins: those that were made before workers were forked; made now where not given.
 
     Raises:
         ConfigurationError: a setting or plugin that can't be used.
@@ -55,7 +61,7 @@ def create_app(
         StoreMisconfigured: no plugin knows the database URL.
     """
     settings = Settings.from_environment() if settings is None else settings
-    plugins = load_plugins(settings)
+    plugins = load_plugins(settings) if plugins is None else plugins
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
     shadow = Shadow(lambda: load_shadow(settings))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
     from kickserve.model import Model
+    from kickserve.pacing import Pace
     from kickserve.ports import Store
     from kickserve.remote import Client
     from kickserve.scorer import Scorer
@@ -190,11 +191,21 @@ class Remote:
         return predictions
 
 
-async def run(blocks: Iterable[Block], answerer: Answerer) -> AsyncIterator[Answered]:
-    """Answer blocks and have the answers kept, some at once, and yield them in their order."""
+async def run(
+    blocks: Iterable[Block], answerer: Answerer, pace: Pace | None = None
+) -> AsyncIterator[Answered]:
+    """Answer blocks and have the answers kept, some at once, and yield them in their order.
+
+    Args:
+        blocks: of kicks.
+        answerer: answers them.
+        pace: holds blocks back; None for as fast as it goes.
+    """
     waiting: deque[tuple[Block, asyncio.Task[Sequence[Prediction]]]] = deque()
     try:
         for block in blocks:
+            if pace is not None:
+                await pace.wait(len(block.lines))
             waiting.append((block, asyncio.ensure_future(_answer(answerer, block))))
             if len(waiting) >= IN_FLIGHT:
                 yield await _finish(waiting)

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 
-    def _flock(descriptor: int) -> None:
+    def lock(descriptor: int) -> None:
+        """Hold a file's lock, or raise OSError: another has it."""
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 else:
     import fcntl
 
-    def _flock(descriptor: int) -> None:
+    def lock(descriptor: int) -> None:
+        """Hold a file's lock until it is closed here and in children, or raise OSError: another has it."""
         # Not lockf: that lock is lost when any descriptor of the file is closed, and two journals in one
         # process would not see each other's.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,7 +159,7 @@ def _lock(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        _flock(descriptor)
+        lock(descriptor)
     except (BlockingIOError, PermissionError):  # the second is what Windows calls it
         os.close(descriptor)
         return None

@@ -5,6 +5,8 @@ KickserveError
 │   ├── MalformedBody          400  no JSON
 │   ├── Unauthorized           401  no key, or a wrong one
 │   ├── RecordNotFound         404
+│   ├── ReportNotFound         404
+│   ├── NoNewReport            409  one is being made, or the predictions can't be read from outside
 │   └── InvalidInput           422  JSON that doesn't fit
 ├── ServiceError               the operator can mend it
 │   ├── PredictionFailed       500  the model could not answer
@@ -14,7 +16,9 @@ KickserveError
 │       └── StoreMisconfigured      a wrong URL or folder: will not pass
 ├── ModelUnusable              409  a model that can't be found, read or trusted
 ├── DataError                       a file of kicks that can't be read or written
-├── RemoteError                     a running service that can't be reached, or answers with an error
+├── TooFewKicks                409  a comparison that needs more kicks than there are
+├── RemoteError                     a running service that answers with an error, or is none of ours
+│   └── ServiceAway                 one that can't be reached: may pass by itself
 └── ConfigurationError
     ├── SettingsError               a setting with a value that can't be used
     ├── UnknownPlugin
@@ -23,12 +27,15 @@ KickserveError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kickserve.schemas import FieldError
+
+AWAY: Final = 6
+"""The exit code where a store or a service is away: the same command may do later."""
 
 
 class KickserveError(Exception):
@@ -78,6 +85,20 @@ class RecordNotFound(RequestError):
     title = "Prediction not found"
 
 
+class ReportNotFound(RequestError):
+    """There is no report of this name."""
+
+    status = 404
+    title = "Report not found"
+
+
+class NoNewReport(RequestError):
+    """A report is being made already, or the predictions can't be read by another process."""
+
+    status = 409
+    title = "No report can be started"
+
+
 class InvalidInput(RequestError):
     """The request is well-formed, but does not say what it must."""
 
@@ -117,6 +138,7 @@ class StoreError(ServiceError):
 class StoreUnavailable(StoreError):
     """The store is away, locked or full: trying again later may help."""
 
+    exit_code = AWAY
     retry_after = 5
 
 
@@ -141,10 +163,24 @@ class DataError(KickserveError):
     exit_code = 2
 
 
+class TooFewKicks(KickserveError):
+    """There are too few kicks for anything to be said of them."""
+
+    status = 409
+    title = "Too few kicks"
+    exit_code = 5
+
+
 class RemoteError(KickserveError):
-    """A running service can't be reached, or answered with an error."""
+    """A running service answered with an error, or can't be asked."""
 
     title = "The service did not answer as it should"
+
+
+class ServiceAway(RemoteError):
+    """A running service can't be reached: trying again later may help."""
+
+    exit_code = AWAY
 
 
 class ConfigurationError(KickserveError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -47,6 +47,8 @@ class Block:
         outcome: shape (n,), 1 for a success, 0 for a miss, NaN where unknown; None where no column tells.
         refusals: the lines among them that hold no kick.
         others: the columns beside, where they were asked for: a `pyarrow.RecordBatch` of n rows.
+        odd: shape (m, 12), features and outcome of the refused lines, NaN where a cell holds no number; lines
+            that have no cells are not among them.
     """
 
     lines: NDArray[np.int64]
@@ -54,14 +56,15 @@ class Block:
     outcome: NDArray[np.float64] | None
     refusals: list[Refusal]
     others: Any = None
+    odd: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, COUNT + 1)))
 
     def where(self, mask: NDArray[np.bool_]) -> Block:
         """Keep only the kicks where a mask of shape (n,) is true; and all refusals."""
-        return Block(
+        return replace(
+            self,
             lines=self.lines[mask],
             matrix=self.matrix[mask],
             outcome=None if self.outcome is None else self.outcome[mask],
-            refusals=self.refusals,
             others=None if self.others is None else self.others.filter(mask),
         )
 
@@ -89,6 +92,7 @@ def block_of(rows: Sequence[Row], outcome: str | None, *, text: bool = False) ->
         matrix=values[good, :COUNT],
         outcome=None if outcome is None else success[good],
         refusals=sorted(refusals, key=lambda refusal: refusal.line),
+        odd=values[~good],
     )
 
 
@@ -118,7 +122,7 @@ def block_of_numbers(
     if good.all():
         return block
     refused = block_of(list(rows_at(np.flatnonzero(~good))), outcome, text=text)
-    return replace(block.where(good), refusals=refused.refusals)
+    return replace(block.where(good), refusals=refused.refusals, odd=refused.odd)
 
 
 def _numbers(rows: Sequence[Cells], *, text: bool) -> NDArray[np.float64]:

@@ -179,6 +179,19 @@ class WatchesPredictions(Protocol):
         ...
 
 
+@runtime_checkable
+class SharesMemory(Protocol):
+    """A plugin that has memory which all workers see, to add up what each of them knows."""
+
+    def share(self, workers: int) -> None:
+        """Make the memory. Called once, before so many workers are forked; never where there is one alone."""
+        ...
+
+    def take_place(self, number: int) -> None:
+        """Write as this worker from now on, from 0. Called in the worker, before the application is made."""
+        ...
+
+
 class Figure(NamedTuple):
     """A number of a plugin's that the service's figures are to show.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import msgspec
 
-from kickserve.errors import RemoteError
+from kickserve.errors import RemoteError, ServiceAway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kickserve.settings import Settings
 
 _TIMEOUT: Final = 60.0
+_KNOCK: Final = 2.0  # seconds that a service gets to say that it is there
 _TRIES: Final = 8
 _PATIENCE: Final = 30.0  # no longer than this is waited between tries, whatever the service says
 _BUSY: Final = 503
@@ -34,18 +35,19 @@ class Client:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def send(self, method: str, path: str, content: Any) -> bytes:
+    async def send(self, method: str, path: str, content: Any = None) -> bytes:
         """Call the API; a service that is busy is waited for.
 
         Args:
             method: as `POST`.
             path: below `/api/v1`.
-            content: what to send as JSON.
+            content: what to send as JSON; None sends nothing.
 
         Raises:
-            RemoteError: it can't be reached, or refuses.
+            ServiceAway: it can't be reached.
+            RemoteError: it refuses.
         """
-        body = _encode(content)
+        body = b"" if content is None else _encode(content)
         for attempt in range(1, _TRIES + 1):
             response = await self._request(method, path, body)
             if response.is_success:
@@ -60,7 +62,7 @@ class Client:
         try:
             return await self._http.request(method, f"/api/v1{path}", content=body, headers=headers)
         except httpx.HTTPError as error:
-            raise RemoteError(
+            raise ServiceAway(
                 f"no service answers at {self._http.base_url} ({type(error).__name__}: {error}):"
                 " start one with `kickserve serve`, or leave --url out to work in this process"
             ) from error
@@ -87,6 +89,19 @@ async def connected(url: str, settings: Settings, *, patience: float = _TIMEOUT)
         raise RemoteError(f"--url {url!r} can't be used: {error}") from error
     async with http:
         yield Client(http)
+
+
+async def running(settings: Settings) -> str | None:
+    """Return the base URL of the service that these settings describe, if it answers; else None."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", ""} else settings.host  # noqa: S104  it is asked, not opened
+    host = f"[{host}]" if ":" in host else host
+    url = f"http://{host}:{settings.port}"
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=_KNOCK) as http:
+            response = await http.get("/api/v1/health/live")
+        return url if msgspec.json.decode(response.content)["status"] == "live" else None
+    except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError):
+        return None  # nobody is there, or somebody else
 
 
 def _said(response: httpx.Response) -> str:

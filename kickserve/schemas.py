@@ -244,14 +244,15 @@ class DriftSummary(Struct, kw_only=True, frozen=True):
 
     Attributes:
         at: when this was computed, UTC.
-        model: name of the model whose profile is the reference.
+        model: name of the model, whose profile is the reference.
         kicks: how many current kicks it was computed from.
         since: when the oldest of them was predicted, UTC.
-        drifted: whether the share is at its limit or above.
+        drifted: whether the share is at its limit or above, or what the model says has drifted.
         share: drifted features by all features, 0 to 1.
         limit: of the share.
         features: one by one.
         prediction: the same for what the model says.
+        note: what to know of the reference; empty where there is nothing.
         report: path of the newest full report; null where there is none.
     """
 
@@ -264,6 +265,7 @@ class DriftSummary(Struct, kw_only=True, frozen=True):
     limit: float
     features: list[Drifted]
     prediction: Drifted
+    note: str = ""
     report: str | None = None
 
 

@@ -88,6 +88,33 @@ def _duration(value: str) -> timedelta | None:
     return int(number) * unit
 
 
+def _number(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number, 0 or more")
+    return number
+
+
+def _part(value: str) -> float:
+    try:
+        part = float(value)
+    except ValueError:
+        part = -1
+    if not 0 < part <= 1:
+        raise ValueError("must be a number above 0, and at most 1")
+    return part
+
+
+def _web_address(value: str) -> str | None:
+    address = value.strip()
+    if address and not (address.startswith(("http://", "https://")) and address.partition("//")[2]):
+        raise ValueError("must be an address that begins with http:// or https://")
+    return address or None
+
+
 def _journal(value: str) -> str:
     if value.strip().lower() not in _JOURNALS:
         raise ValueError("must be write or fsync")
@@ -264,6 +291,69 @@ class Settings:
         _duration,
         "How long predictions are kept, such as 90d, 12h or 30m. Empty: for ever.",
     )
+    reports: Path = _setting(
+        "KICKSERVE_REPORTS",
+        "data/drift_reports",
+        lambda value: Path(value).expanduser(),
+        "Folder of the reports of drift.",
+    )
+    drift_psi: float = _setting(
+        "KICKSERVE_DRIFT_PSI",
+        "0.1",
+        _number,
+        "Population stability index from which a feature counts as drifted; with few kicks, a higher one.",
+    )
+    drift_share: float = _setting(
+        "KICKSERVE_DRIFT_SHARE",
+        "0.5",
+        _part,
+        "Share of drifted features from which the kicks as a whole count as drifted.",
+    )
+    drift_window: int = _setting(
+        "KICKSERVE_DRIFT_WINDOW",
+        "500",
+        _count,
+        "Newest kicks that the live figures of drift are of; more where they come in less than a minute.",
+    )
+    drift_every: timedelta | None = _setting(
+        "KICKSERVE_DRIFT_EVERY",
+        "",
+        _duration,
+        "How often a full report of drift is made, such as 1d, 12h or 30m. Empty: when it is asked for.",
+    )
+    drift_webhook: str | None = _setting(
+        "KICKSERVE_DRIFT_WEBHOOK",
+        "",
+        _web_address,
+        "Address that is told when the kicks have drifted, and when they have come back.",
+        secret=True,  # often a token stands in it
+    )
+    drift_secret: str | None = _setting(
+        "KICKSERVE_DRIFT_SECRET",
+        "",
+        _text,
+        "Signs what is sent to `KICKSERVE_DRIFT_WEBHOOK` (HMAC-SHA256), so that it can be trusted there.",
+        secret=True,
+    )
+    evidently_url: str | None = _setting(
+        "KICKSERVE_EVIDENTLY_URL",
+        "",
+        _text,
+        "Evidently workspace that reports are uploaded to: an address or a folder. Empty: none.",
+    )
+    evidently_project: str = _setting(
+        "KICKSERVE_EVIDENTLY_PROJECT",
+        "kickserve",
+        str.strip,
+        "Project in that workspace; made where it is missing.",
+    )
+    evidently_key: str | None = _setting(
+        "KICKSERVE_EVIDENTLY_KEY",
+        "",
+        _text,
+        "Secret of that workspace, or API key of Evidently Cloud.",
+        secret=True,
+    )
     shutdown_timeout: float = _setting(
         "KICKSERVE_SHUTDOWN_TIMEOUT",
         "30",
@@ -286,6 +376,15 @@ class Settings:
             environment = {**_dotenv(), **os.environ}
         return cls(**dict(_read(environment)))
 
+    def variables(self, *names: str) -> dict[str, str]:
+        """Return some of these settings as variables, for a process that is to have the same.
+
+        Args:
+            names: of attributes whose value is a text, a path, a number, a switch or nothing.
+        """
+        by_name = {each.name: each.metadata["variable"] for each in fields(self)}
+        return {by_name[name]: _written(getattr(self, name)) for name in names}
+
 
 class Row(NamedTuple):
     """One line of the table of settings, for the documentation."""
@@ -298,6 +397,12 @@ class Row(NamedTuple):
 def table() -> list[Row]:
     """Return the settings as rows for documentation and tests."""
     return [Row(*(each.metadata[key] for key in Row._fields)) for each in fields(Settings)]
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _dotenv() -> dict[str, str]:

@@ -12,6 +12,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -82,13 +83,19 @@ def show_refusals(refusals: Sequence[Refusal], count: int) -> None:
         say(f"... and {count - _SHOWN:,} more refused lines (--json lists them)")
 
 
-def progress(*, in_bytes: bool = False) -> Progress:
-    """Make a progress bar on the standard error; it draws nothing where that is no terminal."""
+def progress(*, in_bytes: bool = False, shares: bool = False) -> Progress:
+    """Make a progress bar on the standard error; it draws nothing where that is no terminal.
+
+    Args:
+        in_bytes: what is counted are bytes.
+        shares: what is counted are parts of a whole.
+    """
+    counted = TaskProgressColumn() if shares else DownloadColumn() if in_bytes else MofNCompleteColumn()
     console = stderr()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn() if in_bytes else MofNCompleteColumn(),
+        counted,
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

@@ -1,7 +1,7 @@
-"""Makes the project's environment, quickly where it stands already: `python ops/environment.py serve|dev`.
+"""Makes the project's environment, quickly where it stands: `python ops/environment.py serve|drift|dev`.
 
-`serve` holds what the service needs, `dev` also what tests and checks need. Only the standard library and pip
-are used. VENV names the folder (default `.venv`).
+`serve` holds what the service needs, `drift` also what the reports of drift need, `dev` also what tests and
+checks need. Only the standard library and pip are used. VENV names the folder (default `.venv`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / os.environ.get("VENV", ".venv")
 NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
-INSTALLS = {
+INSTALLS = {  # each holds all that those before it hold
     "serve": ["-e", ".[ui]"],
-    "dev": ["-e", ".[metrics,onnx,otel,parquet,postgres,profiling,sklearn,ui]", "--group", "dev"],
+    "drift": ["-e", ".[drift,ui]"],
+    "dev": ["-e", ".[drift,metrics,onnx,otel,parquet,postgres,profiling,sklearn,ui]", "--group", "dev"],
 }
 OLDEST_PYTHON = (3, 11)
 
@@ -28,7 +29,8 @@ def main(kind: str) -> None:
     if sys.version_info < OLDEST_PYTHON:
         version = sys.version.split()[0]
         sys.exit(f"kickserve needs Python 3.11 or newer, this is {version}: set PYTHON=python3.12")
-    wanted = [_stamp(each) for each in ({"serve", "dev"} if kind == "serve" else {"dev"})]
+    kinds = [*INSTALLS]
+    wanted = [_stamp(each) for each in kinds[kinds.index(kind) :]]
     stamp = VENV / "kickserve-stamp"
     if stamp.is_file() and stamp.read_text() in wanted:
         return

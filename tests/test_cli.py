@@ -132,7 +132,7 @@ class TestBatch:
 
     def test_no_service_at_the_url_is_said_with_advice(self, kickserve):
         code, _, err = kickserve("batch", "--size", 5, "--url", "http://127.0.0.1:9")
-        assert code == 1
+        assert code == 6
         assert "kickserve serve" in err
         assert "http://" in kickserve("batch", "--size", 5, "--url", "moon")[2]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from datetime import time as clock_time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,11 +17,12 @@ from kickserve.features import NAMES
 from kickserve.gauge import Gauge
 from kickserve.loader import opened_store
 from kickserve.models.loading import load_model
+from kickserve.pacing import Hours, Pace
 from kickserve.pipeline import ahead, behind
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.table_writer import open_writer
-from kickserve.terminal import print_facts, print_json, progress, show_refusals
+from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -31,9 +33,23 @@ if TYPE_CHECKING:
 
     Take = Callable[[Answered], None]
 
+AUTO: Final = "auto"
+"""What `--url` says for the service that the settings describe, if it answers."""
+
+_PULSE: Final = 0.25  # seconds between two chunks, about, where kicks come at a rate
 _BLOCK: Final = 65_536  # kicks at a time, where nothing is kept: columns of numbers
 _BLOCK_OF_TEXT: Final = 8_192  # while they are read as rows of text
 _OUTPUT: Final = ("line", *NAMES, "success", "prediction", "confidence", "low", "high", "model", "revision")
+
+
+def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
+    if value is None:
+        return None
+    begin, _dash, end = value.partition("-")
+    try:
+        return Hours(clock_time.fromisoformat(begin.strip()), clock_time.fromisoformat(end.strip()))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no pair of hours such as 14:00-22:30") from None
 
 
 @click.command("batch")
@@ -41,7 +57,9 @@ _OUTPUT: Final = ("line", *NAMES, "success", "prediction", "confidence", "low", 
 @click.option("--size", type=click.IntRange(1), help="Without a file: how many kicks to simulate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For simulated kicks.")
 @click.option(
-    "--url", help="Base URL of a running service, which keeps the answers. Without it: this process."
+    "--url",
+    help="Base URL of a running service, which keeps the answers; `auto`: the one at KICKSERVE_HOST and"
+    " KICKSERVE_PORT if it answers. Without it: this process.",
 )
 @click.option("--min-distance", type=float, default=0.0, help="Only kicks from this many metres or more.")
 @click.option(
@@ -49,6 +67,8 @@ _OUTPUT: Final = ("line", *NAMES, "success", "prediction", "confidence", "low", 
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write kicks and answers to a .csv, .parquet or .ndjson file, instead of keeping the answers.",
 )
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Kicks a second, with pauses between.")
+@click.option("--between", "hours", callback=_hours, help="Only at these hours, UTC: 14:00-22:30.")
 @click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def command(file: Path | None, size: int | None, *, as_json: bool, **options: Any) -> int:
@@ -66,10 +86,14 @@ def command(file: Path | None, size: int | None, *, as_json: bool, **options: An
       kickserve batch kicks.csv --output answers.csv --keep
       kickserve batch --size 500 --min-distance 40
       kickserve batch kicks.csv --url http://127.0.0.1:7860
+      kickserve batch --size 5000 --url auto --rate 20 --between 14:00-22:00
     """
     if (file is None) == (size is None):
         raise click.UsageError("give either a file of kicks, or --size for simulated ones")
-    summary = _run(_Job(file, size or 0, **options))
+    job = _Job(file, size or 0, **options)
+    if job.paced and not job.keeps:
+        raise click.UsageError("--rate and --between spread what is kept: leave --output out, or add --keep")
+    summary = _run(job)
     if as_json:
         print_json(summary)
     else:
@@ -87,7 +111,18 @@ class _Job:
     url: str | None
     min_distance: float
     output: Path | None
+    rate: float | None
+    hours: Hours | None
     keep: bool
+
+    @property
+    def paced(self) -> bool:
+        return (self.rate, self.hours) != (None, None)
+
+    @property
+    def chunk(self) -> int:
+        """How many kicks go together where they are kept: few enough that a rate is one."""
+        return batch.CHUNK if self.rate is None else min(max(int(self.rate * _PULSE), 1), batch.CHUNK)
 
     @property
     def keeps(self) -> bool:
@@ -105,10 +140,10 @@ class _Job:
 
     def blocks(self, others: list[str]) -> Iterator[Block]:
         if self.file is None:
-            size = batch.CHUNK if self.keeps else _BLOCK
+            size = self.chunk if self.keeps else _BLOCK
             return batch.simulated(self.size, self.seed, self.min_distance, chunk=size)
         most = _BLOCK if tables.kind_of(self.file) == "parquet" else _BLOCK_OF_TEXT
-        return tables.read_blocks(self.file, size=batch.CHUNK if self.keeps else most, others=others)
+        return tables.read_blocks(self.file, size=self.chunk if self.keeps else most, others=others)
 
     def total(self) -> int | None:
         return self.size if self.file is None else tables.count_rows(self.file)
@@ -132,7 +167,7 @@ def _run(job: _Job) -> batch.Summary:
 
         far = batch.only_from(blocks, job.min_distance, tally)
         if job.keeps:
-            asyncio.run(_run_keeping(settings, job.url, far, take))
+            asyncio.run(_run_keeping(settings, job, far, take))
         else:
             for answered in batch.run_direct(far, load_model(settings)):
                 take(answered)
@@ -140,17 +175,21 @@ def _run(job: _Job) -> batch.Summary:
     return tally.summary(kept=job.keeps, not_carried=left_out)
 
 
-async def _run_keeping(settings: Settings, url: str | None, blocks: Iterable[Block], take: Take) -> None:
-    async with _answerer(settings, url) as answerer:
-        async for answered in batch.run(blocks, answerer):
+async def _run_keeping(settings: Settings, job: _Job, blocks: Iterable[Block], take: Take) -> None:
+    pace = Pace(job.rate, job.hours) if job.paced else None
+    async with _answerer(settings, job.url) as answerer:
+        async for answered in batch.run(blocks, answerer, pace):
             take(answered)
 
 
 @asynccontextmanager
 async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.Answerer]:
     if url is not None:
-        from kickserve.remote import connected
+        from kickserve.remote import connected, running
 
+        url = await running(settings) if url == AUTO else url
+    if url is not None:
+        say(f"through the service at {url}")
         async with connected(url, settings) as client:
             yield batch.Remote(client)
         return

@@ -15,6 +15,7 @@ from kickserve.errors import ConfigurationError
 from kickserve.listening import bind, bind_all
 from kickserve.loader import create_store, load_plugins
 from kickserve.meters import Meters
+from kickserve.ports import SharesMemory
 from kickserve.server import preload, run
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, stdout
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import socket
 
     from kickserve.edge import KickserveApp
+    from kickserve.loader import Plugin
     from kickserve.workers import Worker
 
 _Facts = list[tuple[str, str]]
@@ -65,7 +67,7 @@ def _serve_together(settings: Settings) -> int:
         raise ConfigurationError("this system can't fork processes: serve with KICKSERVE_WORKERS=1")
     from kickserve.workers import Supervisor  # it names signals that not every system knows
 
-    _prepare(settings)
+    plugins = _prepare(settings)
     listeners = bind_all(settings, settings.workers)
 
     def welcome(message: bytes) -> None:
@@ -74,26 +76,34 @@ def _serve_together(settings: Settings) -> int:
 
     meters = Meters(settings.workers)  # made before the fork: all workers share its memory
     outcome = Supervisor(listeners, welcome).run()
-    return _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings, meters)
+    return _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings, meters, plugins)
 
 
-def _prepare(settings: Settings) -> None:
+def _prepare(settings: Settings) -> list[Plugin]:
     """Import what workers need, so that they share its memory, and find mistakes before there are any."""
     preload()
-    store = create_store(load_plugins(settings), settings.database_url)
+    plugins = load_plugins(settings)
+    store = create_store(plugins, settings.database_url)
     if not getattr(store, "shared", True):
         raise ConfigurationError(
             f"{store.label} is seen by one process alone: serve with KICKSERVE_WORKERS=1, or choose another"
             " place with DATABASE_URL"
         )
+    for plugin in plugins:
+        if isinstance(plugin, SharesMemory):
+            plugin.share(settings.workers)
+    return plugins
 
 
-def _work(worker: Worker, settings: Settings, meters: Meters) -> int:
+def _work(worker: Worker, settings: Settings, meters: Meters, plugins: list[Plugin]) -> int:
     """Serve as one of several."""
     logs.set_up(settings, worker.number + 1)
     # Made here and not before the fork: no two workers may have the same ids, journal or connections.
     meters.take_place(worker.number)
-    app = create_app(settings, meters=meters)
+    for plugin in plugins:
+        if isinstance(plugin, SharesMemory):
+            plugin.take_place(worker.number)
+    app = create_app(settings, meters=meters, plugins=plugins)
 
     def ready() -> None:
         worker.ready(msgspec.json.encode(_facts(app, settings)))

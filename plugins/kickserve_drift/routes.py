@@ -1,0 +1,90 @@
+"""The calls of `/api/v1/drift`: what each takes, and what it answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+from litestar import Response, Router, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, QueryParameter
+from litestar.response import File
+
+from kickserve.app import API
+from kickserve.drift import LEAST
+from kickserve.errors import TooFewKicks
+from kickserve.routes import guard_with
+from kickserve.schemas import DriftSummary
+from kickserve.service import Service
+from kickserve_drift.runs import PATH, Reports, Run, Runs
+
+if TYPE_CHECKING:
+    from kickserve.settings import Settings
+
+TheRuns = NamedDependency[Runs]
+TheService = NamedDependency[Service]
+Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="How many reports at most.")]
+
+# A page may run its own scripts, but neither as this service's own page nor against any other host.
+_ALONE: Final = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
+    " style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
+
+
+def router(settings: Settings, runs: Runs) -> Router:
+    """Make the routes.
+
+    Args:
+        settings: with the key that guards them, where there is one.
+        runs: the full reports.
+    """
+    return Router(
+        f"{API}/drift",
+        route_handlers=[drift, start_report, list_reports, get_report],
+        guards=[] if settings.api_key is None else [guard_with(settings.api_key)],
+        dependencies={"runs": Provide(lambda: runs, sync_to_thread=False)},
+        tags=["drift"],
+    )
+
+
+@get("/")
+async def drift(service: TheService) -> DriftSummary:
+    """Say how far the newest kicks have drifted from those that the model knows, over all workers.
+
+    `drifted` is true where half of the features have (`KICKSERVE_DRIFT_SHARE`), or what the model says. With
+    fewer than 50 kicks nothing can be said: 409.
+    """
+    summary = service.drift()
+    if summary is None:
+        raise TooFewKicks(f"there are fewer than {LEAST} new kicks: predict more, and ask again")
+    return summary
+
+
+@post("/reports", status_code=202)
+async def start_report(service: TheService, runs: TheRuns) -> Response[Run]:
+    """Start a full report, in a process of its own; one at a time, otherwise 409.
+
+    `GET /drift/reports` says how far it has come, and has its link once it is done.
+    """
+    return Response(await runs.start(service), headers={"Location": PATH})
+
+
+@get("/reports", sync_to_thread=True)
+def list_reports(runs: TheRuns, limit: Limit = 20) -> Reports:
+    """List the reports that there are, newest first, and how far the one has come that was asked for last."""
+    return Reports(newest_run=runs.newest_run(), reports=runs.listed(limit))
+
+
+@get("/reports/{name:str}", sync_to_thread=True)
+def get_report(name: FromPath[str], runs: TheRuns) -> File:
+    """Return a report, as a page (`.html`) or as a summary (`.json`)."""
+    path = runs.find(name)
+    if path.suffix == ".json":
+        return File(path, filename=name, media_type="application/json", content_disposition_type="inline")
+    return File(
+        path,
+        filename=name,
+        media_type="text/html",
+        content_disposition_type="inline",
+        headers={"Content-Security-Policy": _ALONE},
+    )
