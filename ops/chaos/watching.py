@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import tempfile
@@ -25,7 +26,8 @@ from postgres import Cluster, binaries  # noqa: E402
 from prometheus import Prometheus  # noqa: E402
 from serving import Server  # noqa: E402
 
-from kickserve.documentation import EXAMPLE  # noqa: E402
+from kickserve.features import named  # noqa: E402
+from kickserve.simulate import simulate  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +37,11 @@ PATIENCE = 60.0
 
 
 async def load(url: str, ended: asyncio.Event) -> None:
-    """Ask for predictions, ten a second."""
+    """Ask for predictions, ten a second: simulated kicks, as always the same one would be drift."""
+    kicks = itertools.cycle(map(named, simulate(10_000, 1).matrix.tolist()))
     async with httpx.AsyncClient(timeout=30) as client:
         while not ended.is_set():
-            await client.post(f"{url}/predict", json=EXAMPLE)
+            await client.post(f"{url}/predict", json=next(kicks))
             await asyncio.sleep(0.1)
 
 
