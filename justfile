@@ -99,6 +99,11 @@ bench-watching *arguments: (_environment "dev")
 bench-models: (_environment "dev")
     @{{ bin }}/python ops/bench/models.py
 
+# Measure what the live figures of drift cost the service: predictions a second, and memory over ten reports
+[positional-arguments]
+bench-drift-live *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/drift_live.py "$@"
+
 # Build the wheel into dist/
 build: (_environment "dev")
     @{{ bin }}/python -m build --wheel
