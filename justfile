@@ -113,6 +113,11 @@ bench-page *arguments: (_environment "dev")
 screenshots: (_environment "dev")
     @{{ bin }}/python ops/screenshots/take.py
 
+# Measure what the live figures of drift cost the service: predictions a second, and memory over ten reports
+[positional-arguments]
+bench-drift-live *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/drift_live.py "$@"
+
 # Build the wheel into dist/
 build: (_environment "dev")
     @{{ bin }}/python -m build --wheel

@@ -36,6 +36,8 @@ _NAME: Final = re.compile(r"drift-(\d{8}T\d{12}Z)\.(html|json)")
 _STAMP: Final = "%Y%m%dT%H%M%S%fZ"
 _LOG: Final = ".evaluate.log"
 _GENTLE: Final = 10  # of 19: predictions go first
+_TRIES: Final = 20
+_PAUSE: Final = 0.05
 _PATIENCE: Final = 5.0  # seconds that a report gets to end when the service ends
 _ERROR: Final = "Error: "  # how the command line begins to say what went wrong
 _INHERITED: Final = (
@@ -139,7 +141,7 @@ class Runs:
                 f"no other process can read {service.store.label}: keep them elsewhere, by DATABASE_URL"
             )
         await service.recorder.settle()
-        log = self._lock()
+        log = await self._lock()
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "kickserve", "evaluate", "--json-progress"),
@@ -175,11 +177,11 @@ class Runs:
         if not known.pid:
             return None
         run = Run(status="running", started_at=known.started_at, stage=known.stage, done=known.done)
+        if _is_alive(known):
+            return run
         if known.report is not None:
             html = known.report.removesuffix(".json") + ".html"
             return msgspec.structs.replace(run, status="done", done=1.0, report=f"{PATH}/{html}")
-        if _is_alive(known):
-            return run
         return msgspec.structs.replace(run, status="failed", error=words or "it ended without a word")
 
     def listed(self, limit: int) -> list[Report]:
@@ -229,8 +231,19 @@ class Runs:
         html = f"{PATH}/{page}" if (self._folder / page).is_file() else None
         return Report(**msgspec.structs.asdict(top), html=html, json=f"{PATH}/{name}")
 
-    def _lock(self) -> int:
-        """Open the log, empty, and hold its lock."""
+    async def _lock(self) -> int:
+        """Open the log, empty, and hold its lock. Who has just ended lets go of it in a moment."""
+        for _ in range(_TRIES):
+            try:
+                return self._try_lock()
+            except NoNewReport:
+                run = self.newest_run()
+                if run is not None and run.status == "running":
+                    raise
+                await asyncio.sleep(_PAUSE)
+        return self._try_lock()
+
+    def _try_lock(self) -> int:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             log = os.open(self._folder / _LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
