@@ -37,7 +37,7 @@ def reliability(words: Words, bins: Sequence[Bin]) -> str:
     most = max(each.count for each in bins)
     circles = "".join(
         f"<circle cx='{_x(each.mean_prediction):.1f}' cy='{_y(each.success_rate):.1f}'"
-        f" r='{3 + 9 * (each.count / most) ** 0.5:.1f}'><title>{words.percent(each.mean_prediction)} →"
+        f" r='{3 + 4 * (each.count / most) ** 0.5:.1f}'><title>{words.percent(each.mean_prediction)} →"
         f" {words.percent(each.success_rate)} ({words.number(each.count)})</title></circle>"
         for each in bins
     )
