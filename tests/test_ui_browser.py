@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import time
 from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,6 +16,8 @@ from browser import FLAGS, NoBrowser, chromium
 from playwright.sync_api import expect, sync_playwright
 from serving import serving
 
+from kickserve.features import named
+from kickserve.simulate import simulate
 from kickserve_ui.scene import read
 
 KEY = "a-key"
@@ -344,6 +347,24 @@ def test_with_a_key_the_pitch_is_open_and_the_rest_asks_for_it(visit, tmp_path):
         page.get_by_role("button", name="Sign out").click()
         page.goto(f"{root}/ui/history")
         expect(page.get_by_label("Key")).to_be_visible()
+
+
+def test_who_is_signed_in_reads_the_full_report_of_drift(visit, tmp_path):
+    with guarded(tmp_path) as server:
+        root, known = root_of(server), {"headers": {"X-API-Key": KEY}, "timeout": 30}
+        kicks = [named(row) for row in simulate(200, 1).matrix.tolist()]
+        httpx.post(f"{server.url}/predict/batch", json=kicks, **known).raise_for_status()
+        httpx.post(f"{server.url}/drift/reports", **known).raise_for_status()
+        assert httpx.get(f"{root}/ui/report").headers["location"] == "/ui/sign-in?to=/model"
+        while httpx.get(f"{server.url}/drift/reports", **known).json()["newest_run"]["status"] == "running":
+            time.sleep(0.2)
+        page = visit("/model", base=root)
+        page.get_by_label("Key").fill(KEY)
+        page.locator(".sign-in button").click()
+        with page.context.expect_page() as opened:
+            page.get_by_role("link", name="Open the full report").click()
+        expect(opened.value.get_by_text("No drift:").first).to_be_visible(timeout=SLOW)
+        expect(opened.value.get_by_text("Dataset Drift").first).to_be_visible(timeout=SLOW)
 
 
 def test_a_server_that_was_stopped_and_is_back_finds_the_page_as_it_was(visit, tmp_path):

@@ -11,6 +11,7 @@ from nicegui import ui
 from kickserve.errors import StoreError
 from kickserve.meters import BOUNDS
 from kickserve.record_quality import report
+from kickserve_ui import PATH
 from kickserve_ui.charts import reliability, sheet
 from kickserve_ui.frame import card
 from kickserve_ui.site import current
@@ -149,7 +150,9 @@ def _drift(words: Words, found: DriftSummary | None) -> str:
     text = words("drift_text", kicks=words.number(found.kicks), since=since, at=at)
     heads = ["", words("psi"), words("mean_now"), words("mean_then")]
     table = sheet(heads, [_drifted(words, each) for each in (*found.features, found.prediction)])
-    link = found.report and f"<p><a href='{escape(found.report)}'>{escape(words('drift_report'))}</a></p>"
+    link = (
+        found.report and f"<p><a href='{PATH}/report' target='_blank'>{escape(words('drift_report'))}</a></p>"
+    )
     return f"{badge}<p class='hint'>{escape(text)}</p>{table}{link or ''}"
 
 

@@ -137,7 +137,7 @@ class _Site:
             secret = await asyncio.to_thread(kept_secret, self._settings.journal_dir)
             made = await self._module()
             fast, signed = made.application(secret)
-            with serving(Site(self._service, self._settings.api_key, secret)):
+            with serving(Site(self._service, self._settings.api_key, secret, self._settings.reports)):
                 async with fast.router.lifespan_context(fast):
                     up.set_result(signed)
                     await self._end.wait()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Final
 
 from fastapi import Form, Request, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from nicegui import Client, app, ui
 
 from kickserve_ui import PATH
@@ -29,6 +30,7 @@ def register() -> None:
     ui.page("/sign-in")(_sign_in_page)
     app.post("/sign-in", include_in_schema=False, response_model=None)(_sign_in)
     app.post("/sign-out", include_in_schema=False, response_model=None)(_sign_out)
+    app.get("/report", include_in_schema=False, response_model=None)(_report)
     app.get("/history.csv", include_in_schema=False, response_model=None)(_download)
 
 
@@ -67,6 +69,17 @@ async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") 
 async def _sign_out(request: Request) -> Response:
     current().sign_out(request)
     return RedirectResponse(PATH, _SEE_OTHER)
+
+
+async def _report(request: Request) -> Response:
+    """Hand out the newest full report of drift: the API's own link wants the key in a header."""
+    site = current()
+    if not site.admits(request):
+        return RedirectResponse(f"{PATH}/sign-in?to=/model", _SEE_OTHER)
+    summary = site.service.drift()
+    if summary is None or summary.report is None:
+        return RedirectResponse(f"{PATH}/model", _SEE_OTHER)
+    return FileResponse(site.reports / PurePosixPath(summary.report).name, media_type="text/html")
 
 
 async def _download(request: Request, since: str = "", until: str = "", outcome: str = "any") -> Response:

@@ -13,6 +13,7 @@ from kickserve_ui.secret import pass_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from fastapi import Request
 
@@ -29,12 +30,14 @@ class Site:
         service: what it shows.
         key: what the API's clients send; None where they need none.
         secret: what sessions are signed with.
+        reports: folder of the full reports of drift.
         maps: those that were made.
     """
 
     service: Service
     key: str | None
     secret: str
+    reports: Path
     maps: Maps = field(default_factory=Maps)
 
     def admits(self, request: Request) -> bool:
