@@ -14,6 +14,7 @@ from serving import serving
 
 from kickserve.drift import LEAST, Limits
 from kickserve.drift_bins import COLUMNS, WIDTH, Counts
+from kickserve.errors import StoreUnavailable
 from kickserve.features import named
 from kickserve.model import HasProfile
 from kickserve.models.linear import load_default
@@ -163,6 +164,39 @@ def batch_of(size, seed):
     answer = load_default().predict(matrix)
     numbers = np.column_stack([matrix, answer.probability, answer.low, answer.high, np.ones(size)])
     return RecordBatch(1_795_000_000_000, 0, "x", "simulated", "1", 0.0, 0.0, numbers.tobytes())
+
+
+async def test_a_store_that_is_away_at_the_start_leaves_the_figures_empty(
+    start, settings, caplog, monkeypatch
+):
+    caplog.set_level("INFO")
+    client = await start(settings)
+    service = client.app.state.service
+
+    async def page(*_, **__):
+        raise StoreUnavailable("the store is away")
+
+    monkeypatch.setattr(service.store, "page", page)
+    live = Live(500)
+    await live.begin(service)
+    assert "begin with no kick: the store is away" in caplog.text
+    live.watch(batch_of(LEAST, 1))
+    assert live.summary(Limits()).kicks == LEAST
+
+
+async def test_what_is_much_is_counted_at_once_and_by_the_model_that_answers_now(start, settings):
+    client = await start(settings)
+    service = client.app.state.service
+    live = Live(500)
+    await live.begin(service)
+    live.watch(batch_of(10_000, 1))
+    async with asyncio.timeout(live_module.EVERY / 2):
+        await live.step(service)
+    assert live.board.read(live._tag).counts.kicks == 10_000
+    await service.reload()
+    live.watch(batch_of(10_000, 1))
+    await live.step(service)
+    assert live._model is service.predictor.model
 
 
 def test_what_waits_is_bounded_while_nobody_counts():

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import os
+import signal
+import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +19,7 @@ from serving import serving
 from test_drift_live import kicks
 
 from kickserve.errors import ReportNotFound
+from kickserve_drift import runs as runs_module
 from kickserve_drift.runs import Runs, _understand
 from kickserve_drift.watchman import Watchman
 
@@ -91,6 +94,34 @@ async def test_the_end_of_the_service_ends_the_report(start, settings, folder):
     assert not psutil.pid_exists(pid)
     run = runs.newest_run()
     assert (run.status, run.error) == ("failed", "it ended without a word")
+
+
+async def test_one_that_does_not_end_when_told_is_killed(monkeypatch):
+    monkeypatch.setattr(runs_module, "_PATIENCE", 0.2)
+    ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    stubborn = f"{ignore}; print(flush=True); time.sleep(60)"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", stubborn, stdout=asyncio.subprocess.PIPE
+    )
+    await process.stdout.readline()
+    await runs_module._end(process)
+    assert process.returncode == -signal.SIGKILL
+
+
+async def test_a_process_that_can_not_be_started_leaves_no_lock(start, settings, monkeypatch):
+    client = await start(settings)
+    runs = Runs(settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/no/such/python")
+        with pytest.raises(FileNotFoundError):
+            await runs.start(client.app.state.service)
+    os.close(runs._try_lock())
+
+
+async def test_who_has_just_ended_lets_go_of_the_lock_in_a_moment(settings):
+    held = Runs(settings)._try_lock()
+    asyncio.get_running_loop().call_later(0.1, os.close, held)
+    os.close(await Runs(settings)._lock())
 
 
 async def test_of_kicks_in_memory_no_other_process_can_make_a_report(start, settings):

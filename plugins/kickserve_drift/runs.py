@@ -150,16 +150,13 @@ class Runs:
                 stderr=log,
                 env={**os.environ, **self._settings.variables(*_INHERITED), "OMP_NUM_THREADS": "1"},
             )
-            _introduce(process.pid, log)
+            started = _introduce(process.pid, log)
         except BaseException:
             os.close(log)
             raise
         self._process = process
         self._waiting = asyncio.create_task(_wait(process, log), name="report")
-        run = self.newest_run()
-        if run is None:
-            raise KickserveError(f"the report's log in {self._folder} is gone")
-        return run
+        return Run(status="running", started_at=started, stage=_Line().stage, done=0.0)
 
     async def stop(self) -> None:
         """End what this process has started."""
@@ -258,15 +255,17 @@ class Runs:
         return log
 
 
-def _introduce(pid: int, log: int) -> None:
-    """Write down who makes the report, and let others go before it."""
+def _introduce(pid: int, log: int) -> datetime:
+    """Write down who makes the report, and since when; let others go before it."""
     created = 0.0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         created = process.create_time()
         process.nice(_GENTLE)
-    who = {"pid": pid, "created": created, "started_at": datetime.now(UTC)}
+    started = datetime.now(UTC)
+    who = {"pid": pid, "created": created, "started_at": started}
     os.write(log, msgspec.json.encode(who) + b"\n")
+    return started
 
 
 async def _wait(process: asyncio.subprocess.Process, log: int) -> None:
