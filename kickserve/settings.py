@@ -4,133 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dotenv import dotenv_values
 
+from kickserve import setting_kinds as kinds
 from kickserve.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
-_SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
-_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
-_LOGS: Final = ("auto", "json", "console")
-_JOURNALS: Final = ("write", "fsync")
-_DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
-_HIGHEST_PORT: Final = 65_535
-
-
-def _text(value: str) -> str | None:
-    return value.strip() or None
-
-
-def _switch(value: str) -> bool:
-    word = value.strip().lower()
-    if word not in _TRUE | _FALSE:
-        raise ValueError("must be 1, true, yes or on, or else 0, false, no or off")
-    return word in _TRUE
-
-
-def _names(value: str) -> tuple[str, ...] | None:
-    return tuple(name for name in value.replace(",", " ").split() if name) or None
-
-
-def _port(value: str) -> int:
-    if not value.strip().isdecimal() or int(value) > _HIGHEST_PORT:
-        raise ValueError(f"must be a whole number from 0 to {_HIGHEST_PORT}; 0 picks a free port")
-    return int(value)
-
-
-def _count(value: str) -> int:
-    if not value.strip().isdecimal() or int(value) == 0:
-        raise ValueError("must be a whole number, 1 or more")
-    return int(value)
-
-
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds < float("inf"):
-        raise ValueError("must be a number of seconds, 0 or more")
-    return seconds
-
-
-def _size(value: str) -> int:
-    word = value.strip().lower().replace("_", "")
-    digits = word.rstrip("bkmg ")
-    unit = word[len(digits) :].strip()
-    if not digits.isdecimal() or int(digits) == 0 or unit not in _SIZES:
-        raise ValueError("must be a size such as 500kB, 10MB or 1GB")
-    return int(digits) * _SIZES[unit]
-
-
-def _whole(value: str) -> int:
-    digits = value.strip().replace("_", "")
-    if not digits.isdecimal():
-        raise ValueError("must be a whole number, 0 or more")
-    return int(digits)
-
-
-def _duration(value: str) -> timedelta | None:
-    word = value.strip().lower()
-    if not word:
-        return None
-    number, unit = word[:-1], _DURATIONS.get(word[-1])
-    if unit is None or not number.isdecimal() or int(number) == 0:
-        raise ValueError("must be a time such as 90d, 12h or 30m")
-    return int(number) * unit
-
-
-def _number(value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1
-    if not 0 <= number < float("inf"):
-        raise ValueError("must be a number, 0 or more")
-    return number
-
-
-def _part(value: str) -> float:
-    try:
-        part = float(value)
-    except ValueError:
-        part = -1
-    if not 0 < part <= 1:
-        raise ValueError("must be a number above 0, and at most 1")
-    return part
-
-
-def _web_address(value: str) -> str | None:
-    address = value.strip()
-    if address and not (address.startswith(("http://", "https://")) and address.partition("//")[2]):
-        raise ValueError("must be an address that begins with http:// or https://")
-    return address or None
-
-
-def _journal(value: str) -> str:
-    if value.strip().lower() not in _JOURNALS:
-        raise ValueError("must be write or fsync")
-    return value.strip().lower()
-
-
-def _log(value: str) -> str:
-    if value.strip().lower() not in _LOGS:
-        raise ValueError(f"must be one of {', '.join(_LOGS)}")
-    return value.strip().lower()
-
-
-def _level(value: str) -> str:
-    if value.strip().lower() not in _LEVELS:
-        raise ValueError(f"must be one of {', '.join(_LEVELS)}")
-    return value.strip().lower()
+    from datetime import timedelta
 
 
 def _setting(
@@ -156,7 +40,7 @@ class Settings:
     api_key: str | None = _setting(
         "API_KEY",
         "",
-        _text,
+        kinds.text,
         "Key that clients send as `X-API-Key`. Without one the service answers on this machine alone.",
         secret=True,
     )
@@ -168,18 +52,23 @@ class Settings:
         " `postgresql://user:password@host/database`.",
         secret=True,  # a password may stand in it
     )
-    debug: bool = _setting("DEBUG", "0", _switch, "Development: logs each request, and more of everything.")
+    debug: bool = _setting(
+        "DEBUG", "0", kinds.switch, "Development: logs each request, and more of everything."
+    )
     hf_repo_id: str | None = _setting(
-        "HF_REPO_ID", "", _text, "Repository on the Hugging Face hub to take the model from."
+        "HF_REPO_ID", "", kinds.text, "Repository on the Hugging Face hub to take the model from."
     )
     hf_revision: str = _setting(
         "HF_REVISION", "main", str.strip, "Branch, tag or commit of `HF_REPO_ID`; a commit never changes."
     )
     hf_token: str | None = _setting(
-        "HF_TOKEN", "", _text, "Token for a repository on the hub that is private or gated.", secret=True
+        "HF_TOKEN", "", kinds.text, "Token for a repository on the hub that is private or gated.", secret=True
     )
     hf_offline: bool = _setting(
-        "HF_HUB_OFFLINE", "0", _switch, "Whether to take the hub's files from this machine's cache alone."
+        "HF_HUB_OFFLINE",
+        "0",
+        kinds.switch,
+        "Whether to take the hub's files from this machine's cache alone.",
     )
     model: Path | None = _setting(
         "KICKSERVE_MODEL",
@@ -190,53 +79,58 @@ class Settings:
     allow_pickle: bool = _setting(
         "KICKSERVE_ALLOW_PICKLE",
         "0",
-        _switch,
+        kinds.switch,
         "Whether a model may be a pickle (.pkl, .pickle, .joblib): it runs the code that is in it.",
     )
     shadow: str | None = _setting(
         "KICKSERVE_SHADOW",
         "",
-        _text,
+        kinds.text,
         "A second model that is asked as well, off the path, to compare it in `/quality`: a file,"
         " `hf:owner/name` (with `@revision` where wanted), or `default` for the one that ships.",
     )
     host: str = _setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
-    port: int = _setting("KICKSERVE_PORT", "7860", _port, "Port to listen on; 0 picks a free one.")
+    port: int = _setting("KICKSERVE_PORT", "7860", kinds.port, "Port to listen on; 0 picks a free one.")
     workers: int = _setting(
-        "KICKSERVE_WORKERS", "1", _count, "Processes that serve, on one port. As many as there are cores."
+        "KICKSERVE_WORKERS",
+        "1",
+        kinds.count,
+        "Processes that serve, on one port. As many as there are cores.",
     )
     plugins: tuple[str, ...] | None = _setting(
         "KICKSERVE_PLUGINS",
         "",
-        _names,
+        kinds.names,
         "Plugins to load, by name, separated by commas. Empty: all that are installed with what they need.",
     )
     cors_origins: tuple[str, ...] | None = _setting(
         "KICKSERVE_CORS_ORIGINS",
         "",
-        _names,
+        kinds.names,
         "Origins whose pages may call the API from a browser, separated by commas. Empty: none.",
     )
-    body_max: int = _setting("KICKSERVE_BODY_MAX", "10MB", _size, "Largest body of a request that is read.")
+    body_max: int = _setting(
+        "KICKSERVE_BODY_MAX", "10MB", kinds.size, "Largest body of a request that is read."
+    )
     batch_body_max: int = _setting(
-        "KICKSERVE_BATCH_BODY_MAX", "40MB", _size, "The same for `/predict/batch`: 100,000 kicks fit."
+        "KICKSERVE_BATCH_BODY_MAX", "40MB", kinds.size, "The same for `/predict/batch`: 100,000 kicks fit."
     )
     batch_max: int = _setting(
         "KICKSERVE_BATCH_MAX",
         "256",
-        _count,
+        kinds.count,
         "Kicks that come in at the same time and are put to the model together, at most.",
     )
     fastlane: bool = _setting(
         "KICKSERVE_FASTLANE",
         "1",
-        _switch,
+        kinds.switch,
         "Whether `/predict` goes around the framework's router. It answers the same either way.",
     )
     journal: str = _setting(
         "KICKSERVE_JOURNAL",
         "write",
-        _journal,
+        kinds.one_of("write", "fsync"),
         "What an answered prediction survives: `write` the death of the process, `fsync` of the machine too.",
     )
     journal_dir: Path = _setting(
@@ -248,23 +142,26 @@ class Settings:
     journal_max: int = _setting(
         "KICKSERVE_JOURNAL_MAX",
         "1GB",
-        _size,
+        kinds.size,
         "Largest journal of a process. Beyond it, new predictions are refused with 503 rather than lost.",
     )
     log: str = _setting(
         "KICKSERVE_LOG",
         "auto",
-        _log,
+        kinds.one_of("auto", "json", "console"),
         "How `kickserve serve` logs: `json`, a document a line; `console`, for people; `auto`, for people in"
         " a terminal and JSON elsewhere.",
     )
     log_level: str = _setting(
-        "KICKSERVE_LOG_LEVEL", "info", _level, "critical, error, warning, info or debug."
+        "KICKSERVE_LOG_LEVEL",
+        "info",
+        kinds.one_of("critical", "error", "warning", "info", "debug"),
+        "critical, error, warning, info or debug.",
     )
     postgres_statement_cache: int = _setting(
         "KICKSERVE_POSTGRES_STATEMENT_CACHE",
         "100",
-        _whole,
+        kinds.whole,
         "Statements that a Postgres connection keeps prepared. 0 behind pgbouncer.",
     )
     profile_dir: Path = _setting(
@@ -276,19 +173,22 @@ class Settings:
     profile_every: int | None = _setting(
         "KICKSERVE_PROFILE_EVERY",
         "",
-        lambda value: _whole(value) if value.strip() else None,
+        lambda value: kinds.whole(value) if value.strip() else None,
         "Profiles every n-th request; 0 none. Empty: each where `DEBUG` is on, none otherwise.",
     )
     profile_keep: int = _setting(
-        "KICKSERVE_PROFILE_KEEP", "200", _count, "Profiles of requests that are kept; the oldest go first."
+        "KICKSERVE_PROFILE_KEEP",
+        "200",
+        kinds.count,
+        "Profiles of requests that are kept; the oldest go first.",
     )
     profile_max: int = _setting(
-        "KICKSERVE_PROFILE_MAX", "50MB", _size, "What they may take on the disk altogether."
+        "KICKSERVE_PROFILE_MAX", "50MB", kinds.size, "What they may take on the disk altogether."
     )
     retention: timedelta | None = _setting(
         "KICKSERVE_RETENTION",
         "",
-        _duration,
+        kinds.duration,
         "How long predictions are kept, such as 90d, 12h or 30m. Empty: for ever.",
     )
     reports: Path = _setting(
@@ -300,45 +200,45 @@ class Settings:
     drift_psi: float = _setting(
         "KICKSERVE_DRIFT_PSI",
         "0.1",
-        _number,
+        kinds.number,
         "Population stability index from which a feature counts as drifted; with few kicks, a higher one.",
     )
     drift_share: float = _setting(
         "KICKSERVE_DRIFT_SHARE",
         "0.5",
-        _part,
+        kinds.part,
         "Share of drifted features from which the kicks as a whole count as drifted.",
     )
     drift_window: int = _setting(
         "KICKSERVE_DRIFT_WINDOW",
         "500",
-        _count,
+        kinds.count,
         "Newest kicks that the live figures of drift are of; more where they come in less than a minute.",
     )
     drift_every: timedelta | None = _setting(
         "KICKSERVE_DRIFT_EVERY",
         "",
-        _duration,
+        kinds.duration,
         "How often a full report of drift is made, such as 1d, 12h or 30m. Empty: when it is asked for.",
     )
     drift_webhook: str | None = _setting(
         "KICKSERVE_DRIFT_WEBHOOK",
         "",
-        _web_address,
+        kinds.web_address,
         "Address that is told when the kicks have drifted, and when they have come back.",
         secret=True,  # often a token stands in it
     )
     drift_secret: str | None = _setting(
         "KICKSERVE_DRIFT_SECRET",
         "",
-        _text,
+        kinds.text,
         "Signs what is sent to `KICKSERVE_DRIFT_WEBHOOK` (HMAC-SHA256), so that it can be trusted there.",
         secret=True,
     )
     evidently_url: str | None = _setting(
         "KICKSERVE_EVIDENTLY_URL",
         "",
-        _text,
+        kinds.text,
         "Evidently workspace that reports are uploaded to: an address or a folder. Empty: none.",
     )
     evidently_project: str = _setting(
@@ -350,14 +250,14 @@ class Settings:
     evidently_key: str | None = _setting(
         "KICKSERVE_EVIDENTLY_KEY",
         "",
-        _text,
+        kinds.text,
         "Secret of that workspace, or API key of Evidently Cloud.",
         secret=True,
     )
     shutdown_timeout: float = _setting(
         "KICKSERVE_SHUTDOWN_TIMEOUT",
         "30",
-        _seconds,
+        kinds.seconds,
         "Seconds that requests under way and the store get to finish after SIGTERM.",
     )
 
