@@ -5,6 +5,8 @@ set dotenv-load := false # kickserve reads .env itself
 export VENV := env("VENV", ".venv")
 python := env("PYTHON", "python3")
 bin := VENV / "bin"
+# With COVERAGE set, the tests are measured: `just coverage` reads it.
+runner := if env("COVERAGE", "") == "" { "python" } else { "coverage run" }
 
 [private]
 default:
@@ -28,12 +30,12 @@ ui *arguments: (_environment "serve")
 # Run the tests
 [positional-arguments]
 test *arguments: (_environment "dev")
-    @{{ bin }}/python -m pytest "$@"
+    @{{ bin }}/{{ runner }} -m pytest "$@"
 
 # Run the tests, and say which lines and branches they miss
 coverage: (_environment "dev")
     @{{ bin }}/coverage erase
-    @{{ bin }}/coverage run -m pytest -q
+    @COVERAGE=1 {{ just_executable() }} test -q
     @{{ bin }}/coverage combine -q
     @{{ bin }}/coverage report
 
