@@ -1,0 +1,132 @@
+"""Reads the values of settings: each of these takes the text of a variable, and says what it must be.
+
+All of them raise ValueError, with a clause that begins with "must".
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+_SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
+_DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+_HIGHEST_PORT: Final = 65_535
+
+
+def text(value: str) -> str | None:
+    """Read a text; None where it is empty."""
+    return value.strip() or None
+
+
+def switch(value: str) -> bool:
+    """Read a switch."""
+    word = value.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError("must be 1, true, yes or on, or else 0, false, no or off")
+    return word in _TRUE
+
+
+def names(value: str) -> tuple[str, ...] | None:
+    """Read names between commas or spaces; None where there are none."""
+    return tuple(name for name in value.replace(",", " ").split() if name) or None
+
+
+def port(value: str) -> int:
+    """Read a port, 0 to 65535."""
+    if not value.strip().isdecimal() or int(value) > _HIGHEST_PORT:
+        raise ValueError(f"must be a whole number from 0 to {_HIGHEST_PORT}; 0 picks a free port")
+    return int(value)
+
+
+def count(value: str) -> int:
+    """Read a whole number from 1."""
+    if not value.strip().isdecimal() or int(value) == 0:
+        raise ValueError("must be a whole number, 1 or more")
+    return int(value)
+
+
+def seconds(value: str) -> float:
+    """Read seconds from 0."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("must be a number of seconds, 0 or more")
+    return seconds
+
+
+def size(value: str) -> int:
+    """Read a size in bytes, such as 10MB: powers of ten."""
+    word = value.strip().lower().replace("_", "")
+    digits = word.rstrip("bkmg ")
+    unit = word[len(digits) :].strip()
+    if not digits.isdecimal() or int(digits) == 0 or unit not in _SIZES:
+        raise ValueError("must be a size such as 500kB, 10MB or 1GB")
+    return int(digits) * _SIZES[unit]
+
+
+def whole(value: str) -> int:
+    """Read a whole number from 0."""
+    digits = value.strip().replace("_", "")
+    if not digits.isdecimal():
+        raise ValueError("must be a whole number, 0 or more")
+    return int(digits)
+
+
+def duration(value: str) -> timedelta | None:
+    """Read a time such as 90d; None where it is empty."""
+    word = value.strip().lower()
+    if not word:
+        return None
+    number, unit = word[:-1], _DURATIONS.get(word[-1])
+    if unit is None or not number.isdecimal() or int(number) == 0:
+        raise ValueError("must be a time such as 90d, 12h or 30m")
+    return int(number) * unit
+
+
+def number(value: str) -> float:
+    """Read a number from 0."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number, 0 or more")
+    return number
+
+
+def part(value: str) -> float:
+    """Read a number above 0 and at most 1."""
+    try:
+        part = float(value)
+    except ValueError:
+        part = -1
+    if not 0 < part <= 1:
+        raise ValueError("must be a number above 0, and at most 1")
+    return part
+
+
+def web_address(value: str) -> str | None:
+    """Read an address of the web; None where it is empty."""
+    address = value.strip()
+    if address and not (address.startswith(("http://", "https://")) and address.partition("//")[2]):
+        raise ValueError("must be an address that begins with http:// or https://")
+    return address or None
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return what reads one of some words, in small letters."""
+
+    def read(value: str) -> str:
+        word = value.strip().lower()
+        if word not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return word
+
+    return read
