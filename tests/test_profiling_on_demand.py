@@ -114,7 +114,7 @@ def test_from_the_terminal_and_a_service_that_ends_meanwhile_still_answers(tmp_p
 
 
 def test_where_no_service_answers_it_is_said(capsys):
-    assert run(["profile", "--url", "http://127.0.0.1:9", "--seconds", "1"]) == 1
+    assert run(["profile", "--url", "http://127.0.0.1:9", "--seconds", "1"]) == 6
     assert "no service answers" in capsys.readouterr().err
 
 

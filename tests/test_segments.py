@@ -17,14 +17,14 @@ def test_a_folder_on_a_disk_without_locks_is_a_configuration_error(folder, monke
     def fail(_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(boxes, "_flock", fail)
+    monkeypatch.setattr(boxes, "lock", fail)
     with pytest.raises(ConfigurationError, match="No locks available"):
         Journal(folder, limit=1).open()
 
 
 def test_a_box_that_another_takes_before_it_is_locked_is_given_up_for_a_new_one(folder, monkeypatch):
     folder.mkdir()
-    lock, calls = boxes._flock, []
+    lock, calls = boxes.lock, []
 
     def robbed(descriptor):
         if not calls:  # another process is quicker: locks the empty folder, and removes it
@@ -32,7 +32,7 @@ def test_a_box_that_another_takes_before_it_is_locked_is_given_up_for_a_new_one(
             Box.take(next(folder.iterdir())).release(remove=True)
         lock(descriptor)
 
-    monkeypatch.setattr(boxes, "_flock", robbed)
+    monkeypatch.setattr(boxes, "lock", robbed)
     box = Box.make(folder)
     assert box.stands()
     assert list(folder.iterdir()) == [box.path]
