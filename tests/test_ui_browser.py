@@ -42,6 +42,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     with serving(folder, KICKSERVE_JOURNAL_DIR=str(folder / "journal")) as server:
         yield server
+        assert server.end() == 0  # pages or not
 
 
 @pytest.fixture
@@ -324,6 +325,7 @@ def test_a_phone_shows_the_number_and_the_pitch_without_scrolling_sideways(visit
 def guarded(folder):
     with serving(folder, API_KEY=KEY) as server:
         yield server
+        assert server.end() == 0
 
 
 def test_with_a_key_the_pitch_is_open_and_the_rest_asks_for_it(visit, tmp_path):
@@ -349,6 +351,7 @@ def test_with_a_key_the_pitch_is_open_and_the_rest_asks_for_it(visit, tmp_path):
         page.get_by_role("button", name="Sign out").click()
         page.goto(f"{root}/ui/history")
         expect(page.get_by_label("Key")).to_be_visible()
+        page.close()  # before its server
 
 
 def test_who_is_signed_in_reads_the_full_report_of_drift(visit, tmp_path):
@@ -367,6 +370,7 @@ def test_who_is_signed_in_reads_the_full_report_of_drift(visit, tmp_path):
             page.get_by_role("link", name="Open the full report").click()
         expect(opened.value.get_by_text("No drift:").first).to_be_visible(timeout=SLOW)
         expect(opened.value.get_by_text("Dataset Drift").first).to_be_visible(timeout=SLOW)
+        page.context.close()  # before its server
 
 
 def test_a_server_that_was_stopped_and_is_back_finds_the_page_as_it_was(visit, tmp_path):
