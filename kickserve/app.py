@@ -111,7 +111,7 @@ def _guarded_calls(settings: Settings) -> Router:
             routes.model,
             routes.reload_model,
         ],
-        guards=[] if settings.api_key is None else [routes.guard_with(settings.api_key)],
+        guards=routes.guards_of(settings),
     )
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from litestar.connection import ASGIConnection
     from litestar.handlers import BaseRouteHandler
 
+    from kickserve.settings import Settings
+
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 10_000
 
@@ -58,6 +60,11 @@ def guard_with(key: str) -> Any:
             raise Unauthorized("the key in the header X-API-Key is not the one of this service")
 
     return guard
+
+
+def guards_of(settings: Settings) -> list[Any]:
+    """Return what guards the calls of a service: nothing where it has no key."""
+    return [] if settings.api_key is None else [guard_with(settings.api_key)]
 
 
 @post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])

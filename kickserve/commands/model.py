@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import rich_click as click
 
 from kickserve import tables
+from kickserve.batch import ROWS_REFUSED
 from kickserve.checking import MANY, check, compare
 from kickserve.commands import publish
 from kickserve.errors import DataError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from kickserve.kick_rows import Refusal
     from kickserve.quality import Bin
 
-_REFUSED: Final = 3  # the exit code for what is done but for lines that hold no kick
 _SURE: Final = 1.96  # standard errors by which shares may differ by chance, in 95 of 100 cases
 
 
@@ -104,7 +104,7 @@ def check_command(file: Path, data: Path | None, plot: Path | None, *, as_json: 
     else:
         _show_check(checked)
         _show_comparison(comparison, refusals)
-    return _REFUSED if refusals else 0
+    return ROWS_REFUSED if refusals else 0
 
 
 def _show_check(checked: Check) -> None:

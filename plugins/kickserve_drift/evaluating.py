@@ -19,8 +19,9 @@ from kickserve.models.loading import load_model
 from kickserve_drift import baseline
 from kickserve_drift.findings import Findings
 from kickserve_drift.kicks import FromService, kept, of_file, part_of
+from kickserve_drift.names import PATH, name_of
 from kickserve_drift.report import Current, Report, full
-from kickserve_drift.saving import ROUTE, name_of, save_page, save_report
+from kickserve_drift.saving import save_page, save_report
 from kickserve_drift.window import NEWEST, chosen, newest_report
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def evaluate(job: Job, settings: Settings, tell: Tell) -> Made:
         job.limits,
         at=at,
         since=findings.first or at,
-        report=f"{ROUTE}/{name}.html",
+        report=f"{PATH}/{name}.html",
     )
     report = full(summary, findings, current, base.about, job.seed)
     return _drawn(report, findings, base, settings, tell)
@@ -225,12 +226,8 @@ def _check(findings: Findings, current: Current) -> None:
         return
     much = f"{findings.kicks} kicks" if findings.kicks else "no kicks"
     if current.kind == "file":
-        first = (
-            f"; line {findings.refusals[0].line}: {findings.refusals[0].reason}" if findings.refusals else ""
-        )
-        refused = f", and {findings.refused:,} lines that hold none{first}" if findings.refused else ""
         raise TooFewKicks(
-            f"{current.place} holds {much}{refused}: {LEAST} or more are needed to say anything"
+            f"{current.place} holds {much}{_refused(findings)}: {LEAST} or more are needed to say anything"
         )
     raise TooFewKicks(
         f"{current.place} keeps {much} to evaluate ({current.rule}): {LEAST} or more are needed."
@@ -239,7 +236,7 @@ def _check(findings: Findings, current: Current) -> None:
 
 
 def _refused(findings: Findings) -> str:
-    if not findings.refusals:
+    if not findings.refused:
         return ""
-    first = findings.refusals[0]
-    return f", and {findings.refused:,} lines that hold none (line {first.line}: {first.reason})"
+    first = f"; line {findings.refusals[0].line}: {findings.refusals[0].reason}" if findings.refusals else ""
+    return f", and {findings.refused:,} lines that hold none{first}"

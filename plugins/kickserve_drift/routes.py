@@ -12,10 +12,11 @@ from litestar.response import File
 from kickserve.app import API
 from kickserve.drift import LEAST
 from kickserve.errors import TooFewKicks
-from kickserve.routes import guard_with
+from kickserve.routes import guards_of
 from kickserve.schemas import DriftSummary
 from kickserve.service import Service
-from kickserve_drift.runs import PATH, Reports, Run, Runs
+from kickserve_drift.names import PATH
+from kickserve_drift.runs import Reports, Run, Runs
 
 if TYPE_CHECKING:
     from kickserve.settings import Settings
@@ -41,7 +42,7 @@ def router(settings: Settings, runs: Runs) -> Router:
     return Router(
         f"{API}/drift",
         route_handlers=[drift, start_report, list_reports, get_report],
-        guards=[] if settings.api_key is None else [guard_with(settings.api_key)],
+        guards=guards_of(settings),
         dependencies={"runs": Provide(lambda: runs, sync_to_thread=False)},
         tags=["drift"],
     )

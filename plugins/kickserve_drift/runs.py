@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -21,6 +20,7 @@ from msgspec import Struct
 
 from kickserve.boxes import lock
 from kickserve.errors import KickserveError, NoNewReport, ReportNotFound
+from kickserve_drift.names import NAME, PATH, made_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from kickserve.service import Service
     from kickserve.settings import Settings
 
-PATH: Final = "/api/v1/drift/reports"
 
-_NAME: Final = re.compile(r"drift-(\d{8}T\d{12}Z)\.(html|json)")
-_STAMP: Final = "%Y%m%dT%H%M%S%fZ"
 _LOG: Final = ".evaluate.log"
 _GENTLE: Final = 10  # of 19: predictions go first
 _TRIES: Final = 20
@@ -198,7 +195,7 @@ class Runs:
 
     def newest_at(self) -> datetime | None:
         """Say when the newest report was made."""
-        return next(map(_made_at, self._names(".json")), None)
+        return next(map(made_at, self._names(".json")), None)
 
     def find(self, name: str) -> Path:
         """Return where a report is.
@@ -209,7 +206,7 @@ class Runs:
         Raises:
             ReportNotFound: there is none of this name.
         """
-        if not _NAME.fullmatch(name) or not (self._folder / name).is_file():
+        if not NAME.fullmatch(name) or not (self._folder / name).is_file():
             raise ReportNotFound(f"there is no report '{name[:60]}': GET {PATH} lists those that there are")
         return self._folder / name
 
@@ -219,7 +216,7 @@ class Runs:
             names = [each.name for each in self._folder.iterdir()]
         except OSError:
             return
-        reports = [name for name in names if name.endswith(ending) and _NAME.fullmatch(name)]
+        reports = [name for name in names if name.endswith(ending) and NAME.fullmatch(name)]
         yield from sorted(reports, reverse=True)
 
     def _report(self, name: str) -> Report:
@@ -308,9 +305,3 @@ def _is_alive(line: _Line) -> bool:
         return process.create_time() == line.created and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _made_at(name: str) -> datetime:
-    found = _NAME.fullmatch(name)
-    stamp = found[1] if found else ""
-    return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)

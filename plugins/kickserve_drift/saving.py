@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,18 +12,9 @@ from kickserve.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
     from pathlib import Path
 
     from kickserve_drift.report import Report
-
-ROUTE: Final = "/api/v1/drift/reports"
-_STAMP: Final = "drift-%Y%m%dT%H%M%S%fZ"
-
-
-def name_of(at: datetime) -> str:
-    """Return the name of a report that is made now, UTC, without an ending."""
-    return at.strftime(_STAMP)
 
 
 def save_page(folder: Path, name: str, page: str) -> Path:

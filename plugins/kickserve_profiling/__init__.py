@@ -46,11 +46,10 @@ class ProfilingPlugin(InitPlugin, CLIPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the route."""
         from kickserve.app import API
-        from kickserve.routes import guard_with
+        from kickserve.routes import guards_of
         from kickserve_profiling.routes import profile
 
-        key = self._settings.api_key
-        guards = [] if key is None else [guard_with(key)]
+        guards = guards_of(self._settings)
         app_config.route_handlers.append(Router(API, route_handlers=[profile], guards=guards))
         return app_config
 

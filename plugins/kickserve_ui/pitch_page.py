@@ -152,10 +152,7 @@ class PitchPage:
         """Show what the model says without keeping it."""
         dragged = not settle
         before, self._scene = self._scene, scene
-        self._changes += 1
-        turn = self._changes
-        if self._resting is not None:
-            self._resting.cancel()
+        turn = self._begin()
         try:
             told, heat = await self._look(scene), await self._site.maps.of(self._predictor, scene)
             tee = await self._tee_line(scene)
@@ -171,6 +168,13 @@ class PitchPage:
         if settle:
             self._resting = background_tasks.create(self._settle_at_rest(), name="rest")
 
+    def _begin(self) -> int:
+        """Begin a change, and give up what waits for rest; return its number."""
+        self._changes += 1
+        if self._resting is not None:
+            self._resting.cancel()
+        return self._changes
+
     async def _settle_at_rest(self) -> None:
         await asyncio.sleep(_REST)
         self._resting = None
@@ -178,10 +182,7 @@ class PitchPage:
 
     async def _settle(self) -> None:
         """Have the scene's kick predicted and kept, as one that came over the API."""
-        self._changes += 1
-        turn, scene = self._changes, self._scene
-        if self._resting is not None:
-            self._resting.cancel()
+        turn, scene = self._begin(), self._scene
         try:
             told = await self._ask(scene)
             tee = await self._tee_line(scene)
