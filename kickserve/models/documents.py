@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
 from kickserve.errors import ModelUnusable
-from kickserve.features import BY_NAME, FEATURES, INDEX
+from kickserve.features import BY_NAME, FEATURES, INDEX, NAMES
 from kickserve.schemas import ModelCard
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class Document(Protocol):
     def trained_on(self) -> dict[str, Any]: ...  # noqa: D102
     @property
     def metrics(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def reference(self) -> Profile | None: ...  # noqa: D102
+
+
+D = TypeVar("D", bound=Document)
 
 
 class Domain:
@@ -98,6 +103,40 @@ class Domain:
             elif row[at] < low:
                 found.append(below)
         return found
+
+
+class OwnModel(Generic[D]):
+    """The part of `kickserve.model.Model` that does not answer, of a model that a document holds.
+
+    Args:
+        document: the model.
+        kind: of the model, for its card.
+        revision: of the model.
+        source: where it came from.
+    """
+
+    def __init__(self, document: D, *, kind: str, revision: str, source: str) -> None:
+        self.document = document
+        self._card = card_of(document, kind=kind, revision=revision, source=source)
+        self._domain = Domain(document.domain)
+
+    @property
+    def card(self) -> ModelCard:
+        """What it is."""
+        return self._card
+
+    @property
+    def profile(self) -> Profile | None:
+        """What the kicks that it was trained on looked like, where its file tells."""
+        return self.document.reference
+
+    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say of n kicks, shape (n, 11), which `warnings` would warn of; shape (n,)."""
+        return self._domain.outside(matrix)
+
+    def warnings(self, row: Sequence[float]) -> list[str]:
+        """Say what makes one kick unlike those that the model was trained on; see `Domain.warnings`."""
+        return self._domain.warnings(row)
 
 
 def header_of(data: bytes, source: str) -> Header:
@@ -154,6 +193,15 @@ def card_of(document: Document, *, kind: str, revision: str, source: str) -> Mod
         trained_on=document.trained_on,
         metrics=document.metrics,
     )
+
+
+def wrong_names(document: Document) -> str:
+    """Say what is wrong with the name of a model or of its features; nothing where nothing is."""
+    if not document.name:
+        return "it has no name"
+    if document.features != list(NAMES):
+        return f"its features must be, in this order, {', '.join(NAMES)}"
+    return ""
 
 
 def wrong_domain(domain: Mapping[str, tuple[float, float]]) -> str:

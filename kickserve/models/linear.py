@@ -11,16 +11,16 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from kickserve.features import COUNT, NAMES
+from kickserve.features import COUNT
 from kickserve.model import Answer
 from kickserve.models.documents import (
-    Domain,
     Header,
+    OwnModel,
     Profile,
-    card_of,
     read,
     unusable,
     wrong_domain,
+    wrong_names,
     wrong_profile,
     wrong_revision,
 )
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.models.terms import Column
-    from kickserve.schemas import ModelCard
 
 FORMAT: Final = "kickserve/linear"
 VERSION: Final = 1
@@ -123,7 +122,7 @@ def fingerprint(document: LinearDocument) -> str:
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
 
 
-class LinearModel:
+class LinearModel(OwnModel[LinearDocument]):
     """A linear model that is ready to answer; it fills `kickserve.model.Model`.
 
     With x the terms of a kick, z = x·β, Σ the covariance of β and s the spread of ability:
@@ -144,8 +143,7 @@ class LinearModel:
 
     def __init__(self, document: LinearDocument, source: str, commit: str | None = None) -> None:
         _check(document, source)
-        self.document = document
-        self._card = card_of(document, kind="linear", revision=commit or fingerprint(document), source=source)
+        super().__init__(document, kind="linear", revision=commit or fingerprint(document), source=source)
         terms = [find_term(name) for name in document.terms]
         self._formulas_of_one = [term.of_row for term in terms if term.feature is None]
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
@@ -155,17 +153,6 @@ class LinearModel:
         self._formulas, self._weights = over_features(document.terms, columns)
         self._ability = document.ability_sd
         self._shrink = mean_shrink(document.ability_sd)
-        self._domain = Domain(document.domain)
-
-    @property
-    def card(self) -> ModelCard:
-        """What it is."""
-        return self._card
-
-    @property
-    def profile(self) -> Profile | None:
-        """What the kicks that it was trained on looked like, where its file tells."""
-        return self.document.reference
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
         """Answer n kicks.
@@ -228,14 +215,6 @@ class LinearModel:
         high = 0.5 + 0.5 * math.tanh(0.5 * (z + half))
         return probability, min(low, probability), max(high, probability)
 
-    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say of n kicks, shape (n, 11), which `warnings` would warn of; shape (n,)."""
-        return self._domain.outside(matrix)
-
-    def warnings(self, row: Sequence[float]) -> list[str]:
-        """Say what makes one kick unlike those that the model was trained on; see `Domain.warnings`."""
-        return self._domain.warnings(row)
-
 
 def load_linear(data: bytes, source: str, commit: str | None = None) -> LinearModel:
     """Make a model of the bytes of its JSON file.
@@ -267,7 +246,8 @@ def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _check(document: LinearDocument, source: str) -> None:
     reason = (
-        _wrong_names(document)
+        wrong_names(document)
+        or _wrong_terms(document)
         or wrong_domain(document.domain)
         or _wrong_numbers(document)
         or _wrong_covariance(document)
@@ -278,11 +258,7 @@ def _check(document: LinearDocument, source: str) -> None:
         raise unusable(source, reason)
 
 
-def _wrong_names(document: LinearDocument) -> str:
-    if not document.name:
-        return "it has no name"
-    if document.features != list(NAMES):
-        return f"its features must be, in this order, {', '.join(NAMES)}"
+def _wrong_terms(document: LinearDocument) -> str:
     unknown = [name for name in document.terms if not is_term(name)]
     if unknown:
         return f"this kickserve knows no term {unknown[0]!r}, only {', '.join(TERMS)} and splines"

@@ -10,16 +10,15 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from kickserve.features import NAMES
 from kickserve.model import Answer
 from kickserve.models.documents import (
-    Domain,
     Header,
+    OwnModel,
     Profile,
-    card_of,
     read,
     unusable,
     wrong_domain,
+    wrong_names,
     wrong_profile,
     wrong_revision,
 )
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.schemas import ModelCard
 
 FORMAT: Final = "kickserve/trees"
 VERSION: Final = 1
@@ -100,7 +98,7 @@ def fingerprint(document: TreesDocument) -> str:
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
 
 
-class TreesModel:
+class TreesModel(OwnModel[TreesDocument]):
     """A model of trees that is ready to answer; it fills `kickserve.model.Model`.
 
     With f the sum of the trees of a kick, v its variance, a and b slope and offset of the calibration (Platt
@@ -121,23 +119,11 @@ class TreesModel:
 
     def __init__(self, document: TreesDocument, source: str, commit: str | None = None) -> None:
         _check(document, source)
-        self.document = document
-        self._card = card_of(document, kind="trees", revision=commit or fingerprint(document), source=source)
+        super().__init__(document, kind="trees", revision=commit or fingerprint(document), source=source)
         self._sums = Sums([document.log_odds, document.ln_variance])
         self._slope, self._offset = document.slope, document.offset
         self._ability = document.ability_sd
         self._stretch = mean_shrink(document.ability_sd)
-        self._domain = Domain(document.domain)
-
-    @property
-    def card(self) -> ModelCard:
-        """What it is."""
-        return self._card
-
-    @property
-    def profile(self) -> Profile | None:
-        """What the kicks that it was trained on looked like, where its file tells."""
-        return self.document.reference
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
         """Answer n kicks.
@@ -176,14 +162,6 @@ class TreesModel:
         high = 0.5 + 0.5 * math.tanh(0.5 * (middle + half))
         return probability, min(low, probability), max(high, probability)
 
-    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say of n kicks, shape (n, 11), which `warnings` would warn of; shape (n,)."""
-        return self._domain.outside(matrix)
-
-    def warnings(self, row: Sequence[float]) -> list[str]:
-        """Say what makes one kick unlike those that the model was trained on; see `Domain.warnings`."""
-        return self._domain.warnings(row)
-
 
 def load_trees(data: bytes, source: str, commit: str | None = None) -> TreesModel:
     """Make a model of the bytes of its JSON file.
@@ -203,7 +181,7 @@ def load_trees(data: bytes, source: str, commit: str | None = None) -> TreesMode
 
 def _check(document: TreesDocument, source: str) -> None:
     reason = (
-        _wrong_names(document)
+        wrong_names(document)
         or wrong_domain(document.domain)
         or _wrong_numbers(document)
         or wrong_ensemble(document.log_odds)
@@ -213,14 +191,6 @@ def _check(document: TreesDocument, source: str) -> None:
     )
     if reason:
         raise unusable(source, reason)
-
-
-def _wrong_names(document: TreesDocument) -> str:
-    if not document.name:
-        return "it has no name"
-    if document.features != list(NAMES):
-        return f"its features must be, in this order, {', '.join(NAMES)}"
-    return ""
 
 
 def _wrong_numbers(document: TreesDocument) -> str:
