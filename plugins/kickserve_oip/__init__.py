@@ -1,4 +1,4 @@
-"""The plugin `oip`: the Open Inference Protocol (V2, over HTTP) at `/v2`, for clients that speak it already."""
+"""The plugin `oip`: the Open Inference Protocol (V2, over HTTP) at `/v2`, for clients that speak it."""
 
 from __future__ import annotations
 

@@ -76,7 +76,9 @@ def wanted(request: InferenceRequest, card: ModelCard) -> list[Wanted]:
         _check(each, there)
     if twice := [name for name in there if names.count(name) > 1]:
         raise BadInference(f"outputs asks twice for {', '.join(twice)}")
-    return [Wanted(each.name, _flag(each.parameters, "binary_data", default=binary)) for each in request.outputs]
+    return [
+        Wanted(each.name, _flag(each.parameters, "binary_data", default=binary)) for each in request.outputs
+    ]
 
 
 def _check(output: RequestOutput, there: Sequence[str]) -> None:
@@ -157,7 +159,7 @@ def respond(
 def _output(asked: Wanted, values: NDArray[np.float64] | list[str]) -> tuple[ResponseOutput, bytes | None]:
     name, shape = asked.name, [len(values)]
     if not asked.binary:
-        data = values if isinstance(values, list) else values.tolist()
+        data: list[Any] = values if isinstance(values, list) else values.tolist()
         return ResponseOutput(name=name, datatype=OUTPUTS[name], shape=shape, data=data), None
     part = _texts(values) if isinstance(values, list) else values.astype(_NUMBER).tobytes()
     parameters = {"binary_data_size": len(part)}

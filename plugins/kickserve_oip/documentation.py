@@ -36,10 +36,11 @@ class TakesInference(Operation):
 
     def __post_init__(self) -> None:
         """Describe the body."""
-        examples = {"example": Example(value=_EXAMPLE)}
         self.request_body = RequestBody(
             content={
-                "application/json": OpenAPIMediaType(schema=_REQUEST, examples=examples),
+                "application/json": OpenAPIMediaType(
+                    schema=_REQUEST, examples={"example": Example(value=_EXAMPLE)}
+                ),
                 "application/octet-stream": OpenAPIMediaType(
                     schema=Schema(description="The same JSON, and the values of tensors behind it")
                 ),
@@ -49,7 +50,7 @@ class TakesInference(Operation):
 
 
 def _object(required: list[str], **properties: Schema) -> Schema:
-    return Schema(type=OpenAPIType.OBJECT, properties=properties, required=required)
+    return Schema(type=OpenAPIType.OBJECT, properties={**properties}, required=required)
 
 
 def _list(items: Schema) -> Schema:

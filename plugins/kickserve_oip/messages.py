@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from kickserve.schemas import Problem
+
 Parameters = dict[str, Any]
 Size = Annotated[int, Meta(ge=0)]
 
@@ -99,6 +101,16 @@ class InferenceRequest(Struct, kw_only=True, frozen=True):
     id: str | UnsetType = UNSET
     parameters: Parameters = {}
     outputs: list[RequestOutput] = []
+
+
+class ProblemWithError(Problem, kw_only=True, frozen=True, omit_defaults=True):
+    """An error, as the protocol has it and as RFC 9457 does.
+
+    Attributes:
+        error: what happened, the same as `detail`: all that the protocol itself knows.
+    """
+
+    error: str
 
 
 class ResponseOutput(Struct, kw_only=True, frozen=True):

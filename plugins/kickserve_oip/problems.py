@@ -1,10 +1,13 @@
-"""Gives errors under `/v2` the member `error` that the protocol wants, beside the house's problem document."""
+"""Gives errors under `/v2` the member `error` that the protocol wants, in the house's problem document."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+
+from kickserve.schemas import Problem
+from kickserve_oip.messages import ProblemWithError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/v2"
 
-_read = msgspec.json.Decoder(dict[str, Any]).decode
+_read = msgspec.json.Decoder(Problem).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -30,7 +33,8 @@ def with_error(handler: Handler) -> Handler:
         response = handler(request, error)
         if response.content and _is_of_the_protocol(request.scope["path"]):
             problem = _read(response.content)
-            response.content = _encode({"error": problem["detail"], **problem})
+            members = msgspec.structs.asdict(problem)
+            response.content = _encode(ProblemWithError(error=problem.detail, **members))
         return response
 
     return handle

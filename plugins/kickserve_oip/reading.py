@@ -1,7 +1,7 @@
-"""Reads inference requests: JSON, with values binary behind it where the client wants that, to kicks as rows.
+"""Reads inference requests: JSON, with the values binary behind it where a client wants that.
 
 The binary extension is Triton's, `docs/protocol/extension_binary_data.md` in its repository: the header
-`Inference-Header-Content-Length` says how long the JSON is, and the values of tensors follow it in their order.
+`Inference-Header-Content-Length` says how long the JSON is; the values of the tensors follow it in order.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LENGTH_HEADER: Final = "Inference-Header-Content-Length"
 _SIZE: Final = "binary_data_size"
 _LONGEST_NUMBER: Final = 12  # digits
+_LOOKED_AT: Final = 10_000  # bytes of a body that is no JSON
 
 _decode = msgspec.json.Decoder(InferenceRequest).decode
 
@@ -52,7 +53,7 @@ def read(body: bytes, length: str | None) -> tuple[InferenceRequest, NDArray[np.
             have are named by tensor, row and column, the first 100 of them.
     """
     head, tail = _split(memoryview(body), length)
-    request = _request(head)
+    request = _request(head, cut=length is not None)
     sent = _with_binary(request.inputs, tail)
     rows = _matrix(*sent[0]) if _is_matrix(request.inputs) else _columns(sent)
     if faults := out_of_range(rows):
@@ -72,17 +73,23 @@ def _split(body: memoryview, length: str | None) -> tuple[memoryview, memoryview
     return body[: int(digits)], body[int(digits) :]
 
 
-def _request(head: memoryview) -> InferenceRequest:
+def _request(head: memoryview, *, cut: bool) -> InferenceRequest:
     try:
         request = _decode(head)
     except msgspec.ValidationError as error:
         raise BadInference(f"the body is no inference request: {error}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        hint = f": does the header {LENGTH_HEADER} say where it ends?" if b"binary_data_size" in bytes(head[:100_000]) else ""
-        raise MalformedBody(f"the body is no JSON: {error}{hint}") from None
+        raise MalformedBody(f"the body is no JSON: {error}{_hint(head, cut=cut)}") from None
     if not request.inputs:
         raise BadInference("inputs is empty: send the eleven features, or a matrix of them")
     return request
+
+
+def _hint(head: memoryview, *, cut: bool) -> str:
+    if cut:
+        return f" (read up to its byte {len(head):,}, as the header {LENGTH_HEADER} says)"
+    begins = bytes(head[:_LOOKED_AT])
+    return f" (does the header {LENGTH_HEADER} say where it ends?)" if _SIZE.encode() in begins else ""
 
 
 def _with_binary(inputs: Sequence[RequestInput], tail: memoryview) -> list[Sent]:
@@ -92,11 +99,15 @@ def _with_binary(inputs: Sequence[RequestInput], tail: memoryview) -> list[Sent]
     for each in inputs:
         size = _binary_size(each)
         if size is not None and at + size > len(tail):
-            raise wrong(each, f"its {_SIZE} is {size}, and {len(tail) - at:,} bytes are left of those behind the JSON")
+            raise wrong(
+                each, f"its {_SIZE} is {size}, and {len(tail) - at:,} bytes are left of those behind the JSON"
+            )
         sent.append((each, None if size is None else tail[at : at + size]))
         at += size or 0
     if at != len(tail):
-        raise BadInference(f"{len(tail):,} bytes follow the JSON, and the tensors' {_SIZE} make up {at:,}")
+        raise BadInference(
+            f"{len(tail):,} bytes follow the JSON, and those of the tensors are {at:,}: see their {_SIZE}"
+        )
     return sent
 
 
@@ -148,9 +159,9 @@ def _check_names(names: Sequence[str]) -> None:
     unknown = [name[:100] for name in names if name not in INDEX]
     twice = [name for name in NAMES if names.count(name) > 1]
     said = (("missing", missing), ("no feature of a kick", unknown), ("there twice", twice))
-    wrong = "; ".join(f"{what}: {', '.join(which)}" for what, which in said if which)
-    if wrong:
-        raise BadInference(f"inputs must be the eleven features, or one matrix of another name: {wrong}")
+    reasons = "; ".join(f"{what}: {', '.join(which)}" for what, which in said if which)
+    if reasons:
+        raise BadInference(f"inputs must be the eleven features, or one matrix of another name: {reasons}")
 
 
 def _check_count(tensor: RequestInput) -> None:
@@ -161,7 +172,9 @@ def _check_count(tensor: RequestInput) -> None:
 def _refusal(inputs: Sequence[RequestInput], faults: Sequence[FieldError]) -> BadInference:
     """Say of the first fault where it is, for clients that see nothing but the text."""
     first = faults[0]
-    tensor, column = (first.field, "") if len(inputs) > 1 else (inputs[0].name, f", column {INDEX[first.field]}")
+    tensor, column = (
+        (first.field, "") if len(inputs) > 1 else (inputs[0].name, f", column {INDEX[first.field]}")
+    )
     named = f" ({first.field})" if column else ""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     where = f"the tensor {tensor[:100]!r}, row {first.row}{column}{named}"
@@ -169,4 +182,4 @@ def _refusal(inputs: Sequence[RequestInput], faults: Sequence[FieldError]) -> Ba
 
 
 def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else repr(value)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from litestar import Request, Response, Router, get, post
-from litestar.params import FromPath
+from litestar.openapi import ResponseSpec
+from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
 
-from kickserve import __version__
+from kickserve import __version__, problems
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
 from kickserve.routes import TheService, guards_of, whole_body
@@ -20,6 +21,7 @@ from kickserve_oip.messages import (
     InferenceResponse,
     ModelMetadata,
     ModelReady,
+    ProblemWithError,
     ServerLive,
     ServerMetadata,
     ServerReady,
@@ -43,10 +45,11 @@ ALIAS: Final = "kickserve"
 EXTENSIONS: Final = ["binary_tensor_data"]
 _TAGS: Final = ["open inference protocol"]
 _UNAVAILABLE: Final = 503
+_ERROR: Final = ResponseSpec(ProblemWithError, generate_examples=False, media_type=problems.MEDIA_TYPE)
 
 
 def routers(settings: Settings) -> list[Router]:
-    """Make the routes: open where they tell nothing of the model, as in `/api/v1`; the rest behind the key."""
+    """Make the routes: those of a model are behind the key, as in `/api/v1`; the others are open."""
     model = [
         *_of_model(get, "", model_metadata),
         *_of_model(get, "/ready", model_ready),
@@ -75,7 +78,7 @@ def _of_model(method: Any, end: str, call: Any, **more: Any) -> list[Any]:
         return [f"/{name}{end}", f"/{name}/versions/{{version:str}}{end}"]
 
     return [
-        method(paths("{name:str}"), **more)(call),
+        method(paths("{name:str}"), responses={400: _ERROR, 404: _ERROR}, **more)(call),
         method(paths("{owner:str}/{name:str}"), include_in_schema=False, **more)(call),
     ]
 
@@ -112,9 +115,7 @@ async def model_metadata(
             TensorMetadata(name=each.name, datatype="BOOL" if each.kind == "flag" else "FP64", shape=[-1])
             for each in FEATURES
         ],
-        outputs=[
-            TensorMetadata(name=each, datatype=OUTPUTS[each], shape=[-1]) for each in outputs_of(card)
-        ],
+        outputs=[TensorMetadata(name=each, datatype=OUTPUTS[each], shape=[-1]) for each in outputs_of(card)],
     )
 
 
@@ -124,9 +125,7 @@ async def model_ready(
     """Say whether a model can be asked: 200, or 503."""
     card = _served(service.predictor, owner, name, version)
     is_ready = service.readiness().status == "ready"
-    return Response(
-        ModelReady(name=card.name, ready=is_ready), status_code=200 if is_ready else _UNAVAILABLE
-    )
+    return Response(ModelReady(name=card.name, ready=is_ready), status_code=200 if is_ready else _UNAVAILABLE)
 
 
 async def infer(

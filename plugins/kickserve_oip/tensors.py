@@ -87,9 +87,7 @@ def wrong(tensor: RequestInput, reason: str) -> BadInference:
     return BadInference(f"the tensor {tensor.name[:100]!r}: {reason}")
 
 
-def _from_binary(
-    tensor: RequestInput, datatype: _Datatype, binary: memoryview
-) -> NDArray[np.float64]:
+def _from_binary(tensor: RequestInput, datatype: _Datatype, binary: memoryview) -> NDArray[np.float64]:
     size, width = len(binary), datatype.binary.itemsize
     if size % width:
         raise wrong(tensor, f"{size:,} bytes are no whole number of {tensor.datatype} of {width} bytes each")
@@ -130,4 +128,6 @@ def _check_nesting(tensor: RequestInput, rows: Sequence[Sequence[float]]) -> Non
         raise wrong(tensor, f"its shape {tensor.shape} means {count:,} rows, and {len(rows):,} were sent")
     for at, row in enumerate(rows):
         if len(row) != width:
-            raise wrong(tensor, f"row {at} holds {len(row):,} values, and its shape {tensor.shape} says {width:,}")
+            raise wrong(
+                tensor, f"row {at} holds {len(row):,} values, and its shape {tensor.shape} says {width:,}"
+            )
