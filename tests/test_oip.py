@@ -376,6 +376,15 @@ class TestInference:
         values = np.frombuffer(response.content, "<f8", count, length)
         assert np.allclose(values, load_default().predict(KICKS[:count]).probability, rtol=1e-12)
 
+    async def test_null_stands_for_what_is_left_out(self, client):
+        tensor = {**matrix_input([ROW]), "parameters": None}
+        output = {"name": "prediction", "parameters": None}
+        for outputs in (None, [], [output]):
+            body = {"inputs": [tensor], "id": None, "parameters": None, "outputs": outputs}
+            answer = (await client.post(INFER, json=body)).json()
+            assert "id" not in answer
+            assert len(answer["outputs"]) == (1 if outputs else 6)
+
     async def test_members_and_parameters_that_are_not_known_are_passed_over(self, client):
         inputs = [{**matrix_input([ROW]), "parameters": {"content_type": "np"}}]
         body = {"model_name": "simulated", "inputs": inputs, "parameters": {"priority": 1}}
@@ -458,6 +467,11 @@ REFUSED = {
     "two columns left out": (without("angle", "is_start"), "missing: angle, is_start"),
     "a column alone": ({"inputs": column_inputs(KICKS)[:1]}, "missing: distance"),
     "a column twice": ({"inputs": [*column_inputs(KICKS), column_inputs(KICKS)[2]]}, "there twice: angle"),
+    "many unknown columns": (
+        {"inputs": column_inputs(KICKS) + [matrix_input([ROW], name=f"x{n}") for n in range(50)]},
+        "x0, x1",
+    ),
+    "a shape that never ends": (changed(shape=[1] * 10_000), ", 1, 1,… must be [n, 11]"),
     "an unknown column": (
         {"inputs": [*column_inputs(KICKS), matrix_input(KICKS)]},
         "no feature of a kick: kicks",

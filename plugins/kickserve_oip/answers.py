@@ -68,7 +68,7 @@ def wanted(request: InferenceRequest, card: ModelCard) -> list[Wanted]:
             known here.
     """
     there = outputs_of(card)
-    binary = _flag(request.parameters, "binary_data_output", default=False)
+    binary = _flag(request.parameters or {}, "binary_data_output", default=False)
     if not request.outputs:
         return [Wanted(name, binary) for name in there]
     names = [each.name for each in request.outputs]
@@ -77,7 +77,8 @@ def wanted(request: InferenceRequest, card: ModelCard) -> list[Wanted]:
     if twice := [name for name in there if names.count(name) > 1]:
         raise BadInference(f"outputs asks twice for {', '.join(twice)}")
     return [
-        Wanted(each.name, _flag(each.parameters, "binary_data", default=binary)) for each in request.outputs
+        Wanted(each.name, _flag(each.parameters or {}, "binary_data", default=binary))
+        for each in request.outputs
     ]
 
 
@@ -86,7 +87,7 @@ def _check(output: RequestOutput, there: Sequence[str]) -> None:
         why = "this model gives no interval" if output.name in INTERVAL else "there is no such output"
         raise BadInference(f"the output {output.name[:100]!r}: {why}; there are {', '.join(there)}")
     for name in ("classification", "shared_memory_region"):
-        if name in output.parameters:
+        if name in (output.parameters or {}):
             raise BadInference(f"the output {output.name!r}: {name} is not among this server's extensions")
 
 

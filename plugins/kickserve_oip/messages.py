@@ -1,7 +1,8 @@
 """What goes in and out under `/v2`, as msgspec Structs named as in the protocol's specification.
 
 github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`. Members that are not
-known are passed over: the protocol lets servers and clients have more than it names.
+known are passed over: the protocol lets servers and clients have more than it names. Clients may send null
+for what they leave out; the server leaves it out.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class RequestInput(Struct, kw_only=True, frozen=True):
     name: str
     shape: list[Size]
     datatype: str
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
     data: msgspec.Raw | UnsetType = UNSET
 
 
@@ -91,16 +92,16 @@ class RequestOutput(Struct, kw_only=True, frozen=True):
     """A tensor that is asked for."""
 
     name: str
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
 
 
 class InferenceRequest(Struct, kw_only=True, frozen=True):
     """Kicks to be predicted, as tensors."""
 
     inputs: list[RequestInput]
-    id: str | UnsetType = UNSET
-    parameters: Parameters = {}
-    outputs: list[RequestOutput] = []
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: list[RequestOutput] | None = None
 
 
 class ProblemWithError(Problem, kw_only=True, frozen=True, omit_defaults=True):
@@ -113,17 +114,17 @@ class ProblemWithError(Problem, kw_only=True, frozen=True, omit_defaults=True):
     error: str
 
 
-class ResponseOutput(Struct, kw_only=True, frozen=True):
+class ResponseOutput(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A tensor that is answered: its values are in `data`, or binary behind the JSON."""
 
     name: str
     datatype: str
     shape: list[int]
-    parameters: Parameters | UnsetType = UNSET
-    data: list[float | str | None] | UnsetType = UNSET
+    parameters: Parameters | None = None
+    data: list[float | str | None] | None = None
 
 
-class InferenceResponse(Struct, kw_only=True, frozen=True):
+class InferenceResponse(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What a model says of kicks, as tensors.
 
     Attributes:
@@ -136,4 +137,4 @@ class InferenceResponse(Struct, kw_only=True, frozen=True):
     model_name: str
     model_version: str
     outputs: list[ResponseOutput]
-    id: str | UnsetType = UNSET
+    id: str | None = None

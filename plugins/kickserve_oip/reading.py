@@ -16,7 +16,7 @@ from kickserve.errors import MalformedBody
 from kickserve.features import COUNT, INDEX, NAMES
 from kickserve_oip.errors import BadInference
 from kickserve_oip.messages import InferenceRequest
-from kickserve_oip.tensors import values_of, wrong
+from kickserve_oip.tensors import shape_of, values_of, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,9 +112,10 @@ def _with_binary(inputs: Sequence[RequestInput], tail: memoryview) -> list[Sent]
 
 
 def _binary_size(tensor: RequestInput) -> int | None:
-    if "shared_memory_region" in tensor.parameters:
+    parameters = tensor.parameters or {}
+    if "shared_memory_region" in parameters:
         raise wrong(tensor, "shared memory is not among this server's extensions: send its values")
-    size = tensor.parameters.get(_SIZE)
+    size = parameters.get(_SIZE)
     if size is None:
         return None
     if type(size) is not int or size < 0:
@@ -132,7 +133,7 @@ def _matrix(tensor: RequestInput, binary: memoryview | None) -> NDArray[np.float
     if len(tensor.shape) != 2 or tensor.shape[1] != COUNT:  # noqa: PLR2004  rows and columns
         raise wrong(
             tensor,
-            f"its shape {tensor.shape} must be [n, {COUNT}], a column for each of {', '.join(NAMES)};"
+            f"its shape {shape_of(tensor)} must be [n, {COUNT}], a column for each of {', '.join(NAMES)};"
             " or send those as tensors of their own",
         )
     _check_count(tensor)
@@ -143,8 +144,8 @@ def _columns(sent: Sequence[Sent]) -> NDArray[np.float64]:
     _check_names([tensor.name for tensor, _ in sent])
     first = sent[0][0]
     for tensor, _ in sent:
-        if tensor.shape not in ([*tensor.shape[:1]], [*tensor.shape[:1], 1]) or not tensor.shape:
-            raise wrong(tensor, f"its shape {tensor.shape} must be [n] or [n, 1]")
+        if len(tensor.shape) != 1 and not (len(tensor.shape) == 2 and tensor.shape[1] == 1):  # noqa: PLR2004  as above
+            raise wrong(tensor, f"its shape {shape_of(tensor)} must be [n] or [n, 1]")
         if tensor.shape[0] != first.shape[0]:
             raise wrong(tensor, f"it holds {tensor.shape[0]:,} kicks, and {first.name!r} {first.shape[0]:,}")
     _check_count(first)
@@ -156,7 +157,7 @@ def _columns(sent: Sequence[Sent]) -> NDArray[np.float64]:
 
 def _check_names(names: Sequence[str]) -> None:
     missing = [name for name in NAMES if name not in names]
-    unknown = [name[:100] for name in names if name not in INDEX]
+    unknown = [name[:40] for name in names if name not in INDEX][:COUNT]  # enough to see what they are
     twice = [name for name in NAMES if names.count(name) > 1]
     said = (("missing", missing), ("no feature of a kick", unknown), ("there twice", twice))
     reasons = "; ".join(f"{what}: {', '.join(which)}" for what, which in said if which)

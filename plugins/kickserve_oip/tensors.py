@@ -58,6 +58,7 @@ _DATATYPES: Final = {
     **{f"INT{bits}": _integers(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"UINT{bits}": _integers(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
 }
+_LONGEST_SHOWN: Final = 60
 _NESTED: Final = re.compile(rb"\s*\[\s*\[").match
 
 
@@ -78,8 +79,16 @@ def values_of(tensor: RequestInput, binary: memoryview | None) -> NDArray[np.flo
     read = _from_json(tensor, datatype) if binary is None else _from_binary(tensor, datatype, binary)
     wanted = math.prod(tensor.shape)
     if len(read) != wanted:
-        raise wrong(tensor, f"its shape {tensor.shape} means {wanted:,} values, and {len(read):,} were sent")
+        raise wrong(
+            tensor, f"its shape {shape_of(tensor)} means {wanted:,} values, and {len(read):,} were sent"
+        )
     return read
+
+
+def shape_of(tensor: RequestInput) -> str:
+    """Show a shape in an error, however long it is."""
+    text = str(tensor.shape[:_LONGEST_SHOWN])
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def wrong(tensor: RequestInput, reason: str) -> BadInference:
@@ -116,7 +125,7 @@ def _decode(tensor: RequestInput, datatype: _Datatype) -> NDArray[np.float64]:
         values = datatype.flat.decode(data)
         return np.fromiter(values, np.float64, len(values))
     if len(tensor.shape) < 2:  # noqa: PLR2004  a vector has nothing to nest
-        raise wrong(tensor, f"its data is nested, and its shape {tensor.shape} is not")
+        raise wrong(tensor, f"its data is nested, and its shape {shape_of(tensor)} is not")
     rows = datatype.nested.decode(data)
     _check_nesting(tensor, rows)
     return np.fromiter(chain.from_iterable(rows), np.float64)
@@ -125,9 +134,9 @@ def _decode(tensor: RequestInput, datatype: _Datatype) -> NDArray[np.float64]:
 def _check_nesting(tensor: RequestInput, rows: Sequence[Sequence[float]]) -> None:
     count, width = tensor.shape[0], tensor.shape[1]
     if len(rows) != count:
-        raise wrong(tensor, f"its shape {tensor.shape} means {count:,} rows, and {len(rows):,} were sent")
+        raise wrong(tensor, f"its shape {shape_of(tensor)} means {count:,} rows, and {len(rows):,} were sent")
     for at, row in enumerate(rows):
         if len(row) != width:
             raise wrong(
-                tensor, f"row {at} holds {len(row):,} values, and its shape {tensor.shape} says {width:,}"
+                tensor, f"row {at} holds {len(row):,} values, and its shape {shape_of(tensor)} says {width:,}"
             )
