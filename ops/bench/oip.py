@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import contenders
 import msgspec
-import numpy as np
 import processes
 from rich.console import Console
 from rich.progress import track
@@ -29,6 +28,7 @@ from kickserve.features import COUNT, NAMES, named
 from kickserve.simulate import simulate
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 INFER: Final = "/v2/models/kickserve/infer"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from itertools import chain
+from struct import Struct as Packing
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -12,8 +14,8 @@ from litestar import Response
 
 from kickserve.features import COUNT
 from kickserve.record_batch import matrix_of
-from kickserve_oip.errors import BadInference
 from kickserve_oip.messages import InferenceResponse, ResponseOutput
+from kickserve_oip.outputs import OUTPUTS
 from kickserve_oip.reading import LENGTH_HEADER
 
 if TYPE_CHECKING:
@@ -24,78 +26,16 @@ if TYPE_CHECKING:
     from kickserve.model import Model
     from kickserve.record_batch import RecordBatch
     from kickserve.schemas import ModelCard, Prediction
-    from kickserve_oip.messages import InferenceRequest, RequestOutput
+    from kickserve_oip.messages import InferenceRequest
+    from kickserve_oip.outputs import Wanted
 
     Columns = Mapping[str, NDArray[np.float64] | list[str]]
 
-INTERVAL: Final = ("low", "high")
-OUTPUTS: Final = {  # by name, the datatype; each of shape (n,)
-    "prediction": "FP64",
-    "confidence": "FP64",
-    "low": "FP64",
-    "high": "FP64",
-    "id": "BYTES",
-    "warnings": "BYTES",
-}
 _BINARY: Final = "application/octet-stream"
 _NUMBER: Final = np.dtype("<f8")
 
+_length = Packing("<I").pack
 _encode = msgspec.json.Encoder().encode
-
-
-class Wanted(NamedTuple):
-    """An output that is to be answered.
-
-    Attributes:
-        name: of `OUTPUTS`.
-        binary: whether its values come as bytes.
-    """
-
-    name: str
-    binary: bool
-
-
-def outputs_of(card: ModelCard) -> list[str]:
-    """Name what a model can be asked for: the ends of the interval only where it gives one."""
-    return [name for name in OUTPUTS if card.interval is not None or name not in INTERVAL]
-
-
-def wanted(request: InferenceRequest, card: ModelCard) -> list[Wanted]:
-    """Say what a request asks for: all that there is, where it names nothing.
-
-    Raises:
-        BadInference: it asks for what this model doesn't give, for something twice, or in a way that is not
-            known here.
-    """
-    there = outputs_of(card)
-    binary = _flag(request.parameters or {}, "binary_data_output", default=False)
-    if not request.outputs:
-        return [Wanted(name, binary) for name in there]
-    names = [each.name for each in request.outputs]
-    for each in request.outputs:
-        _check(each, there)
-    if twice := [name for name in there if names.count(name) > 1]:
-        raise BadInference(f"outputs asks twice for {', '.join(twice)}")
-    return [
-        Wanted(each.name, _flag(each.parameters or {}, "binary_data", default=binary))
-        for each in request.outputs
-    ]
-
-
-def _check(output: RequestOutput, there: Sequence[str]) -> None:
-    if output.name not in there:
-        why = "this model gives no interval" if output.name in INTERVAL else "there is no such output"
-        raise BadInference(f"the output {output.name[:100]!r}: {why}; there are {', '.join(there)}")
-    for name in ("classification", "shared_memory_region"):
-        if name in (output.parameters or {}):
-            raise BadInference(f"the output {output.name!r}: {name} is not among this server's extensions")
-
-
-def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if not isinstance(value, bool):
-        raise BadInference(f"the parameter {name} must be true or false, not {str(value)[:40]}")
-    return value
 
 
 def columns_of(prediction: Prediction) -> Columns:
@@ -170,4 +110,4 @@ def _output(asked: Wanted, values: NDArray[np.float64] | list[str]) -> tuple[Res
 def _texts(values: Sequence[str]) -> bytes:
     """Encode texts as the extension has them: each behind its length in four bytes."""
     encoded = [value.encode() for value in values]
-    return b"".join(part for each in encoded for part in (len(each).to_bytes(4, "little"), each))
+    return b"".join(chain.from_iterable(zip(map(_length, map(len, encoded)), encoded, strict=True)))

@@ -14,7 +14,7 @@ from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
 from kickserve.routes import TheService, guards_of, whole_body
 from kickserve.schemas import Kick
-from kickserve_oip.answers import OUTPUTS, columns_of, columns_of_batches, outputs_of, respond, wanted
+from kickserve_oip.answers import columns_of, columns_of_batches, respond
 from kickserve_oip.documentation import TakesInference
 from kickserve_oip.errors import EncodedBody, ModelNotServed
 from kickserve_oip.messages import (
@@ -27,6 +27,7 @@ from kickserve_oip.messages import (
     ServerReady,
     TensorMetadata,
 )
+from kickserve_oip.outputs import OUTPUTS, outputs_of, wanted
 from kickserve_oip.problems import PREFIX
 from kickserve_oip.reading import LENGTH_HEADER, read
 
