@@ -136,5 +136,5 @@ class InferenceResponse(Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     model_name: str
     model_version: str
-    outputs: list[ResponseOutput]
     id: str | None = None
+    outputs: list[ResponseOutput]
