@@ -81,8 +81,8 @@ def outputs_of(response):
 
 
 @pytest.fixture
-async def client(start, settings):
-    return await start(replace(settings, plugins=("storage", "oip")))
+def settings(settings):
+    return replace(settings, plugins=("storage", "oip"))  # the others take their time to start
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +187,10 @@ class TestMetadata:
         refused = await client.post(INFER, json={**body, "outputs": [{"name": "low"}]})
         assert refused.status_code == 400
         assert "this model gives no interval" in refused.json()["error"]
+
+    async def test_an_onnx_file_is_named_as_the_protocol_names_it(self, start, settings):
+        client = await start(settings, model=Named(kind="onnx"))
+        assert (await client.get(f"{V2}/models/kickserve")).json()["platform"] == "onnx_onnxv1"
 
     @pytest.mark.parametrize("end", ["", "/ready", "/infer"])
     @pytest.mark.parametrize("path", ["other", "simulated/versions/7", "some/body", "kickserve/versions/0"])

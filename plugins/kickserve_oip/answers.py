@@ -41,10 +41,11 @@ _encode = msgspec.json.Encoder().encode
 def columns_of(prediction: Prediction) -> Columns:
     """Lay one answer out as columns."""
     low, high = prediction.interval or (math.nan, math.nan)
-    numbers = (prediction.prediction, prediction.confidence, low, high)
-    columns = [np.array([number], _NUMBER) for number in numbers]
     return {
-        **dict(zip(OUTPUTS, columns, strict=False)),
+        "prediction": np.array([prediction.prediction]),
+        "confidence": np.array([prediction.confidence]),
+        "low": np.array([low]),
+        "high": np.array([high]),
         "id": [prediction.id],
         "warnings": [_joined(prediction.warnings)],
     }

@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 
     from kickserve.predictor import Predictor
     from kickserve.schemas import ModelCard
+    from kickserve.service import Service
     from kickserve.settings import Settings
     from kickserve_oip.answers import Columns
 
 ALIAS: Final = "kickserve"
 EXTENSIONS: Final = ["binary_tensor_data"]
 _TAGS: Final = ["open inference protocol"]
-_UNAVAILABLE: Final = 503
+_STATUS: Final = {True: 200, False: 503}
 _ERROR: Final = ResponseSpec(ProblemWithError, generate_examples=False, media_type=problems.MEDIA_TYPE)
 
 
@@ -99,8 +100,8 @@ async def live() -> ServerLive:
 @get("/health/ready")
 async def ready(service: TheService) -> Response[ServerReady]:
     """Say whether to send requests here: 200, or 503; `/api/v1/health/ready` says why."""
-    is_ready = service.readiness().status == "ready"
-    return Response(ServerReady(live=True, ready=is_ready), status_code=200 if is_ready else _UNAVAILABLE)
+    is_ready = _is_ready(service)
+    return Response(ServerReady(live=True, ready=is_ready), status_code=_STATUS[is_ready])
 
 
 async def model_metadata(
@@ -124,9 +125,8 @@ async def model_ready(
     service: TheService, name: FromPath[str], owner: FromPath[str] = "", version: FromPath[str] = ""
 ) -> Response[ModelReady]:
     """Say whether a model can be asked: 200, or 503."""
-    card = _served(service.predictor, owner, name, version)
-    is_ready = service.readiness().status == "ready"
-    return Response(ModelReady(name=card.name, ready=is_ready), status_code=200 if is_ready else _UNAVAILABLE)
+    card, is_ready = _served(service.predictor, owner, name, version), _is_ready(service)
+    return Response(ModelReady(name=card.name, ready=is_ready), status_code=_STATUS[is_ready])
 
 
 async def infer(
@@ -150,6 +150,10 @@ async def infer(
         outputs = wanted(inference, card)
     columns = await _answer(predictor, rows, {each.name for each in outputs})
     return respond(inference, card, outputs, columns)
+
+
+def _is_ready(service: Service) -> bool:
+    return service.readiness().status == "ready"
 
 
 async def _answer(predictor: Predictor, rows: NDArray[np.float64], names: Collection[str]) -> Columns:
