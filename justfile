@@ -92,6 +92,11 @@ bench-paging *arguments: (_environment "dev")
 bench-batch *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/batch.py "$@"
 
+# Measure the Open Inference Protocol beside `/predict` and `/predict/batch`: JSON and binary
+[positional-arguments]
+bench-oip *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/oip.py "$@"
+
 # Measure a report of drift of a million kept predictions: time, memory, size of the page
 [positional-arguments]
 bench-drift *arguments: (_environment "dev")

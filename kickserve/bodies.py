@@ -7,13 +7,16 @@ import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import msgspec
+import numpy as np
 
 from kickserve.errors import InvalidInput, MalformedBody, RequestError
-from kickserve.features import BY_NAME, FEATURES, Feature
+from kickserve.features import BY_NAME, FEATURES, Feature, acceptable
 from kickserve.schemas import FieldError, Kick, Outcome, OutcomeOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -83,6 +86,21 @@ def _kick_or_error(line: bytes) -> Kick | RequestError:
         return read_kick(line)
     except RequestError as error:
         return error
+
+
+def out_of_range(rows: NDArray[np.float64]) -> list[FieldError]:
+    """Find the values that no kick may have, the first 100 of them, in kicks that are numbers already.
+
+    Args:
+        rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`.
+    """
+    found = np.argwhere(~acceptable(rows))[:ERRORS_SHOWN].tolist()
+    return [_cell_fault(row, FEATURES[column], float(rows[row, column])) for row, column in found]
+
+
+def _cell_fault(row: int, feature: Feature, value: float) -> FieldError:
+    shown = value if math.isfinite(value) else str(value)  # JSON has no NaN
+    return FieldError(field=feature.name, detail=f"must be {feature.wanted}", value=shown, row=row)
 
 
 def read_outcome(body: bytes) -> Outcome:

@@ -110,9 +110,29 @@ class Predictor:
         predictions: list[Prediction] = []
         with self._asking():
             for start in range(0, len(kicks), self._chunk):
-                predictions += await self._predict_chunk(matrix(kicks[start : start + self._chunk]))
+                batch = await self._answer_chunk(matrix(kicks[start : start + self._chunk]))
+                predictions += self._scorer.predictions(batch)
                 await asyncio.sleep(0)
         return predictions
+
+    async def predict_matrix(self, rows: NDArray[np.float64]) -> list[RecordBatch]:
+        """Answer many kicks that are numbers already, without an object for each.
+
+        Args:
+            rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
+
+        Returns:
+            Their records: n kicks altogether, in their order.
+
+        Raises:
+            PredictionFailed: as `predict_batch`, and so is Backlogged.
+        """
+        batches: list[RecordBatch] = []
+        with self._asking():
+            for start in range(0, len(rows), self._chunk):
+                batches.append(await self._answer_chunk(rows[start : start + self._chunk]))
+                await asyncio.sleep(0)
+        return batches
 
     async def predict_each(self, kicks: Sequence[Kick]) -> list[Prediction | KickserveError]:
         """Answer kicks as `ask` does, in their order: what fails for one hurts no other.
@@ -130,7 +150,7 @@ class Predictor:
             except PredictionFailed:
                 return await asyncio.gather(*map(self.ask, kicks))
         try:
-            return [*await self._give(rows, found, started)]
+            return [*self._scorer.predictions(await self._record(rows, found, started))]
         except Backlogged as refusal:
             return [refusal] * len(kicks)
 
@@ -153,23 +173,23 @@ class Predictor:
                 await asyncio.sleep(0)
         return np.concatenate(found)
 
-    async def _predict_chunk(self, rows: NDArray[np.float64]) -> list[Prediction]:
+    async def _answer_chunk(self, rows: NDArray[np.float64]) -> RecordBatch:
         started = time.perf_counter()
         try:
             found = await self._ask_aside(rows)
         except PredictionFailed as error:
             await self._keep(self._scorer.failures(rows, error))
             raise
-        return await self._give(rows, found, started)
+        return await self._record(rows, found, started)
 
-    async def _give(
+    async def _record(
         self, rows: NDArray[np.float64], found: NDArray[np.float64], started: float
-    ) -> list[Prediction]:
+    ) -> RecordBatch:
         batch = self._scorer.record(rows, found, time.perf_counter() - started)
         refusal = await self._keep(batch)
         if refusal is not None:
             raise refusal
-        return self._scorer.predictions(batch)
+        return batch
 
     async def _ask_aside(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._thread is None:

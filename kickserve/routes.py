@@ -88,7 +88,7 @@ async def predict_batch(
     lines = _is_ndjson(request.headers.get("content-type", ""))
     if lines and NDJSON in request.headers.get("accept", ""):
         return Lines(answers(request, service))
-    body = await _body(request)
+    body = await whole_body(request)
     with service.counting_refusals():
         kicks = read_kicks(body, lines=lines)
     return Response(await service.predictor.predict_batch(kicks))
@@ -98,8 +98,12 @@ def _is_ndjson(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == NDJSON
 
 
-async def _body(request: Request[Any, Any, Any]) -> bytes:
-    """Read a body whole, up to `KICKSERVE_BATCH_BODY_MAX`: the route has no limit, because it streams too."""
+async def whole_body(request: Request[Any, Any, Any]) -> bytes:
+    """Read the body of many kicks, of a route that has no limit itself.
+
+    Raises:
+        HTTPException: it is larger than `KICKSERVE_BATCH_BODY_MAX` (413).
+    """
     limit = request.app.state.settings.batch_body_max
     if (request.content_length or 0) > limit:
         raise HTTPException(status_code=413)

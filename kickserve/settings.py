@@ -113,7 +113,10 @@ class Settings:
         "KICKSERVE_BODY_MAX", "10MB", kinds.size, "Largest body of a request that is read."
     )
     batch_body_max: int = _setting(
-        "KICKSERVE_BATCH_BODY_MAX", "40MB", kinds.size, "The same for `/predict/batch`: 100,000 kicks fit."
+        "KICKSERVE_BATCH_BODY_MAX",
+        "40MB",
+        kinds.size,
+        "The same for batches (`/predict/batch`, `/v2`): 100,000 kicks fit.",
     )
     batch_max: int = _setting(
         "KICKSERVE_BATCH_MAX",

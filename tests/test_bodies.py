@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kickserve.bodies import read_kick, read_kicks, read_outcome, read_outcomes
+from kickserve.bodies import out_of_range, read_kick, read_kicks, read_outcome, read_outcomes
 from kickserve.documentation import EXAMPLE
 from kickserve.errors import InvalidInput, MalformedBody
-from kickserve.features import BY_NAME
+from kickserve.features import BY_NAME, NAMES
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -62,6 +63,21 @@ def test_no_more_than_a_hundred_faults_are_listed_at_length():
     with pytest.raises(InvalidInput) as raised:
         read_kicks(b"[" + b",".join([b"{}"] * 1000) + b"]")
     assert 100 <= len(raised.value.errors) <= 111
+
+
+@given(st.lists(st.floats() | st.sampled_from([0.0, 1.0, 30.0]), min_size=len(NAMES), max_size=len(NAMES)))
+def test_numbers_are_refused_exactly_where_a_body_of_them_would_be(row):
+    faults = out_of_range(np.array([row]))
+    body = {name: int(value) if value in {0, 1} else value for name, value in zip(NAMES, row, strict=True)}
+    finite = {name: value if np.isfinite(value) else None for name, value in body.items()}
+    if not faults:
+        read_kick(msgspec.json.encode(body))
+        return
+    with pytest.raises(InvalidInput) as refusal:
+        read_kick(msgspec.json.encode(finite))
+    assert [(each.field, each.detail) for each in refusal.value.errors] == [
+        (each.field, each.detail) for each in faults
+    ]
 
 
 def test_a_huge_body_is_told_apart_into_no_json_and_no_kick():

@@ -16,7 +16,7 @@ from kickserve.errors import Backlogged, PredictionFailed
 from kickserve.gauge import Gauge
 from kickserve.model import Answer
 from kickserve.predictor import CHUNK, Predictor
-from kickserve.schemas import Kick
+from kickserve.schemas import Kick, matrix
 from kickserve.scorer import Scorer
 from kickserve.service import Service
 
@@ -131,6 +131,28 @@ async def test_nothing_is_answered_before_it_is_kept_failures_neither(distances)
         answers = await asyncio.wait_for(asyncio.gather(*futures), 5)
         failed = [isinstance(each, PredictionFailed) for each in answers]
         assert failed == [each == BAD for each in distances]
+
+
+async def test_kicks_that_are_numbers_already_are_answered_and_kept_as_others_are():
+    kept = Kept()
+    predictor = made(Model(), kept)
+    rows = np.repeat(matrix([kick_from()]), CHUNK + 1, axis=0)
+    rows[:, 1] = np.linspace(20, 40, len(rows))
+    batches = await predictor.predict_matrix(rows)
+    assert batches == kept
+    assert [record.distance for record in kept.records()] == rows[:, 1].tolist()
+    kicks = [kick_from(each) for each in rows[:, 1].tolist()]
+    said = [each.prediction for each in await predictor.predict_batch(kicks)]
+    assert [record.prediction for record in kept.records()] == 2 * said
+
+
+async def test_numbers_that_the_model_can_not_answer_have_a_record_all_the_same():
+    kept = Kept()
+    with pytest.raises(PredictionFailed):
+        await made(Model(), kept).predict_matrix(matrix([kick_from(BAD), kick_from()]))
+    assert [record.status_code for record in kept.records()] == [500, 500]
+    with pytest.raises(Backlogged):
+        await made(Model(), Kept(refusal=Backlogged("full"))).predict_matrix(matrix([kick_from()]))
 
 
 async def test_what_could_not_be_kept_is_not_given():

@@ -1,0 +1,140 @@
+"""What goes in and out under `/v2`, as msgspec Structs named as in the protocol's specification.
+
+github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`. Members that are not
+known are passed over: the protocol lets servers and clients have more than it names. Clients may send null
+for what they leave out; the server leaves it out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from kickserve.schemas import Problem
+
+Parameters = dict[str, Any]
+Size = Annotated[int, Meta(ge=0)]
+
+
+class ServerMetadata(Struct, kw_only=True, frozen=True):
+    """What the server is.
+
+    Attributes:
+        name: always `kickserve`.
+        version: of kickserve.
+        extensions: of the protocol that it speaks.
+    """
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ServerLive(Struct, kw_only=True, frozen=True):
+    """Whether the process can answer."""
+
+    live: bool
+
+
+class ServerReady(Struct, kw_only=True, frozen=True):
+    """Whether predictions can be taken. The specification calls it `live` here too; other servers `ready`."""
+
+    live: bool
+    ready: bool
+
+
+class ModelReady(Struct, kw_only=True, frozen=True):
+    """Whether a model can be asked."""
+
+    name: str
+    ready: bool
+
+
+class TensorMetadata(Struct, kw_only=True, frozen=True):
+    """A tensor that a model takes or gives; -1 in its shape stands for any number of kicks."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(Struct, kw_only=True, frozen=True):
+    """What a model is.
+
+    Attributes:
+        name: as `/api/v1/model` has it.
+        versions: the one that is served: its revision.
+        platform: what computes it.
+        inputs: one column each; in this order they are the columns of a matrix.
+        outputs: what it can be asked for.
+    """
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class RequestInput(Struct, kw_only=True, frozen=True):
+    """A tensor that is sent: its values are in `data`, or binary behind the JSON."""
+
+    name: str
+    shape: list[Size]
+    datatype: str
+    parameters: Parameters | None = None
+    data: msgspec.Raw | UnsetType = UNSET
+
+
+class RequestOutput(Struct, kw_only=True, frozen=True):
+    """A tensor that is asked for."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class InferenceRequest(Struct, kw_only=True, frozen=True):
+    """Kicks to be predicted, as tensors."""
+
+    inputs: list[RequestInput]
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: list[RequestOutput] | None = None
+
+
+class ProblemWithError(Problem, kw_only=True, frozen=True, omit_defaults=True):
+    """An error, as the protocol has it and as RFC 9457 does.
+
+    Attributes:
+        error: what happened, the same as `detail`: all that the protocol itself knows.
+    """
+
+    error: str
+
+
+class ResponseOutput(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """A tensor that is answered: its values are in `data`, or binary behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: Parameters | None = None
+    data: list[float | str | None] | None = None
+
+
+class InferenceResponse(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What a model says of kicks, as tensors.
+
+    Attributes:
+        model_name: name of the model that answered.
+        model_version: its exact revision.
+        id: that of the request, if it had one.
+        outputs: those asked for in their order, or all.
+    """
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[ResponseOutput]

@@ -1,0 +1,191 @@
+"""The calls of `/v2`: what the server is, what model it serves, and inference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from litestar import Request, Response, Router, get, post
+from litestar.openapi import ResponseSpec
+from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
+
+from kickserve import __version__, problems
+from kickserve.errors import KickserveError
+from kickserve.features import FEATURES, named
+from kickserve.routes import TheService, guards_of, whole_body
+from kickserve.schemas import Kick
+from kickserve_oip.answers import columns_of, columns_of_batches, respond
+from kickserve_oip.documentation import TakesInference
+from kickserve_oip.errors import EncodedBody, ModelNotServed
+from kickserve_oip.messages import (
+    InferenceResponse,
+    ModelMetadata,
+    ModelReady,
+    ProblemWithError,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
+from kickserve_oip.outputs import OUTPUTS, outputs_of, wanted
+from kickserve_oip.problems import PREFIX
+from kickserve_oip.reading import LENGTH_HEADER, read
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kickserve.predictor import Predictor
+    from kickserve.schemas import ModelCard
+    from kickserve.service import Service
+    from kickserve.settings import Settings
+    from kickserve_oip.answers import Columns
+
+ALIAS: Final = "kickserve"
+EXTENSIONS: Final = ["binary_tensor_data"]
+_TAGS: Final = ["open inference protocol"]
+_STATUS: Final = {True: 200, False: 503}
+_ERROR: Final = ResponseSpec(ProblemWithError, generate_examples=False, media_type=problems.MEDIA_TYPE)
+
+
+def routers(settings: Settings) -> list[Router]:
+    """Make the routes: those of a model are behind the key, as in `/api/v1`; the others are open."""
+    model = [
+        *_of_model(get, "", model_metadata),
+        *_of_model(get, "/ready", model_ready),
+        *_of_model(post, "/infer", infer, status_code=200, operation_class=TakesInference),
+    ]
+    return [
+        Router(PREFIX, route_handlers=[server_metadata, live, ready], tags=_TAGS),
+        Router(
+            f"{PREFIX}/models",
+            route_handlers=model,
+            guards=guards_of(settings),
+            tags=_TAGS,
+            request_max_body_size=None,  # `whole_body` has a limit of its own
+        ),
+    ]
+
+
+def _of_model(method: Any, end: str, call: Any, **more: Any) -> list[Any]:
+    """Register a call of a model, with and without a version.
+
+    A model from the hub is called `owner/name`, and nothing on the way here tells an escaped slash from
+    another: that has paths of its own, which the documentation need not show.
+    """
+
+    def paths(name: str) -> list[str]:
+        return [f"/{name}{end}", f"/{name}/versions/{{version:str}}{end}"]
+
+    return [
+        method(paths("{name:str}"), responses={400: _ERROR, 404: _ERROR}, **more)(call),
+        method(paths("{owner:str}/{name:str}"), include_in_schema=False, **more)(call),
+    ]
+
+
+@get("/")
+async def server_metadata() -> ServerMetadata:
+    """Say what this server is."""
+    return ServerMetadata(name="kickserve", version=__version__, extensions=EXTENSIONS)
+
+
+@get("/health/live")
+async def live() -> ServerLive:
+    """Answer as long as the process can."""
+    return ServerLive(live=True)
+
+
+@get("/health/ready")
+async def ready(service: TheService) -> Response[ServerReady]:
+    """Say whether to send requests here: 200, or 503; `/api/v1/health/ready` says why."""
+    is_ready = _is_ready(service)
+    return Response(ServerReady(live=True, ready=is_ready), status_code=_STATUS[is_ready])
+
+
+async def model_metadata(
+    service: TheService, name: FromPath[str], owner: FromPath[str] = "", version: FromPath[str] = ""
+) -> ModelMetadata:
+    """Say what a model takes and gives. The inputs, in their order, are the columns of a matrix, too."""
+    card = _served(service.predictor, owner, name, version)
+    return ModelMetadata(
+        name=card.name,
+        versions=[card.revision],
+        platform="onnx_onnxv1" if card.kind == "onnx" else f"kickserve_{card.kind}",
+        inputs=[
+            TensorMetadata(name=each.name, datatype="BOOL" if each.kind == "flag" else "FP64", shape=[-1])
+            for each in FEATURES
+        ],
+        outputs=[TensorMetadata(name=each, datatype=OUTPUTS[each], shape=[-1]) for each in outputs_of(card)],
+    )
+
+
+async def model_ready(
+    service: TheService, name: FromPath[str], owner: FromPath[str] = "", version: FromPath[str] = ""
+) -> Response[ModelReady]:
+    """Say whether a model can be asked: 200, or 503."""
+    card, is_ready = _served(service.predictor, owner, name, version), _is_ready(service)
+    return Response(ModelReady(name=card.name, ready=is_ready), status_code=_STATUS[is_ready])
+
+
+async def infer(
+    request: Request[Any, Any, Any],
+    service: TheService,
+    name: FromPath[str],
+    owner: FromPath[str] = "",
+    version: FromPath[str] = "",
+) -> Response[InferenceResponse]:
+    """Predict up to 100,000 kicks, sent as eleven columns or as one matrix; all are answered or none.
+
+    The columns have the features' names and the shape [n] or [n, 1]; the matrix has any other name and the
+    shape [n, 11]. Tensors may also be sent and asked for as Triton's extension `binary_tensor_data` has it.
+    """
+    _refuse_encoded(request)
+    body = await whole_body(request)
+    predictor = service.predictor  # held: should the model be changed meanwhile, this one still answers
+    card = _served(predictor, owner, name, version)
+    with service.counting_refusals():
+        inference, rows = read(body, request.headers.get(LENGTH_HEADER))
+        outputs = wanted(inference, card)
+    columns = await _answer(predictor, rows, {each.name for each in outputs})
+    return respond(inference, card, outputs, columns)
+
+
+def _is_ready(service: Service) -> bool:
+    return service.readiness().status == "ready"
+
+
+async def _answer(predictor: Predictor, rows: NDArray[np.float64], names: Collection[str]) -> Columns:
+    if len(rows) > 1:
+        return await columns_of_batches(await predictor.predict_matrix(rows), predictor.model, names)
+    # One goes to the model together with all others that have come in, from wherever.
+    outcome = await predictor.ask(msgspec.convert(named(rows[0].tolist()), Kick))
+    if isinstance(outcome, KickserveError):
+        raise outcome
+    return columns_of(outcome)
+
+
+def _served(predictor: Predictor, owner: str, name: str, version: str) -> ModelCard:
+    """Return the card of the model that is meant.
+
+    Raises:
+        ModelNotServed: it is not the one that is served.
+    """
+    card = predictor.model.card
+    asked = f"{owner}/{name}" if owner else name
+    if asked not in {card.name, ALIAS}:
+        what = f"no model {asked[:100]!r}"
+    elif version not in {"", card.revision}:
+        what = f"no version {version[:100]!r} of the model {asked!r}"
+    else:
+        return card
+    raise ModelNotServed(
+        f"{what} is served: there is {card.name!r}, also called {ALIAS!r}, in version {card.revision!r}"
+    )
+
+
+def _refuse_encoded(request: Request[Any, Any, Any]) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise EncodedBody(f"a body with Content-Encoding {encoding[:40]} is not read: send it uncompressed")

@@ -1,0 +1,771 @@
+"""The Open Inference Protocol: the same answers, checks and records as over `/api/v1`, in its own words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from urllib.parse import quote
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from conftest import running
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from serving import serving
+from tritonclient.utils import InferenceServerException
+
+from kickserve.app import create_app
+from kickserve.bodies import BATCH_MAX
+from kickserve.documentation import EXAMPLE
+from kickserve.features import FEATURES, FLAGS, NAMES, named
+from kickserve.loader import load_plugins
+from kickserve.models.linear import load_default
+from kickserve.settings import Settings
+from kickserve.simulate import simulate
+from kickserve_oip import OipPlugin
+
+V2 = "http://test/v2"
+INFER = f"{V2}/models/simulated/infer"
+LENGTH = "Inference-Header-Content-Length"
+ROW = [float(value) for value in EXAMPLE.values()]
+KICKS = simulate(40, 3).matrix
+DTYPES = {
+    "FP64": "<f8",
+    "FP32": "<f4",
+    "BOOL": "u1",
+    "INT8": "i1",
+    "UINT8": "u1",
+    "INT64": "<i8",
+    "UINT16": "<u2",
+}
+ALL = ["prediction", "confidence", "low", "high", "id", "warnings"]
+
+
+def matrix_input(rows, datatype="FP64", *, nested=True, name="kicks"):
+    rows = np.asarray(rows, dtype=np.float64)
+    data = rows.tolist() if nested else rows.ravel().tolist()
+    return {"name": name, "shape": [*rows.shape], "datatype": datatype, "data": data}
+
+
+def column_inputs(rows, *, width=False, datatypes=None):
+    inputs = []
+    for name, column in zip(NAMES, np.asarray(rows, dtype=np.float64).T, strict=True):
+        datatype = (datatypes or {}).get(name, "FP64")
+        values = column.astype(DTYPES[datatype])
+        values = values.astype(bool) if datatype == "BOOL" else values
+        shape = [len(column), 1] if width else [len(column)]
+        inputs.append({"name": name, "shape": shape, "datatype": datatype, "data": values.tolist()})
+    return inputs
+
+
+def with_binary(request):
+    """Put the values of all inputs behind the JSON; return body and headers."""
+    parts, inputs = [], []
+    for each in request["inputs"]:
+        part = np.array(each["data"]).astype(DTYPES[each["datatype"]]).tobytes()
+        rest = {name: value for name, value in each.items() if name != "data"}
+        inputs.append({**rest, "parameters": {"binary_data_size": len(part)}})
+        parts.append(part)
+    head = json.dumps({**request, "inputs": inputs}).encode()
+    return head + b"".join(parts), {LENGTH: str(len(head))}
+
+
+def outputs_of(response):
+    assert response.status_code == 200, response.text
+    return {each["name"]: each["data"] for each in response.json()["outputs"]}
+
+
+@pytest.fixture
+def settings(settings):
+    return replace(settings, plugins=("storage", "oip"))  # the others take their time to start
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory):
+    """Ask an app that lives for all tests that leave nothing in it; returns the response."""
+    folder = tmp_path_factory.mktemp("oip")
+    settings = Settings(database_url="sqlite://", journal_dir=folder, plugins=("storage", "oip"))
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    with asyncio.Runner() as runner:
+        life = running(app)
+        runner.run(life.__aenter__())
+        client = httpx.AsyncClient(transport=transport, base_url="http://test/api/v1")
+        yield lambda method, url, **more: runner.run(client.request(method, url, **more))
+        runner.run(client.aclose())
+        runner.run(life.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def refused(ask):
+    """Ask for what is refused; returns the problem, and sees to it that nothing is kept."""
+
+    def refused(body, headers=None):
+        before = newest(ask)
+        response = ask("POST", INFER, content=body, headers=headers)
+        assert response.status_code == 400
+        assert response.headers["content-type"] == "application/problem+json"
+        problem = response.json()
+        assert problem["detail"] == problem["error"]
+        assert problem["request_id"] == response.headers["x-request-id"]
+        assert newest(ask) == before
+        return problem
+
+    return refused
+
+
+def newest(ask):
+    return ask("GET", "/predictions?limit=1").json()
+
+
+async def kept(client):
+    return len((await client.get("/predictions?limit=10000")).json())
+
+
+class Named:
+    """The packaged model under another name, or without an interval."""
+
+    def __init__(self, **changes):
+        self._model = load_default()
+        self.card = msgspec.structs.replace(self._model.card, **changes)
+
+    def predict(self, matrix):
+        answer = self._model.predict(matrix)
+        return answer if self.card.interval else answer._replace(low=None, high=None)
+
+    def warnings(self, row):
+        return self._model.warnings(row)
+
+    def outside(self, matrix):
+        return self._model.outside(matrix)
+
+
+class Broken(Named):
+    def predict(self, _):
+        raise RuntimeError("no luck")
+
+
+def test_the_plugin_is_found_by_its_entry_point():
+    [plugin] = load_plugins(Settings(plugins=("oip",)))
+    assert isinstance(plugin, OipPlugin)
+
+
+class TestMetadata:
+    async def test_tells_what_the_server_is(self, client):
+        answer = (await client.get(V2)).json()
+        assert answer == {"name": "kickserve", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+
+    @pytest.mark.parametrize("name", ["simulated", "kickserve"])
+    async def test_tells_what_the_model_takes_and_gives(self, client, name):
+        card = load_default().card
+        answer = (await client.get(f"{V2}/models/{name}")).json()
+        assert answer["name"] == "simulated"
+        assert answer["versions"] == [card.revision]
+        assert answer["platform"] == "kickserve_linear"
+        assert [each["name"] for each in answer["inputs"]] == [*NAMES]
+        assert {each["name"] for each in answer["inputs"] if each["datatype"] == "BOOL"} == {*FLAGS}
+        assert [each["name"] for each in answer["outputs"]] == ALL
+        assert all(each["shape"] == [-1] for each in answer["inputs"] + answer["outputs"])
+        assert (await client.get(f"{V2}/models/{name}/versions/{card.revision}")).json() == answer
+
+    async def test_a_model_without_an_interval_does_not_promise_one(self, start, settings):
+        client = await start(settings, model=Named(interval=None))
+        outputs = (await client.get(f"{V2}/models/simulated")).json()["outputs"]
+        assert [each["name"] for each in outputs] == ["prediction", "confidence", "id", "warnings"]
+        body = {"inputs": [matrix_input(KICKS)]}
+        assert [*outputs_of(await client.post(INFER, json=body))] == [
+            "prediction",
+            "confidence",
+            "id",
+            "warnings",
+        ]
+        refused = await client.post(INFER, json={**body, "outputs": [{"name": "low"}]})
+        assert refused.status_code == 400
+        assert "this model gives no interval" in refused.json()["error"]
+
+    async def test_an_onnx_file_is_named_as_the_protocol_names_it(self, start, settings):
+        client = await start(settings, model=Named(kind="onnx"))
+        assert (await client.get(f"{V2}/models/kickserve")).json()["platform"] == "onnx_onnxv1"
+
+    @pytest.mark.parametrize("end", ["", "/ready", "/infer"])
+    @pytest.mark.parametrize("path", ["other", "simulated/versions/7", "some/body", "kickserve/versions/0"])
+    async def test_an_unknown_name_or_version_is_told_what_there_is(self, client, path, end):
+        response = await client.request("POST" if end == "/infer" else "GET", f"{V2}/models/{path}{end}")
+        assert response.status_code == 404
+        error = response.json()["error"]
+        assert "'simulated', also called 'kickserve'" in error
+        assert load_default().card.revision in error
+
+    @pytest.mark.parametrize("name", ["owner/name", "with space", "ü & 100 %?", "versions", "a+b#c"])
+    async def test_names_that_need_escaping_are_found(self, start, settings, name):
+        client = await start(settings, model=Named(name=name, revision="r-1"))
+        quoted = "/" + quote(name)
+        for end in ("", "/versions/r-1"):
+            assert (await client.get(f"{V2}/models{quoted}{end}")).json()["name"] == name
+            assert (await client.get(f"{V2}/models{quoted}{end}/ready")).json() == {
+                "name": name,
+                "ready": True,
+            }
+            answer = await client.post(
+                f"{V2}/models{quoted}{end}/infer", json={"inputs": [matrix_input([ROW])]}
+            )
+            assert answer.json()["model_name"] == name
+            assert answer.json()["model_version"] == "r-1"
+
+    async def test_the_calls_stand_in_the_openapi_document(self, client):
+        document = (await client.get("http://test/docs/openapi.json")).json()
+        paths = document["paths"]
+        for path in (
+            "/v2",
+            "/v2/health/live",
+            "/v2/health/ready",
+            "/v2/models/{name}",
+            "/v2/models/{name}/ready",
+        ):
+            assert paths[path]["get"]["tags"] == ["open inference protocol"]
+        for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+            call = paths[path]["post"]
+            assert call["requestBody"]["content"]["application/json"]["schema"]["required"] == ["inputs"]
+            assert "application/problem+json" in call["responses"]["400"]["content"]
+        assert {"InferenceResponse", "ModelMetadata", "ServerMetadata"} <= {
+            *document["components"]["schemas"]
+        }
+
+
+class TestHealth:
+    async def test_live_and_ready(self, client):
+        assert (await client.get(f"{V2}/health/live")).json() == {"live": True}
+        assert (await client.get(f"{V2}/health/ready")).json() == {"live": True, "ready": True}
+        assert (await client.get(f"{V2}/models/simulated/ready")).json() == {
+            "name": "simulated",
+            "ready": True,
+        }
+
+    async def test_a_service_that_ends_is_live_and_not_ready(self, client):
+        client.app.drain()
+        assert (await client.get(f"{V2}/health/live")).status_code == 200
+        ready = await client.get(f"{V2}/health/ready")
+        assert (ready.status_code, ready.json()) == (503, {"live": True, "ready": False})
+        assert (await client.get(f"{V2}/models/simulated/ready")).status_code == 503
+
+
+class TestKey:
+    @pytest.fixture
+    async def client(self, start, settings):
+        return await start(replace(settings, api_key="secret"))
+
+    @pytest.mark.parametrize("path", ["", "/health/live", "/health/ready"])
+    async def test_what_tells_nothing_of_the_model_is_open(self, client, path):
+        assert (await client.get(V2 + path)).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("GET", ""), ("GET", "/ready"), ("POST", "/infer"), ("GET", "/versions/1")]
+    )
+    async def test_the_rest_needs_the_key(self, client, method, path):
+        url = f"{V2}/models/simulated{path}"
+        for headers in ({}, {"X-API-Key": "wrong"}):
+            response = await client.request(method, url, headers=headers)
+            assert response.status_code == 401
+            assert "X-API-Key" in response.json()["error"]
+        assert (await client.request(method, url, headers={"X-API-Key": "secret"})).status_code != 401
+
+
+class TestInference:
+    @pytest.mark.parametrize("binary", [False, True])
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            [matrix_input(KICKS)],
+            [matrix_input(KICKS, nested=False, name="any other")],
+            column_inputs(KICKS),
+            column_inputs(KICKS, width=True),
+            column_inputs(KICKS)[::-1],
+            column_inputs(KICKS, datatypes=dict.fromkeys(FLAGS, "BOOL")),
+            column_inputs(
+                KICKS, datatypes=dict(zip(FLAGS, ["INT8", "UINT8", "INT64", "UINT16"], strict=False))
+            ),
+        ],
+        ids=["nested", "flat", "columns", "columns of one", "another order", "booleans", "integers"],
+    )
+    async def test_answers_as_predict_does_however_the_kicks_are_sent(self, client, inputs, binary):
+        request = {"inputs": inputs}
+        body, headers = with_binary(request) if binary else (json.dumps(request).encode(), {})
+        found = outputs_of(await client.post(INFER, content=body, headers=headers))
+        said = (await client.post("/predict/batch", json=[named(row) for row in KICKS.tolist()])).json()
+        assert found["prediction"] == [each["prediction"] for each in said]
+        assert found["confidence"] == [each["confidence"] for each in said]
+        assert [*map(list, zip(found["low"], found["high"], strict=True))] == [
+            each["interval"] for each in said
+        ]
+        assert found["warnings"] == ["; ".join(each.get("warnings", ())) for each in said]
+
+    async def test_one_kick_is_answered_as_predict_does(self, client):
+        for row in [*KICKS[:5].tolist(), [0.5, 75, 5, *ROW[3:]]]:
+            found = outputs_of(await client.post(INFER, json={"inputs": [matrix_input([row])]}))
+            said = (await client.post("/predict", json=named(row))).json()
+            assert found["prediction"] == [said["prediction"]]
+            assert [*found["low"], *found["high"]] == said["interval"]
+            assert found["warnings"] == ["; ".join(said.get("warnings", ()))]
+
+    async def test_a_nested_column_is_taken(self, client):
+        inputs = column_inputs(KICKS, width=True)
+        nested = [{**each, "data": [[value] for value in each["data"]]} for each in inputs]
+        first = outputs_of(await client.post(INFER, json={"inputs": inputs}))
+        second = outputs_of(await client.post(INFER, json={"inputs": nested}))
+        assert first["prediction"] == second["prediction"]
+
+    async def test_an_fp32_is_the_same_value_as_text_and_as_bytes(self, client):
+        request = {"inputs": [matrix_input(KICKS + 1e-9 * (KICKS > 1), "FP32")]}
+        body, headers = with_binary(request)
+        found = [
+            outputs_of(await client.post(INFER, json=request)),
+            outputs_of(await client.post(INFER, content=body, headers=headers)),
+        ]
+        assert found[0]["prediction"] == found[1]["prediction"]
+        record = (await client.get(f"/predictions/{found[1]['id'][0]}")).json()
+        assert record["distance"] == float(np.float32(request["inputs"][0]["data"][0][1]))
+
+    @pytest.mark.parametrize("count", [1, 2, 4_500])
+    async def test_every_kick_is_kept_under_the_id_that_is_answered(self, client, count):
+        rows = simulate(count, 5).matrix
+        found = outputs_of(await client.post(INFER, json={"inputs": [matrix_input(rows)]}))
+        assert len({*found["id"]}) == count
+        for at in {0, count // 2, count - 1}:
+            record = (await client.get(f"/predictions/{found['id'][at]}")).json()
+            assert [float(record[name]) for name in NAMES] == rows[at].tolist()
+            assert record["prediction"] == found["prediction"][at]
+            assert record["revision"] == load_default().card.revision
+        assert await kept(client) == count
+        judged = await client.put("/predictions/outcomes", json=[{"id": found["id"][0], "success": True}])
+        assert judged.json() == {"kept": 1, "unknown": []}
+
+    async def test_the_id_of_the_request_comes_back(self, client):
+        body = {"inputs": [matrix_input([ROW])]}
+        assert (await client.post(INFER, json={**body, "id": "42"})).json()["id"] == "42"
+        assert "id" not in (await client.post(INFER, json=body)).json()
+
+    async def test_what_is_asked_for_is_answered_in_its_order(self, client):
+        body = {"inputs": [matrix_input(KICKS)], "outputs": [{"name": "id"}, {"name": "prediction"}]}
+        answer = (await client.post(INFER, json=body)).json()
+        assert [(each["name"], each["datatype"], each["shape"]) for each in answer["outputs"]] == [
+            ("id", "BYTES", [40]),
+            ("prediction", "FP64", [40]),
+        ]
+
+    @pytest.mark.parametrize("count", [1, 40])
+    async def test_outputs_come_binary_where_that_is_asked_for(self, client, count):
+        asked = [
+            {"name": "prediction"},
+            {"name": "id", "parameters": {"binary_data": False}},
+            {"name": "warnings"},
+        ]
+        body = {
+            "inputs": [matrix_input(KICKS[:count])],
+            "outputs": asked,
+            "parameters": {"binary_data_output": True},
+        }
+        response = await client.post(INFER, json=body)
+        assert response.headers["content-type"] == "application/octet-stream"
+        length = int(response.headers[LENGTH])
+        prediction, record_id, warnings = json.loads(response.content[:length])["outputs"]
+        assert prediction["parameters"] == {"binary_data_size": 8 * count}
+        assert "data" not in prediction
+        assert len(record_id["data"]) == count
+        assert warnings["parameters"] == {"binary_data_size": len(response.content) - length - 8 * count}
+        values = np.frombuffer(response.content, "<f8", count, length)
+        assert np.allclose(values, load_default().predict(KICKS[:count]).probability, rtol=1e-12)
+
+    async def test_null_stands_for_what_is_left_out(self, client):
+        tensor = {**matrix_input([ROW]), "parameters": None}
+        output = {"name": "prediction", "parameters": None}
+        for outputs in (None, [], [output]):
+            body = {"inputs": [tensor], "id": None, "parameters": None, "outputs": outputs}
+            answer = (await client.post(INFER, json=body)).json()
+            assert "id" not in answer
+            assert len(answer["outputs"]) == (1 if outputs else 6)
+
+    async def test_members_and_parameters_that_are_not_known_are_passed_over(self, client):
+        inputs = [{**matrix_input([ROW]), "parameters": {"content_type": "np"}}]
+        body = {"model_name": "simulated", "inputs": inputs, "parameters": {"priority": 1}}
+        assert (await client.post(INFER, json=body)).status_code == 200
+
+    async def test_requests_are_counted_by_route(self, start, settings):
+        client = await start(replace(settings, plugins=("storage", "oip", "metrics")))
+        await client.post(INFER, json={"inputs": [matrix_input(KICKS)]})
+        await client.post(INFER, json={"inputs": [matrix_input(at(3, 1, 500))]})
+        text = (await client.get("http://test/metrics")).text
+        line = 'kickserve_requests_total{method="POST",route="/v2/models/{name}/infer",status="%d"} 1.0'
+        assert line % 200 in text
+        assert line % 400 in text
+        assert 'kickserve_predictions_total{model="simulated"} 40.0' in text
+        assert "kickserve_refused_kicks_total 1.0" in text
+
+
+def changed(**changes):
+    return {"inputs": [{**matrix_input(KICKS), **changes}]}
+
+
+def without(*names):
+    return {"inputs": [each for each in column_inputs(KICKS) if each["name"] not in names]}
+
+
+def distance_of(**changes):
+    return {
+        "inputs": [
+            {**each, **(changes if each["name"] == "distance" else {})} for each in column_inputs(KICKS)
+        ]
+    }
+
+
+def at(row, column, value):
+    rows = KICKS.copy()
+    rows[row, column] = value
+    return rows
+
+
+REFUSED = {
+    "no inputs": ({"inputs": []}, "inputs is empty"),
+    "inputs left out": ({}, "missing required field `inputs`"),
+    "an array": ([], "Expected `object`"),
+    "an id that is no string": ({**changed(), "id": 7}, "$.id"),
+    "ten columns": (changed(shape=[44, 10]), "must be [n, 11]"),
+    "a row without a frame": (changed(shape=[440]), "must be [n, 11]"),
+    "three dimensions": (changed(shape=[40, 11, 1]), "must be [n, 11]"),
+    "no rows": (changed(shape=[0, 11], data=[]), "1 to 100,000 kicks; this one holds 0"),
+    "too many": (changed(shape=[100_001, 11]), "this one holds 100,001"),
+    "fewer than said": (changed(shape=[41, 11]), "means 41 rows, and 40 were sent"),
+    "fewer than said, flat": (changed(shape=[40, 11], data=ROW), "means 440 values, and 11 were sent"),
+    "a size below nothing": (changed(shape=[-1, 11]), "$.inputs[0].shape[0]"),
+    "a ragged matrix": (changed(data=[*KICKS[:39].tolist(), ROW[:10]]), "row 39 holds 10 values"),
+    "too deep": (changed(data=[[[1.0]]]), "Expected `float`, got `array`"),
+    "null": (changed(data=None), "Expected `array`, got `null`"),
+    "no data": ({"inputs": [{"name": "k", "shape": [1, 11], "datatype": "FP64"}]}, "neither data nor"),
+    "text": (changed(shape=[1, 11], data=["1"] * 11), "Expected `float`, got `str`"),
+    "true among numbers": (changed(shape=[1, 11], data=[True] * 11), "Expected `float`, got `bool`"),
+    "a fraction among integers": (changed(datatype="INT64"), "INT64"),
+    "more than fits": (changed(datatype="INT8", shape=[1, 11], data=[200] * 11), "<= 127"),
+    "huge": (changed(datatype="UINT64", shape=[1, 11], data=[10**400] * 11), "whole numbers from 0"),
+    "half floats": (changed(datatype="FP16"), "is none of FP64, FP32"),
+    "bytes": (changed(datatype="BYTES"), "is none of"),
+    "in shared memory": (changed(parameters={"shared_memory_region": "r"}), "shared memory is not among"),
+    "far": (
+        {"inputs": [matrix_input(at(3, 1, 500))]},
+        "row 3, column 1 (distance): 500.0 must be a number from 2",
+    ),
+    "half a flag": (
+        {"inputs": [matrix_input(at(0, 6, 0.5))]},
+        "(game_away): 0.5 must be true, false, 1 or 0",
+    ),
+    "far, in columns": (
+        {"inputs": column_inputs(at(3, 1, 500))},
+        "the tensor 'distance', row 3: 500.0 must be",
+    ),
+    "several": ({"inputs": [matrix_input(KICKS + 200)]}, "(and 99 more)"),
+    "beyond FP32": (changed(datatype="FP32", data=(KICKS + 1e300).tolist()), "inf must be a number from"),
+    "a column left out": (without("angle"), "missing: angle"),
+    "two columns left out": (without("angle", "is_start"), "missing: angle, is_start"),
+    "a column alone": ({"inputs": column_inputs(KICKS)[:1]}, "missing: distance"),
+    "a column twice": ({"inputs": [*column_inputs(KICKS), column_inputs(KICKS)[2]]}, "there twice: angle"),
+    "many unknown columns": (
+        {"inputs": column_inputs(KICKS) + [matrix_input([ROW], name=f"x{n}") for n in range(50)]},
+        "x0, x1",
+    ),
+    "a shape that never ends": (changed(shape=[1] * 10_000), ", 1, 1,… must be [n, 11]"),
+    "an unknown column": (
+        {"inputs": [*column_inputs(KICKS), matrix_input(KICKS)]},
+        "no feature of a kick: kicks",
+    ),
+    "a longer column": (distance_of(shape=[41], data=[30.0] * 41), "it holds 41 kicks, and 'time_norm' 40"),
+    "a wide column": (distance_of(shape=[40, 2], data=[30.0] * 80), "must be [n] or [n, 1]"),
+    "a column of no shape": (distance_of(shape=[]), "must be [n] or [n, 1]"),
+    "a nested vector": (distance_of(data=[[30.0]] * 40), "its data is nested"),
+    "an unknown output": ({**changed(), "outputs": [{"name": "odds"}]}, "there are prediction, confidence"),
+    "an output twice": ({**changed(), "outputs": [{"name": "id"}] * 2}, "asks twice for id"),
+    "classes": (
+        {**changed(), "outputs": [{"name": "id", "parameters": {"classification": 1}}]},
+        "classification is not among",
+    ),
+    "a flag that is none": (
+        {**changed(), "parameters": {"binary_data_output": "yes"}},
+        "true or false, not yes",
+    ),
+}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(("body", "word"), REFUSED.values(), ids=REFUSED)
+    def test_says_what_is_wrong_in_both_shapes_and_keeps_nothing(self, refused, body, word):
+        assert word in refused(json.dumps(body))["error"]
+
+    def test_names_row_field_and_value_one_by_one(self, refused):
+        rows = at(3, 1, 500)
+        rows[7, 0] = -1
+        assert refused(json.dumps({"inputs": [matrix_input(rows)]}))["errors"] == [
+            {"field": "distance", "detail": "must be a number from 2 to 100 m", "value": 500.0, "row": 3},
+            {"field": "time_norm", "detail": "must be a number from 0 to 1", "value": -1.0, "row": 7},
+        ]
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"{", b'{"inputs": [{"data": [NaN]}]}', b"\xff", b'{"a":' + b"[" * 100_000]
+    )
+    def test_what_is_no_json_is_refused(self, refused, body):
+        assert "the body is no JSON" in refused(body)["error"]
+
+    @pytest.mark.parametrize(
+        ("value", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")], ids=["nan", "inf", "-inf"]
+    )
+    @pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+    def test_what_is_no_number_is_refused_in_bytes_too(self, refused, datatype, value, shown):
+        problem = refused(*with_binary({"inputs": [matrix_input(at(2, 4, value), datatype)]}))
+        assert f"row 2, column 4 (precipitation_probability): {shown} must be" in problem["error"]
+        assert problem["errors"][0]["value"] == shown
+
+    def test_a_signalling_nan_is_refused_as_any_other(self, refused):
+        body, headers = with_binary({"inputs": [matrix_input([ROW], "FP32")]})
+        assert "nan must be" in refused(body[:-4] + b"\x01\x00\x80\x7f", headers)["error"]
+
+    @pytest.mark.parametrize(
+        ("length", "change", "word"),
+        [
+            (None, {}, "does the header Inference-Header-Content-Length say where it ends?"),
+            ("x", {}, "must be a number of bytes, not 'x'"),
+            ("-1", {}, "must be a number of bytes"),
+            ("1" * 5000, {}, "must be a number of bytes"),
+            ("٣", {}, "must be a number of bytes"),
+            ("999999", {}, "says 999999, and the body has"),
+            ("3", {}, "(read up to its byte 3, as the header Inference-Header-Content-Length says)"),
+            ("", {"binary_data_size": 80}, "88 bytes follow the JSON, and those of the tensors are 80"),
+            ("", {"binary_data_size": 96}, "its binary_data_size is 96, and 88 bytes are left"),
+            ("", {"binary_data_size": -88}, "must be a number of bytes, not -88"),
+            ("", {"binary_data_size": True}, "must be a number of bytes, not True"),
+            ("", {"binary_data_size": None}, "88 bytes follow the JSON, and those of the tensors are 0"),
+        ],
+    )
+    def test_bytes_that_do_not_add_up_are_refused(self, refused, length, change, word):
+        tensor = {"name": "kicks", "shape": [1, 11], "datatype": "FP64"}
+        head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": 88, **change}}]}).encode()
+        headers = {} if length is None else {LENGTH: (length or str(len(head))).encode()}
+        assert word in refused(head + np.array(ROW).tobytes(), headers)["error"]
+
+    def test_data_and_bytes_at_once_are_refused(self, refused):
+        tensor = {**matrix_input([ROW]), "parameters": {"binary_data_size": 0}}
+        assert "both data and binary_data_size" in refused(json.dumps({"inputs": [tensor]}))["error"]
+
+    def test_bytes_that_are_no_whole_number_of_values_are_refused(self, refused):
+        head = (
+            b'{"inputs":[{"name":"k","shape":[1,11],"datatype":"FP64","parameters":{"binary_data_size":87}}]}'
+        )
+        problem = refused(head + bytes(87), {LENGTH: str(len(head))})
+        assert "87 bytes are no whole number of FP64 of 8 bytes each" in problem["error"]
+
+    async def test_a_compressed_body_is_refused_in_clear_words(self, client):
+        response = await client.post(INFER, content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
+        assert response.status_code == 415
+        assert "send it uncompressed" in response.json()["error"]
+
+    async def test_a_body_is_read_up_to_the_limit_of_batches(self, start, settings):
+        client = await start(replace(settings, body_max=100, batch_body_max=5_000))
+        assert (await client.post(INFER, json={"inputs": [matrix_input(KICKS[:20])]})).status_code == 200
+        response = await client.post(INFER, json={"inputs": [matrix_input(simulate(200, 1).matrix)]})
+        assert response.status_code == 413
+        assert "KICKSERVE_" in response.json()["error"]
+
+    @pytest.mark.parametrize("path", ["/repository/index", "/nothing", "/models/simulated/config"])
+    async def test_what_is_not_there_is_told_in_both_shapes(self, client, path):
+        response = await client.get(V2 + path)
+        assert response.status_code == 404
+        assert response.json()["error"] == response.json()["detail"]
+
+    async def test_errors_elsewhere_stay_as_they_were(self, client):
+        assert "error" not in (await client.post("/predict", json={})).json()
+        assert "error" not in (await client.get("http://test/v2x")).json()
+
+    @pytest.mark.parametrize("count", [1, 40])
+    async def test_a_model_that_fails_is_an_error_of_the_service(self, start, settings, count):
+        client = await start(settings, model=Broken())
+        response = await client.post(INFER, json={"inputs": [matrix_input(KICKS[:count])]})
+        assert response.status_code == 500
+        assert "the model raised RuntimeError" in response.json()["error"]
+        assert await kept(client) == count  # the attempts
+
+    async def test_a_full_journal_is_told_with_when_to_come_again(self, start, settings):
+        client = await start(replace(settings, journal_max=1_000))
+        response = await client.post(INFER, json={"inputs": [matrix_input(simulate(2_000, 1).matrix)]})
+        assert response.status_code == 503
+        assert "Retry-After" in response.headers
+        assert response.json()["error"]
+
+
+def values_of(feature):
+    if feature.kind == "flag":
+        return st.sampled_from([0.0, 1.0])
+    return st.floats(feature.low, feature.high)
+
+
+KICK = st.tuples(*map(values_of, FEATURES))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+@st.composite
+def broken(draw):
+    """A right request of which one part is something else."""
+    request = {"inputs": [matrix_input([ROW])], "id": "1", "outputs": [{"name": "id"}], "parameters": {}}
+    tensor = request["inputs"][0]
+    where, name = draw(
+        st.sampled_from(
+            [(tensor, each) for each in ("name", "shape", "datatype", "data", "parameters")]
+            + [(request, each) for each in ("inputs", "id", "outputs", "parameters")]
+        )
+    )
+    where[name] = draw(JSON)
+    return request
+
+
+QUICK = hypothesis_settings(max_examples=60, deadline=None)
+
+
+class TestProperties:
+    def test_any_batch_is_answered_as_the_model_does(self, ask):
+        model = load_default()
+
+        @QUICK
+        @given(
+            st.lists(KICK, min_size=1, max_size=30),
+            st.booleans(),
+            st.sampled_from(["FP64", "FP32"]),
+            st.data(),
+        )
+        def holds(kicks, binary, datatype, data):
+            rows = np.array(kicks).astype(DTYPES[datatype])
+            if data.draw(st.booleans()):
+                inputs = [matrix_input(rows, datatype, nested=data.draw(st.booleans()))]
+            else:
+                inputs = column_inputs(rows, datatypes=dict.fromkeys(NAMES, datatype))
+            request = {"inputs": inputs}
+            body, headers = with_binary(request) if binary else (json.dumps(request).encode(), {})
+            found = outputs_of(ask("POST", INFER, content=body, headers=headers))
+            answer = model.predict(rows.astype(np.float64))
+            # One kick alone may differ from the same among others in the last bits.
+            for name, said in zip(("prediction", "low", "high"), answer, strict=True):
+                assert np.allclose(found[name], said, rtol=1e-12, atol=1e-12)
+
+        holds()
+
+    def test_whatever_is_malformed_is_a_clear_refusal_and_keeps_nothing(self, ask):
+        seen = set()
+
+        @QUICK
+        @given(
+            broken().map(lambda request: json.dumps(request).encode())
+            | JSON.map(lambda value: json.dumps(value).encode())
+            | st.binary(max_size=200),
+            st.none()
+            | st.integers(0, 300).map(str)
+            | st.text(st.characters(codec="latin-1", exclude_categories=["C"])),
+        )
+        def holds(body, length):
+            headers = {} if length is None else {LENGTH: length.encode("latin-1")}
+            before = newest(ask)
+            response = ask("POST", INFER, content=body, headers=headers)
+            seen.add(response.status_code)
+            if response.status_code != 200:  # some changes leave a request as right as it was
+                assert response.status_code == 400
+                problem = response.json()
+                assert problem["error"] == problem["detail"]
+                assert newest(ask) == before
+
+        holds()
+        assert 400 in seen
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("oip")
+    with serving(folder, API_KEY="secret", KICKSERVE_PLUGINS="storage,oip") as server:
+        yield server
+
+
+def key():
+    return {"X-API-Key": "secret"}  # a new one each time: tritonclient writes into what it is given
+
+
+class TestTritonClient:
+    """A client that nobody here wrote, on a real server."""
+
+    @pytest.fixture
+    def client(self, server):
+        url = httpx.URL(server.url)
+        client = triton.InferenceServerClient(f"{url.host}:{url.port}")
+        yield client
+        client.close()
+
+    def said(self, server, rows):
+        response = httpx.post(
+            f"{server.url}/predict/batch", json=[named(row) for row in rows.tolist()], headers=key()
+        )
+        return [each["prediction"] for each in response.json()]
+
+    def test_it_finds_server_and_model(self, client):
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+        assert client.is_model_ready("simulated", headers=key())
+        assert not client.is_model_ready("other", headers=key())
+        metadata = client.get_model_metadata("simulated", headers=key())
+        assert [each["name"] for each in metadata["inputs"]] == [*NAMES]
+
+    @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+    @pytest.mark.parametrize("count", [1, 40])
+    def test_a_matrix_is_answered_as_predict_does(self, server, client, binary, count):
+        rows = np.ascontiguousarray(KICKS[:count])
+        tensor = triton.InferInput("kicks", [*rows.shape], "FP64")
+        tensor.set_data_from_numpy(rows, binary_data=binary)
+        outputs = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("prediction", "id")]
+        result = client.infer("simulated", [tensor], request_id="a", outputs=outputs, headers=key())
+        assert result.get_response()["id"] == "a"
+        assert np.allclose(result.as_numpy("prediction"), self.said(server, rows), rtol=1e-12)
+        ids = [str(each, "utf-8") if isinstance(each, bytes) else each for each in result.as_numpy("id")]
+        record = httpx.get(f"{server.url}/predictions/{ids[-1]}", headers=key()).json()
+        assert [float(record[name]) for name in NAMES] == rows[-1].tolist()
+
+    def test_columns_as_the_metadata_has_them_are_answered_with_all_outputs(self, server, client):
+        metadata = client.get_model_metadata("kickserve", headers=key())
+        inputs = []
+        for each, column in zip(metadata["inputs"], KICKS.T, strict=True):
+            values = column.astype(bool if each["datatype"] == "BOOL" else np.float64)
+            inputs.append(triton.InferInput(each["name"], [len(values)], each["datatype"]))
+            inputs[-1].set_data_from_numpy(values)
+        version = metadata["versions"][0]
+        result = client.infer("kickserve", inputs, model_version=version, headers=key())
+        assert [each["name"] for each in result.get_response()["outputs"]] == ALL
+        assert np.allclose(result.as_numpy("prediction"), self.said(server, KICKS), rtol=1e-12)
+        assert result.as_numpy("warnings").shape == (40,)
+
+    def test_it_tells_what_the_service_says_of_an_error(self, client):
+        tensor = triton.InferInput("kicks", [40, 11], "FP32")
+        tensor.set_data_from_numpy(at(3, 1, 500).astype(np.float32))
+        with pytest.raises(InferenceServerException, match=r"row 3, column 1 \(distance\): 500\.0 must be"):
+            client.infer("simulated", [tensor], headers=key())
+        with pytest.raises(InferenceServerException, match="no model 'other' is served"):
+            client.infer("other", [tensor], headers=key())
+        with pytest.raises(InferenceServerException, match="send it uncompressed"):
+            client.infer("simulated", [tensor], headers=key(), request_compression_algorithm="gzip")
+        with pytest.raises(InferenceServerException, match="X-API-Key"):
+            client.infer("simulated", [tensor])
+
+
+async def test_the_largest_batch_fits(client):
+    rows = simulate(BATCH_MAX, 9).matrix
+    request = {"inputs": [matrix_input(rows)], "outputs": [{"name": "prediction"}]}
+    body, headers = with_binary(request)
+    found = outputs_of(await client.post(INFER, content=body, headers=headers))
+    assert np.allclose(found["prediction"], load_default().predict(rows).probability, rtol=1e-12)
