@@ -39,12 +39,18 @@ def _from_elsewhere(word: str) -> bool:
 
 
 def contents() -> dict[str, Path]:
-    """Return what belongs into the Space: its name there, and the file here. Only what git knows counts."""
+    """Return what belongs into the Space: its name there, and the file here. Only what git knows counts.
+
+    Raises:
+        SystemExit: git does not know a file that the Containerfile copies.
+    """
     containerfile = ROOT / "Containerfile"
     wanted = ["README.md", *copied(containerfile.read_text("utf-8"))]
-    command = ["git", "ls-files", "-z", "--", *wanted]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return {"Dockerfile": containerfile, **{name: ROOT / name for name in listed.split("\0") if name}}
+    command = ["git", "ls-files", "-z", "--error-unmatch", "--", *wanted]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        sys.exit(f"git does not have all that the Containerfile copies: {listed.stderr.strip()}")
+    return {"Dockerfile": containerfile, **{name: ROOT / name for name in listed.stdout.split("\0") if name}}
 
 
 def put_together(folder: Path) -> int:
