@@ -1,7 +1,8 @@
-"""Makes the project's environment, quickly where it stands: `python ops/environment.py serve|drift|dev|checks`.
+"""Makes the project's environment, quickly where it stands: `ops/environment.py serve|drift|dev|checks`.
 
 `serve` holds what the service needs, `drift` also what the reports of drift need, `dev` also what tests and
-checks of the code need, `checks` also what reads workflows, manifests and scripts. Only the standard library and pip are used. VENV names the folder (default `.venv`).
+checks of the code need, `checks` also what reads workflows, manifests and scripts. Only the standard library
+and pip are used. VENV names the folder (default `.venv`).
 """
 
 from __future__ import annotations

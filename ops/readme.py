@@ -1,4 +1,4 @@
-"""Gives PyPI the README without its front matter, which is for Hugging Face's hub alone (hatchling's hook)."""
+"""Gives PyPI the README without its front matter, which is for Hugging Face's hub: a hook of hatchling."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What a release needs to know: `python ops/release.py version`, or `python ops/release.py notes v1.2.3`.
 
-`version` prints the one that pyproject.toml has. `notes` prints what the changelog says of a tag, and fails where
-the tag is another version, or the changelog has no dated section for it. Only the standard library is used.
+`version` prints the one that pyproject.toml has. `notes` prints what the changelog says of a tag, and fails
+where the tag is another version, or the changelog has no dated section for it. Only the standard library is
+used.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def notes(tag: str, changelog: str, version: str) -> str:
     if found is None:
         sys.exit(f"CHANGELOG.md has no section '## {version} (date)': write what has changed")
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", found["when"]):
-        sys.exit(f"CHANGELOG.md says '{found['when']}' of {version}: write the date of the release, as 2026-01-31")
+        sys.exit(
+            f"CHANGELOG.md says '{found['when']}' of {version}: write the date of the release, as 2026-01-31"
+        )
     return found["text"].strip()
 
 

@@ -31,7 +31,9 @@ def copied(containerfile: str) -> list[str]:
     lines = re.sub(r"\\\n", " ", containerfile).splitlines()
     words = [line.split() for line in lines]
     copies = [each[1:-1] for each in words if each[:1] in (["COPY"], ["ADD"])]
-    return [path for each in copies if not any(map(_from_elsewhere, each)) for path in each if path[:2] != "--"]
+    return [
+        path for each in copies if not any(map(_from_elsewhere, each)) for path in each if path[:2] != "--"
+    ]
 
 
 def _from_elsewhere(word: str) -> bool:
@@ -80,7 +82,9 @@ def upload(space: str) -> str:
     """
     token = get_token()
     if token is None:
-        sys.exit("no token for the hub: set HF_TOKEN to one that may write to the Space, or run  hf auth login")
+        sys.exit(
+            "no token for the hub: set HF_TOKEN to one that may write to the Space, or run  hf auth login"
+        )
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         put_together(Path(folder))
@@ -88,7 +92,11 @@ def upload(space: str) -> str:
             url = api.create_repo(space, repo_type="space", space_sdk="docker", exist_ok=True)
             message = f"kickserve {__version__}, {_revision()}"
             api.upload_folder(
-                repo_id=space, repo_type="space", folder_path=folder, delete_patterns="*", commit_message=message
+                repo_id=space,
+                repo_type="space",
+                folder_path=folder,
+                delete_patterns="*",
+                commit_message=message,
             )
         except HfHubHTTPError as error:
             sys.exit(f"the hub did not take it: {error}")

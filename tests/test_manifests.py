@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -106,11 +105,11 @@ def test_the_plugins_that_are_asked_for_exist(name):
 
 def test_what_is_secret_comes_from_the_secret_and_from_nowhere_else(name):
     clear, secret = variables(name)
-    assert secret == {
-        key: {"name": "kickserve", "key": key} for key in ("DATABASE_URL", "API_KEY")
-    }
+    assert secret == {key: {"name": "kickserve", "key": key} for key in ("DATABASE_URL", "API_KEY")}
     hidden = {
-        each.metadata["variable"] for each in Settings.__dataclass_fields__.values() if each.metadata["secret"]
+        each.metadata["variable"]
+        for each in Settings.__dataclass_fields__.values()
+        if each.metadata["secret"]
     }
     assert not hidden & clear.keys()
     assert not any(each["kind"] == "Secret" for file in MANIFESTS.rglob("*.yaml") for each in read(file))
@@ -183,15 +182,24 @@ def test_journals_outlive_their_replicas():
         "kind": "StatefulSet",
         "name": "kickserve",
     }
-    assert one("base/autoscaler.yaml")["spec"]["minReplicas"] > one("base/disruption.yaml")["spec"]["maxUnavailable"]
+    assert (
+        one("base/autoscaler.yaml")["spec"]["minReplicas"]
+        > one("base/disruption.yaml")["spec"]["maxUnavailable"]
+    )
 
 
 def test_the_journal_fits_into_its_volume(name):
     claims = one("base/statefulset.yaml")["spec"]["volumeClaimTemplates"]
     if name == "kserve":
-        [claims] = ([each["ephemeral"]["volumeClaimTemplate"]] for each in PODS[name]["volumes"] if "ephemeral" in each)
+        [claims] = (
+            [each["ephemeral"]["volumeClaimTemplate"]]
+            for each in PODS[name]["volumes"]
+            if "ephemeral" in each
+        )
     size = claims[0]["spec"]["resources"]["requests"]["storage"]
-    settings = Settings.from_environment({"KICKSERVE_JOURNAL_MAX": variables(name)[0]["KICKSERVE_JOURNAL_MAX"]})
+    settings = Settings.from_environment(
+        {"KICKSERVE_JOURNAL_MAX": variables(name)[0]["KICKSERVE_JOURNAL_MAX"]}
+    )
     assert int(size.removesuffix("Gi")) * 2**30 > 1.5 * settings.journal_max
 
 
@@ -217,4 +225,3 @@ def test_postgres_can_be_reached():
     ports = [port for rule in one("base/network.yaml")["spec"]["egress"] for port in rule["ports"]]
     assert {"protocol": "TCP", "port": 5432} in ports
     assert {"protocol": "UDP", "port": 53} in ports
-    assert urlsplit("postgresql://db/kicks").port is None, "5432 is what a URL without a port means"

