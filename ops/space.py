@@ -17,8 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import httpx
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HFValidationError
 
 from kickserve import __version__
 
@@ -98,7 +99,7 @@ def upload(space: str) -> str:
                 delete_patterns="*",
                 commit_message=message,
             )
-        except HfHubHTTPError as error:
+        except (httpx.HTTPError, HFValidationError) as error:  # its own errors are httpx's, too
             sys.exit(f"the hub did not take it: {error}")
     return str(url)
 

@@ -104,9 +104,10 @@ def test_without_a_token_the_upload_says_what_to_set(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_hub_that_refuses_is_told_of_in_a_sentence(tmp_path):
+@pytest.mark.parametrize("name", ["me/kicks", "me/my/kicks"])
+def test_a_hub_that_refuses_is_told_of_in_a_sentence(tmp_path, name):
     with hub({}, fault=(403, None)) as server:
-        done = run("--upload", "me/kicks", HF_ENDPOINT=server.url, HF_TOKEN="hf_x", HF_HOME=str(tmp_path))
+        done = run("--upload", name, HF_ENDPOINT=server.url, HF_TOKEN="hf_x", HF_HOME=str(tmp_path))
     assert done.returncode == 1
     assert "the hub did not take it" in done.stderr
     assert "Traceback" not in done.stderr
