@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from kickserve import __version__
 
@@ -99,7 +99,7 @@ def upload(space: str) -> str:
                 delete_patterns="*",
                 commit_message=message,
             )
-        except (httpx.HTTPError, HFValidationError) as error:  # its own errors are httpx's, too
+        except (HfHubHTTPError, HFValidationError, httpx.HTTPError) as error:
             sys.exit(f"the hub did not take it: {error}")
     return str(url)
 
