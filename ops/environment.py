@@ -1,7 +1,8 @@
-"""Makes the project's environment, quickly where it stands: `python ops/environment.py serve|drift|dev`.
+"""Makes the project's environment, quickly where it stands: `ops/environment.py serve|drift|dev|checks`.
 
 `serve` holds what the service needs, `drift` also what the reports of drift need, `dev` also what tests and
-checks need. Only the standard library and pip are used. VENV names the folder (default `.venv`).
+checks of the code need, `checks` also what reads workflows, manifests and scripts. Only the standard library
+and pip are used. VENV names the folder (default `.venv`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / os.environ.get("VENV", ".venv")
 NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
+DEV = ["-e", ".[drift,metrics,onnx,otel,parquet,postgres,profiling,sklearn,ui]", "--group", "dev"]
 INSTALLS = {  # each holds all that those before it hold
     "serve": ["-e", ".[ui]"],
     "drift": ["-e", ".[drift,ui]"],
-    "dev": ["-e", ".[drift,metrics,onnx,otel,parquet,postgres,profiling,sklearn,ui]", "--group", "dev"],
+    "dev": DEV,
+    "checks": [*DEV, "--group", "checks"],
 }
 OLDEST_PYTHON = (3, 11)
 

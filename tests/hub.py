@@ -18,6 +18,9 @@ class _Hub(BaseHTTPRequestHandler):
         if self.server.fault is not None:
             status, code = self.server.fault
             self._send(status, b"{}", {"X-Error-Code": code} if code else {})
+        elif self.path.startswith("/api/spaces/"):
+            listed = [{"type": "file", "path": each, "size": 1, "oid": "0"} for each in self.server.files]
+            self._send(200, json.dumps(listed).encode())
         elif self.path.startswith("/api/models/"):
             siblings = [{"rfilename": name} for name in self.server.files]
             self._send(200, json.dumps({"id": "a/b", "sha": REVISION, "siblings": siblings}).encode())
@@ -51,6 +54,8 @@ class _Hub(BaseHTTPRequestHandler):
         for each in lines:
             if each["key"] == "file":
                 self.server.files[each["value"]["path"]] = base64.b64decode(each["value"]["content"])
+            elif each["key"] == "deletedFile":
+                del self.server.files[each["value"]["path"]]
         url = f"{self.server.url}/me/kicks/commit/{REVISION}"
         self._send(200, json.dumps({"commitOid": REVISION, "commitUrl": url, "success": True}).encode())
 

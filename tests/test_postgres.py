@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import asyncpg
@@ -297,24 +298,62 @@ async def test_a_migration_keeps_what_is_there_and_happens_once(store, monkeypat
         await store.close()
 
 
-async def test_a_database_of_the_first_schema_is_taken_up_with_all_that_is_in_it(
-    postgres_schema, monkeypatch
-):
-    store = PostgresStore(postgres_schema)
+@pytest.fixture
+async def first_schema(postgres_schema, monkeypatch):
+    """URL of a database of the first schema, with three predictions in it."""
     with monkeypatch.context() as patch:
         patch.setattr(postgres_server, "MIGRATIONS", postgres_server.MIGRATIONS[:1])
+        store = PostgresStore(postgres_schema)
         await store.open()
         await store.close()
-    records = some_records(3)
     connection = await asyncpg.connect(postgres_schema)
-    rows = [postgres_module.values_of(record)[: len(USUAL)] for record in records]
+    rows = [postgres_module.values_of(record)[: len(USUAL)] for record in some_records(3)]
     await connection.execute(postgres_module._insert(USUAL), *zip(*rows, strict=True))
     await connection.close()
+    return postgres_schema
+
+
+async def test_a_database_of_the_first_schema_is_taken_up_with_all_that_is_in_it(first_schema):
+    records = some_records(3)
+    store = PostgresStore(first_schema)
     await store.open()
     assert await store.page(10) == records[::-1]
     assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
     assert [each.shadow for each in await all_judged(store)] == [None]
     await store.close()
+
+
+async def test_a_migration_does_not_make_everybody_wait_behind_an_export(first_schema):
+    store = PostgresStore(first_schema)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        reader, writer = [await asyncpg.connect(first_schema) for _ in range(2)]
+        for each in (reader, writer):
+            stack.callback(each.terminate)
+        async with reader.transaction():
+            await reader.fetch("SELECT id FROM predictions")  # holds on to the table as it is
+            opening = asyncio.create_task(store.open())
+            await asyncio.sleep(0.3)
+            await writer.execute("UPDATE predictions SET outcome = true", timeout=10)
+            with pytest.raises(StoreUnavailable):
+                await opening
+        assert await store.count() == 3
+        versions = await reader.fetch("SELECT version FROM kickserve_schema")
+        assert versions == [(len(postgres_server.MIGRATIONS),)]
+
+
+async def test_a_migration_may_take_longer_than_a_command(first_schema, monkeypatch):
+    more = (*postgres_server.MIGRATIONS, "SELECT pg_sleep(1.5)")
+    monkeypatch.setattr(postgres_server, "MIGRATIONS", more)
+    first, second = (PostgresStore(first_schema, command_timeout=0.5) for _ in range(2))
+    migrating = asyncio.create_task(first.open())
+    await asyncio.sleep(0.2)
+    with pytest.raises(StoreUnavailable):  # and its predictions wait in the journal
+        await second.open()
+    await migrating
+    assert await second.count() == await first.count() == 3
+    await first.close()
+    await second.close()
 
 
 async def test_the_table_of_another_program_is_left_alone(postgres_schema):
@@ -378,3 +417,19 @@ def test_processes_that_open_one_new_database_at_once_all_work(postgres_schema):
         await store.close()
 
     asyncio.run(counted())
+
+
+def test_processes_that_open_one_old_database_at_once_all_work(first_schema):
+    run_together(_OPEN, first_schema)
+    written = {record_at(START + at, number=number).id for number in range(4) for at in range(50)}
+
+    async def looked_at():
+        connection = await asyncpg.connect(first_schema)
+        assert await connection.fetch("SELECT version FROM kickserve_schema") == [
+            (len(postgres_server.MIGRATIONS),)
+        ]
+        found = {str(row[0]) for row in await connection.fetch("SELECT id FROM predictions")}
+        assert found == written | {record.id for record in some_records(3)}
+        await connection.close()
+
+    asyncio.run(looked_at())

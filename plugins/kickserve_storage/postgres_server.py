@@ -20,6 +20,9 @@ CONNECTIONS: Final = 4
 CONNECT_TIMEOUT: Final = 5.0  # seconds
 COMMAND_TIMEOUT: Final = 30.0  # seconds
 LOCK: Final = 0x6B69636B  # "kick": the advisory lock under which the schema changes
+# A change of the schema waits so long for those who read the table, and all others wait behind it.
+LOCK_TIMEOUT: Final = "3s"
+STEP_TIMEOUT: Final = 3_600.0  # seconds: an index over many millions of predictions takes its time
 
 # Each is a step from one version of the schema to the next, and never changes once released.
 MIGRATIONS: Final = (
@@ -241,6 +244,7 @@ class Server:
             return
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             # Another process may have done it while this one waited for the lock.
             for version in range(await self._version(connection), len(MIGRATIONS)):
                 await self._step(connection, version)
@@ -248,7 +252,7 @@ class Server:
     async def _step(self, connection: Any, version: int) -> None:
         if version == 0:
             await connection.execute("CREATE TABLE kickserve_schema (version integer NOT NULL)")
-        await connection.execute(MIGRATIONS[version])
+        await connection.execute(MIGRATIONS[version], timeout=STEP_TIMEOUT)
         await connection.execute("DELETE FROM kickserve_schema")
         await connection.execute("INSERT INTO kickserve_schema VALUES ($1)", version + 1)
 

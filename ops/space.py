@@ -1,0 +1,128 @@
+"""Puts together what a Space of Hugging Face is built from, and uploads it. See ops/docs/space.md.
+
+    python ops/space.py [FOLDER]             into a new folder, build/space where none is named
+    python ops/space.py --upload OWNER/NAME  to the hub
+
+What that is stands in one place, the Containerfile: the files of this repository that it copies, itself as
+`Dockerfile`, and README.md, whose front matter tells the hub what kind of Space this is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from kickserve import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+USUAL = ROOT / "build" / "space"
+
+
+def copied(containerfile: str) -> list[str]:
+    """Return the paths that a Containerfile takes from the folder that it is built in."""
+    lines = re.sub(r"\\\n", " ", containerfile).splitlines()
+    words = [line.split() for line in lines]
+    copies = [each[1:-1] for each in words if each[:1] in (["COPY"], ["ADD"])]
+    return [
+        path for each in copies if not any(map(_from_elsewhere, each)) for path in each if path[:2] != "--"
+    ]
+
+
+def _from_elsewhere(word: str) -> bool:
+    return word.startswith("--from=")
+
+
+def contents() -> dict[str, Path]:
+    """Return what belongs into the Space: its name there, and the file here. Only what git knows counts.
+
+    Raises:
+        SystemExit: git does not know a file that the Containerfile copies.
+    """
+    containerfile = ROOT / "Containerfile"
+    wanted = ["README.md", *copied(containerfile.read_text("utf-8"))]
+    command = ["git", "ls-files", "-z", "--error-unmatch", "--", *wanted]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        sys.exit(f"git does not have all that the Containerfile copies: {listed.stderr.strip()}")
+    return {"Dockerfile": containerfile, **{name: ROOT / name for name in listed.stdout.split("\0") if name}}
+
+
+def put_together(folder: Path) -> int:
+    """Fill a folder, and return of how many files.
+
+    Raises:
+        SystemExit: there is something in it.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        sys.exit(f"{folder} is not empty: name a new folder")
+    found = contents()
+    for name, file in found.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+    return len(found)
+
+
+def upload(space: str) -> str:
+    """Make the Space what this repository says, with nothing else in it; return where it is.
+
+    Args:
+        space: OWNER/NAME; made where it is not there yet.
+
+    Raises:
+        SystemExit: there is no token, or the hub refuses.
+    """
+    token = get_token()
+    if token is None:
+        sys.exit(
+            "no token for the hub: set HF_TOKEN to one that may write to the Space, or run  hf auth login"
+        )
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        put_together(Path(folder))
+        try:
+            url = api.create_repo(space, repo_type="space", space_sdk="docker", exist_ok=True)
+            message = f"kickserve {__version__}, {_revision()}"
+            api.upload_folder(
+                repo_id=space,
+                repo_type="space",
+                folder_path=folder,
+                delete_patterns="*",
+                commit_message=message,
+            )
+        except (HfHubHTTPError, HFValidationError, httpx.HTTPError) as error:
+            sys.exit(f"the hub did not take it: {error}")
+    return str(url)
+
+
+def _revision() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description="Puts together a Space of Hugging Face, and uploads it.")
+    parser.add_argument("folder", nargs="?", type=Path, help="a new folder; build/space where none is named")
+    parser.add_argument("--upload", metavar="OWNER/NAME", help="the Space to bring up to date")
+    arguments = parser.parse_args()
+    if arguments.upload:
+        print(f"uploaded to {upload(arguments.upload)}")
+        return
+    folder = arguments.folder or USUAL
+    if folder == USUAL:
+        shutil.rmtree(USUAL, ignore_errors=True)
+    print(f"{put_together(folder)} files in {folder}; --upload OWNER/NAME takes them to the hub")
+
+
+if __name__ == "__main__":
+    main()
