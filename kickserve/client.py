@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import threading
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
@@ -47,7 +48,11 @@ _last_id: ContextVar[str] = ContextVar("kickserve_request_id", default="")
 
 
 class _Base(Generic[H]):
-    """What both clients have."""
+    """What both clients have.
+
+    No more requests than connections are let into the pool: one that waits in it for a connection can have it
+    closed under its feet (encode/httpcore#1110).
+    """
 
     def __init__(self, http: H, retries: int) -> None:
         self._http: H = http
@@ -113,6 +118,7 @@ class Client(_Base[httpx.Client]):
     ) -> None:
         options = _options(url, key, timeout, connections)
         super().__init__(httpx.Client(**options, transport=transport), retries)
+        self._room = threading.BoundedSemaphore(connections)
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +136,8 @@ class Client(_Base[httpx.Client]):
         while True:
             pause: float | None
             try:
-                response = self._http.send(exchange.request)
+                with self._room:
+                    response = self._http.send(exchange.request)
             except httpx.RequestError as error:
                 pause = exchange.failed(error)
             else:
@@ -193,7 +200,7 @@ class Client(_Base[httpx.Client]):
         """Remove one prediction for good; `RemoteError` with the status 404 where there is none."""
         self.send(calls.delete(record_id))
 
-    def tell_outcome(self, record_id: str, success: bool) -> None:  # noqa: FBT001  `tell_outcome(id, True)` is plain
+    def tell_outcome(self, record_id: str, *, success: bool) -> None:
         """Say what came of a kick. Told again, the newer word holds."""
         self.send(calls.outcome(record_id, success=success))
 
@@ -242,6 +249,7 @@ class AsyncClient(_Base[httpx.AsyncClient]):
     ) -> None:
         options = _options(url, key, timeout, connections)
         super().__init__(httpx.AsyncClient(**options, transport=transport), retries)
+        self._room = asyncio.BoundedSemaphore(connections)
 
     async def __aenter__(self) -> Self:
         return self
@@ -259,7 +267,8 @@ class AsyncClient(_Base[httpx.AsyncClient]):
         while True:
             pause: float | None
             try:
-                response = await self._http.send(exchange.request)
+                async with self._room:
+                    response = await self._http.send(exchange.request)
             except httpx.RequestError as error:
                 pause = exchange.failed(error)
             else:
@@ -307,7 +316,7 @@ class AsyncClient(_Base[httpx.AsyncClient]):
         """Remove one prediction for good; see `Client.delete`."""
         await self.send(calls.delete(record_id))
 
-    async def tell_outcome(self, record_id: str, success: bool) -> None:  # noqa: FBT001  as in `Client`
+    async def tell_outcome(self, record_id: str, *, success: bool) -> None:
         """Say what came of a kick; see `Client.tell_outcome`."""
         await self.send(calls.outcome(record_id, success=success))
 
@@ -352,7 +361,7 @@ def _options(url: str, key: str | None, timeout: float, connections: int) -> dic
         "base_url": _base_url(url),
         "headers": headers,
         "timeout": timeout,
-        "limits": httpx.Limits(max_connections=connections),
+        "limits": httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
     }
 
 
