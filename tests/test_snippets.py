@@ -86,15 +86,22 @@ def misnamed(words):
 
 def _misnamed_of(command, words):
     with command.make_context("kickserve", [], resilient_parsing=True) as context:
-        names = {name for each in command.get_params(context) for name in each.opts + each.secondary_opts}
-        for at, word in enumerate(words):
-            if word.startswith("--") and word.partition("=")[0] not in names:
-                return f"{context.command_path} has no option {word}"
-            if not word.startswith("-") and hasattr(command, "get_command"):
+        options = {
+            name: each for each in command.get_params(context) for name in each.opts + each.secondary_opts
+        }
+        left = iter(words)
+        for word in left:
+            name, equals, _ = word.partition("=")
+            if name.startswith("--") and name not in options:
+                return f"{context.command_path} has no option {name}"
+            if name in options:
+                if not equals and not options[name].is_flag and not options[name].count:
+                    next(left, None)  # its value
+            elif hasattr(command, "get_command"):
                 below = command.get_command(context, word)
                 if below is None:
                     return f"there is no command {context.command_path} {word}"
-                return _misnamed_of(below, words[at + 1 :])
+                return _misnamed_of(below, [*left])
     return None
 
 
@@ -246,6 +253,7 @@ def test_a_name_that_does_not_exist_is_seen(command):
         "A=b kickserve batch kicks.csv --output x.csv | cat",
         "kickserve ui --no-browser && ls --moon",
         "kickserve model check m.json --data=k.csv",
+        "kickserve profile --seconds 5 --clock=wall show x.pstat --top 5",
     ],
 )
 def test_names_that_exist_are_right(command):
