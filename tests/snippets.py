@@ -22,7 +22,7 @@ from pathlib import Path
 MARKER = re.compile(r"^<!-- (not run|not compared|file|exits): (.+) -->$")
 FENCE = re.compile(r"^```([\w-]*)$")
 PROMPT = "$ "
-PRINTED = "#> "  # in a Python snippet: what it prints
+PRINTED = "# -> "  # in a Python snippet: what it prints
 RUN = {"sh", "console", "python"}
 DATA = {
     "json": json.loads,

@@ -207,7 +207,7 @@ class TestFollowing:
             ("sh", "false\ntrue"),
             ("console", "$ echo 1\n2"),
             ("console", "$ false"),
-            ("python", "print(1)\n#> 2"),
+            ("python", "print(1)\n# -> 2"),
             ("python", "1 / 0"),
         ],
     )
@@ -219,7 +219,7 @@ class TestFollowing:
         assert follow(Snippet("console", "$ cat a/x.py\nx\n$ echo x127.0.0.1:7860\nx...:7860", 1)) is None
         assert follow(Snippet("console", "$ echo 1; exit 4\n1", 1, {"exits": "4"})) is None
         assert follow(Snippet("console", "$ date\nyesterday", 1, {"not compared": "it changes"})) is None
-        assert follow(Snippet("python", "print(1)\n#> 1", 1)) is None
+        assert follow(Snippet("python", "print(1)\n# -> 1", 1)) is None
         assert follow(Snippet("sh", "false", 1, {"not run": "it fails"})) is None
 
     def test_a_service_that_is_started_is_spoken_to_from_then_on(self, follow):
