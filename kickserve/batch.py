@@ -16,25 +16,24 @@ from kickserve.features import INDEX, named
 from kickserve.kick_rows import Block, Refusal
 from kickserve.model import ask
 from kickserve.quality import Quality, RunningQuality
-from kickserve.schemas import OutcomeOf, Prediction
+from kickserve.schemas import OutcomeOf
 from kickserve.simulate import blocks as blocks_of
 from kickserve.simulate import simulate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
+    from kickserve.client import AsyncClient
     from kickserve.model import Model
     from kickserve.pacing import Pace
     from kickserve.ports import Store
-    from kickserve.remote import Client
+    from kickserve.schemas import Prediction
     from kickserve.scorer import Scorer
 
 CHUNK: Final = 1_000  # kicks a request or transaction
 IN_FLIGHT: Final = 4  # chunks under way at once
 ROWS_REFUSED: Final = 3  # the exit code of a command that did its work, but had to refuse rows
 REFUSALS_KEPT: Final = 1_000
-
-_decode = msgspec.json.Decoder(list[Prediction]).decode
 
 
 class Answers(NamedTuple):
@@ -173,21 +172,19 @@ class Local:
 class Remote:
     """Answers through a running service, which keeps the answers."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def answer(self, block: Block) -> list[Prediction]:
         """Send the kicks of a block, then the outcomes that are known."""
-        predictions = _decode(
-            await self._client.send("POST", "/predict/batch", [named(row) for row in block.matrix.tolist()])
-        )
+        predictions = await self._client.predict_batch(map(named, block.matrix.tolist()))
         if block.outcome is not None:
             pairs = zip(predictions, block.outcome.tolist(), strict=True)
             known = [
                 OutcomeOf(id=each.id, success=outcome == 1) for each, outcome in pairs if outcome in {0, 1}
             ]
             if known:
-                await self._client.send("PUT", "/predictions/outcomes", known)
+                await self._client.tell_outcomes(known)
         return predictions
 
 

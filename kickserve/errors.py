@@ -19,6 +19,7 @@ KickserveError
 ├── TooFewKicks                409  a comparison that needs more kicks than there are
 ├── RemoteError                     a running service that answers with an error, or is none of ours
 │   └── ServiceAway                 one that can't be reached: may pass by itself
+│       └── ServiceBusy             one that answers 429 or 503 however often it is asked
 └── ConfigurationError
     ├── SettingsError               a setting with a value that can't be used
     ├── UnknownPlugin
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve.schemas import FieldError
+    from kickserve.schemas import FieldError, Problem
 
 AWAY: Final = 6
 """The exit code where a store or a service is away: the same command may do later."""
@@ -51,8 +52,8 @@ class KickserveError(Exception):
         errors: field by field what is wrong, where fields are to blame.
     """
 
-    status: ClassVar[int] = 500
-    title: ClassVar[str] = "Internal error"
+    status: int = 500
+    title: str = "Internal error"
     exit_code: ClassVar[int] = 1
     retry_after: ClassVar[int | None] = None
     errors: Sequence[FieldError] = ()
@@ -172,15 +173,40 @@ class TooFewKicks(KickserveError):
 
 
 class RemoteError(KickserveError):
-    """A running service answered with an error, or can't be asked."""
+    """A running service answered with an error, or can't be asked.
+
+    `status`, `title` and `errors` are what it answered, where it did.
+
+    Args:
+        message: for a person.
+        problem: what the service answered.
+        request_id: the id that the request carried, and that the service's log has too.
+
+    Attributes:
+        detail: what happened, in the service's words where it said something.
+        request_id: as above; empty where nothing was sent.
+    """
 
     title = "The service did not answer as it should"
+
+    def __init__(self, message: str, problem: Problem | None = None, request_id: str = "") -> None:
+        super().__init__(message)
+        self.detail = message
+        self.request_id = request_id
+        if problem is not None:
+            self.status, self.title, self.detail = problem.status, problem.title, problem.detail
+            self.errors = problem.errors
 
 
 class ServiceAway(RemoteError):
     """A running service can't be reached: trying again later may help."""
 
+    status = 503
     exit_code = AWAY
+
+
+class ServiceBusy(ServiceAway):
+    """A running service has no room now, and had none however often it was asked."""
 
 
 class ConfigurationError(KickserveError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,11 +13,15 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from kickserve import ports
 from kickserve.cli import COMMANDS
+from kickserve.features import FEATURES
 from kickserve.settings import Settings, table
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+# What stands above the title, between two lines of dashes, is read by the hub and not by people.
+README = re.sub(r"\A---\n.*?\n---\n\s*", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+RESULTS = json.loads((ROOT / "ops/bench/results/serving.json").read_text())
 
 
 @pytest.mark.parametrize("row", table(), ids=lambda row: row.variable)
@@ -34,6 +40,42 @@ def test_the_readme_names_every_plugin():
     for point in entry_points(group="kickserve.plugins"):
         if point.dist.name == "kickserve":
             assert f"`{point.name}`" in README
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_the_readme_says_of_every_feature_what_it_is_and_its_range(feature):
+    wanted = feature.wanted.removeprefix("a number from ")
+    assert f"| `{feature.name}` | {feature.meaning} | {wanted} |" in README
+
+
+@pytest.mark.parametrize(
+    ("name", "server"),
+    [("kickserve", "kickserve"), ("FastAPI", "fastapi"), ("LitServe", "litserve"), ("bare", "bare")],
+)
+def test_the_readme_compares_with_what_was_measured_last(name, server):
+    measured = (ROOT / "ops/bench/results/serving.md").read_text()
+
+    def cells(row):
+        [line] = [line for line in measured.splitlines() if line.startswith(f"| {row} |")]
+        return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+    alone, many = cells(f"{server}, 1"), cells(f"{server}, 32")
+    ready = cells(f"start of {server}, until it is ready")[0].removesuffix(" s")
+    figures = [alone[0], many[0], alone[1], many[2], many[6], ready]
+    assert f"| {name} | {' | '.join(figures)} |" in README
+    assert f"Made by `just bench` on {RESULTS['date']} ({RESULTS['cpu']}," in README
+
+
+def test_the_picture_of_the_architecture_names_what_there_is():
+    [picture] = re.findall(r"```mermaid\n(.*?)```", README, flags=re.DOTALL)
+    for point in entry_points(group="kickserve.plugins"):
+        if point.dist.name == "kickserve":
+            assert re.search(rf"\b{point.name}\b", picture)
+    for part in ["fastlane", "routes", "predictor", "microbatch", "models", "recorder", "journal"]:
+        assert part in picture
+        assert (ROOT / "kickserve" / part).is_dir() or (ROOT / "kickserve" / f"{part}.py").is_file()
+    for protocol in re.findall(r"\b(?:[A-Z][a-z]+){2,}\b|\bStore\b", picture):
+        assert hasattr(ports, protocol) or protocol == "SQLite"
 
 
 def test_the_readme_begins_with_the_two_commands():

@@ -1,53 +1,52 @@
-"""What the commands do when a service refuses, is busy, or is no kickserve at all."""
+"""What the commands do to find a running service."""
 
 from __future__ import annotations
 
-import httpx
-import pytest
+import socket
 
-from kickserve.errors import RemoteError
-from kickserve.remote import Client, connected
+import pytest
+from serving import serving
+
+from kickserve.errors import RemoteError, ServiceAway
+from kickserve.remote import address, connected, running
 from kickserve.settings import Settings
 
 
-def client(answer):
-    """A client of an ASGI app that answers with (status, headers, body) in turn."""
-    answers = iter(answer)
-
-    async def app(_, receive, send):
-        await receive()
-        status, headers, body = next(answers)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    return Client(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service"))
+@pytest.fixture
+def nowhere():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
 
 
-@pytest.mark.parametrize("wait", [b"0", b"soon"])
-async def test_a_busy_service_is_asked_again(wait):
-    busy = (503, [(b"retry-after", wait)], b"{}")
-    assert await client([busy, (200, [], b"done")]).send("POST", "/predict", {}) == b"done"
+async def test_a_running_service_is_found_and_spoken_to_with_the_key(tmp_path):
+    with serving(tmp_path, API_KEY="k") as server:
+        port = int(server.url.split("/")[2].split(":")[1])
+        settings = Settings(port=port, api_key="k")
+        url = await running(settings)
+        assert url == f"http://127.0.0.1:{port}"
+        async with connected(url, settings) as client:
+            assert (await client.model()).name == "simulated"
 
 
-async def test_a_refusal_is_told_in_the_services_words():
-    with pytest.raises(RemoteError, match="answered 422: too far"):
-        await client([(422, [], b'{"detail": "too far"}')]).send("POST", "/predict", {})
+async def test_where_nobody_is_nobody_is_found(nowhere):
+    assert await running(Settings(port=nowhere)) is None
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])
-async def test_another_service_is_seen_to_be_none_of_ours(body):
-    with pytest.raises(RemoteError, match="is the URL right"):
-        await client([(404, [], body)]).send("POST", "/predict", {})
-
-
-async def test_a_service_that_stays_busy_is_given_up():
-    busy = [(503, [(b"retry-after", b"0")], b'{"detail": "full"}')] * 8
-    with pytest.raises(RemoteError, match="answered 503: full"):
-        await client(busy).send("POST", "/predict", {})
-
-
-@pytest.mark.parametrize("url", ["moon", "ftp://x", "http://[::1"])
-async def test_a_url_that_is_none_is_refused(url):
-    with pytest.raises(RemoteError, match="can't be used"):
-        async with connected(url, Settings()):
+async def test_that_nobody_is_there_is_said_at_once(nowhere):
+    with pytest.raises(ServiceAway, match=f"no service answers at http://127.0.0.1:{nowhere}"):
+        async with connected(f"http://127.0.0.1:{nowhere}", Settings()):
             pass
+
+
+async def test_a_url_that_is_none_is_refused():
+    with pytest.raises(RemoteError, match="can't be used"):
+        async with connected("moon", Settings()):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("kicks.example", "kicks.example")],
+)
+def test_a_service_that_listens_everywhere_is_reached_here(host, reached):
+    assert address(Settings(host=host, port=80)) == f"http://{reached}:80"

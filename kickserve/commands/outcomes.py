@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from kickserve.ports import Store
-    from kickserve.remote import Client
 
     Keep = Callable[[Sequence[OutcomeOf]], Awaitable[OutcomesKept]]
 
@@ -74,7 +73,7 @@ async def _run(file: Path, url: str | None) -> Summary:
         else:
             from kickserve.remote import connected
 
-            keep = _through(await stack.enter_async_context(connected(url, settings)))
+            keep = (await stack.enter_async_context(connected(url, settings))).tell_outcomes
         bar = stack.enter_context(progress())
         task = bar.add_task("keeping", total=tables.count_rows(file))
         for rows, refusals in tables.read_outcomes(file):
@@ -104,13 +103,5 @@ def _into(store: Store) -> Keep:
             each.id for each in outcomes if not await store.set_outcome(each.id, success=each.success, at=now)
         ]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
-
-    return keep
-
-
-def _through(client: Client) -> Keep:
-    async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
-        answer = await client.send("PUT", "/predictions/outcomes", list(outcomes))
-        return msgspec.json.decode(answer, type=OutcomesKept)
 
     return keep

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import urlencode
 
-import msgspec
 import numpy as np
 
-from kickserve import tables
+from kickserve import calls, tables
 from kickserve.features import COUNT, NAMES
 from kickserve.model import ask
-from kickserve.schemas import Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from kickserve.client import AsyncClient
     from kickserve.kick_rows import Refusal
     from kickserve.model import Model
-    from kickserve.remote import Client
+    from kickserve.schemas import Record
 
 PAGE: Final = 10_000  # kept predictions at a time: the most that a service gives
 _BLOCK: Final = 8_192  # rows of a file at a time
 
 _cells = attrgetter(*NAMES, "prediction", "outcome")
-_decode = msgspec.json.Decoder(list[Record]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ class Pages(Protocol):
 class FromService:
     """Gives the kept predictions of a running service."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def page(
@@ -105,12 +102,8 @@ class FromService:
         Raises:
             RemoteError: the service is away, refuses, or is none of ours.
         """
-        asked = {"limit": limit, "before": before, "since": since, "until": until}
-        told = {name: value for name, value in asked.items() if value is not None}
-        query = {
-            name: each.isoformat() if isinstance(each, datetime) else each for name, each in told.items()
-        }
-        return _decode(await self._client.send("GET", f"/predictions?{urlencode(query)}"))
+        query = {"limit": limit, "before": before, "since": since, "until": until}
+        return (await self._client.send(calls.page(query))).records
 
 
 async def kept(pages: Pages, window: Window) -> AsyncIterator[list[Record]]:

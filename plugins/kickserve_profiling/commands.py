@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
+from kickserve import calls
 from kickserve.errors import DataError
-from kickserve.remote import connected
+from kickserve.remote import address, connected
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from click import Context
 
@@ -67,24 +68,18 @@ def command(context: Context, url: str | None, seconds: float, clock: str, outpu
     settings = Settings.from_environment()
     file = output or Path(f"kickserve-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.pstat")
     form = _format_of(file)
-    base = url or f"http://{_host(settings.host)}:{settings.port}"
-    path = f"/profile?seconds={seconds:g}&clock={clock}&format={form}"
-    content = asyncio.run(_fetch(base, settings, path, seconds))
+    query = {"seconds": seconds, "clock": clock, "format": form}
+    content = asyncio.run(_fetch(url or address(settings), settings, query, seconds))
     _write(file, content)
     say(f"wrote {file} ({len(content):,} bytes)")
     if form == "pstat":
         say(f"look at it:  kickserve profile show {file}")
 
 
-def _host(host: str) -> str:
-    """Return an address at which a service on this machine is reached that listens on `host`."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  it is compared, not bound
-    return f"[{reached}]" if ":" in reached else reached
-
-
-async def _fetch(url: str, settings: Settings, path: str, seconds: float) -> bytes:
-    async with connected(url, settings, patience=seconds + _SPARE) as client:
-        asked = asyncio.create_task(client.send("POST", path, None))
+async def _fetch(url: str, settings: Settings, query: Mapping[str, Any], seconds: float) -> bytes:
+    async with connected(url, settings) as client:
+        call = calls.raw("POST", "/profile", query, timeout=seconds + _SPARE)
+        asked = asyncio.create_task(client.send(call))
         with progress() as bar:
             task = bar.add_task("profiling", total=round(seconds))
             while not (await asyncio.wait({asked}, timeout=1))[0]:

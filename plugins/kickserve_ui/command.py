@@ -7,10 +7,11 @@ import time
 import webbrowser
 from typing import Final
 
-import httpx
 import rich_click as click
 
+from kickserve import Client, RemoteError, calls
 from kickserve.commands.serve import command as serve
+from kickserve.remote import address
 from kickserve.settings import Settings
 from kickserve.terminal import stdout
 from kickserve_ui import PATH
@@ -35,7 +36,7 @@ def command(context: click.Context, *, browser: bool) -> int:
       kickserve ui --no-browser
     """
     settings = Settings.from_environment()
-    base = f"http://{settings.host}:{settings.port}"
+    base = address(settings)
     if _answers(base):
         _open(base, browser=browser)
         return 0
@@ -46,9 +47,11 @@ def command(context: click.Context, *, browser: bool) -> int:
 
 def _answers(base: str) -> bool:
     try:
-        return httpx.get(f"{base}/api/v1/health/live", timeout=2).is_success
-    except httpx.HTTPError:
+        with Client(base, key="", timeout=2, retries=0) as client:
+            client.send(calls.live())
+    except RemoteError:
         return False
+    return True
 
 
 def _open_when_ready(base: str, browser: bool) -> None:  # noqa: FBT001  a thread's arguments have no names

@@ -1,0 +1,303 @@
+"""The client, sync and async, against a real server; and what it does where the server is a strange one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from serving import serving
+
+import kickserve
+from kickserve import AsyncClient, Client, Kick, RemoteError, ServiceAway
+from kickserve.documentation import EXAMPLE
+from kickserve.errors import InvalidInput, ServiceBusy
+from kickserve.schemas import OutcomeOf, Prediction
+
+KICK = msgspec.convert(EXAMPLE, Kick)
+KEY = "a secret of the test's"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("server"), API_KEY=KEY) as server:
+        yield server
+
+
+async def result(asked):
+    """Whatever a method of one of both clients returns, waited for and read to its end."""
+    if inspect.isawaitable(asked):
+        return await asked
+    if inspect.isasyncgen(asked):
+        return [each async for each in asked]
+    return list(asked) if inspect.isgenerator(asked) else asked
+
+
+@pytest.fixture(params=[Client, AsyncClient])
+async def client(request, server):
+    client = request.param(server.url, key=KEY)
+    yield client
+    await result(client.close())
+
+
+async def test_a_kick_may_be_given_in_three_ways(client):
+    answers = [
+        await result(client.predict(KICK)),
+        await result(client.predict(EXAMPLE)),
+        await result(client.predict(**EXAMPLE)),
+    ]
+    assert all(isinstance(each, Prediction) for each in answers)
+    assert len({each.prediction for each in answers}) == 1
+    assert len({each.id for each in answers}) == 3
+
+
+async def test_a_kick_can_be_varied(client):
+    near = await result(client.predict(KICK, distance=10))
+    assert near.prediction > (await result(client.predict(KICK, distance=50))).prediction
+    assert near.prediction == (await result(client.predict(EXAMPLE, distance=10))).prediction
+
+
+async def test_numbers_of_numpys_are_numbers(client):
+    kick = {name: np.float64(value) for name, value in EXAMPLE.items() if value not in (True, False)}
+    kick |= {name: np.bool_(value) for name, value in EXAMPLE.items() if name not in kick}
+    assert (await result(client.predict(kick))).prediction == (await result(client.predict(KICK))).prediction
+
+
+async def test_what_is_no_number_never_leaves(client):
+    with pytest.raises(InvalidInput, match="neither a number nor a flag"):
+        await result(client.predict(KICK, distance=object()))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+async def test_a_batch_is_answered_in_order_however_it_is_cut(client, chunk):
+    distances = [10, 60, 20, 50, 30, 40, 25]
+    kicks = (EXAMPLE | {"distance": each} for each in distances)
+    answers = await result(client.predict_batch(kicks, chunk=chunk))
+    singly = [(await result(client.predict(KICK, distance=each))).prediction for each in distances]
+    assert [each.prediction for each in answers] == pytest.approx(singly)
+
+
+async def test_no_kicks_are_answered_with_nothing(client):
+    assert await result(client.predict_batch([])) == []
+
+
+async def test_a_stream_takes_no_more_than_it_has_to(client):
+    endless = ({**EXAMPLE, "distance": 2 + number % 98} for number in itertools.count())
+    if isinstance(client, Client):
+        answers = list(itertools.islice(client.predict_stream(endless, chunk=10), 25))
+    else:
+        answers = []
+        async for each in client.predict_stream(endless, chunk=10):
+            answers.append(each)
+            if len(answers) == 25:
+                break
+    assert len({each.id for each in answers}) == 25
+    assert next(endless)["distance"] == 2 + 30
+
+
+async def test_a_refusal_names_the_fields_and_the_row_that_the_caller_knows(client):
+    kicks = [EXAMPLE] * 5 + [EXAMPLE | {"distance": 1_000}]
+    with pytest.raises(RemoteError) as raised:
+        await result(client.predict_batch(kicks, chunk=2))
+    error = raised.value
+    assert (error.status, error.title) == (422, "Invalid input")
+    assert error.detail.startswith("of the rows from 4 on, row 1: distance must be")
+    [fault] = error.errors
+    assert (fault.field, fault.row, fault.value) == ("distance", 5, 1_000)
+    assert error.request_id == client.last_request_id != ""
+    assert "answered 422" in str(error)
+
+
+async def test_kept_predictions_come_newest_first_over_all_pages(client):
+    before = datetime.now(UTC) - timedelta(milliseconds=2)
+    made = [each.id for each in await result(client.predict_batch([KICK] * 7))]
+    records = await result(client.predictions(since=before, page=2))
+    assert [each.id for each in records] == sorted(made, reverse=True)
+    assert records[0].distance == KICK.distance
+    assert await result(client.predictions(since=before, until=before)) == []
+
+
+async def test_outcomes_are_told_and_quality_knows_them(client):
+    made = await result(client.predict_batch([KICK] * 4))
+    await result(client.tell_outcome(made[0].id, success=True))
+    by_id = await result(client.tell_outcomes({made[1].id: True, made[2].id: np.bool_(0)}))
+    assert (by_id.kept, by_id.unknown) == (2, [])
+    unknown = "01900000-0000-7000-8000-000000000000"
+    some = [OutcomeOf(id=made[3].id, success=False), OutcomeOf(id=unknown, success=True)]
+    told = await result(client.tell_outcomes(some))
+    assert (told.kept, told.unknown) == (1, [unknown])
+    assert [(await result(client.get(each.id))).outcome for each in made] == [True, True, False, False]
+    report = await result(client.quality(model=made[0].model))
+    assert report.count >= 4
+    assert list(report.models) == [made[0].model]
+
+
+async def test_what_is_deleted_is_gone(client):
+    made = await result(client.predict(KICK))
+    await result(client.delete(made.id))
+    for gone in (client.get, client.delete):
+        with pytest.raises(RemoteError) as raised:
+            await result(gone(made.id))
+        assert (raised.value.status, raised.value.title) == (404, "Prediction not found")
+
+
+@pytest.mark.parametrize("strange", ["../model", "a b", "a?b=c", "%2e%2e"])
+async def test_an_id_never_becomes_another_path(client, strange):
+    with pytest.raises(RemoteError) as raised:
+        await result(client.get(strange))
+    assert raised.value.status == 404
+
+
+async def test_model_reload_explanation_and_health_are_told(client):
+    card = await result(client.model())
+    assert card.name == (await result(client.reload())).name
+    explanation = await result(client.explain(KICK))
+    assert explanation.model == card.name
+    assert len(explanation.shares) == 11
+    assert (await result(client.health())).version == kickserve.__version__
+
+
+async def test_drift_is_told_once_there_are_kicks_enough(client):
+    await result(client.predict_batch([KICK] * 60))
+    for _ in range(50):  # the figures are made in the background
+        try:
+            summary = await result(client.drift())
+            break
+        except RemoteError as error:
+            assert error.status == 409
+            await asyncio.sleep(0.1)
+    assert summary.kicks >= 50
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_without_the_key_it_is_refused(kind, server, monkeypatch):
+    client = kind(server.url)
+    with pytest.raises(RemoteError) as raised:
+        await result(client.predict(KICK))
+    assert raised.value.status == 401
+    await result(client.close())
+    monkeypatch.setenv("API_KEY", KEY)
+    client = kind(server.url)
+    assert await result(client.predict(KICK))
+    await result(client.close())
+
+
+def test_threads_may_share_a_client_and_each_knows_its_own_request(server):
+    def ask(number):
+        answer = client.predict(KICK, distance=10 + number)
+        return answer.prediction, client.last_request_id
+
+    with Client(server.url, key=KEY, connections=4) as client, ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask, range(40)))
+    assert [each for each, _ in answers] == sorted((each for each, _ in answers), reverse=True)
+    assert len({request_id for _, request_id in answers}) == 40
+
+
+async def test_tasks_may_share_a_client(server):
+    async with AsyncClient(server.url, key=KEY, connections=4) as client:
+        answers = await asyncio.gather(*(client.predict(KICK, distance=10 + each) for each in range(40)))
+    assert [each.prediction for each in answers] == sorted(
+        (each.prediction for each in answers), reverse=True
+    )
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("url", ["moon", "ftp://x", "http://[::1"])
+def test_a_url_that_is_none_is_refused(kind, url):
+    with pytest.raises(RemoteError, match="can't be used"):
+        kind(url)
+
+
+def test_a_key_that_can_not_be_sent_is_refused_without_being_shown():
+    with pytest.raises(RemoteError, match="line break") as raised:
+        Client(key="secret\r\nX-Other: 1")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_a_service_that_is_away_is_said_to_be(kind):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    client = kind(f"http://127.0.0.1:{port}", retries=1)
+    with pytest.raises(ServiceAway, match="start one with `kickserve serve`") as raised:
+        await result(client.predict(KICK))
+    assert raised.value.request_id
+    await result(client.close())
+
+
+def scripted(kind, *answers, **options):
+    """A client of a service that gives these answers in turn; and the requests that it got."""
+    asked, left = [], iter(answers)
+
+    def answer(request):
+        asked.append(request)
+        status, headers, body = next(left)
+        return httpx.Response(status, headers=headers, content=body)
+
+    return kind("http://service/kicks/api/v1/", transport=httpx.MockTransport(answer), **options), asked
+
+
+BUSY = (503, {"retry-after": "0"}, b"{}")
+HEALTHY = (200, {}, b'{"status": "ok", "version": "1"}')
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_a_busy_service_is_asked_again_under_the_same_id(kind):
+    client, asked = scripted(kind, BUSY, (429, {}, b""), HEALTHY)
+    assert (await result(client.health())).status == "ok"
+    assert len(asked) == 3
+    assert {each.headers["x-request-id"] for each in asked} == {client.last_request_id}
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_a_service_that_stays_busy_is_given_up(kind):
+    client, asked = scripted(kind, BUSY, BUSY, BUSY, retries=2)
+    with pytest.raises(ServiceBusy, match="answered 503"):
+        await result(client.predict(KICK))
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    "answer", [(200, {}, b"<html>"), (200, {}, b"[]"), (502, {}, b"<html>"), (404, {}, b"{}")]
+)
+async def test_another_service_is_seen_to_be_none_of_ours(answer):
+    client, _ = scripted(Client, answer)
+    with pytest.raises(RemoteError, match="is the URL right") as raised:
+        client.health()
+    assert raised.value.request_id
+
+
+async def test_a_service_may_stand_below_a_path_and_the_key_goes_nowhere_else():
+    record = msgspec.json.encode([])
+    link = '<http://elsewhere/api/v1/predictions?limit=2&before=a%20b>; rel="next"'
+    client, asked = scripted(Client, (200, {"link": link}, record), (200, {}, record), key=KEY)
+    assert list(client.predictions(page=2)) == []
+    assert [str(each.url) for each in asked] == [
+        "http://service/kicks/api/v1/predictions?limit=2",
+        "http://service/kicks/api/v1/predictions?limit=2&before=a+b",
+    ]
+    assert all(each.headers["x-api-key"] == KEY for each in asked)
+
+
+def test_the_package_alone_imports_no_client():
+    code = "import sys, kickserve; assert not {'httpx', 'numpy', 'msgspec'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(getattr(kickserve, name) for name in kickserve.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Moon'"):
+        kickserve.Moon  # noqa: B018  to ask for it is the test
+
+
+def test_both_clients_have_the_same_methods_with_the_same_arguments():
+    for name, method in inspect.getmembers(Client, inspect.isfunction):
+        if not name.startswith("__"):
+            ours = inspect.signature(method).parameters
+            assert [*ours] == [*inspect.signature(getattr(AsyncClient, name)).parameters]
