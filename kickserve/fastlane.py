@@ -14,6 +14,7 @@ import msgspec
 from litestar import Request
 
 from kickserve import problems
+from kickserve.errors import KickserveError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ class FastLane:
                 return False
         except (KeyError, ValueError):
             return False
-        if self._cors and b"origin" in headers:
+        if b"content-encoding" in headers or (self._cors and b"origin" in headers):
             return False
         return self._key is None or secrets.compare_digest(headers.get(b"x-api-key", b""), self._key)
 
@@ -82,16 +83,18 @@ class FastLane:
             body = await _body(receive)
             if body is None:
                 return  # the client has gone
-            outcome: Prediction | Exception = await self.ask(body)
+            status, headers, answer = _written(await self.ask(body))
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
-            outcome = error
-        if isinstance(outcome, Exception):
-            status, headers, answer = refusal(scope, outcome)
-        else:
-            answer = encode(outcome)
-            status, headers = 200, [JSON, (b"content-length", b"%d" % len(answer))]
+            status, headers, answer = refusal(scope, error)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer, "more_body": False})
+
+
+def _written(outcome: Prediction | KickserveError) -> tuple[int, Headers, bytes]:
+    if isinstance(outcome, KickserveError):
+        raise outcome
+    answer = encode(outcome)
+    return 200, [JSON, (b"content-length", b"%d" % len(answer))], answer
 
 
 def refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:

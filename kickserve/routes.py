@@ -17,7 +17,7 @@ from litestar.response import Stream
 from kickserve import __version__
 from kickserve.bodies import read_kicks, read_outcome, read_outcomes
 from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
-from kickserve.errors import KickserveError, RecordNotFound, Unauthorized
+from kickserve.errors import EncodedBody, KickserveError, RecordNotFound, Unauthorized
 from kickserve.explain import Explanation
 from kickserve.ids import canonical, in_utc
 from kickserve.lines import Lines, answers
@@ -65,6 +65,15 @@ def guard_with(key: str) -> Any:
 def guards_of(settings: Settings) -> list[Any]:
     """Return what guards the calls of a service: nothing where it has no key."""
     return [] if settings.api_key is None else [guard_with(settings.api_key)]
+
+
+def refuse_encoded(request: Request[Any, Any, Any]) -> None:
+    """Refuse a compressed body before any of it is read."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise EncodedBody(
+            f"the body is encoded ({encoding[:20]}): send it as it is, without Content-Encoding"
+        )
 
 
 @post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])

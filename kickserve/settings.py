@@ -115,6 +115,20 @@ class Settings:
     batch_body_max: int = _setting(
         "KICKSERVE_BATCH_BODY_MAX", "40MB", kinds.size, "The same for `/predict/batch`: 100,000 kicks fit."
     )
+    client_timeout: float = _setting(
+        "KICKSERVE_CLIENT_TIMEOUT",
+        "30",
+        kinds.seconds,
+        "Seconds that a client has for the head of a request, for its body (and one more for each 500 bytes)"
+        " and for taking the answer (likewise). 0: no limit.",
+    )
+    connections_max: int = _setting(
+        "KICKSERVE_CONNECTIONS_MAX",
+        "10000",
+        kinds.count,
+        "Open connections of a process, at most; fewer where the system allows fewer open files. Others are"
+        " answered 503.",
+    )
     batch_max: int = _setting(
         "KICKSERVE_BATCH_MAX",
         "256",
