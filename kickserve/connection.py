@@ -97,18 +97,21 @@ class LaneConnection(LimitedConnection):
 
     def on_headers_complete(self) -> None:
         """Let it ride the lane, or go the usual way."""
-        self._end_head()
+        self._check_length()
         if self._boards():
+            self._begin_body()
             ride = self._ride
             ride.began = time.perf_counter()
             ride.body, ride.headers, ride.more_body, ride.response_complete = b"", self.headers, True, False
             self.cycle = ride  # type: ignore[assignment] # it has what uvicorn asks of a cycle
             return
+        self._check_host()
         url, headers, expected = self.url, self.headers, self.expect_100_continue
         HttpToolsProtocol.on_message_begin(self)  # of uvicorn alone: the limits know of this request already
         self.url, self.expect_100_continue = url, expected
         self.headers += headers
         HttpToolsProtocol.on_headers_complete(self)
+        self._begin_body()
 
     def _boards(self) -> bool:
         parser = self.parser

@@ -7,6 +7,7 @@ lead to `Service.ask`, and their errors to `problems`, so that clients can't tel
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 BODY_MAX: Final = 60_000  # bytes; no kick is longer, and uvicorn stops reading at 64 KiB
 JSON: Final = (b"content-type", b"application/json")
+_HOST: Final = re.compile(rb"[A-Za-z0-9]([A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(:[0-9]{1,5})?")
 encode: Final = msgspec.json.Encoder().encode
 
 
@@ -53,6 +55,7 @@ class FastLane:
         self._key = None if settings.api_key is None else settings.api_key.encode()
         self._body_max = min(settings.body_max, BODY_MAX)
         self._cors = settings.cors_origins is not None
+        self._host: bytes | None = None
 
     def takes(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
         """Say whether this is a request that the lane answers (ASGI)."""
@@ -75,7 +78,16 @@ class FastLane:
             return False
         if b"content-encoding" in headers or (self._cors and b"origin" in headers):
             return False
+        if headers.get(b"host", b"") != self._host and not self._knows(headers.get(b"host", b"")):
+            return False
         return self._key is None or secrets.compare_digest(headers.get(b"x-api-key", b""), self._key)
+
+    def _knows(self, host: bytes) -> bool:
+        """Say whether a host is plainly one; the router looks closer. The last that was is remembered."""
+        if _HOST.fullmatch(host) is None:
+            return False
+        self._host = host
+        return True
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer a request that `takes` has said yes to (ASGI)."""

@@ -10,7 +10,7 @@ import asyncio
 import resource  # as httptools, not to be had on Windows
 import sys
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -27,7 +27,7 @@ _SPARE: Final = 128  # files that the process needs beside its connections
 _TICK: Final = 1.0  # seconds between two rounds
 
 _ADVICE: Final = {
-    400: "this is no HTTP request that can be read: the connection is closed",
+    400: "this is no HTTP request that can be read, or it has no header Host, or several",
     408: "the request did not come whole in time: send it again (KICKSERVE_CLIENT_TIMEOUT)",
     431: f"the request line and headers are longer than {HEAD_MAX:,} bytes: send less of them",
     503: "there are as many connections as the service takes: try again (KICKSERVE_CONNECTIONS_MAX)",
@@ -146,16 +146,30 @@ class LimitedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a body, where there is to be one."""
-        self._end_head()
+        self._check_length()
+        self._check_host()
         super().on_headers_complete()
+        self._begin_body()
 
-    def _end_head(self) -> None:
+    def _begin_body(self) -> None:
         self._in_head, self._in_body = False, True
         self._age = 0.0
+
+    def _check_length(self) -> None:
         # Added up only where it can be too long.
         if self._came > HEAD_MAX and len(self.url) + sum(map(_length, self.headers)) > HEAD_MAX:
-            self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            raise ValueError  # out of the parser: uvicorn then calls `send_400_response`
+            self._fail(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _check_host(self) -> None:
+        """See that all on the way agree whom the request is for (RFC 9112, section 3.2)."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self._fail(HTTPStatus.BAD_REQUEST)
+
+    def _fail(self, status: int) -> NoReturn:
+        """End the parser's work: uvicorn then calls `send_400_response`."""
+        self._fault = status
+        raise ValueError(status)
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
@@ -165,8 +179,9 @@ class LimitedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on, or end with the refusal that has waited for this answer."""
         self._age = 0.0
+        last = not self.pipeline
         super().on_response_complete()
-        if self._fault is not None and self._cycle() is None:
+        if last and self._fault is not None:
             self._refuse(self._fault)
 
     def pause_writing(self) -> None:
@@ -194,6 +209,8 @@ class LimitedConnection(HttpToolsProtocol):
             taken = self._queued - self.transport.get_write_buffer_size()
             if self._stalled > patience + taken / SLOWEST:
                 self.transport.abort()
+        elif self._fault is not None:
+            pass  # it ends with the answers that it waits for
         elif self._in_body:
             self._age_in_body(patience)
         elif self._cycle() is None and (self._age > patience or self._superfluous):

@@ -69,8 +69,9 @@ def guards_of(settings: Settings) -> list[Any]:
 
 def refuse_encoded(request: Request[Any, Any, Any]) -> None:
     """Refuse a compressed body before any of it is read."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
+    encodings = request.headers.getall("content-encoding", [])
+    encoding = ", ".join(encodings).strip().lower()
+    if encodings and encoding != "identity":
         raise EncodedBody(
             f"the body is encoded ({encoding[:20]}): send it as it is, without Content-Encoding"
         )
