@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from kickserve.errors import RemoteError, ServiceAway
+from kickserve.schemas import UNDECODABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -100,14 +101,14 @@ async def running(settings: Settings) -> str | None:
         async with httpx.AsyncClient(base_url=url, timeout=_KNOCK) as http:
             response = await http.get("/api/v1/health/live")
         return url if msgspec.json.decode(response.content)["status"] == "live" else None
-    except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError):
+    except (httpx.HTTPError, *UNDECODABLE, KeyError, TypeError):
         return None  # nobody is there, or somebody else
 
 
 def _said(response: httpx.Response) -> str:
     try:
         detail = msgspec.json.decode(response.content)["detail"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*UNDECODABLE, KeyError, TypeError):
         detail = "with something that is no answer of kickserve; is the URL right?"
     return f"{response.url} answered {response.status_code}: {detail}"
 

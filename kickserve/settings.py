@@ -73,7 +73,7 @@ class Settings:
     model: Path | None = _setting(
         "KICKSERVE_MODEL",
         "",
-        lambda value: Path(value).expanduser() if value.strip() else None,
+        lambda value: kinds.path(value) if value.strip() else None,
         "A model file to serve. Without it and `HF_REPO_ID`: the model that ships with kickserve.",
     )
     allow_pickle: bool = _setting(
@@ -150,7 +150,7 @@ class Settings:
     journal_dir: Path = _setting(
         "KICKSERVE_JOURNAL_DIR",
         "kickserve-journal",
-        lambda value: Path(value).expanduser(),
+        kinds.path,
         "Folder where predictions stand until the store has them. On a disk of this machine, not a share.",
     )
     journal_max: int = _setting(
@@ -181,7 +181,7 @@ class Settings:
     profile_dir: Path = _setting(
         "KICKSERVE_PROFILE_DIR",
         "profiles",
-        lambda value: Path(value).expanduser(),
+        kinds.path,
         "Folder for the profiles of requests.",
     )
     profile_every: int | None = _setting(
@@ -208,7 +208,7 @@ class Settings:
     reports: Path = _setting(
         "KICKSERVE_REPORTS",
         "data/drift_reports",
-        lambda value: Path(value).expanduser(),
+        kinds.path,
         "Folder of the reports of drift.",
     )
     drift_psi: float = _setting(

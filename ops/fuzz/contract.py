@@ -1,6 +1,6 @@
 """Holds a running service to its OpenAPI document: schemathesis asks what fits, and what does not.
 
-`just fuzz-contract` (20,000 cases); `just fuzz-contract --cases 2000 --seed 7` some. Every operation, by itself
+`just fuzz-contract` (20,000 cases); `just fuzz-contract --cases 2000 --seed 7` some. Every operation, alone
 and along the document's links, with drift, metrics and profiling installed. No answer may be a 5xx, or other
 than documented; no nonsense may be taken, nothing that fits be refused, no key be needless. Ends with 1 where
 one is otherwise, and prints the command that shows it.
