@@ -92,7 +92,8 @@ class LimitedConnection(HttpToolsProtocol):
         self._silence = 0.0  # seconds since something came
         self._chunk = 0  # bytes of what came last
         self._came = 0  # bytes since the request began, with all of the chunk in which it did
-        self._first = 0  # bytes of that chunk
+        self._fresh = True  # whether nothing has begun in that chunk, nor before it
+        self._first = 0  # bytes of it that may belong to what came before
         self._queued: int | None = None  # bytes that waited to be sent when the client fell behind
         self._stalled = 0.0  # seconds since then
 
@@ -113,6 +114,7 @@ class LimitedConnection(HttpToolsProtocol):
             return
         self._silence = 0.0
         self._chunk = len(data)
+        self._fresh = not (self._in_head or self._in_body)
         self._came += self._chunk
         if self._superfluous:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -142,7 +144,8 @@ class LimitedConnection(HttpToolsProtocol):
     def _begin(self) -> None:
         self._in_head = True
         self._age = 0.0
-        self._came = self._first = self._chunk
+        self._came, self._first = self._chunk, 0 if self._fresh else self._chunk
+        self._fresh = False
 
     def on_headers_complete(self) -> None:
         """Begin a body, where there is to be one."""

@@ -115,6 +115,7 @@ def _said(response: httpx.Response) -> str:
 
 def _retry_after(response: httpx.Response) -> float:
     try:
-        return min(float(response.headers.get("retry-after", "1")), _PATIENCE)
+        seconds = float(response.headers.get("retry-after", "1"))
     except ValueError:
         return 1.0
+    return min(seconds, _PATIENCE) if seconds >= 0 else 1.0  # "nan" is a number too

@@ -240,6 +240,8 @@ class TestSettings:
 
 class TestAnswersOfAService:
     @given(bent(b'{"detail": "no"}'), st.text(st.characters(codec="latin-1"), max_size=8))
+    @example(b"\xff", "nan")
+    @example(b"[" * 100_000, "-1")
     def test_whatever_answers_it_is_told_in_words(self, body, retry):
         headers = {"retry-after": retry.encode("latin-1")}
         response = httpx.Response(

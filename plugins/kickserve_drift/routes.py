@@ -46,6 +46,7 @@ class _Report(Operation):
             "text/html": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)),
             "application/json": OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT)),
         }
+        answer.headers.pop("last-modified", None)  # the framework says of it that it is no date of HTTP
 
 
 def router(settings: Settings, runs: Runs) -> Router:
