@@ -87,6 +87,11 @@ fuzz-contract *arguments: (_environment "dev")
 fuzz-lane *arguments: (_environment "dev")
     @{{ bin }}/python ops/fuzz/lane.py "$@"
 
+# Feed the decoders what atheris makes up; needs atheris (pip install atheris)
+[positional-arguments]
+fuzz-decoders *arguments: (_environment "dev")
+    @{{ bin }}/python ops/fuzz/decoders.py "$@"
+
 # Attack a real server as slow, rude and numerous clients do, and see that the others are served as ever
 [positional-arguments]
 fuzz-hardness *arguments: (_environment "dev")
