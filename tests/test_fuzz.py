@@ -20,9 +20,9 @@ from kickserve.setting_kinds import names
 FUZZ = Path(__file__).parents[1] / "ops" / "fuzz"
 sys.path.insert(0, str(FUZZ))
 
-from grammar import KEY, ORIGIN  # noqa: E402  found through the line above
-from shapes import AMBIGUOUS, OVERSIZED  # noqa: E402  likewise
+from shapes import AMBIGUOUS, OVERSIZED  # noqa: E402  found through the line above
 from ways import Wire, alike, running  # noqa: E402  likewise
+from words import KEY, ORIGIN  # noqa: E402  likewise
 
 KICK = msgspec.json.encode(EXAMPLE)
 

@@ -1,6 +1,6 @@
 """Feeds the decoders bytes that atheris makes up, seeing what their code does: no error but ours may come.
 
-`just fuzz-decoders` (a minute), with atheris installed (`pip install atheris`; it has no wheel for every system).
+`just fuzz-decoders` (a minute), with atheris installed (`pip install atheris`; not every system has a wheel).
 `just fuzz-decoders -max_total_time=600 -seed=7` and the other flags of libFuzzer. Ends with 77 and prints the
 bytes where one raises something else, or does not read again what it wrote.
 """
@@ -31,8 +31,8 @@ def read(decode: Any, data: Any, expected: type[Exception]) -> None:
     """Decode, and take the error that there may be."""
     try:
         decode(data)
-    except expected as error:
-        assert str(error)
+    except expected:
+        pass
 
 
 def one(data: bytes) -> None:
@@ -56,9 +56,8 @@ def main() -> None:
         Path(folder, "kick").write_text(json.dumps(EXAMPLE))
         Path(folder, "kicks").write_text(json.dumps([EXAMPLE, EXAMPLE]))
         Path(folder, "frames").write_bytes(segments.encode([b"one", b"two"]))
-        atheris.Setup(
-            [sys.argv[0], folder, f"-max_total_time={SECONDS}", "-max_len=1000", *sys.argv[1:]], one
-        )
+        usual = [folder, f"-max_total_time={SECONDS}", "-max_len=1000"]
+        atheris.Setup([sys.argv[0], *usual, *sys.argv[1:]], one)
         atheris.Fuzz()
 
 

@@ -27,8 +27,9 @@ from rich.progress import Progress
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from grammar import KEY, ORIGIN, Grammar
+from grammar import Grammar
 from ways import WAYS, alike, running
+from words import KEY, ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
