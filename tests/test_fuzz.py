@@ -142,6 +142,20 @@ async def test_what_was_found_is_answered_as_it_should(ask, name):
     assert await ask(*(sent[at : at + 7] for at in range(0, len(sent), 7))) == statuses
 
 
+LINES = ("Content-Type: application/x-ndjson", "Accept: application/x-ndjson", "Transfer-Encoding: chunked")
+
+
+async def test_a_body_that_breaks_after_its_answer_brings_no_second_one(ask):
+    head, _, rest = BAD_CHUNK.replace(b"sesame", b"wrong").partition(b"\r\n\r\n")
+    assert await ask(head + b"\r\n\r\n", *[b""] * 30, rest) == [401]
+
+
+async def test_a_body_that_breaks_within_its_answer_breaks_that_off(ask):
+    sent = request(*LINES, body=b"", target="/api/v1/predict/batch").replace(b"Content-Length: 0\r\n", b"")
+    chunk = b"%x\r\n%b\n\r\n" % (len(KICK) + 1, KICK)
+    assert await ask(sent, chunk, *[b""] * 30, b"xx\r\n") == [200]
+
+
 @pytest.mark.parametrize("name", AMBIGUOUS)
 async def test_an_ambiguous_request_has_one_answer_and_what_hides_in_it_none(ask, name):
     assert await ask(AMBIGUOUS[name]) == [400]
