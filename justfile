@@ -77,6 +77,26 @@ chaos *arguments: (_environment "dev")
 chaos-watching *arguments: (_environment "dev")
     @{{ bin }}/python ops/chaos/watching.py "$@"
 
+# Hold the service to its OpenAPI document: 20,000 requests, one after another
+[positional-arguments]
+fuzz-contract *arguments: (_environment "dev")
+    @{{ bin }}/python ops/fuzz/contract.py "$@"
+
+# Send a million requests that are nearly right, and see that the fast lane and the router answer alike
+[positional-arguments]
+fuzz-lane *arguments: (_environment "dev")
+    @{{ bin }}/python ops/fuzz/lane.py "$@"
+
+# Feed the decoders what atheris makes up; needs atheris (pip install atheris)
+[positional-arguments]
+fuzz-decoders *arguments: (_environment "dev")
+    @{{ bin }}/python ops/fuzz/decoders.py "$@"
+
+# Attack a real server as slow, rude and numerous clients do, and see that the others are served as ever
+[positional-arguments]
+fuzz-hardness *arguments: (_environment "dev")
+    @{{ bin }}/python ops/fuzz/hardness.py "$@"
+
 # Compare kickserve with a bare server and with others, in one run; needs wrk
 [positional-arguments]
 bench *arguments: (_environment "dev")

@@ -73,6 +73,7 @@ def create_app(
         lifespan=[_running(service)],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
         state=State({"service": service, "settings": settings}),
+        before_request=routes.refuse_encoded,
         exception_handlers=problems.HANDLERS,
         openapi_config=documentation.openapi_config(with_key=settings.api_key is not None),
         cors_config=_cors(settings),

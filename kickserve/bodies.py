@@ -11,7 +11,7 @@ import numpy as np
 
 from kickserve.errors import InvalidInput, MalformedBody, RequestError
 from kickserve.features import BY_NAME, FEATURES, Feature, acceptable
-from kickserve.schemas import FieldError, Kick, Outcome, OutcomeOf
+from kickserve.schemas import UNDECODABLE, FieldError, Kick, Outcome, OutcomeOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,9 +32,6 @@ _outcomes = msgspec.json.Decoder(list[OutcomeOf])
 _kicks = msgspec.json.Decoder(list[Kick])
 _any = msgspec.json.Decoder(msgspec.Raw)
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
-# What msgspec raises for a body that it can't decode: its own errors, bytes that are no UTF-8, and
-# brackets without end.
-_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def read_kick(body: bytes) -> Kick:
@@ -46,7 +43,7 @@ def read_kick(body: bytes) -> Kick:
     """
     try:
         return _kick.decode(body)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         _refuse(_explain(body, error))
 
 
@@ -59,7 +56,7 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
     """
     try:
         kicks = _kick.decode_lines(body) if lines else _kicks.decode(body)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         _refuse(_explain_rows(body.splitlines() if lines else _split(body)))
     if not 1 <= len(kicks) <= BATCH_MAX:
         raise InvalidInput(f"a batch holds 1 to {BATCH_MAX:,} kicks; this one holds {len(kicks):,}")
@@ -70,7 +67,7 @@ def read_good_lines(lines: Sequence[bytes]) -> list[Kick] | None:
     """Read kicks from NDJSON, none of its lines blank; None where a line holds no kick."""
     try:
         kicks = _kick.decode_lines(b"\n".join(lines))
-    except _UNDECODABLE:
+    except UNDECODABLE:
         return None
     # The decoder would also take two kicks on a line, or one over several.
     return kicks if len(kicks) == len(lines) else None
@@ -126,7 +123,7 @@ def _read(decoder: msgspec.json.Decoder[T], body: bytes, advice: str) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{advice}: {error}", [FieldError(field="body", detail=str(error))]) from None
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise MalformedBody(f"the body is no JSON ({error}): {advice}") from None
 
 
@@ -158,7 +155,7 @@ def _check_form(body: bytes) -> None:
     """See whether it is JSON at all: the decoder may have met what does not fit before what is no JSON."""
     try:
         _any.decode(body)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise MalformedBody(f"the body is no JSON: {error}") from None
 
 
@@ -170,7 +167,7 @@ def _split(body: bytes) -> list[msgspec.Raw]:
             "the body must be a JSON array of kicks",
             [FieldError(field="body", detail="must be a JSON array of kicks")],
         ) from None
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise MalformedBody(f"the body is no JSON: {error}") from None
 
 
@@ -187,7 +184,7 @@ def _explain_rows(rows: Iterable[bytes | msgspec.Raw]) -> list[FieldError]:
 def _row_faults(number: int, row: bytes) -> Iterator[FieldError]:
     try:
         _kick.decode(row)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         try:
             faults = _explain(row, error)
         except MalformedBody as malformed:

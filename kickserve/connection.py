@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kickserve.edge import REQUEST_ID
 from kickserve.fastlane import JSON, encode, refusal
+from kickserve.limits import LimitedConnection
 from kickserve.logs import of_request
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kickserve.edge import KickserveApp
     from kickserve.errors import KickserveError
     from kickserve.fastlane import FastLane, Headers
+    from kickserve.limits import Limits
     from kickserve.schemas import Prediction
 
     Asked = asyncio.Future[Prediction | KickserveError]
@@ -68,18 +70,18 @@ class _Ride:
         self.response_complete = True
 
 
-class LaneConnection(HttpToolsProtocol):
+class LaneConnection(LimitedConnection):
     """A connection that answers predictions itself.
 
     Args:
         app: whose lane it takes.
+        limits: of the process.
         lane: answers.
         arguments: as uvicorn gives them.
     """
 
-    def __init__(self, app: KickserveApp, lane: FastLane, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._kickserve = app
+    def __init__(self, app: KickserveApp, limits: Limits, lane: FastLane, **arguments: Any) -> None:
+        super().__init__(app, limits, **arguments)
         self._lane = lane
         self._path = lane.path.encode()
         self._ride = _Ride()
@@ -88,23 +90,28 @@ class LaneConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request; its scope is made when it turns out to need one."""
+        self._begin()
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
 
     def on_headers_complete(self) -> None:
         """Let it ride the lane, or go the usual way."""
+        self._check_length()
         if self._boards():
+            self._begin_body()
             ride = self._ride
             ride.began = time.perf_counter()
             ride.body, ride.headers, ride.more_body, ride.response_complete = b"", self.headers, True, False
             self.cycle = ride  # type: ignore[assignment] # it has what uvicorn asks of a cycle
             return
+        self._check_host()
         url, headers, expected = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
+        HttpToolsProtocol.on_message_begin(self)  # of uvicorn alone: the limits know of this request already
         self.url, self.expect_100_continue = url, expected
         self.headers += headers
-        super().on_headers_complete()
+        HttpToolsProtocol.on_headers_complete(self)
+        self._begin_body()
 
     def _boards(self) -> bool:
         parser = self.parser
@@ -145,7 +152,7 @@ class LaneConnection(HttpToolsProtocol):
         if not self._rides():
             super().on_message_complete()
             return
-        self._ride.more_body = False
+        self._in_body = self._ride.more_body = False
         try:
             asked = self._lane.ask(self._ride.body)
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
@@ -170,18 +177,28 @@ class LaneConnection(HttpToolsProtocol):
         self._answer(outcome)
 
     def _answer(self, outcome: Prediction | Exception) -> None:
+        self._ride.response_complete = True
+        status, fields, body = self._written(outcome)
+        if not self.transport.is_closing():
+            self._send(status, fields, body)
+        self._count(status)  # when it has been written: that is part of how long it took
+
+    def _written(self, outcome: Prediction | Exception) -> tuple[int, bytes, bytes]:
+        if not isinstance(outcome, Exception):
+            try:
+                body = encode(outcome)
+            except Exception as error:  # noqa: BLE001  what can't be written becomes an answer too
+                outcome = error
+            else:
+                return 200, _FIELDS % len(body), body
+        with of_request(
+            self._ride.request_id
+        ):  # here, where something may be logged, and not for each request
+            status, headers, body = refusal(self._scope(), outcome)
+        return status, b"".join(b"%b: %b\r\n" % field for field in headers), body
+
+    def _send(self, status: int, fields: bytes, body: bytes) -> None:
         ride = self._ride
-        ride.response_complete = True
-        if isinstance(outcome, Exception):
-            with of_request(ride.request_id):  # here, where something may be logged, and not for each request
-                status, headers, body = refusal(self._scope(), outcome)
-            fields = b"".join(b"%b: %b\r\n" % field for field in headers)
-        else:
-            status, body = 200, encode(outcome)
-            fields = _FIELDS % len(body)
-        self._count(status)
-        if self.transport.is_closing():
-            return
         last = not ride.keep_alive or self._kickserve.draining
         close = b"connection: close\r\n" if last else b""
         head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, ride.request_id, close, body)

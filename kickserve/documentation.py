@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
@@ -22,11 +21,13 @@ from litestar.openapi.spec import (
 from litestar.static_files import create_static_files_router
 
 from kickserve import __version__
+from kickserve.answers import CompleteConfig
 from kickserve.bodies import BATCH_MAX
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES
 
 if TYPE_CHECKING:
+    from litestar.openapi import OpenAPIConfig
     from litestar.router import Router
 
     from kickserve.features import Feature
@@ -48,6 +49,30 @@ EXAMPLE: Final[dict[str, float | bool]] = {
     "has_previous_attempts": True,
 }
 _KEY: Final = "X-API-Key"
+_ABOUT: Final = """The honest probability that a rugby place kick goes over.
+
+Errors are problem documents (RFC 9457) of one shape. What never becomes a whole request is answered before
+any call is chosen, and the connection closed: 400 for what is no HTTP, 408 for what comes too slowly, 431 for
+a head that is too long, 503 where there are too many connections.
+"""
+
+
+@dataclass
+class Open(Operation):
+    """Documents a call that needs no key."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        self.security = []
+
+
+@dataclass
+class ListsRecords(Operation):
+    """Documents an answer that comes as an array or as lines."""
+
+    def __post_init__(self) -> None:
+        """Describe the lines."""
+        _also_lines(self, "One record a line, oldest first")
 
 
 @dataclass
@@ -72,6 +97,7 @@ class TakesKicks(Operation):
                 NDJSON: OpenAPIMediaType(schema=Schema(description="One kick a line")),
             }
         )
+        _also_lines(self, "One prediction or problem a line")
 
 
 @dataclass
@@ -93,6 +119,7 @@ class TakesOutcomes(Operation):
             type=OpenAPIType.OBJECT,
             properties={"id": Schema(type=OpenAPIType.STRING), "success": _SUCCESS},
             required=["id", "success"],
+            additional_properties=False,
         )
         schema = Schema(type=OpenAPIType.ARRAY, items=each, min_items=1, max_items=BATCH_MAX)
         example = {"id": "01900000-0000-7000-8000-000000000000", "success": True}
@@ -105,10 +132,11 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
     Args:
         with_key: whether clients need a key.
     """
-    return OpenAPIConfig(
+    return CompleteConfig(
+        with_key=with_key,
         title="kickserve",
         version=__version__,
-        description="The honest probability that a rugby place kick goes over.",
+        description=_ABOUT,
         path=PATH,
         use_handler_docstrings=True,
         components=Components(
@@ -138,6 +166,11 @@ def assets() -> Router:
     return create_static_files_router(path=ASSETS, directories=[folder], include_in_schema=False)
 
 
+def _also_lines(operation: Operation, description: str) -> None:
+    answer: Any = (operation.responses or {})["200"]
+    answer.content[NDJSON] = OpenAPIMediaType(schema=Schema(description=description))
+
+
 def _body(content: dict[str, OpenAPIMediaType]) -> RequestBody:
     return RequestBody(content=content, required=True)
 
@@ -165,5 +198,10 @@ def _feature_schema(feature: Feature) -> Schema:
 
 
 _SUCCESS: Final = Schema(type=OpenAPIType.BOOLEAN, description="Whether the ball went over.")
-_OUTCOME: Final = Schema(type=OpenAPIType.OBJECT, properties={"success": _SUCCESS}, required=["success"])
+_OUTCOME: Final = Schema(
+    type=OpenAPIType.OBJECT,
+    properties={"success": _SUCCESS},
+    required=["success"],
+    additional_properties=False,
+)
 _KICK: Final = _kick_schema()

@@ -42,6 +42,7 @@ class KickserveApp(Litestar):
         super().__init__(*arguments, **named)
         self._meters: Meters = self.state.service.meters
         self._meters.know(pair for route in self.routes for pair in _pairs(route))
+        self._allow = dict(map(_allowed, self.routes))
         self._prefix = secrets.token_hex(4).encode()  # an app's own: workers share what a module draws
         wrappers = [plugin for plugin in self.plugins if isinstance(plugin, WrapsRequests)]
         self.wrapped = bool(wrappers)
@@ -75,6 +76,8 @@ class KickserveApp(Litestar):
         request_id = self.request_id_of(sent)
         scope.setdefault("state", {})["request_id"] = request_id
         token = REQUEST.set(request_id)
+        if scope["method"] == "OPTIONS":
+            send = self._naming_methods(scope, send)
         answer = _Answer(self, send, request_id)
         lane = self.lane if self.lane is not None and self.lane.takes(scope, sent) else None
         if lane is not None:
@@ -85,6 +88,18 @@ class KickserveApp(Litestar):
             REQUEST.reset(token)
             template = scope.get("path_template", "")
             self._meters.route(template, scope["method"]).add(answer.status, time.perf_counter() - started)
+
+    def _naming_methods(self, scope: Any, send: Send) -> Send:
+        """Name all methods of a path: the framework names those that were registered first."""
+
+        async def named(message: Message) -> None:
+            allow = self._allow.get(scope.get("path_template", ""))
+            if message["type"] == "http.response.start" and allow is not None:
+                headers = message.get("headers", ())
+                message["headers"] = [(name, allow if name == b"allow" else value) for name, value in headers]
+            await send(message)
+
+        return named
 
 
 class _Answer:
@@ -110,6 +125,11 @@ class _Answer:
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
         return self._send(message)
+
+
+def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:
+    methods = sorted(route.methods) if isinstance(route, HTTPRoute) else []
+    return route.path_format, ", ".join(methods).encode() or None
 
 
 def _pairs(route: BaseRoute) -> Iterator[tuple[str, str]]:

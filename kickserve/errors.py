@@ -7,6 +7,7 @@ KickserveError
 │   ├── RecordNotFound         404
 │   ├── ReportNotFound         404
 │   ├── NoNewReport            409  one is being made, or the predictions can't be read from outside
+│   ├── EncodedBody            415  compressed: nothing is unpacked here
 │   └── InvalidInput           422  JSON that doesn't fit
 ├── ServiceError               the operator can mend it
 │   ├── PredictionFailed       500  the model could not answer
@@ -98,6 +99,13 @@ class NoNewReport(RequestError):
 
     status = 409
     title = "No report can be started"
+
+
+class EncodedBody(RequestError):
+    """The body is compressed. Nothing is unpacked: what is small on the way could be huge here."""
+
+    status = 415
+    title = "Encoded body"
 
 
 class InvalidInput(RequestError):

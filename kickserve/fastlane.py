@@ -7,6 +7,7 @@ lead to `Service.ask`, and their errors to `problems`, so that clients can't tel
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ import msgspec
 from litestar import Request
 
 from kickserve import problems
+from kickserve.errors import KickserveError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 BODY_MAX: Final = 60_000  # bytes; no kick is longer, and uvicorn stops reading at 64 KiB
 JSON: Final = (b"content-type", b"application/json")
+_HOST: Final = re.compile(rb"[A-Za-z0-9]([A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(:[0-9]{1,5})?")
 encode: Final = msgspec.json.Encoder().encode
 
 
@@ -52,6 +55,7 @@ class FastLane:
         self._key = None if settings.api_key is None else settings.api_key.encode()
         self._body_max = min(settings.body_max, BODY_MAX)
         self._cors = settings.cors_origins is not None
+        self._host: bytes | None = None
 
     def takes(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
         """Say whether this is a request that the lane answers (ASGI)."""
@@ -72,9 +76,18 @@ class FastLane:
                 return False
         except (KeyError, ValueError):
             return False
-        if self._cors and b"origin" in headers:
+        if b"content-encoding" in headers or (self._cors and b"origin" in headers):
+            return False
+        if headers.get(b"host", b"") != self._host and not self._knows(headers.get(b"host", b"")):
             return False
         return self._key is None or secrets.compare_digest(headers.get(b"x-api-key", b""), self._key)
+
+    def _knows(self, host: bytes) -> bool:
+        """Say whether a host is plainly one; the router looks closer. The last that was is remembered."""
+        if _HOST.fullmatch(host) is None:
+            return False
+        self._host = host
+        return True
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer a request that `takes` has said yes to (ASGI)."""
@@ -82,16 +95,18 @@ class FastLane:
             body = await _body(receive)
             if body is None:
                 return  # the client has gone
-            outcome: Prediction | Exception = await self.ask(body)
+            status, headers, answer = _written(await self.ask(body))
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
-            outcome = error
-        if isinstance(outcome, Exception):
-            status, headers, answer = refusal(scope, outcome)
-        else:
-            answer = encode(outcome)
-            status, headers = 200, [JSON, (b"content-length", b"%d" % len(answer))]
+            status, headers, answer = refusal(scope, error)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer, "more_body": False})
+
+
+def _written(outcome: Prediction | KickserveError) -> tuple[int, Headers, bytes]:
+    if isinstance(outcome, KickserveError):
+        raise outcome
+    answer = encode(outcome)
+    return 200, [JSON, (b"content-length", b"%d" % len(answer))], answer
 
 
 def refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:

@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_COUNTERS: Final = 1 << 26
+COUNTERS: Final = 1 << 26  # ids within a millisecond
+LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a datetime can hold
 _VERSION_7: Final = 7
 
 
@@ -72,7 +73,7 @@ class IdFactory:
         now = time.time_ns() // 1_000_000
         if now > self._millisecond:
             self._millisecond, self._counter = now, 0
-        elif self._counter + number > _COUNTERS:
+        elif self._counter + number > COUNTERS:
             self._millisecond, self._counter = self._millisecond + 1, 0
         first = self._counter
         self._counter = first + number

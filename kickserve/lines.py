@@ -50,7 +50,7 @@ class _Sending(ASGIStreamingResponse):
         await self._stream(send)
 
 
-async def answers(request: Request[Any, Any, Any], service: Service) -> AsyncIterator[bytes]:
+async def answer_lines(request: Request[Any, Any, Any], service: Service) -> AsyncIterator[bytes]:
     """Answer the lines of a body as they come in: each with a prediction or a problem document, in order.
 
     A line that fails hurts no other. Blank ones have no answer.

@@ -34,7 +34,7 @@ BOUNDS: Final = (
 )
 STATUSES: Final = (
     *(200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308),
-    *(400, 401, 403, 404, 405, 406, 409, 410, 413, 415, 422, 429, 500, 501, 503, 504),
+    *(400, 401, 403, 404, 405, 406, 408, 409, 410, 413, 415, 422, 429, 431, 500, 501, 503, 504),
 )
 OTHER: Final = "other"
 ROUTES: Final = 128  # pairs of route and method that are told apart, "other" being the first

@@ -10,7 +10,7 @@ import msgspec
 from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from kickserve.errors import InvalidInput, KickserveError, Unauthorized
+from kickserve.errors import EncodedBody, InvalidInput, KickserveError, Unauthorized
 from kickserve.schemas import FieldError, Problem
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Re
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "X-API-Key"
+    if isinstance(error, EncodedBody):
+        headers["Accept-Encoding"] = "identity"
     return _response(request, problem_of(request.scope, error), headers)
 
 
@@ -57,6 +59,12 @@ def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[byte
     _log.error("request %s failed", request_id(request.scope), exc_info=error)
     detail = "something went wrong inside the service; its log has more under this request_id"
     return _response(request, _problem(request.scope, 500, KickserveError.title, detail), {})
+
+
+def refused_early(status: int, detail: str, request_id: bytes) -> bytes:
+    """Describe why a request is refused that did not even come whole: the body of its answer."""
+    scope = {"path": "", "state": {"request_id": request_id}}
+    return _encode(_problem(scope, status, HTTPStatus(status).phrase, detail))
 
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from msgspec import Struct
 
 from kickserve.features import COUNT, named
-from kickserve.ids import Ids, instant
+from kickserve.ids import COUNTERS, LATEST, Ids, instant
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH: Final = COUNT + 4  # the features of a kick; probability, low and high; the latency in milliseconds
+_TAIL: Final = re.compile("[0-9a-f]{12}")
 NUMBER: Final = np.dtype("<f8")  # the same on every machine: the file may be read on another
 
 
@@ -84,6 +86,22 @@ class RecordBatch(Struct, array_like=True, frozen=True):
     def __len__(self) -> int:
         """How many predictions these are."""
         return len(self.numbers) // (WIDTH * NUMBER.itemsize)
+
+    def check(self) -> None:
+        """See that it is whole: one that another version wrote may be decoded and yet be none.
+
+        Raises:
+            ValueError: it is not, and says what.
+        """
+        count, rest = divmod(len(self.numbers), WIDTH * NUMBER.itemsize)
+        if rest or not count:
+            raise ValueError(f"{len(self.numbers)} bytes are no rows of {WIDTH} numbers")
+        if not (0 <= self.millisecond <= LATEST and 0 <= self.counter <= COUNTERS - count):
+            raise ValueError(f"no id has the instant {self.millisecond} and the counter {self.counter}")
+        if _TAIL.fullmatch(self.tail) is None:
+            raise ValueError(f"no id ends with {self.tail[:20]!r}")
+        if self.shadow is not None and len(self.shadow.predictions) != count * NUMBER.itemsize:
+            raise ValueError("the second model was asked of another number of kicks")
 
     @property
     def ids(self) -> Ids:

@@ -20,7 +20,7 @@ from kickserve.errors import Backlogged, RecordNotFound, StoreError, StoreUnavai
 from kickserve.ids import canonical
 from kickserve.ports import TakesBatches
 from kickserve.record_batch import RecordBatch
-from kickserve.schemas import OutcomesKept
+from kickserve.schemas import UNDECODABLE, OutcomesKept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -354,8 +354,11 @@ class Recorder:
 def _operations(payloads: Iterable[bytes]) -> Iterator[_Operation]:
     for payload in payloads:
         try:
-            yield _decode(payload)
-        except msgspec.MsgspecError:
+            operation = _decode(payload)
+            if isinstance(operation, _Add):
+                operation.batch.check()
+            yield operation
+        except (*UNDECODABLE, ValueError):
             # Whole by its checksum, so another version of kickserve wrote it.
             _log.exception("a record of the journal can't be read, and is left out (%d bytes)", len(payload))
 

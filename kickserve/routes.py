@@ -15,14 +15,23 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
+from kickserve.answers import answers, refusals
 from kickserve.bodies import read_kicks, read_outcome, read_outcomes
-from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
-from kickserve.errors import KickserveError, RecordNotFound, Unauthorized
+from kickserve.documentation import (
+    NDJSON,
+    ListsRecords,
+    Open,
+    TakesKick,
+    TakesKicks,
+    TakesOutcome,
+    TakesOutcomes,
+)
+from kickserve.errors import EncodedBody, InvalidInput, KickserveError, RecordNotFound, Unauthorized
 from kickserve.explain import Explanation
 from kickserve.ids import canonical, in_utc
-from kickserve.lines import Lines, answers
+from kickserve.lines import Lines, answer_lines
 from kickserve.record_quality import QualityReport, report
-from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
+from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.service import Service
 
 if TYPE_CHECKING:
@@ -36,22 +45,36 @@ if TYPE_CHECKING:
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 10_000
 
+_INSTANT: Final = {"format": "date-time"}
+_VERSION_7: Final = {
+    "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
+}
+
 TheService = NamedDependency[Service]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="How many records at most.")]
-Before = Annotated[str | None, QueryParameter(description="Only records older than the one with this id.")]
-Since = Annotated[datetime | None, QueryParameter(description="Only records made at this instant or later.")]
+Before = Annotated[
+    str | None,
+    QueryParameter(description="Only records older than the one with this id.", schema_extra=_VERSION_7),
+]
+Since = Annotated[
+    str | None,
+    QueryParameter(description="Only records made at this instant or later.", schema_extra=_INSTANT),
+]
 ModelName = Annotated[str | None, QueryParameter(description="Only predictions of the model of this name.")]
-Until = Annotated[datetime | None, QueryParameter(description="Only records made before this instant.")]
+Until = Annotated[
+    str | None, QueryParameter(description="Only records made before this instant.", schema_extra=_INSTANT)
+]
 
 _encode_line = msgspec.json.Encoder().encode_lines
 _UNAVAILABLE: Final = 503
+_IN_ORDER: Final = "The answers, in the order of the kicks."
 
 
 def guard_with(key: str) -> Any:
     """Make a guard that lets only those in who send this key."""
     expected = key.encode()
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         sent = next((value for name, value in connection.scope["headers"] if name == b"x-api-key"), None)
         if sent is None:
             raise Unauthorized("send the key of this service in the header X-API-Key")
@@ -67,7 +90,24 @@ def guards_of(settings: Settings) -> list[Any]:
     return [] if settings.api_key is None else [guard_with(settings.api_key)]
 
 
-@post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
+async def refuse_encoded(request: Request[Any, Any, Any]) -> None:
+    """Refuse a compressed body before any of it is read."""
+    # Async, as guards are, though nothing is awaited: for a plain function the framework takes a thread.
+    encodings = request.headers.getall("content-encoding", [])
+    encoding = ", ".join(encodings).strip().lower()
+    if encodings and encoding != "identity":
+        raise EncodedBody(
+            f"the body is encoded ({encoding[:20]}): send it as it is, without Content-Encoding"
+        )
+
+
+@post(
+    "/predict",
+    status_code=200,
+    operation_class=TakesKick,
+    responses=refusals(500, 503),
+    tags=["predictions"],
+)
 async def predict(body: RawBody, service: TheService) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
     outcome = await service.ask(body)
@@ -76,7 +116,13 @@ async def predict(body: RawBody, service: TheService) -> Prediction:
     return outcome
 
 
-@post("/predict/batch", status_code=200, operation_class=TakesKicks, tags=["predictions"])
+@post(
+    "/predict/batch",
+    status_code=200,
+    operation_class=TakesKicks,
+    responses={200: answers(list[Prediction], _IN_ORDER), **refusals(500, 503)},
+    tags=["predictions"],
+)
 async def predict_batch(
     request: Request[Any, Any, Any], service: TheService
 ) -> Response[list[Prediction]] | Lines:
@@ -87,7 +133,7 @@ async def predict_batch(
     """
     lines = _is_ndjson(request.headers.get("content-type", ""))
     if lines and NDJSON in request.headers.get("accept", ""):
-        return Lines(answers(request, service))
+        return Lines(answer_lines(request, service))
     body = await whole_body(request)
     with service.counting_refusals():
         kicks = read_kicks(body, lines=lines)
@@ -115,7 +161,7 @@ async def whole_body(request: Request[Any, Any, Any]) -> bytes:
     return bytes(body)
 
 
-@post("/explain", status_code=200, operation_class=TakesKick, tags=["predictions"])
+@post("/explain", status_code=200, operation_class=TakesKick, responses=refusals(500), tags=["predictions"])
 async def explain(body: RawBody, service: TheService) -> Explanation:
     """Say what drives the answer to a kick: each feature's share on the log-odds, against the average kick.
 
@@ -124,7 +170,12 @@ async def explain(body: RawBody, service: TheService) -> Explanation:
     return await service.explain(body)
 
 
-@get("/predictions", tags=["predictions"])
+@get(
+    "/predictions",
+    operation_class=ListsRecords,
+    responses={200: answers(list[Record], "Newest first."), **refusals(503)},
+    tags=["predictions"],
+)
 async def list_predictions(
     request: Request[Any, Any, Any],
     service: TheService,
@@ -138,51 +189,57 @@ async def list_predictions(
     The header `Link` leads to the next page. With `Accept: application/x-ndjson` all of it is streamed,
     oldest first, one record a line.
     """
-    since, until = in_utc(since), in_utc(until)
+    begin, end, cursor = _instant("since", since), _instant("until", until), _cursor(before)
     await service.recorder.settle()
     if NDJSON in request.headers.get("accept", ""):
-        return Stream(_lines(service, since, until), media_type=NDJSON)
-    cursor = None if before is None else _id(before)
-    records = await service.store.page(limit + 1, before=cursor, since=since, until=until)
+        return Stream(_lines(service, begin, end), media_type=NDJSON)
+    records = await service.store.page(limit + 1, before=cursor, since=begin, until=end)
     headers = {}
     if len(records) > limit:
         records.pop()
-        query = {"limit": limit, "before": records[-1].id, "since": since, "until": until}
+        query = {"limit": limit, "before": records[-1].id, "since": begin, "until": end}
         headers["Link"] = f'<{request.url.path}?{_query(query)}>; rel="next"'
     return Response(records, headers=headers)
 
 
-@get("/predictions/{record_id:str}", tags=["predictions"])
+@get("/predictions/{record_id:str}", responses=refusals(503), tags=["predictions"])
 async def get_prediction(record_id: FromPath[str], service: TheService) -> Record:
     """Return one prediction as it is kept."""
     return await service.recorder.find(_id(record_id))
 
 
-@delete("/predictions/{record_id:str}", tags=["predictions"])
+@delete("/predictions/{record_id:str}", responses=refusals(503), tags=["predictions"])
 async def delete_prediction(record_id: FromPath[str], service: TheService) -> None:
     """Remove one prediction for good."""
     await service.recorder.delete(_id(record_id))
 
 
-@put("/predictions/{record_id:str}/outcome", status_code=204, operation_class=TakesOutcome, tags=["outcomes"])
+@put(
+    "/predictions/{record_id:str}/outcome",
+    status_code=204,
+    operation_class=TakesOutcome,
+    responses=refusals(503),
+    tags=["outcomes"],
+)
 async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
     """Tell what came of a kick. Told again, the newer word holds."""
     await service.recorder.judge(_id(record_id), success=read_outcome(body).success)
 
 
-@put("/predictions/outcomes", operation_class=TakesOutcomes, tags=["outcomes"])
+@put("/predictions/outcomes", operation_class=TakesOutcomes, responses=refusals(503), tags=["outcomes"])
 async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
     """Tell what came of many kicks; says which ids are unknown."""
     return await service.recorder.judge_all(read_outcomes(body))
 
 
-@get("/quality", tags=["outcomes"])
+@get("/quality", responses=refusals(503), tags=["outcomes"])
 async def quality(
     service: TheService, model: ModelName = None, since: Since = None, until: Until = None
 ) -> QualityReport:
     """Say how good the predictions were whose outcome is known: all, by model, and by month."""
+    begin, end = _instant("since", since), _instant("until", until)
     await service.recorder.settle()
-    return await report(service.store.judged(model=model, since=in_utc(since), until=in_utc(until)))
+    return await report(service.store.judged(model=model, since=begin, until=end))
 
 
 @get("/model", tags=["service"])
@@ -191,7 +248,7 @@ async def model(service: TheService) -> ModelCard:
     return service.predictor.model.card
 
 
-@post("/model/reload", status_code=200, tags=["service"])
+@post("/model/reload", status_code=200, responses=refusals(409), tags=["service"])
 async def reload_model(request: Request[Any, Any, Any], service: TheService) -> ModelCard:
     """Load the model anew, from where the settings say, and serve it from the next request on.
 
@@ -207,19 +264,24 @@ def _nobody_to_tell() -> None:
     pass
 
 
-@get("/health", tags=["service"])
+@get("/health", operation_class=Open, tags=["service"])
 async def health(service: TheService) -> Health:
     """Say in one word how the service is, for a person; `parts` says of what."""
     return await service.health()
 
 
-@get("/health/live", tags=["service"])
+@get("/health/live", operation_class=Open, tags=["service"])
 async def live() -> Health:
     """Answer as long as the process can: where this fails, restart it."""
     return Health(status="live", version=__version__)
 
 
-@get("/health/ready", tags=["service"])
+@get(
+    "/health/ready",
+    operation_class=Open,
+    responses={503: answers(Health, "Not ready; `parts` says which part is not.")},
+    tags=["service"],
+)
 async def ready(service: TheService) -> Response[Health]:
     """Say whether to send requests here: 200, or 503 with the part that is not ready."""
     readiness = service.readiness()
@@ -236,6 +298,31 @@ def _id(text: str) -> str:
     if found is None:
         raise RecordNotFound(f"'{text[:60]}' is no id of a prediction")
     return found
+
+
+def _cursor(text: str | None) -> str | None:
+    """Read the parameter `before`."""
+    found = None if text is None else canonical(text)
+    if text is not None and found is None:
+        raise _unfit("before", "must be the id of a prediction", text)
+    return found
+
+
+def _unfit(name: str, detail: str, text: str) -> InvalidInput:
+    return InvalidInput(f"{name} {detail}", [FieldError(field=name, detail=detail, value=text[:60])])
+
+
+def _instant(name: str, text: str | None) -> datetime | None:
+    """Read a parameter that is an instant: strictly, or a number would be one too."""
+    if text is None:
+        return None
+    try:
+        return in_utc(msgspec.convert(text, datetime))
+    except msgspec.ValidationError:
+        detail = "must be an instant such as 2026-11-25T10:00:00Z"
+        raise InvalidInput(
+            f"{name} {detail}", [FieldError(field=name, detail=detail, value=text[:60])]
+        ) from None
 
 
 def _query(values: dict[str, Any]) -> str:

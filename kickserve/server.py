@@ -91,11 +91,15 @@ def configuration(app: KickserveApp, settings: Settings) -> uvicorn.Config:
 
 def _connections(app: KickserveApp, settings: Settings) -> Any:
     """Return what makes connections: those that know the fast lane, where nothing else is to see requests."""
-    if app.lane is None or app.wrapped or settings.debug or find_spec("httptools") is None:
+    if find_spec("httptools") is None:
         return "auto"
     from kickserve.connection import LaneConnection
+    from kickserve.limits import LimitedConnection, Limits
 
-    return partial(LaneConnection, app, app.lane)
+    limits = Limits(settings)
+    if app.lane is None or app.wrapped or settings.debug:
+        return partial(LimitedConnection, app, limits)
+    return partial(LaneConnection, app, limits, app.lane)
 
 
 def preload() -> None:

@@ -6,6 +6,7 @@ All of them raise ValueError, with a clause that begins with "must".
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
 _DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _HIGHEST_PORT: Final = 65_535
+_LONGEST: Final = timedelta(days=365_000)  # what is older than that, no calendar holds
+_MOST_DIGITS: Final = 18
 
 
 def text(value: str) -> str | None:
@@ -38,16 +41,30 @@ def names(value: str) -> tuple[str, ...] | None:
 
 def port(value: str) -> int:
     """Read a port, 0 to 65535."""
-    if not value.strip().isdecimal() or int(value) > _HIGHEST_PORT:
+    if not 0 <= (number := _whole(value)) <= _HIGHEST_PORT:
         raise ValueError(f"must be a whole number from 0 to {_HIGHEST_PORT}; 0 picks a free port")
-    return int(value)
+    return number
 
 
 def count(value: str) -> int:
     """Read a whole number from 1."""
-    if not value.strip().isdecimal() or int(value) == 0:
+    if (number := _whole(value)) <= 0:
         raise ValueError("must be a whole number, 1 or more")
-    return int(value)
+    return number
+
+
+def _whole(text: str) -> int:
+    """Read a whole number from 0; -1 where it is none, or longer than any that makes sense."""
+    word = text.strip()
+    return int(word) if word.isdecimal() and len(word) <= _MOST_DIGITS else -1
+
+
+def path(value: str) -> Path:
+    """Read a path; `~` is the folder of its user."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("must be a path; there is no user whose folder it could begin with") from None
 
 
 def seconds(value: str) -> float:
@@ -66,17 +83,16 @@ def size(value: str) -> int:
     word = value.strip().lower().replace("_", "")
     digits = word.rstrip("bkmg ")
     unit = word[len(digits) :].strip()
-    if not digits.isdecimal() or int(digits) == 0 or unit not in _SIZES:
+    if (number := _whole(digits)) <= 0 or unit not in _SIZES:
         raise ValueError("must be a size such as 500kB, 10MB or 1GB")
-    return int(digits) * _SIZES[unit]
+    return number * _SIZES[unit]
 
 
 def whole(value: str) -> int:
     """Read a whole number from 0."""
-    digits = value.strip().replace("_", "")
-    if not digits.isdecimal():
+    if (number := _whole(value.replace("_", ""))) < 0:
         raise ValueError("must be a whole number, 0 or more")
-    return int(digits)
+    return number
 
 
 def duration(value: str) -> timedelta | None:
@@ -84,10 +100,10 @@ def duration(value: str) -> timedelta | None:
     word = value.strip().lower()
     if not word:
         return None
-    number, unit = word[:-1], _DURATIONS.get(word[-1])
-    if unit is None or not number.isdecimal() or int(number) == 0:
+    number, unit = _whole(word[:-1]), _DURATIONS.get(word[-1])
+    if unit is None or not 0 < number <= _LONGEST / unit:
         raise ValueError("must be a time such as 90d, 12h or 30m")
-    return int(number) * unit
+    return number * unit
 
 
 def number(value: str) -> float:

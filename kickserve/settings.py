@@ -73,7 +73,7 @@ class Settings:
     model: Path | None = _setting(
         "KICKSERVE_MODEL",
         "",
-        lambda value: Path(value).expanduser() if value.strip() else None,
+        lambda value: kinds.path(value) if value.strip() else None,
         "A model file to serve. Without it and `HF_REPO_ID`: the model that ships with kickserve.",
     )
     allow_pickle: bool = _setting(
@@ -118,6 +118,20 @@ class Settings:
         kinds.size,
         "The same for batches (`/predict/batch`, `/v2`): 100,000 kicks fit.",
     )
+    client_timeout: float = _setting(
+        "KICKSERVE_CLIENT_TIMEOUT",
+        "30",
+        kinds.seconds,
+        "Seconds that a client has for the head of a request, for its body (and one more for each 500 bytes)"
+        " and for taking the answer (likewise). 0: no limit.",
+    )
+    connections_max: int = _setting(
+        "KICKSERVE_CONNECTIONS_MAX",
+        "10000",
+        kinds.count,
+        "Open connections of a process, at most; fewer where the system allows fewer open files. Others are"
+        " answered 503.",
+    )
     batch_max: int = _setting(
         "KICKSERVE_BATCH_MAX",
         "256",
@@ -139,7 +153,7 @@ class Settings:
     journal_dir: Path = _setting(
         "KICKSERVE_JOURNAL_DIR",
         "kickserve-journal",
-        lambda value: Path(value).expanduser(),
+        kinds.path,
         "Folder where predictions stand until the store has them. On a disk of this machine, not a share.",
     )
     journal_max: int = _setting(
@@ -170,7 +184,7 @@ class Settings:
     profile_dir: Path = _setting(
         "KICKSERVE_PROFILE_DIR",
         "profiles",
-        lambda value: Path(value).expanduser(),
+        kinds.path,
         "Folder for the profiles of requests.",
     )
     profile_every: int | None = _setting(
@@ -197,7 +211,7 @@ class Settings:
     reports: Path = _setting(
         "KICKSERVE_REPORTS",
         "data/drift_reports",
-        lambda value: Path(value).expanduser(),
+        kinds.path,
         "Folder of the reports of drift.",
     )
     drift_psi: float = _setting(

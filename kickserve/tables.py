@@ -17,6 +17,7 @@ from kickserve.csv_rows import Layout, Row, picked, records, spoilt
 from kickserve.errors import DataError, MissingExtra
 from kickserve.features import NAMES
 from kickserve.kick_rows import Block, Refusal, block_of, must_be, number
+from kickserve.schemas import UNDECODABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -287,7 +288,7 @@ def _read_ndjson(path: Path, columns: Sequence[str], outcomes: Sequence[str]) ->
                     continue
                 try:
                     row = decode(line.removeprefix(_MARK) if number == 1 else line)
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                except UNDECODABLE as error:
                     yield Row(number, f"is no JSON object: {error}")
                 else:
                     outcome = next((row[name] for name in outcomes if name in row), None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import re
 import socket
 import time
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -25,6 +27,7 @@ from kickserve import server
 from kickserve.app import create_app
 from kickserve.connection import LaneConnection
 from kickserve.documentation import EXAMPLE
+from kickserve.limits import LimitedConnection, Limits
 from kickserve.model import Answer
 from kickserve.models.linear import load_default
 
@@ -91,6 +94,9 @@ CASES = {
     "no request id": (request(X_Request_ID=None), True),
     "a request id that could break a log": (request(X_Request_ID='a"b'), True),
     "another content type": (request(Content_Type="text/plain"), True),
+    "a compressed body": (request(gzip.compress(KICK), Content_Encoding="gzip"), False),
+    "a body encoded as it is": (request(Content_Encoding="identity"), False),
+    "an unknown encoding": (request(Content_Encoding="x, y"), False),
     "a page of another origin": (request(Origin="https://elsewhere.org"), True),
     "upper case headers": (request().replace(b"X-API-Key", b"X-API-KEY"), True),
     "a query": (request(target="/api/v1/predict?a=b"), None),
@@ -194,7 +200,7 @@ async def serve(settings, tmp_path, monkeypatch):
         app = create_app(own, model=model)
         config = server.configuration(app, own)
         if way == "lane of the application":
-            config.http = "httptools"
+            config.http = partial(LimitedConnection, app, Limits(own))
         served = Served(app, config)
         running.append(served)
         await served.start()
@@ -531,4 +537,4 @@ def test_the_lane_of_the_connection_is_what_the_server_uses(settings):
     assert server.configuration(app, settings).http.func is LaneConnection
     for changes in ({"fastlane": False}, {"debug": True}):
         own = replace(settings, **changes)
-        assert server.configuration(create_app(own), own).http == "auto"
+        assert server.configuration(create_app(own), own).http.func is LimitedConnection

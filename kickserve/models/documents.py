@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import BY_NAME, FEATURES, INDEX, NAMES
-from kickserve.schemas import ModelCard
+from kickserve.schemas import UNDECODABLE, ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -147,7 +147,7 @@ def header_of(data: bytes, source: str) -> Header:
     """
     try:
         return msgspec.json.decode(data, type=Header)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise unusable(source, f"it is no JSON of a model ({error})") from error
 
 
@@ -168,7 +168,7 @@ def read(data: bytes, source: str, kind: type[T], expected: Header) -> T:
         )
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise unusable(source, str(error)) from error
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency, Provide
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Schema
 from litestar.params import FromPath, QueryParameter
 from litestar.response import File
 
+from kickserve.answers import refusals
 from kickserve.app import API
 from kickserve.drift import LEAST
 from kickserve.errors import TooFewKicks
@@ -32,6 +35,20 @@ _ALONE: Final = (
 )
 
 
+@dataclass
+class _Report(Operation):
+    """Documents an answer that is a page or a summary."""
+
+    def __post_init__(self) -> None:
+        """Describe both."""
+        answer: Any = (self.responses or {})["200"]
+        answer.content = {
+            "text/html": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)),
+            "application/json": OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT)),
+        }
+        answer.headers.pop("last-modified", None)  # the framework says of it that it is no date of HTTP
+
+
 def router(settings: Settings, runs: Runs) -> Router:
     """Make the routes.
 
@@ -48,7 +65,7 @@ def router(settings: Settings, runs: Runs) -> Router:
     )
 
 
-@get("/")
+@get("/", responses=refusals(409))
 async def drift(service: TheService) -> DriftSummary:
     """Say how far the newest kicks have drifted from those that the model knows, over all workers.
 
@@ -61,7 +78,7 @@ async def drift(service: TheService) -> DriftSummary:
     return summary
 
 
-@post("/reports", status_code=202)
+@post("/reports", status_code=202, responses=refusals(409))
 async def start_report(service: TheService, runs: TheRuns) -> Response[Run]:
     """Start a full report, in a process of its own; one at a time, otherwise 409.
 
@@ -76,7 +93,7 @@ def list_reports(runs: TheRuns, limit: Limit = 20) -> Reports:
     return Reports(newest_run=runs.newest_run(), reports=runs.listed(limit))
 
 
-@get("/reports/{name:str}", sync_to_thread=True)
+@get("/reports/{name:str}", operation_class=_Report, sync_to_thread=True)
 def get_report(name: FromPath[str], runs: TheRuns) -> File:
     """Return a report, as a page (`.html`) or as a summary (`.json`)."""
     path = runs.find(name)

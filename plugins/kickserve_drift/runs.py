@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from kickserve.boxes import lock
 from kickserve.errors import KickserveError, NoNewReport, ReportNotFound
+from kickserve.schemas import UNDECODABLE
 from kickserve_drift.names import NAME, PATH, made_at
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class Runs:
         for name in self._names(".json"):
             if len(found) == limit:
                 break
-            with contextlib.suppress(OSError, msgspec.MsgspecError):
+            with contextlib.suppress(OSError, *UNDECODABLE):
                 found.append(self._report(name))
         return found
 
@@ -290,7 +291,7 @@ def _understand(lines: list[str]) -> tuple[_Line, str]:
     for line in lines:
         try:
             told |= msgspec.json.decode(line, type=dict[str, object])
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             words = line.strip().removeprefix(_ERROR) or words
     try:
         return msgspec.convert(told, _Line, strict=False), words

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from kickserve.drift import LEAST
-from kickserve.schemas import Record
+from kickserve.schemas import UNDECODABLE, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def newest_report(folder: Path, place: str) -> Seen | None:
     for path in sorted(folder.glob("drift-*.json"), reverse=True):
         try:
             seen = msgspec.json.decode(path.read_bytes(), type=_Report).details.current
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNDECODABLE):
             continue  # of somebody else, or of another version: it says nothing about these kicks
         if seen.place == place and seen.first and seen.last:
             return seen

@@ -54,7 +54,7 @@ def _guard_with(key: str) -> Any:
     """Make a guard that takes the key as clients send it, or as Prometheus can: `Authorization: Bearer`."""
     expected = key.encode()
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         scheme, _space, token = connection.headers.get("authorization", "").partition(" ")
         sent = token.strip() if scheme.lower() == "bearer" else connection.headers.get("x-api-key", "")
         # Constant time: how long a refusal takes says nothing about the key.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from litestar import Request, Response, post
+from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
 from litestar.params import QueryParameter
 
+from kickserve.answers import refusals
 from kickserve_profiling.formats import FORMATS
 
 LONGEST: Final = 60.0  # seconds
@@ -28,7 +31,19 @@ ClockName = Annotated[
 ]
 
 
-@post("/profile", status_code=200, tags=["service"])
+@dataclass
+class _File(Operation):
+    """Documents an answer that is a file of one of the formats."""
+
+    def __post_init__(self) -> None:
+        """Describe them."""
+        answer: Any = (self.responses or {})["200"]
+        answer.content = {
+            each.media_type.partition(";")[0]: OpenAPIMediaType(schema=Schema()) for each in FORMATS.values()
+        }
+
+
+@post("/profile", status_code=200, operation_class=_File, responses=refusals(409), tags=["service"])
 async def profile(
     request: Request[Any, Any, Any],
     seconds: Seconds = 10.0,

@@ -1,0 +1,64 @@
+"""Feeds the decoders bytes that atheris makes up, seeing what their code does: no error but ours may come.
+
+`just fuzz-decoders` (a minute), with atheris installed (`pip install atheris`; not every system has a wheel).
+`just fuzz-decoders -max_total_time=600 -seed=7` and the other flags of libFuzzer. Ends with 77 and prints the
+bytes where one raises something else, or does not read again what it wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+try:
+    import atheris
+except ModuleNotFoundError:
+    sys.exit("atheris is not installed: pip install atheris")
+
+with atheris.instrument_imports(include=["kickserve"]):
+    from kickserve import bodies, ids, segments, setting_kinds
+    from kickserve.documentation import EXAMPLE
+    from kickserve.errors import RequestError
+
+SECONDS: Final = 60
+KINDS: Final = ("count", "duration", "number", "part", "path", "port", "seconds", "size", "switch", "whole")
+
+
+def read(decode: Any, data: Any, expected: type[Exception]) -> None:
+    """Decode, and take the error that there may be."""
+    with contextlib.suppress(expected):
+        decode(data)
+
+
+def one(data: bytes) -> None:
+    """Give bytes to every decoder."""
+    for decode in (bodies.read_kick, bodies.read_kicks, bodies.read_outcome, bodies.read_outcomes):
+        read(decode, data, RequestError)
+    read(lambda body: bodies.read_kicks(body, lines=True), data, RequestError)
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    assert len(bodies.read_lines(lines)) == len(lines)
+    payloads, length = segments.decode(data)
+    assert segments.encode(payloads) == data[:length]
+    text = data.decode("latin-1")
+    ids.canonical(text)
+    for kind in KINDS:
+        read(getattr(setting_kinds, kind), text, ValueError)
+
+
+def main() -> None:
+    """Begin with what is right, and go on from there."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "kick").write_text(json.dumps(EXAMPLE))
+        Path(folder, "kicks").write_text(json.dumps([EXAMPLE, EXAMPLE]))
+        Path(folder, "frames").write_bytes(segments.encode([b"one", b"two"]))
+        usual = [folder, f"-max_total_time={SECONDS}", "-max_len=1000"]
+        atheris.Setup([sys.argv[0], *usual, *sys.argv[1:]], one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

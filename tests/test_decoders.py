@@ -1,0 +1,296 @@
+"""Whatever bytes come in, each decoder gives a value or an error of ours; what is written is read again."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from kinds import FRESH, linear, onnx
+
+from kickserve import setting_kinds
+from kickserve.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
+from kickserve.boxes import boxes
+from kickserve.documentation import EXAMPLE
+from kickserve.errors import DataError, KickserveError, ModelUnusable, RequestError, SettingsError
+from kickserve.features import FEATURES, NAMES
+from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
+from kickserve.models.loading import load_file
+from kickserve.record_batch import WIDTH, RecordBatch, ShadowAnswers
+from kickserve.recorder import _Add, _operations
+from kickserve.remote import _retry_after, _said
+from kickserve.schemas import Kick
+from kickserve.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
+from kickserve.settings import Settings, table
+from kickserve.tables import read_blocks
+
+# What breaks decoders: no UTF-8, brackets without end, numbers beyond all, and bits of what is right.
+NASTY = [
+    b"\xff\xfe",
+    b'"\xff"',
+    b'"\\ud800"',
+    b'{"a": "\xc3("}',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"9" * 5_000,
+    b"1e999",
+    b"NaN",
+    b"\xef\xbb\xbf{}",
+    b"\0" * 64,
+    b"",
+]
+
+
+def bent(good):
+    """Strategy: bytes that are nearly these: cut, with parts doubled, bytes changed, or wholly other ones."""
+
+    def bend(change):
+        kind, at, value = change
+        at %= len(good) + 1
+        return {
+            "cut": good[:at],
+            "skip": good[:at] + good[at + 1 + value % 8 :],
+            "double": good[:at] + good[max(0, at - value) :],
+            "change": good[:at] + bytes([value]) + good[at + 1 :],
+        }[kind]
+
+    changes = st.tuples(
+        st.sampled_from(["cut", "skip", "double", "change"]), st.integers(0, 1 << 20), st.integers(0, 255)
+    )
+    return st.one_of(changes.map(bend), changes.map(bend), st.binary(max_size=60), st.sampled_from(NASTY))
+
+
+KICK = msgspec.json.encode(EXAMPLE)
+
+
+class TestBodies:
+    @given(bent(KICK))
+    def test_a_bent_kick_is_a_kick_or_a_clients_error_that_can_be_told(self, body):
+        try:
+            assert isinstance(read_kick(body), Kick)
+        except RequestError as error:
+            msgspec.json.encode([str(error), error.errors])
+
+    @given(st.lists(bent(KICK), min_size=1, max_size=4), st.booleans())
+    def test_so_are_many_of_them(self, rows, lines):
+        body = b"\n".join(rows) if lines else b"[" + b",".join(rows) + b"]"
+        try:
+            assert len(read_kicks(body, lines=lines)) >= 1
+        except RequestError as error:
+            msgspec.json.encode([str(error), error.errors])
+
+    @given(st.lists(bent(KICK).map(lambda line: line.replace(b"\n", b" ")), min_size=1, max_size=4))
+    def test_each_line_has_a_kick_or_an_error_and_no_other_number_of_them(self, lines):
+        lines = [line for line in lines if line.strip()]
+        assert [isinstance(each, Kick | RequestError) for each in read_lines(lines)] == [True] * len(lines)
+        good = read_good_lines(lines)
+        assert good is None or len(good) == len(lines)
+
+    @given(bent(b'[{"id": "01900000-0000-7000-8000-000000000000", "success": true}]'))
+    def test_a_bent_list_of_outcomes_is_one_or_a_clients_error(self, body):
+        try:
+            assert all(isinstance(each.success, bool) for each in read_outcomes(body))
+        except RequestError as error:
+            msgspec.json.encode([str(error), error.errors])
+
+    @given(st.fixed_dictionaries({each.name: st.floats(each.low, each.high) for each in FEATURES}))
+    def test_a_kick_that_is_written_is_read_again_to_the_last_bit(self, numbers):
+        flags = {each.name for each in FEATURES if each.kind == "flag"}
+        kick = Kick(**{name: bool(round(at)) if name in flags else at for name, at in numbers.items()})
+        assert read_kick(msgspec.json.encode(kick)) == kick
+
+
+class TestIds:
+    @given(st.text(max_size=50))
+    @example("{01900000-0000-7000-8000-000000000000}")
+    @example("urn:uuid:01900000-0000-7000-8000-00000000000٣")
+    def test_any_text_is_an_id_in_one_spelling_or_none(self, text):
+        found = canonical(text)
+        assert found is None or canonical(found) == found
+
+    @given(st.datetimes(timezones=st.just(UTC) | st.timezones()) | st.datetimes())
+    @example(datetime.min.replace(tzinfo=UTC) + timedelta(days=1))
+    @example(datetime(9999, 12, 31, 23, 59, tzinfo=UTC))
+    def test_any_instant_has_a_first_id_and_later_ones_have_no_smaller(self, moment):
+        first = first_id_at(in_utc(moment))
+        assert canonical(first) == first
+        assert first_id_at(in_utc(moment) + timedelta(milliseconds=1) * (moment.year < 9999)) >= first
+
+    @given(st.integers(0, LATEST))
+    def test_the_instant_of_an_id_leads_back_to_it(self, millisecond):
+        [first] = Ids(millisecond, 0, 1, "0" * 12).texts()
+        assert first_id_at(instant(millisecond))[:13] == first[:13]
+
+
+def batch(**changes):
+    numbers = np.zeros((2, WIDTH)).tobytes()
+    return RecordBatch(
+        **{
+            "millisecond": 1_800_000_000_000,
+            "counter": 5,
+            "tail": "0123456789ab",
+            "model": "m",
+            "revision": "r",
+            "cpu_percent": 1.0,
+            "memory_mb": 2.0,
+            "numbers": numbers,
+            **changes,
+        }
+    )
+
+
+ADD = msgspec.msgpack.encode(_Add(batch(shadow=ShadowAnswers("s", "r", bytes(16)))))
+
+
+class TestJournal:
+    @given(bent(encode([b"one", b"two", b"three"])))
+    def test_any_bytes_give_the_payloads_before_the_first_frame_that_is_not_whole(self, data):
+        payloads, length = decode(data)
+        assert encode(payloads) == data[:length]
+
+    @given(st.lists(st.binary(min_size=1, max_size=40), max_size=5))
+    def test_what_is_written_is_read_again(self, payloads):
+        assert decode(encode(payloads)) == (payloads, len(encode(payloads)))
+
+    @hypothesis_settings(max_examples=50)
+    @given(bent(PREAMBLE + encode([b"one", b"two"])))
+    @example(MAGIC + b"\xff" * 8 + encode([b"one"]))
+    @example(PREAMBLE + HEADER.pack(0xFFFFFFFF, 0))
+    def test_any_file_can_be_read_to_its_end(self, tmp_path_factory, data):
+        path = tmp_path_factory.mktemp("segment") / "1.log"
+        path.write_bytes(data)
+        assert set(read(path, 0, len(data))) <= {b"one", b"two"} or MAGIC in data
+        assert is_torn(path, 0) in {True, False}
+
+    @given(bent(ADD))
+    @example(msgspec.msgpack.encode(_Add(batch(numbers=b"12345678"))))
+    @example(msgspec.msgpack.encode(_Add(batch(numbers=b""))))
+    @example(msgspec.msgpack.encode(_Add(batch(counter=(1 << 26) - 1))))
+    @example(msgspec.msgpack.encode(_Add(batch(millisecond=1 << 48))))
+    @example(msgspec.msgpack.encode(_Add(batch(tail="no tail"))))
+    @example(msgspec.msgpack.encode(_Add(batch(shadow=ShadowAnswers("s", "r", b"")))))
+    @example(ADD.replace(b"0123456789ab", b"\xff" * 12))
+    @example(b"\x91" * 100_000)
+    def test_an_operation_that_cannot_be_is_left_out_and_the_others_stay(self, payload):
+        found = [*_operations([ADD, payload, ADD])]
+        assert len(found) in {2, 3}
+        for each in found:
+            if isinstance(each, _Add):
+                records = each.batch.records()
+                assert len(records) == len(each.batch) >= 1
+                assert all(each.batch.find(record.id) is not None for record in records)
+
+    def test_a_whole_batch_comes_back_as_it_was(self):
+        [operation] = _operations([ADD])
+        assert operation.batch == batch(shadow=ShadowAnswers("s", "r", bytes(16)))
+
+    @given(st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=20)))
+    @example(["1-00000000", "1-0000000g", "x", "٣-00000000"])
+    def test_only_what_is_named_as_a_box_is_taken_for_one(self, tmp_path_factory, names):
+        folder = tmp_path_factory.mktemp("boxes")
+        for name in names:
+            if name not in {"", ".", ".."} and len(name.encode()) < 200:
+                (folder / name).mkdir(exist_ok=True)
+        assert all(path.name[-9] == "-" for path in boxes(folder))
+
+
+class TestSettings:
+    @given(
+        st.sampled_from([row.variable for row in table()]),
+        st.text(max_size=20).filter(lambda t: "\0" not in t),
+    )
+    @example("KICKSERVE_BATCH_MAX", "²")
+    @example("KICKSERVE_PORT", "9" * 5_000)
+    @example("KICKSERVE_BODY_MAX", "9" * 5_000)
+    @example("KICKSERVE_RETENTION", "99999999999d")
+    @example("KICKSERVE_RETENTION", "d")
+    @example("KICKSERVE_SHUTDOWN_TIMEOUT", "nan")
+    @example("KICKSERVE_MODEL", "~nobody-of-this-name/x")
+    def test_any_value_is_used_or_refused_in_words(self, variable, value):
+        try:
+            Settings.from_environment({variable: value})
+        except SettingsError as error:
+            assert variable in str(error)
+            assert "must" in str(error)
+
+    @given(st.integers(1, 10**12), st.sampled_from(["", "B", "kB", "MB", "GB"]))
+    def test_a_size_that_is_written_is_read_again(self, number, unit):
+        factor = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}[unit]
+        assert setting_kinds.size(f"{number}{unit}") == number * factor
+
+    @given(st.integers(1, 10_000), st.sampled_from("dhm"))
+    def test_a_time_that_is_written_is_read_again(self, number, unit):
+        assert (
+            setting_kinds.duration(f"{number}{unit}")
+            == number
+            * {
+                "d": timedelta(days=1),
+                "h": timedelta(hours=1),
+                "m": timedelta(minutes=1),
+            }[unit]
+        )
+
+
+class TestAnswersOfAService:
+    @given(bent(b'{"detail": "no"}'), st.text(st.characters(codec="latin-1"), max_size=8))
+    @example(b"\xff", "nan")
+    @example(b"[" * 100_000, "-1")
+    def test_whatever_answers_it_is_told_in_words(self, body, retry):
+        headers = {"retry-after": retry.encode("latin-1")}
+        response = httpx.Response(
+            503, content=body, headers=headers, request=httpx.Request("GET", "http://x/")
+        )
+        assert "answered 503" in _said(response)
+        assert 0 <= _retry_after(response) < math.inf
+
+
+class TestFiles:
+    @hypothesis_settings(max_examples=60, deadline=None)
+    @given(
+        bent(",".join(NAMES).encode() + b"\n" + b"0.5,38,24,12,0.2,0,1,0,0,1,1\n" * 3),
+        st.sampled_from(["csv", "ndjson"]),
+    )
+    def test_any_file_of_kicks_is_read_line_by_line_or_refused_in_words(self, tmp_path_factory, data, ending):
+        path = tmp_path_factory.mktemp("kicks") / f"kicks.{ending}"
+        path.write_bytes(data)
+        try:
+            for block in read_blocks(path, size=10):
+                assert len(block.lines) == len(block.matrix)
+        except DataError:
+            pass
+
+
+def default():
+    return files("kickserve.models").joinpath("default.json").read_bytes()
+
+
+def skops():
+    from skops.io import dumps
+
+    return dumps(linear())
+
+
+class TestModels:
+    @pytest.mark.parametrize(("ending", "good"), [("onnx", onnx()), ("skops", skops()), ("json", default())])
+    def test_any_bytes_are_a_model_that_answers_or_are_refused_in_words(self, tmp_path, ending, good):
+        path = tmp_path / f"model.{ending}"
+
+        @hypothesis_settings(max_examples=40, deadline=None)
+        @given(bent(good))
+        def check(data):
+            path.write_bytes(data)
+            try:
+                model = load_file(path)
+            except KickserveError as error:
+                assert isinstance(error, ModelUnusable)
+            else:
+                assert len(model.predict(FRESH).probability) == len(FRESH)
+
+        check()
