@@ -93,9 +93,7 @@ async def connected(url: str, settings: Settings, *, patience: float = _TIMEOUT)
 
 async def running(settings: Settings) -> str | None:
     """Return the base URL of the service that these settings describe, if it answers; else None."""
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", ""} else settings.host  # noqa: S104  it is asked, not opened
-    host = f"[{host}]" if ":" in host else host
-    url = f"http://{host}:{settings.port}"
+    url = settings.own_url
     try:
         async with httpx.AsyncClient(base_url=url, timeout=_KNOCK) as http:
             response = await http.get("/api/v1/health/live")

@@ -67,19 +67,13 @@ def command(context: Context, url: str | None, seconds: float, clock: str, outpu
     settings = Settings.from_environment()
     file = output or Path(f"kickserve-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.pstat")
     form = _format_of(file)
-    base = url or f"http://{_host(settings.host)}:{settings.port}"
+    base = url or settings.own_url
     path = f"/profile?seconds={seconds:g}&clock={clock}&format={form}"
     content = asyncio.run(_fetch(base, settings, path, seconds))
     _write(file, content)
     say(f"wrote {file} ({len(content):,} bytes)")
     if form == "pstat":
         say(f"look at it:  kickserve profile show {file}")
-
-
-def _host(host: str) -> str:
-    """Return an address at which a service on this machine is reached that listens on `host`."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  it is compared, not bound
-    return f"[{reached}]" if ":" in reached else reached
 
 
 async def _fetch(url: str, settings: Settings, path: str, seconds: float) -> bytes:

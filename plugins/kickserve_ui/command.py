@@ -35,7 +35,7 @@ def command(context: click.Context, *, browser: bool) -> int:
       kickserve ui --no-browser
     """
     settings = Settings.from_environment()
-    base = f"http://{settings.host}:{settings.port}"
+    base = settings.own_url
     if _answers(base):
         _open(base, browser=browser)
         return 0
