@@ -1,8 +1,8 @@
 """Has `just up` start service and Postgres on a clean copy of the project, and stops Postgres under load.
 
 `just check-compose-up`, about a minute when the image is built. Ends with 1 where page, API or Postgres does
-not answer, Postgres is open to the outside, a client notices that it was away, or something is lost on the way
-or by `just down` and `just up`. ENGINE and COMPOSE name what this machine has: see ops/engine.py.
+not answer, Postgres is open to the outside, a client notices that it was away, or something is lost on the
+way or by `just down` and `just up`. ENGINE and COMPOSE name what this machine has: see ops/engine.py.
 """
 
 from __future__ import annotations
