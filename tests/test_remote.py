@@ -8,7 +8,7 @@ import pytest
 from serving import serving
 
 from kickserve.errors import RemoteError, ServiceAway
-from kickserve.remote import address, connected, running
+from kickserve.remote import connected, running
 from kickserve.settings import Settings
 
 
@@ -49,4 +49,4 @@ async def test_a_url_that_is_none_is_refused():
     [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("kicks.example", "kicks.example")],
 )
 def test_a_service_that_listens_everywhere_is_reached_here(host, reached):
-    assert address(Settings(host=host, port=80)) == f"http://{reached}:80"
+    assert Settings(host=host, port=80).own_url == f"http://{reached}:80"

@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import asyncpg
 import httpx
-from rich.console import Console
-from rich.table import Table
+from drilling import OK, WARM, Load, show, stored_in, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -36,68 +31,6 @@ from postgres import Cluster, binaries  # noqa: E402  found through the line abo
 from serving import Server  # noqa: E402
 
 from kickserve.documentation import EXAMPLE  # noqa: E402
-
-CONNECTIONS = 32
-WARM = 1.5  # seconds of load before anything happens
-OK = 200
-
-
-class Load:
-    """Clients that ask without pause, each on a connection of its own."""
-
-    def __init__(self, *urls: str) -> None:
-        self.answered: list[str] = []
-        self.statuses: Counter[str] = Counter()
-        self.times: list[tuple[float, float]] = []  # when it was answered, and how long it took, in seconds
-        self._ended = asyncio.Event()
-        turns = itertools.islice(itertools.cycle(urls), CONNECTIONS)
-        self._tasks = [asyncio.create_task(self._ask(url)) for url in turns]
-
-    async def _ask(self, url: str) -> None:
-        async with httpx.AsyncClient(timeout=30) as client:
-            while not self._ended.is_set():
-                started = time.perf_counter()
-                try:
-                    response = await client.post(f"{url}/predict", json=EXAMPLE)
-                except httpx.ConnectError:
-                    return  # the server is gone
-                except httpx.TransportError as error:
-                    self.statuses[type(error).__name__] += 1
-                    continue
-                now = time.perf_counter()
-                self.statuses[str(response.status_code)] += 1
-                if response.status_code == OK:
-                    self.answered.append(response.json()["id"])
-                    self.times.append((now, now - started))
-
-    async def end(self) -> None:
-        """Let each client finish what it has begun."""
-        self._ended.set()
-        await asyncio.gather(*self._tasks)
-
-    def p99(self, since: float, until: float) -> float:
-        """Return the 99th percentile of the times between two instants, in ms."""
-        times = [took for at, took in self.times if since <= at < until]
-        return statistics.quantiles(times, n=100)[98] * 1000
-
-
-async def stored_in(url: str, folder: Path) -> list[str]:
-    """Return the ids in a database."""
-    if url.startswith("sqlite"):
-        async with aiosqlite.connect(folder / "drill.db") as sqlite:
-            return [row[0] for row in await sqlite.execute_fetchall("SELECT id FROM predictions")]
-    connection = await asyncpg.connect(url)
-    try:
-        return [str(row["id"]) for row in await connection.fetch("SELECT id FROM predictions")]
-    finally:
-        await connection.close()
-
-
-def verdict(answered: list[str], stored: list[str]) -> dict[str, Any]:
-    """Compare what was answered with what is stored."""
-    lost = len(set(answered) - set(stored))
-    twice = len(stored) - len(set(stored))
-    return {"answered": len(answered), "stored": len(stored), "lost": lost, "twice": twice}
 
 
 async def drained(server: Server) -> None:
@@ -137,7 +70,7 @@ async def terminate(url: str, folder: Path) -> dict[str, Any]:
     code = await asyncio.to_thread(server.end)
     await load.end()
     result = verdict(load.answered, await stored_in(url, folder))
-    failed = sum(load.statuses.values()) - load.statuses["200"]
+    failed = load.failed
     left = len([*folder.rglob("*.log")])
     passed = (result["stored"], failed, left, code) == (result["answered"], 0, 0, 0)
     return {**result, "failed": failed, "journals_left": left, "exit_code": code, "passed": passed}
@@ -159,7 +92,7 @@ async def outage(cluster: Cluster, folder: Path, seconds: float) -> dict[str, An
     await load.end()
     await asyncio.to_thread(server.end)
     result = verdict(load.answered, await settled(cluster.url, folder))
-    errors = sum(load.statuses.values()) - load.statuses["200"]
+    errors = load.failed
     passed = not (result["lost"] or result["twice"] or errors) and during <= 2 * before
     figures = {"errors": errors, "p99_before_ms": round(before, 1), "p99_during_ms": round(during, 1)}
     return {**result, **figures, "seconds": seconds, "passed": passed}
@@ -250,17 +183,6 @@ async def _empty(url: str) -> None:
         await connection.execute("DROP TABLE IF EXISTS predictions, kickserve_schema")
     finally:
         await connection.close()
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the figures for a person."""
-    table = Table("drill", "answered", "lost", "twice", "also", "passed")
-    for row in rows:
-        named = {"drill", "answered", "lost", "twice", "passed"}
-        also = ", ".join(f"{name} {value}" for name, value in row.items() if name not in named)
-        cells = [str(row.get(name, "")) for name in ("drill", "answered", "lost", "twice")]
-        table.add_row(*cells, also, "yes" if row["passed"] else "[red]NO")
-    Console(width=140).print(table)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from kickserve import calls
 from kickserve.errors import DataError
-from kickserve.remote import address, connected
+from kickserve.remote import connected
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
 
@@ -69,7 +69,7 @@ def command(context: Context, url: str | None, seconds: float, clock: str, outpu
     file = output or Path(f"kickserve-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.pstat")
     form = _format_of(file)
     query = {"seconds": seconds, "clock": clock, "format": form}
-    content = asyncio.run(_fetch(url or address(settings), settings, query, seconds))
+    content = asyncio.run(_fetch(url or settings.own_url, settings, query, seconds))
     _write(file, content)
     say(f"wrote {file} ({len(content):,} bytes)")
     if form == "pstat":

@@ -11,7 +11,6 @@ import rich_click as click
 
 from kickserve import Client, RemoteError, calls
 from kickserve.commands.serve import command as serve
-from kickserve.remote import address
 from kickserve.settings import Settings
 from kickserve.terminal import stdout
 from kickserve_ui import PATH
@@ -36,7 +35,7 @@ def command(context: click.Context, *, browser: bool) -> int:
       kickserve ui --no-browser
     """
     settings = Settings.from_environment()
-    base = address(settings)
+    base = settings.own_url
     if _answers(base):
         _open(base, browser=browser)
         return 0
