@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from litestar.plugins import InitPlugin
+from snippets import read
 
 from kickserve.cli import run
+from kickserve.documentation import EXAMPLE
 from kickserve.errors import ConfigurationError, MissingExtra, StoreMisconfigured, UnknownPlugin
 from kickserve.loader import load_plugins
 from kickserve.settings import Settings
@@ -145,6 +149,18 @@ async def test_a_plugin_reaches_the_service_through_the_state(install, start, se
     )
     client = await start(settings)
     assert (await client.get("http://test/rows")).text == "0"
+
+
+async def test_the_plugin_of_the_readme_is_guarded_and_shows_its_figure(install, start, settings):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    [code] = [each.text for each in read(readme) if each.marks.get("file", "").endswith(".py")]
+    install("longest", code)
+    client = await start(replace(settings, api_key="k"))
+    assert (await client.get("/longest")).status_code == 401
+    client.headers["X-API-Key"] = "k"
+    await client.post("/predict", json=EXAMPLE)
+    assert (await client.get("/longest")).json() == {"metres": EXAMPLE["distance"]}
+    assert "kickserve_longest_metres 38.0" in (await client.get("http://test/metrics")).text
 
 
 def test_the_storage_plugin_uses_the_public_way_in():
