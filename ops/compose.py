@@ -9,7 +9,6 @@ import argparse
 import http.client
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -92,9 +91,8 @@ def _base() -> str:
 
 def _setting(name: str, default: str) -> str:
     """Return what compose takes for a variable: from the environment, else from .env."""
-    lines = secrets_file.FILE.read_text(encoding="utf-8")
-    found = re.findall(rf"^\s*(?:export\s+)?{name}\s*=\s*(\S+)", lines, re.MULTILINE)
-    return os.environ.get(name) or (found[-1].strip("\"'") if found else default)
+    text = secrets_file.FILE.read_text(encoding="utf-8")
+    return os.environ.get(name) or secrets_file.value_of(text, name) or default
 
 
 if __name__ == "__main__":

@@ -18,6 +18,12 @@ NEEDED = {
 }
 
 
+def value_of(text: str, name: str) -> str:
+    """Return what a variable is set to by a text in the form of .env, or nothing."""
+    found = re.findall(rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*=[ \t]*(\S+)", text, re.MULTILINE)
+    return found[-1].strip("\"'") if found else ""
+
+
 def add_missing(file: Path) -> list[str]:
     """Add the secrets that a file lacks, make the file if need be, and return their names.
 
@@ -28,9 +34,7 @@ def add_missing(file: Path) -> list[str]:
         OSError: it can't be read or written.
     """
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    missing = [
-        name for name in NEEDED if not re.search(rf"^\s*(export\s+)?{name}\s*=\s*\S", text, re.MULTILINE)
-    ]
+    missing = [name for name in NEEDED if not value_of(text, name)]
     if missing:
         # Letters, digits, - and _ : they can stand in a URL, a shell and a file like this as they are.
         lines = (f"# {NEEDED[name]}\n{name}={secrets.token_urlsafe(24)}\n" for name in missing)
