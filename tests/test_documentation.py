@@ -79,8 +79,7 @@ def test_the_picture_of_the_architecture_names_what_there_is():
 
 
 def test_the_readme_begins_with_the_two_commands():
-    text = README.partition("\n---\n")[2]  # after the front matter, which is for the hub
-    head = "\n".join(text.splitlines()[:20])
+    head = "\n".join(README.splitlines()[:20])
     assert "pip install rust-just && just serve" in head
     assert "pip install rust-just && just test" in head
 

@@ -17,10 +17,3 @@ class ModelNotServed(RequestError):
 
     status = 404
     title = "Model not found"
-
-
-class EncodedBody(RequestError):
-    """The body is compressed."""
-
-    status = 415
-    title = "Unsupported content encoding"

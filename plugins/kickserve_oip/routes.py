@@ -16,7 +16,7 @@ from kickserve.routes import TheService, guards_of, whole_body
 from kickserve.schemas import Kick
 from kickserve_oip.answers import columns_of, columns_of_batches, respond
 from kickserve_oip.documentation import TakesInference
-from kickserve_oip.errors import EncodedBody, ModelNotServed
+from kickserve_oip.errors import ModelNotServed
 from kickserve_oip.messages import (
     InferenceResponse,
     ModelMetadata,
@@ -141,7 +141,6 @@ async def infer(
     The columns have the features' names and the shape [n] or [n, 1]; the matrix has any other name and the
     shape [n, 11]. Tensors may also be sent and asked for as Triton's extension `binary_tensor_data` has it.
     """
-    _refuse_encoded(request)
     body = await whole_body(request)
     predictor = service.predictor  # held: should the model be changed meanwhile, this one still answers
     card = _served(predictor, owner, name, version)
@@ -183,9 +182,3 @@ def _served(predictor: Predictor, owner: str, name: str, version: str) -> ModelC
     raise ModelNotServed(
         f"{what} is served: there is {card.name!r}, also called {ALIAS!r}, in version {card.revision!r}"
     )
-
-
-def _refuse_encoded(request: Request[Any, Any, Any]) -> None:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"", "identity"}:
-        raise EncodedBody(f"a body with Content-Encoding {encoding[:40]} is not read: send it uncompressed")
