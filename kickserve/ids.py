@@ -96,7 +96,12 @@ def first_id_at(moment: datetime) -> str:
     """
     # Rounded up, so that "at this instant or later" and "before this instant" hold for whole milliseconds.
     millisecond = -((_EPOCH - moment) // timedelta(milliseconds=1))
-    return f"{_head(max(millisecond, 0))}-7000-8000-000000000000"
+    return first_id_in(max(millisecond, 0))
+
+
+def first_id_in(millisecond: int) -> str:
+    """Return the smallest id of a millisecond, counted since 1970."""
+    return f"{_head(millisecond)}-7000-8000-000000000000"
 
 
 def canonical(text: str) -> str | None:

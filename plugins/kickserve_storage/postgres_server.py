@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve_storage.postgres_into_months import into_months, prepare
+from kickserve_storage.postgres_months import AHEAD, LOCK, make, this_month
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 4
 CONNECT_TIMEOUT: Final = 5.0  # seconds
 COMMAND_TIMEOUT: Final = 30.0  # seconds
-LOCK: Final = 0x6B69636B  # "kick": the advisory lock under which the schema changes
+OLDEST: Final = 14  # the first version that can detach a partition while others use the table
 
 # Each is a step from one version of the schema to the next, and never changes once released.
 MIGRATIONS: Final = (
@@ -66,7 +69,12 @@ MIGRATIONS: Final = (
         INCLUDE (created_at, model, prediction, outcome, shadow_model, shadow_prediction)
         WHERE outcome IS NOT NULL AND prediction IS NOT NULL
     """,
+    into_months,
 )
+_IN_MONTHS: Final = 3  # the version that the last of these makes
+
+
+_log = logging.getLogger(__name__)
 
 
 class Address(NamedTuple):
@@ -176,6 +184,7 @@ class Server:
         self._wanted = False
         self._pool: Any = None
         self._opening = asyncio.Lock()
+        self._ready_for: int | None = None  # the month in which the coming ones were made
 
     @property
     def label(self) -> str:
@@ -186,6 +195,7 @@ class Server:
         """Connect, and bring the schema up to date."""
         self._wanted = True
         await self._connected()
+        await self.look_ahead()
 
     async def close(self) -> None:
         """Close the connections: politely, but not for longer than connecting may take."""
@@ -202,6 +212,18 @@ class Server:
         with self.in_our_words():
             async with pool.acquire(timeout=self._command_timeout) as connection:
                 yield connection
+
+    async def look_ahead(self) -> None:
+        """Make the coming months ready, once a month: an insert that finds none has to wait for it."""
+        month = this_month()
+        if month == self._ready_for:
+            return
+        self._ready_for = month
+        try:
+            async with self.connection() as connection:
+                await make(connection, range(month, month + AHEAD + 1))
+        except StoreError as error:  # it may never matter; where it does, an insert says so
+            _log.warning("the table could not be made ready for the coming months: %s", error)
 
     async def _connected(self) -> Any:
         if self._pool is None:
@@ -230,15 +252,26 @@ class Server:
         try:
             await pool
             async with pool.acquire() as connection:
+                self._check_age(connection)
                 await self._migrate(connection)
         except BaseException:
             pool.terminate()
             raise
         return pool
 
+    def _check_age(self, connection: Any) -> None:
+        version = connection.get_server_version().major
+        if version < OLDEST:
+            raise StoreMisconfigured(
+                f"{self.label} is Postgres {version}, and kickserve needs {OLDEST} or newer: upgrade it"
+            )
+
     async def _migrate(self, connection: Any) -> None:
-        if await self._version(connection) == len(MIGRATIONS):
+        version = await self._version(connection)
+        if version == len(MIGRATIONS):
             return
+        if 0 < version < _IN_MONTHS <= len(MIGRATIONS):
+            await prepare(connection)
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
             # Another process may have done it while this one waited for the lock.
@@ -248,7 +281,8 @@ class Server:
     async def _step(self, connection: Any, version: int) -> None:
         if version == 0:
             await connection.execute("CREATE TABLE kickserve_schema (version integer NOT NULL)")
-        await connection.execute(MIGRATIONS[version])
+        step = MIGRATIONS[version]
+        await (connection.execute(step) if isinstance(step, str) else step(connection))
         await connection.execute("DELETE FROM kickserve_schema")
         await connection.execute("INSERT INTO kickserve_schema VALUES ($1)", version + 1)
 
@@ -298,7 +332,7 @@ _LASTING: Final = {
     "28": "user or password are not accepted: correct them in DATABASE_URL",
     "3D": "there is no such database: make it with createdb, or correct DATABASE_URL",
     "3F": "there is no schema to put tables in: correct search_path",
-    "42501": "the user may not do this: GRANT it (CREATE on the schema for the first start)",
+    "42501": "the user may not do this: GRANT it (CREATE on the schema: each month is a table)",
     "42P07": "another program's table stands where ours must: point DATABASE_URL to a database of its own",
     "42704": "DATABASE_URL has a parameter that neither asyncpg nor the server knows: take it out",
     "26": "a pooler such as pgbouncer mixes up statements: set KICKSERVE_POSTGRES_STATEMENT_CACHE=0",
