@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 
 import asyncpg
 import pytest
@@ -32,28 +32,33 @@ async def old(postgres_schema, version):
     await connection.close()
 
 
+@asynccontextmanager
+async def opened(store):
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
 async def used(store, version):
     """Look that all is there, and that one can go on with it."""
     records = old_records(version)
-    await store.open()
-    assert await streamed(store) == records
-    assert await store.page(3, before=records[-1].id) == records[-2:-5:-1]
-    assert [each.success for each in await all_judged(store)] == [True, False, True]
-    assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
-    await store.add([*records, record_at(START)])
-    assert await store.count() == len(records) + 1
-    await store.close()
+    async with opened(store):
+        assert await streamed(store) == records
+        assert await store.page(3, before=records[-1].id) == records[-2:-5:-1]
+        assert [each.success for each in await all_judged(store)] == [True, False, True]
+        assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
+        await store.add([*records, record_at(START)])
+    async with opened(store):
+        assert await store.count() == len(records) + 1
 
 
 async def test_a_sqlite_file_of_an_earlier_version(tmp_path, version):
     file = tmp_path / "kicks.db"
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(old_sql("sqlite", version))
-    for _ in range(2):
-        store = SqliteStore(f"sqlite:///{file}")
-        await store.open()
-        await store.delete(record_at(START).id)
-        await used(store, version)
+    await used(SqliteStore(f"sqlite:///{file}"), version)
 
 
 async def test_a_postgres_database_of_an_earlier_version(old, version, postgres_schema):
@@ -69,9 +74,8 @@ async def test_who_may_read_the_old_table_may_read_the_new_one(old, postgres_sch
     await old.execute(
         "GRANT SELECT ON predictions TO dashboard; GRANT SELECT, DELETE ON predictions TO public"
     )
-    store = PostgresStore(postgres_schema)
-    await store.open()
-    await store.close()
+    async with opened(PostgresStore(postgres_schema)):
+        pass
     rights = await old.fetch(
         "SELECT coalesce(nullif(grantee, 0)::regrole::text, 'public') AS who, privilege_type AS what"
         " FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass('predictions') AND grantee <> relowner"
@@ -90,14 +94,12 @@ async def test_a_kickserve_of_before_goes_on_writing_meanwhile(old, postgres_sch
     outcome = await old.prepare("UPDATE predictions SET outcome = true WHERE id = $1")
     last = old_records(1)[-1]
     await old.fetch(insert, last.id)
-    store = PostgresStore(postgres_schema)
-    await store.open()
-    await old.fetch(insert, last.id)
-    await outcome.fetch(last.id)
-    kept = await store.get(last.id)
-    assert kept is not None
-    assert kept.outcome is True
-    await store.close()
+    async with opened(PostgresStore(postgres_schema)) as store:
+        await old.fetch(insert, last.id)
+        await outcome.fetch(last.id)
+        kept = await store.get(last.id)
+        assert kept is not None
+        assert kept.outcome is True
 
 
 @pytest.mark.parametrize("version", [2], indirect=True)
@@ -131,8 +133,8 @@ async def test_a_change_that_finds_the_table_in_use_is_left_for_later(old, postg
 
 async def test_an_earlier_kickserve_says_that_it_can_not_use_the_new_schema(postgres_schema, monkeypatch):
     store = PostgresStore(postgres_schema)
-    await store.open()
-    await store.close()
+    async with opened(store):
+        pass
     monkeypatch.setattr(postgres_server, "MIGRATIONS", postgres_server.MIGRATIONS[:2])
     with pytest.raises(StoreMisconfigured, match="has schema 3, and this kickserve knows 2: upgrade"):
         await store.open()
@@ -163,11 +165,8 @@ def test_replicas_that_start_at_once_change_it_once_and_all_work(postgres_schema
         await connection.close()
 
     async def kept():
-        store = PostgresStore(postgres_schema)
-        await store.open()
-        found = await streamed(store)
-        await store.close()
-        return found
+        async with opened(PostgresStore(postgres_schema)) as store:
+            return await streamed(store)
 
     if version:
         asyncio.run(make())

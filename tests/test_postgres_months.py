@@ -75,7 +75,7 @@ async def test_a_new_database_is_ready_for_this_month_and_the_next_ones(other):
 async def test_records_of_years_that_have_no_month_yet_are_kept(store, other):
     moments = [at(1970, 1, 1), at(1987, 6, 1), at(2000, 2, 29, 23, 59, 59), at(2087, 1, 1), at(9998, 12, 31)]
     records = [record_at(each) for each in moments]
-    random.Random(1).shuffle(records)
+    records = records[::2] + records[1::2]
     await store.add(records[:3])
     await store.add_batches([batch_at(moment) for moment in moments])
     await store.add(records[3:])
@@ -103,7 +103,7 @@ _BORDERS = (at(2023, 12, 31), at(2024, 2, 29), at(2024, 3, 31), at(2024, 12, 31)
 @pytest.fixture(scope="module")
 def spread_records():
     """Records on both sides of the ends of months and years."""
-    chosen = random.Random(11)
+    chosen = random.Random(11)  # noqa: S311 - nothing secret hangs on it
     day = 86_400_000
     moments = sorted({border + chosen.randrange(2 * day) for border in _BORDERS for _ in range(40)})
     return [record_at(each) for each in moments]
@@ -113,7 +113,7 @@ async def test_pages_and_spans_are_what_a_plain_search_finds_over_the_borders_of
     store, spread_records
 ):
     await store.add(spread_records)
-    chosen = random.Random(12)
+    chosen = random.Random(12)  # noqa: S311 - as above
     moments = [None, *(record.created_at for record in spread_records)]
     befores = [None, *(record.id for record in spread_records)]
     for _ in range(150):
@@ -157,10 +157,8 @@ async def test_retention_drops_whole_months_and_purges_the_rest(store, other):
     keep = datetime.now(UTC) - datetime(2024, 3, 10, tzinfo=UTC)
     assert await Retention(store, keep).remove_old(keep) == 1, "that of the 1st of March, in an open month"
     assert await streamed(store) == records[5:]
-    assert [*{*tables} - {*await month_tables(other)}].sort() == [
-        "predictions_2024_01",
-        "predictions_2024_02",
-    ].sort()
+    gone = {*tables} - {*await month_tables(other)}
+    assert gone == {"predictions_2024_01", "predictions_2024_02"}
     await store.add(records[:2])  # somebody brings the old ones again
     assert await store.count() == 3
 
@@ -186,7 +184,8 @@ async def an_export(store):
 async def test_a_month_is_dropped_while_others_read_and_write_and_an_export_sees_its_end(store):
     old = [record_at(at(2024, 1, 1) + each) for each in range(1_500)]
     await store.add(old)
-    async with an_export(store) as (seen, stream):
+    async with an_export(store) as (first, stream):
+        seen = [*first]
         dropping = asyncio.create_task(store.drop_whole(datetime(2024, 2, 1, tzinfo=UTC)))
         await asyncio.sleep(0.3)
         assert not dropping.done(), "the export that began before may end first"

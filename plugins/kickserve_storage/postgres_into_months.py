@@ -34,7 +34,7 @@ async def prepare(connection: Any) -> None:
 
 
 async def into_months(connection: Any) -> None:
-    """Put a table in months into the old one's place, and the old one, if there is anything in it, into that."""
+    """Put a table in months into the old one's place, with the old one as its first part."""
     await _lock(connection)
     await connection.execute("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE")
     bound = await _bound(connection) or await _wanted(connection)
