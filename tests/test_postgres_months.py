@@ -150,6 +150,12 @@ async def test_a_page_reads_the_months_that_it_needs_and_no_other(store, other):
     assert "Index Scan Backward using predictions_2020_12_pkey" in read[0]
 
 
+async def test_a_statement_is_planned_once_also_on_a_connection_that_comes_back(store):
+    for _ in range(3):
+        async with store._server.connection() as connection:
+            assert await connection.fetchval("SHOW plan_cache_mode") == "force_generic_plan"
+
+
 async def test_retention_drops_whole_months_and_purges_the_rest(store, other):
     records = [record_at(at(2024, month, day)) for month in (1, 2, 3) for day in (1, 20)]
     await store.add(records)

@@ -165,6 +165,24 @@ def _label(login: str, hosts: str, path: str, parameters: dict[str, str]) -> str
     return f"postgresql://{user}{'@' if user else ''}{where}/{database}"
 
 
+class _PlansOnce(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
+    """A connection that plans a prepared statement once, for all values.
+
+    Else the server would look, each time anew, which months a statement needs, which takes longer than to
+    read a page; a plan for all values leaves out months as well, when it is run.
+    """
+
+    SETTING: Final = "SET plan_cache_mode = force_generic_plan"
+
+    def get_reset_query(self) -> str:
+        """Return what gives the pool a connection back as it was new."""
+        return f"{super().get_reset_query()}\n{self.SETTING}"
+
+
+async def _plan_once(connection: Any) -> None:
+    await connection.execute(_PlansOnce.SETTING)
+
+
 class Server:
     """A pool of connections to one database, which heals by itself.
 
@@ -248,6 +266,8 @@ class Server:
             timeout=self._address.connect_timeout,
             command_timeout=self._command_timeout,
             statement_cache_size=self._statement_cache,
+            # A transaction pooler would hand the setting on to others; nothing is prepared there anyway.
+            **({"connection_class": _PlansOnce, "init": _plan_once} if self._statement_cache else {}),
         )
         try:
             await pool
