@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTERS: Final = 1 << 26
 _VERSION_7: Final = 7
+_WRONG: Final = 60_000  # milliseconds that a clock is set back by, which is no correction any more
 
 
 class Ids(NamedTuple):
@@ -55,11 +56,14 @@ class Ids(NamedTuple):
 
 
 class IdFactory:
-    """Makes ids that only ever grow, also when the clock is set back.
+    """Makes ids that only ever grow, also when the clock is set back a little.
 
     An id is 48 bits of milliseconds, a counter of 26 bits within the millisecond, and 48 bits that are
     drawn once for the factory: a fresh draw an id would cost more than the prediction. Two factories
     (processes) collide only if both draw the same 48 bits.
+
+    A clock that is set back further than a correction goes was wrong before: the ids follow it, with 48
+    new bits, as else all that is made until the next start would be dated to the wrong time.
     """
 
     def __init__(self) -> None:
@@ -71,6 +75,9 @@ class IdFactory:
         """Return so many new ids, from 1 to 67 million."""
         now = time.time_ns() // 1_000_000
         if now > self._millisecond:
+            self._millisecond, self._counter = now, 0
+        elif self._millisecond - now > _WRONG:
+            self._tail = f"{secrets.randbits(48):012x}"
             self._millisecond, self._counter = now, 0
         elif self._counter + number > _COUNTERS:
             self._millisecond, self._counter = self._millisecond + 1, 0

@@ -261,7 +261,7 @@ class Server:
                 )
         pool = asyncpg.create_pool(
             self._address.dsn,
-            min_size=1,
+            min_size=0,  # kept up by asyncpg, one would be a traceback in the log each second of an outage
             max_size=CONNECTIONS,
             timeout=self._address.connect_timeout,
             command_timeout=self._command_timeout,
