@@ -102,6 +102,11 @@ fuzz-decoders *arguments: (_environment "dev")
 fuzz-hardness *arguments: (_environment "dev")
     @{{ bin }}/python ops/fuzz/hardness.py "$@"
 
+# Run the service for an hour at half load, with reports, reloads, open pages and outages: does it age? `--minutes 5`
+[positional-arguments]
+chaos-long *arguments: (_environment "dev")
+    @{{ bin }}/python ops/chaos/longrun.py "$@"
+
 # Compare kickserve with a bare server and with others, in one run; needs wrk
 [positional-arguments]
 bench *arguments: (_environment "dev")
@@ -111,6 +116,11 @@ bench *arguments: (_environment "dev")
 [positional-arguments]
 bench-paging *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/paging.py "$@"
+
+# Measure what a machine, a store and a disk can do, and calculate what gives out first at ten times as much; needs wrk
+[positional-arguments]
+bench-capacity *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/capacity.py "$@"
 
 # Measure `kickserve batch` from Parquet to Parquet: kicks a second, and memory
 [positional-arguments]

@@ -13,6 +13,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 COUNTERS: Final = 1 << 26  # ids within a millisecond
 LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a datetime can hold
 _VERSION_7: Final = 7
+_WRONG: Final = 60_000  # milliseconds that a clock is set back by, which is no correction any more
 
 
 class Ids(NamedTuple):
@@ -56,11 +57,14 @@ class Ids(NamedTuple):
 
 
 class IdFactory:
-    """Makes ids that only ever grow, also when the clock is set back.
+    """Makes ids that only ever grow, also when the clock is set back a little.
 
     An id is 48 bits of milliseconds, a counter of 26 bits within the millisecond, and 48 bits that are
     drawn once for the factory: a fresh draw an id would cost more than the prediction. Two factories
     (processes) collide only if both draw the same 48 bits.
+
+    A clock that is set back further than a correction goes was wrong before: the ids follow it, with 48
+    new bits, as else all that is made until the next start would be dated to the wrong time.
     """
 
     def __init__(self) -> None:
@@ -72,6 +76,9 @@ class IdFactory:
         """Return so many new ids, from 1 to 67 million."""
         now = time.time_ns() // 1_000_000
         if now > self._millisecond:
+            self._millisecond, self._counter = now, 0
+        elif self._millisecond - now > _WRONG:
+            self._tail = f"{secrets.randbits(48):012x}"
             self._millisecond, self._counter = now, 0
         elif self._counter + number > COUNTERS:
             self._millisecond, self._counter = self._millisecond + 1, 0
@@ -97,7 +104,12 @@ def first_id_at(moment: datetime) -> str:
     """
     # Rounded up, so that "at this instant or later" and "before this instant" hold for whole milliseconds.
     millisecond = -((_EPOCH - moment) // timedelta(milliseconds=1))
-    return f"{_head(max(millisecond, 0))}-7000-8000-000000000000"
+    return first_id_in(max(millisecond, 0))
+
+
+def first_id_in(millisecond: int) -> str:
+    """Return the smallest id of a millisecond, counted since 1970."""
+    return f"{_head(millisecond)}-7000-8000-000000000000"
 
 
 def canonical(text: str) -> str | None:

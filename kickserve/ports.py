@@ -132,6 +132,22 @@ class TakesBatches(Protocol):
 
 
 @runtime_checkable
+class DropsWhole(Protocol):
+    """A store that keeps what was made in a span of time together, and can drop that at once.
+
+    A store need not be one: `purge` does the same record by record.
+    """
+
+    async def drop_whole(self, until: datetime) -> list[str]:
+        """Drop what can be dropped at once and holds nothing but records made before this instant.
+
+        Returns:
+            Names of what was dropped, for people. Older records that are left are for `purge`.
+        """
+        ...
+
+
+@runtime_checkable
 class StoreProvider(Protocol):
     """A plugin that knows how to keep predictions.
 

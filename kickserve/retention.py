@@ -1,4 +1,7 @@
-"""Removes predictions that are older than they may get, a few at a time, so that nobody waits for it."""
+"""Removes predictions that are older than they may get, so that nobody waits for it.
+
+Whole months go at once where the store can do that, and the rest a few at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from kickserve.background import end
 from kickserve.errors import StoreError
+from kickserve.ports import DropsWhole
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -46,8 +50,10 @@ class Retention:
         self._task = None
 
     async def remove_old(self, keep: timedelta) -> int:
-        """Remove what is older than this; say how many."""
+        """Remove what is older than this; say how many were removed one by one."""
         until = datetime.now(UTC) - keep
+        if isinstance(self._store, DropsWhole) and (dropped := await self._store.drop_whole(until)):
+            _log.info("dropped %s: older than KICKSERVE_RETENTION", ", ".join(dropped))
         removed = 0
         while count := await self._store.purge(until, GROUP):
             removed += count

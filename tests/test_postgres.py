@@ -388,7 +388,7 @@ async def test_a_page_walks_the_primary_key(store, other):
         record_at(START).id,
         record_at(START + 4_000_000).id,
     )
-    assert "Index Scan Backward using predictions_pkey" in "\n".join(row[0] for row in plan)
+    assert "Index Scan Backward using predictions_2026_09_pkey" in "\n".join(row[0] for row in plan)
 
 
 _OPEN = """

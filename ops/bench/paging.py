@@ -1,7 +1,8 @@
-"""Measures the stores: records a second by size of group, and the time of a page near and far.
+"""Measures the stores: records a second by size of group, the time of a page near and far, and retention.
 
-Run it as  python ops/bench/paging.py [--records N] [--postgres URL] [--json]. The database that
---postgres names must have no table `predictions`; ours is dropped at the end.
+Run it as  python ops/bench/paging.py [--records N] [--months M] [--postgres URL] [--json]. The records are
+spread evenly over the months, and the oldest three months are removed at the end, as the service does it
+itself. The database that --postgres names must have no table `predictions`; ours is dropped at the end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from kickserve.contract import START, record_at, records_from
+from kickserve.ids import instant
+from kickserve.retention import Retention
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin
 
@@ -33,6 +37,8 @@ GROUPS: Final = (1, 100, 5_000)
 PAGE: Final = 100
 REPEATS: Final = 50
 GROUP_SECONDS: Final = 1.5  # how long each size of group is measured
+MONTH: Final = 2_629_746_000  # milliseconds, on average
+REMOVED: Final = 3  # months
 
 
 async def rate(store: Store, records: Iterator[Record], size: int) -> tuple[float, int]:
@@ -67,10 +73,21 @@ async def page_time(store: Store, millisecond: int) -> float:
     return 1_000 * median(times)
 
 
-async def measure(name: str, store: Store, number: int) -> dict[str, Any]:
-    """Measure an empty store: rates first, then pages of at least `number` records."""
+async def retention(store: Store, until: int) -> dict[str, float]:
+    """Let the service's own retention remove all that was made before an instant."""
+    before = await store.count()
+    began = time.perf_counter()
+    await Retention(store, None).remove_old(datetime.now(UTC) - instant(until))
+    seconds = time.perf_counter() - began
+    removed = before - await store.count()
+    return {"rows": removed, "seconds": seconds, "rows_per_second": removed / seconds}
+
+
+async def measure(name: str, store: Store, number: int, months: int) -> dict[str, Any]:
+    """Measure an empty store: rates first, then pages of at least `number` records, then retention."""
     await store.open()
-    records = records_from(step=1)
+    step = max(months * MONTH // number, 1)
+    records = records_from(step=step)
     added: dict[str, Any] = {}
     kept = 0
     for size in GROUPS:
@@ -79,21 +96,23 @@ async def measure(name: str, store: Store, number: int) -> dict[str, Any]:
     await fill(store, records, number - kept)
     total = max(number, kept)
     places = {"newest": total, "middle": total // 2, "oldest": PAGE}
-    pages = {place: await page_time(store, START + at) for place, at in places.items()}
-    return {"store": name, "records": total, "added_per_second": added, "page_ms": pages}
+    pages = {place: await page_time(store, START + at * step) for place, at in places.items()}
+    removed = await retention(store, START + min(REMOVED * MONTH, total * step))
+    figures = {"added_per_second": added, "page_ms": pages, "retention": removed}
+    return {"store": name, "records": total, "months": months, **figures}
 
 
-async def sqlite(number: int) -> dict[str, Any]:
+async def sqlite(number: int, months: int) -> dict[str, Any]:
     """Measure a SQLite file in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         store = create_plugin(Settings()).create_store(f"sqlite:///{folder}/bench.db")
         try:
-            return await measure("SQLite", store, number)
+            return await measure("SQLite", store, number, months)
         finally:
             await store.close()
 
 
-async def postgres(url: str, number: int) -> dict[str, Any]:
+async def postgres(url: str, number: int, months: int) -> dict[str, Any]:
     """Measure a Postgres database, and drop our tables from it."""
     import asyncpg  # type: ignore[import-untyped] # it ships no types; an extra, so imported when asked for
 
@@ -103,7 +122,7 @@ async def postgres(url: str, number: int) -> dict[str, Any]:
             raise SystemExit("that database has a table predictions: name one that nothing is lost with")
         store = create_plugin(Settings()).create_store(url)
         try:
-            return await measure("Postgres", store, number)
+            return await measure("Postgres", store, number, months)
         finally:
             await store.close()
             await connection.execute("DROP TABLE IF EXISTS predictions, kickserve_schema")
@@ -120,10 +139,12 @@ def table(results: list[dict[str, Any]]) -> Table:
         made.add_column(f"rows/s by {size:,}", justify="right")
     for place in ("newest", "middle", "oldest"):
         made.add_column(f"page {place}", justify="right")
+    made.add_column("removed, rows/s", justify="right")
     for each in results:
         rates = (f"{value:,.0f}" for value in each["added_per_second"].values())
         pages = (f"{value:.2f} ms" for value in each["page_ms"].values())
-        made.add_row(each["store"], f"{each['records']:,}", *rates, *pages)
+        removed = f"{each['retention']['rows_per_second']:,.0f}"
+        made.add_row(each["store"], f"{each['records']:,}", *rates, *pages, removed)
     return made
 
 
@@ -131,12 +152,13 @@ async def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description="Measures the stores of predictions.")
     parser.add_argument("--records", type=int, default=1_000_000, help="records to page through")
+    parser.add_argument("--months", type=int, default=13, help="months to spread them over")
     parser.add_argument("--postgres", metavar="URL", help="an empty Postgres database to measure too")
     parser.add_argument("--json", action="store_true", help="print JSON and no table")
     asked = parser.parse_args()
-    results = [await sqlite(asked.records)]
+    results = [await sqlite(asked.records, asked.months)]
     if asked.postgres:
-        results.append(await postgres(asked.postgres, asked.records))
+        results.append(await postgres(asked.postgres, asked.records, asked.months))
     if asked.json:
         json.dump(results, sys.stdout, indent=2)
     else:

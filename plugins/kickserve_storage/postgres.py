@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg  # type: ignore[import-untyped] # it ships no types
+
 from kickserve import features
-from kickserve.errors import StoreUnavailable
-from kickserve.ids import canonical, instant
+from kickserve.errors import StoreError, StoreUnavailable
+from kickserve.ids import canonical, first_id_in, instant
 from kickserve.ports import Judged
 from kickserve_storage.columns import (
     COLUMNS,
@@ -22,10 +24,11 @@ from kickserve_storage.columns import (
     span,
     steps,
 )
+from kickserve_storage.postgres_months import drop, make, month_of
 from kickserve_storage.postgres_server import COMMAND_TIMEOUT, CONNECTIONS, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
     from kickserve.record_batch import RecordBatch
@@ -124,15 +127,35 @@ class PostgresStore:
         if not records:
             return
         rows = await in_steps(records, values_of)
-        async with self._server.connection() as connection:
-            await connection.execute(_insert(COLUMNS), *zip(*rows, strict=True))
+
+        async def write() -> None:
+            async with self._server.connection() as connection:
+                await connection.execute(_insert(COLUMNS), *zip(*rows, strict=True))
+
+        await self._in_months(write, (record.id for record in records))
 
     async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
         """Keep the predictions of all of these or of none: the same as `add` with their records."""
-        async with self._server.connection() as connection, connection.transaction():
-            for step in steps(batches, _STEP):
-                names, columns = columns_of(step, moment=instant, flag=bool)
-                await connection.execute(_insert(names), *columns)
+
+        async def write() -> None:
+            async with self._server.connection() as connection, connection.transaction():
+                for step in steps(batches, _STEP):
+                    names, columns = columns_of(step, moment=instant, flag=bool)
+                    await connection.execute(_insert(names), *columns)
+
+        await self._in_months(write, (first_id_in(batch.millisecond) for batch in batches))
+
+    async def _in_months(self, write: Callable[[], Awaitable[None]], ids: Iterable[str]) -> None:
+        """Write; where a month that these ids are of has no partition, make it, and write again."""
+        await self._server.look_ahead()
+        try:
+            await write()
+        except StoreError as error:
+            if not isinstance(error.__cause__, asyncpg.CheckViolationError):
+                raise
+            async with self._server.connection() as connection:
+                await make(connection, map(month_of, ids))
+            await write()
 
     async def get(self, record_id: str) -> Record | None:
         """Return one record, or None."""
@@ -179,6 +202,11 @@ class PostgresStore:
     async def purge(self, until: datetime, limit: int) -> int:
         """Remove the oldest records made before this instant, `limit` at most; say how many."""
         return await self._change(_PURGE, span(until=until).high, limit)
+
+    async def drop_whole(self, until: datetime) -> list[str]:
+        """Drop each month that is over before this instant, whatever is in it; return their tables' names."""
+        async with self._server.connection() as connection:
+            return await drop(connection, span(until=until).high)
 
     async def count(self) -> int:
         """Return how many records are kept."""

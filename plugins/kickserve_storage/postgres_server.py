@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve_storage.postgres_into_months import into_months, prepare
+from kickserve_storage.postgres_months import AHEAD, LOCK, make, this_month
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -19,10 +22,10 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 4
 CONNECT_TIMEOUT: Final = 5.0  # seconds
 COMMAND_TIMEOUT: Final = 30.0  # seconds
-LOCK: Final = 0x6B69636B  # "kick": the advisory lock under which the schema changes
 # A change of the schema waits so long for those who read the table, and all others wait behind it.
 LOCK_TIMEOUT: Final = "3s"
 STEP_TIMEOUT: Final = 3_600.0  # seconds: an index over many millions of predictions takes its time
+OLDEST: Final = 14  # the first version that can detach a partition while others use the table
 
 # Each is a step from one version of the schema to the next, and never changes once released.
 MIGRATIONS: Final = (
@@ -69,7 +72,12 @@ MIGRATIONS: Final = (
         INCLUDE (created_at, model, prediction, outcome, shadow_model, shadow_prediction)
         WHERE outcome IS NOT NULL AND prediction IS NOT NULL
     """,
+    into_months,
 )
+_IN_MONTHS: Final = 3  # the version that the last of these makes
+
+
+_log = logging.getLogger(__name__)
 
 
 class Address(NamedTuple):
@@ -160,6 +168,24 @@ def _label(login: str, hosts: str, path: str, parameters: dict[str, str]) -> str
     return f"postgresql://{user}{'@' if user else ''}{where}/{database}"
 
 
+class _PlansOnce(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
+    """A connection that plans a prepared statement once, for all values.
+
+    Else the server would look, each time anew, which months a statement needs, which takes longer than to
+    read a page; a plan for all values leaves out months as well, when it is run.
+    """
+
+    SETTING: Final = "SET plan_cache_mode = force_generic_plan"
+
+    def get_reset_query(self) -> str:
+        """Return what gives the pool a connection back as it was new."""
+        return f"{super().get_reset_query()}\n{self.SETTING}"
+
+
+async def _plan_once(connection: Any) -> None:
+    await connection.execute(_PlansOnce.SETTING)
+
+
 class Server:
     """A pool of connections to one database, which heals by itself.
 
@@ -179,6 +205,7 @@ class Server:
         self._wanted = False
         self._pool: Any = None
         self._opening = asyncio.Lock()
+        self._ready_for: int | None = None  # the month in which the coming ones were made
 
     @property
     def label(self) -> str:
@@ -189,6 +216,7 @@ class Server:
         """Connect, and bring the schema up to date."""
         self._wanted = True
         await self._connected()
+        await self.look_ahead()
 
     async def close(self) -> None:
         """Close the connections: politely, but not for longer than connecting may take."""
@@ -205,6 +233,18 @@ class Server:
         with self.in_our_words():
             async with pool.acquire(timeout=self._command_timeout) as connection:
                 yield connection
+
+    async def look_ahead(self) -> None:
+        """Make the coming months ready, once a month: an insert that finds none has to wait for it."""
+        month = this_month()
+        if month == self._ready_for:
+            return
+        self._ready_for = month
+        try:
+            async with self.connection() as connection:
+                await make(connection, range(month, month + AHEAD + 1))
+        except StoreError as error:  # it may never matter; where it does, an insert says so
+            _log.warning("the table could not be made ready for the coming months: %s", error)
 
     async def _connected(self) -> Any:
         if self._pool is None:
@@ -224,24 +264,37 @@ class Server:
                 )
         pool = asyncpg.create_pool(
             self._address.dsn,
-            min_size=1,
+            min_size=0,  # kept up by asyncpg, one would be a traceback in the log each second of an outage
             max_size=CONNECTIONS,
             timeout=self._address.connect_timeout,
             command_timeout=self._command_timeout,
             statement_cache_size=self._statement_cache,
+            # A transaction pooler would hand the setting on to others; nothing is prepared there anyway.
+            **({"connection_class": _PlansOnce, "init": _plan_once} if self._statement_cache else {}),
         )
         try:
             await pool
             async with pool.acquire() as connection:
+                self._check_age(connection)
                 await self._migrate(connection)
         except BaseException:
             pool.terminate()
             raise
         return pool
 
+    def _check_age(self, connection: Any) -> None:
+        version = connection.get_server_version().major
+        if version < OLDEST:
+            raise StoreMisconfigured(
+                f"{self.label} is Postgres {version}, and kickserve needs {OLDEST} or newer: upgrade it"
+            )
+
     async def _migrate(self, connection: Any) -> None:
-        if await self._version(connection) == len(MIGRATIONS):
+        version = await self._version(connection)
+        if version == len(MIGRATIONS):
             return
+        if 0 < version < _IN_MONTHS <= len(MIGRATIONS):
+            await prepare(connection)
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
             await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
@@ -252,7 +305,11 @@ class Server:
     async def _step(self, connection: Any, version: int) -> None:
         if version == 0:
             await connection.execute("CREATE TABLE kickserve_schema (version integer NOT NULL)")
-        await connection.execute(MIGRATIONS[version], timeout=STEP_TIMEOUT)
+        step = MIGRATIONS[version]
+        if isinstance(step, str):
+            await connection.execute(step, timeout=STEP_TIMEOUT)
+        else:
+            await step(connection)
         await connection.execute("DELETE FROM kickserve_schema")
         await connection.execute("INSERT INTO kickserve_schema VALUES ($1)", version + 1)
 
@@ -302,7 +359,7 @@ _LASTING: Final = {
     "28": "user or password are not accepted: correct them in DATABASE_URL",
     "3D": "there is no such database: make it with createdb, or correct DATABASE_URL",
     "3F": "there is no schema to put tables in: correct search_path",
-    "42501": "the user may not do this: GRANT it (CREATE on the schema for the first start)",
+    "42501": "the user may not do this: GRANT it (CREATE on the schema: each month is a table)",
     "42P07": "another program's table stands where ours must: point DATABASE_URL to a database of its own",
     "42704": "DATABASE_URL has a parameter that neither asyncpg nor the server knows: take it out",
     "26": "a pooler such as pgbouncer mixes up statements: set KICKSERVE_POSTGRES_STATEMENT_CACHE=0",

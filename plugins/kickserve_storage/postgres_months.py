@@ -1,0 +1,153 @@
+"""The table of Postgres in months: each has a partition, made when it is needed and dropped as a whole.
+
+The partitions are ranges of ids, which are ordered by time: so the key of the table stays the id alone.
+Nothing here stops those who read and write meanwhile. A partition is made by `CREATE TABLE` and `ATTACH`,
+not by `PARTITION OF`, and goes by `DETACH CONCURRENTLY`. That is why there is no default partition: beside
+one, Postgres can't do the latter.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import asyncpg  # type: ignore[import-untyped] # it ships no types
+import numpy as np
+
+from kickserve.ids import first_id_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LOCK: Final = 0x6B69636B  # "kick": the advisory lock under which the schema and the months change
+AHEAD: Final = 2  # months that are made before they begin
+PATIENCE: Final = 600.0  # seconds to wait for exports that began before a month is dropped
+_DOOMED: Final = "kickserve drops this"  # the comment of what is on its way out
+_BOUND: Final = re.compile(r"FROM \((MINVALUE|'(?P<low>[^']+)')\) TO \((MAXVALUE|'(?P<high>[^']+)')\)")
+
+_log = logging.getLogger(__name__)
+
+
+class Part(NamedTuple):
+    """A partition.
+
+    Attributes:
+        name: as it may stand in SQL.
+        low: the smallest id that it takes, None where there is none.
+        high: the smallest that it takes no more, None where there is none.
+        leaving: whether it is being detached: nobody sees it any more.
+    """
+
+    name: str
+    low: str | None
+    high: str | None
+    leaving: bool
+
+    def takes(self, record_id: str) -> bool:
+        """Say whether a record with this id would go here."""
+        above = self.low is None or self.low <= record_id
+        return above and (self.high is None or record_id < self.high) and not self.leaving
+
+
+def month_at(millisecond: int) -> int:
+    """Return the month of an instant in UTC, counted from January 1970."""
+    return int(np.datetime64(millisecond, "ms").astype("datetime64[M]").astype(np.int64))
+
+
+def month_of(record_id: str) -> int:
+    """Return the month in which an id was made."""
+    return month_at(int(record_id[:8] + record_id[9:13], 16))
+
+
+def this_month() -> int:
+    """Return the month that it is."""
+    return month_at(time.time_ns() // 1_000_000)
+
+
+def first_id(month: int) -> str:
+    """Return the smallest id that a month can have."""
+    return first_id_in(int(np.datetime64(month, "M").astype("datetime64[ms]").astype(np.int64)))
+
+
+def name_of(month: int) -> str:
+    """Return the name of a month's partition, such as `predictions_2026_11`."""
+    return f"predictions_{1970 + month // 12}_{month % 12 + 1:02d}"
+
+
+async def parts(connection: Any) -> list[Part]:
+    """Return the partitions that there are, oldest first."""
+    rows = await connection.fetch(
+        "SELECT oid::regclass::text, pg_get_expr(relpartbound, oid), inhdetachpending"
+        " FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = to_regclass('predictions')"
+    )
+    found = [
+        Part(name, bound["low"], bound["high"], leaving)
+        for name, expression, leaving in rows
+        if (bound := _BOUND.search(expression))
+    ]
+    return sorted(found, key=lambda part: part.low or "")
+
+
+async def make(connection: Any, months: Iterable[int]) -> None:
+    """Make a partition for each of these months that none takes yet; several processes may ask at once."""
+    async with connection.transaction():
+        await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+        there = await parts(connection)
+        for month in sorted(set(months)):
+            if not any(part.takes(first_id(month)) for part in there):
+                await _make(connection, month)
+
+
+async def _make(connection: Any, month: int) -> None:
+    name = name_of(month)
+    while await connection.fetchval("SELECT to_regclass($1)", name):
+        name += "_anew"  # somebody has detached that month, to keep it elsewhere: it is none of ours
+    low, high = first_id(month), first_id(month + 1)
+    await connection.execute(f"CREATE TABLE {name} (LIKE predictions)")
+    await connection.execute(
+        f"ALTER TABLE predictions ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')"
+    )
+
+
+async def drop(connection: Any, until: str) -> list[str]:
+    """Drop each partition that holds nothing but smaller ids than this one; return their names.
+
+    Whoever reads such a partition already may end that first, and nobody else waits. What another process
+    drops at the same time is left to it, and what one has left half done is done.
+    """
+    dropped = []
+    for name in await _left_over(connection):
+        dropped += await _drop(connection, name, attached=False)
+    for part in await parts(connection):
+        if part.high is not None and part.high <= until:
+            dropped += await _drop(connection, part.name, attached=True, leaving=part.leaving)
+    return dropped
+
+
+async def _left_over(connection: Any) -> list[str]:
+    """Return what was detached to be dropped, and then was not."""
+    rows = await connection.fetch(
+        "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND NOT relispartition"
+        " AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('predictions'))"
+        " AND obj_description(oid, 'pg_class') = $1",
+        _DOOMED,
+    )
+    return [name for (name,) in rows]
+
+
+async def _drop(connection: Any, name: str, *, attached: bool, leaving: bool = False) -> list[str]:
+    how = "FINALIZE" if leaving else "CONCURRENTLY"
+    try:
+        if attached:
+            if not leaving:
+                await connection.execute(f"COMMENT ON TABLE {name} IS '{_DOOMED}'")
+            await connection.execute(
+                f"ALTER TABLE predictions DETACH PARTITION {name} {how}", timeout=PATIENCE
+            )
+        await connection.execute(f"DROP TABLE {name}")
+    except (asyncpg.UndefinedTableError, asyncpg.ObjectNotInPrerequisiteStateError) as error:
+        _log.debug("another process drops %s as well: %s", name, error)
+        return []
+    return [name]

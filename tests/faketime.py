@@ -1,0 +1,61 @@
+"""A clock that a test sets for another process: libfaketime, installed where one may."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+class NoFaketime(Exception):
+    """There is no libfaketime on this machine, and none could be installed; the message says why."""
+
+
+def library() -> Path:
+    """Find libfaketime, as it is for programs with threads.
+
+    Raises:
+        NoFaketime: there is none.
+    """
+    found = _installed() or (_install() and _installed())
+    if not found:
+        raise NoFaketime("no libfaketime: install Debian's package faketime")
+    return found
+
+
+def _installed() -> Path | None:
+    return next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+
+
+def _install() -> bool:
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return False
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "faketime"]
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+
+
+class Clock:
+    """The clock of processes that are started with its environment; how fast time goes stays as it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "clock"
+        self.set(0)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What such a process is started with."""
+        return {
+            "LD_PRELOAD": str(library()),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, days: float) -> None:
+        """Set it so many days ahead of the real one, or behind it."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{days * 86_400:+.3f}")
+        new.replace(self._file)

@@ -1,0 +1,197 @@
+"""Clocks: set back and forth under a running service, in other zones, at the odd days of the calendar."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import faketime
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serving import serving
+
+import kickserve.ids as ids_module
+from kickserve.contract import START, record_at, some_records, streamed
+from kickserve.documentation import EXAMPLE
+from kickserve.ids import IdFactory, first_id_at, in_utc, instant
+from kickserve_storage.postgres import PostgresStore
+
+YEAR = 366 * 86_400_000
+
+
+@given(
+    st.lists(st.tuples(st.integers(-5 * YEAR, 5 * YEAR) | st.integers(-90_000, 90_000), st.integers(1, 3)))
+)
+def test_wherever_the_clock_is_set_ids_stay_unique_and_near_to_it(steps):
+    """And they grow but where it is set back by more than a minute."""
+    factory, now, made = IdFactory(), 56 * YEAR, []
+    with pytest.MonkeyPatch.context() as patch:
+        for step, number in steps:
+            now = max(now + step, 0)
+            patch.setattr(ids_module.time, "time_ns", lambda now=now: now * 1_000_000)
+            ids = factory.take(number)
+            assert 0 <= ids.millisecond - now <= 60_000
+            if made and now >= made[-1][0].millisecond - 60_000:
+                assert ids.texts()[0] > made[-1][1][-1]
+            made.append((ids, ids.texts()))
+    texts = [text for _, each in made for text in each]
+    assert len(set(texts)) == len(texts)
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001 - hypothesis wants them bare
+def test_a_moment_is_the_same_wherever_it_is_told(moment, minutes):
+    from datetime import timezone
+
+    here = moment.replace(tzinfo=UTC)
+    assert first_id_at(here.astimezone(timezone(timedelta(minutes=minutes)))) == first_id_at(here)
+    assert in_utc(moment) == here
+
+
+@pytest.fixture
+def clock(tmp_path):
+    try:
+        faketime.library()
+    except faketime.NoFaketime as reason:
+        pytest.skip(str(reason))
+    return faketime.Clock(tmp_path)
+
+
+def walked(client):
+    """All ids that one sees who goes from page to page."""
+    path, seen = "/predictions?limit=3", []
+    while path:
+        page = client.get(path)
+        seen += [each["id"] for each in page.json()]
+        path = page.links.get("next", {}).get("url")
+    return seen
+
+
+def test_a_running_service_follows_a_clock_that_is_set_back_and_forth(clock, tmp_path):
+    """In a zone with half an hour of summer time; its dates are in UTC all the same."""
+    answered, days = [], [0, 400, 399.9999, -30, -31, 0.0]
+    zone = {"TZ": "Australia/Lord_Howe"}
+    with serving(tmp_path, KICKSERVE_PLUGINS="storage", **zone, **clock.environment) as server:
+        root = server.url.removesuffix("/api/v1")
+        with httpx.Client(base_url=root, timeout=30) as http:
+            http.base_url = server.url
+            for ahead in days:
+                clock.set(ahead)
+                expected = datetime.now(UTC) + timedelta(days=ahead)
+                for _ in range(4):
+                    found = http.post("/predict", json=EXAMPLE)
+                    answered.append(found.raise_for_status().json()["id"])
+                made = datetime.fromisoformat(http.get(f"/predictions/{answered[-1]}").json()["created_at"])
+                assert abs(made - expected) < timedelta(seconds=30)
+                assert made.utcoffset() == timedelta(0)
+            http.base_url = root
+            seen = walked(_Under(http, "/api/v1"))
+            assert len(set(answered)) == len(answered)
+            assert seen == sorted(answered, reverse=True)
+            since = (datetime.now(UTC) + timedelta(days=10)).isoformat()
+            later = http.get("/api/v1/predictions", params={"since": since}).json()
+            assert {each["id"] for each in later} == {*answered[4:12]}
+        assert server.end() == 0
+
+
+class _Under:
+    """A client whose first path may stand without what links have before it."""
+
+    def __init__(self, http, prefix):
+        self._http, self._prefix = http, prefix
+
+    def get(self, path):
+        return self._http.get(path if path.startswith(self._prefix) else self._prefix + path)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe"])
+async def test_the_zone_of_a_postgres_session_changes_nothing(postgres_schema, zone):
+    store = PostgresStore(f"{postgres_schema}&timezone={zone}")
+    await store.open()
+    try:
+        border = round(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000)
+        records = [record_at(border + at) for at in (-1, 0, 1)]
+        await store.add(records)
+        assert await streamed(store) == records
+        assert {each.created_at.utcoffset() for each in await store.page(3)} == {timedelta(0)}
+        assert await store.page(9, since=instant(border)) == [records[2], records[1]]
+        assert await store.drop_whole(instant(border)) == ["predictions_2023_12"]
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def kept(client):
+    """A client of a service that has three predictions, of three seconds."""
+    records = some_records(3)
+    await client.app.state.service.store.add(records)
+    return client, [record.id for record in records[::-1]]
+
+
+async def asked(client, **query):
+    response = await client.get("/predictions", params=query)
+    assert response.status_code == 200, response.text
+    return [each["id"] for each in response.json()]
+
+
+async def test_a_time_may_be_told_with_any_offset_and_each_hour_of_the_end_of_summer_is_told_apart(kept):
+    client, ids = kept
+    moment = instant(START) + timedelta(seconds=1)
+    for text in ("+00:00", "+05:45", "-03:30", "+14:00", "-12:00"):
+        sign = 1 if text[0] == "+" else -1
+        away = timedelta(hours=int(text[1:3]), minutes=int(text[4:])) * sign
+        told = (moment + away).replace(tzinfo=None).isoformat() + text
+        assert await asked(client, since=told) == ids[:2]
+        assert await asked(client, until=told) == ids[2:]
+    first, second = "2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00"
+    made = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)
+    record = record_at(round(made.timestamp() * 1000))
+    await client.app.state.service.store.add([record])
+    assert await asked(client, since=first, until=second) == [record.id]
+    assert await asked(client, since=second) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2016-12-31T23:59:60Z",
+        "2023-02-29T00:00:00Z",
+        "2024-02-30T00:00:00Z",
+        "2024-01-01T24:00:00Z",
+        "2024-13-01",
+    ],
+)
+@pytest.mark.parametrize("name", ["since", "until"])
+async def test_a_time_that_no_calendar_of_ours_has_is_refused_by_name(client, name, text):
+    response = await client.get("/predictions", params={name: text})
+    assert response.status_code == 422
+    assert name in response.json()["detail"]
+    assert response.json()["errors"][0]["field"] == name
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-02-29T23:59:59.999Z", "2000-02-29T00:00:00Z", "2016-12-31T23:59:59.999999Z"]
+)
+async def test_a_day_that_comes_every_four_years_and_the_last_second_of_one_are_times(kept, text):
+    client, ids = kept
+    assert await asked(client, since=text) == ids
+    assert await asked(client, until=text) == []
+
+
+async def test_the_borders_of_what_can_be_told_are_no_failure(kept):
+    client, ids = kept
+    assert await asked(client, since="0001-01-01T00:00:00+14:00") == ids
+    assert await asked(client, until="9999-12-31T23:59:59-14:00") == ids
+
+
+def test_ids_of_all_that_follows_in_time_follow_in_order():
+    moments = [
+        datetime(2023, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC),
+        datetime(2024, 1, 1, tzinfo=UTC),
+        datetime(2024, 2, 29, tzinfo=UTC),
+        datetime(2024, 3, 1, tzinfo=UTC),
+        datetime.fromtimestamp(time.time(), UTC),
+    ]
+    assert all(first_id_at(one) < first_id_at(other) for one, other in pairwise(moments))
