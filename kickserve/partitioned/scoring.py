@@ -1,0 +1,107 @@
+"""What is done with a partition, in whatever process: read it, ask the model, write the answers, say it is done."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from kickserve import batch
+from kickserve.partitioned.manifest import Done, part_of, set_done
+from kickserve.partitioned.places import open_parquet, place_of, reached
+from kickserve.pipeline import ahead, behind
+from kickserve.table_writer import open_writer
+from kickserve.tables import columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kickserve.batch import Answered
+    from kickserve.kick_rows import Block
+    from kickserve.model import Model
+    from kickserve.partitioned.plan import Partition
+
+FILE: Final = "file"
+"""The column that says which file a line is of, where there are several."""
+
+_REFUSALS_KEPT: Final = 100  # of a partition
+
+
+class Scoring(NamedTuple):
+    """Answers the kicks of a partition into a file of its own.
+
+    Attributes:
+        output: URL of the folder of the output.
+        columns: to write, our own.
+        others: to carry along from the input.
+        rows: of the whole run.
+        min_distance: only kicks from so many metres.
+        pipelined: whether reading and writing may have threads beside the one that asks the model.
+    """
+
+    output: str
+    columns: tuple[str, ...]
+    others: tuple[str, ...]
+    rows: int
+    min_distance: float
+    pipelined: bool
+
+    def __call__(self, partition: Partition, model: Model) -> batch.Share:
+        """Do it all; return what it came to.
+
+        Raises:
+            DataError: a file can't be read or written.
+            PredictionFailed: the model can't answer.
+        """
+        output = place_of(self.output)
+        part = part_of(output, partition.number)
+        tally = batch.Tally(self.rows, keep=_REFUSALS_KEPT)
+        with part.filled() as path:
+            self._score(partition, model, path, tally)
+            size = path.stat().st_size
+        share = _named(tally.share(), partition.name if FILE in self.columns else None)
+        set_done(output, Done(partition.number, size, share))
+        return share
+
+    def _score(self, partition: Partition, model: Model, path: Path, tally: batch.Tally) -> None:
+        file = open_parquet(partition.url)
+        schema = _schema(file, self.others) if self.others else None
+        constant = {FILE: partition.name}
+        with ExitStack() as stack:
+            writer = stack.enter_context(open_writer(path, self.columns, schema, durable=True))
+
+            def write(answered: Answered) -> None:
+                writer.write(batch.table_of(answered) | constant, answered.block.others)
+
+            blocks: Iterator[Block] = self._blocks(file, partition)
+            put: Callable[[Answered], None] = write
+            if self.pipelined:
+                blocks = stack.enter_context(closing(ahead(blocks)))
+                put = stack.enter_context(behind(write))
+            for answered in batch.run_direct(batch.only_from(blocks, self.min_distance, tally), model):
+                tally.add(answered)
+                put(answered)
+
+    def _blocks(self, file: Any, partition: Partition) -> Iterator[Block]:
+        from kickserve.parquet_kicks import blocks
+
+        names, _ = columns_of(partition.url, file.schema_arrow.names)
+        with reached(partition.url):
+            yield from blocks(file, names, batch.BLOCK, self.others, partition.group)
+
+
+def _schema(file: Any, names: tuple[str, ...]) -> Any:
+    import pyarrow as pa
+
+    return pa.schema([file.schema_arrow.field(name) for name in names])
+
+
+def _named(share: batch.Share, name: str | None) -> batch.Share:
+    """Say in the refusals which file they are of, where there are several."""
+    if name is None or not share.refusals:
+        return share
+    from dataclasses import replace
+
+    from msgspec.structs import replace as with_
+
+    return with_(share, refusals=[replace(each, reason=f"{name}: {each.reason}") for each in share.refusals])
