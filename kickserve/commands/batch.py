@@ -71,7 +71,9 @@ def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
 @click.option("--between", "hours", callback=_hours, help="Only at these hours, UTC: 14:00-22:30.")
 @click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
 @batch_parts.engine_options
-@click.option("--restart", is_flag=True, help="Into a folder: begin anew, and forget what a stopped run left.")
+@click.option(
+    "--restart", is_flag=True, help="Into a folder: begin anew, and forget what a stopped run left."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def command(file: str | None, size: int | None, *, as_json: bool, **options: Any) -> int:
     r"""Predict the kicks of a CSV, Parquet or NDJSON FILE, or simulated ones.

@@ -66,7 +66,9 @@ def where_of(options: dict[str, Any]) -> running.Where:
     if engine != running.DASK and (workers, memory, scheduler) != (None, None, None):
         raise click.UsageError("--workers, --memory and --scheduler are for --engine dask")
     if scheduler is not None and (workers, memory) != (None, None):
-        raise click.UsageError("--workers and --memory are for a cluster on this machine: leave --scheduler out")
+        raise click.UsageError(
+            "--workers and --memory are for a cluster on this machine: leave --scheduler out"
+        )
     return running.Where(engine, workers or cores(), memory or "auto", scheduler, retries)
 
 

@@ -81,7 +81,7 @@ class Dask:
         under_way: dict[Any, Partition] = {}
 
         def begin(count: int) -> list[Any]:
-            chosen = [*islice(left, count)]
+            chosen = [*islice(left, max(count, 0))]  # there is less room after the death of a worker
             futures = [self._submit(work, partition, retries) for partition in chosen]
             under_way.update(zip(futures, chosen, strict=True))
             return futures
@@ -102,7 +102,9 @@ class Dask:
 
 
 @contextmanager
-def on_cluster(file: ModelFile, scheduler: str | None, workers: int, memory: str) -> Iterator[tuple[Dask, str]]:
+def on_cluster(
+    file: ModelFile, scheduler: str | None, workers: int, memory: str
+) -> Iterator[tuple[Dask, str]]:
     """Connect to a cluster, or start one on this machine, and send it the model.
 
     Args:

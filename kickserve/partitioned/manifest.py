@@ -152,11 +152,12 @@ def _difference(old: Run, new: Run) -> str:
         return f"it was begun with the model {old.model}, and this one is {new.model}"
     if old.kickserve != new.kickserve:
         return f"it was begun by kickserve {old.kickserve}, and this is {new.kickserve}"
-    for name in {*old.options, *new.options}:
-        before, now = old.options.get(name, "nothing"), new.options.get(name, "nothing")
-        if before != now:
-            return f"it was begun with {before} for {name}, and now that is {now}"
-    return _changed(old.files, new.files)
+    if old.files != new.files:
+        return _changed(old.files, new.files)
+    for name, now in new.options.items():
+        if (before := old.options.get(name)) != now:
+            return f"{name}: it was begun with {before}, and now that is {now}"
+    return ""
 
 
 def _changed(old: list[File], new: list[File]) -> str:
@@ -168,4 +169,4 @@ def _changed(old: list[File], new: list[File]) -> str:
             return f"{url} was not there, or not asked for, when it was begun"
         if before[url] != now[url]:
             return f"{url} has changed since it was begun"
-    return ""
+    return "its files stand in another order"

@@ -188,7 +188,9 @@ def files_of(place: Place) -> tuple[list[Found], bool]:
     found = [_found(place, each, base) for each in entries.values() if each["type"] == "file"]
     found = sorted(each for each in found if each.name.endswith(".parquet") and not _hidden(each.name))
     if not found:
-        raise DataError(f"{place.url} holds no Parquet files: name a file, a folder of *.parquet, or a pattern")
+        raise DataError(
+            f"{place.url} holds no Parquet files: name a file, a folder of *.parquet, or a pattern"
+        )
     return found, False
 
 

@@ -126,5 +126,9 @@ def _end_of(found: Found) -> _End:
 
 
 def _difference(these: Sequence[tuple[str, str]], those: Sequence[tuple[str, str]]) -> str:
-    odd = [f"{name} ({kind})" for name, kind in [*these, *those] if ((name, kind) in these) != ((name, kind) in those)]
+    odd = [
+        f"{name} ({kind})"
+        for name, kind in [*these, *those]
+        if ((name, kind) in these) != ((name, kind) in those)
+    ]
     return ", ".join(odd) or "their order"

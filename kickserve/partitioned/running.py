@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kickserve.model import Model
+    from kickserve.models.loading import ModelFile
     from kickserve.partitioned.engines import Engine
     from kickserve.partitioned.plan import Partition, Plan
     from kickserve.settings import Settings
@@ -132,25 +133,23 @@ def run(job: Job, where: Where, settings: Settings, tell: Tell, say: Callable[[s
         state.take_up(done.number, done.share)
     if state.taken_up:
         say(f"taken up where it stopped: {state.taken_up:,} of {plan.count:,} partitions are done")
-    with engine_of(where, settings, model, say) as engine:
-        for result in engine.run(scoring, state.left(), where.retries):
-            state.add(result.partition, result.value, result.reason)
+    if state.taken_up < plan.count:
+        with engine_of(where, file, model, say) as engine:
+            for result in engine.run(scoring, state.left(), where.retries):
+                state.add(result.partition, result.value, result.reason)
     left_out = [name for name in plan.others if name not in scoring.others]
     return state.summary(left_out)
 
 
 @contextmanager
-def engine_of(
-    where: Where, settings: Settings, model: Model, say: Callable[[str], None]
-) -> Iterator[Engine]:
-    """Give what does the work, with the model in place."""
+def engine_of(where: Where, file: ModelFile, model: Model, say: Callable[[str], None]) -> Iterator[Engine]:
+    """Give what does the work, with the model in place: read for others, loaded for this process."""
     with ExitStack() as stack:
         if where.engine == HERE:
             yield Here(model)
             return
         from kickserve.partitioned.dask_engine import on_cluster
 
-        file = file_of(settings)
         cluster = on_cluster(file, where.scheduler, where.workers, where.memory)
         engine, dashboard = stack.enter_context(cluster)
         if dashboard:
@@ -239,5 +238,7 @@ def check(output: str | None, source: str) -> str:
     if output is None:
         raise DataError(f"the answers of {source} go into a folder: name one with --output")
     if output.lower().endswith(_FILES) or Path(output).is_file():
-        raise DataError(f"the answers of {source} go into a folder of Parquet files, and {output} names a file")
+        raise DataError(
+            f"the answers of {source} go into a folder of Parquet files, and {output} names a file"
+        )
     return output
