@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Pack arrays by name. Whole numbers take no more bytes each than the largest of them needs."""
     file = io.BytesIO()
-    np.savez(file, **{name: _narrow(values) for name, values in arrays.items()})
+    narrow: dict[str, Any] = {name: _narrow(values) for name, values in arrays.items()}
+    np.savez(file, **narrow)
     return zlib.compress(file.getvalue(), 1)  # higher levels take ten times as long for a tenth less
 
 

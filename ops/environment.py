@@ -19,7 +19,12 @@ NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
 INSTALLS = {  # each holds all that those before it hold
     "serve": ["-e", ".[ui]"],
     "drift": ["-e", ".[drift,ui]"],
-    "dev": ["-e", ".[drift,metrics,onnx,otel,parquet,postgres,profiling,sklearn,ui]", "--group", "dev"],
+    "dev": [
+        "-e",
+        ".[dask,drift,metrics,onnx,otel,parquet,postgres,profiling,s3,sklearn,ui]",
+        "--group",
+        "dev",
+    ],
 }
 OLDEST_PYTHON = (3, 11)
 

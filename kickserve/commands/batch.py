@@ -85,11 +85,11 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     and kept as outcome. From Parquet to Parquet all other columns are carried along.
 
     FILE may be a folder of Parquet files, a pattern (kicks/*.parquet) or a URL (s3://...) as well, and with
-    --engine dask a cluster does the work. Then --output is a folder, with a file for each row group; a run that
-    was stopped is taken up again by the same command.
+    --engine dask a cluster does the work. Then --output is a folder, with a file for each row group; a run
+    that was stopped is taken up again by the same command.
 
-    Exit codes: 0 done; 2 what can't be used; 3 done, but rows were refused; 6 the service, store or cluster is
-    away; 7 partitions failed, and the same command tries them again.
+    Exit codes: 0 done; 2 what can't be used; 3 done, but rows were refused; 6 the service, store or cluster
+    is away; 7 partitions failed, and the same command tries them again.
 
     \b
     Examples:

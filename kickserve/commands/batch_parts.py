@@ -1,4 +1,4 @@
-"""`kickserve batch` over many partitions: a folder, a pattern or a URL, in this process or on a Dask cluster."""
+"""`kickserve batch` over many partitions: a folder, a pattern or a URL, here or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import rich_click as click
 from kickserve.batch import ROWS_REFUSED
 from kickserve.commands.batch_words import facts_of
 from kickserve.partitioned import running
+from kickserve.partitioned.engines import RETRIES
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
 
@@ -32,7 +33,7 @@ def engine_options(command: Command) -> Command:
                 type=click.Choice([running.HERE, running.DASK]),
                 default=running.HERE,
                 show_default=True,
-                help="What does the work: this process, or a Dask cluster, which takes a row group at a time.",
+                help="What does the work: this process, or a Dask cluster, a row group at a time.",
             ),
             click.option(
                 "--workers",
@@ -44,7 +45,7 @@ def engine_options(command: Command) -> Command:
             click.option(
                 "--retries",
                 type=click.IntRange(0),
-                default=running.RETRIES,
+                default=RETRIES,
                 show_default=True,
                 help="How often a partition that fails is tried again.",
             ),

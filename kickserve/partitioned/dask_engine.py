@@ -1,4 +1,4 @@
-"""Does the work of many partitions on a Dask cluster: one of this machine's cores, or one that runs elsewhere.
+"""Does the work of many partitions on a Dask cluster: one on this machine, or one that runs elsewhere.
 
 The module needs dask and distributed, so it is imported where that engine is asked for.
 """
@@ -33,7 +33,7 @@ _PATIENCE: Final = 30.0  # seconds for a scheduler to answer, and to have a work
 
 
 class _LoadedModel(WorkerPlugin):
-    """Has the model loaded once in each worker, also in those that come later or take the place of a dead one.
+    """Has the model loaded once in each worker, also in one that comes later or takes a dead one's place.
 
     Args:
         file: the model as it was read: workers need not see the disk of this machine.
@@ -51,7 +51,7 @@ class _LoadedModel(WorkerPlugin):
 
         if __version__ != self._version:
             raise ConfigurationError(
-                f"a worker has kickserve {__version__}, and this is {self._version}: install the same one there"
+                f"a worker has kickserve {__version__}, and this is {self._version}: install the same there"
             )
         pa.set_cpu_count(1)  # a worker is a core: tasks go side by side already
         self.model: Model = self._file.load()
@@ -94,7 +94,8 @@ class Dask:
             ended.update(begin(self._room() - len(under_way)))
 
     def _room(self) -> int:
-        return (1 + _AHEAD) * max(sum(self._client.nthreads().values()), 1)
+        cores: int = sum(self._client.nthreads().values())
+        return (1 + _AHEAD) * max(cores, 1)
 
     def _submit(self, work: Callable[[Partition, Model], T], partition: Partition, retries: int) -> Any:
         key = f"{self._name}-{partition.number}"
@@ -160,8 +161,8 @@ def _send(client: Client, plugin: _LoadedModel) -> None:
         raise
     except Exception as error:  # whatever a worker raised, or that it has no kickserve
         raise ConfigurationError(
-            f"a worker can't load the model: {first_line(error)}. Workers need kickserve {__version__} with the"
-            " extras that the model needs"
+            f"a worker can't load the model: {first_line(error)}. Workers need kickserve {__version__} with"
+            " the extras that the model needs"
         ) from error
 
 
@@ -177,7 +178,8 @@ def _dashboard(client: Client) -> str:
 
 def _do(work: Callable[[Partition, Model], T], partition: Partition, name: str) -> T:
     """Do the work in a worker."""
-    return work(partition, get_worker().plugins[name].model)
+    plugin: Any = get_worker().plugins[name]
+    return work(partition, plugin.model)
 
 
 def _result(partition: Partition, future: Any) -> Result[Any]:

@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from kickserve.models.origin import first_line
+from kickserve.partitioned.plan import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kickserve.model import Model
-    from kickserve.partitioned.plan import Partition
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Here:
         for left in range(retries, -1, -1):
             try:
                 return Result(partition, work(partition, self._model))
-            except Exception as error:  # whatever it is, the other partitions go on
+            except Exception as error:  # noqa: BLE001  whatever it is, the other partitions go on
                 reason = first_line(error)
             if left:
                 time.sleep(_PAUSE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -178,9 +177,9 @@ def files_of(place: Place) -> tuple[list[Found], bool]:
         place.fs.invalidate_cache()
         if not _GLOB.isdisjoint(place.path):
             entries = place.fs.glob(place.path, detail=True)
-            base = os.path.dirname(place.path[: min(map(place.path.index, _GLOB & set(place.path)))])
+            base = place.path[: min(map(place.path.index, _GLOB & {*place.path}))].rpartition("/")[0]
         elif place.fs.isfile(place.path):
-            return [_found(place, place.fs.info(place.path), os.path.dirname(place.path))], True
+            return [_found(place, place.fs.info(place.path), place.path.rpartition("/")[0])], True
         else:
             entries = place.fs.find(place.path, detail=True)
             base = place.path

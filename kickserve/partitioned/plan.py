@@ -100,11 +100,12 @@ def plan_of(source: str) -> Plan:
     found, single = files_of(place_of(source))
     with ThreadPoolExecutor(_READERS) as readers:
         ends = [*readers.map(_end_of, found)]
-    _, (url, others) = found[0], (found[0].url, ends[0].others)
+    url, others = found[0].url, ends[0].others
     for file, end in zip(found, ends, strict=True):
         if end.others != others:
+            odd = _difference(end.others, others)
             raise DataError(
-                f"{file.url} has other columns beside the features than {url}: {_difference(end.others, others)}."
+                f"{file.url} has other columns beside the features than {url}: {odd}."
                 " Columns are carried along only if all files have them alike"
             )
     files = [File(*file, end.groups) for file, end in zip(found, ends, strict=True)]

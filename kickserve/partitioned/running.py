@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from kickserve import batch
 from kickserve.errors import DataError
@@ -54,7 +54,7 @@ class Failed(Struct, frozen=True):
     reason: str
 
 
-class PartsSummary(batch.Summary):
+class PartsSummary(batch.Summary, kw_only=True):
     """What a run over many partitions came to; all but `seconds` and `rate` is of the whole run.
 
     Attributes:
@@ -67,7 +67,7 @@ class PartsSummary(batch.Summary):
     partitions: int = 0
     taken_up: int = 0
     failures: int = 0
-    failed: list[Failed] = []
+    failed: list[Failed] = field(default_factory=list)
 
 
 class Where(NamedTuple):

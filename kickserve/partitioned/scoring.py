@@ -1,9 +1,12 @@
-"""What is done with a partition, in whatever process: read it, ask the model, write the answers, say it is done."""
+"""What is done with a partition, in whatever process: read it, ask the model, write, say it is done."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import structs
 
 from kickserve import batch
 from kickserve.partitioned.manifest import Done, part_of, set_done
@@ -27,7 +30,8 @@ FILE: Final = "file"
 _REFUSALS_KEPT: Final = 100  # of a partition
 
 
-class Scoring(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Scoring:
     """Answers the kicks of a partition into a file of its own.
 
     Attributes:
@@ -100,8 +104,5 @@ def _named(share: batch.Share, name: str | None) -> batch.Share:
     """Say in the refusals which file they are of, where there are several."""
     if name is None or not share.refusals:
         return share
-    from dataclasses import replace
-
-    from msgspec.structs import replace as with_
-
-    return with_(share, refusals=[replace(each, reason=f"{name}: {each.reason}") for each in share.refusals])
+    refusals = [replace(each, reason=f"{name}: {each.reason}") for each in share.refusals]
+    return structs.replace(share, refusals=refusals)

@@ -1,10 +1,10 @@
 """Measures and drills `kickserve batch` on a Dask cluster of this machine, beside one process.
 
-Run it as  python ops/bench/cluster.py [--kicks N] [--workers W] [--drills] [--folder PATH] [--json]. Simulated
-kicks are written as Parquet; each run is the whole command, and of its processes the CPU time and the peak of
-the memory are taken. Then all answers are read: that there are no more and no fewer than kicks, each line once
-and in order, and a hash over all of them, which must be the same whatever did the work. With --drills a worker
-is killed on the way, and in another run everything, which is then taken up again.
+Run it as  python ops/bench/cluster.py [--kicks N] [--workers W] [--drills] [--folder PATH] [--json].
+Simulated kicks are written as Parquet; each run is the whole command, and of its processes the CPU time and
+the peak of the memory are taken. Then all answers are read: that each kick has one, in order, and a hash over
+all of them, which must be the same whatever did the work. With --drills a worker is killed on the way, and in
+another run everything, which is then taken up again.
 """
 
 from __future__ import annotations
