@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
 
 from kickserve import __version__
-from kickserve.errors import ConfigurationError, KickserveError, ServiceAway
+from kickserve.errors import ConfigurationError, ServiceAway
 from kickserve.models.origin import first_line
 from kickserve.partitioned.engines import Result
 
@@ -136,8 +136,8 @@ def on_cluster(
             address = scheduler
         client = stack.enter_context(_connected(address))
         plugin = _LoadedModel(file, f"kickserve-{token_hex(4)}")
-        _send(client, plugin)
         stack.callback(_forget, client, plugin.name)
+        _send(client, plugin)
         yield Dask(client, plugin.name), _dashboard(client)
 
 
@@ -157,8 +157,6 @@ def _connected(address: Any) -> Iterator[Client]:
 def _send(client: Client, plugin: _LoadedModel) -> None:
     try:
         client.register_plugin(plugin)
-    except KickserveError:
-        raise
     except Exception as error:  # whatever a worker raised, or that it has no kickserve
         raise ConfigurationError(
             f"a worker can't load the model: {first_line(error)}. Workers need kickserve {__version__} with"
