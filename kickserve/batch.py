@@ -12,11 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kickserve.cells import WHOLE, whole_sum
 from kickserve.features import INDEX, NAMES, named
 from kickserve.kick_rows import Block, Refusal
 from kickserve.model import ask
 from kickserve.packing import packed, unpacked
-from kickserve.quality import EXACT, WHOLE, Quality, RunningQuality, whole_sum
+from kickserve.quality import EXACT, Quality, RunningQuality
 from kickserve.schemas import OutcomeOf, Prediction
 from kickserve.simulate import blocks as blocks_of
 from kickserve.simulate import simulate
@@ -119,7 +120,7 @@ class Share(msgspec.Struct, frozen=True):
         skipped: kicks left out by a filter.
         refusals: the first of the refused.
         warned: kicks unlike those that the model knows.
-        total: sum of the predictions, as `kickserve.quality.whole_sum` counts, in digits.
+        total: sum of the predictions, as `kickserve.cells.whole_sum` counts, in digits.
         quality: what `RunningQuality.state` returns, packed.
     """
 

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+
+_LIMB: Final = 62  # bits of the lower part of a large number
+
+
+def limbs(numbers: Sequence[int]) -> NDArray[np.int64]:
+    """Turn whole numbers below 2¹²⁴ into an array, shape (n, 2)."""
+    return np.array([divmod(number, 1 << _LIMB) for number in numbers], dtype=np.int64)
+
+
+def of_limbs(array: NDArray[Any]) -> list[int]:
+    """Take the numbers out again."""
+    return [(high << _LIMB) + low for high, low in array.tolist()]
 
 
 def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec import Struct
 
+from kickserve.cells import CELLS, WHOLE, Cells, whole_sum
 from kickserve.errors import InvalidInput
+from kickserve.packing import limbs, of_limbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,12 +20,6 @@ BINS: Final = 10
 EXACT: Final = 1_000_000
 """Kicks up to which a running assessment is exact."""
 
-_CELLS: Final = 1 << 16  # of a running assessment; also the kicks that it counts at a time
-_WITHIN: Final = 1 << 30  # steps within a cell
-WHOLE: Final = 1 << 40
-"""What `whole_sum` counts one as."""
-
-_LIMB: Final = 62  # bits of the lower part of a large sum
 _SUREST: Final = 1e-15  # keeps the logarithm of a prediction of 0 or 1 finite
 
 
@@ -239,8 +235,8 @@ class RunningQuality:
             p, y = map(np.concatenate, zip(*self._held, strict=True)) if self._held else ([], [])
             return {"p": np.asarray(p, dtype=np.float64), "y": np.asarray(y, dtype=bool)}
         cells = self._counted()
-        sums = np.array([divmod(each, 1 << _LIMB) for each in (cells.squares, cells.logs)], dtype=np.int64)
-        return {"count": cells.count, "won": cells.won, "offset": cells.offset, "sums": sums}
+        sums = limbs([cells.squares, cells.logs])
+        return {"count": cells.all.count, "offset": cells.all.offset, "won": cells.won, "sums": sums}
 
     @classmethod
     def of_state(cls, state: Mapping[str, NDArray[Any]], exact: int = EXACT) -> RunningQuality:
@@ -250,16 +246,16 @@ class RunningQuality:
             made._hold(state["p"], state["y"])
             return made
         made._cells = cells = _Cells()
-        cells.count, cells.won, cells.offset = (
-            state[name].astype(np.int64) for name in ("count", "won", "offset")
+        cells.all.count, cells.all.offset, cells.won = (
+            state[name].astype(np.int64) for name in ("count", "offset", "won")
         )
-        cells.squares, cells.logs = ((high << _LIMB) + low for high, low in state["sums"].tolist())
+        cells.squares, cells.logs = of_limbs(state["sums"])
         return made
 
     def _hold(self, p: NDArray[np.float64], y: NDArray[np.bool_]) -> None:
         self._held.append((p, y))
         self._holding += len(p)
-        if self._holding > (self._exact if self._cells is None else _CELLS):
+        if self._holding > (self._exact if self._cells is None else CELLS):
             self._counted()
 
     def _counted(self) -> _Cells:
@@ -273,44 +269,33 @@ class RunningQuality:
     def _batches(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
         if self._held:
             p, y = map(np.concatenate, zip(*self._held, strict=True))
-            for start in range(0, len(p), _CELLS):
-                yield p[start : start + _CELLS], y[start : start + _CELLS]
+            for start in range(0, len(p), CELLS):
+                yield p[start : start + CELLS], y[start : start + CELLS]
 
 
 class _Cells:
-    """Predictions and outcomes, counted by the cell of 0 to 1 that the prediction falls into.
-
-    All sums are whole numbers: the same pairs give the same cells to the last bit, in whatever order and
-    parts they come. A cell has room for 8·10⁹ kicks.
-    """
+    """Predictions and outcomes, counted by the cell that the prediction falls into."""
 
     def __init__(self) -> None:
-        self.count = np.zeros(_CELLS, dtype=np.int64)
-        self.won = np.zeros(_CELLS, dtype=np.int64)
-        self.offset = np.zeros(_CELLS, dtype=np.int64)  # sum of how far into the cell, in 2⁻³⁰ of its width
-        self.squares = 0  # in 2⁻⁴⁰, and so is the next
-        self.logs = 0
+        self.all = Cells()
+        self.won = np.zeros(CELLS, dtype=np.int64)
+        self.squares = self.logs = 0  # as `whole_sum` counts
 
     def add(self, p: NDArray[np.float64], y: NDArray[np.bool_]) -> None:
-        place = p * _CELLS
-        cell = np.minimum(place, _CELLS - 1).astype(np.intp)
-        into = np.rint((place - cell) * _WITHIN)
-        self.count += np.bincount(cell, minlength=_CELLS)
-        self.won += np.bincount(cell[y], minlength=_CELLS)
-        self.offset += np.bincount(cell, into, minlength=_CELLS).astype(np.int64)
+        cell = self.all.add(p)
+        self.won += np.bincount(cell[y], minlength=CELLS)
         self.squares += whole_sum((p - y) ** 2)
         self.logs += whole_sum(_log_given(p, y))
 
     def merge(self, other: _Cells) -> None:
-        self.count += other.count
+        self.all.merge(other.all)
         self.won += other.won
-        self.offset += other.offset
         self.squares += other.squares
         self.logs += other.logs
 
     def quality(self) -> Quality:
-        count, won = int(self.count.sum()), int(self.won.sum())
-        total = (np.arange(_CELLS) * self.count + self.offset / _WITHIN) / _CELLS
+        count, won = int(self.all.count.sum()), int(self.won.sum())
+        total = self.all.total
         bins = self._reliability(count, total)
         return Quality(
             count=count,
@@ -326,21 +311,16 @@ class _Cells:
     def _auc(self, won: int, lost: int) -> float | None:
         if not won or not lost:
             return None
-        lost_here = self.count - self.won
+        lost_here = self.all.count - self.won
         below = np.cumsum(lost_here) - lost_here / 2
         return float(np.sum(below / lost * (self.won / won)))
 
     def _reliability(self, count: int, total: NDArray[np.float64]) -> list[Bin]:
-        full = self.count > 0
-        counts = self.count[full]
+        full = self.all.count > 0
+        counts = self.all.count[full]
         middle = np.cumsum(counts) - counts / 2
         chosen = (middle * BINS / count).astype(np.intp)
         return _bins(chosen, counts, total[full], self.won[full])
-
-
-def whole_sum(values: NDArray[np.float64]) -> int:
-    """Add up values, at most 100,000 and each within ±35, in steps of 2⁻⁴⁰: exact, whatever their order."""
-    return int(np.rint(values * WHOLE).astype(np.int64).sum())
 
 
 def _bins(chosen: NDArray[np.intp], count: ArrayLike, total: ArrayLike, won: ArrayLike) -> list[Bin]:

@@ -14,13 +14,15 @@ import rich_click as click
 from kickserve import batch, tables
 from kickserve.commands import batch_parts
 from kickserve.commands.batch_words import facts_of
+from kickserve.commands.engine_options import engine_options, where_of
 from kickserve.gauge import Gauge
 from kickserve.loader import opened_store
 from kickserve.models.loading import load_model
 from kickserve.pacing import Hours, Pace
+from kickserve.partitioned.engines import DASK
 from kickserve.partitioned.places import is_many
-from kickserve.partitioned.running import DASK, check
 from kickserve.partitioned.running import Job as PartsJob
+from kickserve.partitioned.running import check
 from kickserve.pipeline import ahead, behind
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
@@ -70,7 +72,7 @@ def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Kicks a second, with pauses between.")
 @click.option("--between", "hours", callback=_hours, help="Only at these hours, UTC: 14:00-22:30.")
 @click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
-@batch_parts.engine_options
+@engine_options
 @click.option(
     "--restart", is_flag=True, help="Into a folder: begin anew, and forget what a stopped run left."
 )
@@ -103,7 +105,7 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     """
     if (file is None) == (size is None):
         raise click.UsageError("give either a file of kicks, or --size for simulated ones")
-    where, restart = batch_parts.where_of(options), options.pop("restart")
+    where, restart = where_of(options), options.pop("restart")
     if where.engine == DASK or (file is not None and is_many(file)):
         parts = _parts(file, options)._replace(restart=restart)
         return batch_parts.run(parts, where, as_json=as_json)

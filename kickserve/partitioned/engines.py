@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from kickserve.models.origin import first_line
+from kickserve.models.origin import first_line, need_extra
 from kickserve.partitioned.plan import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kickserve.model import Model
+    from kickserve.models.loading import ModelFile
 
 T = TypeVar("T")
 
+HERE: Final = "here"
+DASK: Final = "dask"
 RETRIES: Final = 2
 _PAUSE: Final = 0.5  # seconds before a partition is tried again
+
+
+class Where(NamedTuple):
+    """What does the work.
+
+    Attributes:
+        engine: `here` or `dask`.
+        workers: processes of a cluster on this machine.
+        memory: how much each may take.
+        scheduler: address of a cluster that runs already.
+        retries: how often a partition that failed is tried again.
+    """
+
+    engine: str = HERE
+    workers: int = 1
+    memory: str = "auto"
+    scheduler: str | None = None
+    retries: int = RETRIES
+
+    def check(self) -> None:
+        """Make sure that what the engine needs is installed.
+
+        Raises:
+            MissingExtra: it is not.
+        """
+        if self.engine == DASK:
+            need_extra("--engine dask", "dask", {"distributed": "distributed", "pyarrow": "pyarrow"})
 
 
 class Result(NamedTuple, Generic[T]):
@@ -75,3 +106,19 @@ class Here:
             if left:
                 time.sleep(_PAUSE)
         return Result(partition, None, reason)
+
+
+@contextmanager
+def engine_of(where: Where, file: ModelFile, model: Model, say: Callable[[str], None]) -> Iterator[Engine]:
+    """Give what does the work, with the model in place: read for others, loaded for this process."""
+    with ExitStack() as stack:
+        if where.engine == HERE:
+            yield Here(model)
+            return
+        from kickserve.partitioned.dask_engine import on_cluster
+
+        cluster = on_cluster(file, where.scheduler, where.workers, where.memory)
+        engine, dashboard = stack.enter_context(cluster)
+        if dashboard:
+            say(f"dashboard: {dashboard}")
+        yield engine

@@ -25,15 +25,17 @@ class Partition(NamedTuple):
     Attributes:
         number: from 0, in the order of the files and of the row groups in them.
         url: of the file.
-        name: of the file, below the folder.
+        name: of the file, below the folder; None where no folder was asked for, but one file.
         group: the row group, from 0.
+        before: how many rows all partitions before it have.
         rows: how many it has.
     """
 
     number: int
     url: str
-    name: str
+    name: str | None
     group: int
+    before: int
     rows: int
 
 
@@ -80,11 +82,12 @@ class Plan(Struct, frozen=True):
 
     def partitions(self) -> Iterator[Partition]:
         """Yield the partitions, in order."""
-        number = 0
+        number = before = 0
         for file in self.files:
+            name = None if self.single else file.name
             for group, rows in enumerate(file.groups):
-                yield Partition(number, file.url, file.name, group, rows)
-                number += 1
+                yield Partition(number, file.url, name, group, before, rows)
+                number, before = number + 1, before + rows
 
 
 def plan_of(source: str) -> Plan:

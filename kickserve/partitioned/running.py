@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -11,8 +10,7 @@ from msgspec import Struct, field, structs
 from kickserve import batch
 from kickserve.errors import DataError
 from kickserve.models.loading import file_of
-from kickserve.models.origin import need_extra
-from kickserve.partitioned.engines import RETRIES, Here
+from kickserve.partitioned.engines import HERE, engine_of
 from kickserve.partitioned.manifest import Manifest, Run
 from kickserve.partitioned.places import place_of
 from kickserve.partitioned.plan import plan_of
@@ -22,15 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kickserve.model import Model
-    from kickserve.models.loading import ModelFile
-    from kickserve.partitioned.engines import Engine
+    from kickserve.partitioned.engines import Where
     from kickserve.partitioned.plan import Partition, Plan
     from kickserve.settings import Settings
 
     Tell = Callable[[int, int], None]
 
-HERE: Final = "here"
-DASK: Final = "dask"
 FAILED: Final = 7
 """The exit code of a run in which partitions failed; the same command tries them again."""
 
@@ -70,24 +65,6 @@ class PartsSummary(batch.Summary, kw_only=True):
     failed: list[Failed] = field(default_factory=list)
 
 
-class Where(NamedTuple):
-    """What does the work.
-
-    Attributes:
-        engine: `here` or `dask`.
-        workers: processes of a cluster on this machine.
-        memory: how much each may take.
-        scheduler: address of a cluster that runs already.
-        retries: how often a partition that failed is tried again.
-    """
-
-    engine: str = HERE
-    workers: int = 1
-    memory: str = "auto"
-    scheduler: str | None = None
-    retries: int = RETRIES
-
-
 class Job(NamedTuple):
     """What is asked for.
 
@@ -120,8 +97,7 @@ def run(job: Job, where: Where, settings: Settings, tell: Tell, say: Callable[[s
         MissingExtra: a package is not installed.
         ServiceAway: the scheduler is away.
     """
-    if where.engine == DASK:
-        need_extra("--engine dask", "dask", {"distributed": "distributed", "pyarrow": "pyarrow"})
+    where.check()
     plan = plan_of(job.source)
     file = file_of(settings)
     model = file.load()
@@ -139,22 +115,6 @@ def run(job: Job, where: Where, settings: Settings, tell: Tell, say: Callable[[s
                 state.add(result.partition, result.value, result.reason)
     left_out = [name for name in plan.others if name not in scoring.others]
     return state.summary(left_out)
-
-
-@contextmanager
-def engine_of(where: Where, file: ModelFile, model: Model, say: Callable[[str], None]) -> Iterator[Engine]:
-    """Give what does the work, with the model in place: read for others, loaded for this process."""
-    with ExitStack() as stack:
-        if where.engine == HERE:
-            yield Here(model)
-            return
-        from kickserve.partitioned.dask_engine import on_cluster
-
-        cluster = on_cluster(file, where.scheduler, where.workers, where.memory)
-        engine, dashboard = stack.enter_context(cluster)
-        if dashboard:
-            say(f"dashboard: {dashboard}")
-        yield engine
 
 
 def _scoring(job: Job, plan: Plan, *, pipelined: bool) -> Scoring:

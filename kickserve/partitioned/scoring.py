@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
-
-from msgspec import structs
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from kickserve import batch
 from kickserve.partitioned.manifest import Done, part_of, set_done
-from kickserve.partitioned.places import open_parquet, place_of, reached
+from kickserve.partitioned.places import place_of
+from kickserve.partitioned.reading import read
 from kickserve.pipeline import ahead, behind
 from kickserve.table_writer import open_writer
-from kickserve.tables import columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from kickserve.batch import Answered
-    from kickserve.kick_rows import Block
     from kickserve.model import Model
     from kickserve.partitioned.plan import Partition
 
@@ -63,21 +60,21 @@ class Scoring:
         with part.filled() as path:
             self._score(partition, model, path, tally)
             size = path.stat().st_size
-        share = _named(tally.share(), partition.name if FILE in self.columns else None)
+        share = tally.share()
         set_done(output, Done(partition.number, size, share))
         return share
 
     def _score(self, partition: Partition, model: Model, path: Path, tally: batch.Tally) -> None:
-        file = open_parquet(partition.url)
-        schema = _schema(file, self.others) if self.others else None
+        schema, blocks = read(partition, self.others)
         constant = {FILE: partition.name}
         with ExitStack() as stack:
-            writer = stack.enter_context(open_writer(path, self.columns, schema, durable=True))
+            writer = stack.enter_context(
+                open_writer(path, self.columns, schema if self.others else None, durable=True)
+            )
 
             def write(answered: Answered) -> None:
                 writer.write(batch.table_of(answered) | constant, answered.block.others)
 
-            blocks: Iterator[Block] = self._blocks(file, partition)
             put: Callable[[Answered], None] = write
             if self.pipelined:
                 blocks = stack.enter_context(closing(ahead(blocks)))
@@ -85,24 +82,3 @@ class Scoring:
             for answered in batch.run_direct(batch.only_from(blocks, self.min_distance, tally), model):
                 tally.add(answered)
                 put(answered)
-
-    def _blocks(self, file: Any, partition: Partition) -> Iterator[Block]:
-        from kickserve.parquet_kicks import blocks
-
-        names, _ = columns_of(partition.url, file.schema_arrow.names)
-        with reached(partition.url):
-            yield from blocks(file, names, batch.BLOCK, self.others, partition.group)
-
-
-def _schema(file: Any, names: tuple[str, ...]) -> Any:
-    import pyarrow as pa
-
-    return pa.schema([file.schema_arrow.field(name) for name in names])
-
-
-def _named(share: batch.Share, name: str | None) -> batch.Share:
-    """Say in the refusals which file they are of, where there are several."""
-    if name is None or not share.refusals:
-        return share
-    refusals = [replace(each, reason=f"{name}: {each.reason}") for each in share.refusals]
-    return structs.replace(share, refusals=refusals)
