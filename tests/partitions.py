@@ -50,3 +50,27 @@ def batch(capsys: Any, *arguments: object) -> tuple[int, Any, str]:
 def lasting(summary: dict[str, Any]) -> dict[str, Any]:
     """Return what of a summary does not depend on time, or on where a run stopped."""
     return {name: value for name, value in summary.items() if name not in {"seconds", "rate", "taken_up"}}
+
+
+def evaluate(capsys: Any, *arguments: object) -> tuple[int, Any, str]:
+    """Run `kickserve evaluate --json`; return exit code, the figures and standard error in one line."""
+    capsys.readouterr()
+    code = run(["evaluate", "--json", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, figures(json.loads(out)) if out else None, " ".join(err.split())
+
+
+def figures(report: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a report does not depend on when it was made, and from which sample it was drawn."""
+    details = {
+        k: v for k, v in report["details"].items() if k not in {"evidently", "shown", "current", "notes"}
+    }
+    kept = {k: v for k, v in report.items() if k not in {"at", "since", "report", "details"}}
+    return {**kept, **details, "models": report["details"]["current"]["models"]}
+
+
+def without_pictures(monkeypatch: Any) -> None:
+    """Leave out what Evidently draws: it takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("kickserve_drift.pictures.draw", lambda *_: None)
+    monkeypatch.setattr("kickserve_drift.pictures.html_of", lambda _: "<html><body></body></html>")
+    monkeypatch.setattr("kickserve_drift.pictures.values_of", lambda _: {})

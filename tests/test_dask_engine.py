@@ -1,4 +1,4 @@
-"""`kickserve batch --engine dask`: the same answers as in one process, whatever dies on the way; files and S3."""
+"""The Dask engine: the answers and figures that one process has, whatever dies on the way; files and S3."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import s3fs
 from distributed import LocalCluster
 from moto.server import ThreadedMotoServer
-from partitions import answers, folder_of, lasting, table_of
+from partitions import answers, evaluate, folder_of, lasting, table_of, without_pictures
 from partitions import batch as run_batch
 
 from kickserve.errors import ConfigurationError, ServiceAway
@@ -48,7 +48,7 @@ def s3():
 
 
 @pytest.fixture(scope="module")
-def cluster(s3):
+def cluster(s3):  # noqa: ARG001  workers inherit where it is
     """Start a cluster that knows where that S3 is."""
     with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
         yield cluster.scheduler_address
@@ -113,6 +113,15 @@ def test_a_partition_that_fails_is_named_and_the_others_are_done(dask, tmp_path)
     assert failed["reason"]
 
 
+def test_an_evaluation_has_the_figures_of_one_process(capsys, cluster, tmp_path, monkeypatch):
+    without_pictures(monkeypatch)
+    kicks = folder_of(tmp_path / "kicks", [1_500, 900], rows=300)
+    _, here, _ = evaluate(capsys, kicks)
+    code, there, _ = evaluate(capsys, kicks, "--engine", "dask", "--scheduler", cluster)
+    assert (code, there["kicks"]) == (0, 2_400)
+    assert there == here
+
+
 def test_s3_is_read_written_and_taken_up(s3, batch, dask, tmp_path):
     kicks = folder_of(tmp_path / "kicks", [1_000, 700], rows=250)
     s3.put(f"{kicks}/", "season/kicks/", recursive=True)
@@ -151,7 +160,7 @@ def sent():
 
 
 def numbered(count):
-    return [Partition(number, "nowhere", "nothing", 0, 1) for number in range(count)]
+    return [Partition(number, "nowhere", None, 0, number, 1) for number in range(count)]
 
 
 def dies_once(folder, partition, model):
@@ -162,33 +171,37 @@ def dies_once(folder, partition, model):
     return partition.number, model.card.name
 
 
-def test_a_worker_that_dies_is_replaced_and_its_partitions_are_done(engine, sent, tmp_path):
+@pytest.mark.usefixtures("sent")
+def test_a_worker_that_dies_is_replaced_and_its_partitions_are_done(engine, tmp_path):
     results = [*engine.run(partial(dies_once, str(tmp_path)), iter(numbered(20)), retries=0)]
     assert (tmp_path / "died").exists()
     assert sorted(each.value for each in results) == [(number, "simulated") for number in range(20)]
 
 
-def always_raises(partition, model):
+def always_raises(partition, _):
     raise OSError(f"no disk for {partition.number}\nand more lines")
 
 
-def lacks_an_extra(partition, model):
+def lacks_an_extra(_, __):
     from kickserve.errors import MissingExtra
 
     raise MissingExtra("s3://", "s3", ["s3fs"])
 
 
-def test_an_extra_that_a_worker_lacks_is_named(engine, sent):
+@pytest.mark.usefixtures("sent")
+def test_an_extra_that_a_worker_lacks_is_named(engine):
     [result] = engine.run(lacks_an_extra, iter(numbered(1)), retries=0)
     assert "kickserve[s3]" in result.reason
 
 
-def test_reasons_are_one_line(engine, sent):
+@pytest.mark.usefixtures("sent")
+def test_reasons_are_one_line(engine):
     results = [*engine.run(always_raises, iter(numbered(3)), retries=1)]
     assert sorted(each.reason for each in results) == [f"no disk for {number}" for number in range(3)]
 
 
-def test_only_few_partitions_are_under_way_at_once(engine, sent):
+@pytest.mark.usefixtures("sent")
+def test_only_few_partitions_are_under_way_at_once(engine):
     taken = 0
 
     def partitions():
@@ -202,7 +215,7 @@ def test_only_few_partitions_are_under_way_at_once(engine, sent):
     assert done == 100
 
 
-def quick(partition, model):
+def quick(partition, _):
     return partition.number
 
 
