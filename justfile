@@ -132,6 +132,11 @@ bench-batch *arguments: (_environment "dev")
 bench-oip *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/oip.py "$@"
 
+# Measure `kickserve batch` on a Dask cluster of this machine beside one process; `--drills` kills on the way
+[positional-arguments]
+bench-cluster *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/cluster.py "$@"
+
 # Measure a report of drift of a million kept predictions: time, memory, size of the page
 [positional-arguments]
 bench-drift *arguments: (_environment "dev")

@@ -6,16 +6,18 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.features import INDEX, named
+from kickserve.cells import WHOLE, whole_sum
+from kickserve.features import INDEX, NAMES, named
 from kickserve.kick_rows import Block, Refusal
 from kickserve.model import ask
-from kickserve.quality import Quality, RunningQuality
+from kickserve.packing import packed, unpacked
+from kickserve.quality import EXACT, Quality, RunningQuality
 from kickserve.schemas import OutcomeOf
 from kickserve.simulate import blocks as blocks_of
 from kickserve.simulate import simulate
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 1_000  # kicks a request or transaction
 IN_FLIGHT: Final = 4  # chunks under way at once
+BLOCK: Final = 65_536
+"""Kicks at a time, where they stay columns of numbers and nothing is kept."""
+COLUMNS: Final = ("line", *NAMES, "success", "prediction", "confidence", "low", "high", "model", "revision")
+"""What is written of each kick."""
+
 ROWS_REFUSED: Final = 3  # the exit code of a command that did its work, but had to refuse rows
 REFUSALS_KEPT: Final = 1_000
 
@@ -103,23 +110,51 @@ class Summary(msgspec.Struct):
     not_carried: list[str] = []
 
 
-class Tally:
-    """Adds up a run while it goes on, in memory that does not grow with it."""
+class Share(msgspec.Struct, frozen=True):
+    """What a part of a run came to, in a form for a file or another process.
 
-    def __init__(self) -> None:
+    Attributes:
+        sent: kicks predicted.
+        refused: lines that hold no kick.
+        skipped: kicks left out by a filter.
+        refusals: the first of the refused.
+        warned: kicks unlike those that the model knows.
+        total: sum of the predictions, as `kickserve.cells.whole_sum` counts, in digits.
+        quality: what `RunningQuality.state` returns, packed.
+    """
+
+    sent: int
+    refused: int
+    skipped: int
+    refusals: list[Refusal]
+    warned: int
+    total: str
+    quality: bytes
+
+
+class Tally:
+    """Adds up a run while it goes on, in memory that does not grow with it.
+
+    Args:
+        rows: of the input, where that is known: of more than a million, the quality is counted in cells.
+        keep: how many refusals it keeps.
+    """
+
+    def __init__(self, rows: int | None = None, keep: int = REFUSALS_KEPT) -> None:
         self._summary = Summary()
+        self._keep = keep
         self._started = time.perf_counter()
-        self._total = 0.0  # of the predictions
-        self._quality = RunningQuality()
+        self._total = 0  # of the predictions, as `whole_sum` counts
+        self._quality = RunningQuality(EXACT if rows is None or rows <= EXACT else 0)
 
     def skip(self, count: int) -> None:
         """Count kicks that were left out."""
         self._summary.skipped += count
 
-    def refuse(self, refusals: Sequence[Refusal]) -> None:
-        """Count lines that were refused."""
-        room = REFUSALS_KEPT - len(self._summary.refusals)
-        self._summary.refused += len(refusals)
+    def refuse(self, refusals: Sequence[Refusal], count: int | None = None) -> None:
+        """Count lines that were refused; `count` of them, where not all are given."""
+        room = self._keep - len(self._summary.refusals)
+        self._summary.refused += len(refusals) if count is None else count
         self._summary.refusals += refusals[:room]
 
     def add(self, answered: Answered) -> None:
@@ -128,11 +163,33 @@ class Tally:
         self.refuse(block.refusals)
         self._summary.sent += len(block.lines)
         self._summary.warned += answers.warned
-        self._total += float(answers.prediction.sum())
+        self._total += whole_sum(answers.prediction)
         if block.outcome is not None:
             known = ~np.isnan(block.outcome)
             which = slice(None) if known.all() else known
             self._quality.add(answers.prediction[which], block.outcome[which])
+
+    def share(self) -> Share:
+        """Return what it has added up, for another one to take."""
+        summary = self._summary
+        return Share(
+            sent=summary.sent,
+            refused=summary.refused,
+            skipped=summary.skipped,
+            refusals=summary.refusals,
+            warned=summary.warned,
+            total=str(self._total),
+            quality=packed(self._quality.state()),
+        )
+
+    def take(self, share: Share) -> None:
+        """Add what another one has added up; the sum is the same in whatever order shares come."""
+        self.skip(share.skipped)
+        self.refuse(share.refusals, share.refused)
+        self._summary.sent += share.sent
+        self._summary.warned += share.warned
+        self._total += int(share.total)
+        self._quality.merge(RunningQuality.of_state(unpacked(share.quality)))
 
     def summary(self, *, kept: bool = True, not_carried: Sequence[str] = ()) -> Summary:
         """Return what the run came to; the arguments are as there."""
@@ -140,7 +197,7 @@ class Tally:
         summary.kept, summary.not_carried = kept, list(not_carried)
         summary.seconds = round(time.perf_counter() - self._started, 3)
         summary.rate = round(summary.sent / max(summary.seconds, 0.001), 1)
-        summary.mean_prediction = self._total / summary.sent if summary.sent else None
+        summary.mean_prediction = self._total / WHOLE / summary.sent if summary.sent else None
         summary.quality = self._quality.result()
         return summary
 
@@ -227,6 +284,23 @@ def run_direct(blocks: Iterable[Block], model: Model) -> Iterator[Answered]:
         probability, low, high = ask(model, block.matrix)
         warned = int(np.count_nonzero(model.outside(block.matrix)))
         yield Answered(block, Answers(probability, low, high, warned, model.card.name, model.card.revision))
+
+
+def table_of(answered: Answered) -> dict[str, Any]:
+    """Return kicks and answers as columns, by the names of `COLUMNS`, and `id`."""
+    block, answers = answered
+    return {
+        "line": block.lines,
+        **dict(zip(NAMES, block.matrix.T, strict=True)),
+        "success": block.outcome,
+        "prediction": answers.prediction,
+        "confidence": np.maximum(answers.prediction, 1 - answers.prediction),
+        "low": answers.low,
+        "high": answers.high,
+        "model": answers.model,
+        "revision": answers.revision,
+        "id": answers.ids,
+    }
 
 
 def simulated(size: int, seed: int, min_distance: float, *, chunk: int = CHUNK) -> Iterator[Block]:

@@ -1,7 +1,8 @@
 """The command line: finds the commands, and turns errors into words and exit codes.
 
 Exit codes: 0 done; 1 failed; 2 used or set up in a way that can't work; 3 done, but rows were refused;
-4 drift, where it was to fail on it; 5 too few kicks to say anything; 6 the store or a service is away.
+4 drift, where it was to fail on it; 5 too few kicks to say anything; 6 the store or a service is away;
+7 done in part: partitions failed, and the same command tries them again.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def cli() -> None:
     Settings come from the environment and from the file .env: see README.md, or .env.example.
 
     Exit codes: 0 done, 1 failed, 2 used or set up in a way that can't work, 3 done but rows were refused,
-    4 drift (with --fail-on-drift), 5 too few kicks, 6 the store or a service is away.
+    4 drift (with --fail-on-drift), 5 too few kicks, 6 the store or a service is away, 7 done in part: some
+    partitions failed, and the same command tries them again.
     """
 
 

@@ -29,7 +29,7 @@ KickserveError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,3 +245,8 @@ class MissingExtra(ConfigurationError):
         missing = ", ".join(packages)
         super().__init__(f"{what} needs {missing}: install it with  pip install 'kickserve[{extra}]'")
         self.extra = extra
+        self._made_of = (what, extra, [*packages])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to make it again in another process."""
+        return type(self), self._made_of

@@ -26,7 +26,9 @@ _BYTES: Final = 8_000_000  # that a block may take, about; several are under way
 _MAY_BE_BOOLEAN: Final = (*(name in FLAGS for name in NAMES), True)  # the outcome is a flag too
 
 
-def blocks(file: Any, names: Sequence[str | None], size: int, others: Sequence[str] = ()) -> Iterator[Block]:
+def blocks(
+    file: Any, names: Sequence[str | None], size: int, others: Sequence[str] = (), group: int | None = None
+) -> Iterator[Block]:
     """Read kicks in blocks.
 
     Args:
@@ -34,11 +36,13 @@ def blocks(file: Any, names: Sequence[str | None], size: int, others: Sequence[s
         names: its columns with the eleven features, and with what came of the kicks or None.
         size: rows a block; fewer where rows are so long that a block would be large.
         others: columns to carry along as they are.
+        group: the row group to read, from 0; None for all.
     """
-    first = 1
+    first = 1 + sum(file.metadata.row_group(at).num_rows for at in range(group or 0))
     wanted = [*filter(None, names), *others]
+    groups = range(file.num_row_groups) if group is None else [group]
     with file:
-        for batch in file.iter_batches(min(size, _rows_that_fit(file)), columns=wanted):
+        for batch in file.iter_batches(min(size, _rows_that_fit(file)), groups, columns=wanted):
             yield _block(batch, first, names, others)
             first += len(batch)
 

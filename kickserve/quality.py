@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec import Struct
 
+from kickserve.cells import CELLS, WHOLE, Cells, whole_sum
 from kickserve.errors import InvalidInput
+from kickserve.packing import limbs, of_limbs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -18,7 +20,6 @@ BINS: Final = 10
 EXACT: Final = 1_000_000
 """Kicks up to which a running assessment is exact."""
 
-_CELLS: Final = 1 << 16  # of a running assessment; also the kicks that it counts at a time
 _SUREST: Final = 1e-15  # keeps the logarithm of a prediction of 0 or 1 finite
 
 
@@ -156,7 +157,7 @@ def expected_calibration_error(prediction: ArrayLike, success: ArrayLike, bins: 
 
 
 def assess(prediction: ArrayLike, success: ArrayLike) -> Quality:
-    """Measure predictions in every way that this module knows.
+    """Measure predictions in every way that this module knows; their order does not matter to the last bit.
 
     Args:
         prediction: probabilities, shape (n,).
@@ -166,6 +167,8 @@ def assess(prediction: ArrayLike, success: ArrayLike) -> Quality:
         InvalidInput: the two don't fit each other, or there is nothing to measure.
     """
     p, y = _pair(prediction, success)
+    order = np.lexsort((y, p))  # what sums of floats come to depends on it
+    p, y = p[order], y[order]
     bins = reliability(p, y)
     return Quality(
         count=len(p),
@@ -186,6 +189,8 @@ class RunningQuality:
     in 65,536 cells of equal width: count, means, Brier score and log loss stay exact but for rounding;
     `auc` takes pairs within a cell for ties, and the edges of `bins` stand between cells. Of predictions that
     spread over a tenth of the range or more, `auc` and `ece` then differ from `assess` by less than 1e-4.
+    Either way the result is the same to the last bit, however the kicks are split into parts, and in
+    whatever order the parts come or are merged.
 
     Args:
         exact: kicks up to which it is exact; each takes nine bytes.
@@ -224,10 +229,33 @@ class RunningQuality:
             return assess(*map(np.concatenate, zip(*self._held, strict=True))) if self._held else None
         return self._counted().quality()
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all that it holds as arrays, for a file or another process."""
+        if self._cells is None:
+            p, y = map(np.concatenate, zip(*self._held, strict=True)) if self._held else ([], [])
+            return {"p": np.asarray(p, dtype=np.float64), "y": np.asarray(y, dtype=bool)}
+        cells = self._counted()
+        sums = limbs([cells.squares, cells.logs])
+        return {"count": cells.all.count, "offset": cells.all.offset, "won": cells.won, "sums": sums}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, NDArray[Any]], exact: int = EXACT) -> RunningQuality:
+        """Take up what `state` returned."""
+        made = cls(exact)
+        if "p" in state:
+            made._hold(state["p"], state["y"])
+            return made
+        made._cells = cells = _Cells()
+        cells.all.count, cells.all.offset, cells.won = (
+            state[name].astype(np.int64) for name in ("count", "offset", "won")
+        )
+        cells.squares, cells.logs = of_limbs(state["sums"])
+        return made
+
     def _hold(self, p: NDArray[np.float64], y: NDArray[np.bool_]) -> None:
         self._held.append((p, y))
         self._holding += len(p)
-        if self._holding > (self._exact if self._cells is None else _CELLS):
+        if self._holding > (self._exact if self._cells is None else CELLS):
             self._counted()
 
     def _counted(self) -> _Cells:
@@ -241,44 +269,40 @@ class RunningQuality:
     def _batches(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
         if self._held:
             p, y = map(np.concatenate, zip(*self._held, strict=True))
-            for start in range(0, len(p), _CELLS):
-                yield p[start : start + _CELLS], y[start : start + _CELLS]
+            for start in range(0, len(p), CELLS):
+                yield p[start : start + CELLS], y[start : start + CELLS]
 
 
 class _Cells:
-    """Predictions and outcomes, counted by the cell of 0 to 1 that the prediction falls into."""
+    """Predictions and outcomes, counted by the cell that the prediction falls into."""
 
     def __init__(self) -> None:
-        self.count = np.zeros(_CELLS, dtype=np.int64)
-        self.won = np.zeros(_CELLS, dtype=np.int64)
-        self.total = np.zeros(_CELLS)  # of the predictions
-        self.squares = 0.0
-        self.logs = 0.0
+        self.all = Cells()
+        self.won = np.zeros(CELLS, dtype=np.int64)
+        self.squares = self.logs = 0  # as `whole_sum` counts
 
     def add(self, p: NDArray[np.float64], y: NDArray[np.bool_]) -> None:
-        cell = np.minimum(p * _CELLS, _CELLS - 1).astype(np.intp)
-        self.count += np.bincount(cell, minlength=_CELLS)
-        self.won += np.bincount(cell[y], minlength=_CELLS)
-        self.total += np.bincount(cell, p, minlength=_CELLS)
-        self.squares += float(np.sum((p - y) ** 2))
-        self.logs += float(np.sum(_log_given(p, y)))
+        cell = self.all.add(p)
+        self.won += np.bincount(cell[y], minlength=CELLS)
+        self.squares += whole_sum((p - y) ** 2)
+        self.logs += whole_sum(_log_given(p, y))
 
     def merge(self, other: _Cells) -> None:
-        self.count += other.count
+        self.all.merge(other.all)
         self.won += other.won
-        self.total += other.total
         self.squares += other.squares
         self.logs += other.logs
 
     def quality(self) -> Quality:
-        count, won = int(self.count.sum()), int(self.won.sum())
-        bins = self._reliability(count)
+        count, won = int(self.all.count.sum()), int(self.won.sum())
+        total = self.all.total
+        bins = self._reliability(count, total)
         return Quality(
             count=count,
-            mean_prediction=float(self.total.sum()) / count,
+            mean_prediction=float(total.sum()) / count,
             success_rate=won / count,
-            brier=self.squares / count,
-            log_loss=-self.logs / count,
+            brier=self.squares / WHOLE / count,
+            log_loss=-self.logs / WHOLE / count,
             ece=_calibration_error(bins),
             auc=self._auc(won, count - won),
             bins=bins,
@@ -287,16 +311,16 @@ class _Cells:
     def _auc(self, won: int, lost: int) -> float | None:
         if not won or not lost:
             return None
-        lost_here = self.count - self.won
+        lost_here = self.all.count - self.won
         below = np.cumsum(lost_here) - lost_here / 2
         return float(np.sum(below / lost * (self.won / won)))
 
-    def _reliability(self, count: int) -> list[Bin]:
-        full = self.count > 0
-        counts = self.count[full]
+    def _reliability(self, count: int, total: NDArray[np.float64]) -> list[Bin]:
+        full = self.all.count > 0
+        counts = self.all.count[full]
         middle = np.cumsum(counts) - counts / 2
         chosen = (middle * BINS / count).astype(np.intp)
-        return _bins(chosen, counts, self.total[full], self.won[full])
+        return _bins(chosen, counts, total[full], self.won[full])
 
 
 def _bins(chosen: NDArray[np.intp], count: ArrayLike, total: ArrayLike, won: ArrayLike) -> list[Bin]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
@@ -21,20 +22,23 @@ if TYPE_CHECKING:
 
 _INTEGERS: Final = frozenset({*FLAGS, *OUTCOMES, "line", "status_code"})
 _TIMES: Final = frozenset({"created_at", "outcome_at"})
-_REPEATED: Final = ("model", "revision", "error")  # texts of which there are few
+_REPEATED: Final = ("file", "model", "revision", "error")  # texts of which there are few
 _TEXTS: Final = frozenset({"id", *_REPEATED})
 _GROUP_ROWS: Final = 1 << 18  # of Parquet, that are written at a time
 _GROUP_BYTES: Final = 48_000_000
 
 
 @contextmanager
-def open_writer(path: Path, columns: Sequence[str], others: Any = None) -> Iterator[Writer]:
+def open_writer(
+    path: Path, columns: Sequence[str], others: Any = None, *, durable: bool = False
+) -> Iterator[Writer]:
     """Write a table; the file appears under its name when it is whole.
 
     Args:
         path: its ending says what kind of table.
         columns: their names; each has its type by its name.
         others: the `pyarrow.Schema` of columns after those; for Parquet only.
+        durable: whether the medium has all of it before it appears.
 
     Raises:
         DataError: it can't be written, or the kind is unknown.
@@ -50,11 +54,22 @@ def open_writer(path: Path, columns: Sequence[str], others: Any = None) -> Itera
             writer.drop()
             raise
         writer.close()
+        if durable:
+            sync(part)
         part.replace(path)
     except OSError as error:
         raise DataError(f"can't write {path}: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the medium has a file, or the names in a folder."""
+    at = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(at)
+    finally:
+        os.close(at)
 
 
 class Writer:

@@ -87,9 +87,26 @@ def other_columns(path: Path) -> list[str]:
     if _kind_of_existing(path) != "parquet":
         return []
     with _open_parquet(path) as file:
-        header = file.schema_arrow.names
-    taken = _positions(path, header, NAMES)
-    return [name for at, name in enumerate(header) if at not in taken and header.count(name) == 1]
+        return columns_of(path, file.schema_arrow.names)[1]
+
+
+def columns_of(place: object, header: Sequence[str]) -> tuple[list[str | None], list[str]]:
+    """Find the columns of a Parquet file.
+
+    Args:
+        place: where the file is, for messages.
+        header: names of its columns.
+
+    Returns:
+        The names of the eleven features and of the outcome, None where none tells; and those beside them, but
+        for names that stand there twice.
+
+    Raises:
+        DataError: features are missing, or stand there twice.
+    """
+    taken = _positions(place, header, NAMES)
+    others = [name for at, name in enumerate(header) if at not in taken and header.count(name) == 1]
+    return _names(header, taken), others
 
 
 def schema_of(path: Path, columns: Sequence[str]) -> Any:
@@ -169,7 +186,7 @@ def open_rows(path: Path, columns: Sequence[str], outcomes: Sequence[str] = OUTC
         MissingExtra: Parquet, and pyarrow is not installed.
     """
     kind = _kind_of_existing(path)
-    with _readable(path):
+    with readable(path):
         source = _READERS[kind](path, columns, outcomes)
     return source._replace(rows=_guarded(path, source.rows))
 
@@ -188,12 +205,13 @@ def _kind_of_existing(path: Path) -> str:
 
 
 def _guarded(path: Path, items: Iterator[T]) -> Iterator[T]:
-    with _readable(path):  # a file can be broken in its middle too
+    with readable(path):  # a file can be broken in its middle too
         yield from items
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: object) -> Iterator[None]:
+    """Turn the errors of reading a file into a `DataError` that names it."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError is what pyarrow raises for what is no Parquet
@@ -202,7 +220,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _positions(
-    path: Path, header: Sequence[str], columns: Sequence[str], outcomes: Sequence[str] = OUTCOMES
+    path: object, header: Sequence[str], columns: Sequence[str], outcomes: Sequence[str] = OUTCOMES
 ) -> list[int | None]:
     """Find the columns, and after them that of the outcome, in a header.
 
@@ -234,7 +252,7 @@ def _read_csv(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -> So
 
 
 def _csv_blocks(path: Path, size: int) -> Iterator[Block]:
-    with _readable(path):
+    with readable(path):
         layout = _csv_layout(path, NAMES)
     if not layout.plain or find_spec("pyarrow") is None:
         return _blocks(open_rows(path, NAMES), size)
@@ -308,8 +326,7 @@ def _read_parquet(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -
 
 def _parquet_blocks(path: Path, size: int, others: Sequence[str]) -> Iterator[Block]:
     file = _open_parquet(path)
-    header = file.schema_arrow.names
-    names = _names(header, _positions(path, header, NAMES))
+    names, _ = columns_of(path, file.schema_arrow.names)
     from kickserve.parquet_kicks import blocks
 
     return _guarded(path, blocks(file, names, size, others))
@@ -321,7 +338,7 @@ def _names(header: Sequence[str], positions: Sequence[int | None]) -> list[str |
 
 def _open_parquet(path: Path) -> Any:
     module = parquet()
-    with _readable(path):
+    with readable(path):
         try:
             # Read piece by piece: by default all of a row group is, and some files are one row group.
             return module.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)

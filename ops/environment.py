@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / os.environ.get("VENV", ".venv")
 NEWEST_PIP = "pip>=25.1"  # the first that knows dependency groups
-DEV = ["-e", ".[drift,metrics,onnx,otel,parquet,postgres,profiling,sklearn,ui]", "--group", "dev"]
+DEV = ["-e", ".[dask,drift,metrics,onnx,otel,parquet,postgres,profiling,s3,sklearn,ui]", "--group", "dev"]
 INSTALLS = {  # each holds all that those before it hold
     "serve": ["-e", ".[ui]"],
     "drift": ["-e", ".[drift,ui]"],

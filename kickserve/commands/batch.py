@@ -9,15 +9,20 @@ from datetime import time as clock_time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import rich_click as click
 
 from kickserve import batch, tables
-from kickserve.features import NAMES
+from kickserve.commands import batch_parts
+from kickserve.commands.batch_words import facts_of
+from kickserve.commands.engine_options import engine_options, where_of
 from kickserve.gauge import Gauge
 from kickserve.loader import opened_store
 from kickserve.models.loading import load_model
 from kickserve.pacing import Hours, Pace
+from kickserve.partitioned.engines import DASK
+from kickserve.partitioned.places import is_many
+from kickserve.partitioned.running import Job as PartsJob
+from kickserve.partitioned.running import check
 from kickserve.pipeline import ahead, behind
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
 
     from kickserve.batch import Answered
     from kickserve.kick_rows import Block
-    from kickserve.quality import Quality
 
     Take = Callable[[Answered], None]
 
@@ -37,9 +41,7 @@ AUTO: Final = "auto"
 """What `--url` says for the service that the settings describe, if it answers."""
 
 _PULSE: Final = 0.25  # seconds between two chunks, about, where kicks come at a rate
-_BLOCK: Final = 65_536  # kicks at a time, where nothing is kept: columns of numbers
 _BLOCK_OF_TEXT: Final = 8_192  # while they are read as rows of text
-_OUTPUT: Final = ("line", *NAMES, "success", "prediction", "confidence", "low", "high", "model", "revision")
 
 
 def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
@@ -53,7 +55,7 @@ def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
 
 
 @click.command("batch")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False)
 @click.option("--size", type=click.IntRange(1), help="Without a file: how many kicks to simulate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For simulated kicks.")
 @click.option(
@@ -64,14 +66,18 @@ def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
 @click.option("--min-distance", type=float, default=0.0, help="Only kicks from this many metres or more.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write kicks and answers to a .csv, .parquet or .ndjson file, instead of keeping the answers.",
+    help="Write kicks and answers to a .csv, .parquet or .ndjson file, instead of keeping the answers; to a"
+    " folder (path or URL) where many files or a cluster are at work.",
 )
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Kicks a second, with pauses between.")
 @click.option("--between", "hours", callback=_hours, help="Only at these hours, UTC: 14:00-22:30.")
 @click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
+@engine_options
+@click.option(
+    "--restart", is_flag=True, help="Into a folder: begin anew, and forget what a stopped run left."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
-def command(file: Path | None, size: int | None, *, as_json: bool, **options: Any) -> int:
+def command(file: str | None, size: int | None, *, as_json: bool, **options: Any) -> int:
     r"""Predict the kicks of a CSV, Parquet or NDJSON FILE, or simulated ones.
 
     The answers are kept in DATABASE_URL; with --output they are written to a file instead, which is much
@@ -80,6 +86,13 @@ def command(file: Path | None, size: int | None, *, as_json: bool, **options: An
     A column `success` (1 or 0), where there is one, is compared with the predictions, written beside them,
     and kept as outcome. From Parquet to Parquet all other columns are carried along.
 
+    FILE may be a folder of Parquet files, a pattern (kicks/*.parquet) or a URL (s3://...) as well, and with
+    --engine dask a cluster does the work. Then --output is a folder, with a file for each row group; a run
+    that was stopped is taken up again by the same command.
+
+    Exit codes: 0 done; 2 what can't be used; 3 done, but rows were refused; 6 the service, store or cluster
+    is away; 7 partitions failed, and the same command tries them again.
+
     \b
     Examples:
       kickserve batch kicks.parquet --output answers.parquet
@@ -87,10 +100,24 @@ def command(file: Path | None, size: int | None, *, as_json: bool, **options: An
       kickserve batch --size 500 --min-distance 40
       kickserve batch kicks.csv --url http://127.0.0.1:7860
       kickserve batch --size 5000 --url auto --rate 20 --between 14:00-22:00
+      kickserve batch archive/ --output answers/ --engine dask
+      kickserve batch s3://kicks/2026/ --output s3://answers/2026/ --engine dask --scheduler tcp://dask:8786
     """
     if (file is None) == (size is None):
         raise click.UsageError("give either a file of kicks, or --size for simulated ones")
-    job = _Job(file, size or 0, **options)
+    where, restart = where_of(options), options.pop("restart")
+    if where.engine == DASK or (file is not None and is_many(file)):
+        parts = _parts(file, options)._replace(restart=restart)
+        return batch_parts.run(parts, where, as_json=as_json)
+    if restart:
+        raise click.UsageError("--restart is for an --output that is a folder")
+    output = options.pop("output")
+    job = _Job(
+        file=None if file is None else Path(file),
+        size=size or 0,
+        output=None if output is None else Path(output),
+        **options,
+    )
     if job.paced and not job.keeps:
         raise click.UsageError("--rate and --between spread what is kept: leave --output out, or add --keep")
     summary = _run(job)
@@ -99,6 +126,16 @@ def command(file: Path | None, size: int | None, *, as_json: bool, **options: An
     else:
         _show(summary)
     return batch.ROWS_REFUSED if summary.refused else 0
+
+
+def _parts(file: str | None, options: dict[str, Any]) -> PartsJob:
+    if file is None:
+        raise click.UsageError("--engine dask reads Parquet: give a file, a folder, a pattern or a URL")
+    wrong = [f"--{name}" for name in ("url", "rate", "keep") if options[name]]
+    wrong += ["--between"] if options["hours"] else []
+    if wrong:
+        raise click.UsageError(f"{', '.join(wrong)}: not with a folder, a pattern, a URL or --engine dask")
+    return PartsJob(file, check(options["output"], file), options["min_distance"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +167,7 @@ class _Job:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (*_OUTPUT, "id") if self.keeps else _OUTPUT
+        return (*batch.COLUMNS, "id") if self.keeps else batch.COLUMNS
 
     def beside(self) -> list[str]:
         """Name the columns of the input that the output could have too."""
@@ -140,9 +177,9 @@ class _Job:
 
     def blocks(self, others: list[str]) -> Iterator[Block]:
         if self.file is None:
-            size = self.chunk if self.keeps else _BLOCK
+            size = self.chunk if self.keeps else batch.BLOCK
             return batch.simulated(self.size, self.seed, self.min_distance, chunk=size)
-        most = _BLOCK if tables.kind_of(self.file) == "parquet" else _BLOCK_OF_TEXT
+        most = batch.BLOCK if tables.kind_of(self.file) == "parquet" else _BLOCK_OF_TEXT
         return tables.read_blocks(self.file, size=self.chunk if self.keeps else most, others=others)
 
     def total(self) -> int | None:
@@ -151,14 +188,15 @@ class _Job:
 
 def _run(job: _Job) -> batch.Summary:
     settings = Settings.from_environment()
-    tally = batch.Tally()
+    total = job.total()
+    tally = batch.Tally(total)
     beside = job.beside()
     others = [name for name in beside if name not in job.columns]
     with ExitStack() as stack:
         blocks = stack.enter_context(closing(ahead(job.blocks(others))))
         write = stack.enter_context(_writing(job, others))
         bar = stack.enter_context(progress())
-        task = bar.add_task("predicting", total=job.total())
+        task = bar.add_task("predicting", total=total)
 
         def take(answered: Answered) -> None:
             tally.add(answered)
@@ -208,55 +246,12 @@ def _writing(job: _Job, others: list[str]) -> Iterator[Take]:
     with open_writer(job.output, job.columns, schema) as writer:
 
         def write(answered: Answered) -> None:
-            writer.write(_columns(answered), answered.block.others)
+            writer.write(batch.table_of(answered), answered.block.others)
 
         with behind(write) as put:
             yield put
 
 
-def _columns(answered: Answered) -> dict[str, Any]:
-    block, answers = answered
-    return {
-        "line": block.lines,
-        **dict(zip(NAMES, block.matrix.T, strict=True)),
-        "success": block.outcome,
-        "prediction": answers.prediction,
-        "confidence": np.maximum(answers.prediction, 1 - answers.prediction),
-        "low": answers.low,
-        "high": answers.high,
-        "model": answers.model,
-        "revision": answers.revision,
-        "id": answers.ids,
-    }
-
-
 def _show(summary: batch.Summary) -> None:
     show_refusals(summary.refusals, summary.refused)
-    mean = "none" if summary.mean_prediction is None else f"{summary.mean_prediction:.1%}"
-    facts = [
-        ("predicted", f"{summary.sent:,}"),
-        ("refused", f"{summary.refused:,}"),
-        ("mean probability", mean),
-        ("rate", f"{summary.rate:,.0f} kicks a second"),
-    ]
-    if summary.skipped:
-        facts.insert(2, ("left out", f"{summary.skipped:,}, by --min-distance"))
-    if summary.warned:
-        facts.append(("with a warning", f"{summary.warned:,}"))
-    if not summary.kept:
-        facts.append(("kept", "no, only written: --keep does both"))
-    if summary.not_carried:
-        names = ", ".join(summary.not_carried)
-        facts.append(("not carried along", f"{names}: the output has columns of its own by that name"))
-    print_facts([*facts, *([] if summary.quality is None else quality_facts(summary.quality))])
-
-
-def quality_facts(quality: Quality) -> list[tuple[str, str]]:
-    """Say in words how good predictions were."""
-    return [
-        ("outcomes known", f"{quality.count:,}, of which {quality.success_rate:.1%} succeeded"),
-        ("Brier score", f"{quality.brier:.4f}"),
-        ("log loss", f"{quality.log_loss:.4f}"),
-        ("ECE", f"{quality.ece:.4f}"),
-        ("AUC", "none: all came out alike" if quality.auc is None else f"{quality.auc:.4f}"),
-    ]
+    print_facts(facts_of(summary))

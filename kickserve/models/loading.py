@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kickserve.errors import KickserveError
 from kickserve.model import HasProfile
@@ -85,6 +85,50 @@ _PICKLES: Final = (".pkl", ".pickle", ".joblib")
 _KINDS: Final = ((".json",), (".onnx",), (".skops",), _PICKLES)
 
 
+class ModelFile(NamedTuple):
+    """A model as it is read, before it is loaded: so it can go to another process, or another machine.
+
+    Attributes:
+        data: the bytes of the file; empty for the model that is packaged.
+        ending: what says how to load them.
+        origin: where they came from.
+    """
+
+    data: bytes
+    ending: str
+    origin: Origin
+
+    def load(self) -> Model:
+        """Load it.
+
+        Raises:
+            ModelUnusable: it can't be trusted, or is no model that kickserve knows.
+            MissingExtra: its kind needs an extra that is not installed.
+        """
+        if not self.data:
+            return load_default()
+        model = LOADERS[self.ending](self.data, self.origin)
+        try_out(model, self.origin)
+        return model
+
+
+def file_of(settings: Settings) -> ModelFile:
+    """Read the model that the settings ask for, and don't load it yet.
+
+    Raises:
+        ModelUnusable: it can't be found, read or trusted; the message says what to do.
+    """
+    if settings.model is not None:
+        path, origin = settings.model, Origin(str(settings.model), settings.model.stem)
+    elif settings.hf_repo_id is not None:
+        from kickserve.models.hub import take
+
+        path, origin = take(settings, _KINDS)
+    else:
+        return ModelFile(b"", "", Origin("the package", "default"))
+    return _file(path, origin, allow_pickle=settings.allow_pickle)
+
+
 def load_model(settings: Settings) -> Model:
     """Load the model that the settings ask for.
 
@@ -92,13 +136,7 @@ def load_model(settings: Settings) -> Model:
         ModelUnusable: it can't be found, read or trusted; the message says what to do.
         MissingExtra: its kind needs an extra that is not installed.
     """
-    if settings.model is not None:
-        return load_file(settings.model, allow_pickle=settings.allow_pickle)
-    if settings.hf_repo_id is not None:
-        from kickserve.models.hub import take
-
-        return _load(*take(settings, _KINDS), allow_pickle=settings.allow_pickle)
-    return load_default()
+    return file_of(settings).load()
 
 
 def load_shadow(settings: Settings) -> Model | None:
@@ -131,7 +169,7 @@ def load_file(path: Path, *, allow_pickle: bool = False) -> Model:
         ModelUnusable: it can't be read or trusted, or is no model that kickserve knows.
         MissingExtra: its kind needs an extra that is not installed.
     """
-    return _load(path, Origin(str(path), path.stem), allow_pickle=allow_pickle)
+    return _file(path, Origin(str(path), path.stem), allow_pickle=allow_pickle).load()
 
 
 def profile_of(model: Model) -> Profile:
@@ -148,7 +186,7 @@ def _default_profile() -> Profile:
     return profile
 
 
-def _load(path: Path, origin: Origin, *, allow_pickle: bool) -> Model:
+def _file(path: Path, origin: Origin, *, allow_pickle: bool) -> ModelFile:
     # In this order: what is no file is said to be none whatever its ending, and a pickle is not even read.
     _check_file(path, origin)
     ending = path.suffix.lower()
@@ -159,9 +197,7 @@ def _load(path: Path, origin: Origin, *, allow_pickle: bool) -> Model:
             f"{path.name} is a pickle, which can run any code when it is loaded, and nothing of it was read."
             " If you trust who made it, set KICKSERVE_ALLOW_PICKLE=1; better, save it with skops or as ONNX"
         )
-    model = LOADERS[ending](_read(path, origin), origin)
-    try_out(model, origin)
-    return model
+    return ModelFile(_read(path, origin), ending, origin)
 
 
 def _check_file(path: Path, origin: Origin) -> None:

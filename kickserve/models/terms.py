@@ -27,6 +27,7 @@ _HALF_SQUARED: Final = (POSTS_APART / 2) ** 2
 _NARROWEST: Final = 0.05  # degrees; keeps the logarithm finite on the goal line
 _LONG: Final = 60.0
 _PIECE: Final = 1_024  # for larger products BLAS wakes threads, which then spin on cores that others need
+_STEP: Final = 32  # columns that any kernel of BLAS takes at once
 
 _SPLINE: Final = "spline"
 _PARTS: Final = 4  # of its name: spline, feature, number, knots
@@ -263,9 +264,19 @@ def over_features(
 
 
 def product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Multiply matrices of shape (m, k) and (k, n), n being large, on this core alone."""
-    result = np.empty((len(left), right.shape[1]))
-    for start in range(0, right.shape[1], _PIECE):
-        part = slice(start, start + _PIECE)
+    """Multiply matrices of shape (m, k) and (k, n), n being large, on this core alone.
+
+    A column comes out the same to the last bit, whichever columns stand beside it.
+    """
+    count = right.shape[1]
+    result = np.empty((len(left), count))
+    even = count - count % _STEP
+    for start in range(0, even, _PIECE):
+        part = slice(start, min(start + _PIECE, even))
         np.matmul(left, right[:, part], out=result[:, part])
+    if even < count:
+        # What is left over would go through other kernels, which round otherwise.
+        rest = np.zeros((len(right), _STEP))
+        rest[:, : count - even] = right[:, even:]
+        result[:, even:] = np.matmul(left, rest)[:, : count - even]
     return result

@@ -15,19 +15,27 @@ from kickserve import tables
 from kickserve.drift import LEAST, Limits, summarize
 from kickserve.errors import KickserveError, TooFewKicks
 from kickserve.loader import opened_store
-from kickserve.models.loading import load_model
+from kickserve.models.loading import file_of
+from kickserve.partitioned.engines import DASK
+from kickserve.partitioned.places import is_many
+from kickserve.partitioned.plan import plan_of
 from kickserve_drift import baseline
-from kickserve_drift.findings import Findings
+from kickserve_drift.findings import SHOWN, WIDTH, Findings
 from kickserve_drift.kicks import FromService, kept, of_file, part_of
 from kickserve_drift.names import PATH, name_of
+from kickserve_drift.partitions import Evaluation, evaluate_partitions
 from kickserve_drift.report import Current, Report, full
+from kickserve_drift.sampling import Sample
 from kickserve_drift.saving import save_page, save_report
 from kickserve_drift.window import NEWEST, chosen, newest_report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from kickserve.drift_bins import Reference
     from kickserve.model import Model
+    from kickserve.models.loading import ModelFile
+    from kickserve.partitioned.engines import Where
     from kickserve.settings import Settings
     from kickserve_drift.kicks import Pages, Window
     from kickserve_drift.telling import Tell
@@ -39,20 +47,27 @@ class Job:
     """What is to be evaluated, and how.
 
     Attributes:
-        file: kicks to evaluate; None for those that are kept.
+        file: kicks to evaluate: a file, a folder, a pattern or a URL; None for those that are kept.
         reference: kicks to hold them against; None for the model's own profile.
         url: of the service that keeps the kicks; None for the store.
         window: which of the kept kicks.
         limits: from where on something has drifted.
         seed: of samples.
+        where: what does the work, where the kicks are in files.
     """
 
-    file: Path | None
+    file: str | None
     reference: Path | None
     url: str | None
     window: Window
     limits: Limits
     seed: int
+    where: Where
+
+    @property
+    def in_partitions(self) -> bool:
+        """Whether row groups of Parquet are evaluated one by one."""
+        return self.file is not None and (self.where.engine == DASK or is_many(self.file))
 
     @property
     def chooses(self) -> bool:
@@ -85,12 +100,20 @@ def evaluate(job: Job, settings: Settings, tell: Tell) -> Made:
         PredictionFailed: the model can't be asked.
     """
     at = datetime.now(UTC)
-    model = load_model(settings)
+    job.where.check()
+    file = file_of(settings)
+    model = file.load()
     base = baseline.of_model(model, job.seed)
     if job.reference is not None:
         base = baseline.of_kicks(job.reference, model, job.seed)
-    findings = Findings(base.reference, model.card.domain, job.seed)
-    current = _read(job, settings, model, findings, tell)
+    if job.in_partitions:
+        findings = _read_partitions(job, (file, model), base.reference, tell)
+        current = _current("file", str(job.file), "all of it", findings)
+    else:
+        rows = None if job.file is None else tables.count_rows(Path(job.file))
+        sample = Sample(SHOWN, WIDTH, job.seed)
+        findings = Findings(base.reference, model.card.domain, sample, rows)
+        current = _read(job, settings, model, findings, tell)
     _check(findings, current)
     name = name_of(at)
     summary = summarize(
@@ -140,12 +163,19 @@ def _upload(snapshot: Any, settings: Settings) -> tuple[str | None, KickserveErr
         return None, error
 
 
+def _read_partitions(job: Job, model: tuple[ModelFile, Model], reference: Reference, tell: Tell) -> Findings:
+    tell("reading", 0.0)
+    plan = plan_of(str(job.file))
+    work = Evaluation(reference, model[1].card.domain, plan.rows, job.seed)
+    return evaluate_partitions(plan, work, job.where, model, tell)
+
+
 def _read(job: Job, settings: Settings, model: Model, findings: Findings, tell: Tell) -> Current:
     tell("reading", 0.0)
     if job.file is None:
         return asyncio.run(_read_kept(job, settings, findings, tell))
-    rows = tables.count_rows(job.file) or 1
-    for part in of_file(job.file, model):
+    rows = tables.count_rows(Path(job.file)) or 1
+    for part in of_file(Path(job.file), model):
         findings.add(part)
         tell("reading", (findings.kicks + findings.refused) / rows)
     return _current("file", str(job.file), "all of it", findings)

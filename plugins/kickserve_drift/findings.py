@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
-from kickserve.drift_bins import Counts
+from kickserve.cells import WHOLE, whole_sum
+from kickserve.drift_bins import COLUMNS, Counts
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES, acceptable
-from kickserve.quality import Quality, RunningQuality
+from kickserve.kick_rows import Refusal
+from kickserve.packing import limbs, of_limbs, packed, unpacked
+from kickserve.quality import EXACT, Quality, RunningQuality
 from kickserve_drift.expected import Expectation, Expected
-from kickserve_drift.sampling import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from kickserve.drift_bins import Reference
-    from kickserve.kick_rows import Refusal
     from kickserve_drift.kicks import Part
+    from kickserve_drift.sampling import Sample
 
 SHOWN: Final = 20_000
 """Kicks that Evidently is shown at most; the figures are of all."""
@@ -61,17 +64,37 @@ class Known(Struct, kw_only=True, frozen=True):
     expected: Expected
 
 
+class Share(NamedTuple):
+    """What some of the kicks came to, in a form for another process.
+
+    Attributes:
+        arrays: all that is counted, packed.
+        seen: kicks.
+        sample: shape (m, 13), those that were drawn.
+        made_by: as in `Findings`, and so are the others.
+        refused: see there.
+        refusals: see there.
+    """
+
+    arrays: bytes
+    seen: int
+    sample: NDArray[np.float64]
+    made_by: Counter[str]
+    refused: int
+    refusals: list[Refusal]
+
+
 class Findings:
     """Adds up the kicks that are evaluated.
 
     Args:
         reference: what they are held against.
         domain: by feature, the range in which the model was trained.
-        seed: of the sample.
+        sample: what takes some of them, for pictures.
+        rows: how many there are, where that is known: of more than a million, quality is counted in cells.
 
     Attributes:
-        counts: how many are in which bin of the reference.
-        sample: some of them, for pictures.
+        sample: that.
         made_by: how many each model predicted.
         first: when the oldest was predicted; None where that is not known.
         last: when the newest was.
@@ -80,21 +103,35 @@ class Findings:
         refusals: the first of them, with their reasons.
     """
 
-    def __init__(self, reference: Reference, domain: Mapping[str, tuple[float, float]], seed: int) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        domain: Mapping[str, tuple[float, float]],
+        sample: Sample,
+        rows: int | None = None,
+    ) -> None:
         self._reference = reference
         self._low, self._high = _LOW.copy(), _HIGH.copy()
         for name, ends in domain.items():
             self._low[INDEX[name]], self._high[INDEX[name]] = ends
         self._missing, self._out, self._unknown = np.zeros((3, COUNT))
-        self._quality = RunningQuality()
+        self._quality = RunningQuality(EXACT if rows is None or rows <= EXACT else 0)
         self._known, self._open = Expectation(), Expectation()
-        self.counts = Counts.none()
-        self.sample = Sample(SHOWN, WIDTH, seed)
+        self._counts = Counts.none()
+        self._sums = [0] * len(COLUMNS)  # of the values, as `whole_sum` counts
+        self.sample = sample
         self.made_by: Counter[str] = Counter()
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.failed = self.refused = 0
         self.refusals: list[Refusal] = []
+
+    @property
+    def counts(self) -> Counts:
+        """How many are in which bin of the reference, and the sums of the values."""
+        cells = self._counts.cells.copy()
+        cells[:, 0] = [each / WHOLE for each in self._sums]
+        return Counts(cells)
 
     @property
     def kicks(self) -> int:
@@ -103,7 +140,9 @@ class Findings:
 
     def add(self, part: Part) -> None:
         """Add some kicks."""
-        self.counts += self._reference.count(part.matrix, part.prediction)
+        self._counts += self._reference.count(part.matrix, part.prediction)
+        sums = map(whole_sum, [*part.matrix.T, part.prediction])
+        self._sums = [before + more for before, more in zip(self._sums, sums, strict=True)]
         self.sample.add(part.rows)
         self._unknown += ((part.matrix < self._low) | (part.matrix > self._high)).sum(axis=0)
         told = ~np.isnan(part.outcome)
@@ -118,12 +157,51 @@ class Findings:
         self._out += (~acceptable(odd) & ~np.isnan(odd)).sum(axis=0)
         self.made_by += part.made_by
         self.failed += part.failed
-        self.refused += len(part.refusals)
-        self.refusals += part.refusals[: _REFUSALS_KEPT - len(self.refusals)]
+        self._refuse(part.refusals, len(part.refusals))
         if part.times is not None:
             first, last = part.times
             self.first = first if self.first is None else min(self.first, first)
             self.last = last if self.last is None else max(self.last, last)
+
+    def share(self) -> Share:
+        """Return what was added up from a file, for another one to take."""
+        arrays = {
+            "cells": self._counts.cells.astype(np.int64),
+            "sums": limbs(self._sums),
+            "holes": np.array([self._missing, self._out, self._unknown], dtype=np.int64),
+        }
+        for part, each in self._states().items():
+            arrays |= {f"{part} {name}": values for name, values in each.items()}
+        sample = self.sample
+        return Share(packed(arrays), sample.seen, sample.rows(), self.made_by, self.refused, self.refusals)
+
+    def take(self, share: Share) -> None:
+        """Add what another one has added up; the figures are the same in whatever order shares come.
+
+        All but the sample: that is for who knows of all the shares.
+        """
+        arrays = unpacked(share.arrays)
+        self._counts += Counts(arrays["cells"].astype(np.float64))
+        self._sums = [a + b for a, b in zip(self._sums, of_limbs(arrays["sums"]), strict=True)]
+        missing, out, unknown = arrays["holes"]
+        self._missing, self._out = self._missing + missing, self._out + out
+        self._unknown = self._unknown + unknown
+        self._quality.merge(RunningQuality.of_state(_named(arrays, "quality")))
+        self._known.merge(_named(arrays, "known"))
+        self._open.merge(_named(arrays, "open"))
+        self.made_by += share.made_by
+        self._refuse(share.refusals, share.refused)
+
+    def _states(self) -> dict[str, dict[str, NDArray[Any]]]:
+        return {
+            "quality": self._quality.state(),
+            "known": self._known.state(),
+            "open": self._open.state(),
+        }
+
+    def _refuse(self, refusals: Sequence[Refusal], count: int) -> None:
+        self.refused += count
+        self.refusals += refusals[: _REFUSALS_KEPT - len(self.refusals)]
 
     def holes(self) -> list[Holes]:
         """Say feature by feature how many values tell little."""
@@ -142,3 +220,11 @@ class Findings:
     def open(self) -> Expected | None:
         """Say what to expect of the predictions whose outcome is not known; None where that is none."""
         return self._open.result()
+
+
+def _named(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
+    return {
+        name.removeprefix(f"{part} "): values
+        for name, values in arrays.items()
+        if name.startswith(f"{part} ")
+    }

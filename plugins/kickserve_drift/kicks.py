@@ -14,14 +14,14 @@ from kickserve.features import COUNT, NAMES
 from kickserve.model import ask
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from kickserve.client import AsyncClient
-    from kickserve.kick_rows import Refusal
+    from kickserve.kick_rows import Block, Refusal
     from kickserve.model import Model
     from kickserve.schemas import Record
 
@@ -143,8 +143,17 @@ def of_file(path: Path, model: Model) -> Iterator[Part]:
         MissingExtra: Parquet, and pyarrow is not installed.
         PredictionFailed: the model raised, or returned something that is no probability.
     """
+    return parts_of(tables.read_blocks(path, size=_BLOCK), model)
+
+
+def parts_of(blocks: Iterable[Block], model: Model) -> Iterator[Part]:
+    """Ask the model what it says of kicks.
+
+    Raises:
+        PredictionFailed: the model raised, or returned something that is no probability.
+    """
     card = model.card
-    for block in tables.read_blocks(path, size=_BLOCK):
+    for block in blocks:
         count = len(block.lines)
         yield Part(
             matrix=block.matrix,

@@ -9,6 +9,8 @@ import numpy as np
 from kickserve.features import FLAGS, NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from kickserve.models.documents import Profile
@@ -21,17 +23,25 @@ class Sample:
     sample, and the memory does not grow with the rows.
 
     Args:
-        size: rows to keep at most, from 1.
+        size: rows to keep at most.
         width: numbers in a row.
         seed: of the draw.
     """
 
-    def __init__(self, size: int, width: int, seed: int) -> None:
+    def __init__(self, size: int, width: int, seed: int | Sequence[int]) -> None:
         self._size = size
         self._rng = np.random.default_rng(seed)
         self._rows = np.empty((0, width))
         self._drawn = np.empty(0)
         self.seen = 0
+
+    @classmethod
+    def gathered(cls, parts: Sequence[NDArray[np.float64]], seen: int) -> Sample:
+        """Put together what was drawn from parts, from 1, of which so many rows were seen in all."""
+        rows = np.concatenate(parts)
+        made = cls(len(rows), rows.shape[1], seed=0)
+        made._rows, made._drawn, made.seen = rows, np.zeros(len(rows)), seen
+        return made
 
     @property
     def whole(self) -> bool:
@@ -42,6 +52,8 @@ class Sample:
         """Offer rows, shape (n, width)."""
         drawn = self._rng.random(len(rows))
         self.seen += len(rows)
+        if not self._size:
+            return
         # What is above the largest that is kept can't stay: most rows of a long stream go here.
         hopeful = drawn < (np.inf if len(self._rows) < self._size else self._drawn.max())
         self._rows = np.concatenate([self._rows, rows[hopeful]])
@@ -53,6 +65,19 @@ class Sample:
     def rows(self) -> NDArray[np.float64]:
         """Return the sample, shape (m, width), m at most the size."""
         return self._rows
+
+
+def quota(size: int, before: int, rows: int, total: int) -> int:
+    """Say how many rows of a partition go into a sample of all, so that each has the same chance.
+
+    Args:
+        size: rows of the whole sample.
+        before: rows of all partitions before this one.
+        rows: of this one.
+        total: of all of them.
+    """
+    share = min(size / max(total, 1), 1.0)
+    return round((before + rows) * share) - round(before * share)
 
 
 def drawn_back(profile: Profile, count: int, seed: int) -> NDArray[np.float64]:

@@ -1,0 +1,397 @@
+"""`kickserve batch` over a folder: each row group once, and a run that stopped is taken up again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from partitions import answers, folder_of, lasting, table_of
+from partitions import batch as run_batch
+
+from kickserve.batch import Tally, run_direct
+from kickserve.errors import DataError, MissingExtra, PredictionFailed
+from kickserve.kick_rows import Block
+from kickserve.models.linear import LinearModel, load_default
+from kickserve.packing import packed, unpacked
+from kickserve.partitioned.engines import Here
+from kickserve.partitioned.places import Place, files_of, place_of
+from kickserve.partitioned.plan import Partition
+from kickserve.partitioned.running import FAILED
+from kickserve.quality import RunningQuality, assess
+from kickserve.simulate import simulate
+
+MARKS = "_kickserve/done"
+
+
+@pytest.fixture
+def batch(capsys):
+    return partial(run_batch, capsys)
+
+
+@pytest.fixture
+def kicks(tmp_path):
+    return folder_of(tmp_path / "kicks", [2_500, 1_200, 3_000])
+
+
+def marks(output):
+    return sorted(path.name for path in (output / MARKS).iterdir())
+
+
+class TestARun:
+    def test_over_a_folder_answers_each_row_as_its_file_alone_is_answered(self, batch, kicks, tmp_path):
+        code, summary, _ = batch(kicks, "--output", "answers")
+        assert (code, summary["sent"], summary["partitions"]) == (0, 6_700, 8)
+        whole = answers(tmp_path / "answers")
+        alone = []
+        for path in sorted(kicks.iterdir()):
+            batch(path, "--output", "alone.parquet")
+            alone.append(pq.read_table("alone.parquet"))
+        assert whole.drop_columns(["file"]).equals(pa.concat_tables(alone).combine_chunks())
+        assert whole["file"].unique().to_pylist() == [path.name for path in sorted(kicks.iterdir())]
+
+    def test_makes_a_file_of_each_row_group_in_order(self, batch, kicks, tmp_path):
+        batch(kicks, "--output", "answers")
+        parts = sorted((tmp_path / "answers").glob("*.parquet"))
+        assert [pq.read_metadata(part).num_rows for part in parts] == [
+            1000,
+            1000,
+            500,
+            1000,
+            200,
+            *[1000] * 3,
+        ]
+        assert pq.read_table(parts[2])["line"].to_pylist() == [*range(2_001, 2_501)]
+
+    @pytest.mark.parametrize("source", ["kicks/*.parquet", "kicks/kicks-[012].parquet", "file://{}/kicks"])
+    def test_takes_a_pattern_or_a_url_as_well(self, batch, kicks, tmp_path, source):
+        batch(kicks, "--output", "one")
+        assert batch(source.format(tmp_path), "--output", "other")[0] == 0
+        assert answers(tmp_path / "one").equals(answers(tmp_path / "other"))
+
+    def test_reads_folders_below_but_nothing_that_is_hidden(self, batch, kicks, tmp_path):
+        for name in ["2026", "_old", ".trash"]:
+            folder_of(kicks / name, [10])
+        (kicks / "readme.txt").write_text("hello")
+        _, summary, _ = batch(kicks, "--output", "answers")
+        assert summary["sent"] == 6_710
+        files = answers(tmp_path / "answers")["file"].unique().to_pylist()
+        assert files == ["2026/kicks-0.parquet", *[f"kicks-{at}.parquet" for at in range(3)]]
+
+    def test_carries_other_columns_along_but_for_its_own(self, batch, tmp_path):
+        path = tmp_path / "kicks" / "some.parquet"
+        path.parent.mkdir()
+        others = {"match": [f"m{at}" for at in range(30)], "file": ["theirs"] * 30}
+        pq.write_table(table_of(30, **others), path, row_group_size=10)
+        _, summary, _ = batch(path.parent, "--output", "answers")
+        assert summary["not_carried"] == ["file"]
+        assert answers(tmp_path / "answers")["match"].to_pylist() == others["match"]
+
+    def test_names_refused_lines_with_their_file(self, batch, kicks):
+        path = kicks / "kicks-1.parquet"
+        table = pq.read_table(path)
+        distance = table["distance"].to_numpy().copy()
+        distance[[4, 1_100]] = 1.0
+        at = table.column_names.index("distance")
+        pq.write_table(table.set_column(at, "distance", pa.array(distance)), path, row_group_size=1_000)
+        code, summary, _ = batch(kicks, "--output", "answers")
+        assert (code, summary["sent"], summary["refused"]) == (3, 6_698, 2)
+        assert [(each["line"], each["reason"][:25]) for each in summary["refusals"]] == [
+            (5, "kicks-1.parquet: distance"),
+            (1_101, "kicks-1.parquet: distance"),
+        ]
+
+    def test_leaves_out_what_is_too_near(self, batch, kicks, tmp_path):
+        _, summary, _ = batch(kicks, "--output", "answers", "--min-distance", 30)
+        assert summary["sent"] + summary["skipped"] == 6_700
+        assert min(answers(tmp_path / "answers")["distance"].to_pylist()) >= 30
+
+
+class TestTakingUp:
+    def test_does_only_what_is_left_and_says_the_same_of_all(self, batch, kicks, tmp_path):
+        _, first, _ = batch(kicks, "--output", "answers")
+        whole = answers(tmp_path / "answers")
+        for name in marks(tmp_path / "answers")[2:5]:
+            (tmp_path / "answers" / MARKS / name).unlink()
+        written = {path: path.stat().st_mtime_ns for path in (tmp_path / "answers").glob("*.parquet")}
+        code, second, err = batch(kicks, "--output", "answers")
+        assert (code, second["taken_up"]) == (0, 5)
+        assert "5 of 8 partitions are done" in err
+        assert lasting(second) == lasting(first)
+        assert sum(path.stat().st_mtime_ns != before for path, before in written.items()) == 3
+        assert answers(tmp_path / "answers").equals(whole)
+
+    def test_does_again_what_was_lost_or_damaged(self, batch, kicks, tmp_path):
+        batch(kicks, "--output", "answers")
+        whole = answers(tmp_path / "answers")
+        (tmp_path / "answers" / "part-000001.parquet").unlink()
+        (tmp_path / "answers" / "part-000003.parquet").write_bytes(b"half of it")
+        (tmp_path / "answers" / MARKS / "part-000005.json").write_text("{")
+        assert batch(kicks, "--output", "answers")[1]["taken_up"] == 5
+        assert answers(tmp_path / "answers").equals(whole)
+
+    def test_after_a_kill_no_row_is_missing_and_none_there_twice(self, batch, tmp_path):
+        source = folder_of(tmp_path / "many", [30_000, 30_000], rows=500)
+        command = [sys.executable, "-m", "kickserve", "batch", str(source), "--output", "answers"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        folder = tmp_path / "answers" / MARKS
+        while process.poll() is None and (not folder.exists() or len([*folder.glob("*.json")]) < 5):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        _, summary, _ = batch(source, "--output", "answers")
+        assert 5 <= summary["taken_up"] < 120
+        table = answers(tmp_path / "answers")
+        assert table["line"].to_pylist() == [*range(1, 30_001)] * 2
+        batch(source, "--output", "again")
+        assert table.equals(answers(tmp_path / "again"))
+
+    def test_is_refused_for_another_run_and_changes_nothing(self, batch, kicks, tmp_path, monkeypatch):
+        batch(kicks, "--output", "answers")
+        before = {path: path.read_bytes() for path in (tmp_path / "answers").rglob("*") if path.is_file()}
+
+        def refused(*arguments):
+            code, _, err = batch(kicks, "--output", "answers", *arguments)
+            assert code == 2
+            assert "--restart" in err
+            return err
+
+        assert "--min-distance: it was begun with 0 m, and now that is 20 m" in refused("--min-distance", 20)
+        monkeypatch.setattr("kickserve.partitioned.running.Run", partial(_run_of, kickserve="9.9"))
+        assert "and this is 9.9" in refused()
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(LinearModel, "card", _renamed(load_default().card))
+        assert "with the model simulated" in refused()
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        os.utime(kicks / "kicks-2.parquet", (1, 1))
+        assert "kicks-2.parquet has changed" in refused()
+        (kicks / "kicks-2.parquet").unlink()
+        assert "kicks-2.parquet is no longer there" in refused()
+        after = {path: path.read_bytes() for path in (tmp_path / "answers").rglob("*") if path.is_file()}
+        assert after == before
+
+    def test_restart_begins_anew(self, batch, kicks, tmp_path):
+        batch(kicks, "--output", "answers")
+        (kicks / "kicks-0.parquet").unlink()
+        code, summary, _ = batch(kicks, "--output", "answers", "--restart")
+        assert (code, summary["taken_up"], summary["partitions"]) == (0, 0, 5)
+        assert len(answers(tmp_path / "answers")) == 4_200
+
+    def test_files_of_somebody_else_are_left_alone(self, batch, kicks, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "letters.parquet").write_text("dear")
+        code, _, err = batch(kicks, "--output", "mine")
+        assert code == 2
+        assert "letters.parquet" in err
+        assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letters.parquet"]
+
+
+def _run_of(*arguments, kickserve):
+    from kickserve.partitioned.manifest import Run
+
+    return Run(*arguments, kickserve=kickserve)
+
+
+def _renamed(card):
+    from msgspec.structs import replace
+
+    return replace(card, revision="another")
+
+
+class TestFailures:
+    def test_of_a_partition_are_named_and_the_others_done(self, batch, kicks, tmp_path, capsys):
+        spoil(kicks / "kicks-1.parquet", 1)
+        code, summary, _ = batch(kicks, "--output", "answers", "--retries", 0)
+        assert (code, summary["failures"], summary["sent"]) == (FAILED, 1, 6_500)
+        [failed] = summary["failed"]
+        assert (failed["partition"], failed["row_group"]) == (4, 1)
+        assert failed["file"].endswith("kicks-1.parquet")
+        assert failed["reason"]
+        assert len(marks(tmp_path / "answers")) == 7
+        assert run_plain(kicks, "answers") == FAILED
+        out, err = capsys.readouterr()
+        assert "1 failed: the same command tries them again" in " ".join(out.split())
+        assert "partition 4 (row group 1 of" in err
+
+    def test_that_pass_are_tried_again(self, monkeypatch):
+        monkeypatch.setattr("kickserve.partitioned.engines._PAUSE", 0)
+        tries = []
+
+        def work(partition, model):
+            tries.append(partition)
+            if len(tries) < 3:
+                raise OSError("the disk is busy")
+            return model
+
+        partition = Partition(0, "somewhere", None, 0, 0, 1)
+        [result] = Here("the model").run(work, [partition], retries=2)
+        assert (result.value, len(tries)) == ("the model", 3)
+        tries.clear()
+        [result] = Here("the model").run(work, [partition], retries=1)
+        assert (result.value, result.reason) == (None, "the disk is busy")
+
+
+def spoil(path, group):
+    """Damage a row group of a file, so that the others can be read."""
+    column = pq.read_metadata(path).row_group(group).column(1)
+    content = bytearray(path.read_bytes())
+    begins = column.dictionary_page_offset or column.data_page_offset
+    content[begins : begins + 60] = b"\xff" * 60
+    path.write_bytes(content)
+
+
+def run_plain(*arguments):
+    from kickserve.cli import run
+
+    return run(["batch", str(arguments[0]), "--output", arguments[1], "--retries", "0"])
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["kicks"], "name one with --output"),
+            (["kicks", "--output", "answers.csv"], "names a file"),
+            (["kicks", "--output", "answers", "--keep"], "--keep: not with a folder"),
+            (["kicks", "--output", "answers", "--rate", "3", "--between", "1:00-2:00"], "--between"),
+            (["--size", "10", "--engine", "dask", "--output", "answers"], "reads Parquet"),
+            (["kicks", "--output", "answers", "--workers", "3"], "are for --engine dask"),
+            (
+                ["kicks", "--engine", "dask", "--scheduler", "tcp://x:1", "--workers", "3"],
+                "leave --scheduler out",
+            ),
+            (["--size", "10", "--restart"], "--restart is for"),
+            (["empty", "--output", "answers"], "holds no Parquet files"),
+            (["nothing-*.parquet", "--output", "answers"], "holds no Parquet files"),
+            (["nowhere://bucket", "--output", "answers"], "nowhere"),
+            (
+                ["kicks/kicks-0.parquet", "--output", "kicks/kicks-1.parquet", "--engine", "dask"],
+                "names a file",
+            ),
+        ],
+    )
+    @pytest.mark.usefixtures("kicks")
+    def test_say_what_can_not_be(self, batch, tmp_path, arguments, words):
+        (tmp_path / "empty").mkdir()
+        code, _, err = batch(*arguments)
+        assert code == 2
+        assert words in err.replace("│ ", "").replace(" │", "")
+
+    def test_name_the_file_that_lacks_a_column_or_has_another(self, batch, kicks):
+        pq.write_table(table_of(10, match=["m"] * 10), kicks / "x.parquet")
+        assert "x.parquet has other columns beside the features" in batch(kicks, "--output", "a")[2]
+        pq.write_table(table_of(10).drop_columns(["angle"]), kicks / "x.parquet")
+        assert "x.parquet has no column angle" in batch(kicks, "--output", "a")[2]
+        (kicks / "x.parquet").write_text("no Parquet at all")
+        assert "x.parquet can't be used" in batch(kicks, "--output", "a")[2]
+
+    def test_say_which_extra_is_missing(self, monkeypatch, batch, kicks):
+        def missing(_):
+            raise ImportError("Install s3fs to access S3")
+
+        monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+        with pytest.raises(MissingExtra, match=r"kickserve\[s3\]"):
+            place_of("s3://bucket/kicks")
+        with pytest.raises(DataError, match="gs://bucket"):
+            place_of("gs://bucket/kicks")
+        monkeypatch.setattr("kickserve.models.origin.find_spec", lambda _: None)
+        code, _, err = batch(kicks, "--output", "a", "--engine", "dask")
+        assert (code, "kickserve[dask]" in err) == (2, True)
+
+
+class TestPlaces:
+    def test_a_file_appears_whole_or_not_at_all(self, tmp_path, monkeypatch):
+        place = place_of(str(tmp_path / "a")).child("b")
+        place.write(b"first")
+
+        def fails(_):
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr("kickserve.partitioned.places.sync", fails)
+        with pytest.raises(DataError, match="the disk is full"):
+            place.write(b"second")
+        assert place.read() == b"first"
+        assert place_of(str(tmp_path / "a")).sizes() == {"b": 5}
+
+    def test_files_stand_in_the_order_of_their_names(self, kicks):
+        found, single = files_of(place_of(str(kicks)))
+        assert ([each.name for each in found], single) == ([f"kicks-{at}.parquet" for at in range(3)], False)
+        assert files_of(place_of(found[1].url)) == ([found[1]], True)
+
+    def test_what_is_not_there_can_be_removed(self, tmp_path):
+        place = place_of(str(tmp_path / "nothing"))
+        place.remove()
+        assert isinstance(place, Place)
+        assert (place.read(), place.sizes()) == (None, {})
+
+
+def tally_of(matrix, outcome, rows, parts):
+    """Add up answers in parts, each in a tally of its own."""
+    whole = Tally(rows)
+    for part in parts:
+        lines = np.flatnonzero(part)
+        block = Block(lines, matrix[lines], outcome[lines], [])
+        tally = Tally(rows)
+        for answered in run_direct([block], load_default()):
+            tally.add(answered)
+        whole.take(tally.share())
+    summary = whole.summary()
+    summary.seconds = summary.rate = 0
+    return summary
+
+
+MATRIX = simulate(400, 3).matrix
+OUTCOME = np.where(np.arange(400) % 7 == 0, np.nan, simulate(400, 3).success.astype(float))
+
+
+class TestAnySplit:
+    @settings(max_examples=25, deadline=None)  # each asks the model a dozen times
+    @given(st.lists(st.integers(0, 4), min_size=400, max_size=400), st.sampled_from([400, 10**9]))
+    def test_of_rows_into_partitions_gives_the_same_summary_to_the_last_bit(self, chosen, rows):
+        parts = [np.array(chosen) == part for part in range(5)]
+        together = tally_of(MATRIX, OUTCOME, rows, [np.ones(400, dtype=bool)])
+        assert tally_of(MATRIX, OUTCOME, rows, parts) == together
+        assert tally_of(MATRIX, OUTCOME, rows, parts[::-1]) == together
+
+    @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=80), st.booleans())
+    def test_survives_being_packed(self, pairs, exact):
+        p, y = map(np.array, zip(*pairs, strict=True))
+        running = RunningQuality(10**6 if exact else 0)
+        running.add(p, y)
+        back = RunningQuality.of_state(unpacked(packed(running.state())))
+        assert back.result() == running.result()
+        if exact:
+            assert back.result() == assess(p, y)
+
+    def test_packed_numbers_that_are_damaged_are_refused(self):
+        with pytest.raises(ValueError, match="damaged"):
+            unpacked(b"nonsense")
+
+    @given(st.integers(0, 300), st.integers(1, 99))
+    def test_of_a_batch_gives_each_kick_the_same_answer_to_the_last_bit(self, start, size):
+        model = load_default()
+        whole = model.predict(MATRIX)
+        part = model.predict(MATRIX[start : start + size])
+        for one, all_ in zip(part, whole, strict=True):
+            assert one.tolist() == all_[start : start + size].tolist()
+
+
+def test_a_model_that_fails_fails_the_partitions(batch, kicks, monkeypatch):
+    def fails(*_):
+        raise PredictionFailed("the model is tired")
+
+    monkeypatch.setattr("kickserve.batch.ask", fails)
+    code, summary, _ = batch(kicks, "--output", "answers", "--retries", 0)
+    assert (code, summary["failures"], summary["mean_prediction"]) == (FAILED, 8, None)
+    assert {each["reason"] for each in summary["failed"]} == {"the model is tired"}
