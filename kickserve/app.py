@@ -1,6 +1,6 @@
 """The service on one page: what is wired to what, and which calls there are.
 
-A kick comes in through `edge` (request id), is read by `bodies`, answered by `predictor` (model), written to
+A kick comes in through `edge` (request id) and `gate` (key, limits), is read by `bodies`, answered by `predictor` (model), written to
 disk by `recorder` and `journal`, and answered as `schemas.Prediction`. Plugins bring the store, and whatever
 else is installed. Start reading here, then in `routes`.
 """
@@ -20,13 +20,16 @@ from kickserve import documentation, problems, routes
 from kickserve.edge import KickserveApp
 from kickserve.errors import KickserveError
 from kickserve.fastlane import FastLane
+from kickserve.gate import Gate
 from kickserve.journal import Journal
+from kickserve.keys import Scope
 from kickserve.loader import create_store, load_plugins
 from kickserve.models.loading import load_model, load_shadow
 from kickserve.recorder import Recorder
 from kickserve.service import Service
 from kickserve.settings import Settings
 from kickserve.shadow import Shadow
+from kickserve.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,6 +41,16 @@ if TYPE_CHECKING:
     from kickserve.model import Model
 
 API: Final = "/api/v1"
+# Which calls there are, by what a key must be good for. Health is open to all.
+CALLS: Final = {
+    Scope.READ: (routes.list_predictions, routes.get_prediction, routes.quality, routes.model),
+    Scope.PREDICT: (
+        *(routes.predict, Router("/", route_handlers=[routes.predict_batch], request_max_body_size=None)),
+        *(routes.explain, routes.put_outcome, routes.put_outcomes),
+    ),
+    Scope.ADMIN: (routes.delete_prediction, routes.reload_model),
+}
+OPEN: Final = (routes.health, routes.live, routes.ready)
 
 
 def create_app(
@@ -46,6 +59,7 @@ def create_app(
     model: Model | None = None,
     meters: Meters | None = None,
     plugins: Sequence[Plugin] | None = None,
+    gate: Gate | None = None,
 ) -> KickserveApp:
     """Make the application: any ASGI server can serve it.
 
@@ -54,6 +68,7 @@ def create_app(
         model: a model to serve instead of the one that the settings name.
         meters: where to count; those that several workers share, or else new ones.
         plugins: those that were made before workers were forked; made now where not given.
+        gate: lets requests in; one that several workers share, or else a new one.
 
     Raises:
         ConfigurationError: a setting or plugin that can't be used.
@@ -67,20 +82,21 @@ def create_app(
     shadow = Shadow(lambda: load_shadow(settings))
     recorder = Recorder(store, journal, shadow, patience=settings.shutdown_timeout)
     service = Service(lambda: model or load_model(settings), recorder, store, settings, meters, plugins)
+    gate = Gate(settings) if gate is None else gate
     app = KickserveApp(
-        route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
+        route_handlers=[home, documentation.assets(), Router(API, route_handlers=OPEN), *_guarded(settings)],
         plugins=plugins,
-        lifespan=[_running(service)],
+        lifespan=[_running(service, gate)],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
-        state=State({"service": service, "settings": settings}),
+        state=State({"service": service, "settings": settings, "gate": gate, "shield": Shield(settings)}),
         exception_handlers=problems.HANDLERS,
-        openapi_config=documentation.openapi_config(with_key=settings.api_key is not None),
+        openapi_config=documentation.openapi_config(with_key=settings.guarded),
         cors_config=_cors(settings),
         request_max_body_size=settings.body_max,
         logging_config=None,  # the command line sets logging up; embedded elsewhere, that place does
     )
     if settings.fastlane:
-        app.lane = FastLane(service, settings, f"{API}/predict")
+        app.lane = FastLane(service, gate, settings, f"{API}/predict")
     return app
 
 
@@ -90,29 +106,10 @@ async def home(request: Request[Any, Any, Any]) -> Redirect:
     return Redirect(request.app.state.get("home", documentation.PATH))
 
 
-def _open_calls() -> Router:
-    return Router(API, route_handlers=[routes.health, routes.live, routes.ready])
-
-
-def _guarded_calls(settings: Settings) -> Router:
-    batch = Router("/", route_handlers=[routes.predict_batch], request_max_body_size=None)
-    return Router(
-        API,
-        route_handlers=[
-            routes.predict,
-            batch,
-            routes.explain,
-            routes.list_predictions,
-            routes.get_prediction,
-            routes.delete_prediction,
-            routes.put_outcome,
-            routes.put_outcomes,
-            routes.quality,
-            routes.model,
-            routes.reload_model,
-        ],
-        guards=routes.guards_of(settings),
-    )
+def _guarded(settings: Settings) -> list[Router]:
+    return [
+        Router(API, route_handlers=CALLS[scope], guards=routes.guards_of(settings, scope)) for scope in CALLS
+    ]
 
 
 def _cors(settings: Settings) -> CORSConfig | None:
@@ -120,12 +117,12 @@ def _cors(settings: Settings) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
-        allow_headers=["content-type", "x-api-key", "x-request-id"],
-        expose_headers=["link", "x-request-id", "retry-after"],
+        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+        expose_headers=["link", "x-request-id", "retry-after", "ratelimit", "ratelimit-policy"],
     )
 
 
-def _running(service: Service) -> Callable[[Litestar], Any]:
+def _running(service: Service, gate: Gate) -> Callable[[Litestar], Any]:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         try:
@@ -133,9 +130,11 @@ def _running(service: Service) -> Callable[[Litestar], Any]:
         except KickserveError as error:
             app.state.failure = error  # for who started the server: the framework buries it in a traceback
             raise
+        await gate.start()
         try:
             yield
         finally:
+            await gate.stop()
             await service.stop()
 
     return lifespan

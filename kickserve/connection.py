@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from kickserve.addresses import FORWARDED_FOR
 from kickserve.edge import REQUEST_ID
 from kickserve.fastlane import JSON, encode, refusal
+from kickserve.gate import NOBODY
 from kickserve.logs import of_request
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable
 
     from litestar.types import HTTPScope
 
     from kickserve.edge import KickserveApp
     from kickserve.errors import KickserveError
     from kickserve.fastlane import FastLane, Headers
+    from kickserve.gate import Caller
     from kickserve.schemas import Prediction
 
     Asked = asyncio.Future[Prediction | KickserveError]
@@ -47,6 +51,7 @@ class _Ride:
     __slots__ = (
         "began",
         "body",
+        "caller",
         "disconnected",
         "headers",
         "keep_alive",
@@ -60,6 +65,7 @@ class _Ride:
     def __init__(self) -> None:
         self.began = 0.0
         self.body = b""
+        self.caller: Caller = NOBODY
         self.disconnected = False
         self.headers: Headers = []
         self.keep_alive = True
@@ -83,6 +89,8 @@ class LaneConnection(HttpToolsProtocol):
         self._lane = lane
         self._path = lane.path.encode()
         self._ride = _Ride()
+        self._always = _fields(app.shield.always)
+        self._limits = app.gate.limits
         self._made_of: object = None
         self._made = b""
 
@@ -114,13 +122,14 @@ class LaneConnection(HttpToolsProtocol):
             return False
         if self._busy():
             return False  # it was sent before the answer to the one before: uvicorn queues it
-        sent = dict(self.headers)
-        if (
-            self.flow.write_paused
-            or self._kickserve.draining
-            or not self._lane.admits(sent, len(self.headers))
-        ):
+        if self.flow.write_paused or self._kickserve.draining:
             return False
+        sent = dict(self.headers)
+        peer = self.client[0] if self.client else ""
+        caller = self._lane.admits(sent, len(self.headers), peer, sent.get(FORWARDED_FOR))
+        if caller is None:
+            return False
+        self._ride.caller = caller
         self._ride.request_id = self._kickserve.request_id_of(sent)
         return True
 
@@ -173,12 +182,17 @@ class LaneConnection(HttpToolsProtocol):
         ride = self._ride
         ride.response_complete = True
         if isinstance(outcome, Exception):
-            with of_request(ride.request_id):  # here, where something may be logged, and not for each request
+            with of_request(
+                ride.request_id, ride.caller.key.name
+            ):  # here, where something may be logged, and not for each request
                 status, headers, body = refusal(self._scope(), outcome)
-            fields = b"".join(b"%b: %b\r\n" % field for field in headers)
+            fields = _fields(headers)
         else:
             status, body = 200, encode(outcome)
             fields = _FIELDS % len(body)
+        fields += self._always
+        if self._limits is not None:
+            fields += _fields(self._limits.headers(ride.caller))
         self._count(status)
         if self.transport.is_closing():
             return
@@ -198,7 +212,7 @@ class LaneConnection(HttpToolsProtocol):
         defaults = self.server_state.default_headers
         if defaults is not self._made_of:
             self._made_of = defaults
-            self._made = b"".join(b"%b: %b\r\n" % field for field in defaults)
+            self._made = _fields(defaults)
         return self._made
 
     def _scope(self) -> HTTPScope:
@@ -212,3 +226,7 @@ class LaneConnection(HttpToolsProtocol):
             "state": {"request_id": ride.request_id},
         }
         return scope  # type: ignore[no-any-return]
+
+
+def _fields(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in headers])

@@ -1,7 +1,7 @@
 """How the service logs: a JSON document a line for machines, words in colour for a terminal.
 
 The core and its plugins log with the standard library's `logging`; here is what becomes of it. Each line that
-is written on the way of a request carries that request's id.
+is written on the way of a request carries that request's id, and the name of its key (never the key).
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ if TYPE_CHECKING:
     from kickserve.settings import Settings
 
 REQUEST: Final[ContextVar[bytes | None]] = ContextVar("kickserve_request", default=None)
+KEY: Final[ContextVar[str]] = ContextVar("kickserve_key", default="")
+"""Name of the key that a request came with."""
 
 
 @contextmanager
-def of_request(request_id: bytes) -> Iterator[None]:
-    """Have what is logged in the block carry the id of this request."""
-    token = REQUEST.set(request_id)
+def of_request(request_id: bytes, key: str) -> Iterator[None]:
+    """Have what is logged in the block carry the id of this request, and the name of its key."""
+    tokens = REQUEST.set(request_id), KEY.set(key)
     try:
         yield
     finally:
-        REQUEST.reset(token)
+        REQUEST.reset(tokens[0])
+        KEY.reset(tokens[1])
 
 
 def set_up(settings: Settings, worker: int | None = None) -> None:
@@ -90,7 +93,7 @@ def _json(event: EventDict, **_: Any) -> str:
 
 
 class _Origin:
-    """Says which worker and which request a line comes from."""
+    """Says which worker, which request and whose a line comes from."""
 
     def __init__(self, worker: int | None) -> None:
         self._worker = worker
@@ -101,4 +104,6 @@ class _Origin:
         request_id = REQUEST.get()
         if request_id is not None:
             event["request_id"] = request_id.decode()
+        if key := KEY.get():
+            event["key"] = key
         return event

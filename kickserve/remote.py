@@ -20,7 +20,7 @@ _TIMEOUT: Final = 60.0
 _KNOCK: Final = 2.0  # seconds that a service gets to say that it is there
 _TRIES: Final = 8
 _PATIENCE: Final = 30.0  # no longer than this is waited between tries, whatever the service says
-_BUSY: Final = 503
+_BUSY: Final = frozenset({429, 503})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -36,7 +36,7 @@ class Client:
         self._http = http
 
     async def send(self, method: str, path: str, content: Any = None) -> bytes:
-        """Call the API; a service that is busy is waited for.
+        """Call the API; a service that is busy, or has heard enough of this client, is waited for.
 
         Args:
             method: as `POST`.
@@ -52,7 +52,7 @@ class Client:
             response = await self._request(method, path, body)
             if response.is_success:
                 return response.content
-            if response.status_code != _BUSY or attempt == _TRIES:
+            if response.status_code not in _BUSY or attempt == _TRIES:
                 break
             await asyncio.sleep(_retry_after(response))
         raise RemoteError(_said(response))

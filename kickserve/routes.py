@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
@@ -17,13 +16,15 @@ from litestar.response import Stream
 from kickserve import __version__
 from kickserve.bodies import read_kicks, read_outcome, read_outcomes
 from kickserve.documentation import NDJSON, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
-from kickserve.errors import KickserveError, RecordNotFound, Unauthorized
+from kickserve.errors import Forbidden, KickserveError, RecordNotFound
 from kickserve.explain import Explanation
 from kickserve.ids import canonical, in_utc
+from kickserve.keys import Scope
 from kickserve.lines import Lines, answers
 from kickserve.record_quality import QualityReport, report
 from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.service import Service
+from kickserve.shield import SAFE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,24 +48,27 @@ _encode_line = msgspec.json.Encoder().encode_lines
 _UNAVAILABLE: Final = 503
 
 
-def guard_with(key: str) -> Any:
-    """Make a guard that lets only those in who send this key."""
-    expected = key.encode()
+def guards_of(settings: Settings, scope: Scope = Scope.ADMIN) -> list[Any]:
+    """Return what guards the calls of a service.
+
+    Args:
+        settings: whether there are keys, and limits.
+        scope: what a key must be good for to make these calls (`kickserve.keys.MEANINGS`).
+    """
 
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        sent = next((value for name, value in connection.scope["headers"] if name == b"x-api-key"), None)
-        if sent is None:
-            raise Unauthorized("send the key of this service in the header X-API-Key")
-        # Constant time: how long a refusal takes says nothing about the key.
-        if not secrets.compare_digest(sent, expected):
-            raise Unauthorized("the key in the header X-API-Key is not the one of this service")
+        connection.app.state.gate.check(connection.scope, scope)
 
-    return guard
+    return [guard] if settings.guarded else [_no_foreign_page, guard]
 
 
-def guards_of(settings: Settings) -> list[Any]:
-    """Return what guards the calls of a service: nothing where it has no key."""
-    return [] if settings.api_key is None else [guard_with(settings.api_key)]
+def _no_foreign_page(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Let no page of another origin change anything: where no key is asked for, a browser needs none."""
+    scope = connection.scope
+    if scope["method"] not in SAFE and not connection.app.state.shield.is_ours(dict(scope["headers"])):
+        raise Forbidden(
+            "a page of another origin asks: name its origin in KICKSERVE_CORS_ORIGINS to allow it"
+        )
 
 
 @post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
@@ -91,6 +95,7 @@ async def predict_batch(
     body = await _body(request)
     with service.counting_refusals():
         kicks = read_kicks(body, lines=lines)
+    request.app.state.gate.charge(request.scope, len(kicks))
     return Response(await service.predictor.predict_batch(kicks))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency, Provide
@@ -12,9 +12,11 @@ from litestar.response import File
 from kickserve.app import API
 from kickserve.drift import LEAST
 from kickserve.errors import TooFewKicks
+from kickserve.keys import Scope
 from kickserve.routes import guards_of
 from kickserve.schemas import DriftSummary
 from kickserve.service import Service
+from kickserve.shield import SANDBOX
 from kickserve_drift.names import PATH
 from kickserve_drift.runs import Reports, Run, Runs
 
@@ -25,24 +27,22 @@ TheRuns = NamedDependency[Runs]
 TheService = NamedDependency[Service]
 Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="How many reports at most.")]
 
-# A page may run its own scripts, but neither as this service's own page nor against any other host.
-_ALONE: Final = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
-    " style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
-)
-
 
 def router(settings: Settings, runs: Runs) -> Router:
     """Make the routes.
 
     Args:
-        settings: with the key that guards them, where there is one.
+        settings: whether keys guard them.
         runs: the full reports.
     """
     return Router(
         f"{API}/drift",
-        route_handlers=[drift, start_report, list_reports, get_report],
-        guards=guards_of(settings),
+        route_handlers=[
+            Router(
+                "/", route_handlers=[drift, list_reports, get_report], guards=guards_of(settings, Scope.READ)
+            ),
+            Router("/", route_handlers=[start_report], guards=guards_of(settings, Scope.ADMIN)),
+        ],
         dependencies={"runs": Provide(lambda: runs, sync_to_thread=False)},
         tags=["drift"],
     )
@@ -87,5 +87,5 @@ def get_report(name: FromPath[str], runs: TheRuns) -> File:
         filename=name,
         media_type="text/html",
         content_disposition_type="inline",
-        headers={"Content-Security-Policy": _ALONE},
+        headers={"Content-Security-Policy": SANDBOX},
     )
