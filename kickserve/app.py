@@ -1,8 +1,8 @@
 """The service on one page: what is wired to what, and which calls there are.
 
-A kick comes in through `edge` (request id) and `gate` (key, limits), is read by `bodies`, answered by `predictor` (model), written to
-disk by `recorder` and `journal`, and answered as `schemas.Prediction`. Plugins bring the store, and whatever
-else is installed. Start reading here, then in `routes`.
+A kick comes in through `edge` (request id) and `gate` (key, limits), is read by `bodies`, answered by
+`predictor` (model), written to disk by `recorder` and `journal`, and answered as `schemas.Prediction`.
+Plugins bring the store, and whatever else is installed. Start reading here, then in `routes`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from kickserve.errors import KickserveError
 from kickserve.fastlane import FastLane
 from kickserve.gate import Gate
 from kickserve.journal import Journal
-from kickserve.keys import Scope
 from kickserve.loader import create_store, load_plugins
 from kickserve.models.loading import load_model, load_shadow
 from kickserve.recorder import Recorder
@@ -41,16 +40,6 @@ if TYPE_CHECKING:
     from kickserve.model import Model
 
 API: Final = "/api/v1"
-# Which calls there are, by what a key must be good for. Health is open to all.
-CALLS: Final = {
-    Scope.READ: (routes.list_predictions, routes.get_prediction, routes.quality, routes.model),
-    Scope.PREDICT: (
-        *(routes.predict, Router("/", route_handlers=[routes.predict_batch], request_max_body_size=None)),
-        *(routes.explain, routes.put_outcome, routes.put_outcomes),
-    ),
-    Scope.ADMIN: (routes.delete_prediction, routes.reload_model),
-}
-OPEN: Final = (routes.health, routes.live, routes.ready)
 
 
 def create_app(
@@ -84,7 +73,7 @@ def create_app(
     service = Service(lambda: model or load_model(settings), recorder, store, settings, meters, plugins)
     gate = Gate(settings) if gate is None else gate
     app = KickserveApp(
-        route_handlers=[home, documentation.assets(), Router(API, route_handlers=OPEN), *_guarded(settings)],
+        route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
         plugins=plugins,
         lifespan=[_running(service, gate)],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
@@ -106,10 +95,29 @@ async def home(request: Request[Any, Any, Any]) -> Redirect:
     return Redirect(request.app.state.get("home", documentation.PATH))
 
 
-def _guarded(settings: Settings) -> list[Router]:
-    return [
-        Router(API, route_handlers=CALLS[scope], guards=routes.guards_of(settings, scope)) for scope in CALLS
-    ]
+def _open_calls() -> Router:
+    return Router(API, route_handlers=[routes.health, routes.live, routes.ready])
+
+
+def _guarded_calls(settings: Settings) -> Router:
+    batch = Router("/", route_handlers=[routes.predict_batch], request_max_body_size=None)
+    return Router(
+        API,
+        route_handlers=[
+            routes.predict,
+            batch,
+            routes.explain,
+            routes.list_predictions,
+            routes.get_prediction,
+            routes.delete_prediction,
+            routes.put_outcome,
+            routes.put_outcomes,
+            routes.quality,
+            routes.model,
+            routes.reload_model,
+        ],
+        guards=routes.guards_of(settings),
+    )
 
 
 def _cors(settings: Settings) -> CORSConfig | None:

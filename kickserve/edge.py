@@ -32,8 +32,8 @@ _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 class KickserveApp(Litestar):
     """The application, with an `X-Request-ID` in and out of every HTTP request, all of which it counts.
 
-    Answers get the headers of `kickserve.shield`, and a caller whose requests are limited is told how many are
-    left. A websocket that a page of a foreign origin wants is refused.
+    Answers get the headers of `kickserve.shield`, and a caller whose requests are limited is told how many
+    are left. A websocket that a page of a foreign origin wants is refused.
 
     Attributes:
         lane: takes predictions around the router, where the settings want it.
@@ -112,12 +112,12 @@ class _Answer:
         status: 500 until an answer has begun.
     """
 
-    __slots__ = ("_app", "_request_id", "_send", "status")
+    __slots__ = ("_app", "_scope", "_send", "status")
 
-    def __init__(self, app: KickserveApp, send: Send, request_id: bytes) -> None:
+    def __init__(self, app: KickserveApp, scope: Any, send: Send) -> None:
         self._app = app
+        self._scope = scope
         self._send = send
-        self._request_id = request_id
         self.status = 500
 
     def __call__(self, message: Message) -> Awaitable[None]:

@@ -128,11 +128,9 @@ class Gate:
             peer: address of who has connected.
             forwarded: `X-Forwarded-For`, as far as that has not been made use of.
         """
-        key: Key | None = ANYONE
-        if self.guarded:
-            key = self.keys.find(_credential(sent))
-            if key is None or Scope.PREDICT not in key.scopes:
-                return None
+        key = self.keys.find(_credential(sent)) if self.guarded else ANYONE
+        if key is None or Scope.PREDICT not in key.scopes:
+            return None
         watched = key.guessable and self._failures is not None and not self._failures.untouched
         if self.limits is None and not watched:
             return NOBODY if key is ANYONE else Caller(key, b"")
@@ -212,7 +210,7 @@ class Limits:
         for name, buckets, who in self._of(caller):
             if wait := buckets.wait(who):
                 raise TooManyRequests(
-                    f"this {name} may ask {buckets.rate.count:,} times in {buckets.rate.seconds:,} s, and has:"
+                    f"this {name} may ask {buckets.rate.most:,} times in {buckets.rate.seconds:,} s, and has:"
                     " ask again when Retry-After says",
                     wait,
                 )

@@ -1,6 +1,6 @@
 """The keys of clients: what each may do, the file that they stand in, and how one is recognised.
 
-A key is 256 random bits, so its SHA-256 says nothing about it and need not be slow: the file holds that alone.
+A key is 256 random bits: its SHA-256 says nothing about it, and need not be slow. The file has that alone.
 
     {"keys": [{"name": "scoreboard", "scopes": ["read", "predict"], "sha256": "9f86d0…",
                "created": "2026-11-25T10:00:00Z", "expires": "2027-05-25T10:00:00Z"}]}

@@ -34,17 +34,17 @@ class Rate(NamedTuple):
     """So many requests in such a time: all at once or spread over it.
 
     Attributes:
-        count: from 1.
-        seconds: from 1.
+        most: how many, from 1.
+        seconds: how long, from 1.
     """
 
-    count: int
+    most: int
     seconds: int
 
     def __str__(self) -> str:
         """Write it as it is read: 100/s."""
         unit = next(name for name, length in _UNITS.items() if length == self.seconds)
-        return f"{self.count}/{unit}"
+        return f"{self.most}/{unit}"
 
 
 def rate(value: str) -> Rate | None:
@@ -76,7 +76,7 @@ class Buckets:
     def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = rate
         self._clock = clock
-        self._step = rate.seconds / rate.count
+        self._step = rate.seconds / rate.most
         block = memoryview(mmap.mmap(-1, (2 * _PLACES + 1) * _CELL))
         self._tags = block.cast("q")
         self._instants = block.cast("d")
@@ -93,12 +93,11 @@ class Buckets:
         return missing if missing > _HAIR else 0.0
 
     def take(self, who: bytes, count: int = 1) -> None:
-        """Take from a bucket, more than there is in it too: then nothing is in it for as long as that takes."""
+        """Take from a bucket; where that is more than there is in it, it stays empty for so much longer."""
         place = self._place(who)
         full = self._clock() + self._debt(place) + count * self._step
         self._instants[place] = full
-        if full > self._instants[2 * _PLACES]:
-            self._instants[2 * _PLACES] = full
+        self._instants[2 * _PLACES] = max(full, self._instants[2 * _PLACES])
 
     def left(self, who: bytes) -> tuple[int, int]:
         """Return how many requests a bucket holds, and the seconds until it is full, rounded up."""

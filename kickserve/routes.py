@@ -52,26 +52,31 @@ def guards_of(settings: Settings, scope: Scope = Scope.ADMIN) -> list[Any]:
     """Return what guards the calls of a service.
 
     Args:
-        settings: whether there are keys, and limits.
-        scope: what a key must be good for to make these calls (`kickserve.keys.MEANINGS`).
+        settings: whether there are keys.
+        scope: what a key must be good for where a call itself does not say so (`needs`).
     """
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        connection.app.state.gate.check(connection.scope, scope)
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        connection.app.state.gate.check(connection.scope, handler.opt.get("scope", scope))
 
     return [guard] if settings.guarded else [_no_foreign_page, guard]
 
 
+def needs(scope: Scope) -> dict[str, Any]:
+    """Return the option of a route that says what a key must be good for (`kickserve.keys.MEANINGS`)."""
+    return {"scope": scope}
+
+
 def _no_foreign_page(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Let no page of another origin change anything: where no key is asked for, a browser needs none."""
-    scope = connection.scope
+    scope: Any = connection.scope
     if scope["method"] not in SAFE and not connection.app.state.shield.is_ours(dict(scope["headers"])):
         raise Forbidden(
             "a page of another origin asks: name its origin in KICKSERVE_CORS_ORIGINS to allow it"
         )
 
 
-@post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"])
+@post("/predict", status_code=200, operation_class=TakesKick, tags=["predictions"], opt=needs(Scope.PREDICT))
 async def predict(body: RawBody, service: TheService) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
     outcome = await service.ask(body)
@@ -80,7 +85,13 @@ async def predict(body: RawBody, service: TheService) -> Prediction:
     return outcome
 
 
-@post("/predict/batch", status_code=200, operation_class=TakesKicks, tags=["predictions"])
+@post(
+    "/predict/batch",
+    status_code=200,
+    operation_class=TakesKicks,
+    tags=["predictions"],
+    opt=needs(Scope.PREDICT),
+)
 async def predict_batch(
     request: Request[Any, Any, Any], service: TheService
 ) -> Response[list[Prediction]] | Lines:
@@ -116,7 +127,7 @@ async def _body(request: Request[Any, Any, Any]) -> bytes:
     return bytes(body)
 
 
-@post("/explain", status_code=200, operation_class=TakesKick, tags=["predictions"])
+@post("/explain", status_code=200, operation_class=TakesKick, tags=["predictions"], opt=needs(Scope.PREDICT))
 async def explain(body: RawBody, service: TheService) -> Explanation:
     """Say what drives the answer to a kick: each feature's share on the log-odds, against the average kick.
 
@@ -125,7 +136,7 @@ async def explain(body: RawBody, service: TheService) -> Explanation:
     return await service.explain(body)
 
 
-@get("/predictions", tags=["predictions"])
+@get("/predictions", tags=["predictions"], opt=needs(Scope.READ))
 async def list_predictions(
     request: Request[Any, Any, Any],
     service: TheService,
@@ -153,31 +164,37 @@ async def list_predictions(
     return Response(records, headers=headers)
 
 
-@get("/predictions/{record_id:str}", tags=["predictions"])
+@get("/predictions/{record_id:str}", tags=["predictions"], opt=needs(Scope.READ))
 async def get_prediction(record_id: FromPath[str], service: TheService) -> Record:
     """Return one prediction as it is kept."""
     return await service.recorder.find(_id(record_id))
 
 
-@delete("/predictions/{record_id:str}", tags=["predictions"])
+@delete("/predictions/{record_id:str}", tags=["predictions"], opt=needs(Scope.ADMIN))
 async def delete_prediction(record_id: FromPath[str], service: TheService) -> None:
     """Remove one prediction for good."""
     await service.recorder.delete(_id(record_id))
 
 
-@put("/predictions/{record_id:str}/outcome", status_code=204, operation_class=TakesOutcome, tags=["outcomes"])
+@put(
+    "/predictions/{record_id:str}/outcome",
+    status_code=204,
+    operation_class=TakesOutcome,
+    tags=["outcomes"],
+    opt=needs(Scope.PREDICT),
+)
 async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
     """Tell what came of a kick. Told again, the newer word holds."""
     await service.recorder.judge(_id(record_id), success=read_outcome(body).success)
 
 
-@put("/predictions/outcomes", operation_class=TakesOutcomes, tags=["outcomes"])
+@put("/predictions/outcomes", operation_class=TakesOutcomes, tags=["outcomes"], opt=needs(Scope.PREDICT))
 async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
     """Tell what came of many kicks; says which ids are unknown."""
     return await service.recorder.judge_all(read_outcomes(body))
 
 
-@get("/quality", tags=["outcomes"])
+@get("/quality", tags=["outcomes"], opt=needs(Scope.READ))
 async def quality(
     service: TheService, model: ModelName = None, since: Since = None, until: Until = None
 ) -> QualityReport:
@@ -186,13 +203,13 @@ async def quality(
     return await report(service.store.judged(model=model, since=in_utc(since), until=in_utc(until)))
 
 
-@get("/model", tags=["service"])
+@get("/model", tags=["service"], opt=needs(Scope.READ))
 async def model(service: TheService) -> ModelCard:
     """Say what model is loaded, what it was trained on, and how well it does."""
     return service.predictor.model.card
 
 
-@post("/model/reload", status_code=200, tags=["service"])
+@post("/model/reload", status_code=200, tags=["service"], opt=needs(Scope.ADMIN))
 async def reload_model(request: Request[Any, Any, Any], service: TheService) -> ModelCard:
     """Load the model anew, from where the settings say, and serve it from the next request on.
 

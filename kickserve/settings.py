@@ -49,7 +49,8 @@ class Settings:
         "KICKSERVE_KEYS",
         "",
         lambda value: Path(value).expanduser() if value.strip() else None,
-        "File of more keys, each with a name and what it may do: `kickserve key new` adds one, without a restart.",
+        "File of more keys, each with a name and what it may do: `kickserve key new` adds one, without a"
+        " restart.",
     )
     rate: rates.Rate | None = _setting(
         "KICKSERVE_RATE",
@@ -142,7 +143,7 @@ class Settings:
     frame_ancestors: tuple[str, ...] | None = _setting(
         "KICKSERVE_FRAME_ANCESTORS",
         "",
-        kinds.names,
+        kinds.origins,
         "Origins that may show the page in a frame, such as https://huggingface.co, separated by commas."
         " Empty: only its own.",
     )

@@ -82,9 +82,10 @@ class Shield:
         """
         evaluating = " 'unsafe-eval'" if evaluates else ""
         return (
-            f"default-src 'none'; script-src 'self' 'nonce-{nonce}'{evaluating}; style-src 'self' 'unsafe-inline';"
-            " img-src 'self' data:; font-src 'self' data:; connect-src 'self'; form-action 'self';"
-            f" base-uri 'none'; frame-ancestors {self._ancestors}"
+            f"default-src 'none'; script-src 'self' 'nonce-{nonce}'{evaluating};"
+            " style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:;"
+            " connect-src 'self'; form-action 'self'; base-uri 'none';"
+            f" frame-ancestors {self._ancestors}"
         )
 
     def is_ours(self, headers: Mapping[bytes, bytes]) -> bool:

@@ -13,7 +13,7 @@ from kickserve.app import API
 from kickserve.drift import LEAST
 from kickserve.errors import TooFewKicks
 from kickserve.keys import Scope
-from kickserve.routes import guards_of
+from kickserve.routes import guards_of, needs
 from kickserve.schemas import DriftSummary
 from kickserve.service import Service
 from kickserve.shield import SANDBOX
@@ -37,12 +37,8 @@ def router(settings: Settings, runs: Runs) -> Router:
     """
     return Router(
         f"{API}/drift",
-        route_handlers=[
-            Router(
-                "/", route_handlers=[drift, list_reports, get_report], guards=guards_of(settings, Scope.READ)
-            ),
-            Router("/", route_handlers=[start_report], guards=guards_of(settings, Scope.ADMIN)),
-        ],
+        route_handlers=[drift, start_report, list_reports, get_report],
+        guards=guards_of(settings, Scope.READ),
         dependencies={"runs": Provide(lambda: runs, sync_to_thread=False)},
         tags=["drift"],
     )
@@ -61,7 +57,7 @@ async def drift(service: TheService) -> DriftSummary:
     return summary
 
 
-@post("/reports", status_code=202)
+@post("/reports", status_code=202, opt=needs(Scope.ADMIN))
 async def start_report(service: TheService, runs: TheRuns) -> Response[Run]:
     """Start a full report, in a process of its own; one at a time, otherwise 409.
 
