@@ -25,8 +25,10 @@ from kickserve import __version__
 from kickserve.bodies import BATCH_MAX
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES
+from kickserve.shield import nonce_of, with_nonce
 
 if TYPE_CHECKING:
+    from litestar import Request
     from litestar.router import Router
 
     from kickserve.features import Feature
@@ -112,11 +114,14 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
         path=PATH,
         use_handler_docstrings=True,
         components=Components(
-            security_schemes={"key": SecurityScheme(type="apiKey", name=_KEY, security_scheme_in="header")},
+            security_schemes={
+                "key": SecurityScheme(type="apiKey", name=_KEY, security_scheme_in="header"),
+                "bearer": SecurityScheme(type="http", scheme="bearer", description="The same key."),
+            },
         ),
-        security=[{"key": []}] if with_key else None,
+        security=[{"key": []}, {"bearer": []}] if with_key else None,
         render_plugins=[
-            SwaggerRenderPlugin(
+            _Swagger(
                 js_url=f"{ASSETS}/swagger-ui-bundle.js",
                 css_url=f"{ASSETS}/swagger-ui.css",
                 standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
@@ -124,6 +129,13 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
             )
         ],
     )
+
+
+class _Swagger(SwaggerRenderPlugin):
+    """Swagger UI, whose script in the page runs by its nonce."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return with_nonce(super().render(request, openapi_schema), nonce_of(request.scope))
 
 
 def assets() -> Router:

@@ -120,6 +120,10 @@ class Gate:
             self._failures.take(address)
         raise Unauthorized("the key that was sent (X-API-Key or Authorization: Bearer) opens nothing here")
 
+    def opens(self, key: Key, scope: Scope) -> bool:
+        """Say whether a key that was found some time ago is still one, and good for this."""
+        return scope in key.scopes and (not self.guarded or self.keys.holds(key))
+
     def admits(self, sent: Mapping[bytes, bytes], peer: str, forwarded: bytes | None) -> Caller | None:
         """Say who sends a prediction, if it may come in; if not, the router will find out why.
 

@@ -111,6 +111,10 @@ class KeyRing:
     def __iter__(self) -> Iterator[Key]:
         return iter(self._by_digest.values())
 
+    def holds(self, key: Key) -> bool:
+        """Say whether a key that was found before still opens something."""
+        return self._by_digest.get(key.digest) == key and key.expires > time.time()
+
     def find(self, sent: bytes) -> Key | None:
         """Return the key that was sent, if that opens anything now.
 
