@@ -14,6 +14,7 @@ from kickserve import keys
 from kickserve.addresses import Proxies, identity
 from kickserve.background import end
 from kickserve.errors import ConfigurationError, Forbidden, TooManyRequests, Unauthorized
+from kickserve.key_meters import KeyMeters
 from kickserve.keys import ANYONE, Key, KeyRing, Scope
 from kickserve.logs import KEY
 from kickserve.rates import Buckets
@@ -60,6 +61,7 @@ class Gate:
         guarded: whether a key is asked for.
         keys: those that open something now.
         limits: how often clients may ask; None where that is not limited.
+        meters: counts requests by the name of their key.
         proxies: those that are trusted.
 
     Raises:
@@ -70,6 +72,7 @@ class Gate:
         self.guarded = settings.guarded
         self.proxies = Proxies(settings.trusted_proxies)
         self.limits = Limits.from_settings(settings)
+        self.meters = KeyMeters(settings.workers)
         self._failures = None if settings.rate_failures is None else Buckets(settings.rate_failures)
         self._chosen = [] if settings.api_key is None else [keys.chosen(settings.api_key)]
         self._file = settings.keys
@@ -96,6 +99,8 @@ class Gate:
             )
         if self.limits is not None:
             self.limits.enter(caller)
+        if key is not ANYONE:
+            self.meters.add(key.name)
 
     def identify(self, sent: bytes, address: bytes) -> Key:
         """Return the key that was sent.
@@ -135,13 +140,19 @@ class Gate:
         key = self.keys.find(_credential(sent)) if self.guarded else ANYONE
         if key is None or Scope.PREDICT not in key.scopes:
             return None
+        if key is ANYONE and self.limits is None:
+            return NOBODY
         watched = key.guessable and self._failures is not None and not self._failures.untouched
-        if self.limits is None and not watched:
-            return NOBODY if key is ANYONE else Caller(key, b"")
-        caller = Caller(key, identity(self.proxies.client(peer, forwarded)))
-        if watched and self._suspended(caller.address):
-            return None
-        return caller if self.limits is None or self.limits.lets_in(caller) else None
+        caller = Caller(key, b"")
+        if self.limits is not None or watched:
+            caller = Caller(key, identity(self.proxies.client(peer, forwarded)))
+            if watched and self._suspended(caller.address):
+                return None
+            if self.limits is not None and not self.limits.lets_in(caller):
+                return None
+        if key is not ANYONE:
+            self.meters.add(key.name)
+        return caller
 
     def charge(self, scope: Any, kicks: int) -> None:
         """Count the kicks of a batch that has been let in, as far as they are more than one request's."""

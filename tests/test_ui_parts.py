@@ -154,7 +154,7 @@ def test_the_secret_is_kept_for_its_owner_alone_and_stays(tmp_path):
     first = kept_secret(tmp_path / "journal")
     assert kept_secret(tmp_path / "journal") == first
     assert (tmp_path / "journal" / NAME).stat().st_mode & 0o077 == 0
-    assert pass_for("a", first) != pass_for("b", first)
+    assert pass_for(b"a", first) != pass_for(b"b", first)
 
 
 def test_a_broken_secret_says_what_to_do(tmp_path):

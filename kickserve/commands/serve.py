@@ -102,6 +102,7 @@ def _work(worker: Worker, settings: Settings, meters: Meters, gate: Gate, plugin
     logs.set_up(settings, worker.number + 1)
     # Made here and not before the fork: no two workers may have the same ids, journal or connections.
     meters.take_place(worker.number)
+    gate.meters.take_place(worker.number)
     for plugin in plugins:
         if isinstance(plugin, SharesMemory):
             plugin.take_place(worker.number)

@@ -45,4 +45,6 @@ class MetricsPlugin(InitPlugin):
 async def _metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Answer in the format that is asked for: the text of Prometheus, or OpenMetrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(Collector(request.app.state.service)), media_type=content_type)
+    return Response(
+        encode(Collector(request.app.state.service, request.app.state.gate)), media_type=content_type
+    )
