@@ -7,6 +7,7 @@ is written on the way of a request carries that request's id, and the name of it
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ import msgspec
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from structlog.typing import EventDict, Processor
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 REQUEST: Final[ContextVar[bytes | None]] = ContextVar("kickserve_request", default=None)
 KEY: Final[ContextVar[str]] = ContextVar("kickserve_key", default="")
 """Name of the key that a request came with."""
+
+
+_HIDDEN: Final = "(hidden)"
+_SHORTEST: Final = 4  # letters of a secret that is looked for
+_QUERY: Final = re.compile(r"\?(.*)", re.DOTALL)
 
 
 @contextmanager
@@ -47,6 +53,8 @@ def set_up(settings: Settings, worker: int | None = None) -> None:
     """
     as_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
     handler = _Handler(sys.stderr)
+    handler.addFilter(_hide_queries)
+    handler.hides = _hiding(settings.secrets())
     handler.setFormatter(_formatter(worker, as_json=as_json))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
@@ -55,11 +63,41 @@ def set_up(settings: Settings, worker: int | None = None) -> None:
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """The standard error of a service, which goes on where nobody reads that any more."""
+    """The standard error of a service, which goes on where nobody reads that any more.
+
+    Attributes:
+        hides: finds what must not be written.
+    """
+
+    hides: re.Pattern[str]
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.hides.sub(_HIDDEN, super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the standard library's name
         if not isinstance(sys.exc_info()[1], BrokenPipeError):
             super().handleError(record)
+
+
+def _hiding(secrets: Iterable[str]) -> re.Pattern[str]:
+    """Make what finds secrets wherever they got into a line: those of the settings, and every made key."""
+    # As they are, and as JSON writes them. What is very short would be found in words.
+    forms = {form for each in secrets for form in (each, msgspec.json.encode(each).decode()[1:-1])}
+    known = sorted((re.escape(each) for each in forms if len(each) >= _SHORTEST), key=len, reverse=True)
+    return re.compile("|".join([*known, r"\bkick_[A-Za-z0-9_-]{20,}"]))
+
+
+def _hide_queries(record: logging.LogRecord) -> bool:
+    """Leave the values out of a query that a request's line would show: a key may have got in there."""
+    if record.name == "uvicorn.access" and isinstance(record.args, tuple):
+        record.args = tuple(
+            _QUERY.sub(_hide_query, each) if isinstance(each, str) else each for each in record.args
+        )
+    return True
+
+
+def _hide_query(found: re.Match[str]) -> str:
+    return "?" + re.sub(r"=[^&]*", f"={_HIDDEN}", found[1])
 
 
 def _formatter(worker: int | None, *, as_json: bool) -> logging.Formatter:

@@ -56,7 +56,8 @@ def guards_of(settings: Settings, scope: Scope = Scope.ADMIN) -> list[Any]:
         scope: what a key must be good for where a call itself does not say so (`needs`).
     """
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    # A coroutine: what is no coroutine the framework calls in a thread, out of the request's context.
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         connection.app.state.gate.check(connection.scope, handler.opt.get("scope", scope))
 
     return [guard] if settings.guarded else [_no_foreign_page, guard]
@@ -67,7 +68,7 @@ def needs(scope: Scope) -> dict[str, Any]:
     return {"scope": scope}
 
 
-def _no_foreign_page(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def _no_foreign_page(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Let no page of another origin change anything: where no key is asked for, a browser needs none."""
     scope: Any = connection.scope
     if scope["method"] not in SAFE and not connection.app.state.shield.is_ours(dict(scope["headers"])):

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 
@@ -310,6 +311,13 @@ class Settings:
     def guarded(self) -> bool:
         """Whether clients need a key."""
         return self.api_key is not None or self.keys is not None
+
+    def secrets(self) -> list[str]:
+        """Return what must be in no log: keys, tokens, passwords."""
+        values = [getattr(self, each.name) for each in fields(self) if each.metadata["secret"]]
+        found = [each for each in values if each is not None and each != self.database_url]
+        password = urlsplit(self.database_url).password
+        return found if password is None else [*found, password, unquote(password)]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

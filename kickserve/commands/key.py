@@ -18,6 +18,7 @@ from kickserve.terminal import print_json, print_table, say, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from kickserve.keys import Entry
 
 _SCOPES = "; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items())
