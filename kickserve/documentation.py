@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
@@ -147,7 +148,15 @@ def assets() -> Router:
             "the package swagger-ui-py is broken: pip install --force-reinstall swagger-ui-py"
         )
     folder = Path(found.origin).parent / "static"
-    return create_static_files_router(path=ASSETS, directories=[folder], include_in_schema=False)
+    return create_static_files_router(
+        path=ASSETS, directories=[folder], include_in_schema=False, before_request=_refuse_nul
+    )
+
+
+async def _refuse_nul(request: Request[Any, Any, Any]) -> None:
+    """Answer as to any path that leads nowhere: no system takes a NUL in the name of a file."""
+    if "\0" in request.scope["path"]:
+        raise NotFoundException
 
 
 def _body(content: dict[str, OpenAPIMediaType]) -> RequestBody:

@@ -34,7 +34,7 @@ _QUERY: Final = re.compile(r"\?(.*)", re.DOTALL)
 
 
 @contextmanager
-def of_request(request_id: bytes, key: str) -> Iterator[None]:
+def of_request(request_id: bytes, key: str = "") -> Iterator[None]:
     """Have what is logged in the block carry the id of this request, and the name of its key."""
     tokens = REQUEST.set(request_id), KEY.set(key)
     try:
