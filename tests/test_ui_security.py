@@ -113,6 +113,9 @@ def test_only_those_that_the_settings_name_may_frame_the_page(page, tmp_path, al
             inside = page.frame_locator("#ours")
             if allowed:
                 expect(inside.locator(".answer .number")).to_be_visible(timeout=SLOW)
+                inside.locator("input[data-field=distance]").fill("55")
+                inside.locator("input[data-field=distance]").press("Enter")
+                expect(inside.locator(".note")).to_contain_text("kept")
                 assert page.faults == []
             else:
                 page.wait_for_timeout(1_000)

@@ -32,6 +32,8 @@ _THEMES: Final = {"dark": True, "light": False}
 _ROOMS: Final = (("nav_pitch", ""), ("nav_history", "/history"), ("nav_model", "/model"))
 # What the visitor chooses stays in the browser: a cookie each, read when the next page is made.
 _HEAD: Final = f"""<script>
+// In a frame of another site a browser may keep nothing, and say so by an error that would stop NiceGUI.
+try {{ sessionStorage; }} catch {{ Object.defineProperty(window, "sessionStorage", {{ value: {{}} }}); }}
 const kickserve = {{
   choose(name, value) {{ document.cookie = `${{name}}=${{value}};path={PATH};max-age=31536000;samesite=lax`; }},
   speak(language) {{ this.choose("{_LANGUAGE}", language); location.reload(); }},

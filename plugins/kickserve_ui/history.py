@@ -96,6 +96,9 @@ class History:
 
     async def _look_for_new(self) -> None:
         """Show what has come in since, where the newest are shown."""
+        if not self._visit.may(Scope.READ):
+            ui.navigate.reload()  # the key has been taken away: the page asks for another
+            return
         if self._before is not None:
             return
         try:
@@ -108,9 +111,6 @@ class History:
             await self._show()
 
     async def _show(self) -> None:
-        if not self._visit.may(Scope.READ):
-            ui.navigate.reload()  # the key has been taken away: the page asks for one
-            return
         try:
             await self._service.recorder.settle()
             if self._before is None:
