@@ -43,7 +43,8 @@ class Settings:
         "API_KEY",
         "",
         kinds.text,
-        "Key that clients send as `X-API-Key`. Without one the service answers on this machine alone.",
+        "Key that clients send as `X-API-Key`. Without it and `KICKSERVE_KEYS` the service answers on this"
+        " machine alone.",
         secret=True,
     )
     keys: Path | None = _setting(

@@ -10,14 +10,19 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
+from importlib.metadata import version
 from typing import Any
 
+KNOWS = f"https://pypi.org/pypi/pip/{version('pip')}/json"
 FOUND = 1
 UNKNOWN = 3
 
 
 def main(arguments: list[str]) -> int:
     """Ask, say what is known, and return the exit code: 1 where something is vulnerable."""
+    if not arguments and not answers():
+        return unknown(f"{KNOWS} does not answer as PyPI does")
     # Our own package is installed from this folder: nobody else knows it.
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
     done = subprocess.run(
@@ -35,6 +40,15 @@ def main(arguments: list[str]) -> int:
         return unknown(done.stderr)
     print(f"{len(looked_up)} of {len(packages)} packages looked up, {len(vulnerable)} of them vulnerable")
     return FOUND if vulnerable else 0
+
+
+def answers() -> bool:
+    """Say whether PyPI itself can be asked: a mirror that does not know is not asked for each package."""
+    try:
+        with urllib.request.urlopen(KNOWS, timeout=10) as answer:
+            return "vulnerabilities" in json.load(answer)
+    except (OSError, ValueError):
+        return False
 
 
 def described(package: dict[str, Any]) -> list[str]:

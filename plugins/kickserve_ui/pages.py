@@ -55,7 +55,7 @@ async def _history(client: Client, request: Request) -> None:
 async def _model(client: Client, request: Request) -> None:
     seen = visit(client, request, "title_model", "/model")
     if seen.may(Scope.READ):
-        ModelPage(seen.words).build()
+        ModelPage(seen).build()
     else:
         _ask_for_key(seen, "/model")
 
