@@ -16,6 +16,7 @@ from kickserve.addresses import FORWARDED_FOR
 from kickserve.edge import REQUEST_ID
 from kickserve.fastlane import JSON, encode, refusal
 from kickserve.gate import NOBODY
+from kickserve.limits import told
 from kickserve.logs import of_request
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from kickserve.edge import KickserveApp
     from kickserve.errors import KickserveError
     from kickserve.fastlane import FastLane, Headers
-    from kickserve.gate import Caller
+    from kickserve.limits import Caller
     from kickserve.schemas import Prediction
 
     Asked = asyncio.Future[Prediction | KickserveError]
@@ -90,7 +91,6 @@ class LaneConnection(HttpToolsProtocol):
         self._path = lane.path.encode()
         self._ride = _Ride()
         self._always = _fields(app.shield.always)
-        self._limits = app.gate.limits
         self._made_of: object = None
         self._made = b""
 
@@ -191,8 +191,8 @@ class LaneConnection(HttpToolsProtocol):
             status, body = 200, encode(outcome)
             fields = _FIELDS % len(body)
         fields += self._always
-        if self._limits is not None:
-            fields += _fields(self._limits.headers(ride.caller))
+        if ride.caller.shares:
+            fields += _fields(told(ride.caller))
         self._count(status)
         if self.transport.is_closing():
             return

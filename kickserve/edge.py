@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from litestar import Litestar
 from litestar.routes import BaseRoute, HTTPRoute
 
+from kickserve.limits import told
 from kickserve.logs import KEY, REQUEST
 from kickserve.ports import WrapsRequests
 
@@ -126,8 +127,8 @@ class _Answer:
             app, state = self._app, self._scope["state"]
             headers = [*message.get("headers", ())]
             headers += app.shield.of_answer(self._scope, headers)
-            if app.gate.limits is not None and "caller" in state:
-                headers += app.gate.limits.headers(state["caller"])
+            if "caller" in state:
+                headers += told(state["caller"])
             headers.append((REQUEST_ID, state["request_id"]))
             if app.draining:  # now, whatever held when the request came
                 headers.append((b"connection", b"close"))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from litestar.types import HTTPScope, Receive, Send
 
-    from kickserve.gate import Caller, Gate
+    from kickserve.gate import Gate
+    from kickserve.limits import Caller
     from kickserve.schemas import Prediction
     from kickserve.service import Service
     from kickserve.settings import Settings

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from kickserve import keys
 from kickserve.addresses import Proxies, identity
@@ -16,11 +16,12 @@ from kickserve.background import end
 from kickserve.errors import ConfigurationError, Forbidden, TooManyRequests, Unauthorized
 from kickserve.key_meters import KeyMeters
 from kickserve.keys import ANYONE, Key, KeyRing, Scope
+from kickserve.limits import Caller, Limits
 from kickserve.logs import KEY
 from kickserve.rates import Buckets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from kickserve.settings import Settings
@@ -32,18 +33,6 @@ KICKS_A_REQUEST: Final = 100
 """Kicks of a batch that count as one request: about what they cost."""
 
 _log = logging.getLogger(__name__)
-
-
-class Caller(NamedTuple):
-    """Who makes a request.
-
-    Attributes:
-        key: that it came with; `keys.ANYONE` where none is asked for.
-        address: what stands for where it came from; empty where nobody wants to know.
-    """
-
-    key: Key
-    address: bytes
 
 
 NOBODY: Final = Caller(ANYONE, b"")
@@ -91,14 +80,15 @@ class Gate:
         client = scope.get("client")
         address = identity(client[0]) if client else b""
         key = self.identify(_credential(_first(scope["headers"])), address) if self.guarded else ANYONE
-        scope["state"]["caller"] = caller = Caller(key, address)
+        caller = Caller(key, address) if self.limits is None else self.limits.caller(key, address)
+        scope["state"]["caller"] = caller
         KEY.set(key.name)
         if needs not in key.scopes:
             raise Forbidden(
                 f"the key '{key.name}' may not do this: it needs the scope '{needs}'", scope=needs.value
             )
-        if self.limits is not None:
-            self.limits.enter(caller)
+        if self.limits is not None and (refusal := self.limits.enter(caller)):
+            raise refusal
         if key is not ANYONE:
             self.meters.add(key.name)
 
@@ -122,7 +112,7 @@ class Gate:
         if not sent:
             raise Unauthorized("send a key in the header X-API-Key, or as Authorization: Bearer")
         if self._failures is not None:
-            self._failures.take(address)
+            self._failures.take(self._failures.place(address))
         raise Unauthorized("the key that was sent (X-API-Key or Authorization: Bearer) opens nothing here")
 
     def opens(self, key: Key, scope: Scope) -> bool:
@@ -145,11 +135,13 @@ class Gate:
         watched = key.guessable and self._failures is not None and not self._failures.untouched
         caller = Caller(key, b"")
         if self.limits is not None or watched:
-            caller = Caller(key, identity(self.proxies.client(peer, forwarded)))
-            if watched and self._suspended(caller.address):
+            address = identity(self.proxies.client(peer, forwarded))
+            if watched and self._suspended(address):
                 return None
-            if self.limits is not None and not self.limits.lets_in(caller):
-                return None
+            if self.limits is not None:
+                caller = self.limits.caller(key, address)
+                if self.limits.enter(caller):
+                    return None
         if key is not ANYONE:
             self.meters.add(key.name)
         return caller
@@ -194,73 +186,7 @@ class Gate:
     def _suspended(self, address: bytes) -> float:
         if self._failures is None or self._failures.untouched:
             return 0.0
-        return self._failures.wait(address)
-
-
-class Limits:
-    """How often clients may ask, by their key and by their address.
-
-    Args:
-        by_key: buckets of keys, if those are limited.
-        by_address: buckets of addresses, if those are limited.
-    """
-
-    def __init__(self, by_key: Buckets | None, by_address: Buckets | None) -> None:
-        self._by_key = by_key
-        self._by_address = by_address
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Limits | None:
-        """Make what the settings want; None where they limit nothing."""
-        by_key = None if settings.rate is None else Buckets(settings.rate)
-        by_address = None if settings.rate_address is None else Buckets(settings.rate_address)
-        return cls(by_key, by_address) if by_key or by_address else None
-
-    def enter(self, caller: Caller) -> None:
-        """Take a request from the buckets of a caller.
-
-        Raises:
-            TooManyRequests: one of them is empty; then nothing is taken.
-        """
-        for name, buckets, who in self._of(caller):
-            if wait := buckets.wait(who):
-                raise TooManyRequests(
-                    f"this {name} may ask {buckets.rate.most:,} times in {buckets.rate.seconds:,} s, and has:"
-                    " ask again when Retry-After says",
-                    wait,
-                )
-        self.take(caller, 1)
-
-    def lets_in(self, caller: Caller) -> bool:
-        """Take a request from the buckets of a caller; say whether there was one in all of them."""
-        of_caller = [*self._of(caller)]
-        if any(buckets.wait(who) for _, buckets, who in of_caller):
-            return False
-        for _, buckets, who in of_caller:
-            buckets.take(who)
-        return True
-
-    def take(self, caller: Caller, count: int) -> None:
-        """Take requests from the buckets of a caller, more than there are in them too."""
-        for _, buckets, who in self._of(caller):
-            buckets.take(who, count)
-
-    def headers(self, caller: Caller) -> Headers:
-        """Tell a caller what it may (draft-ietf-httpapi-ratelimit-headers-10)."""
-        policies, rest = [], []
-        for name, buckets, who in self._of(caller):
-            left, seconds = buckets.left(who)
-            policies.append(b'"%b";q=%d;w=%d' % (name.encode(), *buckets.rate))
-            rest.append(b'"%b";r=%d;t=%d' % (name.encode(), left, seconds))
-        if not policies:
-            return []
-        return [(b"ratelimit-policy", b", ".join(policies)), (b"ratelimit", b", ".join(rest))]
-
-    def _of(self, caller: Caller) -> Iterator[tuple[str, Buckets, bytes]]:
-        if self._by_key is not None and caller.key is not ANYONE:
-            yield "key", self._by_key, b"key " + caller.key.name.encode()
-        if self._by_address is not None:
-            yield "address", self._by_address, caller.address
+        return self._failures.wait(self._failures.place(address))
 
 
 def _first(headers: Headers) -> dict[bytes, bytes]:

@@ -66,7 +66,8 @@ def rate(value: str) -> Rate | None:
 class Buckets:
     """A bucket for each client: 512 kB, however many there are.
 
-    Make it before workers are forked.
+    Make it before workers are forked. A bucket is named by its place, which `place` finds: use it at once,
+    because it may become another's.
 
     Args:
         rate: how quickly a bucket fills, and how much it holds.
@@ -77,6 +78,7 @@ class Buckets:
         self.rate = rate
         self._clock = clock
         self._step = rate.seconds / rate.most
+        self._room = rate.seconds - self._step + _HAIR  # how far a bucket may be from full to hold a request
         block = memoryview(mmap.mmap(-1, (2 * _PLACES + 1) * _CELL))
         self._tags = block.cast("q")
         self._instants = block.cast("d")
@@ -87,28 +89,8 @@ class Buckets:
         """Whether all buckets are full: who wants to know no more need not find out who is asking."""
         return self._instants[2 * _PLACES] <= self._clock()
 
-    def wait(self, who: bytes) -> float:
-        """Return the seconds until there is something in a bucket: 0 where there is."""
-        missing = self._debt(self._place(who)) + self._step - self.rate.seconds
-        return missing if missing > _HAIR else 0.0
-
-    def take(self, who: bytes, count: int = 1) -> None:
-        """Take from a bucket; where that is more than there is in it, it stays empty for so much longer."""
-        place = self._place(who)
-        full = self._clock() + self._debt(place) + count * self._step
-        self._instants[place] = full
-        self._instants[2 * _PLACES] = max(full, self._instants[2 * _PLACES])
-
-    def left(self, who: bytes) -> tuple[int, int]:
-        """Return how many requests a bucket holds, and the seconds until it is full, rounded up."""
-        debt = self._debt(self._place(who))
-        return max(0, int((self.rate.seconds - debt + _HAIR) / self._step)), math.ceil(debt)
-
-    def _debt(self, place: int) -> float:
-        """Return the seconds that a bucket is away from being full."""
-        return max(0.0, self._instants[place] - self._clock())
-
-    def _place(self, who: bytes) -> int:
+    def place(self, who: bytes) -> int:
+        """Return where the bucket of a client is."""
         tag = hash(self._salt + who) or 1
         first = tag % _SETS * _WAYS
         tags = self._tags
@@ -116,6 +98,23 @@ class Buckets:
             if tags[at] == tag:
                 return _PLACES + at
         return self._new_place(first, tag)
+
+    def wait(self, place: int) -> float:
+        """Return the seconds until there is something in a bucket: 0 where there is."""
+        missing = self._instants[place] - self._clock() - self._room
+        return missing if missing > 0 else 0.0
+
+    def take(self, place: int, count: int = 1) -> None:
+        """Take from a bucket; where that is more than there is in it, it stays empty for so much longer."""
+        instants, now = self._instants, self._clock()
+        full = max(instants[place], now) + count * self._step
+        instants[place] = full
+        instants[2 * _PLACES] = max(full, instants[2 * _PLACES])
+
+    def left(self, place: int) -> tuple[int, int]:
+        """Return how many requests a bucket holds, and the seconds until it is full, rounded up."""
+        debt = max(0.0, self._instants[place] - self._clock())
+        return max(0, int((self.rate.seconds - debt + _HAIR) / self._step)), math.ceil(debt)
 
     def _new_place(self, first: int, tag: int) -> int:
         at = min(range(first, first + _WAYS), key=lambda each: self._instants[_PLACES + each])

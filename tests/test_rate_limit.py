@@ -35,10 +35,10 @@ def clock():
 
 def taken(buckets, who, tries):
     """Ask so often, and return how often there was something in the bucket."""
-    got = 0
+    got, place = 0, buckets.place(who)
     for _ in range(tries):
-        if not buckets.wait(who):
-            buckets.take(who)
+        if not buckets.wait(place):
+            buckets.take(place)
             got += 1
     return got
 
@@ -47,7 +47,7 @@ class TestBuckets:
     def test_a_bucket_is_full_at_first_and_fills_at_its_rate(self, clock):
         buckets = Buckets(Rate(10, 60), clock)
         assert taken(buckets, b"a", 100) == 10
-        assert buckets.wait(b"a") == pytest.approx(6)
+        assert buckets.wait(buckets.place(b"a")) == pytest.approx(6)
         clock.now += 5.9
         assert taken(buckets, b"a", 100) == 0
         clock.now += 0.2
@@ -70,7 +70,7 @@ class TestBuckets:
         began, got = clock.now, 0
         for pause in pauses:
             clock.now += pause
-            left = buckets.left(b"a")[0]
+            left = buckets.left(buckets.place(b"a"))[0]
             now_got = taken(buckets, b"a", 40)
             assert now_got == min(40, left)
             got += now_got
@@ -78,27 +78,27 @@ class TestBuckets:
 
     def test_what_is_told_is_what_is_left(self, clock):
         buckets = Buckets(Rate(10, 60), clock)
-        assert buckets.left(b"a") == (10, 0)
+        assert buckets.left(buckets.place(b"a")) == (10, 0)
         for taken_so_far in range(1, 11):
-            buckets.take(b"a")
-            assert buckets.left(b"a") == (10 - taken_so_far, 6 * taken_so_far)
-        buckets.take(b"a", 20)
-        assert buckets.left(b"a") == (0, 180)
-        assert buckets.wait(b"a") == pytest.approx(126)
+            buckets.take(buckets.place(b"a"))
+            assert buckets.left(buckets.place(b"a")) == (10 - taken_so_far, 6 * taken_so_far)
+        buckets.take(buckets.place(b"a"), 20)
+        assert buckets.left(buckets.place(b"a")) == (0, 180)
+        assert buckets.wait(buckets.place(b"a")) == pytest.approx(126)
 
     def test_memory_is_bounded_and_those_who_still_wait_are_not_forgotten_for_those_who_don_t(self, clock):
         buckets = Buckets(Rate(2, 60), clock)
         assert taken(buckets, b"the one", 5) == 2
         size = len(buckets._tags)
         for number in range(50_000):  # each asks about a bucket, none takes
-            assert buckets.wait(b"%d" % number) == 0
+            assert buckets.wait(buckets.place(b"%d" % number)) == 0
         assert len(buckets._tags) == size
         assert taken(buckets, b"the one", 5) == 0
 
     def test_what_is_untouched_says_so(self, clock):
         buckets = Buckets(Rate(2, 60), clock)
         assert buckets.untouched
-        buckets.take(b"a")
+        buckets.take(buckets.place(b"a"))
         assert not buckets.untouched
         clock.now += 31
         assert buckets.untouched
@@ -108,7 +108,7 @@ class TestBuckets:
         buckets = Buckets(SLOW)
         pid = os.fork()
         if pid == 0:
-            buckets.take(b"a", 2)
+            buckets.take(buckets.place(b"a"), 2)
             os._exit(0)
         os.waitpid(pid, 0)
         assert taken(buckets, b"a", 5) == 1
