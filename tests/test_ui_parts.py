@@ -169,7 +169,7 @@ async def test_the_service_leads_to_the_page_and_only_what_is_below_it_is_the_pa
     assert (await root.get("/uikit")).status_code == 404
     answer = await root.get("/ui/", headers={"accept-language": "fr"})
     assert 'lang="fr"' in answer.text
-    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self' 'nonce-" in answer.headers["content-security-policy"]
 
 
 async def test_the_download_has_a_row_for_each_prediction(client, kick):
