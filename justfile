@@ -48,6 +48,15 @@ lint: (_environment "dev")
 types: (_environment "dev")
     @{{ bin }}/mypy
 
+# Look for weak spots in the code, and for known vulnerabilities in what it needs
+security: audit (_environment "dev")
+    @{{ bin }}/bandit --quiet --configfile pyproject.toml --recursive kickserve plugins
+
+# Look up whether packages of this environment have known vulnerabilities; AUDIT=required where that must be known
+[positional-arguments]
+audit *arguments: (_environment "dev")
+    @{{ bin }}/python ops/audit.py "$@"
+
 # Predict simulated kicks, through the service if one runs here: `just batch 500`, or BATCH_SIZE=500
 [positional-arguments]
 batch size=env("BATCH_SIZE", "1000") *options: (_environment "serve")

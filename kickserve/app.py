@@ -1,8 +1,8 @@
 """The service on one page: what is wired to what, and which calls there are.
 
-A kick comes in through `edge` (request id), is read by `bodies`, answered by `predictor` (model), written to
-disk by `recorder` and `journal`, and answered as `schemas.Prediction`. Plugins bring the store, and whatever
-else is installed. Start reading here, then in `routes`.
+A kick comes in through `edge` (request id) and `gate` (key, limits), is read by `bodies`, answered by
+`predictor` (model), written to disk by `recorder` and `journal`, and answered as `schemas.Prediction`.
+Plugins bring the store, and whatever else is installed. Start reading here, then in `routes`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kickserve import documentation, problems, routes
 from kickserve.edge import KickserveApp
 from kickserve.errors import KickserveError
 from kickserve.fastlane import FastLane
+from kickserve.gate import Gate
 from kickserve.journal import Journal
 from kickserve.loader import create_store, load_plugins
 from kickserve.models.loading import load_model, load_shadow
@@ -27,6 +28,7 @@ from kickserve.recorder import Recorder
 from kickserve.service import Service
 from kickserve.settings import Settings
 from kickserve.shadow import Shadow
+from kickserve.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -46,6 +48,7 @@ def create_app(
     model: Model | None = None,
     meters: Meters | None = None,
     plugins: Sequence[Plugin] | None = None,
+    gate: Gate | None = None,
 ) -> KickserveApp:
     """Make the application: any ASGI server can serve it.
 
@@ -54,6 +57,7 @@ def create_app(
         model: a model to serve instead of the one that the settings name.
         meters: where to count; those that several workers share, or else new ones.
         plugins: those that were made before workers were forked; made now where not given.
+        gate: lets requests in; one that several workers share, or else a new one.
 
     Raises:
         ConfigurationError: a setting or plugin that can't be used.
@@ -67,21 +71,22 @@ def create_app(
     shadow = Shadow(lambda: load_shadow(settings))
     recorder = Recorder(store, journal, shadow, patience=settings.shutdown_timeout)
     service = Service(lambda: model or load_model(settings), recorder, store, settings, meters, plugins)
+    gate = Gate(settings) if gate is None else gate
     app = KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
         plugins=plugins,
-        lifespan=[_running(service)],
+        lifespan=[_running(service, gate)],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
-        state=State({"service": service, "settings": settings}),
+        state=State({"service": service, "settings": settings, "gate": gate, "shield": Shield(settings)}),
         before_request=routes.refuse_encoded,
         exception_handlers=problems.HANDLERS,
-        openapi_config=documentation.openapi_config(with_key=settings.api_key is not None),
+        openapi_config=documentation.openapi_config(with_key=settings.guarded),
         cors_config=_cors(settings),
         request_max_body_size=settings.body_max,
         logging_config=None,  # the command line sets logging up; embedded elsewhere, that place does
     )
     if settings.fastlane:
-        app.lane = FastLane(service, settings, f"{API}/predict")
+        app.lane = FastLane(service, gate, settings, f"{API}/predict")
     return app
 
 
@@ -121,12 +126,12 @@ def _cors(settings: Settings) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
-        allow_headers=["content-type", "x-api-key", "x-request-id"],
-        expose_headers=["link", "x-request-id", "retry-after"],
+        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+        expose_headers=["link", "x-request-id", "retry-after", "ratelimit", "ratelimit-policy"],
     )
 
 
-def _running(service: Service) -> Callable[[Litestar], Any]:
+def _running(service: Service, gate: Gate) -> Callable[[Litestar], Any]:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         try:
@@ -134,9 +139,11 @@ def _running(service: Service) -> Callable[[Litestar], Any]:
         except KickserveError as error:
             app.state.failure = error  # for who started the server: the framework buries it in a traceback
             raise
+        await gate.start()
         try:
             yield
         finally:
+            await gate.stop()
             await service.stop()
 
     return lifespan

@@ -35,6 +35,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "simulate": "kickserve.commands.simulate",
     "train": "kickserve.commands.train",
     "model": "kickserve.commands.model",
+    "key": "kickserve.commands.key",
 }
 
 

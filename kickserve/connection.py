@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from kickserve.addresses import FORWARDED_FOR
 from kickserve.edge import REQUEST_ID
 from kickserve.fastlane import JSON, encode, refusal
+from kickserve.gate import NOBODY
 from kickserve.limits import LimitedConnection
 from kickserve.logs import of_request
+from kickserve.rate_limits import told
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable
 
     from litestar.types import HTTPScope
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from kickserve.errors import KickserveError
     from kickserve.fastlane import FastLane, Headers
     from kickserve.limits import Limits
+    from kickserve.rate_limits import Caller
     from kickserve.schemas import Prediction
 
     Asked = asyncio.Future[Prediction | KickserveError]
@@ -49,6 +54,7 @@ class _Ride:
     __slots__ = (
         "began",
         "body",
+        "caller",
         "disconnected",
         "headers",
         "keep_alive",
@@ -62,6 +68,7 @@ class _Ride:
     def __init__(self) -> None:
         self.began = 0.0
         self.body = b""
+        self.caller: Caller = NOBODY
         self.disconnected = False
         self.headers: Headers = []
         self.keep_alive = True
@@ -85,6 +92,7 @@ class LaneConnection(LimitedConnection):
         self._lane = lane
         self._path = lane.path.encode()
         self._ride = _Ride()
+        self._always = _fields(app.shield.always)
         self._made_of: object = None
         self._made = b""
 
@@ -121,13 +129,14 @@ class LaneConnection(LimitedConnection):
             return False
         if self._busy():
             return False  # it was sent before the answer to the one before: uvicorn queues it
-        sent = dict(self.headers)
-        if (
-            self.flow.write_paused
-            or self._kickserve.draining
-            or not self._lane.admits(sent, len(self.headers))
-        ):
+        if self.flow.write_paused or self._kickserve.draining:
             return False
+        sent = dict(self.headers)
+        peer = self.client[0] if self.client else ""
+        caller = self._lane.admits(sent, len(self.headers), peer, sent.get(FORWARDED_FOR))
+        if caller is None:
+            return False
+        self._ride.caller = caller
         self._ride.request_id = self._kickserve.request_id_of(sent)
         return True
 
@@ -192,13 +201,16 @@ class LaneConnection(LimitedConnection):
             else:
                 return 200, _FIELDS % len(body), body
         with of_request(
-            self._ride.request_id
+            self._ride.request_id, self._ride.caller.key.name
         ):  # here, where something may be logged, and not for each request
             status, headers, body = refusal(self._scope(), outcome)
-        return status, b"".join(b"%b: %b\r\n" % field for field in headers), body
+        return status, _fields(headers), body
 
     def _send(self, status: int, fields: bytes, body: bytes) -> None:
         ride = self._ride
+        fields += self._always
+        if ride.caller.shares:
+            fields += _fields(told(ride.caller))
         last = not ride.keep_alive or self._kickserve.draining
         close = b"connection: close\r\n" if last else b""
         head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, ride.request_id, close, body)
@@ -215,7 +227,7 @@ class LaneConnection(LimitedConnection):
         defaults = self.server_state.default_headers
         if defaults is not self._made_of:
             self._made_of = defaults
-            self._made = b"".join(b"%b: %b\r\n" % field for field in defaults)
+            self._made = _fields(defaults)
         return self._made
 
     def _scope(self) -> HTTPScope:
@@ -229,3 +241,7 @@ class LaneConnection(LimitedConnection):
             "state": {"request_id": ride.request_id},
         }
         return scope  # type: ignore[no-any-return]
+
+
+def _fields(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in headers])

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
@@ -25,8 +26,10 @@ from kickserve.answers import CompleteConfig
 from kickserve.bodies import BATCH_MAX
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES
+from kickserve.shield import nonce_of, with_nonce
 
 if TYPE_CHECKING:
+    from litestar import Request
     from litestar.openapi import OpenAPIConfig
     from litestar.router import Router
 
@@ -140,11 +143,14 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
         path=PATH,
         use_handler_docstrings=True,
         components=Components(
-            security_schemes={"key": SecurityScheme(type="apiKey", name=_KEY, security_scheme_in="header")},
+            security_schemes={
+                "key": SecurityScheme(type="apiKey", name=_KEY, security_scheme_in="header"),
+                "bearer": SecurityScheme(type="http", scheme="bearer", description="The same key."),
+            },
         ),
-        security=[{"key": []}] if with_key else None,
+        security=[{"key": []}, {"bearer": []}] if with_key else None,
         render_plugins=[
-            SwaggerRenderPlugin(
+            _Swagger(
                 js_url=f"{ASSETS}/swagger-ui-bundle.js",
                 css_url=f"{ASSETS}/swagger-ui.css",
                 standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
@@ -152,6 +158,13 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
             )
         ],
     )
+
+
+class _Swagger(SwaggerRenderPlugin):
+    """Swagger UI, whose script in the page runs by its nonce."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return with_nonce(super().render(request, openapi_schema), nonce_of(request.scope))
 
 
 def assets() -> Router:
@@ -163,7 +176,15 @@ def assets() -> Router:
             "the package swagger-ui-py is broken: pip install --force-reinstall swagger-ui-py"
         )
     folder = Path(found.origin).parent / "static"
-    return create_static_files_router(path=ASSETS, directories=[folder], include_in_schema=False)
+    return create_static_files_router(
+        path=ASSETS, directories=[folder], include_in_schema=False, before_request=_refuse_nul
+    )
+
+
+async def _refuse_nul(request: Request[Any, Any, Any]) -> None:
+    """Answer as to any path that leads nowhere: no system takes a NUL in the name of a file."""
+    if "\0" in request.scope["path"]:
+        raise NotFoundException
 
 
 def _also_lines(operation: Operation, description: str) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from litestar import Litestar
 from litestar.routes import BaseRoute, HTTPRoute
 
-from kickserve.logs import REQUEST
+from kickserve.logs import KEY, REQUEST
 from kickserve.ports import WrapsRequests
+from kickserve.rate_limits import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Mapping
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Send
 
     from kickserve.fastlane import FastLane
+    from kickserve.gate import Gate
     from kickserve.meters import Meters
+    from kickserve.shield import Shield
 
 REQUEST_ID: Final = b"x-request-id"
+_FORBIDDEN: Final = 4403  # as websockets number what the application decides
 # What a client may choose itself: nothing that could break a log line or a header.
 _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -29,8 +33,13 @@ _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 class KickserveApp(Litestar):
     """The application, with an `X-Request-ID` in and out of every HTTP request, all of which it counts.
 
+    Answers get the headers of `kickserve.shield`, and a caller whose requests are limited is told how many
+    are left. A websocket that a page of a foreign origin wants is refused.
+
     Attributes:
         lane: takes predictions around the router, where the settings want it.
+        gate: lets requests in.
+        shield: what browsers are told.
         draining: whether each answer asks its client to go.
         wrapped: whether a plugin wants to see every request.
     """
@@ -43,6 +52,8 @@ class KickserveApp(Litestar):
         self._meters: Meters = self.state.service.meters
         self._meters.know(pair for route in self.routes for pair in _pairs(route))
         self._allow = dict(map(_allowed, self.routes))
+        self.gate: Gate = self.state.gate
+        self.shield: Shield = self.state.shield
         self._prefix = secrets.token_hex(4).encode()  # an app's own: workers share what a module draws
         wrappers = [plugin for plugin in self.plugins if isinstance(plugin, WrapsRequests)]
         self.wrapped = bool(wrappers)
@@ -65,27 +76,35 @@ class KickserveApp(Litestar):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection (ASGI)."""
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        self.gate.proxies.apply(scope)
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
-        else:
+        elif self.shield.is_ours(dict(scope["headers"])):
             await super().__call__(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": _FORBIDDEN})  # before it is accepted: 403
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         started = time.perf_counter()
         sent = dict(scope["headers"])
         request_id = self.request_id_of(sent)
         scope.setdefault("state", {})["request_id"] = request_id
-        token = REQUEST.set(request_id)
+        tokens = REQUEST.set(request_id), KEY.set("")
         if scope["method"] == "OPTIONS":
             send = self._naming_methods(scope, send)
-        answer = _Answer(self, send, request_id)
+        answer = _Answer(self, scope, send)
         lane = self.lane if self.lane is not None and self.lane.takes(scope, sent) else None
         if lane is not None:
             scope["path_template"] = lane.path  # as the router leaves it: for those who wrap requests
         try:
             await (super().__call__ if lane is None else lane)(scope, receive, answer)
         finally:
-            REQUEST.reset(token)
+            REQUEST.reset(tokens[0])
+            KEY.reset(tokens[1])
             template = scope.get("path_template", "")
             self._meters.route(template, scope["method"]).add(answer.status, time.perf_counter() - started)
 
@@ -109,19 +128,24 @@ class _Answer:
         status: 500 until an answer has begun.
     """
 
-    __slots__ = ("_app", "_request_id", "_send", "status")
+    __slots__ = ("_app", "_scope", "_send", "status")
 
-    def __init__(self, app: KickserveApp, send: Send, request_id: bytes) -> None:
+    def __init__(self, app: KickserveApp, scope: Any, send: Send) -> None:
         self._app = app
+        self._scope = scope
         self._send = send
-        self._request_id = request_id
         self.status = 500
 
     def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), (REQUEST_ID, self._request_id)]
-            if self._app.draining:  # now, whatever held when the request came
+            app, state = self._app, self._scope["state"]
+            headers = [*message.get("headers", ())]
+            headers += app.shield.of_answer(self._scope, headers)
+            if "caller" in state:
+                headers += told(state["caller"])
+            headers.append((REQUEST_ID, state["request_id"]))
+            if app.draining:  # now, whatever held when the request came
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
         return self._send(message)

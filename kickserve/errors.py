@@ -4,6 +4,8 @@ KickserveError
 ├── RequestError               the client can mend it
 │   ├── MalformedBody          400  no JSON
 │   ├── Unauthorized           401  no key, or a wrong one
+│   ├── Forbidden              403  a key that is not good for this, or a page of another origin
+│   ├── TooManyRequests        429
 │   ├── RecordNotFound         404
 │   ├── ReportNotFound         404
 │   ├── NoNewReport            409  one is being made, or the predictions can't be read from outside
@@ -29,6 +31,7 @@ KickserveError
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ class KickserveError(Exception):
     status: int = 500
     title: str = "Internal error"
     exit_code: ClassVar[int] = 1
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     errors: Sequence[FieldError] = ()
 
 
@@ -78,6 +81,37 @@ class Unauthorized(RequestError):
 
     status = 401
     title = "Unauthorized"
+
+
+class Forbidden(RequestError):
+    """The key is right, but not for this; or a page of another origin asks.
+
+    Attributes:
+        scope: what the key would have to be good for, where that is the reason.
+    """
+
+    status = 403
+    title = "Forbidden"
+
+    def __init__(self, message: str, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class TooManyRequests(RequestError):
+    """A client has asked more often than it may.
+
+    Args:
+        message: for a person.
+        wait: seconds until it may ask again.
+    """
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, math.ceil(wait))
 
 
 class RecordNotFound(RequestError):

@@ -8,7 +8,6 @@ lead to `Service.ask`, and their errors to `problems`, so that clients can't tel
 from __future__ import annotations
 
 import re
-import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,12 +15,15 @@ from litestar import Request
 
 from kickserve import problems
 from kickserve.errors import KickserveError
+from kickserve.logs import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from litestar.types import HTTPScope, Receive, Send
 
+    from kickserve.gate import Gate
+    from kickserve.rate_limits import Caller
     from kickserve.schemas import Prediction
     from kickserve.service import Service
     from kickserve.settings import Settings
@@ -39,7 +41,8 @@ class FastLane:
 
     Args:
         service: answers.
-        settings: the key, the largest body, and whether pages of other origins may ask.
+        gate: lets requests in.
+        settings: the largest body, and whether pages of other origins may ask.
         path: of the requests that it takes.
 
     Attributes:
@@ -48,39 +51,54 @@ class FastLane:
         meter: counts those requests.
     """
 
-    def __init__(self, service: Service, settings: Settings, path: str) -> None:
+    def __init__(self, service: Service, gate: Gate, settings: Settings, path: str) -> None:
         self.path = path
         self.ask = service.ask
         self.meter = service.meters.route(path, "POST")
-        self._key = None if settings.api_key is None else settings.api_key.encode()
+        self._gate = gate
         self._body_max = min(settings.body_max, BODY_MAX)
-        self._cors = settings.cors_origins is not None
+        # The router answers those whom CORS concerns; and where no key is asked for, it looks who they are.
+        self._asks_origin = settings.cors_origins is not None or not gate.guarded
         self._host: bytes | None = None
 
     def takes(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
-        """Say whether this is a request that the lane answers (ASGI)."""
+        """Say whether this is a request that the lane answers, and if so, note whose it is (ASGI)."""
         if scope["path"] != self.path or scope["method"] != "POST":
             return False
-        return self.admits(headers, len([*scope["headers"]]))
+        client = scope["client"]
+        caller = self.admits(headers, len([*scope["headers"]]), client[0] if client else "", None)
+        if caller is None:
+            return False
+        state: Any = scope["state"]
+        state["caller"] = caller
+        KEY.set(caller.key.name)
+        return True
 
-    def admits(self, headers: Mapping[bytes, bytes], number: int) -> bool:
-        """Say whether a request to this path is one that the lane answers.
+    def admits(
+        self, headers: Mapping[bytes, bytes], number: int, peer: str, forwarded: bytes | None
+    ) -> Caller | None:
+        """Say whose a request to this path is, if it is one that the lane answers.
+
+        It is asked last: where the requests of a client are limited, this is one of them.
 
         Args:
             headers: its headers.
             number: how many it has. Where one is there twice, or its length is not told, no number or too
-                large, or the key is not the right one, or a page of another origin asks, the router answers.
+                large, or a page of another origin asks, or `Gate.admits` does not let it in, the router
+                answers.
+            peer: as for `Gate.admits`.
+            forwarded: as for `Gate.admits`.
         """
         try:
             if int(headers[b"content-length"]) > self._body_max or len(headers) != number:
-                return False
+                return None
         except (KeyError, ValueError):
-            return False
-        if b"content-encoding" in headers or (self._cors and b"origin" in headers):
-            return False
+            return None
+        if b"content-encoding" in headers or (self._asks_origin and b"origin" in headers):
+            return None
         if headers.get(b"host", b"") != self._host and not self._knows(headers.get(b"host", b"")):
-            return False
-        return self._key is None or secrets.compare_digest(headers.get(b"x-api-key", b""), self._key)
+            return None
+        return self._gate.admits(headers, peer, forwarded)
 
     def _knows(self, host: bytes) -> bool:
         """Say whether a host is plainly one; the router looks closer. The last that was is remembered."""

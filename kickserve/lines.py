@@ -61,6 +61,7 @@ async def answer_lines(request: Request[Any, Any, Any], service: Service) -> Asy
         service.meters.refused(len(read) - len(kicks))
         found = iter(await service.predictor.predict_each(kicks))
         answered = [each if isinstance(each, RequestError) else next(found) for each in read]
+        request.app.state.gate.charge(request.scope, len(kicks))
         yield _encode(
             [
                 _explained(request, each, row) if isinstance(each, KickserveError) else each

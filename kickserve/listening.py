@@ -43,10 +43,10 @@ def bind_all(settings: Settings, count: int) -> list[socket.socket]:
         ConfigurationError: without a key, for an address that others can reach; or the port is taken.
     """
     host, port = settings.host, settings.port
-    if settings.api_key is None and host not in _LOOPBACK:
+    if not settings.guarded and host not in _LOOPBACK:
         raise ConfigurationError(
             f"KICKSERVE_HOST={host!r} can be reached from other machines, and no key guards the service:"
-            " set API_KEY, or listen on 127.0.0.1"
+            " set API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
         )
     try:
         return _listen(host, port, count)

@@ -1,12 +1,13 @@
 """How the service logs: a JSON document a line for machines, words in colour for a terminal.
 
 The core and its plugins log with the standard library's `logging`; here is what becomes of it. Each line that
-is written on the way of a request carries that request's id.
+is written on the way of a request carries that request's id, and the name of its key (never the key).
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,23 +17,31 @@ import msgspec
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from structlog.typing import EventDict, Processor
 
     from kickserve.settings import Settings
 
 REQUEST: Final[ContextVar[bytes | None]] = ContextVar("kickserve_request", default=None)
+KEY: Final[ContextVar[str]] = ContextVar("kickserve_key", default="")
+"""Name of the key that a request came with."""
+
+
+_HIDDEN: Final = "(hidden)"
+_SHORTEST: Final = 4  # letters of a secret that is looked for
+_QUERY: Final = re.compile(r"\?(.*)", re.DOTALL)
 
 
 @contextmanager
-def of_request(request_id: bytes) -> Iterator[None]:
-    """Have what is logged in the block carry the id of this request."""
-    token = REQUEST.set(request_id)
+def of_request(request_id: bytes, key: str = "") -> Iterator[None]:
+    """Have what is logged in the block carry the id of this request, and the name of its key."""
+    tokens = REQUEST.set(request_id), KEY.set(key)
     try:
         yield
     finally:
-        REQUEST.reset(token)
+        REQUEST.reset(tokens[0])
+        KEY.reset(tokens[1])
 
 
 def set_up(settings: Settings, worker: int | None = None) -> None:
@@ -44,6 +53,8 @@ def set_up(settings: Settings, worker: int | None = None) -> None:
     """
     as_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
     handler = _Handler(sys.stderr)
+    handler.addFilter(_hide_queries)
+    handler.hides = _hiding(settings.secrets())
     handler.setFormatter(_formatter(worker, as_json=as_json))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
@@ -52,11 +63,41 @@ def set_up(settings: Settings, worker: int | None = None) -> None:
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """The standard error of a service, which goes on where nobody reads that any more."""
+    """The standard error of a service, which goes on where nobody reads that any more.
+
+    Attributes:
+        hides: finds what must not be written.
+    """
+
+    hides: re.Pattern[str]
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.hides.sub(_HIDDEN, super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the standard library's name
         if not isinstance(sys.exc_info()[1], BrokenPipeError):
             super().handleError(record)
+
+
+def _hiding(secrets: Iterable[str]) -> re.Pattern[str]:
+    """Make what finds secrets wherever they got into a line: those of the settings, and every made key."""
+    # As they are, and as JSON writes them. What is very short would be found in words.
+    forms = {form for each in secrets for form in (each, msgspec.json.encode(each).decode()[1:-1])}
+    known = sorted((re.escape(each) for each in forms if len(each) >= _SHORTEST), key=len, reverse=True)
+    return re.compile("|".join([*known, r"\bkick_[A-Za-z0-9_-]{20,}"]))
+
+
+def _hide_queries(record: logging.LogRecord) -> bool:
+    """Leave the values out of a query that a request's line would show: a key may have got in there."""
+    if record.name == "uvicorn.access" and isinstance(record.args, tuple):
+        record.args = tuple(
+            _QUERY.sub(_hide_query, each) if isinstance(each, str) else each for each in record.args
+        )
+    return True
+
+
+def _hide_query(found: re.Match[str]) -> str:
+    return "?" + re.sub(r"=[^&]*", f"={_HIDDEN}", found[1])
 
 
 def _formatter(worker: int | None, *, as_json: bool) -> logging.Formatter:
@@ -90,7 +131,7 @@ def _json(event: EventDict, **_: Any) -> str:
 
 
 class _Origin:
-    """Says which worker and which request a line comes from."""
+    """Says which worker, which request and whose a line comes from."""
 
     def __init__(self, worker: int | None) -> None:
         self._worker = worker
@@ -101,4 +142,6 @@ class _Origin:
         request_id = REQUEST.get()
         if request_id is not None:
             event["request_id"] = request_id.decode()
+        if key := KEY.get():
+            event["key"] = key
         return event

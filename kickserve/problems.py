@@ -10,7 +10,7 @@ import msgspec
 from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from kickserve.errors import EncodedBody, InvalidInput, KickserveError, Unauthorized
+from kickserve.errors import EncodedBody, Forbidden, InvalidInput, KickserveError, Unauthorized
 from kickserve.schemas import FieldError, Problem
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from litestar import Request
 
 MEDIA_TYPE: Final = "application/problem+json"
+# Of the two ways to send a key the one that has a name in the register of schemes (RFC 6750).
+_CHALLENGE: Final = 'Bearer realm="kickserve"'
 _LONGEST: Final = 240  # characters of a message
 
 _log = logging.getLogger(__name__)
@@ -38,8 +40,10 @@ def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Re
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "X-API-Key"
-    if isinstance(error, EncodedBody):
+        headers["WWW-Authenticate"] = _CHALLENGE
+    elif isinstance(error, Forbidden) and error.scope:
+        headers["WWW-Authenticate"] = f'{_CHALLENGE}, error="insufficient_scope", scope="{error.scope}"'
+    elif isinstance(error, EncodedBody):
         headers["Accept-Encoding"] = "identity"
     return _response(request, problem_of(request.scope, error), headers)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
@@ -26,13 +25,15 @@ from kickserve.documentation import (
     TakesOutcome,
     TakesOutcomes,
 )
-from kickserve.errors import EncodedBody, InvalidInput, KickserveError, RecordNotFound, Unauthorized
+from kickserve.errors import EncodedBody, Forbidden, InvalidInput, KickserveError, RecordNotFound
 from kickserve.explain import Explanation
 from kickserve.ids import canonical, in_utc
+from kickserve.keys import Scope
 from kickserve.lines import Lines, answer_lines
 from kickserve.record_quality import QualityReport, report
 from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.service import Service
+from kickserve.shield import SAFE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,24 +71,33 @@ _UNAVAILABLE: Final = 503
 _IN_ORDER: Final = "The answers, in the order of the kicks."
 
 
-def guard_with(key: str) -> Any:
-    """Make a guard that lets only those in who send this key."""
-    expected = key.encode()
+def guards_of(settings: Settings, scope: Scope = Scope.ADMIN) -> list[Any]:
+    """Return what guards the calls of a service.
 
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        sent = next((value for name, value in connection.scope["headers"] if name == b"x-api-key"), None)
-        if sent is None:
-            raise Unauthorized("send the key of this service in the header X-API-Key")
-        # Constant time: how long a refusal takes says nothing about the key.
-        if not secrets.compare_digest(sent, expected):
-            raise Unauthorized("the key in the header X-API-Key is not the one of this service")
+    Args:
+        settings: whether there are keys.
+        scope: what a key must be good for where a call itself does not say so (`needs`).
+    """
 
-    return guard
+    # A coroutine: what is no coroutine the framework calls in a thread, out of the request's context.
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        connection.app.state.gate.check(connection.scope, handler.opt.get("scope", scope))
+
+    return [guard] if settings.guarded else [_no_foreign_page, guard]
 
 
-def guards_of(settings: Settings) -> list[Any]:
-    """Return what guards the calls of a service: nothing where it has no key."""
-    return [] if settings.api_key is None else [guard_with(settings.api_key)]
+def needs(scope: Scope) -> dict[str, Any]:
+    """Return the option of a route that says what a key must be good for (`kickserve.keys.MEANINGS`)."""
+    return {"scope": scope}
+
+
+async def _no_foreign_page(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Let no page of another origin change anything: where no key is asked for, a browser needs none."""
+    scope: Any = connection.scope
+    if scope["method"] not in SAFE and not connection.app.state.shield.is_ours(dict(scope["headers"])):
+        raise Forbidden(
+            "a page of another origin asks: name its origin in KICKSERVE_CORS_ORIGINS to allow it"
+        )
 
 
 async def refuse_encoded(request: Request[Any, Any, Any]) -> None:
@@ -107,6 +117,7 @@ async def refuse_encoded(request: Request[Any, Any, Any]) -> None:
     operation_class=TakesKick,
     responses=refusals(500, 503),
     tags=["predictions"],
+    opt=needs(Scope.PREDICT),
 )
 async def predict(body: RawBody, service: TheService) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
@@ -122,6 +133,7 @@ async def predict(body: RawBody, service: TheService) -> Prediction:
     operation_class=TakesKicks,
     responses={200: answers(list[Prediction], _IN_ORDER), **refusals(500, 503)},
     tags=["predictions"],
+    opt=needs(Scope.PREDICT),
 )
 async def predict_batch(
     request: Request[Any, Any, Any], service: TheService
@@ -137,6 +149,7 @@ async def predict_batch(
     body = await whole_body(request)
     with service.counting_refusals():
         kicks = read_kicks(body, lines=lines)
+    request.app.state.gate.charge(request.scope, len(kicks))
     return Response(await service.predictor.predict_batch(kicks))
 
 
@@ -161,7 +174,14 @@ async def whole_body(request: Request[Any, Any, Any]) -> bytes:
     return bytes(body)
 
 
-@post("/explain", status_code=200, operation_class=TakesKick, responses=refusals(500), tags=["predictions"])
+@post(
+    "/explain",
+    status_code=200,
+    operation_class=TakesKick,
+    responses=refusals(500),
+    tags=["predictions"],
+    opt=needs(Scope.PREDICT),
+)
 async def explain(body: RawBody, service: TheService) -> Explanation:
     """Say what drives the answer to a kick: each feature's share on the log-odds, against the average kick.
 
@@ -175,6 +195,7 @@ async def explain(body: RawBody, service: TheService) -> Explanation:
     operation_class=ListsRecords,
     responses={200: answers(list[Record], "Newest first."), **refusals(503)},
     tags=["predictions"],
+    opt=needs(Scope.READ),
 )
 async def list_predictions(
     request: Request[Any, Any, Any],
@@ -202,13 +223,13 @@ async def list_predictions(
     return Response(records, headers=headers)
 
 
-@get("/predictions/{record_id:str}", responses=refusals(503), tags=["predictions"])
+@get("/predictions/{record_id:str}", responses=refusals(503), tags=["predictions"], opt=needs(Scope.READ))
 async def get_prediction(record_id: FromPath[str], service: TheService) -> Record:
     """Return one prediction as it is kept."""
     return await service.recorder.find(_id(record_id))
 
 
-@delete("/predictions/{record_id:str}", responses=refusals(503), tags=["predictions"])
+@delete("/predictions/{record_id:str}", responses=refusals(503), tags=["predictions"], opt=needs(Scope.ADMIN))
 async def delete_prediction(record_id: FromPath[str], service: TheService) -> None:
     """Remove one prediction for good."""
     await service.recorder.delete(_id(record_id))
@@ -220,19 +241,26 @@ async def delete_prediction(record_id: FromPath[str], service: TheService) -> No
     operation_class=TakesOutcome,
     responses=refusals(503),
     tags=["outcomes"],
+    opt=needs(Scope.PREDICT),
 )
 async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
     """Tell what came of a kick. Told again, the newer word holds."""
     await service.recorder.judge(_id(record_id), success=read_outcome(body).success)
 
 
-@put("/predictions/outcomes", operation_class=TakesOutcomes, responses=refusals(503), tags=["outcomes"])
+@put(
+    "/predictions/outcomes",
+    operation_class=TakesOutcomes,
+    responses=refusals(503),
+    tags=["outcomes"],
+    opt=needs(Scope.PREDICT),
+)
 async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
     """Tell what came of many kicks; says which ids are unknown."""
     return await service.recorder.judge_all(read_outcomes(body))
 
 
-@get("/quality", responses=refusals(503), tags=["outcomes"])
+@get("/quality", responses=refusals(503), tags=["outcomes"], opt=needs(Scope.READ))
 async def quality(
     service: TheService, model: ModelName = None, since: Since = None, until: Until = None
 ) -> QualityReport:
@@ -242,13 +270,13 @@ async def quality(
     return await report(service.store.judged(model=model, since=begin, until=end))
 
 
-@get("/model", tags=["service"])
+@get("/model", tags=["service"], opt=needs(Scope.READ))
 async def model(service: TheService) -> ModelCard:
     """Say what model is loaded, what it was trained on, and how well it does."""
     return service.predictor.model.card
 
 
-@post("/model/reload", status_code=200, responses=refusals(409), tags=["service"])
+@post("/model/reload", status_code=200, responses=refusals(409), tags=["service"], opt=needs(Scope.ADMIN))
 async def reload_model(request: Request[Any, Any, Any], service: TheService) -> ModelCard:
     """Load the model anew, from where the settings say, and serve it from the next request on.
 

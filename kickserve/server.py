@@ -83,6 +83,7 @@ def configuration(app: KickserveApp, settings: Settings) -> uvicorn.Config:
         access_log=settings.debug,
         log_config=None,
         lifespan="on",
+        proxy_headers=False,  # kickserve.addresses reads them: on the fast lane too
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
         timeout_keep_alive=30,

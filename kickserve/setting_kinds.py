@@ -5,6 +5,7 @@ All of them raise ValueError, with a clause that begins with "must".
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
 _DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+_ORIGIN: Final = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d+)?")
 _HIGHEST_PORT: Final = 65_535
 _LONGEST: Final = timedelta(days=365_000)  # what is older than that, no calendar holds
 _MOST_DIGITS: Final = 18
@@ -134,6 +136,14 @@ def web_address(value: str) -> str | None:
     if address and not (address.startswith(("http://", "https://")) and address.partition("//")[2]):
         raise ValueError("must be an address that begins with http:// or https://")
     return address or None
+
+
+def origins(value: str) -> tuple[str, ...] | None:
+    """Read origins of the web between commas or spaces; None where there are none."""
+    found = names(value)
+    if not all(_ORIGIN.fullmatch(each) for each in found or ()):
+        raise ValueError("must be origins such as https://huggingface.co, separated by commas")
+    return found
 
 
 def one_of(*words: str) -> Callable[[str], str]:

@@ -6,9 +6,11 @@ import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 
+from kickserve import addresses, rates
 from kickserve import setting_kinds as kinds
 from kickserve.errors import SettingsError
 
@@ -41,8 +43,39 @@ class Settings:
         "API_KEY",
         "",
         kinds.text,
-        "Key that clients send as `X-API-Key`. Without one the service answers on this machine alone.",
+        "Key that clients send as `X-API-Key`. Without it and `KICKSERVE_KEYS` the service answers on this"
+        " machine alone.",
         secret=True,
+    )
+    keys: Path | None = _setting(
+        "KICKSERVE_KEYS",
+        "",
+        lambda value: Path(value).expanduser() if value.strip() else None,
+        "File of more keys, each with a name and what it may do: `kickserve key new` adds one, without a"
+        " restart.",
+    )
+    rate: rates.Rate | None = _setting(
+        "KICKSERVE_RATE",
+        "",
+        rates.rate,
+        "How often each key may ask, such as 100/s, 5000/m or 100000/h. Of a batch, 100 kicks count as one"
+        " request. Empty: as often as it likes.",
+    )
+    rate_address: rates.Rate | None = _setting(
+        "KICKSERVE_RATE_ADDRESS", "", rates.rate, "The same for each address of clients; of IPv6, each /64."
+    )
+    rate_failures: rates.Rate | None = _setting(
+        "KICKSERVE_RATE_FAILURES",
+        "20/m",
+        rates.rate,
+        "How many wrong keys an address may send before it is not listened to for a while; 0: any number.",
+    )
+    trusted_proxies: addresses.Trusted = _setting(
+        "KICKSERVE_TRUSTED_PROXIES",
+        "127.0.0.1,::1",
+        addresses.proxies,
+        "Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: addresses and networks of proxies; or"
+        " how many there are, where nothing else can reach the service.",
     )
     database_url: str = _setting(
         "DATABASE_URL",
@@ -108,6 +141,20 @@ class Settings:
         "",
         kinds.names,
         "Origins whose pages may call the API from a browser, separated by commas. Empty: none.",
+    )
+    frame_ancestors: tuple[str, ...] | None = _setting(
+        "KICKSERVE_FRAME_ANCESTORS",
+        "",
+        kinds.origins,
+        "Origins that may show the page in a frame, such as https://huggingface.co, separated by commas."
+        " Empty: only its own.",
+    )
+    hsts: timedelta | None = _setting(
+        "KICKSERVE_HSTS",
+        "",
+        kinds.duration,
+        "How long browsers are to come by HTTPS alone (`Strict-Transport-Security`), such as 365d. Only where"
+        " all of the host is behind TLS.",
     )
     body_max: int = _setting(
         "KICKSERVE_BODY_MAX", "10MB", kinds.size, "Largest body of a request that is read."
@@ -277,6 +324,18 @@ class Settings:
         kinds.seconds,
         "Seconds that requests under way and the store get to finish after SIGTERM.",
     )
+
+    @property
+    def guarded(self) -> bool:
+        """Whether clients need a key."""
+        return self.api_key is not None or self.keys is not None
+
+    def secrets(self) -> list[str]:
+        """Return what must be in no log: keys, tokens, passwords."""
+        values = [getattr(self, each.name) for each in fields(self) if each.metadata["secret"]]
+        found = [each for each in values if each is not None and each != self.database_url]
+        password = urlsplit(self.database_url).password
+        return found if password is None else [*found, password, unquote(password)]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

@@ -279,7 +279,7 @@ class TestKey:
             await guarded.get("/quality"),
         ]:
             assert response.status_code == 401
-            assert response.headers["www-authenticate"] == "X-API-Key"
+            assert response.headers["www-authenticate"] == 'Bearer realm="kickserve"'
             assert "X-API-Key" in response.json()["detail"]
 
     async def test_the_right_one_opens(self, guarded, kick):

@@ -10,8 +10,10 @@ import re
 import socket
 import time
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
+import keyring
 import msgspec
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from kickserve.documentation import EXAMPLE
 from kickserve.limits import LimitedConnection, Limits
 from kickserve.model import Answer
 from kickserve.models.linear import load_default
+from kickserve.rates import Rate
 
 KICK = msgspec.json.encode(EXAMPLE)
 KEY = "sesame"
@@ -91,6 +94,10 @@ CASES = {
     "a key beyond ASCII": (request(key="sésame"), False),
     "two keys": (request(key=[KEY, "wrong"]), False),
     "two keys, the right one last": (request(key=["wrong", KEY]), False),
+    "the key as a bearer": (request(key=None, Authorization=f"Bearer {KEY}"), True),
+    "a wrong bearer": (request(key=None, Authorization="Bearer sesam"), False),
+    "the key beside what is a proxy's": (request(Authorization="Basic YTpi"), True),
+    "an empty key beside a bearer": (request(key="", Authorization=f"Bearer {KEY}"), False),
     "no request id": (request(X_Request_ID=None), True),
     "a request id that could break a log": (request(X_Request_ID='a"b'), True),
     "another content type": (request(Content_Type="text/plain"), True),
@@ -257,6 +264,44 @@ async def test_pages_of_other_origins_are_let_in_alike(serve, cors_origins):
     assert answers[0] == answers[1] == answers[2]
     allowed = any(field.lower().startswith("access-control-allow-origin") for field in answers[0][1])
     assert allowed is (cors_origins is not None)
+
+
+async def test_keys_and_limits_are_told_alike(serve, tmp_path):
+    file = keyring.write(tmp_path / "keys.json")
+    sent = [request(key=keyring.KEYS[scope]) for scope in ("predict", "admin", "predict", "read", "predict")]
+    told = []
+    for way in WAYS:
+        served = await serve(
+            way, keys=file, rate=Rate(2, 3600), rate_address=Rate(9, 3600), hsts=timedelta(days=1)
+        )
+        answers = [alike((await exchange(served.port, each))[0]) for each in sent]
+        assert [line[9:12] for line, _, _ in answers] == ["200", "200", "200", "403", "429"]
+        assert served.routed == (5 if way == "router" else 2)
+        told.append([(line, without_seconds(fields), body) for line, fields, body in answers])
+    assert told[0] == told[1] == told[2]
+    last = told[2][2][1]
+    assert 'ratelimit: "key";r=0;t=_, "address";r=6;t=_' in last
+    assert {"x-content-type-options: nosniff", "strict-transport-security: max-age=86400"} <= {*last}
+
+
+def without_seconds(fields):
+    """Leave out what hangs on when it was asked."""
+    fields = [each for each in fields if not each.startswith("retry-after")]
+    return [re.sub(r"t=\d+", "t=_", each) if each.startswith("ratelimit:") else each for each in fields]
+
+
+async def test_where_no_key_is_asked_for_no_page_of_another_origin_is_answered(serve):
+    answers = []
+    for way in WAYS:
+        served = await serve(way, api_key=None)
+        foreign, own, none = [
+            (await exchange(served.port, request(Origin=origin)))[0]
+            for origin in ("https://elsewhere.org", "http://test", None)
+        ]
+        assert foreign[0] == "HTTP/1.1 403 Forbidden"
+        assert own[0] == none[0] == "HTTP/1.1 200 OK"
+        answers.append([alike(each) for each in (foreign, own, none)])
+    assert answers[0] == answers[1] == answers[2]
 
 
 class Failing:

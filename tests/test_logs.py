@@ -27,7 +27,7 @@ def said(capsys):
 
 def test_a_line_is_a_document_with_level_worker_and_request(said):
     logs.set_up(Settings(), worker=2)
-    with logs.of_request(b"abc"):
+    with logs.of_request(b"abc", "scoreboard"):
         logging.getLogger("kickserve.x").warning("%d bytes", 7)
     logging.getLogger("kickserve.x").info("after")
     logging.getLogger("kickserve.x").debug("unheard")
@@ -39,8 +39,9 @@ def test_a_line_is_a_document_with_level_worker_and_request(said):
         "logger": "kickserve.x",
         "worker": 2,
         "request_id": "abc",
+        "key": "scoreboard",
     }
-    assert "request_id" not in second
+    assert not {"request_id", "key"} & second.keys()
 
 
 def failing(key):

@@ -62,8 +62,11 @@ def attributes_of(each):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_collector_gets_a_span_of_each_request_the_lane_s_too(tmp_path, kick, workers):
     with collecting() as (url, requests):
-        with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, KICKSERVE_WORKERS=workers) as server:
-            answer = httpx.post(f"{server.url}/predict", json=kick, headers={"traceparent": PARENT})
+        with serving(
+            tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, KICKSERVE_WORKERS=workers, API_KEY="a"
+        ) as server:
+            sent = {"traceparent": PARENT, "X-API-Key": "a"}
+            answer = httpx.post(f"{server.url}/predict", json=kick, headers=sent)
             record_id = answer.json()["id"]
             httpx.get(f"{server.url}/predictions/{record_id}")
             httpx.get(f"{server.url}/nowhere")
@@ -78,6 +81,7 @@ def test_a_collector_gets_a_span_of_each_request_the_lane_s_too(tmp_path, kick, 
     told = attributes_of(predict)
     assert told["http.route"] == "/api/v1/predict"
     assert told["kickserve.request_id"] == answer.headers["x-request-id"]
+    assert told["kickserve.key"] == "default"
     assert 200 in {told.get("http.status_code"), told.get("http.response.status_code")}
 
 

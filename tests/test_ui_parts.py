@@ -154,7 +154,7 @@ def test_the_secret_is_kept_for_its_owner_alone_and_stays(tmp_path):
     first = kept_secret(tmp_path / "journal")
     assert kept_secret(tmp_path / "journal") == first
     assert (tmp_path / "journal" / NAME).stat().st_mode & 0o077 == 0
-    assert pass_for("a", first) != pass_for("b", first)
+    assert pass_for(b"a", first) != pass_for(b"b", first)
 
 
 def test_a_broken_secret_says_what_to_do(tmp_path):
@@ -169,7 +169,7 @@ async def test_the_service_leads_to_the_page_and_only_what_is_below_it_is_the_pa
     assert (await root.get("/uikit")).status_code == 404
     answer = await root.get("/ui/", headers={"accept-language": "fr"})
     assert 'lang="fr"' in answer.text
-    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self' 'nonce-" in answer.headers["content-security-policy"]
 
 
 async def test_the_download_has_a_row_for_each_prediction(client, kick):

@@ -12,6 +12,7 @@ import rich_click as click
 from kickserve import documentation, logs
 from kickserve.app import API, create_app
 from kickserve.errors import ConfigurationError
+from kickserve.gate import Gate
 from kickserve.listening import bind, bind_all
 from kickserve.loader import create_store, load_plugins
 from kickserve.meters import Meters
@@ -74,9 +75,10 @@ def _serve_together(settings: Settings) -> int:
         facts = msgspec.json.decode(message, type=_Facts)
         _welcome(listeners[0], [*facts, ("workers", str(settings.workers))])
 
-    meters = Meters(settings.workers)  # made before the fork: all workers share its memory
+    # Made before the fork: all workers share their memory.
+    meters, gate = Meters(settings.workers), Gate(settings)
     outcome = Supervisor(listeners, welcome).run()
-    return _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings, meters, plugins)
+    return _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings, meters, gate, plugins)
 
 
 def _prepare(settings: Settings) -> list[Plugin]:
@@ -95,15 +97,16 @@ def _prepare(settings: Settings) -> list[Plugin]:
     return plugins
 
 
-def _work(worker: Worker, settings: Settings, meters: Meters, plugins: list[Plugin]) -> int:
+def _work(worker: Worker, settings: Settings, meters: Meters, gate: Gate, plugins: list[Plugin]) -> int:
     """Serve as one of several."""
     logs.set_up(settings, worker.number + 1)
     # Made here and not before the fork: no two workers may have the same ids, journal or connections.
     meters.take_place(worker.number)
+    gate.meters.take_place(worker.number)
     for plugin in plugins:
         if isinstance(plugin, SharesMemory):
             plugin.take_place(worker.number)
-    app = create_app(settings, meters=meters, plugins=plugins)
+    app = create_app(settings, meters=meters, plugins=plugins, gate=gate)
 
     def ready() -> None:
         worker.ready(msgspec.json.encode(_facts(app, settings)))
@@ -120,7 +123,7 @@ def _facts(app: KickserveApp, settings: Settings) -> _Facts:
         ("docs", documentation.PATH),
         ("model", f"{service.predictor.model.card.name} ({service.predictor.model.card.source})"),
         ("store", service.store.label),
-        ("key", "needed, in the header X-API-Key" if settings.api_key else "none: this machine only"),
+        ("key", "needed, in the header X-API-Key" if settings.guarded else "none: this machine only"),
     ]
     return [("page", app.state.home), *facts] if "home" in app.state else facts
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency, Provide
@@ -15,9 +15,11 @@ from kickserve.answers import refusals
 from kickserve.app import API
 from kickserve.drift import LEAST
 from kickserve.errors import TooFewKicks
-from kickserve.routes import guards_of
+from kickserve.keys import Scope
+from kickserve.routes import guards_of, needs
 from kickserve.schemas import DriftSummary
 from kickserve.service import Service
+from kickserve.shield import SANDBOX
 from kickserve_drift.names import PATH
 from kickserve_drift.runs import Reports, Run, Runs
 
@@ -27,12 +29,6 @@ if TYPE_CHECKING:
 TheRuns = NamedDependency[Runs]
 TheService = NamedDependency[Service]
 Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="How many reports at most.")]
-
-# A page may run its own scripts, but neither as this service's own page nor against any other host.
-_ALONE: Final = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
-    " style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
-)
 
 
 @dataclass
@@ -53,13 +49,13 @@ def router(settings: Settings, runs: Runs) -> Router:
     """Make the routes.
 
     Args:
-        settings: with the key that guards them, where there is one.
+        settings: whether keys guard them.
         runs: the full reports.
     """
     return Router(
         f"{API}/drift",
         route_handlers=[drift, start_report, list_reports, get_report],
-        guards=guards_of(settings),
+        guards=guards_of(settings, Scope.READ),
         dependencies={"runs": Provide(lambda: runs, sync_to_thread=False)},
         tags=["drift"],
     )
@@ -78,7 +74,7 @@ async def drift(service: TheService) -> DriftSummary:
     return summary
 
 
-@post("/reports", status_code=202, responses=refusals(409))
+@post("/reports", status_code=202, responses=refusals(409), opt=needs(Scope.ADMIN))
 async def start_report(service: TheService, runs: TheRuns) -> Response[Run]:
     """Start a full report, in a process of its own; one at a time, otherwise 409.
 
@@ -104,5 +100,5 @@ def get_report(name: FromPath[str], runs: TheRuns) -> File:
         filename=name,
         media_type="text/html",
         content_disposition_type="inline",
-        headers={"Content-Security-Policy": _ALONE},
+        headers={"Content-Security-Policy": SANDBOX},
     )

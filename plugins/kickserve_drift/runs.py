@@ -202,19 +202,20 @@ class Runs:
         """Return where a report is.
 
         Args:
-            name: of its file: no other file is ever looked for.
+            name: of its file: no other file is ever looked for, and no link leads out of the folder.
 
         Raises:
             ReportNotFound: there is none of this name.
         """
-        if not NAME.fullmatch(name) or not (self._folder / name).is_file():
+        path = self._folder / name
+        if not NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
             raise ReportNotFound(f"there is no report '{name[:60]}': GET {PATH} lists those that there are")
-        return self._folder / name
+        return path
 
     def _names(self, ending: str) -> Iterator[str]:
         """Yield the names of reports, newest first."""
         try:
-            names = [each.name for each in self._folder.iterdir()]
+            names = [each.name for each in self._folder.iterdir() if not each.is_symlink()]
         except OSError:
             return
         reports = [name for name in names if name.endswith(ending) and NAME.fullmatch(name)]

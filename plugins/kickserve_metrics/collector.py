@@ -13,10 +13,11 @@ from kickserve.meters import BOUNDS
 from kickserve.model_meters import BINS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
+    from kickserve.gate import Gate
     from kickserve.meters import Reading, RouteReading, WorkerReading
     from kickserve.model_meters import ModelReading
     from kickserve.ports import Figure
@@ -32,10 +33,12 @@ class Collector(BaseCollector):
 
     Args:
         service: whose meters are read.
+        gate: which has counted requests by their key.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, gate: Gate) -> None:
         self._service = service
+        self._gate = gate
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families, from one reading."""
@@ -43,6 +46,7 @@ class Collector(BaseCollector):
         yield self._info()
         yield _requests(reading.routes)
         yield _times(reading.routes)
+        yield _keys(self._gate.meters.read())
         yield from _predictions(reading.models)
         yield from _totals(reading)
         yield from _workers(reading.workers)
@@ -114,6 +118,15 @@ def _times(routes: Iterable[RouteReading]) -> Metric:
     for each in routes:
         buckets = list(zip(_EDGES, map(float, accumulate(each.times)), strict=True))
         family.add_metric((each.method, each.route), buckets, each.seconds)
+    return family
+
+
+def _keys(counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(
+        "kickserve_key_requests", "Requests that were let in, by the name of their key.", labels=("key",)
+    )
+    for name, count in sorted(counts.items()):
+        family.add_metric((name,), count)
     return family
 
 

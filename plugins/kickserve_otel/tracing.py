@@ -100,7 +100,10 @@ def _named_by_route(app: ASGIApp) -> ASGIApp:
                 span.update_name(f"{request['method']} {route}" if route else request["method"])
                 if route:
                     span.set_attribute("http.route", route)
-                span.set_attribute("kickserve.request_id", request["state"]["request_id"].decode())
+                state = request["state"]
+                span.set_attribute("kickserve.request_id", state["request_id"].decode())
+                if "caller" in state and (key := state["caller"].key.name):
+                    span.set_attribute("kickserve.key", key)
             return send(message)
 
         await serve(scope, receive, answer)

@@ -46,10 +46,11 @@ class ProfilingPlugin(InitPlugin, CLIPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the route."""
         from kickserve.app import API
+        from kickserve.keys import Scope
         from kickserve.routes import guards_of
         from kickserve_profiling.routes import profile
 
-        guards = guards_of(self._settings)
+        guards = guards_of(self._settings, Scope.ADMIN)
         app_config.route_handlers.append(Router(API, route_handlers=[profile], guards=guards))
         return app_config
 

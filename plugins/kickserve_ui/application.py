@@ -3,33 +3,66 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fastapi import FastAPI
 from nicegui import ui
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 
 from kickserve_ui import PATH, pages
 from kickserve_ui.plain import FAVICON
+from kickserve_ui.scripts import with_policy
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp
+    from litestar.types import ASGIApp, Receive, Scope, Send
+
+    from kickserve.shield import Shield
 
 _RECONNECT: Final = 10.0  # seconds that a page which lost its connection finds the same state again
 _SESSION: Final = 14 * 24 * 3600  # seconds after which the key is asked for again
 
 
-def application(secret: str) -> tuple[FastAPI, ASGIApp]:
+def application(secret: str, shield: Shield) -> tuple[FastAPI, ASGIApp]:
     """Return FastAPI's application, whose lifespan has to run, and what serves it with sessions.
 
     Args:
         secret: signs the sessions.
+        shield: what browsers are told.
     """
     fast = _fast()
-    signed: Any = SessionMiddleware(
-        fast, secret, session_cookie="kickserve", max_age=_SESSION, path=PATH, same_site="lax"
-    )
-    return fast, signed
+    scripted: Any = with_policy(_Sessions(fast, secret, framed=shield.framed), shield)
+    packed: Any = GZipMiddleware(scripted)
+    return fast, packed
+
+
+class _Sessions:
+    """Signs sessions: by a cookie that no script sees, and that behind TLS goes by TLS alone.
+
+    Args:
+        app: what has them.
+        secret: signs them.
+        framed: whether pages of other origins may frame ours: behind TLS the cookie is sent there too.
+    """
+
+    def __init__(self, app: FastAPI, secret: str, *, framed: bool) -> None:
+        def signed(same_site: Literal["lax", "none"], *, secure: bool) -> Any:
+            return SessionMiddleware(
+                app,
+                secret,
+                session_cookie="kickserve",
+                max_age=_SESSION,
+                path=PATH,
+                same_site=same_site,
+                https_only=secure,
+            )
+
+        self._open = signed("lax", secure=False)
+        self._secure = signed("none" if framed else "lax", secure=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        signed = self._secure if scope["scheme"] in {"https", "wss"} else self._open
+        await signed(scope, receive, send)
 
 
 @cache
@@ -47,5 +80,6 @@ def _fast() -> FastAPI:
         binding_refresh_interval=None,  # nothing is bound to what changes by itself
         reconnect_timeout=_RECONNECT,
         show_welcome_message=False,
+        gzip_middleware_factory=None,  # `application` packs, when scripts have their nonce
     )
     return fast

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nicegui import Client
     from nicegui.language import Language as Tag
 
+    from kickserve.keys import Key, Scope
     from kickserve_ui.words import Language, Words
 
 _LANGUAGE: Final = "kickserve_language"
@@ -31,6 +32,8 @@ _THEMES: Final = {"dark": True, "light": False}
 _ROOMS: Final = (("nav_pitch", ""), ("nav_history", "/history"), ("nav_model", "/model"))
 # What the visitor chooses stays in the browser: a cookie each, read when the next page is made.
 _HEAD: Final = f"""<script>
+// In a frame of another site a browser may keep nothing, and say so by an error that would stop NiceGUI.
+try {{ sessionStorage; }} catch {{ Object.defineProperty(window, "sessionStorage", {{ value: {{}} }}); }}
 const kickserve = {{
   choose(name, value) {{ document.cookie = `${{name}}=${{value}};path={PATH};max-age=31536000;samesite=lax`; }},
   speak(language) {{ this.choose("{_LANGUAGE}", language); location.reload(); }},
@@ -39,6 +42,12 @@ const kickserve = {{
     this.choose("{_THEME}", dark ? "dark" : "light"); Quasar.Dark.set(dark);
   }},
 }};
+// Not in the buttons themselves: what runs here runs by its nonce.
+document.addEventListener("click", (event) => {{
+  const button = event.target.closest("[data-speak], [data-theme]");
+  if (button?.dataset.speak) kickserve.speak(button.dataset.speak);
+  else if (button) kickserve.toggleTheme();
+}});
 </script>"""
 
 
@@ -48,11 +57,15 @@ class Visit:
 
     Attributes:
         words: in the visitor's language.
-        admitted: whether what is kept may be shown and changed.
+        key: that the visitor has signed in with, if any.
     """
 
     words: Words
-    admitted: bool
+    key: Key | None
+
+    def may(self, scope: Scope) -> bool:
+        """Say whether the visitor may do what this scope says, now: a key may have been taken away."""
+        return self.key is not None and current().gate.opens(self.key, scope)
 
 
 def visit(client: Client, request: Request, title: str, room: str) -> Visit:
@@ -71,20 +84,20 @@ def visit(client: Client, request: Request, title: str, room: str) -> Visit:
     client.page.dark = _THEMES.get(cookies.get(_THEME, ""))
     client.title = f"{words(title)} · kickserve"
     ui.add_head_html(f"{_HEAD}<style>{stylesheet()}</style>")
-    admitted = current().admits(request)
-    _header(words, room, admitted=admitted)
-    return Visit(words, admitted)
+    key = current().key_of(request)
+    _header(words, room, admitted=key is not None)
+    return Visit(words, key)
 
 
-def sign_in(words: Words, target: str, *, refused: bool) -> None:
+def sign_in(words: Words, target: str, fault: str = "") -> None:
     """Show the form that asks for the key.
 
     Args:
         words: to say it in.
         target: room to go to afterwards.
-        refused: whether a wrong key was given just before.
+        fault: what was wrong just before, if anything: the key of a text.
     """
-    complaint = f"<p class='complaint' role='alert'>{escape(words('wrong_key'))}</p>" if refused else ""
+    complaint = f"<p class='complaint' role='alert'>{escape(words(fault))}</p>" if fault else ""
     ui.html(
         f"<form class='card sign-in' method='post' action='{PATH}/sign-in?{urlencode({'to': target})}'>"
         f"<h1>{escape(words('sign_in'))}</h1><p>{escape(words('sign_in_text'))}</p>{complaint}"
@@ -114,9 +127,9 @@ def _header(words: Words, room: str, *, admitted: bool) -> None:
         f"<a class='brand' href='{PATH}' aria-label='kickserve'>{FAVICON}<span>kickserve</span></a>"
         f"<nav aria-label='{escape(words('nav'))}'>{links}<a href='/docs'>{escape(words('nav_api'))}</a></nav>"
         f"<div class='switches'>{_door(words, room, admitted=admitted)}"
-        f"<button class='button quiet' lang='{other}' onclick=\"kickserve.speak('{other}')\">"
+        f"<button class='button quiet' lang='{other}' data-speak='{other}'>"
         f"{escape(words('language'))}</button>"
-        "<button class='button quiet' onclick='kickserve.toggleTheme()'"
+        "<button class='button quiet' data-theme"
         f" aria-label='{escape(words('theme'))}' title='{escape(words('theme'))}'>◐</button></div>",
         sanitize=False,
         tag="header",
@@ -124,7 +137,7 @@ def _header(words: Words, room: str, *, admitted: bool) -> None:
 
 
 def _door(words: Words, room: str, *, admitted: bool) -> str:
-    if current().key is None:
+    if not current().gate.guarded:
         return ""
     if not admitted:
         return f"<a class='button quiet' href='{PATH}/sign-in?{urlencode({'to': room})}'>{escape(words('sign_in'))}</a>"

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from kickserve.errors import RecordNotFound, StoreError
+from kickserve.keys import Scope
 from kickserve_ui.history_filter import OUTCOMES, Filter
 from kickserve_ui.palette import colour_of
 from kickserve_ui.scene import MINUTES
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from kickserve.schemas import Record
-    from kickserve_ui.words import Words
+    from kickserve_ui.frame import Visit
 
 _ROWS: Final = 25
 _GROUP: Final = 500  # records that are asked for at a time where a filter passes over some
@@ -33,11 +34,12 @@ class History:
     """One visitor's view of the history.
 
     Args:
-        words: to say it in.
+        visit: who looks, and in which language.
     """
 
-    def __init__(self, words: Words) -> None:
-        self._words = words
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._words = visit.words
         self._service = current().service
         self._filter = Filter()
         self._before: str | None = None  # the page begins below this id; the newest where it is None
@@ -94,6 +96,9 @@ class History:
 
     async def _look_for_new(self) -> None:
         """Show what has come in since, where the newest are shown."""
+        if not self._visit.may(Scope.READ):
+            ui.navigate.reload()  # the key has been taken away: the page asks for another
+            return
         if self._before is not None:
             return
         try:
@@ -159,11 +164,13 @@ class History:
             with ui.element("td"), ui.element("div").classes("marks"):
                 for key, success in (("scored", True), ("missed", False)):
                     mark = self._button(key, partial(self._judge, record.id, success=success))
+                    mark.set_enabled(self._visit.may(Scope.PREDICT))
                     pressed = str(record.outcome is success).lower()
                     mark.props(f"aria-pressed={pressed} data-mark={key}")
             with ui.element("td"), ui.element("div").classes("marks"):
                 ui.link(self._words("show"), f"/?{_link(record)}").classes("button")
-                self._button("delete", partial(self._ask, record.id)).props("data-mark=delete")
+                if self._visit.may(Scope.ADMIN):
+                    self._button("delete", partial(self._ask, record.id)).props("data-mark=delete")
 
     def _cells(self, record: Record) -> list[str]:
         words = self._words
@@ -187,7 +194,8 @@ class History:
         return button.props("unelevated no-caps").classes("button")
 
     async def _judge(self, record_id: str, *, success: bool) -> None:
-        await self._carry_out(self._service.recorder.judge(record_id, success=success))
+        if self._visit.may(Scope.PREDICT):
+            await self._carry_out(self._service.recorder.judge(record_id, success=success))
 
     async def _ask(self, record_id: str) -> None:
         with ui.dialog(value=True) as dialog, ui.element("div").classes("card"):
@@ -197,7 +205,7 @@ class History:
                 self._button("cancel", dialog.close)
         sure = await dialog
         dialog.delete()
-        if sure:
+        if sure and self._visit.may(Scope.ADMIN):
             await self._carry_out(self._service.recorder.delete(record_id))
 
     async def _carry_out(self, change: Awaitable[None]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from kickserve.errors import StoreError
+from kickserve.keys import Scope
 from kickserve.meters import BOUNDS
 from kickserve.record_quality import report
 from kickserve_ui import PATH
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kickserve.quality import Quality
     from kickserve.record_quality import QualityReport
     from kickserve.schemas import Drifted, DriftSummary, ModelCard
+    from kickserve_ui.frame import Visit
     from kickserve_ui.words import Words
 
 _EVERY: Final = 2.0  # seconds between looks at the service's figures
@@ -33,11 +35,12 @@ class ModelPage:
     """One visitor's view of the model.
 
     Args:
-        words: to say it in.
+        visit: who looks, and in which language.
     """
 
-    def __init__(self, words: Words) -> None:
-        self._words = words
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._words = visit.words
         self._service = current().service
         self._before: tuple[float, int] | None = None
 
@@ -72,6 +75,9 @@ class ModelPage:
         self._scores.content = _scores(self._words, found)
 
     async def _show_figures(self) -> None:
+        if not self._visit.may(Scope.READ):
+            ui.navigate.reload()  # the key has been taken away: the page asks for another
+            return
         health = await self._service.health()
         reading, now = self._service.meters.read(), time.monotonic()
         before, self._before = self._before, (now, reading.predictions)

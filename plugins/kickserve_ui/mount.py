@@ -16,6 +16,8 @@ from litestar import MediaType, Request, Response, asgi, get
 from litestar.exceptions import NotFoundException
 
 from kickserve.background import end
+from kickserve.errors import Forbidden
+from kickserve.shield import SAFE
 from kickserve_ui import PATH
 from kickserve_ui.plain import plain
 from kickserve_ui.secret import kept_secret
@@ -23,37 +25,19 @@ from kickserve_ui.site import Site, serving
 from kickserve_ui.words import language_of, words_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
     from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
-    from litestar.types import ASGIApp, Message, Receive, Scope, Send
+    from litestar.types import ASGIApp, Receive, Scope, Send
 
     from kickserve.settings import Settings
 
 _QUIET: Final = 0.5  # seconds after the start before NiceGUI is imported: what was waited for comes first
 _UNAVAILABLE: Final = 503
-# Nothing comes from anywhere else. NiceGUI compiles templates in the browser, which needs `unsafe-eval`.
-_HEADERS: Final = (
-    (
-        b"content-security-policy",
-        b"; ".join(
-            (
-                b"default-src 'self'",
-                b"script-src 'self' 'unsafe-inline' 'unsafe-eval'",
-                b"style-src 'self' 'unsafe-inline'",
-                b"img-src 'self' data:",
-                b"font-src 'self' data:",
-                b"frame-ancestors 'self'",
-                b"form-action 'self'",
-                b"base-uri 'self'",
-            )
-        ),
-    ),
-    (b"referrer-policy", b"same-origin"),
-    (b"x-content-type-options", b"nosniff"),
-)
+# Where the pages' connections begin, by websocket or not.
+_CONNECTIONS: Final = f"{PATH}/_nicegui_ws/"
 
 
 def mount(app_config: AppConfig, settings: Settings) -> None:
@@ -79,7 +63,7 @@ class _Site:
     """The page of one application.
 
     Args:
-        settings: the key and the folder of the secret stand there.
+        settings: the folders of the secret and of the reports stand there.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -92,7 +76,7 @@ class _Site:
     @asynccontextmanager
     async def lifespan(self, app: Litestar) -> AsyncIterator[None]:
         """End what was begun, when the application ends."""
-        self._service = app.state.service
+        self._service, self._gate, self._shield = app.state.service, app.state.gate, app.state.shield
         warming = asyncio.create_task(self._warm_up(), name="page-import")
         try:
             yield
@@ -118,10 +102,17 @@ class _Site:
             path = unquote(scope.get("raw_path", b"").decode("latin-1").partition("?")[0])
             if path != PATH and not path.startswith(f"{PATH}/"):  # a mount takes /uikit too
                 raise NotFoundException
+            if self._is_foreign(scope, path):
+                raise Forbidden("a page of another origin asks: the page at /ui answers its own alone")
             scope["root_path"], scope["path"] = PATH, path
-            await (await self._started())(scope, receive, _with_headers(send))
+            await (await self._started())(scope, receive, send)
 
         return page
+
+    def _is_foreign(self, scope: Any, path: str) -> bool:
+        """Say whether a page of another origin wants to change something, or to take part in a connection."""
+        asks = scope["type"] == "http" and (scope["method"] not in SAFE or path.startswith(_CONNECTIONS))
+        return asks and not self._shield.is_ours(dict(scope["headers"]))
 
     async def _started(self) -> ASGIApp:
         async with self._starting:
@@ -136,8 +127,8 @@ class _Site:
         try:
             secret = await asyncio.to_thread(kept_secret, self._settings.journal_dir)
             made = await self._module()
-            fast, signed = made.application(secret)
-            with serving(Site(self._service, self._settings.api_key, secret, self._settings.reports)):
+            fast, signed = made.application(secret, self._shield)
+            with serving(Site(self._service, self._gate, secret, self._settings.reports)):
                 async with fast.router.lifespan_context(fast):
                     up.set_result(signed)
                     await self._end.wait()
@@ -145,12 +136,3 @@ class _Site:
             if up.done():
                 raise
             up.set_exception(error)
-
-
-def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
-    def sending(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
-        return send(message)
-
-    return sending

@@ -9,9 +9,12 @@ from fastapi import Form, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from nicegui import Client, app, ui
 
+from kickserve.errors import TooManyRequests, Unauthorized
+from kickserve.keys import Scope
+from kickserve.shield import SANDBOX
 from kickserve_ui import PATH
 from kickserve_ui.download import csv_lines
-from kickserve_ui.frame import sign_in, visit
+from kickserve_ui.frame import Visit, sign_in, visit
 from kickserve_ui.history import History
 from kickserve_ui.history_filter import Filter
 from kickserve_ui.model_page import ModelPage
@@ -19,6 +22,9 @@ from kickserve_ui.pitch_page import PitchPage
 from kickserve_ui.site import current
 
 _SEE_OTHER: Final = 303
+_FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
+# What is kept is not to be kept by anybody on the way.
+_NO_STORE: Final = {"Cache-Control": "no-store"}
 _ROOMS: Final = frozenset({"", "/history", "/model"})
 
 
@@ -40,30 +46,38 @@ async def _pitch(client: Client, request: Request) -> None:
 
 async def _history(client: Client, request: Request) -> None:
     seen = visit(client, request, "title_history", "/history")
-    if seen.admitted:
-        await History(seen.words).build()
+    if seen.may(Scope.READ):
+        await History(seen).build()
     else:
-        sign_in(seen.words, "/history", refused=False)
+        _ask_for_key(seen, "/history")
 
 
 async def _model(client: Client, request: Request) -> None:
     seen = visit(client, request, "title_model", "/model")
-    if seen.admitted:
-        ModelPage(seen.words).build()
+    if seen.may(Scope.READ):
+        ModelPage(seen).build()
     else:
-        sign_in(seen.words, "/model", refused=False)
+        _ask_for_key(seen, "/model")
 
 
-async def _sign_in_page(client: Client, request: Request, to: str = "", wrong: str = "") -> None:
+def _ask_for_key(seen: Visit, room: str) -> None:
+    sign_in(seen.words, room, "" if seen.key is None else "weak_key")
+
+
+async def _sign_in_page(client: Client, request: Request, to: str = "", fault: str = "") -> None:
     seen = visit(client, request, "sign_in", "/sign-in")
-    sign_in(seen.words, to, refused=bool(wrong))
+    sign_in(seen.words, to, fault if fault in _FAULTS else "")
 
 
 async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") -> Response:
     room = to if to in _ROOMS else ""
-    if current().sign_in(request, key):
-        return RedirectResponse(f"{PATH}{room}", _SEE_OTHER)
-    return RedirectResponse(f"{PATH}/sign-in?wrong=1&to={room}", _SEE_OTHER)
+    try:
+        current().sign_in(request, key)
+    except Unauthorized:
+        return RedirectResponse(f"{PATH}/sign-in?fault=wrong_key&to={room}", _SEE_OTHER)
+    except TooManyRequests:
+        return RedirectResponse(f"{PATH}/sign-in?fault=wrong_keys&to={room}", _SEE_OTHER)
+    return RedirectResponse(f"{PATH}{room}", _SEE_OTHER)
 
 
 async def _sign_out(request: Request) -> Response:
@@ -74,21 +88,25 @@ async def _sign_out(request: Request) -> Response:
 async def _report(request: Request) -> Response:
     """Hand out the newest full report of drift: the API's own link wants the key in a header."""
     site = current()
-    if not site.admits(request):
+    if not site.admits(request, Scope.READ):
         return RedirectResponse(f"{PATH}/sign-in?to=/model", _SEE_OTHER)
     summary = site.service.drift()
     if summary is None or summary.report is None:
         return RedirectResponse(f"{PATH}/model", _SEE_OTHER)
-    return FileResponse(site.reports / PurePosixPath(summary.report).name, media_type="text/html")
+    return FileResponse(
+        site.reports / PurePosixPath(summary.report).name,
+        media_type="text/html",
+        headers={"Content-Security-Policy": SANDBOX, **_NO_STORE},
+    )
 
 
 async def _download(request: Request, since: str = "", until: str = "", outcome: str = "any") -> Response:
     site = current()
-    if not site.admits(request):
+    if not site.admits(request, Scope.READ):
         return RedirectResponse(f"{PATH}/sign-in?to=/history", _SEE_OTHER)
     await site.service.recorder.settle()
     return StreamingResponse(
         csv_lines(site.service.store, Filter.read(since, until, outcome)),
         media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="kickserve-predictions.csv"'},
+        headers={"Content-Disposition": 'attachment; filename="kickserve-predictions.csv"', **_NO_STORE},
     )

@@ -27,6 +27,14 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "key": ("Key", "Clé"),
     "wrong_key": ("This is not the key of this service.", "Ce n’est pas la clé de ce service."),
+    "wrong_keys": (
+        "Too many wrong keys came from your address: wait a minute, and try again.",
+        "Trop de clés fausses sont venues de votre adresse : attendez une minute, puis réessayez.",
+    ),
+    "weak_key": (
+        "Your key may not look at what is kept: it needs the scope “read”.",
+        "Votre clé ne permet pas de voir ce qui est conservé : il lui faut la portée « read ».",
+    ),
     "store_away": (
         "The store can’t be reached just now; predictions are kept in the journal until it is back.",
         "La base est injoignable pour l’instant ; les prédictions restent dans le journal jusqu’à son retour.",

@@ -14,6 +14,7 @@ from nicegui import background_tasks, ui
 from nicegui.element import Element
 
 from kickserve.errors import KickserveError
+from kickserve.keys import Scope
 from kickserve_ui import answer
 from kickserve_ui.answer import Told
 from kickserve_ui.controls import Controls
@@ -63,7 +64,7 @@ class PitchPage:
     def __init__(self, visit: Visit, query: Mapping[str, str]) -> None:
         self._site = current()
         self._words = visit.words
-        self._admitted = visit.admitted
+        self._visit = visit
         self._client = ui.context.client
         self._scene, self._unusable = read(query)
         self._changes = 0  # so that what was asked for an older scene is not shown over a newer one
@@ -200,7 +201,7 @@ class PitchPage:
     # What is asked.
 
     async def _ask(self, scene: Scene) -> Told:
-        if not self._admitted:
+        if not self._visit.may(Scope.PREDICT):
             return await self._look(scene)
         found: Prediction | KickserveError = await self._predictor.ask(scene.kick)
         if isinstance(found, KickserveError):
@@ -212,7 +213,7 @@ class PitchPage:
         row = scene.row
         probability, low, high = (await predictor.look(row[np.newaxis, :]))[0].tolist()
         interval = None if math.isnan(low) else (low, high)
-        note = self._words("not_kept_yet" if self._admitted else "not_kept_key")
+        note = self._words("not_kept_yet" if self._visit.may(Scope.PREDICT) else "not_kept_key")
         return Told(probability, interval, tuple(predictor.model.warnings(row.tolist())), note, kept=False)
 
     async def _tee_line(self, scene: Scene) -> TeeLine | None:

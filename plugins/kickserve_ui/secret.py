@@ -43,9 +43,12 @@ def kept_secret(folder: Path) -> str:
     return found
 
 
-def pass_for(key: str, secret: str) -> str:
-    """Return what a session holds once its user gave the key: another key or secret makes it worthless."""
-    return hmac.new(secret.encode(), key.encode(), hashlib.sha256).hexdigest()
+def pass_for(digest: bytes, secret: str) -> str:
+    """Return what a session holds once its user gave the key of this digest.
+
+    Another key or secret makes it worthless.
+    """
+    return hmac.new(secret.encode(), digest, hashlib.sha256).hexdigest()
 
 
 def _write_new(file: Path) -> None:

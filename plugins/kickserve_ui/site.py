@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from kickserve.addresses import identity
 from kickserve.errors import ConfigurationError
+from kickserve.keys import ANYONE
 from kickserve_ui.heat import Maps
 from kickserve_ui.secret import pass_for
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     from fastapi import Request
 
+    from kickserve.gate import Gate
+    from kickserve.keys import Key, Scope
     from kickserve.service import Service
 
 _ADMITTED: Final = "admitted"
@@ -28,31 +32,42 @@ class Site:
 
     Attributes:
         service: what it shows.
-        key: what the API's clients send; None where they need none.
+        gate: knows the keys.
         secret: what sessions are signed with.
         reports: folder of the full reports of drift.
         maps: those that were made.
     """
 
     service: Service
-    key: str | None
+    gate: Gate
     secret: str
     reports: Path
     maps: Maps = field(default_factory=Maps)
 
-    def admits(self, request: Request) -> bool:
-        """Say whether this visitor may see and change what is kept."""
-        if self.key is None:
-            return True
+    def key_of(self, request: Request) -> Key | None:
+        """Return the key that this visitor has signed in with, where it still opens something."""
+        if not self.gate.guarded:
+            return ANYONE
         shown = str(request.session.get(_ADMITTED, ""))
-        return secrets.compare_digest(shown, pass_for(self.key, self.secret))
+        passes = ((key, pass_for(key.digest, self.secret)) for key in self.gate.keys)
+        found = (key for key, expected in passes if secrets.compare_digest(shown, expected))
+        return next((key for key in found if self.gate.keys.holds(key)), None)
 
-    def sign_in(self, request: Request, key: str) -> bool:
-        """Remember in the session that this visitor knows the key; say whether it is the right one."""
-        if self.key is None or not secrets.compare_digest(key.encode(), self.key.encode()):
-            return False
-        request.session[_ADMITTED] = pass_for(self.key, self.secret)
-        return True
+    def admits(self, request: Request, scope: Scope) -> bool:
+        """Say whether this visitor may do what this scope says."""
+        key = self.key_of(request)
+        return key is not None and scope in key.scopes
+
+    def sign_in(self, request: Request, key: str) -> None:
+        """Remember in the session that this visitor has a key.
+
+        Raises:
+            Unauthorized: it is none that opens anything.
+            TooManyRequests: too many wrong ones came from where it comes from.
+        """
+        address = identity(request.client.host) if request.client else b""
+        found = self.gate.identify(key.encode(), address)
+        request.session[_ADMITTED] = pass_for(found.digest, self.secret)
 
     def sign_out(self, request: Request) -> None:
         """Forget it."""

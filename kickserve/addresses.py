@@ -1,0 +1,120 @@
+"""Whose request it is, by address: right behind proxies, as far as these are trusted."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
+    Trusted = tuple[IPv4Network | IPv6Network, ...] | int
+
+FORWARDED_FOR: Final = b"x-forwarded-for"
+_FORWARDED_PROTO: Final = b"x-forwarded-proto"
+_REMEMBERED: Final = 4096
+_OWN: Final = 8  # bytes of an IPv6 address: who has one has all that begin with these (/64)
+
+
+def proxies(value: str) -> Trusted:
+    """Read which proxies are trusted: addresses and networks, or how many stand one after the other.
+
+    Raises:
+        ValueError: it is neither; the message is a clause that begins with "must".
+    """
+    word = value.strip()
+    if word.isdecimal():
+        return int(word)
+    try:
+        return tuple(ip_network(each) for each in word.replace(",", " ").split())
+    except ValueError:
+        raise ValueError(
+            "must be addresses or networks such as 10.0.0.0/8, separated by commas, or the number of proxies"
+        ) from None
+
+
+class Proxies:
+    """Those that stand before the service, and what they tell of its clients.
+
+    Args:
+        trusted: by their networks; or so many, whatever their addresses: then nobody may reach the service
+            but through them.
+    """
+
+    def __init__(self, trusted: Trusted) -> None:
+        self._trusted = trusted
+        # What clients and proxies send is from outside: what is remembered of it must not grow without end.
+        self.trusts = lru_cache(_REMEMBERED)(self._trusts)
+        self._behind = lru_cache(_REMEMBERED)(self._last_untrusted)
+
+    def client(self, peer: str, forwarded: bytes | None) -> str:
+        """Return the address of a client.
+
+        Args:
+            peer: who has connected.
+            forwarded: `X-Forwarded-For`, if there is one.
+        """
+        if forwarded is None or not self.trusts(peer):
+            return peer
+        return self._behind(forwarded[-1024:]) or peer
+
+    def apply(self, scope: Any) -> None:
+        """Put client and scheme into the scope of a connection (ASGI), as a trusted proxy tells them."""
+        client = scope.get("client")
+        if client is None or not self.trusts(client[0]):
+            return
+        told = [value for name, value in scope["headers"] if name == FORWARDED_FOR]
+        if told:
+            scope["client"] = (self.client(client[0], b",".join(told)), 0)
+        for name, value in scope["headers"]:
+            if name == _FORWARDED_PROTO and value in {b"http", b"https"}:
+                web = value.decode()
+                scope["scheme"] = web.replace("http", "ws") if scope["type"] == "websocket" else web
+
+    def _trusts(self, peer: str) -> bool:
+        if isinstance(self._trusted, int):
+            return self._trusted > 0
+        address = _address(peer)
+        return address is not None and any(address in network for network in self._trusted)
+
+    def _last_untrusted(self, forwarded: bytes) -> str:
+        """Return the client of a chain: each proxy adds at the end whom it has heard."""
+        chain = [_bare(each) for each in forwarded.decode("latin-1").split(",")]
+        if isinstance(self._trusted, int):
+            found = chain[-min(self._trusted, len(chain))]
+            return found if _address(found) is not None else ""
+        heard = ""
+        for each in reversed(chain):
+            if _address(each) is None:  # no address: what stands before it can't be trusted either
+                break
+            heard = each
+            if not self.trusts(each):
+                break
+        return heard
+
+
+@lru_cache(_REMEMBERED)
+def identity(host: str) -> bytes:
+    """Return what stands for a client's address in limits: of IPv6 the first half, of which each has many."""
+    address = _address(host)
+    if address is None:
+        return host.encode()[:64]
+    return address.packed[:_OWN] if isinstance(address, IPv6Address) else address.packed
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _bare(text: str) -> str:
+    """Take the port away from an address."""
+    text = text.strip()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
