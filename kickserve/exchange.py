@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from kickserve.errors import RemoteError, ServiceAway, ServiceBusy
-from kickserve.schemas import FieldError, Problem
+from kickserve.schemas import UNDECODABLE, FieldError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ class Exchange(Generic[T]):
         """
         try:
             return self._call.read(response)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise RemoteError(
                 f"{self.request.url} answered {response.status_code} {_NONE_OF_OURS} ({error})",
                 request_id=self._id,
@@ -155,7 +155,7 @@ class Exchange(Generic[T]):
     def _problem(self, response: httpx.Response) -> Problem:
         try:
             problem = _decode(response.content)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             return self._foreign(response)
         return _counted_from(self._call.first_row, problem)
 

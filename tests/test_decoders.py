@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
@@ -15,17 +14,25 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kinds import FRESH, linear, onnx
 
-from kickserve import setting_kinds
+from kickserve import calls, setting_kinds
 from kickserve.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
 from kickserve.boxes import boxes
 from kickserve.documentation import EXAMPLE
-from kickserve.errors import DataError, KickserveError, ModelUnusable, RequestError, SettingsError
+from kickserve.errors import (
+    DataError,
+    KickserveError,
+    ModelUnusable,
+    RemoteError,
+    RequestError,
+    ServiceBusy,
+    SettingsError,
+)
+from kickserve.exchange import Exchange, retry_after
 from kickserve.features import FEATURES, NAMES
 from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
 from kickserve.models.loading import load_file
 from kickserve.record_batch import WIDTH, RecordBatch, ShadowAnswers
 from kickserve.recorder import _Add, _operations
-from kickserve.remote import _retry_after, _said
 from kickserve.schemas import Kick
 from kickserve.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
 from kickserve.settings import Settings, table
@@ -244,11 +251,17 @@ class TestAnswersOfAService:
     @example(b"[" * 100_000, "-1")
     def test_whatever_answers_it_is_told_in_words(self, body, retry):
         headers = {"retry-after": retry.encode("latin-1")}
-        response = httpx.Response(
-            503, content=body, headers=headers, request=httpx.Request("GET", "http://x/")
-        )
-        assert "answered 503" in _said(response)
-        assert 0 <= _retry_after(response) < math.inf
+        call = calls.live()
+        request = httpx.Request(call.method, "http://test/")
+        exchange = Exchange(call, request, retries=0)
+        told = retry_after(retry)
+        assert told is None or told >= 0
+        with pytest.raises(ServiceBusy, match="answered 503"):
+            exchange.answered(httpx.Response(503, content=body, headers=headers))
+        try:
+            exchange.read(httpx.Response(200, content=body))
+        except RemoteError as error:
+            assert "answered 200" in str(error)
 
 
 class TestFiles:
