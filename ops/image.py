@@ -31,7 +31,7 @@ def build(tag: str = TAG, *options: str) -> None:
     # Podman's own format has no place for a health check.
     form = ("--format", "docker") if name == "podman" else ()
     command = [name, "build", *form, *labels, *options, "--tag", tag, "--file", "Containerfile", "."]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode  # it is progress
     if code:
         sys.exit(code)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+
+import debian
 
 PLACE = "CHROMIUM"
 FLAGS = [
@@ -29,7 +29,7 @@ def chromium() -> str:
     Raises:
         NoBrowser: there is none.
     """
-    found = _installed() or (_install() and _installed())
+    found = _installed() or (debian.install("chromium") and _installed())
     if not found:
         raise NoBrowser(f"no browser: name one with {PLACE}, or install Debian's package chromium")
     return found
@@ -40,13 +40,3 @@ def _installed() -> str | None:
     return named or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
-
-
-def _install() -> bool:
-    apt = shutil.which("apt-get")
-    if sys.platform != "linux" or os.geteuid() != 0 or apt is None:
-        return False
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
-        done = subprocess.run([apt, *command], env=environment, capture_output=True, check=False)
-    return done.returncode == 0
