@@ -131,6 +131,10 @@ FOUND = {
         [415],
     ),
     "a compressed body without the key": (request("Content-Encoding: gzip").replace(b"sesame", b"x"), [401]),
+    "brackets as deep as one parser goes and another does not": (
+        request(body=b'{"\\ud800": ' + b"[" * 960),
+        [400],
+    ),
     "OPTIONS of a call": (request(method="OPTIONS", body=b""), [204]),
 }
 
