@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -25,6 +26,8 @@ ERRORS_SHOWN: Final = 100
 _LONGEST_VALUE: Final = 100
 _EXPLAINED: Final = 64_000  # bytes; no kick is longer, and a thorough reading takes memory
 _DIGITS: Final = 20
+_DEEPEST: Final = 100  # brackets within one another; a kick has one
+_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)  # or a text, which may hold some
 
 _kick = msgspec.json.Decoder(Kick)
 _outcome = msgspec.json.Decoder(Outcome)
@@ -197,14 +200,26 @@ def _parse(body: bytes) -> Any:
     """Parse any JSON, slowly: only what could not be decoded comes here, to find out why."""
     if not body.strip():
         raise MalformedBody("the body is empty: send a JSON object with the eleven features")
+    if _depth(body) > _DEEPEST:  # counted, as it depends on who calls how deep the parser goes
+        raise MalformedBody("the body is nested too deeply to be a kick")
     try:
         return json.loads(body.decode(), parse_constant=_no_constant, parse_int=_integer)
-    except RecursionError:
-        raise MalformedBody("the body is nested too deeply to be a kick") from None
     except UnicodeDecodeError:
         raise MalformedBody("the body is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise MalformedBody(f"the body is no JSON: {error}") from None
+
+
+def _depth(body: bytes) -> int:
+    """Return how deep brackets are nested at most, be it JSON or not."""
+    depth = deepest = 0
+    for found in _BRACKET.finditer(body):
+        if found[0] in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found[0] in b"]}":
+            depth -= 1
+    return deepest
 
 
 def _no_constant(name: str) -> NoReturn:

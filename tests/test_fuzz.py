@@ -142,6 +142,13 @@ async def test_what_was_found_is_answered_as_it_should(ask, name):
     assert await ask(*(sent[at : at + 7] for at in range(0, len(sent), 7))) == statuses
 
 
+async def test_how_deep_is_too_deep_does_not_hang_on_the_way(ways):
+    """The router stands deeper in Python's stack than the lane, and a parser goes as deep as that lets it."""
+    sent = [[request("X-Request-ID: r", body=b'{"\\ud800": ' + b"[" * depth)] for depth in range(800, 1000)]
+    first, *others = [list(map(alike, await way.answers(sent))) for way in ways]
+    assert others == [first, first]
+
+
 LINES = ("Content-Type: application/x-ndjson", "Accept: application/x-ndjson", "Transfer-Encoding: chunked")
 
 

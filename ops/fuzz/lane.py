@@ -47,13 +47,13 @@ class Tally:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.inputs = self.requests = self.kept = 0
+        self.inputs = self.requests = self.kept = self.excused = 0
         self.statuses: Counter[str] = Counter()
         self.findings: list[dict[str, Any]] = []
         self.started = time.perf_counter()
 
-    def compare(self, sent: Sequence[bytes], answers: Sequence[bytes]) -> None:
-        """Take note of what the three ways answered."""
+    def compare(self, sent: Sequence[bytes], answers: Sequence[bytes]) -> bool:
+        """Take note of what the three ways answered; say whether that is as it should be."""
         found = [alike(each) for each in answers]
         statuses = [each.decode() for each in _STATUS.findall(answers[0])]
         self.inputs += 1
@@ -62,6 +62,17 @@ class Tally:
         wrong = found[0] != found[1] or found[0] != found[2] or b"HUNG" in found[0]
         if wrong or any(status >= "500" for status in statuses):
             self.find({"sent": [repr(each) for each in sent], "answers": [repr(each) for each in found]})
+        return not wrong
+
+    def excuse(self, answers: Sequence[bytes], patient: Sequence[bytes]) -> None:
+        """Take back the last finding where only the moment made the difference.
+
+        A request that breaks in its body may have been answered before (there is no such path) or not yet.
+        All ways must answer as often, and alike when each segment waits for the answers before it.
+        """
+        if len({each.count(b"HTTP/1.1 ") for each in answers}) == len({alike(each) for each in patient}) == 1:
+            self.findings.pop()
+            self.excused += 1
 
     def find(self, finding: dict[str, Any]) -> None:
         """Take note of what must not be."""
@@ -76,6 +87,7 @@ class Tally:
             "answers": self.requests,
             "kept": self.kept,
             "statuses": dict(sorted(self.statuses.items())),
+            "by_moment": self.excused,
             "found": len(self.findings),
             "seconds": round(seconds, 1),
             "inputs_a_second": round(self.inputs / seconds),
@@ -115,7 +127,9 @@ async def _batch(ways: list[Way], tally: Tally, random: Random, *, sockets: bool
         for way in ways
     ]
     for sent, answered in zip(conversations, zip(*answers, strict=True), strict=True):
-        tally.compare(sent, answered)
+        if not tally.compare(sent, answered) and len(sent) > 1 and not sockets:
+            patient = [(await way.answers([sent], patiently=True))[0] for way in ways]
+            tally.excuse(answered, patient)
 
 
 async def _count(ways: list[Way], tally: Tally) -> None:

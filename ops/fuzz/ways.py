@@ -156,22 +156,30 @@ class Way:
         made: Any = self._config.http_protocol_class
         return made(config=self._config, server_state=self._state, app_state={})
 
-    async def answers(self, conversations: Sequence[Sequence[bytes]]) -> list[bytes]:
-        """Have conversations all at once, and return what each was answered, "HUNG" where one never ended."""
+    async def answers(
+        self, conversations: Sequence[Sequence[bytes]], *, patiently: bool = False
+    ) -> list[bytes]:
+        """Have conversations all at once, and return what each was answered, "HUNG" where one never ended.
+
+        Args:
+            conversations: the segments of each.
+            patiently: whether a segment is sent only when what came before is answered.
+        """
         wires = [Wire(self, segments) for segments in conversations]
-        hung = await self._settle(wires)
+        hung = await self._settle(wires, patiently=patiently)
         for wire in wires:
             wire.lose()
         while self._state.tasks:
             await asyncio.sleep(0)
         return [b"".join(wire.written) + b"HUNG" * (at in hung) for at, wire in enumerate(wires)]
 
-    async def _settle(self, wires: list[Wire]) -> set[int]:
+    async def _settle(self, wires: list[Wire], *, patiently: bool) -> set[int]:
         quiet, since = 0, time.monotonic()
         while quiet < _QUIET:
             before = self.events
             for wire in wires:
-                wire.feed()
+                if not patiently or (quiet == _QUIET - 1 and wire.settled()):
+                    wire.feed()
             await asyncio.sleep(0)
             if self.events != before:
                 quiet, since = 0, time.monotonic()
