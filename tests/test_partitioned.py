@@ -20,12 +20,13 @@ from partitions import batch as run_batch
 
 from kickserve.batch import Tally, run_direct
 from kickserve.errors import DataError, MissingExtra, PredictionFailed
-from kickserve.kick_rows import Block
+from kickserve.kick_rows import Block, Refusal
 from kickserve.models.linear import LinearModel, load_default
 from kickserve.packing import packed, unpacked
 from kickserve.partitioned.engines import Here
 from kickserve.partitioned.places import Place, files_of, place_of
 from kickserve.partitioned.plan import Partition
+from kickserve.partitioned.reading import in_order
 from kickserve.partitioned.running import FAILED
 from kickserve.quality import RunningQuality, assess
 from kickserve.simulate import simulate
@@ -115,6 +116,11 @@ class TestARun:
         assert summary["sent"] + summary["skipped"] == 6_700
         assert min(answers(tmp_path / "answers")["distance"].to_pylist()) >= 30
 
+    def test_names_refused_lines_in_their_order_whichever_part_is_done_first(self):
+        refusals = [Refusal(9, "b: x"), Refusal(10, "a: x"), Refusal(2, "a: y")]
+        assert [each.line for each in in_order(refusals, single=False)] == [2, 10, 9]
+        assert [each.line for each in in_order(refusals, single=True)] == [2, 9, 10]
+
 
 class TestTakingUp:
     def test_does_only_what_is_left_and_says_the_same_of_all(self, batch, kicks, tmp_path):
@@ -136,7 +142,9 @@ class TestTakingUp:
         (tmp_path / "answers" / "part-000001.parquet").unlink()
         (tmp_path / "answers" / "part-000003.parquet").write_bytes(b"half of it")
         (tmp_path / "answers" / MARKS / "part-000005.json").write_text("{")
+        (tmp_path / "answers" / ".part-000006.parquet.0123abcd.part").write_text("half written")
         assert batch(kicks, "--output", "answers")[1]["taken_up"] == 5
+        assert not [*(tmp_path / "answers").glob(".*")]
         assert answers(tmp_path / "answers").equals(whole)
 
     def test_after_a_kill_no_row_is_missing_and_none_there_twice(self, batch, tmp_path):

@@ -22,7 +22,7 @@ from kickserve.pacing import Hours, Pace
 from kickserve.partitioned.engines import DASK
 from kickserve.partitioned.places import is_many
 from kickserve.partitioned.running import Job as PartsJob
-from kickserve.partitioned.running import check
+from kickserve.partitioned.running import folder_for
 from kickserve.pipeline import ahead, behind
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
@@ -135,7 +135,7 @@ def _parts(file: str | None, options: dict[str, Any]) -> PartsJob:
     wrong += ["--between"] if options["hours"] else []
     if wrong:
         raise click.UsageError(f"{', '.join(wrong)}: not with a folder, a pattern, a URL or --engine dask")
-    return PartsJob(file, check(options["output"], file), options["min_distance"])
+    return PartsJob(file, folder_for(options["output"], file), options["min_distance"])
 
 
 @dataclass(frozen=True, slots=True)

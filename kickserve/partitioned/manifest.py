@@ -102,6 +102,7 @@ class Manifest:
             self._refuse_strangers()
         elif not restart:
             self._refuse_another(earlier, run)
+            self._tidy()
             return
         if restart:
             self._forget()
@@ -139,7 +140,14 @@ class Manifest:
                 " Name another folder, or begin anew with --restart"
             )
 
+    def _tidy(self) -> None:
+        """Remove what was half written when a run was killed."""
+        for name in self._output.sizes():
+            if name.startswith(f".{_PART}") and name.endswith(".part"):
+                self._output.child(name).remove()
+
     def _forget(self) -> None:
+        self._tidy()
         for name in self._output.sizes():
             if name.startswith(_PART) and name.endswith(".parquet"):
                 self._output.child(name).remove()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kickserve.batch import BLOCK
-from kickserve.kick_rows import Block
+from kickserve.kick_rows import Block, Refusal
 from kickserve.partitioned.places import open_parquet, reached
 from kickserve.tables import columns_of
 
@@ -61,3 +61,13 @@ def _named(block: Block, name: str | None) -> Block:
     return replace(
         block, refusals=[replace(each, reason=f"{name}: {each.reason}") for each in block.refusals]
     )
+
+
+def in_order(refusals: Sequence[Refusal], *, single: bool) -> list[Refusal]:
+    """Put refusals in the order of the files and lines, whichever partition was done first.
+
+    Args:
+        refusals: of blocks that `read` gave.
+        single: whether all are of one file.
+    """
+    return sorted(refusals, key=lambda each: ("" if single else each.reason.partition(": ")[0], each.line))

@@ -14,6 +14,7 @@ from kickserve.partitioned.engines import HERE, engine_of
 from kickserve.partitioned.manifest import Manifest, Run
 from kickserve.partitioned.places import place_of
 from kickserve.partitioned.plan import plan_of
+from kickserve.partitioned.reading import in_order
 from kickserve.partitioned.scoring import FILE, Scoring
 
 if TYPE_CHECKING:
@@ -175,6 +176,7 @@ class _State:
         """Say what it came to."""
         whole = structs.asdict(self._tally.summary(kept=False, not_carried=not_carried))
         whole["rate"] = round((whole["sent"] - self._earlier) / max(whole["seconds"], 0.001), 1)
+        whole["refusals"] = in_order(whole["refusals"], single=self._plan.single)
         return PartsSummary(
             **whole,
             partitions=self._plan.count,
@@ -189,7 +191,7 @@ class _State:
         self._tell(self._rows, self._plan.rows)
 
 
-def check(output: str | None, source: str) -> str:
+def folder_for(output: str | None, source: str) -> str:
     """Return the folder for the answers of a source.
 
     Raises:

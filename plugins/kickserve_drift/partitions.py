@@ -9,7 +9,7 @@ import numpy as np
 
 from kickserve.errors import DataError
 from kickserve.partitioned.engines import engine_of
-from kickserve.partitioned.reading import read
+from kickserve.partitioned.reading import in_order, read
 from kickserve.terminal import say
 from kickserve_drift.findings import SHOWN, WIDTH, Findings
 from kickserve_drift.kicks import parts_of
@@ -90,5 +90,6 @@ def evaluate_partitions(
             drawn[partition.number] = share.sample
             seen += share.seen
             tell("reading", (seen + findings.refused) / max(plan.rows, 1))
+    findings.refusals = in_order(findings.refusals, single=plan.single)
     findings.sample = Sample.gathered([drawn[number] for number in sorted(drawn)], seen)
     return findings
