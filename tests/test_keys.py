@@ -24,7 +24,20 @@ from kickserve.settings import Settings
 
 ID = "01900000-0000-7000-8000-000000000000"
 # Every call, and what a key must be good for. A call that stands here nowhere fails a test.
-OPEN = {"/", "/api/v1/health", "/api/v1/health/live", "/api/v1/health/ready"}
+OPEN = {
+    "/",
+    "/api/v1/health",
+    "/api/v1/health/live",
+    "/api/v1/health/ready",
+    "/v2",
+    "/v2/health/live",
+    "/v2/health/ready",
+}
+_MODELS = [
+    f"/v2/models/{name}{version}"
+    for name in ("{name}", "{owner}/{name}")
+    for version in ("", "/versions/{version}")
+]
 NEEDED = {
     ("POST", "/api/v1/predict"): "predict",
     ("POST", "/api/v1/predict/batch"): "predict",
@@ -43,6 +56,9 @@ NEEDED = {
     ("GET", "/api/v1/drift/reports/{name}"): "read",
     ("POST", "/api/v1/profile"): "admin",
     ("GET", "/metrics"): "read",
+    **{("GET", model): "read" for model in _MODELS},
+    **{("GET", f"{model}/ready"): "read" for model in _MODELS},
+    **{("POST", f"{model}/infer"): "predict" for model in _MODELS},
 }
 REFUSED = {401, 403, 429}
 
@@ -66,7 +82,7 @@ class TestScopes:
     async def test_a_key_opens_what_it_is_good_for_and_nothing_else(self, start, guarded):
         client = await start(guarded)
         for (method, path), needed in NEEDED.items():
-            url = "http://test" + path.format(record_id=ID, name="drift-none.html")
+            url = "http://test" + path.format(record_id=ID, name="drift-none.html", owner="o", version="1")
             url += "?seconds=0.1" if path.endswith("profile") else ""
             for scope, key in KEYS.items():
                 answer = await client.request(method, url, content=b"", headers={"X-API-Key": key})

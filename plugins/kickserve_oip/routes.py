@@ -12,7 +12,8 @@ from litestar.params import FromPath  # noqa: TC002  the framework reads the ann
 from kickserve import __version__, problems
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
-from kickserve.routes import TheService, guards_of, whole_body
+from kickserve.keys import Scope
+from kickserve.routes import TheService, guards_of, needs, whole_body
 from kickserve.schemas import Kick
 from kickserve_oip.answers import columns_of, columns_of_batches, respond
 from kickserve_oip.documentation import TakesInference
@@ -53,9 +54,16 @@ _ERROR: Final = ResponseSpec(ProblemWithError, generate_examples=False, media_ty
 def routers(settings: Settings) -> list[Router]:
     """Make the routes: those of a model are behind the key, as in `/api/v1`; the others are open."""
     model = [
-        *_of_model(get, "", model_metadata),
-        *_of_model(get, "/ready", model_ready),
-        *_of_model(post, "/infer", infer, status_code=200, operation_class=TakesInference),
+        *_of_model(get, "", model_metadata, opt=needs(Scope.READ)),
+        *_of_model(get, "/ready", model_ready, opt=needs(Scope.READ)),
+        *_of_model(
+            post,
+            "/infer",
+            infer,
+            status_code=200,
+            operation_class=TakesInference,
+            opt=needs(Scope.PREDICT),
+        ),
     ]
     return [
         Router(PREFIX, route_handlers=[server_metadata, live, ready], tags=_TAGS),
@@ -147,6 +155,7 @@ async def infer(
     with service.counting_refusals():
         inference, rows = read(body, request.headers.get(LENGTH_HEADER))
         outputs = wanted(inference, card)
+    request.app.state.gate.charge(request.scope, len(rows))
     columns = await _answer(predictor, rows, {each.name for each in outputs})
     return respond(inference, card, outputs, columns)
 
