@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 _WORDS: Final = {
     400: "The request is no HTTP, or its body no JSON.",
     401: "The key is missing or wrong.",
+    403: "The key is not good for this; the answer says what it would have to be good for.",
     404: "There is nothing of this name.",
     409: "It can't be done now; the answer says why.",
     413: "The body is larger than is read.",
     415: "The body is compressed: nothing is unpacked.",
     422: "The request does not say what it must; `errors` names the fields.",
+    429: "The client asks too often, or sends wrong keys.",
     500: "The model could not answer.",
     503: "It can't be done now, and may be later.",
 }
@@ -110,8 +112,8 @@ def _complete(operation: dict[str, Any], *, guarded: bool) -> None:
     for status in _general(operation, guarded=guarded):
         content = {MEDIA_TYPE: {"schema": _SCHEMA}}
         responses.setdefault(str(status), {"description": _WORDS[status], "content": content})
-    if "503" in responses:
-        responses["503"].setdefault("headers", _RETRY)
+    for status in responses.keys() & {"429", "503"}:
+        responses[status].setdefault("headers", _RETRY)
 
 
 def _general(operation: Mapping[str, Any], *, guarded: bool) -> Iterator[int]:
@@ -119,7 +121,7 @@ def _general(operation: Mapping[str, Any], *, guarded: bool) -> Iterator[int]:
     yield 400
     yield 415
     if guarded:
-        yield 401
+        yield from (401, 403, 429)
     if "path" in places:
         yield 404
     if "query" in places or "requestBody" in operation:

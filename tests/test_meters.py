@@ -16,9 +16,12 @@ from litestar.exceptions import LitestarException
 from kickserve.app import create_app
 from kickserve.edge import KickserveApp
 from kickserve.features import COUNT
+from kickserve.gate import Gate
 from kickserve.meters import BOUNDS, OTHER, ROUTES, Meters
 from kickserve.model_meters import MODELS
 from kickserve.record_batch import NUMBER, WIDTH, RecordBatch
+from kickserve.settings import Settings
+from kickserve.shield import Shield
 
 PREDICT = ("/api/v1/predict", "POST")
 
@@ -176,7 +179,15 @@ async def test_a_mounted_application_counts_as_other(meters):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     app = KickserveApp(
-        [mounted], openapi_config=None, state=State({"service": SimpleNamespace(meters=meters)})
+        [mounted],
+        openapi_config=None,
+        state=State(
+            {
+                "service": SimpleNamespace(meters=meters),
+                "gate": Gate(Settings()),
+                "shield": Shield(Settings()),
+            }
+        ),
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as client:
         await client.get("/ui/deep/below")

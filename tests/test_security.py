@@ -238,12 +238,11 @@ class TestSql:
         await client.post("/predict", json=kick)
         for answer in [
             await client.get(f"/predictions/{text}"),
-            await client.get("/predictions", params={"before": text}),
             await client.delete(f"/predictions/{text}"),
             await client.put(f"/predictions/{text}/outcome", json={"success": True}),
         ]:
             assert answer.status_code == 404
-        for name in ("since", "until", "limit"):
+        for name in ("before", "since", "until", "limit"):
             assert (await client.get("/predictions", params={name: text})).status_code == 422
         answer = await client.put("/predictions/outcomes", json=[{"id": text, "success": True}])
         assert answer.json() == {"kept": 0, "unknown": [text]}

@@ -8,7 +8,10 @@ still runs goes on writing, to the table of the same name.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any, Final
+
+import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from kickserve_storage.postgres_months import LOCK, first_id, month_of, this_month
 
@@ -20,17 +23,31 @@ _ID: Final = re.compile(r"[0-9a-f-]{36}")
 
 
 async def prepare(connection: Any) -> None:
-    """Show that the ids of the old table are below a bound; called again, go on from there."""
-    if not await connection.fetchval("SELECT to_regclass('predictions')"):
+    """Show that the ids of the old table are below a bound; called again, go on from there.
+
+    Another process may be at the same, and be done with it at any moment: then nothing is left to do.
+    """
+    if not await _is_old(connection):
         return
     if not _holds_yet(await _bound(connection)):
         async with connection.transaction():
             await _lock(connection)
+            if not await _is_old(connection):
+                return
             await connection.execute(
                 f"ALTER TABLE predictions DROP CONSTRAINT IF EXISTS {CHECK},"
                 f" ADD CONSTRAINT {CHECK} CHECK (id < '{await _wanted(connection)}') NOT VALID"
             )
-    await connection.execute(f"ALTER TABLE predictions VALIDATE CONSTRAINT {CHECK}", timeout=CHECK_PATIENCE)
+    with suppress(asyncpg.UndefinedObjectError):  # it waited, and the table in months came instead
+        await connection.execute(
+            f"ALTER TABLE predictions VALIDATE CONSTRAINT {CHECK}", timeout=CHECK_PATIENCE
+        )
+
+
+async def _is_old(connection: Any) -> bool:
+    """Say whether the table is there and is still the one of before, not the one in months."""
+    kind = await connection.fetchval("SELECT relkind FROM pg_class WHERE oid = to_regclass('predictions')")
+    return kind == b"r"
 
 
 async def into_months(connection: Any) -> None:
