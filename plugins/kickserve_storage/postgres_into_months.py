@@ -47,7 +47,7 @@ async def prepare(connection: Any) -> None:
 async def _is_old(connection: Any) -> bool:
     """Say whether the table is there and is still the one of before, not the one in months."""
     kind = await connection.fetchval("SELECT relkind FROM pg_class WHERE oid = to_regclass('predictions')")
-    return kind == b"r"
+    return bool(kind == b"r")
 
 
 async def into_months(connection: Any) -> None:
