@@ -50,7 +50,9 @@ def s3():
 @pytest.fixture(scope="module")
 def cluster(s3):  # noqa: ARG001  workers inherit where it is
     """Start a cluster that knows where that S3 is."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as cluster:
         yield cluster.scheduler_address
 
 

@@ -242,6 +242,7 @@ async def running(folder: Path, **changes: Any) -> AsyncIterator[list[Way]]:
         ways = []
         for number, name in enumerate(WAYS):
             settings = Settings(
+                rate_failures=None,  # one way would be short of answers because another was asked more
                 **{
                     "database_url": f"sqlite:///{folder}/{number}.db",
                     "journal_dir": folder / f"journal-{number}",
@@ -250,7 +251,7 @@ async def running(folder: Path, **changes: Any) -> AsyncIterator[list[Way]]:
                     "batch_max": 1,  # several at once may differ from one alone in the last bit of a number
                     "fastlane": name != "router",
                     **changes,
-                }
+                },
             )
             app = create_app(settings)
             await stack.enter_async_context(app.lifespan())
