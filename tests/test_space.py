@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hub import hub
 from huggingface_hub import RepoCard, SpaceCard
+from postgres import free_port
 
 from kickserve.settings import Settings
 
@@ -108,6 +109,14 @@ def test_without_a_token_the_upload_says_what_to_set(tmp_path):
 def test_a_hub_that_refuses_is_told_of_in_a_sentence(tmp_path, name):
     with hub({}, fault=(403, None)) as server:
         done = run("--upload", name, HF_ENDPOINT=server.url, HF_TOKEN="hf_x", HF_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "the hub did not take it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_hub_that_is_away_is_told_of_in_a_sentence(tmp_path):
+    away = f"http://127.0.0.1:{free_port()}"
+    done = run("--upload", "me/kicks", HF_ENDPOINT=away, HF_TOKEN="hf_x", HF_HOME=str(tmp_path))
     assert done.returncode == 1
     assert "the hub did not take it" in done.stderr
     assert "Traceback" not in done.stderr
