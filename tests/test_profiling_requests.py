@@ -107,6 +107,15 @@ def alpha_step():
     pass
 
 
+def alpha_in_thread(number):
+    for _ in range(number):
+        alpha_thread_step()
+
+
+def alpha_thread_step():
+    pass
+
+
 def beta_work(number):
     for _ in range(number):
         beta_step()
@@ -129,7 +138,7 @@ async def alpha(number: FromQuery[int]) -> str:
     for _ in range(3):
         alpha_work(number)
         await alpha_wait()
-    await asyncio.to_thread(alpha_work, number)
+    await asyncio.to_thread(alpha_in_thread, number)
     return ""
 
 
@@ -159,7 +168,7 @@ async def test_of_interleaved_requests_each_file_holds_its_own_alone(start, prof
         client.get("/model"),
     )
     found = await settled(8, profiles)
-    seen = []
+    seen, in_threads = [], 0
     for profile in found:
         names = functions(profile)
         assert not {"alpha_step", "beta_step", "scorer"} < names
@@ -170,12 +179,17 @@ async def test_of_interleaved_requests_each_file_holds_its_own_alone(start, prof
             assert call_of(profile, "alpha_wait")[0] == 3
             assert call_of(profile, "alpha_wait")[3] >= 0.15
             assert total < call_of(profile, "alpha")[3]
+            # Of a thread that is made just now, yappi may miss what runs in it; it gives it to nobody else.
+            if "alpha_thread_step" in names:
+                assert call_of(profile, "alpha_thread_step")[0] * 3 == calls
+                in_threads += 1
         elif "beta_step" in names:
-            assert not names & {"alpha_step", "alpha_wait", "record_each"}
+            assert not names & {"alpha_step", "alpha_thread_step", "alpha_wait", "record_each"}
             seen.append(("beta", call_of(profile, "beta_step")[0]))
             assert call_of(profile, "beta_wait")[0] == 3
-    # Known by what was asked for: the work in the event loop three times, in a thread once; in three tasks.
-    expected = [("alpha", 4 * n) for n in (1, 10, 100)] + [("beta", 3 * n) for n in (1, 10, 100)]
+    assert in_threads
+    # Known by what was asked for: the work in the event loop three times; in three tasks.
+    expected = [("alpha", 3 * n) for n in (1, 10, 100)] + [("beta", 3 * n) for n in (1, 10, 100)]
     assert sorted(seen) == expected
     assert sum("record_each" in functions(profile) for profile in found) == 1
 
