@@ -5,19 +5,21 @@ from __future__ import annotations
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from nicegui import ui
 
 from kickserve.errors import RecordNotFound, StoreError
+from kickserve.ids import canonical
 from kickserve.keys import Scope
+from kickserve_ui import PATH
 from kickserve_ui.history_filter import OUTCOMES, Filter
-from kickserve_ui.palette import colour_of
-from kickserve_ui.scene import MINUTES
+from kickserve_ui.history_table import DELETE, MARKS, ON_CLICK, table
 from kickserve_ui.site import current
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+
+    from nicegui.events import GenericEventArguments
 
     from kickserve.schemas import Record
     from kickserve_ui.frame import Visit
@@ -27,7 +29,6 @@ _GROUP: Final = 500  # records that are asked for at a time where a filter passe
 _MOST: Final = 5_000  # that are looked through for a page
 _EVERY: Final = 2.0  # seconds between looks for new ones
 _SURE: Final = "sure"
-_HEADS: Final = ("when", "chance", "distance", "angle", "side", "minute", "wind", "outcome", "actions")
 
 
 class History:
@@ -53,7 +54,8 @@ class History:
             with ui.element("section").classes("card"):
                 self._filters()
                 self._trouble = ui.label().classes("warning").props("role=alert")
-                self._table = ui.element("div").classes("scroll").props("tabindex=0")
+                self._table = ui.html(sanitize=False).classes("scroll").props("tabindex=0")
+                self._table.on("click", self._clicked, js_handler=ON_CLICK)
                 with ui.element("div").classes("pager"):
                     self._button("newest", partial(self._go, None)).props("data-go=newest")
                     self._older = self._button("older", self._go_older).props("data-go=older")
@@ -123,14 +125,19 @@ class History:
             return
         self._trouble.set_visibility(False)
         self._older.set_enabled(more)
-        self._table.clear()
-        with self._table:
-            if not records:
-                ui.label(self._words("nothing")).classes("hint")
-            else:
-                self._rows(records)
-            if searched >= _MOST:
-                ui.label(self._words("searched", count=searched)).classes("hint")
+        note = self._hint("searched", count=searched) if searched >= _MOST else ""
+        self._table.content = self._rows(records) + note
+
+    def _rows(self, records: list[Record]) -> str:
+        may = self._visit.may
+        if not records:
+            return self._hint("nothing")
+        return table(
+            self._words, records, f"{PATH}/", may_judge=may(Scope.PREDICT), may_delete=may(Scope.ADMIN)
+        )
+
+    def _hint(self, key: str, **values: Any) -> str:
+        return f"<p class='hint'>{escape(self._words(key, **values))}</p>"
 
     async def _page(self) -> tuple[list[Record], int, bool]:
         """Return the records of a page, how many were looked through for it, and whether there are more."""
@@ -149,49 +156,17 @@ class History:
         self._last = shown[-1].id if full else before
         return shown, searched, full or searched >= _MOST
 
-    def _rows(self, records: list[Record]) -> None:
-        with ui.element("table").classes("sheet"):
-            heads = "".join(f"<th scope='col'>{escape(self._words(each))}</th>" for each in _HEADS)
-            ui.html(f"<tr>{heads}</tr>", tag="thead", sanitize=False)
-            with ui.element("tbody"):
-                for record in records:
-                    self._row(record)
-
-    def _row(self, record: Record) -> None:
-        with ui.element("tr").props(f"data-id={record.id}"):
-            for cell in self._cells(record):
-                ui.html(cell, tag="td", sanitize=False)
-            with ui.element("td"), ui.element("div").classes("marks"):
-                for key, success in (("scored", True), ("missed", False)):
-                    mark = self._button(key, partial(self._judge, record.id, success=success))
-                    mark.set_enabled(self._visit.may(Scope.PREDICT))
-                    pressed = str(record.outcome is success).lower()
-                    mark.props(f"aria-pressed={pressed} data-mark={key}")
-            with ui.element("td"), ui.element("div").classes("marks"):
-                ui.link(self._words("show"), f"/?{_link(record)}").classes("button")
-                if self._visit.may(Scope.ADMIN):
-                    self._button("delete", partial(self._ask, record.id)).props("data-mark=delete")
-
-    def _cells(self, record: Record) -> list[str]:
-        words = self._words
-        chance = "-"
-        if record.prediction is not None:
-            colour = colour_of(record.prediction)
-            chance = f"<i class='swatch' style='background:{colour}'></i>{words.percent(record.prediction)}"
-        side = words("side_left" if record.is_left_side else "side_right")
-        return [
-            words.moment(record.created_at),
-            chance,
-            words.number(record.distance, 1),
-            words.number(record.angle, 1),
-            escape(side),
-            words("minute_value", value=words.number(record.time_norm * MINUTES)),
-            words("wind_value", value=words.number(record.wind_speed)),
-        ]
-
     def _button(self, key: str, action: Any) -> ui.button:
         button = ui.button(self._words(key), on_click=action, color=None)
         return button.props("unelevated no-caps").classes("button")
+
+    async def _clicked(self, event: GenericEventArguments) -> None:
+        match event.args:  # from the browser: they may be anything
+            case [str(mark), str(given)] if record_id := canonical(given):
+                if mark == DELETE:
+                    await self._ask(record_id)
+                elif mark in MARKS:
+                    await self._judge(record_id, success=MARKS[mark])
 
     async def _judge(self, record_id: str, *, success: bool) -> None:
         if self._visit.may(Scope.PREDICT):
@@ -216,19 +191,3 @@ class History:
         except StoreError:
             ui.notify(self._words("store_away"), type="warning")
         await self._show()
-
-
-def _link(record: Record) -> str:
-    return urlencode(
-        {
-            "distance": f"{record.distance:g}",
-            "angle": f"{record.angle:g}",
-            "side": "left" if record.is_left_side else "right",
-            "minute": round(record.time_norm * MINUTES),
-            "wind": round(record.wind_speed),
-            "rain": round(record.precipitation_probability * 100),
-            "foot": "left" if record.is_left_footed else "right",
-            "venue": "away" if record.game_away else "home",
-            "attempts": "yes" if record.has_previous_attempts else "no",
-        }
-    )
