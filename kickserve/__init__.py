@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kickserve.client import AsyncClient, Client
+    from kickserve.client.client import AsyncClient, Client
     from kickserve.errors import RemoteError, ServiceAway
     from kickserve.schemas import Kick
 
@@ -16,8 +16,8 @@ __version__ = version("kickserve")
 
 # Imported when asked for (PEP 562): the command line need not wait for a client that it does not use.
 _LATER: Final["Mapping[str, str]"] = {
-    "AsyncClient": "kickserve.client",
-    "Client": "kickserve.client",
+    "AsyncClient": "kickserve.client.client",
+    "Client": "kickserve.client.client",
     "Kick": "kickserve.schemas",
     "RemoteError": "kickserve.errors",
     "ServiceAway": "kickserve.errors",

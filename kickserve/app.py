@@ -16,19 +16,20 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.response import Redirect
 
-from kickserve import documentation, problems, routes
-from kickserve.edge import KickserveApp
+from kickserve import routes
+from kickserve.access.gate import Gate
 from kickserve.errors import KickserveError
 from kickserve.fastlane import FastLane
-from kickserve.gate import Gate
-from kickserve.journal import Journal
 from kickserve.loader import create_store, load_plugins
 from kickserve.models.loading import load_model, load_shadow
-from kickserve.recorder import Recorder
+from kickserve.record.journal import Journal
+from kickserve.record.recorder import Recorder
 from kickserve.service import Service
 from kickserve.settings import Settings
 from kickserve.shadow import Shadow
-from kickserve.shield import Shield
+from kickserve.web import documentation, problems
+from kickserve.web.edge import KickserveApp
+from kickserve.web.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from litestar import Litestar
 
     from kickserve.loader import Plugin
-    from kickserve.meters import Meters
+    from kickserve.metering.meters import Meters
     from kickserve.model import Model
 
 API: Final = "/api/v1"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kickserve.cells import WHOLE, whole_sum
 from kickserve.features import INDEX, NAMES, named
-from kickserve.kick_rows import Block, Refusal
+from kickserve.files.kick_rows import Block, Refusal
 from kickserve.model import ask
 from kickserve.packing import packed, unpacked
 from kickserve.quality import EXACT, Quality, RunningQuality
@@ -25,7 +25,7 @@ from kickserve.simulate import simulate
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
-    from kickserve.client import AsyncClient
+    from kickserve.client.client import AsyncClient
     from kickserve.model import Model
     from kickserve.pacing import Pace
     from kickserve.ports import Store

@@ -16,7 +16,7 @@ from kickserve.schemas import ModelCard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kickserve.kick_rows import Block, Refusal
+    from kickserve.files.kick_rows import Block, Refusal
     from kickserve.model import Model
 
 MANY: Final = 10_000
@@ -83,7 +83,7 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
     Args:
         candidate: the one that is checked.
         current: the one in use.
-        blocks: kicks, as `kickserve.tables.read_blocks` gives them.
+        blocks: kicks, as `kickserve.files.tables.read_blocks` gives them.
 
     Returns:
         How good they are, and the lines that hold no kick.

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from kickserve.ids import first_id_at, instant
-from kickserve.record_batch import NUMBER, RecordBatch, ShadowAnswers
+from kickserve.record.record_batch import NUMBER, RecordBatch, ShadowAnswers
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:

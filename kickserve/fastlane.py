@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from litestar import Request
 
-from kickserve import problems
 from kickserve.errors import KickserveError
-from kickserve.logs import KEY
+from kickserve.serving.logs import KEY
+from kickserve.web import problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from litestar.types import HTTPScope, Receive, Send
 
-    from kickserve.gate import Gate
-    from kickserve.rate_limits import Caller
+    from kickserve.access.gate import Gate
+    from kickserve.access.rate_limits import Caller
     from kickserve.schemas import Prediction
     from kickserve.service import Service
     from kickserve.settings import Settings

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from litestar.types import ASGIApp
 
-    from kickserve.record_batch import RecordBatch
+    from kickserve.record.record_batch import RecordBatch
     from kickserve.schemas import DriftSummary, Record
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.model import Model
-    from kickserve.record_batch import RecordBatch
+    from kickserve.record.record_batch import RecordBatch
     from kickserve.schemas import Kick
     from kickserve.scorer import Found, Row, Scorer
 

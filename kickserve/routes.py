@@ -14,9 +14,16 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
-from kickserve.answers import answers, refusals
-from kickserve.bodies import read_kicks, read_outcome, read_outcomes
-from kickserve.documentation import (
+from kickserve.access.keys import Scope
+from kickserve.errors import EncodedBody, Forbidden, InvalidInput, KickserveError, RecordNotFound
+from kickserve.explain import Explanation
+from kickserve.ids import canonical, in_utc
+from kickserve.record.record_quality import QualityReport, report
+from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
+from kickserve.service import Service
+from kickserve.web.answers import answers, refusals
+from kickserve.web.bodies import read_kicks, read_outcome, read_outcomes
+from kickserve.web.documentation import (
     NDJSON,
     ListsRecords,
     Open,
@@ -25,15 +32,8 @@ from kickserve.documentation import (
     TakesOutcome,
     TakesOutcomes,
 )
-from kickserve.errors import EncodedBody, Forbidden, InvalidInput, KickserveError, RecordNotFound
-from kickserve.explain import Explanation
-from kickserve.ids import canonical, in_utc
-from kickserve.keys import Scope
-from kickserve.lines import Lines, answer_lines
-from kickserve.record_quality import QualityReport, report
-from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
-from kickserve.service import Service
-from kickserve.shield import SAFE
+from kickserve.web.lines import Lines, answer_lines
+from kickserve.web.shield import SAFE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,7 +87,7 @@ def guards_of(settings: Settings, scope: Scope = Scope.ADMIN) -> list[Any]:
 
 
 def needs(scope: Scope) -> dict[str, Any]:
-    """Return the option of a route that says what a key must be good for (`kickserve.keys.MEANINGS`)."""
+    """Return the option of a route that says what a key must be good for (see `access.keys.MEANINGS`)."""
     return {"scope": scope}
 
 

@@ -16,8 +16,8 @@ from kickserve.errors import PredictionFailed
 from kickserve.features import COUNT
 from kickserve.ids import IdFactory
 from kickserve.model import AnswersOne, is_sound
-from kickserve.record_batch import NUMBER, WIDTH, RecordBatch
-from kickserve.record_batch import matrix_of as numbers_of
+from kickserve.record.record_batch import NUMBER, WIDTH, RecordBatch
+from kickserve.record.record_batch import matrix_of as numbers_of
 from kickserve.schemas import Prediction, matrix_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.gauge import Gauge
     from kickserve.ids import Ids
+    from kickserve.metering.gauge import Gauge
     from kickserve.model import Model
 
     # What a model says of one kick: probability, low and high, these two NaN where it gives no interval.

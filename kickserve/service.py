@@ -12,19 +12,19 @@ import numpy as np
 from msgspec.structs import astuple
 
 from kickserve import __version__
-from kickserve.bodies import read_kick
 from kickserve.errors import MissingExtra, ModelUnusable, PredictionFailed, RequestError
 from kickserve.explain import average_kick, explanation, mixtures
-from kickserve.gauge import Gauge
 from kickserve.ids import IdFactory
-from kickserve.meters import Meters
+from kickserve.metering.gauge import Gauge
+from kickserve.metering.meters import Meters
 from kickserve.model import TYPICAL, ask
 from kickserve.models.loading import profile_of
 from kickserve.ports import KnowsDrift, TellsFigures, WatchesPredictions
 from kickserve.predictor import Predictor
-from kickserve.retention import Retention
+from kickserve.record.retention import Retention
 from kickserve.schemas import Health
 from kickserve.scorer import Scorer
+from kickserve.web.bodies import read_kick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from kickserve.explain import Explanation
     from kickserve.model import Model
     from kickserve.ports import Figure, Store
-    from kickserve.record_batch import RecordBatch
-    from kickserve.recorder import Recorder
+    from kickserve.record.record_batch import RecordBatch
+    from kickserve.record.recorder import Recorder
     from kickserve.schemas import DriftSummary, ModelCard, Prediction
     from kickserve.settings import Settings
 

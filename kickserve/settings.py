@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 
-from kickserve import addresses, rates
 from kickserve import setting_kinds as kinds
+from kickserve.access import addresses, rates
 from kickserve.errors import SettingsError
 
 if TYPE_CHECKING:

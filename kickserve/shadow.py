@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from kickserve.errors import PredictionFailed
 from kickserve.features import COUNT
 from kickserve.model import ask
-from kickserve.record_batch import NUMBER, ShadowAnswers, matrix_of
+from kickserve.record.record_batch import NUMBER, ShadowAnswers, matrix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.model import Model
-    from kickserve.record_batch import RecordBatch
+    from kickserve.record.record_batch import RecordBatch
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kickserve.bodies import out_of_range, read_kick, read_kicks, read_outcome, read_outcomes
-from kickserve.documentation import EXAMPLE
 from kickserve.errors import InvalidInput, MalformedBody
 from kickserve.features import BY_NAME, NAMES
+from kickserve.web.bodies import out_of_range, read_kick, read_kicks, read_outcome, read_outcomes
+from kickserve.web.documentation import EXAMPLE
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

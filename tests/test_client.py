@@ -19,9 +19,9 @@ from serving import serving
 
 import kickserve
 from kickserve import AsyncClient, Client, Kick, RemoteError, ServiceAway
-from kickserve.documentation import EXAMPLE
 from kickserve.errors import InvalidInput, ServiceBusy
 from kickserve.schemas import OutcomeOf, Prediction
+from kickserve.web.documentation import EXAMPLE
 
 KICK = msgspec.convert(EXAMPLE, Kick)
 KEY = "a secret of the test's"

@@ -15,8 +15,8 @@ from serving import serving
 
 import kickserve.ids as ids_module
 from kickserve.contract import START, record_at, some_records, streamed
-from kickserve.documentation import EXAMPLE
 from kickserve.ids import IdFactory, first_id_at, in_utc, instant
+from kickserve.web.documentation import EXAMPLE
 from kickserve_storage.postgres import PostgresStore
 
 YEAR = 366 * 86_400_000

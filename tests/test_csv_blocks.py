@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve import csv_blocks, tables
 from kickserve.features import FEATURES, NAMES
-from kickserve.tables import read_blocks
+from kickserve.files import csv_blocks, tables
+from kickserve.files.tables import read_blocks
 
 GOOD = "0.5,38,24,12,0.2,0,1,0,0,1,1,1,Ann"
 HEADER = ",".join([*NAMES, "success", "who"])

@@ -14,10 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kinds import FRESH, linear, onnx
 
-from kickserve import calls, setting_kinds
-from kickserve.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
-from kickserve.boxes import boxes
-from kickserve.documentation import EXAMPLE
+from kickserve import setting_kinds
+from kickserve.client import calls
+from kickserve.client.exchange import Exchange, retry_after
 from kickserve.errors import (
     DataError,
     KickserveError,
@@ -27,16 +26,18 @@ from kickserve.errors import (
     ServiceBusy,
     SettingsError,
 )
-from kickserve.exchange import Exchange, retry_after
 from kickserve.features import FEATURES, NAMES
+from kickserve.files.tables import read_blocks
 from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
 from kickserve.models.loading import load_file
-from kickserve.record_batch import WIDTH, RecordBatch, ShadowAnswers
-from kickserve.recorder import _Add, _operations
+from kickserve.record.boxes import boxes
+from kickserve.record.record_batch import WIDTH, RecordBatch, ShadowAnswers
+from kickserve.record.recorder import _Add, _operations
+from kickserve.record.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
 from kickserve.schemas import Kick
-from kickserve.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
 from kickserve.settings import Settings, table
-from kickserve.tables import read_blocks
+from kickserve.web.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
+from kickserve.web.documentation import EXAMPLE
 
 # What breaks decoders: no UTF-8, brackets without end, numbers beyond all, and bits of what is right.
 NASTY = [

@@ -18,7 +18,7 @@ from kickserve.errors import StoreUnavailable
 from kickserve.features import named
 from kickserve.model import HasProfile
 from kickserve.models.linear import load_default
-from kickserve.record_batch import RecordBatch
+from kickserve.record.record_batch import RecordBatch
 from kickserve.simulate import simulate
 from kickserve_drift import live as live_module
 from kickserve_drift.board import SECONDS, Board

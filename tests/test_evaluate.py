@@ -12,8 +12,8 @@ import pytest
 from serving import serving
 
 from kickserve.features import NAMES
+from kickserve.files.table_writer import open_writer
 from kickserve.simulate import simulate
-from kickserve.table_writer import open_writer
 
 
 def kickserve(folder, *arguments, **environment):

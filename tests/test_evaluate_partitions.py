@@ -14,7 +14,7 @@ from partitions import evaluate as run_evaluate
 from partitions import folder_of, table_of, without_pictures
 
 from kickserve.drift import reference_of
-from kickserve.kick_rows import Block, Refusal
+from kickserve.files.kick_rows import Block, Refusal
 from kickserve.models.linear import load_default
 from kickserve.simulate import simulate
 from kickserve_drift.findings import WIDTH, Findings

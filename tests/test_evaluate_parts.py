@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from kickserve.documentation import EXAMPLE
 from kickserve.models.linear import load_default
 from kickserve.pacing import Hours, Pace
 from kickserve.schemas import Record
+from kickserve.web.documentation import EXAMPLE
 from kickserve_drift.kicks import Window, kept
 from kickserve_drift.sampling import Sample, drawn_back
 from kickserve_drift.window import Seen, chosen, newest_report

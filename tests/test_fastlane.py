@@ -25,14 +25,14 @@ from litestar import Litestar
 from litestar.plugins import InitPlugin
 
 from kickserve import app as app_module
-from kickserve import server
+from kickserve.access.rates import Rate
 from kickserve.app import create_app
-from kickserve.connection import LaneConnection
-from kickserve.documentation import EXAMPLE
-from kickserve.limits import LimitedConnection, Limits
 from kickserve.model import Answer
 from kickserve.models.linear import load_default
-from kickserve.rates import Rate
+from kickserve.serving import server
+from kickserve.serving.connection import LaneConnection
+from kickserve.serving.limits import LimitedConnection, Limits
+from kickserve.web.documentation import EXAMPLE
 
 KICK = msgspec.json.encode(EXAMPLE)
 KEY = "sesame"

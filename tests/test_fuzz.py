@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kickserve.documentation import EXAMPLE
-from kickserve.limits import HEAD_MAX
 from kickserve.models.linear import LinearModel
+from kickserve.serving.limits import HEAD_MAX
 from kickserve.setting_kinds import names
+from kickserve.web.documentation import EXAMPLE
 
 FUZZ = Path(__file__).parents[1] / "ops" / "fuzz"
 sys.path.insert(0, str(FUZZ))

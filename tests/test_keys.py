@@ -15,11 +15,12 @@ from keyring import KEYS, entry, in_an_hour, write
 from litestar.routes import HTTPRoute
 from serving import serving
 
-from kickserve import keys, logs
+from kickserve.access import keys
+from kickserve.access.keys import Key, KeyRing, Scope, chosen
 from kickserve.cli import run
 from kickserve.errors import ConfigurationError
-from kickserve.key_meters import NAMES, KeyMeters
-from kickserve.keys import Key, KeyRing, Scope, chosen
+from kickserve.metering.key_meters import NAMES, KeyMeters
+from kickserve.serving import logs
 from kickserve.settings import Settings
 
 ID = "01900000-0000-7000-8000-000000000000"

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import serving
 
-from kickserve.documentation import EXAMPLE, NDJSON
-from kickserve.lines import LONGEST
+from kickserve.web.documentation import EXAMPLE, NDJSON
+from kickserve.web.lines import LONGEST
 
 HEAD = (
     f"POST /api/v1/predict/batch HTTP/1.1\r\nhost: test\r\ncontent-type: {NDJSON}\r\naccept: {NDJSON}\r\n"

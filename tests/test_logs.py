@@ -10,7 +10,7 @@ import httpx
 import pytest
 from serving import serving
 
-from kickserve import logs
+from kickserve.serving import logs
 from kickserve.settings import Settings
 
 

@@ -13,15 +13,15 @@ from litestar import asgi
 from litestar.datastructures import State
 from litestar.exceptions import LitestarException
 
+from kickserve.access.gate import Gate
 from kickserve.app import create_app
-from kickserve.edge import KickserveApp
 from kickserve.features import COUNT
-from kickserve.gate import Gate
-from kickserve.meters import BOUNDS, OTHER, ROUTES, Meters
-from kickserve.model_meters import MODELS
-from kickserve.record_batch import NUMBER, WIDTH, RecordBatch
+from kickserve.metering.meters import BOUNDS, OTHER, ROUTES, Meters
+from kickserve.metering.model_meters import MODELS
+from kickserve.record.record_batch import NUMBER, WIDTH, RecordBatch
 from kickserve.settings import Settings
-from kickserve.shield import Shield
+from kickserve.web.edge import KickserveApp
+from kickserve.web.shield import Shield
 
 PREDICT = ("/api/v1/predict", "POST")
 

@@ -20,13 +20,13 @@ from serving import serving
 from tritonclient.utils import InferenceServerException
 
 from kickserve.app import create_app
-from kickserve.bodies import BATCH_MAX
-from kickserve.documentation import EXAMPLE
 from kickserve.features import FEATURES, FLAGS, NAMES, named
 from kickserve.loader import load_plugins
 from kickserve.models.linear import load_default
 from kickserve.settings import Settings
 from kickserve.simulate import simulate
+from kickserve.web.bodies import BATCH_MAX
+from kickserve.web.documentation import EXAMPLE
 from kickserve_oip import OipPlugin
 
 V2 = "http://test/v2"

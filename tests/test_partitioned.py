@@ -20,7 +20,7 @@ from partitions import batch as run_batch
 
 from kickserve.batch import Tally, run_direct
 from kickserve.errors import DataError, MissingExtra, PredictionFailed
-from kickserve.kick_rows import Block, Refusal
+from kickserve.files.kick_rows import Block, Refusal
 from kickserve.models.linear import LinearModel, load_default
 from kickserve.packing import packed, unpacked
 from kickserve.partitioned.engines import Here

@@ -12,10 +12,10 @@ from litestar.plugins import InitPlugin
 from snippets import read
 
 from kickserve.cli import run
-from kickserve.documentation import EXAMPLE
 from kickserve.errors import ConfigurationError, MissingExtra, StoreMisconfigured, UnknownPlugin
 from kickserve.loader import load_plugins
 from kickserve.settings import Settings
+from kickserve.web.documentation import EXAMPLE
 
 
 @pytest.fixture

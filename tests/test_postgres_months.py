@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kickserve.contract import all_judged, batch_at, expected_page, record_at, some_records, streamed
 from kickserve.errors import StoreMisconfigured, StoreUnavailable
 from kickserve.ids import first_id_at
-from kickserve.retention import Retention
+from kickserve.record.retention import Retention
 from kickserve_storage import postgres_months as months
 from kickserve_storage.postgres import PostgresStore
 

@@ -11,10 +11,10 @@ from conftest import running
 from httpx import ASGITransport, AsyncClient
 from serving import serving
 
-from kickserve import recorder
 from kickserve.app import create_app
 from kickserve.background import end
-from kickserve.journal import Group
+from kickserve.record import recorder
+from kickserve.record.journal import Group
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import socket
 import pytest
 from serving import serving
 
+from kickserve.client.remote import connected, running
 from kickserve.errors import RemoteError, ServiceAway
-from kickserve.remote import connected, running
 from kickserve.settings import Settings
 
 

@@ -18,7 +18,7 @@ from kickserve.model import Answer
 from kickserve.models.linear import load_default
 from kickserve.models.loading import load_shadow
 from kickserve.quality import brier
-from kickserve.record_batch import matrix_of
+from kickserve.record.record_batch import matrix_of
 from kickserve.settings import Settings
 from kickserve.shadow import Shadow
 

@@ -37,7 +37,7 @@ from sklearn.svm import LinearSVC
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES
-from kickserve.gauge import Gauge
+from kickserve.metering.gauge import Gauge
 from kickserve.models.loading import load_file
 from kickserve.models.unpacking import TRUSTED
 from kickserve.scorer import Scorer

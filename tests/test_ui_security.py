@@ -15,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 from serving import serving
 
 from kickserve.cli import run
-from kickserve.documentation import EXAMPLE
+from kickserve.web.documentation import EXAMPLE
 
 SLOW = 15_000
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
-from kickserve import batch, tables
+from kickserve import batch
 from kickserve.commands import batch_parts
 from kickserve.commands.batch_words import facts_of
 from kickserve.commands.engine_options import engine_options, where_of
-from kickserve.gauge import Gauge
+from kickserve.files import tables
+from kickserve.files.table_writer import open_writer
 from kickserve.loader import opened_store
+from kickserve.metering.gauge import Gauge
 from kickserve.models.loading import load_model
 from kickserve.pacing import Hours, Pace
 from kickserve.partitioned.engines import DASK
@@ -26,14 +28,13 @@ from kickserve.partitioned.running import folder_for
 from kickserve.pipeline import ahead, behind
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
-from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from kickserve.batch import Answered
-    from kickserve.kick_rows import Block
+    from kickserve.files.kick_rows import Block
 
     Take = Callable[[Answered], None]
 
@@ -223,7 +224,7 @@ async def _run_keeping(settings: Settings, job: _Job, blocks: Iterable[Block], t
 @asynccontextmanager
 async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.Answerer]:
     if url is not None:
-        from kickserve.remote import connected, running
+        from kickserve.client.remote import connected, running
 
         url = await running(settings) if url == AUTO else url
     if url is not None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
+from kickserve.files.table_writer import open_writer
 from kickserve.ids import in_utc
 from kickserve.loader import opened_store
 from kickserve.schemas import Record
 from kickserve.settings import Settings
-from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from kickserve import keys
+from kickserve.access import keys
+from kickserve.access.keys import MEANINGS, Scope
 from kickserve.errors import ConfigurationError
-from kickserve.keys import MEANINGS, Scope
 from kickserve.setting_kinds import duration
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, print_table, say, stdout
@@ -19,7 +19,7 @@ from kickserve.terminal import print_json, print_table, say, stdout
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve.keys import Entry
+    from kickserve.access.keys import Entry
 
 _SCOPES = "; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items())
 

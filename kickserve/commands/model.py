@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
-from kickserve import tables
 from kickserve.batch import ROWS_REFUSED
 from kickserve.checking import MANY, check, compare
 from kickserve.commands import publish
 from kickserve.errors import DataError
+from kickserve.files import tables
 from kickserve.models.loading import load_file, load_model
 from kickserve.reliability_plot import reliability_plot
 from kickserve.settings import Settings
@@ -20,7 +20,7 @@ from kickserve.terminal import print_facts, print_json, print_table, show_refusa
 
 if TYPE_CHECKING:
     from kickserve.checking import Check, Comparison
-    from kickserve.kick_rows import Refusal
+    from kickserve.files.kick_rows import Refusal
     from kickserve.quality import Bin
 
 _SURE: Final = 1.96  # standard errors by which shares may differ by chance, in 95 of 100 cases

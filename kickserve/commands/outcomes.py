@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from kickserve import tables
 from kickserve.batch import ROWS_REFUSED
-from kickserve.kick_rows import Refusal
+from kickserve.files import tables
+from kickserve.files.kick_rows import Refusal
 from kickserve.loader import opened_store
 from kickserve.schemas import OutcomeOf, OutcomesKept
 from kickserve.settings import Settings
@@ -71,7 +71,7 @@ async def _run(file: Path, url: str | None) -> Summary:
         if url is None:
             keep = _into(await stack.enter_async_context(opened_store(settings)))
         else:
-            from kickserve.remote import connected
+            from kickserve.client.remote import connected
 
             keep = (await stack.enter_async_context(connected(url, settings))).tell_outcomes
         bar = stack.enter_context(progress())

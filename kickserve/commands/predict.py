@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import rich_click as click
 
-from kickserve.bodies import read_kick
 from kickserve.features import FEATURES
-from kickserve.gauge import Gauge
 from kickserve.loader import opened_store
+from kickserve.metering.gauge import Gauge
 from kickserve.models.loading import load_model
 from kickserve.schemas import matrix
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json
+from kickserve.web.bodies import read_kick
 
 if TYPE_CHECKING:
     from collections.abc import Callable

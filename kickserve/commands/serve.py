@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import rich_click as click
 
-from kickserve import documentation, logs
+from kickserve.access.gate import Gate
 from kickserve.app import API, create_app
 from kickserve.errors import ConfigurationError
-from kickserve.gate import Gate
-from kickserve.listening import bind, bind_all
 from kickserve.loader import create_store, load_plugins
-from kickserve.meters import Meters
+from kickserve.metering.meters import Meters
 from kickserve.ports import SharesMemory
-from kickserve.server import preload, run
+from kickserve.serving import logs
+from kickserve.serving.listening import bind, bind_all
+from kickserve.serving.server import preload, run
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, stdout
+from kickserve.web import documentation
 
 if TYPE_CHECKING:
     import socket
 
-    from kickserve.edge import KickserveApp
     from kickserve.loader import Plugin
-    from kickserve.workers import Worker
+    from kickserve.serving.workers import Worker
+    from kickserve.web.edge import KickserveApp
 
 _Facts = list[tuple[str, str]]
 _PATHS: Final = frozenset({"page", "API", "docs"})  # facts that are paths of the service
@@ -66,7 +67,7 @@ def _serve_alone(settings: Settings) -> int:
 def _serve_together(settings: Settings) -> int:
     if not hasattr(os, "fork"):
         raise ConfigurationError("this system can't fork processes: serve with KICKSERVE_WORKERS=1")
-    from kickserve.workers import Supervisor  # it names signals that not every system knows
+    from kickserve.serving.workers import Supervisor  # it names signals that not every system knows
 
     plugins = _prepare(settings)
     listeners = bind_all(settings, settings.workers)

@@ -7,8 +7,8 @@ from pathlib import Path
 import rich_click as click
 
 from kickserve.features import NAMES, columns
+from kickserve.files.table_writer import open_writer
 from kickserve.simulate import blocks
-from kickserve.table_writer import open_writer
 from kickserve.terminal import print_facts, print_json, progress
 
 

@@ -11,6 +11,7 @@ import rich_click as click
 from kickserve.batch import REFUSALS_KEPT, ROWS_REFUSED
 from kickserve.commands.train_report import show
 from kickserve.errors import DataError, ModelUnusable
+from kickserve.files.tables import count_rows
 from kickserve.learning.checks import check
 from kickserve.learning.data import Naming, read_known
 from kickserve.learning.families import KINDS
@@ -18,12 +19,11 @@ from kickserve.learning.making import encode
 from kickserve.learning.teach import FOLDS, Order, teach
 from kickserve.models.loading import load_model
 from kickserve.settings import Settings
-from kickserve.tables import count_rows
 from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
 from kickserve.training import DEFAULT_SEED, DEFAULT_SIZE, write_default
 
 if TYPE_CHECKING:
-    from kickserve.kick_rows import Refusal
+    from kickserve.files.kick_rows import Refusal
     from kickserve.learning.data import Known
     from kickserve.learning.making import Document
     from kickserve.learning.teach import Report

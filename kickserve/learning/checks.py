@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.kick_rows import Refusal
+    from kickserve.files.kick_rows import Refusal
     from kickserve.learning.data import Known
 
 FEWEST: Final = 200

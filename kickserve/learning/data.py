@@ -11,8 +11,8 @@ import numpy as np
 
 from kickserve.errors import DataError
 from kickserve.features import BY_NAME, COUNT, INDEX, NAMES, acceptable
-from kickserve.kick_rows import Refusal, block_of
-from kickserve.tables import OUTCOMES, open_rows
+from kickserve.files.kick_rows import Refusal, block_of
+from kickserve.files.tables import OUTCOMES, open_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.csv_rows import Row
-    from kickserve.kick_rows import Block
+    from kickserve.files.csv_rows import Row
+    from kickserve.files.kick_rows import Block
 
 KMH: Final = 3.6
 """Kilometres an hour in a metre a second."""
@@ -36,7 +36,7 @@ class Naming:
 
     Attributes:
         columns: names in the file by name of the feature, where the two differ.
-        outcome: the column that says 1 or 0; None for one of `kickserve.tables.OUTCOMES`.
+        outcome: the column that says 1 or 0; None for one of `kickserve.files.tables.OUTCOMES`.
         kicker: the column that names the kicker; None where no column does.
         wind_in_ms: whether `wind_speed` is in metres a second there.
     """

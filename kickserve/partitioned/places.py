@@ -10,9 +10,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kickserve.errors import DataError, KickserveError, MissingExtra
+from kickserve.files.table_writer import sync
+from kickserve.files.tables import parquet
 from kickserve.models.origin import first_line
-from kickserve.table_writer import sync
-from kickserve.tables import parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

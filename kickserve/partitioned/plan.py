@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from msgspec import Struct
 
 from kickserve.errors import DataError
+from kickserve.files.tables import columns_of
 from kickserve.partitioned.places import files_of, open_parquet, place_of
-from kickserve.tables import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kickserve.batch import BLOCK
-from kickserve.kick_rows import Block, Refusal
+from kickserve.files.kick_rows import Block, Refusal
+from kickserve.files.tables import columns_of
 from kickserve.partitioned.places import open_parquet, reached
-from kickserve.tables import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def read(partition: Partition, others: Sequence[str] = ()) -> Reading:
 
 
 def _blocks(file: Any, partition: Partition, others: Sequence[str]) -> Iterator[Block]:
-    from kickserve.parquet_kicks import blocks
+    from kickserve.files.parquet_kicks import blocks
 
     names, _ = columns_of(partition.url, file.schema_arrow.names)
     with reached(partition.url):

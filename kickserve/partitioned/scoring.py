@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kickserve import batch
+from kickserve.files.table_writer import open_writer
 from kickserve.partitioned.manifest import Done, part_of, set_done
 from kickserve.partitioned.places import place_of
 from kickserve.partitioned.reading import read
 from kickserve.pipeline import ahead, behind
-from kickserve.table_writer import open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from kickserve.contract import records_from
-from kickserve.gauge import Gauge
+from kickserve.metering.gauge import Gauge
 from kickserve.model import ask
 from kickserve.models.linear import load_default
-from kickserve.recorder import _Add
+from kickserve.record.recorder import _Add
+from kickserve.record.segments import encode
 from kickserve.scorer import Scorer
-from kickserve.segments import encode
 from kickserve.settings import Settings
 from kickserve.simulate import simulate
 from kickserve_storage import create_plugin

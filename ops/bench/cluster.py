@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from kickserve.features import NAMES
+from kickserve.files.table_writer import open_writer
 from kickserve.simulate import blocks
-from kickserve.table_writer import open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import FLAGS, chromium  # noqa: E402  the tests' own ways to a server and a browser
 from serving import serving  # noqa: E402
 
-from kickserve.documentation import EXAMPLE  # noqa: E402
+from kickserve.web.documentation import EXAMPLE  # noqa: E402
 
 PAGES: Final = 10
 ROUNDS: Final = 3

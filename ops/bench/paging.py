@@ -23,7 +23,7 @@ from rich.table import Table
 
 from kickserve.contract import START, record_at, records_from
 from kickserve.ids import instant
-from kickserve.retention import Retention
+from kickserve.record.retention import Retention
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin
 

@@ -15,7 +15,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from kickserve.documentation import EXAMPLE
+from kickserve.web.documentation import EXAMPLE
 
 if TYPE_CHECKING:
     from pathlib import Path

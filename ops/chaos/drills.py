@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from postgres import Cluster, binaries  # noqa: E402  found through the line above
 from serving import Server  # noqa: E402
 
-from kickserve.documentation import EXAMPLE  # noqa: E402
+from kickserve.web.documentation import EXAMPLE  # noqa: E402
 
 
 async def drained(server: Server) -> None:

@@ -21,7 +21,7 @@ from words import (
     VERSIONS,
 )
 
-from kickserve.documentation import EXAMPLE
+from kickserve.web.documentation import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
-from kickserve import tables
 from kickserve.drift import LEAST, Limits, summarize
 from kickserve.errors import KickserveError, TooFewKicks
+from kickserve.files import tables
 from kickserve.loader import opened_store
 from kickserve.models.loading import file_of
 from kickserve.partitioned.engines import DASK
@@ -211,7 +211,7 @@ async def _pages(url: str | None, settings: Settings) -> AsyncIterator[tuple[str
         async with opened_store(settings) as store:
             yield "store", store.label, store
         return
-    from kickserve.remote import connected
+    from kickserve.client.remote import connected
 
     async with connected(url, settings) as client:
         yield "service", url, FromService(client)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kickserve.cells import WHOLE, whole_sum
 from kickserve.drift_bins import COLUMNS, Counts
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES, acceptable
-from kickserve.kick_rows import Refusal
+from kickserve.files.kick_rows import Refusal
 from kickserve.packing import limbs, of_limbs, packed, unpacked
 from kickserve.quality import EXACT, Quality, RunningQuality
 from kickserve_drift.expected import Expectation, Expected

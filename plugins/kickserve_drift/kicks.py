@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from kickserve import calls, tables
+from kickserve.client import calls
 from kickserve.features import COUNT, NAMES
+from kickserve.files import tables
 from kickserve.model import ask
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.client import AsyncClient
-    from kickserve.kick_rows import Block, Refusal
+    from kickserve.client.client import AsyncClient
+    from kickserve.files.kick_rows import Block, Refusal
     from kickserve.model import Model
     from kickserve.schemas import Record
 
@@ -60,7 +61,7 @@ class Part:
         times: when the first and the last of them were predicted, UTC; None where that is not known.
         failed: predictions beside these where the model failed.
         refusals: lines of a file that hold no kick.
-        odd: shape (m, 12), the numbers in those lines, as `kickserve.kick_rows.Block.odd`.
+        odd: shape (m, 12), the numbers in those lines, as `kickserve.files.kick_rows.Block.odd`.
     """
 
     matrix: NDArray[np.float64]

@@ -15,7 +15,7 @@ from kickserve.drift import LEAST, Limits, reference_of, summarize
 from kickserve.errors import KickserveError, StoreError
 from kickserve.features import COUNT, NAMES
 from kickserve.ports import Figure
-from kickserve.record_batch import NUMBER, WIDTH
+from kickserve.record.record_batch import NUMBER, WIDTH
 from kickserve_drift.board import Board
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kickserve.drift_bins import Reference
     from kickserve.model import Model
     from kickserve.ports import Store
-    from kickserve.record_batch import RecordBatch
+    from kickserve.record.record_batch import RecordBatch
     from kickserve.schemas import DriftSummary, Record
     from kickserve.service import Service
 

@@ -18,8 +18,8 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from kickserve.boxes import lock
 from kickserve.errors import KickserveError, NoNewReport, ReportNotFound
+from kickserve.record.boxes import lock
 from kickserve.schemas import UNDECODABLE
 from kickserve_drift.names import NAME, PATH, made_at
 

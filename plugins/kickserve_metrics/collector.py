@@ -9,17 +9,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector as BaseCollector
 
 from kickserve import __version__
-from kickserve.meters import BOUNDS
-from kickserve.model_meters import BINS
+from kickserve.metering.meters import BOUNDS
+from kickserve.metering.model_meters import BINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
-    from kickserve.gate import Gate
-    from kickserve.meters import Reading, RouteReading, WorkerReading
-    from kickserve.model_meters import ModelReading
+    from kickserve.access.gate import Gate
+    from kickserve.metering.meters import Reading, RouteReading, WorkerReading
+    from kickserve.metering.model_meters import ModelReading
     from kickserve.ports import Figure
     from kickserve.service import Service
 

@@ -14,7 +14,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from kickserve.documentation import EXAMPLE
+from kickserve.web.documentation import EXAMPLE
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "id": "1",

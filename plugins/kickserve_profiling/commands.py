@@ -11,9 +11,9 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from kickserve import calls
+from kickserve.client import calls
+from kickserve.client.remote import connected
 from kickserve.errors import DataError
-from kickserve.remote import connected
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
 

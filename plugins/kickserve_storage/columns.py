@@ -14,7 +14,7 @@ from msgspec.structs import astuple
 from kickserve import features
 from kickserve.features import COUNT
 from kickserve.ids import first_id_at
-from kickserve.record_batch import matrix_of
+from kickserve.record.record_batch import matrix_of
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.record_batch import RecordBatch
+    from kickserve.record.record_batch import RecordBatch
 
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
-    from kickserve.record_batch import RecordBatch
+    from kickserve.record.record_batch import RecordBatch
     from kickserve.schemas import Record
 
 _TYPES: Final = {

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
 
-    from kickserve.record_batch import RecordBatch
+    from kickserve.record.record_batch import RecordBatch
     from kickserve.schemas import Record
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes

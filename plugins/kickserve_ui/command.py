@@ -9,7 +9,8 @@ from typing import Final
 
 import rich_click as click
 
-from kickserve import Client, RemoteError, calls
+from kickserve import Client, RemoteError
+from kickserve.client import calls
 from kickserve.commands.serve import command as serve
 from kickserve.settings import Settings
 from kickserve.terminal import stdout

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
+from kickserve.access.keys import Scope
 from kickserve.errors import RecordNotFound, StoreError
 from kickserve.ids import canonical
-from kickserve.keys import Scope
 from kickserve_ui import PATH
 from kickserve_ui.history_filter import OUTCOMES, Filter
 from kickserve_ui.history_table import DELETE, MARKS, ON_CLICK, table

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
+from kickserve.access.keys import Scope
 from kickserve.errors import StoreError
-from kickserve.keys import Scope
-from kickserve.meters import BOUNDS
-from kickserve.record_quality import report
+from kickserve.metering.meters import BOUNDS
+from kickserve.record.record_quality import report
 from kickserve_ui import PATH
 from kickserve_ui.charts import reliability, sheet
 from kickserve_ui.frame import card
@@ -20,9 +20,9 @@ from kickserve_ui.site import current
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kickserve.meters import Reading
+    from kickserve.metering.meters import Reading
     from kickserve.quality import Quality
-    from kickserve.record_quality import QualityReport
+    from kickserve.record.record_quality import QualityReport
     from kickserve.schemas import Drifted, DriftSummary, ModelCard
     from kickserve_ui.frame import Visit
     from kickserve_ui.words import Words

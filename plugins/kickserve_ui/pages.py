@@ -9,9 +9,9 @@ from fastapi import Form, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from nicegui import Client, app, ui
 
+from kickserve.access.keys import Scope
 from kickserve.errors import TooManyRequests, Unauthorized
-from kickserve.keys import Scope
-from kickserve.shield import SANDBOX
+from kickserve.web.shield import SANDBOX
 from kickserve_ui import PATH
 from kickserve_ui.download import csv_lines
 from kickserve_ui.frame import Visit, sign_in, visit

@@ -13,8 +13,8 @@ import numpy as np
 from nicegui import background_tasks, ui
 from nicegui.element import Element
 
+from kickserve.access.keys import Scope
 from kickserve.errors import KickserveError
-from kickserve.keys import Scope
 from kickserve_ui import answer
 from kickserve_ui.answer import Told
 from kickserve_ui.controls import Controls

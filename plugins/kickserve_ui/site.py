@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from kickserve.addresses import identity
+from kickserve.access.addresses import identity
+from kickserve.access.keys import ANYONE
 from kickserve.errors import ConfigurationError
-from kickserve.keys import ANYONE
 from kickserve_ui.heat import Maps
 from kickserve_ui.secret import pass_for
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from fastapi import Request
 
-    from kickserve.gate import Gate
-    from kickserve.keys import Key, Scope
+    from kickserve.access.gate import Gate
+    from kickserve.access.keys import Key, Scope
     from kickserve.service import Service
 
 _ADMITTED: Final = "admitted"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from kickserve import cli, meters
+from kickserve import cli
+from kickserve.metering import meters
 
 
 def _nothing(*_: Any) -> None:

@@ -1,0 +1,1 @@
+"""The client of a running service: for programs, and for the commands."""

@@ -1,0 +1,1 @@
+"""Reads and writes kicks as CSV, Parquet and NDJSON."""

@@ -1,0 +1,1 @@
+"""What the service counts of itself, in memory that workers share."""

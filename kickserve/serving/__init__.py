@@ -1,0 +1,1 @@
+"""Runs the application: the server and its connections, their limits, workers, the log."""

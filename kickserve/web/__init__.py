@@ -1,0 +1,1 @@
+"""What goes over HTTP: bodies, answers, problems, documentation, and what stands around every request."""
