@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from dotenv import dotenv_values
-
 from kickserve import setting_kinds as kinds
 from kickserve.access import addresses, rates
-from kickserve.errors import SettingsError
+from kickserve.environment import surroundings, values_of, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import timedelta
 
 
@@ -348,9 +345,7 @@ class Settings:
         Raises:
             SettingsError: a variable has a value that can't be used; the message names both.
         """
-        if environment is None:
-            environment = {**_dotenv(), **os.environ}
-        return cls(**dict(_read(environment)))
+        return cls(**values_of(fields(cls), surroundings() if environment is None else environment))
 
     @property
     def own_url(self) -> str:
@@ -365,7 +360,7 @@ class Settings:
             names: of attributes whose value is a text, a path, a number, a switch or nothing.
         """
         by_name = {each.name: each.metadata["variable"] for each in fields(self)}
-        return {by_name[name]: _written(getattr(self, name)) for name in names}
+        return {by_name[name]: written(getattr(self, name)) for name in names}
 
 
 class Row(NamedTuple):
@@ -379,31 +374,3 @@ class Row(NamedTuple):
 def table() -> list[Row]:
     """Return the settings as rows for documentation and tests."""
     return [Row(*(each.metadata[key] for key in Row._fields)) for each in fields(Settings)]
-
-
-def _written(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _dotenv() -> dict[str, str]:
-    file = Path(".env")
-    try:
-        values = dotenv_values(file) if file.is_file() else {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the file {file.absolute()} can't be read: {error}") from error
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _read(environment: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    for each in fields(Settings):
-        variable, parse = each.metadata["variable"], each.metadata["parse"]
-        if variable not in environment:
-            continue
-        value = environment[variable]
-        try:
-            yield each.name, parse(value) if value.strip() else each.default
-        except ValueError as error:
-            shown = "(hidden)" if each.metadata["secret"] else repr(value)
-            raise SettingsError(f"{variable}={shown} can't be used: it {error}") from None

@@ -31,8 +31,8 @@ from kickserve.files.tables import read_blocks
 from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
 from kickserve.models.loading import load_file
 from kickserve.record.boxes import boxes
+from kickserve.record.operations import Add, operations_in
 from kickserve.record.record_batch import WIDTH, RecordBatch, ShadowAnswers
-from kickserve.record.recorder import _Add, _operations
 from kickserve.record.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
 from kickserve.schemas import Kick
 from kickserve.settings import Settings, table
@@ -155,7 +155,7 @@ def batch(**changes):
     )
 
 
-ADD = msgspec.msgpack.encode(_Add(batch(shadow=ShadowAnswers("s", "r", bytes(16)))))
+ADD = msgspec.msgpack.encode(Add(batch(shadow=ShadowAnswers("s", "r", bytes(16)))))
 
 
 class TestJournal:
@@ -179,25 +179,25 @@ class TestJournal:
         assert is_torn(path, 0) in {True, False}
 
     @given(bent(ADD))
-    @example(msgspec.msgpack.encode(_Add(batch(numbers=b"12345678"))))
-    @example(msgspec.msgpack.encode(_Add(batch(numbers=b""))))
-    @example(msgspec.msgpack.encode(_Add(batch(counter=(1 << 26) - 1))))
-    @example(msgspec.msgpack.encode(_Add(batch(millisecond=1 << 48))))
-    @example(msgspec.msgpack.encode(_Add(batch(tail="no tail"))))
-    @example(msgspec.msgpack.encode(_Add(batch(shadow=ShadowAnswers("s", "r", b"")))))
+    @example(msgspec.msgpack.encode(Add(batch(numbers=b"12345678"))))
+    @example(msgspec.msgpack.encode(Add(batch(numbers=b""))))
+    @example(msgspec.msgpack.encode(Add(batch(counter=(1 << 26) - 1))))
+    @example(msgspec.msgpack.encode(Add(batch(millisecond=1 << 48))))
+    @example(msgspec.msgpack.encode(Add(batch(tail="no tail"))))
+    @example(msgspec.msgpack.encode(Add(batch(shadow=ShadowAnswers("s", "r", b"")))))
     @example(ADD.replace(b"0123456789ab", b"\xff" * 12))
     @example(b"\x91" * 100_000)
     def test_an_operation_that_cannot_be_is_left_out_and_the_others_stay(self, payload):
-        found = [*_operations([ADD, payload, ADD])]
+        found = [*operations_in([ADD, payload, ADD])]
         assert len(found) in {2, 3}
         for each in found:
-            if isinstance(each, _Add):
+            if isinstance(each, Add):
                 records = each.batch.records()
                 assert len(records) == len(each.batch) >= 1
                 assert all(each.batch.find(record.id) is not None for record in records)
 
     def test_a_whole_batch_comes_back_as_it_was(self):
-        [operation] = _operations([ADD])
+        [operation] = operations_in([ADD])
         assert operation.batch == batch(shadow=ShadowAnswers("s", "r", bytes(16)))
 
     @given(st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=20)))

@@ -66,6 +66,13 @@ def test_the_readme_compares_with_what_was_measured_last(name, server):
     assert f"Made by `just bench` on {RESULTS['date']} ({RESULTS['cpu']}," in README
 
 
+def test_the_readme_names_each_room_of_the_core():
+    rooms = {each.parent.name for each in (ROOT / "kickserve").glob("*/__init__.py")}
+    [text] = re.findall(r"### The rooms\n(.*?)\n#", README, flags=re.DOTALL)
+    named = "".join(re.findall(r"^\|(.*?)\|", text, flags=re.MULTILINE))
+    assert set(re.findall(r"`(\w+)/`", named)) == rooms | {"kickserve"}
+
+
 def test_the_picture_of_the_architecture_names_what_there_is():
     [picture] = re.findall(r"```mermaid\n(.*?)```", README, flags=re.DOTALL)
     for point in entry_points(group="kickserve.plugins"):
@@ -73,7 +80,7 @@ def test_the_picture_of_the_architecture_names_what_there_is():
             assert re.search(rf"\b{point.name}\b", picture)
     for part in ["fastlane", "routes", "predictor", "microbatch", "models", "recorder", "journal"]:
         assert part in picture
-        assert (ROOT / "kickserve" / part).is_dir() or (ROOT / "kickserve" / f"{part}.py").is_file()
+        assert [*(ROOT / "kickserve").rglob(f"{part}.py"), *(ROOT / "kickserve").glob(f"{part}/")]
     for protocol in re.findall(r"\b(?:[A-Z][a-z]+){2,}\b|\bStore\b", picture):
         assert hasattr(ports, protocol) or protocol == "SQLite"
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 
 from kickserve.errors import ConfigurationError
-from kickserve.record.boxes import lock
+from kickserve.filelock import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

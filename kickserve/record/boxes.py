@@ -15,31 +15,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from kickserve.filelock import lock
 from kickserve.record.segments import FLAGS, MODE, Segment
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
-
-    def lock(descriptor: int) -> None:
-        """Hold a file's lock, or raise OSError: another has it."""
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def lock(descriptor: int) -> None:
-        """Hold a file's lock until it is closed here and in children, or raise OSError: another has it."""
-        # Not lockf: that lock is lost when any descriptor of the file is closed, and two journals in one
-        # process would not see each other's.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 _NAME: Final = re.compile(r"\d+-[0-9a-f]{8}")
 

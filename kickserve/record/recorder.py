@@ -11,23 +11,22 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-from msgspec import Struct
-
 from kickserve.background import end
 from kickserve.errors import Backlogged, RecordNotFound, StoreError, StoreUnavailable
 from kickserve.ids import canonical
 from kickserve.ports import TakesBatches
 from kickserve.record.backlog import Backlog
-from kickserve.record.record_batch import RecordBatch
-from kickserve.schemas import UNDECODABLE, OutcomesKept
+from kickserve.record.operations import Add, Delete, Judge, encode, operations_in, replay
+from kickserve.schemas import OutcomesKept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kickserve.ports import Store
     from kickserve.record.backlog import Waiting
     from kickserve.record.journal import Journal
+    from kickserve.record.operations import Operation
+    from kickserve.record.record_batch import RecordBatch
     from kickserve.record.segments import Group
     from kickserve.schemas import OutcomeOf, Record
     from kickserve.shadow import Shadow
@@ -41,25 +40,6 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-class _Delete(Struct, tag="delete", array_like=True):
-    id: str
-
-
-class _Judge(Struct, tag="judge", array_like=True):
-    id: str
-    success: bool
-    at: datetime
-
-
-class _Add(Struct, tag="add", array_like=True):
-    batch: RecordBatch
-
-
-_Operation = _Add | _Delete | _Judge
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Operation).decode
 
 
 class Recorder:
@@ -137,7 +117,7 @@ class Recorder:
             as it may be, or its disk is full).
         """
         try:
-            return self._journal.write([_encode(_Add(batch))])
+            return self._journal.write([encode(Add(batch))])
         except Backlogged as refusal:
             settled = asyncio.get_running_loop().create_future()
             settled.set_result(refusal)
@@ -192,11 +172,11 @@ class Recorder:
             RecordNotFound: there is none.
             StoreUnavailable: the store is away, and the record is not in this process's journal.
         """
-        await self._change(record_id, _Delete(record_id))
+        await self._change(record_id, Delete(record_id))
 
     async def judge(self, record_id: str, *, success: bool) -> None:
         """Keep what came of a kick; raises as `delete` does."""
-        await self._change(record_id, _Judge(record_id, success, datetime.now(UTC)))
+        await self._change(record_id, Judge(record_id, success, datetime.now(UTC)))
 
     async def judge_all(self, outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         """Keep what came of many kicks, and say which are unknown.
@@ -212,7 +192,7 @@ class Recorder:
                 unknown.append(each.id)
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 
-    async def _change(self, record_id: str, operation: _Delete | _Judge) -> None:
+    async def _change(self, record_id: str, operation: Delete | Judge) -> None:
         try:
             await self.settle()
             if await self._apply_change(operation):
@@ -220,15 +200,15 @@ class Recorder:
         except StoreUnavailable:
             # In our own journal the operation comes after the record, whenever the store comes back.
             if await self._in_own_journal(record_id):
-                await self._journal.append([_encode(operation)])
+                await self._journal.append([encode(operation)])
                 return
             raise
         if await self._on_its_way(record_id) is not None:
             raise StoreUnavailable(f"{record_id} is on its way to the store from another process")
         raise _unknown(record_id)
 
-    async def _apply_change(self, operation: _Delete | _Judge) -> bool:
-        if isinstance(operation, _Delete):
+    async def _apply_change(self, operation: Delete | Judge) -> bool:
+        if isinstance(operation, Delete):
             return await self._store.delete(operation.id)
         return await self._store.set_outcome(operation.id, success=operation.success, at=operation.at)
 
@@ -268,16 +248,16 @@ class Recorder:
                     group = await self._take()
             except TimeoutError:
                 continue  # nothing came in: look for orphans again
-            await self._write(await self._completed(list(_operations(group.payloads))))
+            await self._write(await self._completed(list(operations_in(group.payloads))))
             self._journal.done(group)
             await self._tell()
 
-    async def _completed(self, operations: list[_Operation]) -> list[_Operation]:
+    async def _completed(self, operations: list[Operation]) -> list[Operation]:
         if self.shadow.model is None:
             return operations
-        batches = [each.batch for each in operations if isinstance(each, _Add)]
+        batches = [each.batch for each in operations if isinstance(each, Add)]
         completed = iter(await self.shadow.complete(batches))
-        return [_Add(next(completed)) if isinstance(each, _Add) else each for each in operations]
+        return [Add(next(completed)) if isinstance(each, Add) else each for each in operations]
 
     async def _take(self) -> Group:
         """Wait for something to write, and a little longer for what goes with it, unless somebody waits."""
@@ -288,7 +268,7 @@ class Recorder:
                     await self._wanted.wait()
         return await self._journal.take(sys.maxsize, size=GROUP)
 
-    async def _write(self, operations: list[_Operation]) -> None:
+    async def _write(self, operations: list[Operation]) -> None:
         for pause in _pauses():
             try:
                 await self._open_store()
@@ -309,13 +289,13 @@ class Recorder:
             await self._store.open()
             self._opened = True
 
-    async def _carry_out(self, operations: list[_Operation]) -> None:
+    async def _carry_out(self, operations: list[Operation]) -> None:
         for kind, run in groupby(operations, type):
-            if kind is _Add:
-                await self._add([each.batch for each in run if isinstance(each, _Add)])
+            if kind is Add:
+                await self._add([each.batch for each in run if isinstance(each, Add)])
             else:
                 for each in run:
-                    if not isinstance(each, _Add):
+                    if not isinstance(each, Add):
                         await self._apply_change(each)
 
     async def _add(self, batches: list[RecordBatch]) -> None:
@@ -345,38 +325,10 @@ class Recorder:
 
     async def _on_its_way(self, record_id: str) -> Record | None:
         """Look a record up in all journals of this folder: ours, and those of other processes."""
-        return await asyncio.to_thread(_replay, record_id, self._journal.scan())
+        return await asyncio.to_thread(replay, record_id, self._journal.scan())
 
     async def _in_own_journal(self, record_id: str) -> bool:
-        return await asyncio.to_thread(_replay, record_id, self._journal.scan(others=False)) is not None
-
-
-def _operations(payloads: Iterable[bytes]) -> Iterator[_Operation]:
-    for payload in payloads:
-        try:
-            operation = _decode(payload)
-            if isinstance(operation, _Add):
-                operation.batch.check()
-            yield operation
-        except (*UNDECODABLE, ValueError):
-            # Whole by its checksum, so another version of kickserve wrote it.
-            _log.exception("a record of the journal can't be read, and is left out (%d bytes)", len(payload))
-
-
-def _replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
-    """Carry out what concerns one record, in memory."""
-    # The end of an id stands in all that can concern it: an operation's own text, or what a batch shares.
-    needle = record_id.rpartition("-")[2].encode()
-    found: Record | None = None
-    for operation in _operations(payload for payload in payloads if needle in payload):
-        match operation:
-            case _Add(batch):
-                found = batch.find(record_id) or found
-            case _Delete(each) if each == record_id:
-                found = None
-            case _Judge(each, success, at) if each == record_id and found is not None:
-                found.outcome, found.outcome_at = success, at
-    return found
+        return await asyncio.to_thread(replay, record_id, self._journal.scan(others=False)) is not None
 
 
 def _nobody_counts() -> None:

@@ -19,7 +19,7 @@ import psutil
 from msgspec import Struct
 
 from kickserve.errors import KickserveError, NoNewReport, ReportNotFound
-from kickserve.record.boxes import lock
+from kickserve.filelock import lock
 from kickserve.schemas import UNDECODABLE
 from kickserve_drift.names import NAME, PATH, made_at
 
