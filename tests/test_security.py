@@ -88,6 +88,7 @@ class TestOrigins:
             (None, {"origin": "null", "host": "here.org"}, False),
             (None, {"origin": "null", "host": ""}, False),
             (None, {"origin": "", "host": "here.org"}, False),
+            (None, {"origin": "http://[", "host": "here.org"}, False),  # no address at all
             (("https://there.org",), {"origin": "https://there.org", "host": "here.org"}, True),
             (("https://there.org",), {"origin": "http://there.org", "host": "here.org"}, False),
             (("*",), {"origin": "https://there.org", "host": "here.org"}, True),
@@ -177,7 +178,8 @@ class TestPaths:
 
     @pytest.mark.parametrize("base", ["/docs-assets", "/ui/_nicegui/3.0.0/static", "/ui"])
     @pytest.mark.parametrize(
-        "path", ["../__init__.py", "%2e%2e/__init__.py", "..%2f__init__.py", "%2fetc%2fpasswd", "%00"]
+        "path",
+        ["../__init__.py", "%2e%2e/__init__.py", "..%2f__init__.py", "%2fetc%2fpasswd", "%00", "a" * 300],
     )
     async def test_files_of_pages_stay_in_their_folder(self, client, base, path):
         status, body = await raw(client.app, f"{base}/{path}")
