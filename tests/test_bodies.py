@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import msgspec
 import numpy as np
@@ -51,6 +52,26 @@ def test_rows_of_ndjson_are_named_where_they_are_no_json():
     good = json.dumps(EXAMPLE).encode()
     with pytest.raises(MalformedBody, match="row 1"):
         read_kicks(good + b"\n{\n" + good, lines=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [(b"[1" + b",1" * 2_000_000 + b"]", False), (b"1\n" * 2_000_000, True), (b"\r" * 4_000_000 + b"1", True)],
+)
+def test_what_has_more_pieces_than_any_batch_is_not_taken_apart(body, lines):
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput, match=f"no batch, and {len(body):,} bytes long") as refused:
+            read_kicks(body, lines=lines)
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()
+    assert [fault.field for fault in refused.value.errors] == ["body"]
+
+
+def test_crowded_bytes_that_are_no_json_are_that():
+    with pytest.raises(MalformedBody):
+        read_kicks(b"[" + b"," * 2_000_000)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[1", b"\xff"])
