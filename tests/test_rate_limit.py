@@ -230,8 +230,9 @@ class TestByKey:
     async def test_a_batch_counts_by_its_kicks(self, start, by_key, kick):
         client = await start(replace(by_key, rate=Rate(10, 3600)))
         send = {"X-API-Key": KEYS["predict"]}
-        answer = await client.post("/predict/batch", json=[kick] * 99, headers=send)
-        assert answer.headers["ratelimit"].startswith('"key";r=9;')
+        for kicks, left in [(99, 9), (100, 8), (101, 6)]:
+            answer = await client.post("/predict/batch", json=[kick] * kicks, headers=send)
+            assert answer.headers["ratelimit"].startswith(f'"key";r={left};')
         answer = await client.post("/predict/batch", json=[kick] * 5_000, headers=send)
         assert answer.status_code == 200  # it was let in, and the rest is owed
         answer = await client.post("/predict", json=kick, headers=send)
@@ -245,6 +246,18 @@ class TestByKey:
         body = b"\n".join([msgspec.json.encode(kick)] * 1_000)
         assert (await client.post("/predict/batch", content=body, headers=send)).status_code == 200
         assert (await client.post("/predict/batch", content=body, headers=send)).status_code == 429
+
+    async def test_a_stream_in_small_pieces_counts_the_same(self, start, by_key, kick):
+        client = await start(replace(by_key, rate=Rate(10, 3600)))
+        ndjson = {"Content-Type": "application/x-ndjson", "Accept": "application/x-ndjson"}
+        send = {"X-API-Key": KEYS["predict"], **ndjson}
+
+        async def pieces():
+            for _ in range(20):
+                yield (msgspec.json.encode(kick) + b"\n") * 50
+
+        assert (await client.post("/predict/batch", content=pieces(), headers=send)).status_code == 200
+        assert (await client.post("/predict/batch", content=b"", headers=send)).status_code == 429
 
 
 class TestByAddress:

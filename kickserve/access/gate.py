@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -165,9 +166,15 @@ class Gate:
     def _address(self, peer: str, forwarded: bytes | None) -> bytes:
         return identity(self.proxies.client(peer, forwarded))
 
-    def charge(self, scope: Any, kicks: int) -> None:
-        """Count the kicks of a batch that has been let in, as far as they are more than one request's."""
-        if self.limits is not None and (more := kicks // KICKS_A_REQUEST):
+    def charge(self, scope: Any, kicks: int, *, before: int = 0) -> None:
+        """Count the kicks of a batch that has been let in, as far as they are more than one request's.
+
+        Args:
+            scope: of the request (ASGI).
+            kicks: how many it has brought by now.
+            before: for how many of them it has been charged.
+        """
+        if self.limits is not None and (more := _requests(kicks) - _requests(before)):
             self.limits.take(scope["state"]["caller"], more)
 
     async def start(self) -> None:
@@ -206,6 +213,11 @@ class Gate:
         if self._failures is None or self._failures.untouched:
             return 0.0
         return self._failures.wait(self._failures.place(address))
+
+
+def _requests(kicks: int) -> int:
+    """Return as how many requests the kicks of one count."""
+    return max(1, math.ceil(kicks / KICKS_A_REQUEST))
 
 
 def _first(headers: Headers) -> dict[bytes, bytes]:

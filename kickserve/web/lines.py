@@ -55,13 +55,13 @@ async def answer_lines(request: Request[Any, Any, Any], service: Service) -> Asy
 
     A line that fails hurts no other. Blank ones have no answer.
     """
-    number = 0
+    number = good = 0
     async for read in _read(request):
         kicks = [each for each in read if not isinstance(each, RequestError)]
         service.meters.refused(len(read) - len(kicks))
         found = iter(await service.predictor.predict_each(kicks))
         answered = [each if isinstance(each, RequestError) else next(found) for each in read]
-        request.app.state.gate.charge(request.scope, len(kicks))
+        request.app.state.gate.charge(request.scope, good + len(kicks), before=good)
         yield _encode(
             [
                 _explained(request, each, row) if isinstance(each, KickserveError) else each
@@ -69,6 +69,7 @@ async def answer_lines(request: Request[Any, Any, Any], service: Service) -> Asy
             ]
         )
         number += len(read)
+        good += len(kicks)
         await asyncio.sleep(0)
 
 
