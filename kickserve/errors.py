@@ -9,6 +9,7 @@ KickserveError
 │   ├── RecordNotFound         404
 │   ├── ReportNotFound         404
 │   ├── NoNewReport            409  one is being made, or the predictions can't be read from outside
+│   ├── BodyTooLarge           413
 │   ├── EncodedBody            415  compressed: nothing is unpacked here
 │   └── InvalidInput           422  JSON that doesn't fit
 ├── ServiceError               the operator can mend it
@@ -133,6 +134,20 @@ class NoNewReport(RequestError):
 
     status = 409
     title = "No report can be started"
+
+
+class BodyTooLarge(RequestError):
+    """The body is larger than is read.
+
+    Args:
+        setting: the variable that says how large it may be.
+    """
+
+    status = 413
+    title = "Request Entity Too Large"
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(f"the body is larger than is read: send less at once, or raise {setting}")
 
 
 class EncodedBody(RequestError):

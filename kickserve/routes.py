@@ -9,13 +9,19 @@ from urllib.parse import urlencode
 import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.exceptions import HTTPException
 from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
 from kickserve.access.keys import Scope
-from kickserve.errors import EncodedBody, Forbidden, InvalidInput, KickserveError, RecordNotFound
+from kickserve.errors import (
+    BodyTooLarge,
+    EncodedBody,
+    Forbidden,
+    InvalidInput,
+    KickserveError,
+    RecordNotFound,
+)
 from kickserve.explain import Explanation
 from kickserve.ids import canonical, in_utc
 from kickserve.record.record_quality import QualityReport, report
@@ -161,16 +167,17 @@ async def whole_body(request: Request[Any, Any, Any]) -> bytes:
     """Read the body of many kicks, of a route that has no limit itself.
 
     Raises:
-        HTTPException: it is larger than `KICKSERVE_BATCH_BODY_MAX` (413).
+        BodyTooLarge: it is larger than `KICKSERVE_BATCH_BODY_MAX`.
     """
     limit = request.app.state.settings.batch_body_max
+    too_large = BodyTooLarge("KICKSERVE_BATCH_BODY_MAX")
     if (request.content_length or 0) > limit:
-        raise HTTPException(status_code=413)
+        raise too_large
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise HTTPException(status_code=413)
+            raise too_large
     return bytes(body)
 
 
@@ -347,10 +354,7 @@ def _instant(name: str, text: str | None) -> datetime | None:
     try:
         return in_utc(msgspec.convert(text, datetime))
     except msgspec.ValidationError:
-        detail = "must be an instant such as 2026-11-25T10:00:00Z"
-        raise InvalidInput(
-            f"{name} {detail}", [FieldError(field=name, detail=detail, value=text[:60])]
-        ) from None
+        raise _unfit(name, "must be an instant such as 2026-11-25T10:00:00Z", text) from None
 
 
 def _query(values: dict[str, Any]) -> str:

@@ -169,6 +169,20 @@ class TestBadInput:
 
         assert (await client.post("/predict", content=chunks())).status_code == 413
 
+    async def test_a_batch_that_is_too_large_is_told_of_its_own_limit(self, start, settings, kick):
+        client = await start(replace(settings, body_max=100, batch_body_max=500))
+
+        async def chunks():
+            for _ in range(6):
+                yield b" " * 100
+
+        for body in (b" " * 501, chunks()):
+            response = await client.post("/predict/batch", content=body)
+            assert response.status_code == 413
+            assert "KICKSERVE_BATCH_BODY_MAX" in response.json()["detail"]
+        response = await client.post("/predict", json=kick)
+        assert response.json()["detail"].endswith("or raise KICKSERVE_BODY_MAX")
+
     async def test_a_form_is_refused_with_a_word_on_json(self, client, kick):
         response = await client.post("/predict", data=kick)
         assert response.status_code == 400

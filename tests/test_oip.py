@@ -573,7 +573,7 @@ class TestRefusals:
         assert (await client.post(INFER, json={"inputs": [matrix_input(KICKS[:20])]})).status_code == 200
         response = await client.post(INFER, json={"inputs": [matrix_input(simulate(200, 1).matrix)]})
         assert response.status_code == 413
-        assert "KICKSERVE_" in response.json()["error"]
+        assert "KICKSERVE_BATCH_BODY_MAX" in response.json()["error"]
 
     @pytest.mark.parametrize("path", ["/repository/index", "/nothing", "/models/simulated/config"])
     async def test_what_is_not_there_is_told_in_both_shapes(self, client, path):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
-from kickserve.errors import EncodedBody, Forbidden, InvalidInput, KickserveError, Unauthorized
+from kickserve.errors import BodyTooLarge, EncodedBody, Forbidden, InvalidInput, KickserveError, Unauthorized
 from kickserve.schemas import FieldError, Problem
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 # Of the two ways to send a key the one that has a name in the register of schemes (RFC 6750).
 _CHALLENGE: Final = 'Bearer realm="kickserve"'
 _LONGEST: Final = 240  # characters of a message
+_NOT_FOUND: Final = "there is nothing at this path: /docs lists what there is"
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -52,9 +54,10 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     """Answer with what the framework found wrong: no such path, a body that is too large, ..."""
     if isinstance(error, ValidationException) and error.extra:
         return from_kickserve(request, _unfitting(error))
-    title = HTTPStatus(error.status_code).phrase
-    detail = _ADVICE.get(error.status_code, error.detail)
-    problem = _problem(request.scope, error.status_code, title, detail)
+    if isinstance(error, RequestEntityTooLarge):
+        return from_kickserve(request, BodyTooLarge("KICKSERVE_BODY_MAX"))
+    detail = _NOT_FOUND if error.status_code == HTTPStatus.NOT_FOUND else error.detail
+    problem = _problem(request.scope, error.status_code, HTTPStatus(error.status_code).phrase, detail)
     return _response(request, problem, error.headers or {})
 
 
@@ -82,11 +85,6 @@ HANDLERS: Final[dict[int | type[Exception], Any]] = {
     KickserveError: from_kickserve,
     HTTPException: from_litestar,
     Exception: from_bug,
-}
-
-_ADVICE: Final[Mapping[int, str]] = {
-    404: "there is nothing at this path: /docs lists what there is",
-    413: "the body is larger than is read: send less at once, or raise KICKSERVE_BODY_MAX",
 }
 
 
