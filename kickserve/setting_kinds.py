@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
@@ -144,6 +146,11 @@ def origins(value: str) -> tuple[str, ...] | None:
     if not all(_ORIGIN.fullmatch(each) for each in found or ()):
         raise ValueError("must be origins such as https://huggingface.co, separated by commas")
     return found
+
+
+def perhaps(read: Callable[[str], T]) -> Callable[[str], T | None]:
+    """Return what reads the same; None where it is empty."""
+    return lambda value: read(value) if value.strip() else None
 
 
 def one_of(*words: str) -> Callable[[str], str]:

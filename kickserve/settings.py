@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +13,7 @@ from kickserve.environment import surroundings, values_of, written
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import timedelta
+    from pathlib import Path
 
 
 def _setting(
@@ -47,7 +47,7 @@ class Settings:
     keys: Path | None = _setting(
         "KICKSERVE_KEYS",
         "",
-        lambda value: Path(value).expanduser() if value.strip() else None,
+        kinds.perhaps(kinds.path),
         "File of more keys, each with a name and what it may do: `kickserve key new` adds one, without a"
         " restart.",
     )
@@ -103,7 +103,7 @@ class Settings:
     model: Path | None = _setting(
         "KICKSERVE_MODEL",
         "",
-        lambda value: kinds.path(value) if value.strip() else None,
+        kinds.perhaps(kinds.path),
         "A model file to serve. Without it and `HF_REPO_ID`: the model that ships with kickserve.",
     )
     allow_pickle: bool = _setting(
@@ -234,7 +234,7 @@ class Settings:
     profile_every: int | None = _setting(
         "KICKSERVE_PROFILE_EVERY",
         "",
-        lambda value: kinds.whole(value) if value.strip() else None,
+        kinds.perhaps(kinds.whole),
         "Profiles every n-th request; 0 none. Empty: each where `DEBUG` is on, none otherwise.",
     )
     profile_keep: int = _setting(
@@ -331,7 +331,10 @@ class Settings:
         """Return what must be in no log: keys, tokens, passwords."""
         values = [getattr(self, each.name) for each in fields(self) if each.metadata["secret"]]
         found = [each for each in values if each is not None and each != self.database_url]
-        password = urlsplit(self.database_url).password
+        try:
+            password = urlsplit(self.database_url).password
+        except ValueError:  # no URL: who opens the store says so
+            return [*found, self.database_url]
         return found if password is None else [*found, password, unquote(password)]
 
     @classmethod
@@ -350,8 +353,7 @@ class Settings:
     @property
     def own_url(self) -> str:
         """The base URL at which a service with these settings answers on its own machine."""
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  it is asked, not opened
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return url_of(self.host, self.port)
 
     def variables(self, *names: str) -> dict[str, str]:
         """Return some of these settings as variables, for a process that is to have the same.
@@ -361,6 +363,12 @@ class Settings:
         """
         by_name = {each.name: each.metadata["variable"] for each in fields(self)}
         return {by_name[name]: written(getattr(self, name)) for name in names}
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the base URL at which what listens there answers on its own machine."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  it is asked, not opened
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Row(NamedTuple):

@@ -204,6 +204,7 @@ class TestFile:
             '{"keys": [{"name": "a", "scopes": [], "sha256": "%s"}]}' % ("0" * 64),
             '{"keys": [{"name": "a", "scopes": ["root"], "sha256": "%s"}]}' % ("0" * 64),
             '{"keys": [{"name": "a\\nb", "scopes": ["read"], "sha256": "%s"}]}' % ("0" * 64),
+            '{"keys": [{"name": "a\\n", "scopes": ["read"], "sha256": "%s"}]}' % ("0" * 64),
             '{"keys": [{"name": "a", "scopes": ["read"], "sha256": "00"}]}',
             '{"keys": [{"name": "a", "scopes": ["read"], "sha256": "%s", "key": "k"}]}' % ("0" * 64),
             '{"keys": [{"name": "a", "scopes": ["read"], "sha256": "%s", "expires": "soon"}]}' % ("0" * 64),
@@ -248,7 +249,8 @@ class TestFile:
 
     def test_all_workers_of_a_running_service_follow(self, tmp_path, kick):
         file = write(tmp_path / "keys.json")
-        with serving(tmp_path, KICKSERVE_KEYS=str(file), KICKSERVE_WORKERS="2") as server:
+        often = {"KICKSERVE_RATE_FAILURES": "0"}  # the wrong key is sent until both have noticed
+        with serving(tmp_path, KICKSERVE_KEYS=str(file), KICKSERVE_WORKERS="2", **often) as server:
 
             def statuses(key):
                 # A connection each, so that both workers are asked.

@@ -93,6 +93,18 @@ def test_without_a_key_it_refuses_to_listen_for_others(tmp_path):
         Server(tmp_path, KICKSERVE_HOST="0.0.0.0")
 
 
+def test_the_address_that_it_tells_answers_where_it_listens_to_all_of_ipv6(tmp_path):
+    with serving(tmp_path, API_KEY="sesame", KICKSERVE_HOST="::") as server:
+        assert httpx.get(f"{server.url}/health/live").status_code == 200
+        assert server.end() == 0
+
+
+def test_a_host_that_no_name_can_have_is_said_in_one_line(tmp_path):
+    with pytest.raises(RuntimeError, match="can't listen on") as raised:
+        Server(tmp_path, API_KEY="sesame", KICKSERVE_HOST="ä..b")
+    assert len(str(raised.value).splitlines()) == 1
+
+
 def test_a_taken_port_is_said_in_one_line(tmp_path):
     with serving(tmp_path) as server:
         port = httpx.URL(server.url).port

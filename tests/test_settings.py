@@ -63,6 +63,9 @@ def test_values_are_read():
         ("KICKSERVE_RETENTION", "90"),
         ("KICKSERVE_POSTGRES_STATEMENT_CACHE", "-1"),
         ("KICKSERVE_LOG_LEVEL", "loud"),
+        ("KICKSERVE_KEYS", "~nobody-of-this-name/keys.json"),
+        ("KICKSERVE_RATE", "9" * 5_000 + "/s"),
+        ("KICKSERVE_TRUSTED_PROXIES", "9" * 5_000),
     ],
 )
 def test_a_value_that_can_not_be_used_is_named_with_its_variable(variable, value):
@@ -85,6 +88,11 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path):
 
 def test_secrets_are_not_shown():
     assert "sesame" not in repr(Settings(api_key="sesame", database_url="postgresql://u:sesame@h/d"))
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:sesame@[h/d", "postgresql://u:sesame@a]h/d"])
+def test_where_the_database_s_url_is_none_all_of_it_is_secret(url):
+    assert Settings(database_url=url, api_key="a key").secrets() == ["a key", url]
 
 
 def test_every_setting_has_a_help_that_is_a_sentence():

@@ -6,6 +6,8 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
+from kickserve import setting_kinds as kinds
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Address
 
@@ -25,7 +27,7 @@ def proxies(value: str) -> Trusted:
     """
     word = value.strip()
     if word.isdecimal():
-        return int(word)
+        return kinds.whole(word)
     try:
         return tuple(ip_network(each) for each in word.replace(",", " ").split())
     except ValueError:

@@ -62,9 +62,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         expires: from when on it opens nothing; None is never.
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=f"^{_NAME}$")]
+    name: Annotated[str, msgspec.Meta(pattern=rf"^{_NAME}\Z")]
     scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1)]
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{64}\Z")]
     created: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     expires: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 

@@ -19,6 +19,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from kickserve import setting_kinds as kinds
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,11 +58,11 @@ def rate(value: str) -> Rate | None:
     word = value.strip().lower()
     if word in {"", "0"}:
         return None
-    count, _, unit = word.partition("/")
-    count = count.strip().replace("_", "")
-    if not count.isdecimal() or int(count) == 0 or unit.strip() not in _UNITS:
-        raise ValueError("must be a rate such as 100/s, 5000/m or 100000/h")
-    return Rate(int(count), _UNITS[unit.strip()])
+    most, _, unit = word.partition("/")
+    try:
+        return Rate(kinds.count(most.replace("_", "")), _UNITS[unit.strip()])
+    except (KeyError, ValueError):
+        raise ValueError("must be a rate such as 100/s, 5000/m or 100000/h") from None
 
 
 class Buckets:

@@ -18,7 +18,7 @@ from kickserve.ports import SharesMemory
 from kickserve.serving import logs
 from kickserve.serving.listening import bind, bind_all
 from kickserve.serving.server import preload, run
-from kickserve.settings import Settings
+from kickserve.settings import Settings, url_of
 from kickserve.terminal import print_facts, stdout
 from kickserve.web import documentation
 
@@ -130,7 +130,7 @@ def _facts(app: KickserveApp, settings: Settings) -> _Facts:
 
 
 def _welcome(listener: socket.socket, facts: _Facts) -> None:
-    base = address(listener)
+    base = url_of(*listener.getsockname()[:2])
     stdout().print("[bold]kickserve[/] is ready")
     print_facts((name, base + value if name in _PATHS else value) for name, value in facts)
 
@@ -139,11 +139,3 @@ def _farewell(code: int) -> int:
     if code == 0:
         stdout().print("stopped")
     return code
-
-
-def address(listener: socket.socket) -> str:
-    """Return the URL of a listening socket."""
-    host, port = listener.getsockname()[:2]
-    if host in {"0.0.0.0", "::"}:  # noqa: S104  it is compared, not bound
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

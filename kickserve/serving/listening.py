@@ -50,7 +50,7 @@ def bind_all(settings: Settings, count: int) -> list[socket.socket]:
         )
     try:
         return _listen(host, port, count)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError) as error:  # the last: a name that can not be encoded
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
             f"can't listen on {host}:{port} ({reason}): choose another with KICKSERVE_PORT or --port"
