@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from kickserve import setting_kinds as kinds
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import timedelta
     from pathlib import Path
+
+_ON_A_SPACE: Final = {"KICKSERVE_FRAME_ANCESTORS": "https://huggingface.co"}
 
 
 def _setting(
@@ -144,7 +146,7 @@ class Settings:
         "",
         kinds.origins,
         "Origins that may show the page in a frame, such as https://huggingface.co, separated by commas."
-        " Empty: only its own.",
+        " Empty: only its own. Not set on a Space of Hugging Face: the hub's.",
     )
     hsts: timedelta | None = _setting(
         "KICKSERVE_HSTS",
@@ -343,12 +345,14 @@ class Settings:
 
         Args:
             environment: variables to read instead of the process's own and of the `.env` file in the
-                current folder. The process's variables go before those of the file.
+                current folder. The process's variables go before those of the file. On a Space of Hugging
+                Face (`SPACE_ID`) the hub, which shows it in a frame, need not be named.
 
         Raises:
             SettingsError: a variable has a value that can't be used; the message names both.
         """
-        return cls(**values_of(fields(cls), surroundings() if environment is None else environment))
+        said = surroundings() if environment is None else environment
+        return cls(**values_of(fields(cls), {**_ON_A_SPACE, **said} if said.get("SPACE_ID") else said))
 
     @property
     def own_url(self) -> str:

@@ -20,7 +20,7 @@ pytest_plugins = ["fixtures_postgres", "journal_help"]
 def clean_surroundings(tmp_path, monkeypatch):
     """No setting of whoever runs the tests reaches them, and nothing is written where they stand."""
     for name in [*os.environ]:
-        if name.startswith(("KICKSERVE_", "HF_")) or name in {"API_KEY", "DATABASE_URL", "DEBUG"}:
+        if name.startswith(("KICKSERVE_", "HF_")) or name in {"API_KEY", "DATABASE_URL", "DEBUG", "SPACE_ID"}:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -78,6 +78,16 @@ def test_the_front_matter_is_one_that_the_hub_takes(folder):
     assert RepoCard(card.content).text.lstrip().startswith("# kickserve")
 
 
+def test_on_a_space_the_hub_may_frame_the_page_unless_the_setting_says_otherwise():
+    def ancestors(**variables):
+        return Settings.from_environment(variables).frame_ancestors
+
+    assert ancestors(SPACE_ID="me/kicks") == ("https://huggingface.co",)
+    assert ancestors(SPACE_ID="me/kicks", KICKSERVE_FRAME_ANCESTORS="https://me.org") == ("https://me.org",)
+    assert ancestors(SPACE_ID="me/kicks", KICKSERVE_FRAME_ANCESTORS="") is None
+    assert ancestors(SPACE_ID="") is None
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "mine").write_text("")
     done = run(tmp_path)
