@@ -16,8 +16,9 @@ from litestar.exceptions import LitestarException
 from kickserve.access.gate import Gate
 from kickserve.app import create_app
 from kickserve.features import COUNT
-from kickserve.metering.meters import BOUNDS, OTHER, ROUTES, Meters
+from kickserve.metering.meters import BOUNDS, ROUTES, Meters
 from kickserve.metering.model_meters import MODELS
+from kickserve.metering.slots import OTHER
 from kickserve.record.record_batch import NUMBER, WIDTH, RecordBatch
 from kickserve.settings import Settings
 from kickserve.web.edge import KickserveApp

@@ -3,7 +3,7 @@
     worker 0                                worker 1
     [name | count | name | count | …]       [name | …
 
-There are a few slots; the last is for all keys that find none free. Names are at most 64 bytes long.
+There are a few slots (`slots`). Names are at most 64 bytes long.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import mmap
 from typing import Final
 
+from kickserve.metering.slots import CELL, decoded, find
+
 NAMES: Final = 64  # that are told apart, with the one for all others
-OTHER: Final = "other"
 
 _TEXT: Final = 8  # cells: 64 bytes
 _SLOT: Final = _TEXT + 1
-_CELL: Final = 8  # bytes
 _WORKER: Final = NAMES * _SLOT
 
 
@@ -29,7 +29,7 @@ class KeyMeters:
     """
 
     def __init__(self, workers: int = 1) -> None:
-        self._bytes = memoryview(mmap.mmap(-1, workers * _WORKER * _CELL))
+        self._bytes = memoryview(mmap.mmap(-1, workers * _WORKER * CELL))
         self._counts = self._bytes.cast("q")
         self.take_place(0)
 
@@ -42,7 +42,8 @@ class KeyMeters:
         """Count a request that was let in with the key of this name."""
         cell = self._cells.get(name)
         if cell is None:
-            cell = self._cells[name] = self._find(name)
+            slots = range(self._first, self._first + _WORKER, _SLOT)
+            cell = self._cells[name] = find(self._bytes, slots, name, _TEXT) + _TEXT
         self._counts[cell] += 1
 
     def read(self) -> dict[str, int]:
@@ -50,25 +51,6 @@ class KeyMeters:
         sums: dict[str, int] = {}
         for slot in range(0, len(self._counts), _SLOT):
             if count := self._counts[slot + _TEXT]:
-                name = self._name(slot)
+                name = decoded(bytes(self._bytes[slot * CELL : (slot + _TEXT) * CELL]))
                 sums[name] = sums.get(name, 0) + count
         return sums
-
-    def _find(self, name: str) -> int:
-        """Return where the count of a name is: that of the last slot where no other is free."""
-        slots = range(self._first, self._first + _WORKER, _SLOT)
-        for slot in slots[:-1]:
-            held = self._name(slot)
-            if not held:
-                self._write(slot, name)
-            if held in {"", name}:
-                return slot + _TEXT
-        self._write(slots[-1], OTHER)
-        return slots[-1] + _TEXT
-
-    def _name(self, slot: int) -> str:
-        return bytes(self._bytes[slot * _CELL : (slot + _TEXT) * _CELL]).rstrip(b"\0").decode()
-
-    def _write(self, slot: int, name: str) -> None:
-        room = _TEXT * _CELL
-        self._bytes[slot * _CELL : (slot + _TEXT) * _CELL] = name.encode().ljust(room, b"\0")

@@ -19,6 +19,7 @@ import numpy as np
 
 from kickserve.metering import model_meters
 from kickserve.metering.model_meters import ModelMeters, ModelReading
+from kickserve.metering.slots import CELL, OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +37,6 @@ STATUSES: Final = (
     *(200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308),
     *(400, 401, 403, 404, 405, 406, 408, 409, 410, 413, 415, 422, 429, 431, 500, 501, 503, 504),
 )
-OTHER: Final = "other"
 ROUTES: Final = 128  # pairs of route and method that are told apart, "other" being the first
 
 _TIMES: Final = len(BOUNDS) + 1
@@ -45,7 +45,6 @@ _MEMORY, _CPU, _JOURNAL, _LAG, _AGE, _STORE_UP, _STARTS, _REFUSED, _FAILED, _STO
 _HEAD: Final = 10
 _ROUTES: Final = _HEAD + model_meters.SIZE
 _WORKER: Final = _ROUTES + ROUTES * _ROUTE
-_CELL: Final = 8  # bytes
 # By status: where its times begin in the cells of a route.
 _COLUMNS: Final = [1 + len(STATUSES) * _TIMES] * 1000
 for _at, _status in enumerate(STATUSES):
@@ -149,7 +148,7 @@ class Meters:
     """
 
     def __init__(self, workers: int = 1) -> None:
-        block = mmap.mmap(-1, workers * _WORKER * _CELL)
+        block = mmap.mmap(-1, workers * _WORKER * CELL)
         self._all: NDArray[np.float64] = np.frombuffer(block, np.float64).reshape(workers, _WORKER)
         self._block = memoryview(block).cast("d")
         self._names = [(OTHER, OTHER)]

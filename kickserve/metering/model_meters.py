@@ -3,8 +3,7 @@
     [name and revision that it serves | slot 0 | slot 1 | …]
                                         [name | sum of probabilities | answers by probability]
 
-A slot is taken by the name of a model that answers for the first time; there are a few, and the last is for
-all that find none free. Names are kept as bytes in the cells of floats.
+A slot is taken by the name of a model that answers for the first time; there are a few (`slots`).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from kickserve.features import COUNT
+from kickserve.metering.slots import CELL, decoded, encoded, find
 from kickserve.record.record_batch import WIDTH, matrix_of
 
 if TYPE_CHECKING:
@@ -26,16 +26,14 @@ if TYPE_CHECKING:
 
 BINS: Final = 20
 MODELS: Final = 8  # names that are told apart, with the one for all others
-OTHER: Final = "other"
 
 _TEXT: Final = 12  # cells: 96 bytes
-_CELL: Final = 8
 _SERVED: Final = 2 * _TEXT
 _SLOT: Final = _TEXT + 1 + BINS
 SIZE: Final = _SERVED + MODELS * _SLOT
 _FEW: Final = 32  # kicks up to which a loop is quicker than arrays
 # The probability out of each row of a record (`kickserve.record.record_batch`).
-_probabilities: Final = Struct(f"<{COUNT * _CELL}xd{(WIDTH - COUNT - 1) * _CELL}x").iter_unpack
+_probabilities: Final = Struct(f"<{COUNT * CELL}xd{(WIDTH - COUNT - 1) * CELL}x").iter_unpack
 
 
 class ModelReading(NamedTuple):
@@ -71,14 +69,14 @@ class ModelMeters:
 
     def serves(self, name: str, revision: str) -> None:
         """Tell what model this worker answers with."""
-        self._write(0, name)
-        self._write(_TEXT, revision)
+        self._bytes[: _SERVED * CELL] = encoded(name, _TEXT) + encoded(revision, _TEXT)
 
     def add(self, batch: RecordBatch) -> None:
         """Count answers that were made together."""
         slot = self._slots.get(batch.model)
         if slot is None:
-            slot = self._slots[batch.model] = self._find(batch.model)
+            slots = range(_SERVED, SIZE, _SLOT)
+            slot = self._slots[batch.model] = find(self._bytes, slots, batch.model, _TEXT)
         cells, total, bins = self._cells, slot + _TEXT, slot + _TEXT + 1
         if len(batch) <= _FEW:
             for (probability,) in _probabilities(batch.numbers):
@@ -90,23 +88,6 @@ class ModelMeters:
         counts = np.bincount(np.minimum((found * BINS).astype(int), BINS - 1), minlength=BINS)
         for at, count in enumerate(counts.tolist(), bins):
             cells[at] += count
-
-    def _find(self, name: str) -> int:
-        """Return where a model's slot begins: that of its name, the first free one, or that of all others."""
-        wanted = _encoded(name)
-        slots = range(_SERVED, SIZE, _SLOT)
-        for slot in slots[:-1]:
-            held = bytes(self._bytes[slot * _CELL : (slot + _TEXT) * _CELL])
-            if held == wanted:
-                return slot
-            if not held.strip(b"\0"):
-                self._write(slot, name)
-                return slot
-        self._write(slots[-1], OTHER)
-        return slots[-1]
-
-    def _write(self, at: int, text: str) -> None:
-        self._bytes[at * _CELL : (at + _TEXT) * _CELL] = _encoded(text)
 
 
 def served(cells: NDArray[np.float64]) -> tuple[str, str]:
@@ -128,11 +109,5 @@ def read(workers: Iterable[NDArray[np.float64]]) -> list[ModelReading]:
     ]
 
 
-def _encoded(text: str) -> bytes:
-    room = _TEXT * _CELL
-    whole = text.encode()[:room].decode(errors="ignore")  # no half of a letter at the end
-    return whole.encode().ljust(room, b"\0")
-
-
 def _text(cells: NDArray[np.float64]) -> str:
-    return cells.tobytes().rstrip(b"\0").decode(errors="replace")
+    return decoded(cells.tobytes())
