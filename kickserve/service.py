@@ -161,14 +161,22 @@ class Service:
             before = self.predictor
             # Both or none: the settings that name them may have been changed together.
             shadow = self.recorder.shadow
-            shadow.model, self.predictor = await asyncio.to_thread(
-                lambda: (shadow.load(), self._predictor(_tried(self._load)))
-            )
+            shadow.model, self.predictor = await asyncio.to_thread(self._loaded_anew)
             before.retire()
             self._tell_model()
         card = self.predictor.model.card
         _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)
         return card
+
+    def _loaded_anew(self) -> tuple[Model | None, Predictor]:
+        """Load the second model, and the one that is to answer; ask that as often as it takes to be warm."""
+        try:
+            shadow, model = self.recorder.shadow.load(), self._load()
+            for _ in range(_TRIALS):
+                ask(model, TYPICAL)
+        except (PredictionFailed, MissingExtra) as error:
+            raise ModelUnusable(f"{error}: the model before stays") from error
+        return shadow, self._predictor(model)
 
     async def health(self) -> Health:
         """Ask every part how it is."""
@@ -240,14 +248,3 @@ class Service:
             "model": "ok",
             "journal": self.recorder.journal_state(),
         }
-
-
-def _tried(load: Callable[[], Model]) -> Model:
-    """Load a model, and ask it of a usual kick as often as it takes to be warm."""
-    try:
-        model = load()
-        for _ in range(_TRIALS):
-            ask(model, TYPICAL)
-    except (PredictionFailed, MissingExtra) as error:
-        raise ModelUnusable(f"{error}: the model before stays") from error
-    return model

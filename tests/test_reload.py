@@ -146,11 +146,14 @@ async def test_a_call_that_asks_a_slow_model_in_parts_is_answered_though_it_chan
     assert slow.asked > before + 1
 
 
-async def test_an_extra_that_is_missing_is_409_too(client, kick, monkeypatch):
+@pytest.mark.parametrize("which", ["answers", "is asked as well"])
+async def test_an_extra_that_is_missing_is_409_too(client, kick, monkeypatch, which):
     def load():
         raise MissingExtra("An ONNX model", "onnx", ["onnxruntime"])
 
-    monkeypatch.setattr(client.app.state.service, "_load", load)
+    service = client.app.state.service
+    owner, name = (service, "_load") if which == "answers" else (service.recorder.shadow, "load")
+    monkeypatch.setattr(owner, name, load)
     response = await client.post("/model/reload")
     assert response.status_code == 409
     assert "kickserve[onnx]" in response.json()["detail"]
