@@ -65,7 +65,7 @@ class FastLane:
         """Say whether this is a request that the lane answers, and if so, note whose it is (ASGI)."""
         if scope["path"] != self.path or scope["method"] != "POST":
             return False
-        client = scope["client"]
+        client = scope.get("client")
         caller = self.admits(headers, len([*scope["headers"]]), client[0] if client else "", None)
         if caller is None:
             return False

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import datetime
 
+import httpx
 import msgspec
 import numpy as np
 import pytest
@@ -38,6 +39,16 @@ class TestPredict:
         assert 0 < low < answer["prediction"] < high < 1
         assert answer["confidence"] == max(answer["prediction"], 1 - answer["prediction"])
         assert answer["model"] == "simulated"
+
+    async def test_a_server_need_not_tell_who_has_connected(self, client, kick):
+        async def untold(scope, receive, send):
+            del scope["client"]  # the ASGI specification leaves it to the server
+            await client.app(scope, receive, send)
+
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(untold), base_url=client.base_url
+        ) as other:
+            assert (await other.post("/predict", json=kick)).status_code == 200
 
     async def test_takes_flags_as_booleans_or_as_0_and_1(self, client, kick):
         as_numbers = {name: int(value) if isinstance(value, bool) else value for name, value in kick.items()}
