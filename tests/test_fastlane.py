@@ -31,7 +31,7 @@ from kickserve.model import Answer
 from kickserve.models.linear import load_default
 from kickserve.serving import server
 from kickserve.serving.connection import LaneConnection
-from kickserve.serving.limits import LimitedConnection, Limits
+from kickserve.serving.limits import ConnectionLimits, LimitedConnection
 from kickserve.web.documentation import EXAMPLE
 
 KICK = msgspec.json.encode(EXAMPLE)
@@ -207,7 +207,7 @@ async def serve(settings, tmp_path, monkeypatch):
         app = create_app(own, model=model)
         config = server.configuration(app, own)
         if way == "lane of the application":
-            config.http = partial(LimitedConnection, app, Limits(own))
+            config.http = partial(LimitedConnection, app, ConnectionLimits(own))
         served = Served(app, config)
         running.append(served)
         await served.start()

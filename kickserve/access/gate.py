@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kickserve.access import keys
 from kickserve.access.addresses import Proxies, identity
 from kickserve.access.keys import ANYONE, Key, KeyRing, Scope
-from kickserve.access.rate_limits import Caller, Limits
+from kickserve.access.rate_limits import Caller, RateLimits
 from kickserve.access.rates import Buckets
 from kickserve.background import end
 from kickserve.errors import ConfigurationError, Forbidden, TooManyRequests, Unauthorized
@@ -63,7 +63,7 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         self.guarded = settings.guarded
         self.proxies = Proxies(settings.trusted_proxies)
-        self.limits = Limits.from_settings(settings)
+        self.limits = RateLimits.from_settings(settings)
         self.meters = KeyMeters(settings.workers)
         self._failures = None if settings.rate_failures is None else Buckets(settings.rate_failures)
         self._chosen = [] if settings.api_key is None else [keys.chosen(settings.api_key)]

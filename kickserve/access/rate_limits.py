@@ -62,7 +62,7 @@ class Caller(NamedTuple):
     shares: tuple[tuple[Limit, int], ...] = ()
 
 
-class Limits:
+class RateLimits:
     """All limits of a service.
 
     Args:
@@ -75,7 +75,7 @@ class Limits:
         self._by_address = by_address
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Limits | None:
+    def from_settings(cls, settings: Settings) -> RateLimits | None:
         """Make what the settings want; None where they limit nothing."""
         by_key = None if settings.rate is None else Limit("key", settings.rate)
         by_address = None if settings.rate_address is None else Limit("address", settings.rate_address)

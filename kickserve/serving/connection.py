@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kickserve.errors import KickserveError
     from kickserve.fastlane import FastLane, Headers
     from kickserve.schemas import Prediction
-    from kickserve.serving.limits import Limits
+    from kickserve.serving.limits import ConnectionLimits
     from kickserve.web.edge import KickserveApp
 
     Asked = asyncio.Future[Prediction | KickserveError]
@@ -87,7 +87,7 @@ class LaneConnection(LimitedConnection):
         arguments: as uvicorn gives them.
     """
 
-    def __init__(self, app: KickserveApp, limits: Limits, lane: FastLane, **arguments: Any) -> None:
+    def __init__(self, app: KickserveApp, limits: ConnectionLimits, lane: FastLane, **arguments: Any) -> None:
         super().__init__(app, limits, **arguments)
         self._lane = lane
         self._path = lane.path.encode()

@@ -37,7 +37,7 @@ _ADVICE: Final = {
 }
 
 
-class Limits:
+class ConnectionLimits:
     """The limits of a process, and the rounds in which it looks who is beyond them.
 
     Nothing is timed request by request: each round lets the connections grow older by one tick.
@@ -93,7 +93,7 @@ class LimitedConnection(HttpToolsProtocol):
         arguments: as uvicorn gives them.
     """
 
-    def __init__(self, app: KickserveApp, limits: Limits, **arguments: Any) -> None:
+    def __init__(self, app: KickserveApp, limits: ConnectionLimits, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._kickserve = app
         self._limits = limits

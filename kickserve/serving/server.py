@@ -95,9 +95,9 @@ def _connections(app: KickserveApp, settings: Settings) -> Any:
     if find_spec("httptools") is None:
         return "auto"
     from kickserve.serving.connection import LaneConnection
-    from kickserve.serving.limits import LimitedConnection, Limits
+    from kickserve.serving.limits import ConnectionLimits, LimitedConnection
 
-    limits = Limits(settings)
+    limits = ConnectionLimits(settings)
     if app.lane is None or app.wrapped or settings.debug:
         return partial(LimitedConnection, app, limits)
     return partial(LaneConnection, app, limits, app.lane)
