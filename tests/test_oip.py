@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -28,6 +29,8 @@ from kickserve.simulate import simulate
 from kickserve.web.bodies import BATCH_MAX
 from kickserve.web.documentation import EXAMPLE
 from kickserve_oip import OipPlugin
+from kickserve_oip.errors import BadInference
+from kickserve_oip.reading import read
 
 V2 = "http://test/v2"
 INFER = f"{V2}/models/simulated/infer"
@@ -562,6 +565,34 @@ class TestRefusals:
         )
         problem = refused(head + bytes(87), {LENGTH: str(len(head))})
         assert "87 bytes are no whole number of FP64 of 8 bytes each" in problem["error"]
+
+    @pytest.mark.parametrize(
+        "crowd",
+        [
+            b'{"inputs":[{"name":"k","shape":[1,11],"datatype":"FP64","data":[1%b]}]}' % (b",1" * 2_000_000),
+            b'{"inputs":[{"name":"k","shape":[1,11],"datatype":"FP64","data":[1]%b}]}'
+            % (b',"a":{}' * 600_000),
+            b'{"parameters":{"a":[[]%b]}}' % (b",[]" * 1_300_000),
+        ],
+    )
+    def test_what_holds_more_than_any_request_is_not_decoded(self, crowd):
+        tracemalloc.start()
+        try:
+            with pytest.raises(BadInference, match="holds far more than"):
+                read(crowd, None)
+            assert tracemalloc.get_traced_memory()[1] < 2 * len(crowd)
+        finally:
+            tracemalloc.stop()
+
+    def test_bytes_without_their_header_are_told_of_it_however_many_they_are(self, refused):
+        tensor = {
+            "name": "k",
+            "shape": [9000, 11],
+            "datatype": "FP64",
+            "parameters": {"binary_data_size": 792_000},
+        }
+        body = json.dumps({"inputs": [tensor]}).encode() + bytes(range(256)) * 4_000
+        assert "does the header Inference-Header-Content-Length say" in refused(body)["error"]
 
     async def test_a_compressed_body_is_refused_in_clear_words(self, client):
         response = await client.post(INFER, content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})

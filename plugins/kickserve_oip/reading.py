@@ -32,6 +32,8 @@ LENGTH_HEADER: Final = "Inference-Header-Content-Length"
 _SIZE: Final = "binary_data_size"
 _LONGEST_NUMBER: Final = 12  # digits
 _LOOKED_AT: Final = 10_000  # bytes of a body that is no JSON
+# How often these may stand in a request: a tensor has a few braces, a value one comma and perhaps a bracket.
+_MOST: Final = {b"{": 1_000, b"[": BATCH_MAX * (COUNT + 1), b",": BATCH_MAX * (COUNT + 1)}
 
 _decode = msgspec.json.Decoder(InferenceRequest).decode
 
@@ -74,6 +76,12 @@ def _split(body: memoryview, length: str | None) -> tuple[memoryview, memoryview
 
 
 def _request(head: memoryview, *, cut: bool) -> InferenceRequest:
+    text = bytes(head)
+    if any(text.count(mark) > most for mark, most in _MOST.items()):
+        # Before it is decoded: 40 MB of empty lists would take nine seconds, and a GB.
+        raise BadInference(
+            f"the body holds far more than {BATCH_MAX:,} kicks have need of{_hint(head, cut=cut)}"
+        )
     try:
         request = _decode(head)
     except msgspec.ValidationError as error:
