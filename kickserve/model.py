@@ -1,4 +1,4 @@
-"""What a model is to the service, and how the one that the settings ask for is loaded."""
+"""What a model is to the service; `models.loading` loads the one that the settings ask for."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class _Server(uvicorn.Server):
         self._ready = ready
         self._lifeline = lifeline
         self._owns_sockets = lifeline is None
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloading: set[asyncio.Task[None]] = set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Ctrl-C reaches every process of a terminal. A worker waits for what its supervisor makes of it.
@@ -144,7 +144,9 @@ class _Server(uvicorn.Server):
                 self._ready()
 
     def _hang_up(self) -> None:
-        self._reloading = asyncio.create_task(self._reload(), name="reload")  # held, or it may vanish
+        reloading = asyncio.create_task(self._reload(), name="reload")
+        self._reloading.add(reloading)  # held, or it may vanish; and another may be asked for meanwhile
+        reloading.add_done_callback(self._reloading.discard)
 
     async def _reload(self) -> None:
         try:
