@@ -16,13 +16,12 @@ from kickserve.access.addresses import FORWARDED_FOR
 from kickserve.access.gate import NOBODY
 from kickserve.access.rate_limits import told
 from kickserve.fastlane import JSON, encode, refusal
-from kickserve.serving.limits import LimitedConnection
+from kickserve.serving.limits import LimitedConnection, header_lines
 from kickserve.serving.logs import of_request
 from kickserve.web.edge import REQUEST_ID
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
 
     from litestar.types import HTTPScope
 
@@ -92,7 +91,7 @@ class LaneConnection(LimitedConnection):
         self._lane = lane
         self._path = lane.path.encode()
         self._ride = _Ride()
-        self._always = _fields(app.shield.always)
+        self._always = header_lines(app.shield.always)
         self._made_of: object = None
         self._made = b""
 
@@ -204,13 +203,13 @@ class LaneConnection(LimitedConnection):
             self._ride.request_id, self._ride.caller.key.name
         ):  # here, where something may be logged, and not for each request
             status, headers, body = refusal(self._scope(), outcome)
-        return status, _fields(headers), body
+        return status, header_lines(headers), body
 
     def _send(self, status: int, fields: bytes, body: bytes) -> None:
         ride = self._ride
         fields += self._always
         if ride.caller.shares:
-            fields += _fields(told(ride.caller))
+            fields += header_lines(told(ride.caller))
         last = not ride.keep_alive or self._kickserve.draining
         close = b"connection: close\r\n" if last else b""
         head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, ride.request_id, close, body)
@@ -227,7 +226,7 @@ class LaneConnection(LimitedConnection):
         defaults = self.server_state.default_headers
         if defaults is not self._made_of:
             self._made_of = defaults
-            self._made = _fields(defaults)
+            self._made = header_lines(defaults)
         return self._made
 
     def _scope(self) -> HTTPScope:
@@ -241,7 +240,3 @@ class LaneConnection(LimitedConnection):
             "state": {"request_id": ride.request_id},
         }
         return scope  # type: ignore[no-any-return]
-
-
-def _fields(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % field for field in headers])

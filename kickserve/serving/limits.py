@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from kickserve.web.problems import MEDIA_TYPE, refused_early
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from kickserve.settings import Settings
     from kickserve.web.edge import KickserveApp
@@ -292,8 +292,12 @@ class LimitedConnection(HttpToolsProtocol):
         ]
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             fields.append((b"retry-after", b"5"))
-        head = b"".join(b"%b: %b\r\n" % field for field in fields)
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], header_lines(fields), body))
+
+
+def header_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write headers as they stand in the head of an answer."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 def _length(header: tuple[bytes, bytes]) -> int:
