@@ -73,13 +73,17 @@ def path(value: str) -> Path:
 
 def seconds(value: str) -> float:
     """Read seconds from 0."""
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds < float("inf"):
+    if not 0 <= (seconds := _real(value)) < float("inf"):
         raise ValueError("must be a number of seconds, 0 or more")
     return seconds
+
+
+def _real(text: str) -> float:
+    """Read a number; -1 where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
 
 
 def size(value: str) -> int:
@@ -112,22 +116,14 @@ def duration(value: str) -> timedelta | None:
 
 def number(value: str) -> float:
     """Read a number from 0."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1
-    if not 0 <= number < float("inf"):
+    if not 0 <= (number := _real(value)) < float("inf"):
         raise ValueError("must be a number, 0 or more")
     return number
 
 
 def part(value: str) -> float:
     """Read a number above 0 and at most 1."""
-    try:
-        part = float(value)
-    except ValueError:
-        part = -1
-    if not 0 < part <= 1:
+    if not 0 < (part := _real(value)) <= 1:
         raise ValueError("must be a number above 0, and at most 1")
     return part
 
