@@ -253,6 +253,8 @@ class RunningQuality:
         return made
 
     def _hold(self, p: NDArray[np.float64], y: NDArray[np.bool_]) -> None:
+        if not len(p):
+            return
         self._held.append((p, y))
         self._holding += len(p)
         if self._holding > (self._exact if self._cells is None else CELLS):

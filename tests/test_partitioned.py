@@ -97,6 +97,12 @@ class TestARun:
         assert summary["not_carried"] == ["file"]
         assert answers(tmp_path / "answers")["match"].to_pylist() == others["match"]
 
+    def test_takes_kicks_of_which_nobody_knows_what_came_of_them(self, batch, kicks):
+        for path in kicks.iterdir():
+            pq.write_table(pq.read_table(path).drop_columns(["success"]), path)
+        code, summary, _ = batch(kicks, "--output", "answers")
+        assert (code, summary["sent"], summary["quality"]) == (0, 6_700, None)
+
     def test_names_refused_lines_with_their_file(self, batch, kicks):
         path = kicks / "kicks-1.parquet"
         table = pq.read_table(path)

@@ -225,6 +225,14 @@ class TestRunningQuality:
         running.add([], [])
         assert running.result() is None
 
+    @pytest.mark.parametrize("exact", [0, 10])
+    def test_of_nothing_there_is_none_after_a_way_through_a_file_either(self, exact):
+        running = RunningQuality(exact)
+        running.merge(RunningQuality.of_state(RunningQuality(exact).state()))
+        assert running.result() is None
+        running.add([0.5], [1])
+        assert running.result().count == 1
+
     @pytest.mark.parametrize("outcome", [0, 1])
     def test_where_all_came_out_alike_there_is_no_auc(self, outcome):
         assert in_parts(np.full(5, 0.3), np.full(5, outcome), 1, exact=0).result().auc is None
