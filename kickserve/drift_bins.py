@@ -71,7 +71,7 @@ class Column:
         """Make the bins that quantiles of a reference tell of.
 
         A value at several levels is one that many kicks share. How many of them, the quantiles do not say;
-        so no bin ends there, and the count of every bin is exact. Where all values are such, there is one bin.
+        so no bin ends there, and the count of every bin is exact. Where all values are such, one bin is all.
 
         Args:
             name: one of `COLUMNS`.

@@ -131,6 +131,17 @@ async def test_a_journal_that_is_full_refuses_with_503_rather_than_lose(
     assert {record["id"] for record in (await client.get("/predictions")).json()} == set(answered)
 
 
+async def test_a_batch_for_which_the_journal_has_no_room_leaves_nothing_behind_and_may_be_sent_again(
+    start, settings, kick
+):
+    client = await start(replace(settings, journal_max=300_000))
+    response = await client.post("/predict/batch", json=[kick] * 4_000)
+    assert response.status_code == 503
+    assert "480" in response.json()["detail"]
+    assert (await client.get("/predictions")).json() == []
+    assert (await client.post("/predict/batch", json=[kick] * 2_000)).status_code == 200
+
+
 async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client, kick, monkeypatch, caplog):
     store = client.app.state.service.store
     add, failures = store.add_batches, 0

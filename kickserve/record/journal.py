@@ -172,8 +172,8 @@ class Journal:
             raise Backlogged("the journal is not open: the service is stopping; ask again when it is back")
         if self._size + writer.claimed + len(frames) > self._limit:
             raise Backlogged(
-                f"{self._size + writer.claimed} bytes of predictions wait for the store, and"
-                f" KICKSERVE_JOURNAL_MAX is {self._limit}: see in /health whether the store is away"
+                f"{self._size + writer.claimed} bytes of predictions wait for the store, {len(frames)} more"
+                f" would, and KICKSERVE_JOURNAL_MAX is {self._limit}: is the store away? /health says so"
             )
         return writer.put(frames, at_once=at_once)
 

@@ -109,15 +109,15 @@ class Recorder:
         self._journal.close()
         await self._store.close()
 
-    def keep(self, batch: RecordBatch) -> asyncio.Future[Backlogged | None]:
-        """Keep predictions.
+    def keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
+        """Keep predictions, all of these or none.
 
         Returns:
             Is done when they are in the journal: with None, or with why they are not (the journal is as large
             as it may be, or its disk is full).
         """
         try:
-            return self._journal.write([encode(Add(batch))])
+            return self._journal.write([encode(Add(batch)) for batch in batches])
         except Backlogged as refusal:
             settled = asyncio.get_running_loop().create_future()
             settled.set_result(refusal)
