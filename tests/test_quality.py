@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from itertools import product
 from math import log
 
@@ -10,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kickserve.background import end
 from kickserve.errors import InvalidInput
+from kickserve.ports import Judged
 from kickserve.quality import (
     RunningQuality,
     assess,
@@ -20,6 +24,7 @@ from kickserve.quality import (
     log_loss,
     reliability,
 )
+from kickserve.record.record_quality import report
 
 MEASURES = (brier, log_loss, auc, reliability, expected_calibration_error, assess)
 # Few different values, so that ties are common.
@@ -248,3 +253,24 @@ class TestRunningQuality:
             RunningQuality().add([1.1], [1])
         with pytest.raises(InvalidInput, match="one outcome for each"):
             RunningQuality().add([], [1])
+
+
+async def test_the_event_loop_turns_while_kept_predictions_are_assessed():
+    turns = came = 0
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def stream():
+        nonlocal came
+        yield [Judged(datetime(2026, 11, 1, tzinfo=UTC), "it", 0.25, success=False)]
+        came = turns
+
+    turning = asyncio.create_task(turn())
+    found = await report(stream())
+    assert turns > came
+    assert (found.count, found.overall) == (1, assess([0.25], [0]))
+    await end(turning)
