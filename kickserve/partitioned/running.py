@@ -9,6 +9,7 @@ from msgspec import Struct, field, structs
 
 from kickserve import batch
 from kickserve.errors import DataError
+from kickserve.files.tables import KINDS
 from kickserve.models.loading import file_of
 from kickserve.partitioned.engines import HERE, engine_of
 from kickserve.partitioned.manifest import Manifest, Run
@@ -31,7 +32,7 @@ FAILED: Final = 7
 """The exit code of a run in which partitions failed; the same command tries them again."""
 
 _FAILURES_KEPT: Final = 1_000
-_FILES: Final = (".csv", ".tsv", ".ndjson", ".jsonl")
+_FILES: Final = tuple(ending for ending, kind in KINDS.items() if kind != "parquet")
 
 
 class Failed(Struct, frozen=True):
