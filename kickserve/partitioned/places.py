@@ -17,7 +17,9 @@ from kickserve.models.origin import first_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_GLOB: Final = frozenset("*?[")
+GLOB: Final = frozenset("*?[")
+"""What makes a pattern of a name."""
+
 _BUFFER: Final = 1 << 20
 _AT_ONCE: Final = 500  # small objects that are fetched together
 _STAMPS: Final = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
@@ -82,8 +84,11 @@ class Place:
         paths = [self.child(name).path for name in names]
         for start in range(0, len(paths), _AT_ONCE):
             with reached(self.url):
-                group = self.fs.cat(paths[start : start + _AT_ONCE])
-            yield from group.values()
+                # `cat` would take a name with brackets for a pattern.
+                group = self.fs.cat_ranges(paths[start : start + _AT_ONCE], None, None, on_error="raise")
+                if failed := [each for each in group if isinstance(each, Exception)]:  # by an older fsspec
+                    raise failed[0]
+            yield from group
 
     def write(self, content: bytes) -> None:
         """Write all of it, or nothing: whoever looks never finds a half."""
@@ -141,7 +146,7 @@ class Place:
 def is_many(text: str) -> bool:
     """Say whether somebody asks for more than a file of this machine: a folder, a pattern, or a URL."""
     path = Path(text)
-    return "://" in text or path.is_dir() or (not path.exists() and not _GLOB.isdisjoint(text))
+    return "://" in text or path.is_dir() or (not path.exists() and not GLOB.isdisjoint(text))
 
 
 def place_of(url: str) -> Place:
@@ -175,9 +180,9 @@ def files_of(place: Place) -> tuple[list[Found], bool]:
     """
     with reached(place.url):
         place.fs.invalidate_cache()
-        if not _GLOB.isdisjoint(place.path):
+        if not (GLOB.isdisjoint(place.path) or (place.local and Path(place.path).exists())):
             entries = place.fs.glob(place.path, detail=True)
-            base = place.path[: min(map(place.path.index, _GLOB & {*place.path}))].rpartition("/")[0]
+            base = place.path[: min(map(place.path.index, GLOB & {*place.path}))].rpartition("/")[0]
         elif place.fs.isfile(place.path):
             return [_found(place, place.fs.info(place.path), place.path.rpartition("/")[0])], True
         else:
