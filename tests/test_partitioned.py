@@ -340,7 +340,7 @@ class TestPlaces:
         def fails(_):
             raise OSError("the disk is full")
 
-        monkeypatch.setattr("kickserve.partitioned.places.sync", fails)
+        monkeypatch.setattr("kickserve.wholefile.sync", fails)
         with pytest.raises(DataError, match="the disk is full"):
             place.write(b"second")
         assert place.read() == b"first"

@@ -6,13 +6,12 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kickserve.errors import DataError, KickserveError, MissingExtra
-from kickserve.files.table_writer import sync
 from kickserve.files.tables import parquet
 from kickserve.models.origin import first_line
+from kickserve.wholefile import appearing, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,14 +97,9 @@ class Place:
                 return
             path = Path(self.path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{token_hex(4)}.part")
-            try:
+            with appearing(path, durable=True) as part:
                 part.write_bytes(content)
-                sync(part)
-                part.replace(path)
-                sync(path.parent)
-            finally:
-                part.unlink(missing_ok=True)
+            sync_folder(path.parent)
 
     @contextmanager
     def filled(self) -> Iterator[Path]:
@@ -114,7 +108,7 @@ class Place:
             path = Path(self.path)
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path
-            sync(path.parent)
+            sync_folder(path.parent)
             return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, self.path.rpartition("/")[2])

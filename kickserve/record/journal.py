@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 from kickserve.errors import Backlogged, ConfigurationError
 from kickserve.record.boxes import Box, boxes, claim
 from kickserve.record.groupcommit import Writer
-from kickserve.record.segments import PREAMBLE, Group, Segment, encode, next_group, read_all, sync_folder
+from kickserve.record.segments import PREAMBLE, Group, Segment, encode, next_group, read_all
+from kickserve.wholefile import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
