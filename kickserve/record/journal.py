@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from kickserve.errors import Backlogged, ConfigurationError
-from kickserve.record.boxes import Box, boxes, claim
+from kickserve.record.boxes import Box, boxes, claim, files_in
 from kickserve.record.groupcommit import Writer
 from kickserve.record.segments import PREAMBLE, Group, Segment, encode, next_group, read_all
 from kickserve.wholefile import sync_folder
@@ -232,7 +232,7 @@ class Journal:
         parts = [(segment.path, segment.start, segment.end) for segment in self._queue]
         for path in boxes(self._folder) if others else ():
             if path not in mine:
-                parts += [(file, 0, sys.maxsize) for file in path.glob("*.log")]
+                parts += [(file, 0, sys.maxsize) for file in files_in(path)]
         return read_all(sorted(parts, key=lambda part: part[0].name))
 
     def adopt(self) -> int:
