@@ -13,7 +13,7 @@ from serving import serving
 
 from kickserve.app import create_app
 from kickserve.background import end
-from kickserve.record import recorder
+from kickserve.record import recorder, retention
 from kickserve.record.journal import Group
 
 
@@ -190,6 +190,31 @@ async def test_old_predictions_are_removed_in_small_groups(client, start, settin
     async def is_empty():
         return (await other.get("/predictions")).json() == []
 
+    await eventually(is_empty)
+
+
+async def test_a_bug_in_a_store_does_not_end_the_removal_of_old_predictions(
+    start, settings, kick, monkeypatch
+):
+    monkeypatch.setattr(retention, "EVERY", 0.01)
+    client = await start(replace(settings, retention=timedelta(milliseconds=1)))
+    store = client.app.state.service.store
+    purge, broken = store.purge, True
+
+    async def purge_or_break(until, limit):
+        if broken:
+            raise ZeroDivisionError
+        return await purge(until, limit)
+
+    monkeypatch.setattr(store, "purge", purge_or_break)
+    await client.post("/predict", json=kick)
+    await asyncio.sleep(0.05)
+    broken = False
+
+    async def is_empty():
+        return await store.count() == 0
+
+    await client.get("/predictions")  # waits until it is in the store
     await eventually(is_empty)
 
 
