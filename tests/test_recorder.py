@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from conftest import running
@@ -13,6 +14,7 @@ from serving import serving
 
 from kickserve.app import create_app
 from kickserve.background import end
+from kickserve.contract_samples import START, batch_at
 from kickserve.record import recorder, retention
 from kickserve.record.journal import Group
 
@@ -216,6 +218,26 @@ async def test_a_bug_in_a_store_does_not_end_the_removal_of_old_predictions(
 
     await client.get("/predictions")  # waits until it is in the store
     await eventually(is_empty)
+
+
+async def test_the_event_loop_turns_while_records_are_made_of_large_batches():
+    turns, kept = 0, []
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def add(records):
+        kept.extend(records)
+
+    turning = asyncio.create_task(turn())
+    batches = [batch_at(START + at, 500) for at in range(4)]
+    await recorder.Recorder(SimpleNamespace(add=add), None, None, patience=1)._add(batches)
+    assert turns >= len(batches)
+    assert kept == [record for batch in batches for record in batch.records()]
+    await end(turning)
 
 
 @pytest.mark.parametrize("turns", range(4))

@@ -303,10 +303,13 @@ class Recorder:
             await self._store.add_batches(batches)
         else:
             records: list[Record] = []
+            turn = 0  # how many this turn of the event loop has made: those of a whole group take 20 ms
             for batch in batches:
-                if len(records) % _RECORDS > (len(records) + len(batch)) % _RECORDS:
-                    await asyncio.sleep(0)  # to make records of a whole group takes 20 ms
                 records += batch.records()
+                turn += len(batch)
+                if turn >= _RECORDS:
+                    turn = 0
+                    await asyncio.sleep(0)
             await self._store.add(records)
 
     def _note(self, trouble: StoreError | None) -> None:
