@@ -92,7 +92,7 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
         DataError: no outcome is known.
         PredictionFailed: a model raised, or returned something that is no probability.
     """
-    qualities = {id(model): (model, RunningQuality()) for model in (candidate, current)}
+    models, qualities = (candidate, current), (RunningQuality(), RunningQuality())
     refusals: list[Refusal] = []
     unknown = 0
     for block in blocks:
@@ -103,14 +103,14 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
         told = ~np.isnan(block.outcome)
         matrix, success = block.matrix[told], block.outcome[told]
         unknown += len(told) - len(matrix)
-        for model, quality in qualities.values():
+        for model, quality in zip(models, qualities, strict=True):
             quality.add(ask(model, matrix).probability, success)
-    results = [qualities[id(model)][1].result() for model in (candidate, current)]
-    if results[0] is None or results[1] is None:
+    found, found_current = (quality.result() for quality in qualities)
+    if found is None or found_current is None:
         raise DataError("no kick of the data says what came of it: it needs a column success with 1 and 0")
     comparison = Comparison(
-        candidate=results[0],
-        current=results[1],
+        candidate=found,
+        current=found_current,
         in_use=current.card,
         without_outcome=unknown,
         refused=len(refusals),

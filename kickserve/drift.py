@@ -167,20 +167,21 @@ def judge(column: Column, cells: NDArray[np.float64], limits: Limits) -> Drifted
     """Say how far one column has drifted.
 
     Args:
-        column: its bins.
+        column: its bins. Where there is but one, it has not drifted: all values are in it.
         cells: its row of `Counts.cells`. Without any value it has not drifted: it is missing.
         limits: from where on it has.
     """
     counted = cells[1 : 1 + len(column.expected)]
     n, m = float(counted.sum()), float(column.expected.sum())
-    figure = psi(column.expected, counted) if n else 0.0
-    by_chance = chance(len(counted), m, n, limits.false_alarms) if n else 0.0
+    comparable = n > 0 and len(counted) > 1
+    figure = psi(column.expected, counted) if comparable else 0.0
+    by_chance = chance(len(counted), m, n, limits.false_alarms) if comparable else 0.0
     limit = max(limits.psi, by_chance)
     return Drifted(
         name=column.name,
         psi=figure,
         limit=limit,
-        drifted=figure >= limit,
+        drifted=comparable and figure >= limit,
         mean=float(cells[0] / n) if n else 0.0,
         reference_mean=column.mean,
     )

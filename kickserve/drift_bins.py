@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from kickserve.errors import DataError, ModelUnusable
-from kickserve.features import FEATURES, NAMES
+from kickserve.features import FLAGS, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,8 +32,7 @@ _TENTHS: Final = np.arange(1, 10) / 10
 _LEAST: Final = 0.02  # share of the reference in a bin: with less, a bin tells little and its noise is large
 _HEAVY: Final = 0.05  # share of the kicks from which a single value has a bin of its own
 _CHUNK: Final = 16_384  # values at a time, so that they stay in the cache while they are compared
-_FLAG: Final = np.array([0.5])
-_FLAGS: Final = frozenset(feature.name for feature in FEATURES if feature.kind == "flag")
+_BETWEEN: Final = np.array([0.5])  # the edge between the two values of a flag
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +61,7 @@ class Column:
         values = values[np.isfinite(values)]
         if not len(values):
             raise DataError(f"the reference has no values of {name}: nothing can be compared with it")
-        edges = _FLAG if name in _FLAGS else _edges(values)
+        edges = _BETWEEN if name in FLAGS else _edges(values)
         return cls(name, edges, _histogram(values, edges), float(values.mean()))
 
     @classmethod
@@ -72,7 +71,7 @@ class Column:
         """Make the bins that quantiles of a reference tell of.
 
         A value at several levels is one that many kicks share. How many of them, the quantiles do not say;
-        so no bin ends there, and the count of every bin is exact.
+        so no bin ends there, and the count of every bin is exact. Where all values are such, one bin is all.
 
         Args:
             name: one of `COLUMNS`.
@@ -93,7 +92,7 @@ class Column:
     @classmethod
     def of_share(cls, name: str, share: float, count: int) -> Column:
         """Make the two bins of a flag that is set in this share of the reference's kicks."""
-        return cls(name, _FLAG, np.array([1 - share, share]) * count, share)
+        return cls(name, _BETWEEN, np.array([1 - share, share]) * count, share)
 
     def count(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Count values, shape (n,), NaN not among them; return a row of `Counts.cells`."""
@@ -187,7 +186,7 @@ class Reference:
 
 def _of_profile(profile: Profile) -> Iterator[Column]:
     for name in NAMES:
-        if name in _FLAGS:
+        if name in FLAGS:
             yield Column.of_share(name, profile.shares[name], profile.count)
         else:
             yield Column.of_quantiles(name, profile.levels, profile.quantiles[name], profile.count)

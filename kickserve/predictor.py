@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from msgspec.structs import astuple
@@ -19,7 +19,7 @@ from kickserve.model import TYPICAL
 from kickserve.schemas import Prediction, matrix, matrix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     Asked = tuple[Row, float]  # a kick that waits for its answer, and since when (`time.perf_counter`)
     Kept = asyncio.Future[Backlogged | None]
-    Keep = Callable[[RecordBatch], Kept]
+    Keep = Callable[[Sequence[RecordBatch]], Kept]
     Settle = Callable[[Sequence[Prediction | KickserveError]], None]
+
+Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]")
 
 CHUNK: Final = 2_000  # kicks of a batch that are answered before others get their turn on the event loop
 _SLOW: Final = 0.001  # seconds for one kick, from which a model is asked in a thread
@@ -48,7 +50,7 @@ class Predictor:
 
     Args:
         scorer: asks the model.
-        keep: takes the record before the answers leave; its future tells why it could not, or None.
+        keep: takes records before the answers leave, all or none; its future tells why it could not, or None.
         batch_max: kicks that are put to the model together, at most.
     """
 
@@ -104,15 +106,14 @@ class Predictor:
         """Answer many kicks, in their order.
 
         Raises:
-            PredictionFailed: the model could not; the attempt is kept all the same.
-            Backlogged: the answers could not be kept, so they were not given.
+            PredictionFailed: the model could not. The attempt is kept all the same: that at the part of the
+                kicks where it failed, and no answer to the others.
+            Backlogged: the answers could not be kept, so none was given.
         """
         predictions: list[Prediction] = []
-        with self._asking():
-            for start in range(0, len(kicks), self._chunk):
-                batch = await self._answer_chunk(matrix(kicks[start : start + self._chunk]))
-                predictions += self._scorer.predictions(batch)
-                await asyncio.sleep(0)
+        for batch in await self._answer(map(matrix, _parts(kicks, self._chunk))):
+            predictions += self._scorer.predictions(batch)
+            await asyncio.sleep(0)
         return predictions
 
     async def predict_matrix(self, rows: NDArray[np.float64]) -> list[RecordBatch]:
@@ -127,12 +128,7 @@ class Predictor:
         Raises:
             PredictionFailed: as `predict_batch`, and so is Backlogged.
         """
-        batches: list[RecordBatch] = []
-        with self._asking():
-            for start in range(0, len(rows), self._chunk):
-                batches.append(await self._answer_chunk(rows[start : start + self._chunk]))
-                await asyncio.sleep(0)
-        return batches
+        return await self._answer(_parts(rows, self._chunk))
 
     async def predict_each(self, kicks: Sequence[Kick]) -> list[Prediction | KickserveError]:
         """Answer kicks as `ask` does, in their order: what fails for one hurts no other.
@@ -149,10 +145,9 @@ class Predictor:
                 found = await self._ask_aside(rows)
             except PredictionFailed:
                 return await asyncio.gather(*map(self.ask, kicks))
-        try:
-            return [*self._scorer.predictions(await self._record(rows, found, started))]
-        except Backlogged as refusal:
-            return [refusal] * len(kicks)
+        batch = self._scorer.record(rows, found, time.perf_counter() - started)
+        refusal = await self._keep([batch])
+        return [*self._scorer.predictions(batch)] if refusal is None else [refusal] * len(kicks)
 
     async def look(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ask the model without a record, for what nobody is told as the prediction of a kick.
@@ -168,28 +163,36 @@ class Predictor:
         """
         found = []
         with self._asking():
-            for start in range(0, len(rows), self._chunk):
-                found.append(await self._ask_aside(rows[start : start + self._chunk]))
+            for part in _parts(rows, self._chunk):
+                found.append(await self._ask_aside(part))
                 await asyncio.sleep(0)
         return np.concatenate(found)
 
-    async def _answer_chunk(self, rows: NDArray[np.float64]) -> RecordBatch:
+    async def _answer(self, parts: Iterable[NDArray[np.float64]]) -> list[RecordBatch]:
+        """Answer kicks part by part, and keep all of the answers or none: who is refused may ask again."""
+        found = []
+        with self._asking():
+            for rows in parts:
+                found.append(await self._ask_part(rows))
+                await asyncio.sleep(0)
+        # Not before all are answered: an id tells when its prediction was kept.
+        batches = [self._scorer.record(*each) for each in found]
+        refusal = await self._keep(batches)
+        if refusal is not None:
+            raise refusal
+        return batches
+
+    async def _ask_part(
+        self, rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return kicks, what the model says of them, and the seconds that it took."""
         started = time.perf_counter()
         try:
             found = await self._ask_aside(rows)
         except PredictionFailed as error:
-            await self._keep(self._scorer.failures(rows, error))
+            await self._keep([self._scorer.failures(rows, error)])
             raise
-        return await self._record(rows, found, started)
-
-    async def _record(
-        self, rows: NDArray[np.float64], found: NDArray[np.float64], started: float
-    ) -> RecordBatch:
-        batch = self._scorer.record(rows, found, time.perf_counter() - started)
-        refusal = await self._keep(batch)
-        if refusal is not None:
-            raise refusal
-        return batch
+        return rows, found, time.perf_counter() - started
 
     async def _ask_aside(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._thread is None:
@@ -217,16 +220,22 @@ class Predictor:
             pairs = zip(asked, found, strict=True)
             asked = [kick for kick, each in pairs if not isinstance(each, PredictionFailed)]
         predictions, batch = self._scorer.record_each(asked, good)
-        _give_when(self._keep(batch), predictions, settle)
+        _give_when(self._keep([batch]), predictions, settle)
 
     def _keep_failures(self, asked: Sequence[Asked], found: Sequence[Found | PredictionFailed]) -> Kept:
-        """Keep the attempts that failed, and return what the last of them brings: they are kept in order."""
-        kept = [
-            self._keep(self._scorer.failures(matrix_of([row]), each))
-            for (row, _), each in zip(asked, found, strict=True)
-            if isinstance(each, PredictionFailed)
-        ]
-        return kept[-1]
+        """Keep the attempts that failed."""
+        return self._keep(
+            [
+                self._scorer.failures(matrix_of([row]), each)
+                for (row, _), each in zip(asked, found, strict=True)
+                if isinstance(each, PredictionFailed)
+            ]
+        )
+
+
+def _parts(kicks: Kicks, size: int) -> Iterator[Kicks]:
+    """Yield kicks in parts of so many, in their order."""
+    return (kicks[start : start + size] for start in range(0, len(kicks), size))
 
 
 def _give_when(kept: Kept, predictions: Sequence[Prediction], settle: Settle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ BINS: Final = 10
 EXACT: Final = 1_000_000
 """Kicks up to which a running assessment is exact."""
 
+_SURE: Final = 1.96  # standard errors on each side, for 95 of 100 cases
 _SUREST: Final = 1e-15  # keeps the logarithm of a prediction of 0 or 1 finite
 
 
@@ -35,6 +37,11 @@ class Bin(Struct, kw_only=True, frozen=True):
     count: int
     mean_prediction: float
     success_rate: float
+
+    @property
+    def by_chance(self) -> float:
+        """How far the two lie apart at most in 95 of 100 cases, were the predictions right (normal)."""
+        return _SURE * math.sqrt(self.mean_prediction * (1 - self.mean_prediction) / self.count)
 
 
 class Quality(Struct, kw_only=True, frozen=True):
@@ -253,6 +260,8 @@ class RunningQuality:
         return made
 
     def _hold(self, p: NDArray[np.float64], y: NDArray[np.bool_]) -> None:
+        if not len(p):
+            return
         self._held.append((p, y))
         self._holding += len(p)
         if self._holding > (self._exact if self._cells is None else CELLS):

@@ -16,7 +16,6 @@ _TOP: Final = 20
 _BELOW: Final = 50
 _LINE: Final = 22  # of the legend
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by all eyes (Okabe & Ito 2008)
-_SURE: Final = 1.96  # standard errors on each side, for 95 of 100 cases
 _STYLE: Final = (
     "text{font:13px sans-serif;fill:#333}.grid{stroke:#ddd}.ideal{stroke:#888;stroke-dasharray:5 4}"
     ".bar{stroke-width:1.5;opacity:.6}"
@@ -95,5 +94,4 @@ def _model(number: int, name: str, quality: Quality) -> Iterator[str]:
 
 def _range(found: Bin) -> tuple[float, float]:
     """Return where the share of successes would lie by chance, around what came of the kicks."""
-    half = _SURE * (found.mean_prediction * (1 - found.mean_prediction) / found.count) ** 0.5
-    return max(found.success_rate - half, 0.0), min(found.success_rate + half, 1.0)
+    return max(found.success_rate - found.by_chance, 0.0), min(found.success_rate + found.by_chance, 1.0)

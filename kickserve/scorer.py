@@ -16,8 +16,7 @@ from kickserve.errors import PredictionFailed
 from kickserve.features import COUNT
 from kickserve.ids import IdFactory
 from kickserve.model import AnswersOne, is_sound
-from kickserve.record.record_batch import NUMBER, WIDTH, RecordBatch
-from kickserve.record.record_batch import matrix_of as numbers_of
+from kickserve.record.record_batch import NUMBER, WIDTH, RecordBatch, numbers_of
 from kickserve.schemas import Prediction, matrix_of
 
 if TYPE_CHECKING:

@@ -210,22 +210,24 @@ class Service:
             self.meters.refused(len({fault.row for fault in error.errors}) or 1)
             raise
 
-    def _keep(self, batch: RecordBatch) -> asyncio.Future[Backlogged | None]:
-        kept = self.recorder.keep(batch)
-        if batch.error is not None:
-            self.meters.failed(len(batch))
-        elif kept.done():
-            self._note(batch, kept)
+    def _keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
+        kept = self.recorder.keep(batches)
+        if kept.done():
+            self._note(batches, kept)
         else:
-            kept.add_done_callback(partial(self._note, batch))
+            kept.add_done_callback(partial(self._note, batches))
         return kept
 
-    def _note(self, batch: RecordBatch, kept: asyncio.Future[Backlogged | None]) -> None:
+    def _note(self, batches: Sequence[RecordBatch], kept: asyncio.Future[Backlogged | None]) -> None:
         # Who asked may have gone away while the disk was busy: then nobody got the answers.
-        if not kept.cancelled() and kept.result() is None:
-            self.meters.predicted(batch)
-            for watch in self._watchers:
-                watch(batch)
+        given = not kept.cancelled() and kept.result() is None
+        for batch in batches:
+            if batch.error is not None:
+                self.meters.failed(len(batch))
+            elif given:
+                self.meters.predicted(batch)
+                for watch in self._watchers:
+                    watch(batch)
 
     def _tell(self) -> None:
         waiting = self.recorder.backlog()

@@ -205,6 +205,13 @@ def test_a_reference_that_is_constant_notices_another_value():
         assert judge(column, column.count(np.full(50, 6.0)), limits).drifted
 
 
+@pytest.mark.parametrize("least", [0.0, 0.1])
+def test_a_number_that_takes_two_values_alone_can_not_be_told_from_its_quantiles_and_has_not_drifted(least):
+    column = Column.of_quantiles("precipitation_probability", [0.0, 0.4, 0.6, 1.0], [0, 0, 1, 1], 1_000)
+    found = judge(column, column.count(np.array([0.0, 1.0] * 50)), Limits(psi=least))
+    assert (found.psi, found.drifted, found.mean) == (0, False, 0.5)
+
+
 def test_a_column_without_values_is_missing_and_not_drifted(reference):
     kicks = simulate(100, 1)
     kicks.matrix[:, 0] = np.nan

@@ -97,6 +97,12 @@ class TestARun:
         assert summary["not_carried"] == ["file"]
         assert answers(tmp_path / "answers")["match"].to_pylist() == others["match"]
 
+    def test_takes_kicks_of_which_nobody_knows_what_came_of_them(self, batch, kicks):
+        for path in kicks.iterdir():
+            pq.write_table(pq.read_table(path).drop_columns(["success"]), path)
+        code, summary, _ = batch(kicks, "--output", "answers")
+        assert (code, summary["sent"], summary["quality"]) == (0, 6_700, None)
+
     def test_names_refused_lines_with_their_file(self, batch, kicks):
         path = kicks / "kicks-1.parquet"
         table = pq.read_table(path)
@@ -123,6 +129,13 @@ class TestARun:
 
 
 class TestTakingUp:
+    def test_is_not_hindered_by_brackets_in_the_names_of_folders(self, batch, tmp_path):
+        folder_of(tmp_path / "kicks[2026]", [1_200])
+        _, first, _ = batch("kicks[2026]", "--output", "answers[1]")
+        code, second, _ = batch("kicks[2026]", "--output", "answers[1]")
+        assert (code, second["sent"], second["taken_up"]) == (0, 1_200, 2)
+        assert lasting(second) == lasting(first)
+
     def test_does_only_what_is_left_and_says_the_same_of_all(self, batch, kicks, tmp_path):
         _, first, _ = batch(kicks, "--output", "answers")
         whole = answers(tmp_path / "answers")
@@ -271,6 +284,7 @@ class TestWords:
         [
             (["kicks"], "name one with --output"),
             (["kicks", "--output", "answers.csv"], "names a file"),
+            (["kicks", "--output", "s3://season/answers[1]"], "is a pattern: name one folder"),
             (["kicks", "--output", "answers", "--keep"], "--keep: not with a folder"),
             (["kicks", "--output", "answers", "--rate", "3", "--between", "1:00-2:00"], "--between"),
             (["--size", "10", "--engine", "dask", "--output", "answers"], "reads Parquet"),
@@ -326,7 +340,7 @@ class TestPlaces:
         def fails(_):
             raise OSError("the disk is full")
 
-        monkeypatch.setattr("kickserve.partitioned.places.sync", fails)
+        monkeypatch.setattr("kickserve.wholefile.sync", fails)
         with pytest.raises(DataError, match="the disk is full"):
             place.write(b"second")
         assert place.read() == b"first"

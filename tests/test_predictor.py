@@ -66,8 +66,8 @@ class Kept(list):
         super().__init__()
         self.waits, self.refusal, self.futures = waits, refusal, []
 
-    def __call__(self, batch):
-        self.append(batch)
+    def __call__(self, batches):
+        self += batches
         future = asyncio.get_running_loop().create_future()
         self.futures.append(future)
         if not self.waits:
@@ -153,6 +153,14 @@ async def test_numbers_that_the_model_can_not_answer_have_a_record_all_the_same(
     assert [record.status_code for record in kept.records()] == [500, 500]
     with pytest.raises(Backlogged):
         await made(Model(), Kept(refusal=Backlogged("full"))).predict_matrix(matrix([kick_from()]))
+
+
+async def test_a_batch_that_the_model_fails_at_in_a_later_part_has_a_record_of_that_part_alone():
+    kept = Kept()
+    kicks = [kick_from()] * CHUNK + [kick_from(BAD)]
+    with pytest.raises(PredictionFailed):
+        await made(Model(), kept).predict_batch(kicks)
+    assert [(record.distance, record.status_code) for record in kept.records()] == [(BAD, 500)]
 
 
 async def test_what_could_not_be_kept_is_not_given():

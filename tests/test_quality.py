@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from itertools import product
 from math import log
 
@@ -10,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kickserve.background import end
 from kickserve.errors import InvalidInput
+from kickserve.ports import Judged
 from kickserve.quality import (
     RunningQuality,
     assess,
@@ -20,6 +24,7 @@ from kickserve.quality import (
     log_loss,
     reliability,
 )
+from kickserve.record.record_quality import report
 
 MEASURES = (brier, log_loss, auc, reliability, expected_calibration_error, assess)
 # Few different values, so that ties are common.
@@ -225,6 +230,14 @@ class TestRunningQuality:
         running.add([], [])
         assert running.result() is None
 
+    @pytest.mark.parametrize("exact", [0, 10])
+    def test_of_nothing_there_is_none_after_a_way_through_a_file_either(self, exact):
+        running = RunningQuality(exact)
+        running.merge(RunningQuality.of_state(RunningQuality(exact).state()))
+        assert running.result() is None
+        running.add([0.5], [1])
+        assert running.result().count == 1
+
     @pytest.mark.parametrize("outcome", [0, 1])
     def test_where_all_came_out_alike_there_is_no_auc(self, outcome):
         assert in_parts(np.full(5, 0.3), np.full(5, outcome), 1, exact=0).result().auc is None
@@ -240,3 +253,24 @@ class TestRunningQuality:
             RunningQuality().add([1.1], [1])
         with pytest.raises(InvalidInput, match="one outcome for each"):
             RunningQuality().add([], [1])
+
+
+async def test_the_event_loop_turns_while_kept_predictions_are_assessed():
+    turns = came = 0
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def stream():
+        nonlocal came
+        yield [Judged(datetime(2026, 11, 1, tzinfo=UTC), "it", 0.25, success=False)]
+        came = turns
+
+    turning = asyncio.create_task(turn())
+    found = await report(stream())
+    assert turns > came
+    assert (found.count, found.overall) == (1, assess([0.25], [0]))
+    await end(turning)

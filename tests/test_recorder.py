@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from conftest import running
@@ -13,7 +14,8 @@ from serving import serving
 
 from kickserve.app import create_app
 from kickserve.background import end
-from kickserve.record import recorder
+from kickserve.contract_samples import START, batch_at
+from kickserve.record import recorder, retention
 from kickserve.record.journal import Group
 
 
@@ -131,6 +133,17 @@ async def test_a_journal_that_is_full_refuses_with_503_rather_than_lose(
     assert {record["id"] for record in (await client.get("/predictions")).json()} == set(answered)
 
 
+async def test_a_batch_for_which_the_journal_has_no_room_leaves_nothing_behind_and_may_be_sent_again(
+    start, settings, kick
+):
+    client = await start(replace(settings, journal_max=300_000))
+    response = await client.post("/predict/batch", json=[kick] * 4_000)
+    assert response.status_code == 503
+    assert "480" in response.json()["detail"]
+    assert (await client.get("/predictions")).json() == []
+    assert (await client.post("/predict/batch", json=[kick] * 2_000)).status_code == 200
+
+
 async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client, kick, monkeypatch, caplog):
     store = client.app.state.service.store
     add, failures = store.add_batches, 0
@@ -180,6 +193,51 @@ async def test_old_predictions_are_removed_in_small_groups(client, start, settin
         return (await other.get("/predictions")).json() == []
 
     await eventually(is_empty)
+
+
+async def test_a_bug_in_a_store_does_not_end_the_removal_of_old_predictions(
+    start, settings, kick, monkeypatch
+):
+    monkeypatch.setattr(retention, "EVERY", 0.01)
+    client = await start(replace(settings, retention=timedelta(milliseconds=1)))
+    store = client.app.state.service.store
+    purge, broken = store.purge, True
+
+    async def purge_or_break(until, limit):
+        if broken:
+            raise ZeroDivisionError
+        return await purge(until, limit)
+
+    monkeypatch.setattr(store, "purge", purge_or_break)
+    await client.post("/predict", json=kick)
+    await asyncio.sleep(0.05)
+    broken = False
+
+    async def is_empty():
+        return await store.count() == 0
+
+    await client.get("/predictions")  # waits until it is in the store
+    await eventually(is_empty)
+
+
+async def test_the_event_loop_turns_while_records_are_made_of_large_batches():
+    turns, kept = 0, []
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def add(records):
+        kept.extend(records)
+
+    turning = asyncio.create_task(turn())
+    batches = [batch_at(START + at, 500) for at in range(4)]
+    await recorder.Recorder(SimpleNamespace(add=add), None, None, patience=1)._add(batches)
+    assert turns >= len(batches)
+    assert kept == [record for batch in batches for record in batch.records()]
+    await end(turning)
 
 
 @pytest.mark.parametrize("turns", range(4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,11 @@ def test_a_folder_on_a_disk_without_locks_is_a_configuration_error(folder, monke
     monkeypatch.setattr(boxes, "lock", fail)
     with pytest.raises(ConfigurationError, match="No locks available"):
         Journal(folder, limit=1).open()
+
+
+def test_a_box_that_goes_while_it_is_looked_into_has_no_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "is_dir", lambda _: True)  # it was there a moment ago
+    assert boxes.files_in(tmp_path / "4711-0123abcd") == []
 
 
 def test_a_box_that_another_takes_before_it_is_locked_is_given_up_for_a_new_one(folder, monkeypatch):

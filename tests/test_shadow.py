@@ -18,7 +18,7 @@ from kickserve.model import Answer
 from kickserve.models.linear import load_default
 from kickserve.models.loading import load_shadow
 from kickserve.quality import brier
-from kickserve.record.record_batch import matrix_of
+from kickserve.record.record_batch import numbers_of
 from kickserve.settings import Settings
 from kickserve.shadow import Shadow
 
@@ -46,7 +46,7 @@ class TestComplete:
         batches = [batch_at(1_000 + at, count) for at, count in enumerate((3, 1, 70))]
         found = await Shadow(Moody).complete(batches)
         for before, after in zip(batches, found, strict=True):
-            expected = 1 - DEFAULT.predict(matrix_of([before])[:, :COUNT]).probability
+            expected = 1 - DEFAULT.predict(numbers_of([before])[:, :COUNT]).probability
             assert np.array_equal(after.shadow.probability, expected)
             assert after.numbers == before.numbers
             assert [each.shadow_prediction for each in after.records()] == expected.tolist()

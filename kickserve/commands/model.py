@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from kickserve.checking import Check, Comparison
     from kickserve.files.kick_rows import Refusal
     from kickserve.quality import Bin
-
-_SURE: Final = 1.96  # standard errors by which shares may differ by chance, in 95 of 100 cases
 
 
 @click.group("model")
@@ -160,8 +158,7 @@ def _bin(found: Bin | None) -> tuple[str, str, str, str]:
     if found is None:
         return "", "", "", ""
     off = found.success_rate - found.mean_prediction
-    error = (found.mean_prediction * (1 - found.mean_prediction) / found.count) ** 0.5
-    mark = "=" if abs(off) <= _SURE * error else "too low" if off > 0 else "too high"
+    mark = "=" if abs(off) <= found.by_chance else "too low" if off > 0 else "too high"
     return f"{found.count:,}", f"{found.mean_prediction:.1%}", f"{found.success_rate:.1%}", mark
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from kickserve.features import COUNT, FLAGS, NAMES
+from kickserve.features import COUNT
 from kickserve.files.csv_rows import Row, picked, records
-from kickserve.files.kick_rows import Block, block_of, block_of_numbers
+from kickserve.files.kick_rows import IS_FLAG, Block, block_of, block_of_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PIECE: Final = 1 << 20  # bytes
 _TRUE: Final = ("1", "1.0", "true", "True", "TRUE")
 _FALSE: Final = ("0", "0.0", "false", "False", "FALSE")
-_TYPES: Final = (*(pa.bool_() if name in FLAGS else pa.float64() for name in NAMES), pa.bool_())
+_TYPES: Final = tuple(pa.bool_() if flag else pa.float64() for flag in IS_FLAG)
 
 
 def blocks(path: Path, layout: Layout, outcome: str | None, size: int) -> Iterator[Block]:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _WORDS: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "": math.nan}
 _BITS: Final = {0: 0.0, 1: 1.0, None: math.nan}  # true and false as well: they equal 1 and 0
-_IS_FLAG: Final = (*(feature.kind == "flag" for feature in FEATURES), True)  # the outcome is one too
+IS_FLAG: Final = (*(feature.kind == "flag" for feature in FEATURES), True)
+"""Whether each of the eleven features, and what came of the kick, is a flag."""
+
 _LONGEST_SHOWN: Final = 40
 
 
@@ -128,7 +130,7 @@ def block_of_numbers(
 def _numbers(rows: Sequence[Cells], *, text: bool) -> NDArray[np.float64]:
     values = np.empty((len(rows), COUNT + 1))
     for at, cells in enumerate(zip(*rows, strict=True)):
-        values[:, at] = _column(cells, flag=_IS_FLAG[at], text=text)
+        values[:, at] = _column(cells, flag=IS_FLAG[at], text=text)
     return values
 
 

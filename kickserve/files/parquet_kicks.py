@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from kickserve.features import COUNT, FLAGS, NAMES
+from kickserve.features import COUNT
 from kickserve.files.csv_rows import Row
-from kickserve.files.kick_rows import Block, block_of, block_of_numbers
+from kickserve.files.kick_rows import IS_FLAG, Block, block_of, block_of_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _ROWS: Final = 4096  # that are Python objects at a time
 _FEWEST: Final = 256
 _BYTES: Final = 8_000_000  # that a block may take, about; several are under way at once
-_MAY_BE_BOOLEAN: Final = (*(name in FLAGS for name in NAMES), True)  # the outcome is a flag too
 
 
 def blocks(
@@ -81,7 +80,7 @@ def _values(batch: Any, names: Sequence[str | None]) -> NDArray[np.float64] | No
     """Return features and outcome as numbers, shape (n, 12); None where a column must go cell by cell."""
     values = np.empty((COUNT + 1, len(batch))).T  # a column in one piece of memory
     for at, name in enumerate(names):
-        column = None if name is None else _numbers(batch.column(name), boolean=_MAY_BE_BOOLEAN[at])
+        column = None if name is None else _numbers(batch.column(name), boolean=IS_FLAG[at])
         if name is not None and column is None:
             return None
         values[:, at] = np.nan if column is None else column

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 from contextlib import contextmanager, suppress
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -14,6 +12,7 @@ import numpy as np
 from kickserve.errors import DataError
 from kickserve.features import FLAGS
 from kickserve.files.tables import OUTCOMES, kind_of, parquet
+from kickserve.wholefile import appearing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,31 +44,17 @@ def open_writer(
         MissingExtra: Parquet, and pyarrow is not installed.
     """
     kind = _WRITERS[kind_of(path)]
-    part = path.with_name(f".{path.name}.{token_hex(4)}.part")  # another run may write the same file
     try:
-        writer = kind(part, columns, others)
-        try:
-            yield writer
-        except BaseException:
-            writer.drop()
-            raise
-        writer.close()
-        if durable:
-            sync(part)
-        part.replace(path)
+        with appearing(path, durable=durable) as part:
+            writer = kind(part, columns, others)
+            try:
+                yield writer
+            except BaseException:
+                writer.drop()
+                raise
+            writer.close()
     except OSError as error:
         raise DataError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until the medium has a file, or the names in a folder."""
-    at = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(at)
-    finally:
-        os.close(at)
 
 
 class Writer:

@@ -15,7 +15,7 @@ import numpy as np
 
 from kickserve.features import COUNT
 from kickserve.metering.slots import CELL, decoded, encoded, find
-from kickserve.record.record_batch import WIDTH, matrix_of
+from kickserve.record.record_batch import WIDTH, numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +83,7 @@ class ModelMeters:
                 cells[total] += probability
                 cells[bins + min(int(probability * BINS), BINS - 1)] += 1
             return
-        found = matrix_of([batch])[:, COUNT]
+        found = numbers_of([batch])[:, COUNT]
         cells[total] += float(found.sum())
         counts = np.bincount(np.minimum((found * BINS).astype(int), BINS - 1), minlength=BINS)
         for at, count in enumerate(counts.tolist(), bins):

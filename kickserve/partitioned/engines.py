@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from kickserve.models.origin import first_line, need_extra
@@ -111,14 +111,12 @@ class Here:
 @contextmanager
 def engine_of(where: Where, file: ModelFile, model: Model, say: Callable[[str], None]) -> Iterator[Engine]:
     """Give what does the work, with the model in place: read for others, loaded for this process."""
-    with ExitStack() as stack:
-        if where.engine == HERE:
-            yield Here(model)
-            return
-        from kickserve.partitioned.dask_engine import on_cluster
+    if where.engine == HERE:
+        yield Here(model)
+        return
+    from kickserve.partitioned.dask_engine import on_cluster
 
-        cluster = on_cluster(file, where.scheduler, where.workers, where.memory)
-        engine, dashboard = stack.enter_context(cluster)
+    with on_cluster(file, where.scheduler, where.workers, where.memory) as (engine, dashboard):
         if dashboard:
             say(f"dashboard: {dashboard}")
         yield engine

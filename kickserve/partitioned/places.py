@@ -6,18 +6,19 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kickserve.errors import DataError, KickserveError, MissingExtra
-from kickserve.files.table_writer import sync
 from kickserve.files.tables import parquet
 from kickserve.models.origin import first_line
+from kickserve.wholefile import appearing, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_GLOB: Final = frozenset("*?[")
+GLOB: Final = frozenset("*?[")
+"""What makes a pattern of a name."""
+
 _BUFFER: Final = 1 << 20
 _AT_ONCE: Final = 500  # small objects that are fetched together
 _STAMPS: Final = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
@@ -82,8 +83,11 @@ class Place:
         paths = [self.child(name).path for name in names]
         for start in range(0, len(paths), _AT_ONCE):
             with reached(self.url):
-                group = self.fs.cat(paths[start : start + _AT_ONCE])
-            yield from group.values()
+                # `cat` would take a name with brackets for a pattern.
+                group = self.fs.cat_ranges(paths[start : start + _AT_ONCE], None, None, on_error="raise")
+                if failed := [each for each in group if isinstance(each, Exception)]:  # by an older fsspec
+                    raise failed[0]
+            yield from group
 
     def write(self, content: bytes) -> None:
         """Write all of it, or nothing: whoever looks never finds a half."""
@@ -93,14 +97,9 @@ class Place:
                 return
             path = Path(self.path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{token_hex(4)}.part")
-            try:
+            with appearing(path, durable=True) as part:
                 part.write_bytes(content)
-                sync(part)
-                part.replace(path)
-                sync(path.parent)
-            finally:
-                part.unlink(missing_ok=True)
+            sync_folder(path.parent)
 
     @contextmanager
     def filled(self) -> Iterator[Path]:
@@ -109,7 +108,7 @@ class Place:
             path = Path(self.path)
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path
-            sync(path.parent)
+            sync_folder(path.parent)
             return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, self.path.rpartition("/")[2])
@@ -141,7 +140,7 @@ class Place:
 def is_many(text: str) -> bool:
     """Say whether somebody asks for more than a file of this machine: a folder, a pattern, or a URL."""
     path = Path(text)
-    return "://" in text or path.is_dir() or (not path.exists() and not _GLOB.isdisjoint(text))
+    return "://" in text or path.is_dir() or (not path.exists() and not GLOB.isdisjoint(text))
 
 
 def place_of(url: str) -> Place:
@@ -175,9 +174,9 @@ def files_of(place: Place) -> tuple[list[Found], bool]:
     """
     with reached(place.url):
         place.fs.invalidate_cache()
-        if not _GLOB.isdisjoint(place.path):
+        if not (GLOB.isdisjoint(place.path) or (place.local and Path(place.path).exists())):
             entries = place.fs.glob(place.path, detail=True)
-            base = place.path[: min(map(place.path.index, _GLOB & {*place.path}))].rpartition("/")[0]
+            base = place.path[: min(map(place.path.index, GLOB & {*place.path}))].rpartition("/")[0]
         elif place.fs.isfile(place.path):
             return [_found(place, place.fs.info(place.path), place.path.rpartition("/")[0])], True
         else:

@@ -9,10 +9,11 @@ from msgspec import Struct, field, structs
 
 from kickserve import batch
 from kickserve.errors import DataError
+from kickserve.files.tables import KINDS
 from kickserve.models.loading import file_of
 from kickserve.partitioned.engines import HERE, engine_of
 from kickserve.partitioned.manifest import Manifest, Run
-from kickserve.partitioned.places import place_of
+from kickserve.partitioned.places import GLOB, place_of
 from kickserve.partitioned.plan import plan_of
 from kickserve.partitioned.reading import in_order
 from kickserve.partitioned.scoring import FILE, Scoring
@@ -31,7 +32,7 @@ FAILED: Final = 7
 """The exit code of a run in which partitions failed; the same command tries them again."""
 
 _FAILURES_KEPT: Final = 1_000
-_FILES: Final = (".csv", ".tsv", ".ndjson", ".jsonl")
+_FILES: Final = tuple(ending for ending, kind in KINDS.items() if kind != "parquet")
 
 
 class Failed(Struct, frozen=True):
@@ -203,4 +204,6 @@ def folder_for(output: str | None, source: str) -> str:
         raise DataError(
             f"the answers of {source} go into a folder of Parquet files, and {output} names a file"
         )
+    if "://" in output and not GLOB.isdisjoint(output):  # --restart would remove all that it fits
+        raise DataError(f"{output} is a pattern: name one folder, without {' '.join(sorted(GLOB))}")
     return output

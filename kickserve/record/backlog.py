@@ -18,8 +18,8 @@ class Waiting(NamedTuple):
     Attributes:
         size: in bytes.
         lag: seconds for which something has waited and nothing has drained.
-        age: seconds for which the oldest has waited, to about a second; of what a dead process left, since it
-            was taken up.
+        age: seconds for which the oldest of this process's own has waited, to about a second; no less than
+            `lag`, which is all that is known of what a dead process left.
     """
 
     size: int

@@ -70,8 +70,7 @@ class Box:
 
     def segments(self) -> list[Segment]:
         """Return the segments that are in it, oldest first."""
-        files = [each for each in sorted(self.path.glob("*.log")) if each.is_file()]
-        return [Segment.left_in(self, file) for file in files]
+        return [Segment.left_in(self, file) for file in files_in(self.path) if file.is_file()]
 
     def new_segment(self) -> Segment:
         """Begin a segment.
@@ -125,6 +124,13 @@ def claim(path: Path) -> list[Segment]:
     if not filled:
         box.release(remove=True)
     return filled
+
+
+def files_in(path: Path) -> list[Path]:
+    """Return the files of the segments in a box, oldest first; none where it is gone, or goes meanwhile."""
+    with suppress(FileNotFoundError):
+        return sorted(path.glob("*.log"))
+    return []
 
 
 def boxes(folder: Path) -> list[Path]:

@@ -17,9 +17,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from kickserve.errors import Backlogged, ConfigurationError
-from kickserve.record.boxes import Box, boxes, claim
+from kickserve.record.boxes import Box, boxes, claim, files_in
 from kickserve.record.groupcommit import Writer
-from kickserve.record.segments import PREAMBLE, Group, Segment, encode, next_group, read_all, sync_folder
+from kickserve.record.segments import PREAMBLE, Group, Segment, encode, next_group, read_all
+from kickserve.wholefile import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -172,8 +173,8 @@ class Journal:
             raise Backlogged("the journal is not open: the service is stopping; ask again when it is back")
         if self._size + writer.claimed + len(frames) > self._limit:
             raise Backlogged(
-                f"{self._size + writer.claimed} bytes of predictions wait for the store, and"
-                f" KICKSERVE_JOURNAL_MAX is {self._limit}: see in /health whether the store is away"
+                f"{self._size + writer.claimed} bytes of predictions wait for the store, {len(frames)} more"
+                f" would, and KICKSERVE_JOURNAL_MAX is {self._limit}: is the store away? /health says so"
             )
         return writer.put(frames, at_once=at_once)
 
@@ -231,7 +232,7 @@ class Journal:
         parts = [(segment.path, segment.start, segment.end) for segment in self._queue]
         for path in boxes(self._folder) if others else ():
             if path not in mine:
-                parts += [(file, 0, sys.maxsize) for file in path.glob("*.log")]
+                parts += [(file, 0, sys.maxsize) for file in files_in(path)]
         return read_all(sorted(parts, key=lambda part: part[0].name))
 
     def adopt(self) -> int:

@@ -110,13 +110,13 @@ class RecordBatch(Struct, array_like=True, frozen=True):
 
     def records(self) -> list[Record]:
         """Make the records, in order."""
-        rows = matrix_of([self]).tolist()
+        rows = numbers_of([self]).tolist()
         return [self._record(at, *pair) for at, pair in enumerate(zip(self.ids.texts(), rows, strict=True))]
 
     def find(self, record_id: str) -> Record | None:
         """Return the record with this id, if it is one of these."""
         at = self.ids.find(record_id)
-        return None if at is None else self._record(at, record_id, matrix_of([self])[at].tolist())
+        return None if at is None else self._record(at, record_id, numbers_of([self])[at].tolist())
 
     def _record(self, at: int, record_id: str, row: Sequence[float]) -> Record:
         probability, low, high, latency = row[COUNT:]
@@ -139,6 +139,6 @@ class RecordBatch(Struct, array_like=True, frozen=True):
         )
 
 
-def matrix_of(batches: Iterable[RecordBatch]) -> NDArray[np.float64]:
+def numbers_of(batches: Iterable[RecordBatch]) -> NDArray[np.float64]:
     """Return the numbers of all of these, shape (n, 15)."""
     return np.frombuffer(b"".join(batch.numbers for batch in batches), NUMBER).reshape(-1, WIDTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from msgspec import Struct
 from kickserve.quality import Quality, assess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from kickserve.ports import Judged
 
@@ -97,27 +98,41 @@ class _Triples:
         )
 
 
-async def report(stream: AsyncIterator[list[Judged]]) -> QualityReport:
-    """Assess predictions as they come: what is held is the pairs, not the records."""
-    overall, count = _Pairs(), 0
-    models: defaultdict[str, _Pairs] = defaultdict(_Pairs)
-    months: defaultdict[str, _Pairs] = defaultdict(_Pairs)
-    shadows: defaultdict[tuple[str, str], _Triples] = defaultdict(_Triples)
-    async for group in stream:
+class _Groups:
+    """What is assessed together: what is held is the pairs, not the records."""
+
+    def __init__(self) -> None:
+        self._all = _Pairs()
+        self._models: defaultdict[str, _Pairs] = defaultdict(_Pairs)
+        self._months: defaultdict[str, _Pairs] = defaultdict(_Pairs)
+        self._shadows: defaultdict[tuple[str, str], _Triples] = defaultdict(_Triples)
+        self._count = 0
+
+    def add(self, group: Sequence[Judged]) -> None:
         for judged in group:
-            for pairs in (overall, models[judged.model], months[f"{judged.created_at:%Y-%m}"]):
+            for pairs in (self._all, self._models[judged.model], self._months[f"{judged.created_at:%Y-%m}"]):
                 pairs.add(judged)
             if judged.shadow is not None and judged.shadow_prediction is not None:
-                triples = shadows[judged.model, judged.shadow]
+                triples = self._shadows[judged.model, judged.shadow]
                 triples.add(judged.prediction, judged.shadow_prediction, success=judged.success)
-        count += len(group)
-    return QualityReport(
-        count=count,
-        overall=overall.assess() if count else None,
-        models=_assess_each(models),
-        months=_assess_each(months),
-        shadows=[shadows[pair].compare(*pair) for pair in sorted(shadows)],
-    )
+        self._count += len(group)
+
+    def report(self) -> QualityReport:
+        return QualityReport(
+            count=self._count,
+            overall=self._all.assess() if self._count else None,
+            models=_assess_each(self._models),
+            months=_assess_each(self._months),
+            shadows=[self._shadows[pair].compare(*pair) for pair in sorted(self._shadows)],
+        )
+
+
+async def report(stream: AsyncIterator[list[Judged]]) -> QualityReport:
+    """Assess predictions as they come."""
+    groups = _Groups()
+    async for group in stream:
+        groups.add(group)
+    return await asyncio.to_thread(groups.report)  # a quarter of a second for each 100,000 predictions
 
 
 def _assess_each(groups: Mapping[str, _Pairs]) -> dict[str, Quality]:

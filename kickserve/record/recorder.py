@@ -109,15 +109,15 @@ class Recorder:
         self._journal.close()
         await self._store.close()
 
-    def keep(self, batch: RecordBatch) -> asyncio.Future[Backlogged | None]:
-        """Keep predictions.
+    def keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
+        """Keep predictions, all of these or none.
 
         Returns:
             Is done when they are in the journal: with None, or with why they are not (the journal is as large
             as it may be, or its disk is full).
         """
         try:
-            return self._journal.write([encode(Add(batch))])
+            return self._journal.write([encode(Add(batch)) for batch in batches])
         except Backlogged as refusal:
             settled = asyncio.get_running_loop().create_future()
             settled.set_result(refusal)
@@ -303,10 +303,13 @@ class Recorder:
             await self._store.add_batches(batches)
         else:
             records: list[Record] = []
+            turn = 0  # how many this turn of the event loop has made: those of a whole group take 20 ms
             for batch in batches:
-                if len(records) % _RECORDS > (len(records) + len(batch)) % _RECORDS:
-                    await asyncio.sleep(0)  # to make records of a whole group takes 20 ms
                 records += batch.records()
+                turn += len(batch)
+                if turn >= _RECORDS:
+                    turn = 0
+                    await asyncio.sleep(0)
             await self._store.add(records)
 
     def _note(self, trouble: StoreError | None) -> None:

@@ -66,6 +66,10 @@ class Retention:
                 removed = await self.remove_old(keep)
             except StoreError as error:
                 _log.info("old predictions could not be removed now: %s", error)
+            except Exception:  # noqa: BLE001  a bug in a store must end neither this nor the service
+                _log.exception(
+                    "old predictions could not be removed: the store failed in a way it should not"
+                )
             else:
                 if removed:
                     _log.info("removed %d predictions older than KICKSERVE_RETENTION", removed)

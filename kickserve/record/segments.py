@@ -17,6 +17,8 @@ from zlib import crc32
 
 import numpy as np
 
+from kickserve.wholefile import sync_folder
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
@@ -297,13 +299,3 @@ def _up_to(size: int, payloads: Iterator[bytes]) -> Iterator[bytes]:
         size -= len(payload)
         if size <= 0:
             return
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the medium has the names in a folder; where folders can't be opened (Windows), don't."""
-    with suppress(PermissionError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -13,7 +13,7 @@ import numpy as np
 from litestar import Response
 
 from kickserve.features import COUNT
-from kickserve.record.record_batch import matrix_of
+from kickserve.record.record_batch import numbers_of
 from kickserve_oip.messages import InferenceResponse, ResponseOutput
 from kickserve_oip.outputs import OUTPUTS
 from kickserve_oip.reading import LENGTH_HEADER
@@ -53,7 +53,7 @@ def columns_of(prediction: Prediction) -> Columns:
 
 async def columns_of_batches(batches: Sequence[RecordBatch], model: Model, names: Collection[str]) -> Columns:
     """Lay many answers out as columns; those that cost something only where they are named."""
-    numbers = matrix_of(batches)
+    numbers = numbers_of(batches)
     probability, low, high = numbers[:, COUNT : COUNT + 3].T
     columns = {"prediction": probability, "confidence": np.maximum(probability, 1 - probability)}
     columns |= {"low": low, "high": high}
@@ -62,7 +62,7 @@ async def columns_of_batches(batches: Sequence[RecordBatch], model: Model, names
         if "id" in texts:
             texts["id"] += batch.ids.texts()
         if "warnings" in texts:
-            texts["warnings"] += _warnings(model, matrix_of([batch])[:, :COUNT])
+            texts["warnings"] += _warnings(model, numbers_of([batch])[:, :COUNT])
         await asyncio.sleep(0)
     return {**columns, **texts}
 

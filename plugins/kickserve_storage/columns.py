@@ -14,7 +14,7 @@ from msgspec.structs import astuple
 from kickserve import features
 from kickserve.features import COUNT
 from kickserve.ids import first_id_at
-from kickserve.record.record_batch import matrix_of
+from kickserve.record.record_batch import numbers_of
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def columns_of(
         Those of `USUAL`; `error`, where the model failed for one of these; and those of `SHADOW`, where a
         second one was asked.
     """
-    numbers = matrix_of(batches)
+    numbers = numbers_of(batches)
     kick, found = numbers[:, :COUNT].T, numbers[:, COUNT : COUNT + 3].T
     lengths = [len(batch) for batch in batches]
 

@@ -1,0 +1,48 @@
+"""Writes files that appear whole or not at all, and waits until the medium has them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def appearing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Give a path to write to; what stands there appears under its name when the block has ended well.
+
+    Args:
+        path: the file; its folder is there.
+        durable: whether the medium has all of it before it appears.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")  # others may write the same file
+    try:
+        yield part
+        if durable:
+            sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the medium has a file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the medium has the names in a folder; where folders can't be opened (Windows), don't."""
+    with suppress(PermissionError):
+        sync(path)
