@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
@@ -80,9 +81,8 @@ class History:
             ui.element("div").classes("grow")
             self._csv = ui.link(words("csv"), self._csv_target()).classes("button")
 
-    async def _set(self, **values: str) -> None:
-        asked = {"since": self._filter.since, "until": self._filter.until, "outcome": self._filter.outcome}
-        self._filter = Filter.read(**{**asked, **values})
+    async def _set(self, **values: object) -> None:
+        self._filter = Filter.read(**{**asdict(self._filter), **values})
         self._csv.props(f'href="{self._csv_target()}"')
         await self._go(None)
 
