@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from itertools import product
 from math import log
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickserve.errors import InvalidInput
+from kickserve.ports import Judged
 from kickserve.quality import (
     RunningQuality,
     assess,
@@ -20,6 +23,7 @@ from kickserve.quality import (
     log_loss,
     reliability,
 )
+from kickserve.record.record_quality import report
 
 MEASURES = (brier, log_loss, auc, reliability, expected_calibration_error, assess)
 # Few different values, so that ties are common.
@@ -240,3 +244,25 @@ class TestRunningQuality:
             RunningQuality().add([1.1], [1])
         with pytest.raises(InvalidInput, match="one outcome for each"):
             RunningQuality().add([], [1])
+
+
+async def test_others_get_their_turns_while_a_large_group_is_taken_up():
+    at = datetime(2026, 11, 27, tzinfo=UTC)
+
+    async def stream():
+        yield [Judged(at, "a" if each % 3 else "b", each / 10_000, each % 2 == 0) for each in range(10_000)]
+
+    turns = 0
+
+    async def go_on():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(go_on())
+    found = await report(stream())
+    other.cancel()
+    assert turns >= 10
+    assert found.count == found.months["2026-11"].count == 10_000
+    assert {name: each.count for name, each in found.models.items()} == {"a": 6_666, "b": 3_334}
