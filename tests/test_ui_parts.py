@@ -291,6 +291,24 @@ async def test_the_download_has_a_row_for_each_prediction(client, kick):
     assert (row["id"], float(row["prediction"])) == (answer["id"], answer["prediction"])
 
 
+async def test_the_download_is_whole_however_many_there_are(client, kick):
+    root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
+    answers = (await client.post("/predict/batch", json=[kick] * 450)).json()
+    scored, missed = answers[7]["id"], answers[400]["id"]
+    for record_id in (scored, missed):
+        await client.put(f"/predictions/{record_id}/outcome", json={"success": record_id == scored})
+    rows = list(csv.DictReader(io.StringIO((await root.get("/ui/history.csv")).text)))
+    assert [row["id"] for row in rows] == [each["id"] for each in answers]
+    assert [(row["low"], row["high"]) for row in rows] == [
+        tuple(map(str, each["interval"])) for each in answers
+    ]
+    assert {row["outcome"] for row in rows} == {"", "0", "1"}
+    assert {row["game_away"] for row in rows} == {"1"}
+    [row] = csv.DictReader(io.StringIO((await root.get("/ui/history.csv?outcome=scored")).text))
+    assert row["id"] == scored
+    assert datetime.fromisoformat(row["outcome_at"]).tzinfo is not None
+
+
 async def test_several_workers_have_a_word_in_the_pages_place(start, settings):
     client = await start(replace(settings, workers=2))
     root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
