@@ -156,7 +156,7 @@ async def predict_batch(request: Request[Any, Any, Any], service: TheService) ->
 
 async def _encode_in_turns(answered: Sequence[Prediction]) -> bytes:
     """Encode a JSON array, with turns for others in between."""
-    parts = []
+    parts: list[bytes] = []
     for start in range(0, len(answered), _TOGETHER):
         parts += b",", _encoder.encode(answered[start : start + _TOGETHER])[1:-1]
         await asyncio.sleep(0)
