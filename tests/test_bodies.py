@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -11,9 +13,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kickserve.errors import InvalidInput, MalformedBody
+from kickserve.errors import InvalidInput, MalformedBody, RequestError
 from kickserve.features import BY_NAME, NAMES
-from kickserve.web.bodies import out_of_range, read_kick, read_kicks, read_outcome, read_outcomes
+from kickserve.web import bodies
+from kickserve.web.bodies import (
+    out_of_range,
+    read_kick,
+    read_kicks,
+    read_kicks_in_turns,
+    read_outcome,
+    read_outcomes,
+)
 from kickserve.web.documentation import EXAMPLE
 
 VALUES = st.recursive(
@@ -113,3 +123,56 @@ def test_a_huge_body_is_told_apart_into_no_json_and_no_kick():
 def test_outcomes_come_in_a_list_that_is_neither_empty_nor_endless(count):
     with pytest.raises(InvalidInput, match="outcomes can be told at once"):
         read_outcomes(msgspec.json.encode([{"id": "x", "success": True}] * count))
+
+
+KICK = json.dumps(EXAMPLE).encode()
+# What a body may be made of, so that many are nearly an array or lines of kicks.
+PIECES = st.sampled_from(
+    [KICK, KICK, KICK, b"{}", b"[", b"]", b"}", b",", b", ", b"\n", b" ", b"\f", b"x", b'"}"']
+)
+
+
+def said_of(read):
+    try:
+        return read()
+    except RequestError as error:
+        return type(error), str(error), error.errors
+
+
+@given(
+    body=st.builds(b"[%b]".__mod__, st.lists(st.sampled_from([KICK, b"{}"]), max_size=6).map(b",".join))
+    | st.lists(PIECES, max_size=9).map(b"".join)
+    | st.lists(PIECES, max_size=9).map(lambda pieces: b"[%b]" % b"".join(pieces)),
+    lines=st.booleans(),
+    part=st.sampled_from([0, 1, len(KICK), 2 * len(KICK)]),
+)
+@example(body=b"[%b,]" % KICK, lines=False, part=0)
+@example(body=b"[%b,%b , ]" % (KICK, KICK), lines=False, part=0)
+@example(body=b"[%b\f,%b]" % (KICK, KICK), lines=False, part=0)
+@example(body=b"[%b],[%b]" % (KICK, KICK), lines=False, part=0)
+@example(body=KICK.replace(b",", b",\n") + b"\n" + KICK, lines=True, part=1)
+@example(body=b"\n\n\n" + KICK, lines=True, part=0)
+def test_many_kicks_are_read_the_same_in_turns_and_at_once(body, lines, part):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bodies, "_PART", part)
+        in_turns = said_of(lambda: asyncio.run(read_kicks_in_turns(body, lines=lines)))
+    assert in_turns == said_of(lambda: read_kicks(body, lines=lines))
+
+
+@pytest.mark.parametrize("lines", [False, True])
+async def test_others_get_their_turns_while_many_kicks_are_read(lines):
+    body = b"\n".join([KICK] * 9_000) if lines else b"[%b]" % b",".join([KICK] * 9_000)
+    turns = 0
+
+    async def go_on():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(go_on())
+    assert len(await read_kicks_in_turns(body, lines=lines)) == 9_000
+    other.cancel()
+    with suppress(asyncio.CancelledError):
+        await other
+    assert turns >= len(body) // bodies._PART

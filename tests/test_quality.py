@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve.background import end
 from kickserve.errors import InvalidInput
 from kickserve.ports import Judged
 from kickserve.quality import (
@@ -255,22 +254,41 @@ class TestRunningQuality:
             RunningQuality().add([], [1])
 
 
-async def test_the_event_loop_turns_while_kept_predictions_are_assessed():
-    turns = came = 0
+async def test_others_get_their_turns_while_a_large_group_is_taken_up():
+    at = datetime(2026, 11, 27, tzinfo=UTC)
 
-    async def turn():
+    async def stream():
+        yield [Judged(at, "a" if each % 3 else "b", each / 10_000, each % 2 == 0) for each in range(10_000)]
+
+    turns = 0
+
+    async def go_on():
         nonlocal turns
         while True:
             turns += 1
             await asyncio.sleep(0)
 
-    async def stream():
-        nonlocal came
-        yield [Judged(datetime(2026, 11, 1, tzinfo=UTC), "it", 0.25, success=False)]
-        came = turns
-
-    turning = asyncio.create_task(turn())
+    other = asyncio.create_task(go_on())
     found = await report(stream())
-    assert turns > came
-    assert (found.count, found.overall) == (1, assess([0.25], [0]))
-    await end(turning)
+    other.cancel()
+    assert turns >= 10
+    assert found.count == found.months["2026-11"].count == 10_000
+    assert {name: each.count for name, each in found.models.items()} == {"a": 6_666, "b": 3_334}
+
+
+async def test_each_model_and_each_month_is_assessed_by_its_own():
+    made = [
+        *(Judged(datetime(2026, 2, 28, tzinfo=UTC), "a", 0.9, success=True) for _ in range(3)),
+        *(Judged(datetime(2026, 11, 1, tzinfo=UTC), "a", 0.4, success=False) for _ in range(2)),
+        Judged(datetime(2026, 11, 30, tzinfo=UTC), "b", 0.7, success=True),
+    ]
+
+    async def stream():
+        yield made[:4]
+        yield made[4:]
+
+    found = await report(stream())
+    assert found.overall == assess([each.prediction for each in made], [each.success for each in made])
+    assert found.models == {"a": assess([0.9] * 3 + [0.4] * 2, [1] * 3 + [0] * 2), "b": assess([0.7], [1])}
+    assert list(found.months) == ["2026-02", "2026-11"]
+    assert found.months["2026-11"] == assess([0.4, 0.4, 0.7], [0, 0, 1])

@@ -263,6 +263,19 @@ def test_history_shows_new_ones_by_itself_takes_outcomes_and_deletes(visit, serv
     assert httpx.get(f"{server.url}/predictions/{record_id}").status_code == 404
 
 
+def test_history_deletes_what_it_asked_about_last_and_nothing_that_was_cancelled(visit, server, kick):
+    kept, gone = (httpx.post(f"{server.url}/predict", json=kick).json()["id"] for _ in range(2))
+    page = visit("/history")
+    page.locator(f"tr[data-id='{kept}'] [data-mark=delete]").click()
+    page.get_by_role("dialog").get_by_text("Cancel").click()
+    expect(page.locator("[data-mark=sure]")).to_have_count(0)
+    page.locator(f"tr[data-id='{gone}'] [data-mark=delete]").click()
+    page.locator("[data-mark=sure]").click()
+    expect(page.locator(f"tr[data-id='{gone}']")).to_have_count(0)
+    assert httpx.get(f"{server.url}/predictions/{gone}").status_code == 404
+    assert httpx.get(f"{server.url}/predictions/{kept}").status_code == 200
+
+
 def test_history_is_paged_by_the_store_and_filtered(visit, server, kick):
     httpx.post(f"{server.url}/predict/batch", json=[kick] * 60).raise_for_status()
     page = visit("/history")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import html
 import io
 import math
+import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import httpx
 import numpy as np
@@ -14,18 +17,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import astuple
+from nicegui.events import GenericEventArguments
 
+from kickserve.access.keys import ANYONE
 from kickserve.errors import ConfigurationError
-from kickserve.schemas import Kick
+from kickserve.schemas import Kick, Record
 from kickserve.simulate import simulate
 from kickserve_ui.answer import break_even
+from kickserve_ui.frame import Visit
 from kickserve_ui.geometry import Aim, Spot, aim_from, kicks_at, spot_of
 from kickserve_ui.heat import heat_map, tee_line
+from kickserve_ui.history import History
 from kickserve_ui.history_filter import Filter
+from kickserve_ui.history_table import table
 from kickserve_ui.palette import colour_of
 from kickserve_ui.phrases import TEXTS
 from kickserve_ui.scene import PRESETS, Scene, changed, read
 from kickserve_ui.secret import NAME, kept_secret, pass_for
+from kickserve_ui.site import Site, serving
 from kickserve_ui.words import language_of, words_in
 
 
@@ -150,6 +159,107 @@ def test_a_filter_passes_over_what_is_no_day():
     assert Filter.read("2026-11-24", "2026-11-24", "open").end.day == 25
 
 
+@pytest.mark.parametrize("given", [None, 7, ["2026-11-24"], {"outcome": "open"}, "any\0", True])
+def test_a_filter_takes_whatever_a_browser_sends_for_nothing(given):
+    assert Filter.read(given, given, given) == Filter()
+
+
+def test_after_the_last_day_of_the_calendar_nothing_is_left_out():
+    assert Filter.read("", "9999-12-31", "any").end is None
+
+
+def record(**values):
+    kick = Kick(**dict(zip(Kick.__struct_fields__, simulate(1, seed=5).matrix[0].tolist(), strict=True)))
+    usual = {name: getattr(kick, name) for name in kick.__struct_fields__} | {
+        "id": "01a21eb3-c5a4-7000-8000-0efc4f0d1efe",
+        "created_at": datetime(2026, 11, 27, 20, 30, 27, tzinfo=UTC),
+        "prediction": 0.7,
+        "confidence": 0.7,
+        "interval": (0.6, 0.8),
+        "model": "simulated",
+        "revision": "1",
+        "latency_ms": 0.1,
+        "cpu_percent": 1.0,
+        "memory_mb": 100.0,
+    }
+    return Record(**usual | values)
+
+
+def shown(records, *, may_judge=True, may_delete=True, language="en"):
+    words = words_in(language)
+    return table(words, records, "/ui/", may_judge=may_judge, may_delete=may_delete)
+
+
+def marks_in(html):
+    """The buttons of a table: what each is for, and its other attributes."""
+    return re.findall(r"<button class='button' data-mark='(\w+)'([^>]*)>", html)
+
+
+def test_the_history_has_a_row_for_each_record_in_their_order():
+    ids = [f"01a21eb3-c5a4-7000-8000-0efc4f0d1ef{end}" for end in "321"]
+    found = shown([record(id=each) for each in ids])
+    assert re.findall(r"<tr data-id='([^']*)'>", found) == ids
+    assert found.count("<td>") == len(ids) * found.count("<th scope='col'>")
+
+
+def test_a_record_without_a_prediction_has_a_row_too():
+    found = shown([record(prediction=None, confidence=None, interval=None, status_code=500)])
+    assert "<td>-</td>" in found
+    assert "swatch" not in found
+
+
+@pytest.mark.parametrize(
+    ("outcome", "pressed"), [(None, ["false"] * 2), (True, ["true", "false"]), (False, ["false", "true"])]
+)
+def test_a_mark_is_pressed_as_the_outcome_says(outcome, pressed):
+    found = shown([record(outcome=outcome)])
+    assert re.findall(r"aria-pressed='(\w+)'", found) == pressed
+    assert [mark for mark, _ in marks_in(found)] == ["scored", "missed", "delete"]
+
+
+def test_marks_are_there_for_those_who_may_use_them():
+    found = dict(marks_in(shown([record()], may_judge=False, may_delete=False)))
+    assert found.keys() == {"scored", "missed"}  # which also show what is known
+    assert all("disabled" in attributes for attributes in found.values())
+    assert not any("disabled" in attributes for _, attributes in marks_in(shown([record()])))
+
+
+def test_a_row_leads_to_the_pitch_as_it_was():
+    one = record(distance=41.5, angle=12.0, is_left_side=1.0, game_away=0.0, wind_speed=7.0, time_norm=0.25)
+    [link] = re.findall(r"href='/ui/\?([^']*)'", shown([one]))
+    scene, unusable = read(dict(httpx.QueryParams(html.unescape(link))))
+    assert unusable == []
+    assert (scene.distance, scene.angle, scene.side, scene.venue) == (41.5, 12.0, "left", "home")
+    assert (scene.wind, scene.minute) == (7, 20)
+
+
+def test_no_word_of_a_row_becomes_markup(monkeypatch):
+    evil = "<img src='x'>&{value}"
+    for key in ("when", "side_left", "side_right", "minute_value", "wind_value", "scored", "delete", "show"):
+        monkeypatch.setitem(TEXTS, key, (evil, evil))
+    found = shown([record(id=evil)])
+    assert "<img" not in found
+    assert found.count("&lt;img src=&#x27;x&#x27;&gt;&amp;") == 8
+
+
+async def test_whatever_a_browser_sends_for_a_click_changes_nothing_but_what_it_may(client, kick, settings):
+    record_id = (await client.post("/predict", json=kick)).json()["id"]
+    before = (await client.get(f"/predictions/{record_id}")).json()
+    state = client.app.state
+    with serving(Site(state.service, state.gate, "secret", settings.reports)):
+        history = History(Visit(words_in("en"), ANYONE))
+        nobody = History(Visit(words_in("en"), None))
+        for args in (
+            *(None, 7, "scored", [], ["scored"], {"0": "scored", "1": record_id}),
+            *(["scored", record_id, record_id], [["scored"], record_id], ["scored", None], ["scored", "x"]),
+            *(["sure", record_id], ["SCORED", record_id], ["scored", f"{record_id}' OR 1=1"]),
+        ):
+            await history._clicked(GenericEventArguments(sender=None, client=None, args=args))
+        for mark in ("scored", "missed"):
+            await nobody._clicked(GenericEventArguments(sender=None, client=None, args=[mark, record_id]))
+    assert (await client.get(f"/predictions/{record_id}")).json() == before
+
+
 def test_the_secret_is_kept_for_its_owner_alone_and_stays(tmp_path):
     first = kept_secret(tmp_path / "journal")
     assert kept_secret(tmp_path / "journal") == first
@@ -179,6 +289,24 @@ async def test_the_download_has_a_row_for_each_prediction(client, kick):
     text = (await root.get("/ui/history.csv")).text
     [row] = csv.DictReader(io.StringIO(text))
     assert (row["id"], float(row["prediction"])) == (answer["id"], answer["prediction"])
+
+
+async def test_the_download_is_whole_however_many_there_are(client, kick):
+    root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
+    answers = (await client.post("/predict/batch", json=[kick] * 450)).json()
+    scored, missed = answers[7]["id"], answers[400]["id"]
+    for record_id in (scored, missed):
+        await client.put(f"/predictions/{record_id}/outcome", json={"success": record_id == scored})
+    rows = list(csv.DictReader(io.StringIO((await root.get("/ui/history.csv")).text)))
+    assert [row["id"] for row in rows] == [each["id"] for each in answers]
+    assert [(row["low"], row["high"]) for row in rows] == [
+        tuple(map(str, each["interval"])) for each in answers
+    ]
+    assert {row["outcome"] for row in rows} == {"", "0", "1"}
+    assert {row["game_away"] for row in rows} == {"1"}
+    [row] = csv.DictReader(io.StringIO((await root.get("/ui/history.csv?outcome=scored")).text))
+    assert row["id"] == scored
+    assert datetime.fromisoformat(row["outcome_at"]).tzinfo is not None
 
 
 async def test_several_workers_have_a_word_in_the_pages_place(start, settings):

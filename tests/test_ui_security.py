@@ -201,3 +201,21 @@ class TestSignIn:
                 assert ("; secure" in flags) is (scheme == "https")
                 wanted = "none" if framed and scheme == "https" else "lax"
                 assert re.search(r"samesite=(\w+)", flags)[1] == wanted
+
+
+def test_a_place_that_is_none_is_not_predicted(page, tmp_path):
+    # A NaN among the features would be kept nowhere, and all that came after it would wait for it.
+    drop = """place => {
+        const pitch = document.querySelector(".pitch").closest("[id^=c]");
+        getElement(Number(pitch.id.slice(1))).$emit("drop", place);
+    }"""
+    with serving(tmp_path) as server:
+        page.goto(server.url.replace("/api/v1", "/ui"))
+        expect(page.locator(".answer .number")).to_be_visible()
+        for place in ({"x": "nan", "out": 20}, {"x": 1e308, "out": 20}, {"x": 20}, [1, 2], "20", None):
+            page.evaluate(drop, place)
+        page.evaluate(drop, {"x": 20, "out": 30})
+        expect(page.locator(".note.is-kept")).to_be_visible()
+        [kept] = httpx.get(f"{server.url}/predictions").raise_for_status().json()
+        assert kept["distance"] == 33.5
+    assert page.faults == []

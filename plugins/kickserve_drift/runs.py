@@ -213,13 +213,13 @@ class Runs:
         return path
 
     def _names(self, ending: str) -> Iterator[str]:
-        """Yield the names of reports, newest first."""
+        """Yield the names of reports, newest first; most callers want the first alone."""
         try:
-            names = [each.name for each in self._folder.iterdir() if not each.is_symlink()]
+            names = os.listdir(self._folder)  # noqa: PTH208  names are enough, and there may be thousands
         except OSError:
             return
         reports = [name for name in names if name.endswith(ending) and NAME.fullmatch(name)]
-        yield from sorted(reports, reverse=True)
+        yield from (each for each in sorted(reports, reverse=True) if not (self._folder / each).is_symlink())
 
     def _report(self, name: str) -> Report:
         top = msgspec.json.decode((self._folder / name).read_bytes(), type=_Top)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import msgspec
 from litestar import Request, Response, Router, get, post
@@ -34,7 +35,7 @@ from kickserve_oip.problems import PREFIX
 from kickserve_oip.reading import LENGTH_HEADER, read
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     import numpy as np
     from numpy.typing import NDArray
@@ -45,8 +46,12 @@ if TYPE_CHECKING:
     from kickserve.settings import Settings
     from kickserve_oip.answers import Columns
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 ALIAS: Final = "kickserve"
 EXTENSIONS: Final = ["binary_tensor_data"]
+_SMALL: Final = 100_000  # bytes of a request that take no longer to read than a thread takes to begin
 _TAGS: Final = ["open inference protocol"]
 _STATUS: Final = {True: 200, False: 503}
 _ERROR: Final = ResponseSpec(ProblemWithError, generate_examples=False, media_type=problems.MEDIA_TYPE)
@@ -154,11 +159,16 @@ async def infer(
     predictor = service.predictor  # held: should the model be changed meanwhile, this one still answers
     card = _served(predictor, owner, name, version)
     with service.counting_refusals():
-        inference, rows = read(body, request.headers.get(LENGTH_HEADER))
+        inference, rows = await _aside(len(body), read, body, request.headers.get(LENGTH_HEADER))
         outputs = wanted(inference, card)
     request.app.state.gate.charge(request.scope, len(rows))
     columns = await _answer(predictor, rows, {each.name for each in outputs})
-    return respond(inference, card, outputs, columns)
+    return await _aside(len(body), respond, inference, card, outputs, columns)
+
+
+async def _aside(size: int, call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Call what takes the longer the larger a request is: in a thread, so that others get their turns."""
+    return call(*arguments, **named) if size <= _SMALL else await asyncio.to_thread(call, *arguments, **named)
 
 
 def _is_ready(service: Service) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import astuple
 
 from kickserve.schemas import Record
 
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from kickserve.ports import Store
     from kickserve_ui.history_filter import Filter
 
+_TOGETHER: Final = 200  # records that are written before others get their turn on the event loop: 4 ms
+_INTERVAL: Final = Record.__struct_fields__.index("interval")
 # As `kickserve export` names them: the interval makes two columns.
 COLUMNS: Final = tuple(
     column
@@ -31,7 +37,10 @@ async def csv_lines(store: Store, wanted: Filter) -> AsyncIterator[str]:
     """
     yield _lines([COLUMNS])
     async for records in store.stream(since=wanted.begin, until=wanted.end):
-        yield _lines([_cells(each) for each in records if wanted.takes(each)])
+        taken = [each for each in records if wanted.takes(each)]
+        for start in range(0, len(taken), _TOGETHER):
+            yield _lines([_cells(each) for each in taken[start : start + _TOGETHER]])
+            await asyncio.sleep(0)
 
 
 def _lines(rows: Sequence[Sequence[Any]]) -> str:
@@ -41,12 +50,12 @@ def _lines(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cells(record: Record) -> list[Any]:
-    low, high = record.interval or ("", "")
-    ends = {"low": low, "high": high}
-    return [ends[name] if name in ends else _cell(getattr(record, name)) for name in COLUMNS]
+    cells = [_cell(each) for each in astuple(record)]
+    cells[_INTERVAL : _INTERVAL + 1] = record.interval or ("", "")
+    return cells
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return value.isoformat() if isinstance(value, datetime) else value

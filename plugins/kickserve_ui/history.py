@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +29,6 @@ _ROWS: Final = 25
 _GROUP: Final = 500  # records that are asked for at a time where a filter passes over some
 _MOST: Final = 5_000  # that are looked through for a page
 _EVERY: Final = 2.0  # seconds between looks for new ones
-_SURE: Final = "sure"
 
 
 class History:
@@ -45,6 +45,7 @@ class History:
         self._filter = Filter()
         self._before: str | None = None  # the page begins below this id; the newest where it is None
         self._newest: str | None = None
+        self._asked: str | None = None  # of this record, whether it is to be deleted
 
     async def build(self) -> None:
         """Make the page."""
@@ -59,8 +60,17 @@ class History:
                 with ui.element("div").classes("pager"):
                     self._button("newest", partial(self._go, None)).props("data-go=newest")
                     self._older = self._button("older", self._go_older).props("data-go=older")
+        self._make_question()
         await self._show()
         ui.timer(_EVERY, self._look_for_new)
+
+    def _make_question(self) -> None:
+        # One for all rows, and nothing waits for the answer: a visitor may leave without one.
+        with ui.dialog() as self._question, ui.element("div").classes("card"):
+            ui.label(self._words("delete_question"))
+            with ui.element("div").classes("marks"):
+                self._button("delete", self._delete).props("data-mark=sure")
+                self._button("cancel", self._question.close)
 
     def _filters(self) -> None:
         words = self._words
@@ -80,9 +90,8 @@ class History:
             ui.element("div").classes("grow")
             self._csv = ui.link(words("csv"), self._csv_target()).classes("button")
 
-    async def _set(self, **values: str) -> None:
-        asked = {"since": self._filter.since, "until": self._filter.until, "outcome": self._filter.outcome}
-        self._filter = Filter.read(**{**asked, **values})
+    async def _set(self, **values: object) -> None:
+        self._filter = Filter.read(**{**asdict(self._filter), **values})
         self._csv.props(f'href="{self._csv_target()}"')
         await self._go(None)
 
@@ -164,7 +173,7 @@ class History:
         match event.args:  # from the browser: they may be anything
             case [str(mark), str(given)] if record_id := canonical(given):
                 if mark == DELETE:
-                    await self._ask(record_id)
+                    self._ask(record_id)
                 elif mark in MARKS:
                     await self._judge(record_id, success=MARKS[mark])
 
@@ -172,15 +181,14 @@ class History:
         if self._visit.may(Scope.PREDICT):
             await self._carry_out(self._service.recorder.judge(record_id, success=success))
 
-    async def _ask(self, record_id: str) -> None:
-        with ui.dialog(value=True) as dialog, ui.element("div").classes("card"):
-            ui.label(self._words("delete_question"))
-            with ui.element("div").classes("marks"):
-                self._button("delete", partial(dialog.submit, _SURE)).props("data-mark=sure")
-                self._button("cancel", dialog.close)
-        sure = await dialog
-        dialog.delete()
-        if sure and self._visit.may(Scope.ADMIN):
+    def _ask(self, record_id: str) -> None:
+        self._asked = record_id
+        self._question.open()
+
+    async def _delete(self) -> None:
+        self._question.close()
+        record_id, self._asked = self._asked, None
+        if record_id is not None and self._visit.may(Scope.ADMIN):
             await self._carry_out(self._service.recorder.delete(record_id))
 
     async def _carry_out(self, change: Awaitable[None]) -> None:

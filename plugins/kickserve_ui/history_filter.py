@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -28,10 +28,9 @@ class Filter:
     outcome: str = "any"
 
     @classmethod
-    def read(cls, since: str | None, until: str | None, outcome: str | None) -> Filter:
+    def read(cls, since: object, until: object, outcome: object) -> Filter:
         """Make a filter of what a visitor gave; what can't be used counts as nothing."""
-        known = outcome if outcome in OUTCOMES else "any"
-        return cls(_day(since), _day(until), known or "any")
+        return cls(_day(since), _day(until), next((each for each in OUTCOMES if each == outcome), "any"))
 
     @property
     def begin(self) -> datetime | None:
@@ -41,7 +40,7 @@ class Filter:
     @property
     def end(self) -> datetime | None:
         """The instant before which records are shown, UTC."""
-        if not self.until:
+        if self.until in {"", date.max.isoformat()}:  # there is no day after the last
             return None
         return datetime.fromisoformat(self.until).replace(tzinfo=UTC) + timedelta(days=1)
 
@@ -55,8 +54,8 @@ class Filter:
         return urlencode({"since": self.since, "until": self.until, "outcome": self.outcome})
 
 
-def _day(text: str | None) -> str:
+def _day(given: object) -> str:
     try:
-        return datetime.fromisoformat(text or "").date().isoformat()
+        return datetime.fromisoformat(str(given)).date().isoformat()
     except ValueError:
         return ""

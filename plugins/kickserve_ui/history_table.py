@@ -43,7 +43,7 @@ def table(words: Words, records: Sequence[Record], pitch: str, *, may_judge: boo
     for record in records:
         cells = [*_cells(words, record), _marks(words, record, enabled=may_judge)]
         cells.append(_actions(words, record, pitch, may_delete=may_delete))
-        rows.append(f"<tr data-id='{record.id}'>{''.join(f'<td>{each}</td>' for each in cells)}</tr>")
+        rows.append(f"<tr data-id='{escape(record.id)}'>{''.join(f'<td>{each}</td>' for each in cells)}</tr>")
     return f"<table class='sheet'><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -58,8 +58,8 @@ def _cells(words: Words, record: Record) -> list[str]:
         words.number(record.distance, 1),
         words.number(record.angle, 1),
         escape(words("side_left" if record.is_left_side else "side_right")),
-        words("minute_value", value=words.number(record.time_norm * MINUTES)),
-        words("wind_value", value=words.number(record.wind_speed)),
+        escape(words("minute_value", value=words.number(record.time_norm * MINUTES))),
+        escape(words("wind_value", value=words.number(record.wind_speed))),
     ]
 
 

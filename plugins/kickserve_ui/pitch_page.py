@@ -6,6 +6,7 @@ import asyncio
 import math
 from contextlib import suppress
 from dataclasses import replace
+from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -134,11 +135,13 @@ class PitchPage:
             background_tasks.create(self._preview(scene, settle=True))
 
     async def _moved(self, event: GenericEventArguments) -> None:
-        await self._preview(self._scene.at(_spot(event)), settle=False)
+        if spot := _spot(event.args):
+            await self._preview(self._scene.at(spot), settle=False)
 
     async def _dropped(self, event: GenericEventArguments) -> None:
-        self._scene = self._scene.at(_spot(event))
-        await self._settle()
+        if spot := _spot(event.args):
+            self._scene = self._scene.at(spot)
+            await self._settle()
 
     async def _take_best(self) -> None:
         if self._tee is not None:
@@ -249,7 +252,9 @@ class PitchPage:
         self._pitch.run_method("paint", picture, self._contours(heat))
 
     def _fail(self, error: KickserveError) -> None:
-        self._answer.content = f"<p class='warning' role='alert'>{self._words('failed', why=error)}</p>"
+        self._answer.content = (
+            f"<p class='warning' role='alert'>{escape(self._words('failed', why=error))}</p>"
+        )
 
     def _start(self) -> dict[str, Any]:
         return {
@@ -287,5 +292,9 @@ def _line(scene: Scene) -> float | None:
     return answer.break_even(scene) if scene.kind == "penalty" else None
 
 
-def _spot(event: GenericEventArguments) -> Spot:
-    return Spot(float(event.args["x"]), float(event.args["out"]))
+def _spot(args: Any) -> Spot | None:
+    """Read where the ball was put, from the browser: it may be anything; None where that is nowhere."""
+    match args:
+        case {"x": int() | float() as x, "out": int() | float() as out} if Spot(x, out).on_pitch:
+            return Spot(x, out)
+    return None
