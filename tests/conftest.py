@@ -95,10 +95,10 @@ WORKERS_MAX = 4  # more have not been tried
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """Spread the whole suite over the cores; whoever picks tests, or looks closer, has one process."""
-    picked = config.option.keyword or config.option.markexpr or not all(map(os.path.isdir, config.args))
-    if picked or config.option.capture == "no":
-        return 0
-    return min(os.cpu_count() or 1, WORKERS_MAX)
+    option = config.option
+    picked = option.keyword or option.markexpr or option.lf or not all(map(os.path.isdir, config.args))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if picked or option.capture == "no" or cores == 1 else min(cores, WORKERS_MAX)
 
 
 def pytest_sessionfinish(session, exitstatus):
