@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points, version
+from functools import lru_cache
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points
 from typing import TYPE_CHECKING, Final
 
 from litestar.plugins import CLIPlugin, InitPlugin
@@ -105,10 +106,19 @@ def _missing_packages(point: EntryPoint) -> list[str]:
     for a missing package.
     """
     distribution: Distribution | None = point.dist
-    if distribution is None or point.name not in (distribution.metadata.get_all("Provides-Extra") or ()):
+    if distribution is None:
         return []
-    requirements = map(Requirement, distribution.requires or ())
+    extras, requirements = _described(distribution)
+    if point.name not in extras:
+        return []
     return [each.name for each in requirements if _only_for(each, point.name) and not _present(each.name)]
+
+
+@lru_cache(maxsize=8)  # a description is long, and the plugins of one distribution share it
+def _described(distribution: Distribution) -> tuple[frozenset[str], tuple[Requirement, ...]]:
+    """Return the extras of a distribution, and what it requires, with any of them or without."""
+    extras = frozenset(distribution.metadata.get_all("Provides-Extra") or ())
+    return extras, tuple(map(Requirement, distribution.requires or ()))
 
 
 def _only_for(requirement: Requirement, extra: str) -> bool:
@@ -118,7 +128,7 @@ def _only_for(requirement: Requirement, extra: str) -> bool:
 
 def _present(package: str) -> bool:
     try:
-        version(package)
+        Distribution.from_name(package)
     except PackageNotFoundError:
         return False
     return True

@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def install(package: str) -> bool:
@@ -13,7 +16,18 @@ def install(package: str) -> bool:
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
     wanted = ("install", "-y", "-qq", "--no-install-recommends", package)
-    return _apt(*wanted) or (_apt("update") and _apt(*wanted))  # the machine's lists may be old, or missing
+    with _alone():
+        return _apt(*wanted) or (_apt("update") and _apt(*wanted))  # the lists may be old, or missing
+
+
+@contextmanager
+def _alone():
+    """Wait until no other process of the tests installs something."""
+    import fcntl
+
+    with (Path(tempfile.gettempdir()) / "kickserve-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _apt(*arguments: str) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+import debian
 
 
 class NoFaketime(Exception):
@@ -19,7 +17,7 @@ def library() -> Path:
     Raises:
         NoFaketime: there is none.
     """
-    found = _installed() or (_install() and _installed())
+    found = _installed() or (debian.install("faketime") and _installed())
     if not found:
         raise NoFaketime("no libfaketime: install Debian's package faketime")
     return found
@@ -27,14 +25,6 @@ def library() -> Path:
 
 def _installed() -> Path | None:
     return next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
-
-
-def _install() -> bool:
-    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
-        return False
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "faketime"]
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
 
 
 class Clock:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import debian
 
 USER = "app"
 DATABASE = "postgres"
+PORTS = range(20_000, 30_000)
 
 
 class NoPostgres(Exception):
@@ -56,10 +60,16 @@ def _from_pypi() -> Path | None:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port of this machine that nothing listens on.
+
+    It is none that the system gives to whoever asks for any: no test beside takes it until it is bound, nor
+    while a server that stood there is away.
+    """
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Cluster:
@@ -72,11 +82,11 @@ class Cluster:
 
     def __init__(self, bin_folder: Path, *options: str) -> None:
         self.port = free_port()
-        self.password = secrets.token_urlsafe(12)
         self._bin = bin_folder
         self._options = options
-        self._folder = Path(tempfile.mkdtemp(prefix="kickserve-pg-"))
-        self._create()
+        made, self.password = _made(bin_folder)
+        self._folder = _folder()
+        _run(Path("/bin/cp"), self._folder, "-Rp", str(made), str(self._data))
 
     @property
     def url(self) -> str:
@@ -110,23 +120,41 @@ class Cluster:
     def _data(self) -> Path:
         return self._folder / "data"
 
-    def _create(self) -> None:
-        words = self._folder / "pw"
-        words.write_text(self.password)
-        if os.geteuid() == 0:  # initdb refuses to run as root
-            for each in (self._folder, words):
-                shutil.chown(each, "postgres", "postgres")
-        where = ("-D", str(self._data), "-U", USER, f"--pwfile={words}")
-        self._run("initdb", *where, "--auth=scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
-
     def _run(self, program: str, *arguments: str) -> None:
-        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
-        command = [*(prefix if os.geteuid() == 0 else ()), str(self._bin / program), *arguments]
-        # Not pipes: the server inherits them from pg_ctl, and they would never reach their end.
-        with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(
-                command, stdout=output, stderr=output, cwd=self._folder, check=False, timeout=120
-            )
-            output.seek(0)
-            if done.returncode:
-                raise RuntimeError(f"{program} failed:\n{output.read()}")
+        _run(self._bin / program, self._folder, *arguments)
+
+
+@cache
+def _made(bin_folder: Path) -> tuple[Path, str]:
+    """Make the files of a new cluster, once a process: to copy them takes a tenth of the time.
+
+    Returns: where they are, and the password of the user.
+    """
+    folder = _folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    data, password, words = folder / "data", secrets.token_urlsafe(12), folder / "pw"
+    words.write_text(password)
+    if os.geteuid() == 0:
+        shutil.chown(words, "postgres", "postgres")
+    where = ("-D", str(data), "-U", USER, f"--pwfile={words}")
+    how = ("--auth=scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+    _run(bin_folder / "initdb", folder, *where, *how)
+    return data, password
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="kickserve-pg-"))
+    if os.geteuid() == 0:  # Postgres refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+    return folder
+
+
+def _run(program: Path, folder: Path, *arguments: str) -> None:
+    prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
+    command = [*(prefix if os.geteuid() == 0 else ()), str(program), *arguments]
+    # Not pipes: the server inherits them from pg_ctl, and they would never reach their end.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(command, stdout=output, stderr=output, cwd=folder, check=False, timeout=120)
+        output.seek(0)
+        if done.returncode:
+            raise RuntimeError(f"{program.name} failed:\n{output.read()}")

@@ -205,7 +205,8 @@ class TestBadInput:
         assert (await client.get("/predictions")).json() == []
 
     @pytest.mark.parametrize(
-        "record_id", ["nonsense", "0", str(uuid.uuid4()), "01900000-0000-7000-8000-000000000000"]
+        "record_id",
+        ["nonsense", "0", "e9565424-86ed-4a78-9306-af05b37652ae", "01900000-0000-7000-8000-000000000000"],
     )
     async def test_an_unknown_id_is_404(self, client, record_id):
         for response in [

@@ -8,7 +8,7 @@ import sqlite3
 
 import pyarrow.parquet
 import pytest
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.cli import run
 from kickserve.features import NAMES
@@ -146,7 +146,7 @@ class TestBatch:
 class TestThroughAService:
     def test_batch_outcomes_and_export_agree(self, kickserve, kept, kicks_csv, tmp_path, monkeypatch):
         monkeypatch.setenv("API_KEY", "sesame")
-        with serving(tmp_path) as server:
+        with serving(tmp_path, **BARE) as server:
             url = server.url.removesuffix("/api/v1")
             code, out, _ = kickserve("batch", kicks_csv, "--url", url, "--output", "answers.csv")
             assert code == 0

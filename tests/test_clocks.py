@@ -11,7 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import serving
+from serving import BARE, serving
 
 import kickserve.ids as ids_module
 from kickserve.contract import START, record_at, some_records, streamed
@@ -73,7 +73,7 @@ def test_a_running_service_follows_a_clock_that_is_set_back_and_forth(clock, tmp
     """In a zone with half an hour of summer time; its dates are in UTC all the same."""
     answered, days = [], [0, 400, 399.9999, -30, -31, 0.0]
     zone = {"TZ": "Australia/Lord_Howe"}
-    with serving(tmp_path, KICKSERVE_PLUGINS="storage", **zone, **clock.environment) as server:
+    with serving(tmp_path, **BARE, **zone, **clock.environment) as server:
         root = server.url.removesuffix("/api/v1")
         with httpx.Client(base_url=root, timeout=30) as http:
             http.base_url = server.url

@@ -9,11 +9,15 @@ import sys
 
 import browser
 import pytest
-from serving import serving
+from partitions import without_pictures
+from serving import BARE, serving
 
+from kickserve.cli import run
 from kickserve.features import NAMES
 from kickserve.files.table_writer import open_writer
 from kickserve.simulate import simulate
+
+pytestmark = pytest.mark.xdist_group("evaluate")  # they share what long runs have left
 
 
 def kickserve(folder, *arguments, **environment):
@@ -120,30 +124,46 @@ def test_in_a_browser_the_page_draws_and_asks_no_other_host(runs):
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
-def test_progress_in_json_never_falls_and_ends_with_the_report(runs):
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """Run the command in this process, without drawing: the figures are those that are drawn elsewhere."""
+    without_pictures(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def here(*arguments, **environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        code = run([*map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return here
+
+
+def test_progress_in_json_never_falls_and_ends_with_the_report(runs, here, monkeypatch):
     folder, *_ = runs
-    done = kickserve(folder, "evaluate", "--last", "200", "--json-progress")
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    monkeypatch.chdir(folder)
+    code, _, err = here("evaluate", "--last", "200", "--json-progress")
+    lines = [json.loads(line) for line in err.splitlines()]
     shares = [line["done"] for line in lines]
+    assert code == 0
     assert shares == sorted(shares)
     assert lines[-1]["stage"] == "done"
     assert (folder / "data/drift_reports" / lines[-1]["report"]).is_file()
 
 
-def test_a_service_gives_its_kicks_and_takes_those_of_a_batch(tmp_path):
-    with serving(tmp_path) as server:
+def test_a_service_gives_its_kicks_and_takes_those_of_a_batch(tmp_path, here):
+    with serving(tmp_path, **BARE) as server:
         base = server.url.partition("/api")[0]
-        batch = kickserve(
-            tmp_path, "batch", "--size", 300, "--url", "auto", KICKSERVE_PORT=base.rpartition(":")[2]
-        )
-        assert f"through the service at {base}" in batch.stderr
-        done = kickserve(tmp_path, "evaluate", "--url", base, "--since", "1h", "--json")
-    report = json.loads(done.stdout)
-    assert report["kicks"] == 300
+        _, _, err = here("batch", "--size", 300, "--url", "auto", KICKSERVE_PORT=base.rpartition(":")[2])
+        assert f"through the service at {base}" in err
+        code, out, _ = here("evaluate", "--url", base, "--since", "1h", "--json")
+    report = json.loads(out)
+    assert (code, report["kicks"]) == (0, 300)
     assert report["details"]["current"]["kind"] == "service"
 
 
-def test_a_file_with_holes_a_constant_column_and_a_reference(tmp_path):
+def test_a_file_with_holes_a_constant_column_and_a_reference(tmp_path, here):
     reference = write(tmp_path / "reference.csv", 3_000)
     current = write(tmp_path / "current.csv", 200, seed=6)
     head, *lines = current.read_text().splitlines()
@@ -152,9 +172,9 @@ def test_a_file_with_holes_a_constant_column_and_a_reference(tmp_path):
         row[3] = "7.0"
     cells[0][1], cells[1][1] = "", "500"
     current.write_text("\n".join([head, *map(",".join, cells)]) + "\n")
-    done = kickserve(tmp_path, "evaluate", current, "--reference", reference, "--json")
-    assert done.returncode == 3, done.stderr
-    report = json.loads(done.stdout)
+    code, out, err = here("evaluate", current, "--reference", reference, "--json")
+    assert code == 3, err
+    report = json.loads(out)
     assert (report["kicks"], report["details"]["refused"]) == (198, 2)
     [distance] = [each for each in report["details"]["holes"] if each["name"] == "distance"]
     assert (distance["missing"], distance["out_of_range"]) == (0.005, 0.005)
@@ -176,10 +196,10 @@ def test_a_file_with_holes_a_constant_column_and_a_reference(tmp_path):
         ([], {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, 6, "127.0.0.1"),
     ],
 )
-def test_what_can_not_be_evaluated_is_said_with_a_code(tmp_path, arguments, environment, code, words):
+def test_what_can_not_be_evaluated_is_said_with_a_code(tmp_path, here, arguments, environment, code, words):
     write(tmp_path / "few.csv", 10)
     write(tmp_path / "kicks.csv", 60)
     write(tmp_path / "other.csv", 60, [name for name in NAMES if name != "distance"])
-    done = kickserve(tmp_path, "evaluate", *arguments, **environment)
-    assert done.returncode == code, done.stderr
-    assert words in " ".join(done.stderr.replace("│", " ").split())
+    ended, _, err = here("evaluate", *arguments, **environment)
+    assert ended == code, err
+    assert words in " ".join(err.replace("│", " ").split())

@@ -545,13 +545,23 @@ class TestOneConnection:
         writer.close()
 
     async def test_a_client_that_does_not_read_is_not_served_beyond_what_fits(self, served):
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
-        sent = 4_000
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # little fits between the two
+        client.connect(("127.0.0.1", served.port))
+        reader, writer = await asyncio.open_connection(sock=client, limit=1024)
+        async with asyncio.timeout(5):
+            while not served.connections():
+                await asyncio.sleep(0.01)
+        [connection] = served.connections()
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sent = 600
         for _ in range(sent):
             writer.write(request())
-        await asyncio.sleep(0.5)
-        [connection] = served.connections()
-        assert connection.transport.get_write_buffer_size() < 1_000_000
+        async with asyncio.timeout(20):
+            while connection.transport.get_write_buffer_size() < 60_000:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert connection.transport.get_write_buffer_size() < 100_000
         for _ in range(sent):
             async with asyncio.timeout(30):
                 assert (await read_answer(reader))[0] == "HTTP/1.1 200 OK"

@@ -73,28 +73,42 @@ def request(*fields, body=KICK, target="/api/v1/predict", method="POST"):
     return "\r\n".join([*head, *fields, "", ""]).encode("latin-1") + body
 
 
-@pytest.fixture
-async def ways(tmp_path):
-    """Run the services in a task of their own: they must end in the task in which they began."""
-    started, ended = asyncio.get_running_loop().create_future(), asyncio.Event()
+@pytest.fixture(scope="module")
+def wait():
+    """Run what is to be waited for, in the event loop of the services."""
+    with asyncio.Runner() as runner:
+        yield runner.run
 
-    async def run():
-        async with running(tmp_path, api_key=KEY, cors_origins=names(ORIGIN)) as ways:
+
+@pytest.fixture(scope="module")
+def ways(wait, tmp_path_factory):
+    """Run the services in a task of their own: they must end in the task in which they began."""
+    folder, ended = tmp_path_factory.mktemp("ways"), asyncio.Event()
+
+    async def run(started):
+        async with running(folder, api_key=KEY, cors_origins=names(ORIGIN)) as ways:
             started.set_result(ways)
             await ended.wait()
 
-    task = asyncio.create_task(run())
-    yield await started
-    ended.set()
-    await task
+    async def begin():
+        started = asyncio.get_running_loop().create_future()
+        return asyncio.create_task(run(started)), await started
+
+    async def end():
+        ended.set()
+        await task
+
+    task, ways = wait(begin())
+    yield ways
+    wait(end())
 
 
 @pytest.fixture
-async def ask(ways):
+def ask(wait, ways):
     """Send segments down all three ways, and return the statuses: the same for all of them."""
 
-    async def ask(*segments):
-        answers = [alike((await way.answers([segments]))[0]) for way in ways]
+    def ask(*segments):
+        answers = [alike(wait(way.answers([segments]))[0]) for way in ways]
         assert answers[0] == answers[1] == answers[2]
         return [int(each[:3]) for each in answers[0].split(b"HTTP/1.1 ")[1:]]
 
@@ -136,62 +150,62 @@ FOUND = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-async def test_what_was_found_is_answered_as_it_should(ask, name):
+def test_what_was_found_is_answered_as_it_should(ask, name):
     sent, statuses = FOUND[name]
-    assert await ask(sent) == statuses
-    assert await ask(*(sent[at : at + 7] for at in range(0, len(sent), 7))) == statuses
+    assert ask(sent) == statuses
+    assert ask(*(sent[at : at + 7] for at in range(0, len(sent), 7))) == statuses
 
 
-async def test_how_deep_is_too_deep_does_not_hang_on_the_way(ways):
+def test_how_deep_is_too_deep_does_not_hang_on_the_way(wait, ways):
     """The router stands deeper in Python's stack than the lane, and a parser goes as deep as that lets it."""
     sent = [[request("X-Request-ID: r", body=b'{"\\ud800": ' + b"[" * depth)] for depth in range(800, 1000)]
-    first, *others = [list(map(alike, await way.answers(sent))) for way in ways]
+    first, *others = [list(map(alike, wait(way.answers(sent)))) for way in ways]
     assert others == [first, first]
 
 
 LINES = ("Content-Type: application/x-ndjson", "Accept: application/x-ndjson", "Transfer-Encoding: chunked")
 
 
-async def test_a_body_that_breaks_after_its_answer_brings_no_second_one(ask):
+def test_a_body_that_breaks_after_its_answer_brings_no_second_one(ask):
     head, _, rest = BAD_CHUNK.replace(b"sesame", b"wrong").partition(b"\r\n\r\n")
-    assert await ask(head + b"\r\n\r\n", *[b""] * 30, rest) == [401]
+    assert ask(head + b"\r\n\r\n", *[b""] * 30, rest) == [401]
 
 
-async def test_a_body_that_breaks_within_its_answer_breaks_that_off(ask):
+def test_a_body_that_breaks_within_its_answer_breaks_that_off(ask):
     sent = request(*LINES, body=b"", target="/api/v1/predict/batch").replace(b"Content-Length: 0\r\n", b"")
     chunk = b"%x\r\n%b\n\r\n" % (len(KICK) + 1, KICK)
-    assert await ask(sent, chunk, *[b""] * 30, b"xx\r\n") == [200]
+    assert ask(sent, chunk, *[b""] * 30, b"xx\r\n") == [200]
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-async def test_an_ambiguous_request_has_one_answer_and_what_hides_in_it_none(ask, name):
-    assert await ask(AMBIGUOUS[name]) == [400]
+def test_an_ambiguous_request_has_one_answer_and_what_hides_in_it_none(ask, name):
+    assert ask(AMBIGUOUS[name]) == [400]
 
 
 @pytest.mark.parametrize("name", OVERSIZED)
-async def test_a_head_beyond_measure_is_refused_however_it_comes(ask, name):
+def test_a_head_beyond_measure_is_refused_however_it_comes(ask, name):
     sent = OVERSIZED[name]
     pieces = [sent[at : at + 10_000] for at in range(0, len(sent), 10_000)]
-    assert await ask(sent) == await ask(*pieces) == [431]
+    assert ask(sent) == ask(*pieces) == [431]
 
 
-async def test_a_head_is_measured_alike_however_it_comes(ask):
+def test_a_head_is_measured_alike_however_it_comes(ask):
     for length, status in [(HEAD_MAX - 300, 200), (HEAD_MAX + 300, 431)]:
         sent = request("X: " + "a" * length)
-        assert await ask(sent) == await ask(sent[:100], sent[100:]) == [status]
+        assert ask(sent) == ask(sent[:100], sent[100:]) == [status]
 
 
-async def test_an_answer_that_cannot_be_written_is_a_problem_on_every_way(ways, monkeypatch):
+def test_an_answer_that_cannot_be_written_is_a_problem_on_every_way(wait, ways, monkeypatch):
     # A lone surrogate is text, and no UTF-8.
     monkeypatch.setattr(LinearModel, "warnings", lambda *_: ("\ud800",))
     for way in ways:
-        [answer] = await way.answers([[request("X-Request-ID: asked-1")]])
+        [answer] = wait(way.answers([[request("X-Request-ID: asked-1")]]))
         assert answer.startswith(b"HTTP/1.1 500 ")
         assert b"application/problem+json" in answer
         assert answer.endswith(b'"request_id":"asked-1"}')
 
 
-async def test_a_request_is_counted_when_its_answer_has_been_written(ways, monkeypatch):
+def test_a_request_is_counted_when_its_answer_has_been_written(wait, ways, monkeypatch):
     seen = []
     write = Wire.write
 
@@ -201,9 +215,11 @@ async def test_a_request_is_counted_when_its_answer_has_been_written(ways, monke
 
     monkeypatch.setattr(Wire, "write", noting)
     for way in ways:
-        await way.answers([[request()]])
-        assert way.counted()["200"] == 1
-    assert set(seen) == {0}
+        seen.clear()
+        before = way.counted()["200"]
+        wait(way.answers([[request()]]))
+        assert set(seen) == {before}
+        assert way.counted()["200"] == before + 1
 
 
 async def test_options_names_all_methods_of_a_path(client):

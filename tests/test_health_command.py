@@ -10,7 +10,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.cli import run
 from kickserve.settings import Settings
@@ -43,7 +43,7 @@ def answering():
 
 
 def test_a_running_service_is_ready_and_one_that_was_stopped_is_not(tmp_path, capsys, monkeypatch):
-    with serving(tmp_path) as server:
+    with serving(tmp_path, **BARE) as server:
         base = server.url.removesuffix("/api/v1")
         assert run(["health", "--url", base]) == 0
         assert "ready" in capsys.readouterr().out

@@ -17,7 +17,7 @@ import pytest
 import skops.io
 from hub import hub
 from kinds import FRESH, REVISION, lay_out, linear, onnx, onnx_says, published
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.features import named
 
@@ -69,7 +69,7 @@ def closed_port():
 def test_the_published_model_is_served_offline_with_its_own_probabilities(tmp_path):
     lay_out(tmp_path, NAME, published())
     expected = onnx_says(onnx(), FRESH)
-    with serving(tmp_path, HF_HOME=str(tmp_path), HF_REPO_ID=NAME, HF_HUB_OFFLINE="1") as server:
+    with serving(tmp_path, **BARE, HF_HOME=str(tmp_path), HF_REPO_ID=NAME, HF_HUB_OFFLINE="1") as server:
         kicks = [named(row) for row in FRESH.tolist()]
         one = httpx.post(f"{server.url}/predict", json=kicks[0]).json()
         many = httpx.post(f"{server.url}/predict/batch", json=kicks).json()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keyring import KEYS, entry, in_an_hour, write
 from litestar.routes import HTTPRoute
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.access import keys
 from kickserve.access.keys import Key, KeyRing, Scope, chosen
@@ -250,7 +250,7 @@ class TestFile:
     def test_all_workers_of_a_running_service_follow(self, tmp_path, kick):
         file = write(tmp_path / "keys.json")
         often = {"KICKSERVE_RATE_FAILURES": "0"}  # the wrong key is sent until both have noticed
-        with serving(tmp_path, KICKSERVE_KEYS=str(file), KICKSERVE_WORKERS="2", **often) as server:
+        with serving(tmp_path, **BARE, **often, KICKSERVE_KEYS=str(file), KICKSERVE_WORKERS="2") as server:
 
             def statuses(key):
                 # A connection each, so that both workers are asked.

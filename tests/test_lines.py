@@ -10,10 +10,12 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.web.documentation import EXAMPLE, NDJSON
 from kickserve.web.lines import LONGEST
+
+pytestmark = pytest.mark.xdist_group("lines")  # they share a server
 
 HEAD = (
     f"POST /api/v1/predict/batch HTTP/1.1\r\nhost: test\r\ncontent-type: {NDJSON}\r\naccept: {NDJSON}\r\n"
@@ -78,7 +80,7 @@ class Stream:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("lines")) as server:
+    with serving(tmp_path_factory.mktemp("lines"), **BARE) as server:
         yield server
 
 

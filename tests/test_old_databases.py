@@ -152,6 +152,7 @@ async def main(url, number):
     await store.add([record_at(1_000_000_000_000 + 3_000_000_000 * at, number=number) for at in range(24)])
     await store.close()
 
+print(flush=True)
 sys.stdin.readline()
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """

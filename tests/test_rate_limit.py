@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keyring import KEYS, entry, write
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.access.addresses import Proxies, identity, proxies
 from kickserve.access.rates import Buckets, Rate, rate
@@ -285,7 +285,7 @@ class TestByAddress:
             assert f'"address";r={left};' in answer.headers["ratelimit"]
 
     def test_workers_count_together_and_the_connection_s_lane_too(self, tmp_path, kick):
-        with serving(tmp_path, KICKSERVE_RATE_ADDRESS="20/h", KICKSERVE_WORKERS="2") as server:
+        with serving(tmp_path, **BARE, KICKSERVE_RATE_ADDRESS="20/h", KICKSERVE_WORKERS="2") as server:
             got = [httpx.post(f"{server.url}/predict", json=kick).status_code for _ in range(30)]
             assert got == [200] * 20 + [429] * 10
             assert server.end() == 0

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import running
 from httpx import ASGITransport, AsyncClient
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.app import create_app
 from kickserve.background import end
@@ -167,7 +167,7 @@ async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client,
 
 
 async def test_what_another_process_has_not_stored_yet_can_be_found(postgres_cluster, tmp_path, kick):
-    environment = {"DATABASE_URL": postgres_cluster.url}
+    environment = {**BARE, "DATABASE_URL": postgres_cluster.url}
     with serving(tmp_path, **environment) as one, serving(tmp_path, **environment) as other:
         async with AsyncClient(timeout=30) as client:
             await asyncio.to_thread(postgres_cluster.stop)

@@ -13,7 +13,7 @@ from importlib.resources import files
 
 import httpx
 import pytest
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.errors import MissingExtra
 from kickserve.model import Answer
@@ -168,7 +168,7 @@ def models_of(url, workers):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("way", ["request", "signal"])
 def test_all_workers_change_and_no_request_under_load_fails(tmp_path, kick, file, workers, way):
-    with serving(tmp_path, KICKSERVE_MODEL=str(file), KICKSERVE_WORKERS=str(workers)) as server:
+    with serving(tmp_path, **BARE, KICKSERVE_MODEL=str(file), KICKSERVE_WORKERS=str(workers)) as server:
         failures, answered, ended = [], [], threading.Event()
 
         def ask():
@@ -199,7 +199,7 @@ def test_all_workers_change_and_no_request_under_load_fails(tmp_path, kick, file
 
 
 def test_a_signal_with_a_broken_file_is_logged_and_changes_nothing(tmp_path, kick, file):
-    with serving(tmp_path, KICKSERVE_MODEL=str(file)) as server:
+    with serving(tmp_path, **BARE, KICKSERVE_MODEL=str(file)) as server:
         file.write_text("{")
         server.process.send_signal(signal.SIGHUP)
         with suppress(TimeoutError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.client.remote import connected, running
 from kickserve.errors import RemoteError, ServiceAway
@@ -19,7 +19,7 @@ def nowhere():
 
 
 async def test_a_running_service_is_found_and_spoken_to_with_the_key(tmp_path):
-    with serving(tmp_path, API_KEY="k") as server:
+    with serving(tmp_path, **BARE, API_KEY="k") as server:
         port = int(server.url.split("/")[2].split(":")[1])
         settings = Settings(port=port, api_key="k")
         url = await running(settings)

@@ -10,7 +10,7 @@ import sys
 import aiosqlite
 import httpx
 import pytest
-from serving import Server, serving
+from serving import BARE, Server, serving
 
 KEEPING = 24  # connections that ask without pause
 
@@ -47,7 +47,9 @@ async def end_under_load(server, kick, number):
     tasks = [
         asyncio.create_task(ask_without_pause(server.url, kick, answered, ended)) for _ in range(KEEPING)
     ]
-    await asyncio.sleep(1)
+    async with asyncio.timeout(30):
+        while len(answered) < 500:
+            await asyncio.sleep(0.01)
     code = await asyncio.to_thread(server.end, number)
     ended.set()
     failures = [failure for task in tasks for failure in await task]
@@ -68,11 +70,11 @@ async def test_sigterm_under_load_fails_no_request_and_loses_nothing(tmp_path, k
 async def test_after_sigkill_under_load_a_restart_brings_every_answer_to_the_store(tmp_path, kick):
     answered = []
     for _ in range(3):
-        with serving(tmp_path) as server:
+        with serving(tmp_path, **BARE) as server:
             code, more, _ = await end_under_load(server, kick, signal.SIGKILL)
             assert code == -signal.SIGKILL
             answered += more
-    with serving(tmp_path) as server:
+    with serving(tmp_path, **BARE) as server:
         async with httpx.AsyncClient(base_url=server.url) as client:
             for record_id in answered[-5:]:
                 assert (await client.get(f"{server.url}/predictions/{record_id}")).status_code == 200
@@ -84,7 +86,7 @@ async def test_after_sigkill_under_load_a_restart_brings_every_answer_to_the_sto
 
 
 def test_ctrl_c_ends_it_gently(tmp_path):
-    with serving(tmp_path) as server:
+    with serving(tmp_path, **BARE) as server:
         assert server.end(signal.SIGINT) == 0
 
 
@@ -106,7 +108,7 @@ def test_a_host_that_no_name_can_have_is_said_in_one_line(tmp_path):
 
 
 def test_a_taken_port_is_said_in_one_line(tmp_path):
-    with serving(tmp_path) as server:
+    with serving(tmp_path, **BARE) as server:
         port = httpx.URL(server.url).port
         finished = subprocess.run(
             [sys.executable, "-m", "kickserve", "serve", "--port", str(port)],

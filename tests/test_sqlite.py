@@ -349,6 +349,7 @@ async def main(url, number):
         await store.add([record_at(1_790_000_000_000 + at, number=number)])
     await store.close()
 
+print(flush=True)
 sys.stdin.readline()
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import serving
+from serving import BARE, serving
 
 from kickserve.cli import run
 
@@ -152,7 +152,7 @@ def test_a_model_in_use_that_is_not_there_yet_is_no_hindrance(kickserve, kicks_c
 @pytest.mark.parametrize("kind", ["splines", "boosted"])
 def test_a_trained_model_is_served(kickserve, kicks_csv, tmp_path, kick, kind):
     kickserve("train", kicks_csv, "--kind", kind)
-    with serving(tmp_path, KICKSERVE_MODEL="model.json") as server:
+    with serving(tmp_path, **BARE, KICKSERVE_MODEL="model.json") as server:
         answer = httpx.post(f"{server.url}/predict", json=kick).json()
         assert answer["model"] == "kicks"
         assert answer["interval"][0] < answer["prediction"] < answer["interval"][1]

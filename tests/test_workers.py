@@ -15,7 +15,7 @@ from contextlib import closing
 import httpx
 import psutil
 import pytest
-from serving import serving
+from serving import BARE, serving
 from test_server import end_under_load, ids_in
 
 from kickserve.commands import serve
@@ -28,7 +28,7 @@ WORKERS = 2
 
 @pytest.fixture
 def together(tmp_path):
-    with serving(tmp_path, KICKSERVE_WORKERS=str(WORKERS)) as server:
+    with serving(tmp_path, **BARE, KICKSERVE_WORKERS=str(WORKERS)) as server:
         yield server
 
 
@@ -112,7 +112,7 @@ async def fresh_until_refused(url, body):
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sigterm_cuts_off_nobody_who_just_connected(tmp_path, kick, workers):
     body = httpx.Request("POST", "http://x", json=kick).content
-    with serving(tmp_path, KICKSERVE_WORKERS=workers) as server:
+    with serving(tmp_path, **BARE, KICKSERVE_WORKERS=workers) as server:
         tasks = [asyncio.create_task(fresh_until_refused(server.url, body)) for _ in range(16)]
         await asyncio.sleep(0.5)
         assert await asyncio.to_thread(server.end) == 0
@@ -190,7 +190,7 @@ async def test_the_death_of_the_supervisor_ends_the_workers_gently(together, kic
 
 
 def test_ctrl_c_reaches_all_and_ends_them_gently(tmp_path):
-    with serving(tmp_path, KICKSERVE_WORKERS=str(WORKERS)) as server:
+    with serving(tmp_path, **BARE, KICKSERVE_WORKERS=str(WORKERS)) as server:
         for worker in workers_of(server):
             worker.send_signal(signal.SIGINT)
         time.sleep(0.3)
@@ -199,7 +199,7 @@ def test_ctrl_c_reaches_all_and_ends_them_gently(tmp_path):
 
 
 def test_ctrl_c_twice_does_not_wait(tmp_path):
-    with serving(tmp_path, KICKSERVE_WORKERS=str(WORKERS)) as server:
+    with serving(tmp_path, **BARE, KICKSERVE_WORKERS=str(WORKERS)) as server:
         for worker in workers_of(server):
             worker.suspend()  # such a one would never end by itself
         server.process.send_signal(signal.SIGINT)
@@ -223,7 +223,7 @@ def test_what_can_not_work_is_said_once_in_one_line(tmp_path, environment, words
     finished = subprocess.run(
         [sys.executable, "-m", "kickserve", "serve", "--port", "0", "--workers", str(WORKERS)],
         cwd=tmp_path,
-        env={**os.environ, "COLUMNS": "300", **environment},
+        env={**os.environ, **BARE, "COLUMNS": "300", **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 
 def run_together(script, argument, count=4):
-    """Run a script that waits for a line on its standard input; fail where one of the processes does.
+    """Run a script that writes a line, and waits for one; fail where one of the processes does.
 
     Args:
         script: gets `argument` and its own number, from 0.
@@ -19,12 +18,14 @@ def run_together(script, argument, count=4):
         subprocess.Popen(
             [sys.executable, "-c", script, argument, str(number)],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for number in range(count)
     ]
-    time.sleep(0.8)  # until all of them wait at the line
+    for process in started:
+        process.stdout.readline()  # now it waits
     for process in started:
         process.stdin.write("\n")
         process.stdin.flush()

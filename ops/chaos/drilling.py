@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 import statistics
 import time
 from collections import Counter
@@ -40,13 +41,14 @@ class Load:
         self.statuses: Counter[str] = Counter()
         self.times: list[tuple[float, float]] = []  # when it was answered, and how long it took, in seconds
         self._headers = {"X-API-Key": key} if key else {}
+        self._certificates = ssl.create_default_context()  # read once for all clients: it takes a while
         self._lasting = lasting
         self._ended = asyncio.Event()
         turns = itertools.islice(itertools.cycle(urls), CONNECTIONS)
         self._tasks = [asyncio.create_task(self._ask(url)) for url in turns]
 
     async def _ask(self, url: str) -> None:
-        async with httpx.AsyncClient(timeout=30, headers=self._headers) as client:
+        async with httpx.AsyncClient(timeout=30, headers=self._headers, verify=self._certificates) as client:
             while not self._ended.is_set():
                 started = time.perf_counter()
                 try:

@@ -32,6 +32,9 @@ from serving import Server  # noqa: E402
 
 from kickserve.web.documentation import EXAMPLE  # noqa: E402
 
+FILLING = 60.0  # seconds that the journal may take to fill its disk
+MANY = 200
+
 
 async def drained(server: Server) -> None:
     """Wait until all that the server has answered by now is in its store."""
@@ -48,13 +51,13 @@ async def settled(url: str, folder: Path) -> list[str]:
     return await stored_in(url, folder)
 
 
-async def kill(url: str, folder: Path, rounds: int) -> dict[str, Any]:
+async def kill(url: str, folder: Path, rounds: int, warm: float) -> dict[str, Any]:
     """SIGKILL under load, again and again."""
     answered: list[str] = []
     for _ in range(rounds):
         server = Server(folder, DATABASE_URL=url)
         load = Load(server.url)
-        await asyncio.sleep(WARM)
+        await asyncio.sleep(warm)
         await asyncio.to_thread(server.end, signal.SIGKILL)
         await load.end()
         answered += load.answered
@@ -62,11 +65,11 @@ async def kill(url: str, folder: Path, rounds: int) -> dict[str, Any]:
     return {**result, "rounds": rounds, "passed": not (result["lost"] or result["twice"])}
 
 
-async def terminate(url: str, folder: Path) -> dict[str, Any]:
+async def terminate(url: str, folder: Path, warm: float) -> dict[str, Any]:
     """SIGTERM under load: no request that was accepted fails, and nothing is left behind."""
     server = Server(folder, DATABASE_URL=url)
     load = Load(server.url)
-    await asyncio.sleep(WARM)
+    await asyncio.sleep(warm)
     code = await asyncio.to_thread(server.end)
     await load.end()
     result = verdict(load.answered, await stored_in(url, folder))
@@ -76,11 +79,11 @@ async def terminate(url: str, folder: Path) -> dict[str, Any]:
     return {**result, "failed": failed, "journals_left": left, "exit_code": code, "passed": passed}
 
 
-async def outage(cluster: Cluster, folder: Path, seconds: float) -> dict[str, Any]:
+async def outage(cluster: Cluster, folder: Path, seconds: float, warm: float) -> dict[str, Any]:
     """Stop Postgres under load for a while."""
     server = Server(folder, DATABASE_URL=cluster.url)
     load = Load(server.url)
-    await asyncio.sleep(WARM)
+    await asyncio.sleep(warm)
     began = time.perf_counter()
     await asyncio.sleep(min(seconds, 10))
     before = load.p99(began, time.perf_counter())
@@ -109,7 +112,7 @@ async def full_disk(cluster: Cluster, folder: Path) -> dict[str, Any]:
         server = Server(folder, DATABASE_URL=cluster.url, KICKSERVE_JOURNAL_DIR=str(disk))
         await asyncio.to_thread(cluster.stop)
         load = Load(server.url)
-        await asyncio.sleep(4)
+        await _refused(load, FILLING)
         await load.end()
         alive = server.process.poll() is None
         await asyncio.to_thread(cluster.start)
@@ -125,6 +128,14 @@ async def full_disk(cluster: Cluster, folder: Path) -> dict[str, Any]:
     return {**result, "refused_503": refused, "alive": alive, "recovered": recovered, "passed": passed}
 
 
+async def _refused(load: Load, patience: float) -> None:
+    """Wait until it was refused often: the disk is full, and stays so."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            while load.statuses["503"] < MANY:
+                await asyncio.sleep(0.05)
+
+
 async def _answers_again(url: str, load: Load) -> bool:
     with suppress(TimeoutError):
         async with httpx.AsyncClient() as client, asyncio.timeout(30):
@@ -137,20 +148,20 @@ async def _answers_again(url: str, load: Load) -> bool:
     return False
 
 
-async def three(cluster: Cluster, folder: Path) -> dict[str, Any]:
+async def three(cluster: Cluster, folder: Path, warm: float) -> dict[str, Any]:
     """Three processes on one Postgres and one journal folder; one of them is killed."""
     servers = [Server(folder, DATABASE_URL=cluster.url) for _ in range(3)]
     load = Load(*(server.url for server in servers))
-    await asyncio.sleep(WARM)
+    await asyncio.sleep(warm)
     await asyncio.to_thread(servers[0].end, signal.SIGKILL)
-    await asyncio.sleep(WARM)
+    await asyncio.sleep(warm)
     await load.end()
     codes = [await asyncio.to_thread(server.end) for server in servers[1:]]
     result = verdict(load.answered, await settled(cluster.url, folder))
     return {**result, "exit_codes": codes, "passed": not (result["lost"] or result["twice"] or any(codes))}
 
 
-async def main(only: list[str], rounds: int, seconds: float) -> list[dict[str, Any]]:
+async def main(only: list[str], rounds: int, seconds: float, warm: float) -> list[dict[str, Any]]:
     """Run the drills; return a row of figures for each."""
     sqlite = "sqlite:///drill.db"
     with ExitStack() as stack:
@@ -158,13 +169,13 @@ async def main(only: list[str], rounds: int, seconds: float) -> list[dict[str, A
         stack.callback(cluster.remove)
         cluster.start()
         drills = [
-            ("kill, SQLite", lambda folder: kill(sqlite, folder, rounds)),
-            ("kill, Postgres", lambda folder: kill(cluster.url, folder, rounds)),
-            ("outage of Postgres", lambda folder: outage(cluster, folder, seconds)),
-            ("terminate, SQLite", lambda folder: terminate(sqlite, folder)),
-            ("terminate, Postgres", lambda folder: terminate(cluster.url, folder)),
+            ("kill, SQLite", lambda folder: kill(sqlite, folder, rounds, warm)),
+            ("kill, Postgres", lambda folder: kill(cluster.url, folder, rounds, warm)),
+            ("outage of Postgres", lambda folder: outage(cluster, folder, seconds, warm)),
+            ("terminate, SQLite", lambda folder: terminate(sqlite, folder, warm)),
+            ("terminate, Postgres", lambda folder: terminate(cluster.url, folder, warm)),
             ("disk full", lambda folder: full_disk(cluster, folder)),
-            ("three processes", lambda folder: three(cluster, folder)),
+            ("three processes", lambda folder: three(cluster, folder, warm)),
         ]
         rows = []
         for name, drill in drills:
@@ -190,9 +201,10 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="*", default=[], help="words that drills begin with, such as kill")
     parser.add_argument("--rounds", type=int, default=20, help="how often to kill")
     parser.add_argument("--outage", type=float, default=30, help="seconds that Postgres is away")
+    parser.add_argument("--warm", type=float, default=WARM, help="seconds of load before anything happens")
     parser.add_argument("--json", action="store_true", help="write the figures as JSON")
     options = parser.parse_args()
-    figures = asyncio.run(main(options.only, options.rounds, options.outage))
+    figures = asyncio.run(main(options.only, options.rounds, options.outage, options.warm))
     if options.json:
         print(json.dumps(figures, indent=2))
     else:
