@@ -114,7 +114,11 @@ def _listed(values: Mapping[str, Any]) -> str:
     def text(value: Any) -> str:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    return ", ".join(f"{name} {text(each)}" for name, each in values.items() if not isinstance(each, dict))
+    return ", ".join(
+        f"{name.replace('_', ' ')} {text(each)}"
+        for name, each in values.items()
+        if not isinstance(each, dict)
+    )
 
 
 def _reliability(words: Words, found: QualityReport) -> str:
