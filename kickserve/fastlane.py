@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from litestar import Request
 
+from kickserve.access.current import KEY
 from kickserve.errors import KickserveError
-from kickserve.serving.logs import KEY
 from kickserve.web import problems
 
 if TYPE_CHECKING:

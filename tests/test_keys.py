@@ -16,11 +16,11 @@ from litestar.routes import HTTPRoute
 from serving import BARE, serving
 
 from kickserve.access import keys
+from kickserve.access.current import KEY
 from kickserve.access.keys import Key, KeyRing, Scope, chosen
 from kickserve.cli import run
 from kickserve.errors import ConfigurationError
 from kickserve.metering.key_meters import NAMES, KeyMeters
-from kickserve.serving import logs
 from kickserve.settings import Settings
 
 ID = "01900000-0000-7000-8000-000000000000"
@@ -366,9 +366,9 @@ class TestTold:
                 )
             )
             predictor = client.app.state.service.predictor
-            monkeypatch.setattr(predictor, "ask", lambda _: names.append(logs.KEY.get()) or 1 / 0)
+            monkeypatch.setattr(predictor, "ask", lambda _: names.append(KEY.get()) or 1 / 0)
             await client.post("/predict", json=kick, headers={"X-API-Key": KEYS["predict"]})
-            assert logs.KEY.get() == ""
+            assert KEY.get() == ""
         assert names == ["predict", "predict"]
 
     async def test_metrics_count_requests_by_key(self, start, guarded, kick):

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from serving import serving
 
+from kickserve.access.current import of_request
 from kickserve.serving import logs
 from kickserve.settings import Settings
 
@@ -27,7 +28,7 @@ def said(capsys):
 
 def test_a_line_is_a_document_with_level_worker_and_request(said):
     logs.set_up(Settings(), worker=2)
-    with logs.of_request(b"abc", "scoreboard"):
+    with of_request(b"abc", "scoreboard"):
         logging.getLogger("kickserve.x").warning("%d bytes", 7)
     logging.getLogger("kickserve.x").info("after")
     logging.getLogger("kickserve.x").debug("unheard")

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kickserve.access import keys
 from kickserve.access.addresses import Proxies, identity
+from kickserve.access.current import KEY
 from kickserve.access.keys import ANYONE, Key, KeyRing, Scope
 from kickserve.access.rate_limits import Caller, RateLimits
 from kickserve.access.rates import Buckets
 from kickserve.background import end
 from kickserve.errors import ConfigurationError, Forbidden, TooManyRequests, Unauthorized
 from kickserve.metering.key_meters import KeyMeters
-from kickserve.serving.logs import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

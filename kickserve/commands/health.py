@@ -38,7 +38,7 @@ def command(url: str | None, timeout: float) -> int:
         raise click.UsageError(f"--url {base!r} can't be used: it must start with http:// or https://")
     try:
         status, health = _ask(base, timeout)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         say(f"no service answers at {base} ({type(error).__name__}: {error})")
         return 1
     if not isinstance(health, dict) or "parts" not in health:

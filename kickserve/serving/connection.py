@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kickserve.access.addresses import FORWARDED_FOR
+from kickserve.access.current import of_request
 from kickserve.access.gate import NOBODY
 from kickserve.access.rate_limits import told
 from kickserve.fastlane import JSON, encode, refusal
 from kickserve.serving.limits import LimitedConnection, header_lines
-from kickserve.serving.logs import of_request
 from kickserve.web.edge import REQUEST_ID
 
 if TYPE_CHECKING:
@@ -199,9 +199,8 @@ class LaneConnection(LimitedConnection):
                 outcome = error
             else:
                 return 200, _FIELDS % len(body), body
-        with of_request(
-            self._ride.request_id, self._ride.caller.key.name
-        ):  # here, where something may be logged, and not for each request
+        # Here, where something may be logged, and not for each request.
+        with of_request(self._ride.request_id, self._ride.caller.key.name):
             status, headers, body = refusal(self._scope(), outcome)
         return status, header_lines(headers), body
 

@@ -9,39 +9,23 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 
+from kickserve.access.current import KEY, REQUEST
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from structlog.typing import EventDict, Processor
 
     from kickserve.settings import Settings
 
-REQUEST: Final[ContextVar[bytes | None]] = ContextVar("kickserve_request", default=None)
-KEY: Final[ContextVar[str]] = ContextVar("kickserve_key", default="")
-"""Name of the key that a request came with."""
-
-
 _HIDDEN: Final = "(hidden)"
 _SHORTEST: Final = 4  # letters of a secret that is looked for
 _QUERY: Final = re.compile(r"\?(.*)", re.DOTALL)
-
-
-@contextmanager
-def of_request(request_id: bytes, key: str = "") -> Iterator[None]:
-    """Have what is logged in the block carry the id of this request, and the name of its key."""
-    tokens = REQUEST.set(request_id), KEY.set(key)
-    try:
-        yield
-    finally:
-        REQUEST.reset(tokens[0])
-        KEY.reset(tokens[1])
 
 
 def set_up(settings: Settings, worker: int | None = None) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from litestar import Litestar
 from litestar.routes import BaseRoute, HTTPRoute
 
+from kickserve.access.current import KEY, REQUEST
 from kickserve.access.rate_limits import told
 from kickserve.ports import WrapsRequests
-from kickserve.serving.logs import KEY, REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Mapping
