@@ -179,6 +179,11 @@ class TestOutcomesAndExport:
         assert json.loads(out)["kept"] == 1
         assert kept("outcome") == [1]
 
+    def test_of_many_refused_outcomes_the_first_are_named(self, kickserve, tmp_path):
+        (tmp_path / "told.csv").write_text("id,success\n" + ",1\n" * 2_500)
+        summary = json.loads(kickserve("outcomes", "told.csv", "--json")[1])
+        assert (summary["refused"], len(summary["refusals"])) == (2_500, 1_000)
+
     def test_a_file_without_the_columns_is_refused(self, kickserve, tmp_path):
         (tmp_path / "told.csv").write_text("id,when\nx,1\n")
         assert "success" in kickserve("outcomes", "told.csv")[2]
