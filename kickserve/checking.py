@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
+from kickserve.batch import REFUSALS_KEPT
 from kickserve.errors import DataError
 from kickserve.model import TYPICAL, AnswersOne, ask
 from kickserve.quality import Quality, RunningQuality
@@ -86,7 +87,7 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
         blocks: kicks, as `kickserve.files.tables.read_blocks` gives them.
 
     Returns:
-        How good they are, and the lines that hold no kick.
+        How good they are, and the first thousand of the lines that hold no kick.
 
     Raises:
         DataError: no outcome is known.
@@ -94,9 +95,10 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
     """
     models, qualities = (candidate, current), (RunningQuality(), RunningQuality())
     refusals: list[Refusal] = []
-    unknown = 0
+    unknown = refused = 0
     for block in blocks:
-        refusals += block.refusals
+        refused += len(block.refusals)
+        refusals += block.refusals[: REFUSALS_KEPT - len(refusals)]
         if block.outcome is None:
             unknown += len(block.lines)
             continue
@@ -113,7 +115,7 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
         current=found_current,
         in_use=current.card,
         without_outcome=unknown,
-        refused=len(refusals),
+        refused=refused,
     )
     return comparison, refusals
 

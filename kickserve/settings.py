@@ -206,7 +206,8 @@ class Settings:
         "KICKSERVE_JOURNAL_MAX",
         "1GB",
         kinds.size,
-        "Largest journal of a process. Beyond it, new predictions are refused with 503 rather than lost.",
+        "Largest journal of a process. Beyond it, new predictions are refused with 503 rather than lost; a"
+        " batch needs room for all of it, 120 bytes a kick.",
     )
     log: str = _setting(
         "KICKSERVE_LOG",

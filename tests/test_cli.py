@@ -72,6 +72,11 @@ class TestPredict:
 
 
 class TestBatch:
+    @pytest.mark.parametrize("hours", ["14:00", "14:00-25:00", "14:00Z-22:00Z", "14:00-22:00+01:00"])
+    def test_hours_are_a_pair_in_utc(self, kickserve, hours):
+        code, _, err = kickserve("batch", "--size", 1, "--between", hours)
+        assert (code, "no pair of hours" in " ".join(err.split())) == (2, True)
+
     def test_a_file_with_outcomes_is_predicted_kept_and_judged(self, kickserve, kept, kicks_csv):
         code, out, _ = kickserve("batch", kicks_csv)
         assert code == 0
@@ -178,6 +183,11 @@ class TestOutcomesAndExport:
         assert code == 3
         assert json.loads(out)["kept"] == 1
         assert kept("outcome") == [1]
+
+    def test_of_many_refused_outcomes_the_first_are_named(self, kickserve, tmp_path):
+        (tmp_path / "told.csv").write_text("id,success\n" + ",1\n" * 2_500)
+        summary = json.loads(kickserve("outcomes", "told.csv", "--json")[1])
+        assert (summary["refused"], len(summary["refusals"])) == (2_500, 1_000)
 
     def test_a_file_without_the_columns_is_refused(self, kickserve, tmp_path):
         (tmp_path / "told.csv").write_text("id,when\nx,1\n")

@@ -188,6 +188,10 @@ def test_lines_that_hold_no_kick_are_named_and_those_without_outcome_counted(che
     assert comparison["candidate"]["count"] == 1_998
     code, _, err = check(tmp_path / "kicks.onnx", "--data", kicks_csv)
     assert (code, err.startswith("line 5: time_norm 'moon")) == (3, True)
+    kicks_csv.write_text("\n".join([*lines, *["moon"] * 5_000]) + "\n")
+    code, out, err = check(tmp_path / "kicks.onnx", "--data", kicks_csv, "--json")
+    found = json.loads(out)
+    assert (found["comparison"]["refused"], len(found["refusals"])) == (5_001, 1_000)
 
 
 def test_data_without_outcomes_can_not_be_compared_on(check, tmp_path, kicks_csv):

@@ -50,9 +50,16 @@ def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
         return None
     begin, _dash, end = value.partition("-")
     try:
-        return Hours(clock_time.fromisoformat(begin.strip()), clock_time.fromisoformat(end.strip()))
+        return Hours(_hour(begin), _hour(end))
     except ValueError:
         raise click.BadParameter(f"{value!r} is no pair of hours such as 14:00-22:30") from None
+
+
+def _hour(text: str) -> clock_time:
+    hour = clock_time.fromisoformat(text.strip())
+    if hour.tzinfo is not None:
+        raise ValueError("a zone is told, where all are UTC")
+    return hour
 
 
 @click.command("batch")

@@ -123,7 +123,7 @@ def _show_check(checked: Check) -> None:
 def _show_comparison(comparison: Comparison | None, refusals: list[Refusal]) -> None:
     if comparison is None:
         return
-    show_refusals(refusals, len(refusals))
+    show_refusals(refusals, comparison.refused)
     this, that = comparison.candidate, comparison.current
     name = comparison.in_use.name
     rows = [
