@@ -309,6 +309,15 @@ async def test_the_download_is_whole_however_many_there_are(client, kick):
     assert datetime.fromisoformat(row["outcome_at"]).tzinfo is not None
 
 
+async def test_without_the_store_the_download_says_so(start, settings, kick):
+    client = await start(replace(settings, database_url="postgresql://user@127.0.0.1:1/nowhere"))
+    root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
+    assert (await client.post("/predict", json=kick)).status_code == 200
+    answer = await root.get("/ui/history.csv", headers={"accept-language": "fr"})
+    assert answer.status_code == 503
+    assert html.escape(words_in("fr")("store_away")) in answer.text
+
+
 async def test_several_workers_have_a_word_in_the_pages_place(start, settings):
     client = await start(replace(settings, workers=2))
     root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
