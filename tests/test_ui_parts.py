@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import astuple
+from nicegui import Client, ui
 from nicegui.events import GenericEventArguments
+from starlette.requests import Request
 
 from kickserve.access.keys import ANYONE
 from kickserve.errors import ConfigurationError
@@ -307,6 +309,46 @@ async def test_the_download_is_whole_however_many_there_are(client, kick):
     [row] = csv.DictReader(io.StringIO((await root.get("/ui/history.csv?outcome=scored")).text))
     assert row["id"] == scored
     assert datetime.fromisoformat(row["outcome_at"]).tzinfo is not None
+
+
+async def test_a_page_that_comes_late_is_not_shown_over_one_that_was_asked_for_since(client, kick):
+    await client.post("/predict/batch", json=[kick] * 60)
+    root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
+    await root.get("/ui/")  # NiceGUI begins
+    scope = {"type": "http", "path": "/nowhere", "query_string": b"", "headers": []}
+    visitor = Client(ui.page("/nowhere"), request=Request(scope))
+    state = client.app.state
+    page, reached, held = state.service.store.page, asyncio.Event(), asyncio.Event()
+    with visitor:
+        history = History(Visit(words_in("en"), ANYONE))
+        await history.build()
+
+        async def slow(limit, **named):
+            found = await page(limit, **named)
+            if limit > 1:  # the newest alone is looked for before
+                reached.set()
+                await held.wait()
+            return found
+
+        state.service.store.page = slow
+        newest = asyncio.create_task(history._go(None))
+        await reached.wait()
+        state.service.store.page = page
+        await history._go_older()
+        older = history._table.content
+        held.set()
+        await newest
+        assert history._table.content == older
+    visitor.delete()
+
+
+async def test_without_the_store_the_download_says_so(start, settings, kick):
+    client = await start(replace(settings, database_url="postgresql://user@127.0.0.1:1/nowhere"))
+    root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
+    assert (await client.post("/predict", json=kick)).status_code == 200
+    answer = await root.get("/ui/history.csv", headers={"accept-language": "fr"})
+    assert answer.status_code == 503
+    assert html.escape(words_in("fr")("store_away")) in answer.text
 
 
 async def test_several_workers_have_a_word_in_the_pages_place(start, settings):

@@ -68,6 +68,12 @@ class Visit:
         return self.key is not None and current().gate.opens(self.key, scope)
 
 
+def words_for(request: Request) -> Words:
+    """Return the words in the language that the visitor has chosen, or else the browser's."""
+    chosen = request.cookies.get(_LANGUAGE, "")
+    return words_in(language_of(chosen, request.headers.get("accept-language", "")))
+
+
 def visit(client: Client, request: Request, title: str, room: str) -> Visit:
     """Begin a page: set its language, title and theme, and put the frame around it.
 
@@ -77,11 +83,10 @@ def visit(client: Client, request: Request, title: str, room: str) -> Visit:
         title: key of the title.
         room: path below the page's own.
     """
-    cookies = request.cookies
-    words = words_in(language_of(cookies.get(_LANGUAGE, ""), request.headers.get("accept-language", "")))
+    words = words_for(request)
     client.page = copy(client.page)  # the page's own is shared by all visitors
     client.page.language = _LANGUAGE_TAGS[words.language]
-    client.page.dark = _THEMES.get(cookies.get(_THEME, ""))
+    client.page.dark = _THEMES.get(request.cookies.get(_THEME, ""))
     client.title = f"{words(title)} · kickserve"
     ui.add_head_html(f"{_HEAD}<style>{stylesheet()}</style>")
     key = current().key_of(request)

@@ -22,9 +22,6 @@ WIDTH: Final = 70.0
 DEPTH: Final = 62.0
 """Metres from the goal line that are shown: halfway is at 50, and nobody has kicked from much further."""
 
-POSTS: Final = 5.6
-"""Metres between the posts."""
-
 _DISTANCE: Final = BY_NAME["distance"]
 _DIGITS: Final = 1  # decimals that the page shows, and so what a click gives
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nicegui import ui
 
 from kickserve.access.keys import Scope
 from kickserve.errors import RecordNotFound, StoreError
 from kickserve.ids import canonical
+from kickserve.schemas import Record
 from kickserve_ui import PATH
 from kickserve_ui.history_filter import OUTCOMES, Filter
 from kickserve_ui.history_table import DELETE, MARKS, ON_CLICK, table
@@ -22,13 +23,28 @@ if TYPE_CHECKING:
 
     from nicegui.events import GenericEventArguments
 
-    from kickserve.schemas import Record
     from kickserve_ui.frame import Visit
 
 _ROWS: Final = 25
 _GROUP: Final = 500  # records that are asked for at a time where a filter passes over some
 _MOST: Final = 5_000  # that are looked through for a page
 _EVERY: Final = 2.0  # seconds between looks for new ones
+
+
+class _Page(NamedTuple):
+    """A page of the history.
+
+    Attributes:
+        records: what it shows.
+        searched: how many were looked through for it.
+        last: the id below which the next page begins.
+        more: whether there is one.
+    """
+
+    records: list[Record]
+    searched: int
+    last: str | None
+    more: bool
 
 
 class History:
@@ -45,6 +61,8 @@ class History:
         self._filter = Filter()
         self._before: str | None = None  # the page begins below this id; the newest where it is None
         self._newest: str | None = None
+        self._last: str | None = None  # the next page begins below this id
+        self._asked_for = 0  # pages, by now
         self._asked: str | None = None  # of this record, whether it is to be deleted
 
     async def build(self) -> None:
@@ -122,20 +140,26 @@ class History:
             await self._show()
 
     async def _show(self) -> None:
+        self._asked_for += 1
+        this = self._asked_for
         try:
             await self._service.recorder.settle()
-            if self._before is None:
-                newest = await self._service.store.page(1)
-                self._newest = newest[0].id if newest else None
-            records, searched, more = await self._page()
+            newest = await self._service.store.page(1) if self._before is None else None
+            found = await self._page()
         except StoreError:
+            found = None
+        if this != self._asked_for:
+            return  # another page has been asked for meanwhile, and may have come before
+        self._trouble.set_visibility(found is None)
+        if found is None:
             self._trouble.text = self._words("store_away")
-            self._trouble.set_visibility(True)
             return
-        self._trouble.set_visibility(False)
-        self._older.set_enabled(more)
-        note = self._hint("searched", count=searched) if searched >= _MOST else ""
-        self._table.content = self._rows(records) + note
+        if newest is not None:
+            self._newest = newest[0].id if newest else None
+        self._last = found.last
+        self._older.set_enabled(found.more)
+        note = self._hint("searched", count=found.searched) if found.searched >= _MOST else ""
+        self._table.content = self._rows(found.records) + note
 
     def _rows(self, records: list[Record]) -> str:
         may = self._visit.may
@@ -148,8 +172,7 @@ class History:
     def _hint(self, key: str, **values: Any) -> str:
         return f"<p class='hint'>{escape(self._words(key, **values))}</p>"
 
-    async def _page(self) -> tuple[list[Record], int, bool]:
-        """Return the records of a page, how many were looked through for it, and whether there are more."""
+    async def _page(self) -> _Page:
         wanted, searched, before = self._filter, 0, self._before
         found: list[Record] = []
         size = _ROWS + 1 if wanted.outcome == "any" else _GROUP
@@ -162,8 +185,7 @@ class History:
             before = group[-1].id
         shown = found[:_ROWS]
         full = len(found) > _ROWS
-        self._last = shown[-1].id if full else before
-        return shown, searched, full or searched >= _MOST
+        return _Page(shown, searched, shown[-1].id if full else before, full or searched >= _MOST)
 
     def _button(self, key: str, action: Any) -> ui.button:
         button = ui.button(self._words(key), on_click=action, color=None)

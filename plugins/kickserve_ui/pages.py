@@ -6,22 +6,24 @@ from pathlib import PurePosixPath
 from typing import Annotated, Final
 
 from fastapi import Form, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, StreamingResponse
 from nicegui import Client, app, ui
 
 from kickserve.access.keys import Scope
-from kickserve.errors import TooManyRequests, Unauthorized
+from kickserve.errors import StoreError, TooManyRequests, Unauthorized
 from kickserve.web.shield import SANDBOX
 from kickserve_ui import PATH
 from kickserve_ui.download import csv_lines
-from kickserve_ui.frame import Visit, sign_in, visit
+from kickserve_ui.frame import Visit, sign_in, visit, words_for
 from kickserve_ui.history import History
 from kickserve_ui.history_filter import Filter
 from kickserve_ui.model_page import ModelPage
 from kickserve_ui.pitch_page import PitchPage
+from kickserve_ui.plain import plain
 from kickserve_ui.site import current
 
 _SEE_OTHER: Final = 303
+_UNAVAILABLE: Final = 503
 _FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
 # What is kept is not to be kept by anybody on the way.
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -104,7 +106,12 @@ async def _download(request: Request, since: str = "", until: str = "", outcome:
     site = current()
     if not site.admits(request, Scope.READ):
         return RedirectResponse(f"{PATH}/sign-in?to=/history", _SEE_OTHER)
-    await site.service.recorder.settle()
+    try:
+        await site.service.recorder.settle()
+    except StoreError:
+        words = words_for(request)
+        page = plain(words, words("title_history"), words("store_away"))
+        return HTMLResponse(page, _UNAVAILABLE, headers=_NO_STORE)
     return StreamingResponse(
         csv_lines(site.service.store, Filter.read(since, until, outcome)),
         media_type="text/csv; charset=utf-8",

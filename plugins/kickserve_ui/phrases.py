@@ -144,7 +144,6 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "corner": ("Corner, worth (pts)", "Pénaltouche (pts)"),
     "points_goal": ("Kick at goal", "Tir au but"),
     "points_corner": ("Kick to the corner", "Pénaltouche"),
-    "points": ("{value} points", "{value} points"),
     "advice_goal": ("The posts: {value} points more on average", "Le but : {value} point de plus en moyenne"),
     "advice_corner": (
         "The corner: {value} points more on average",
@@ -195,7 +194,6 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "delete": ("Delete", "Supprimer"),
     "delete_question": ("Delete this prediction for good?", "Supprimer définitivement cette prédiction ?"),
     "cancel": ("Cancel", "Annuler"),
-    "deleted": ("Deleted.", "Supprimé."),
     "gone": ("It was deleted elsewhere.", "Elle a été supprimée ailleurs."),
     "older": ("Older", "Plus anciennes"),
     "newest": ("Newest", "Les plus récentes"),

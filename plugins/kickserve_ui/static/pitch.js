@@ -105,9 +105,6 @@ export default {
       if (heat) this.draw(heat);
       this.contours = contours;
     },
-    describe(text, distance) {
-      Object.assign(this.ball, { text, distance });
-    },
 
     draw(heat) {
       const canvas = this.$refs.canvas;
