@@ -259,7 +259,7 @@ class TestFile:
 
             assert statuses(KEYS["predict"]) == {200}
             assert run(["key", "remove", "predict", "--file", str(file)]) == 0
-            within(10, lambda: statuses(KEYS["predict"]) == {401})
+            within(30, lambda: statuses(KEYS["predict"]) == {401})
             assert server.end() == 0
 
 
