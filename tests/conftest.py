@@ -6,6 +6,7 @@ import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
+from pathlib import Path
 
 import httpx
 import pytest
@@ -90,6 +91,8 @@ def kick():
 
 
 WORKERS_MAX = 4  # more have not been tried
+# Their tests share a server, a cluster or a browser, and stay in one process; the largest begin first.
+IN_ONE_PIECE = {"client", "dask_engine", "evaluate", "lines", "snippets", "ui_browser", "ui_security"}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -99,6 +102,21 @@ def pytest_xdist_auto_num_workers(config):
     picked = option.keyword or option.markexpr or option.lf or not all(map(os.path.isdir, config.args))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if picked or option.capture == "no" or cores == 1 else min(cores, WORKERS_MAX)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out tests one by one, but those in one piece that share what is slow to start."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Pieces(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if Path(file).stem.removeprefix("test_") in IN_ONE_PIECE else nodeid
+
+    return Pieces(config, log)
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -23,8 +23,6 @@ from kickserve.errors import InvalidInput, ServiceBusy
 from kickserve.schemas import OutcomeOf, Prediction
 from kickserve.web.documentation import EXAMPLE
 
-pytestmark = pytest.mark.xdist_group("client")  # they share a server
-
 KICK = msgspec.convert(EXAMPLE, Kick)
 KEY = "a secret of the test's"
 

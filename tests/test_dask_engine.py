@@ -25,7 +25,6 @@ from kickserve.partitioned.running import FAILED
 from kickserve.settings import Settings
 
 pytestmark = [
-    pytest.mark.xdist_group("dask"),  # they share a cluster
     # s3fs leaves the connections of its own thread to the collector of rubbish.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]

@@ -17,8 +17,6 @@ from kickserve.features import NAMES
 from kickserve.files.table_writer import open_writer
 from kickserve.simulate import simulate
 
-pytestmark = pytest.mark.xdist_group("evaluate")  # they share what long runs have left
-
 
 def kickserve(folder, *arguments, **environment):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KICKSERVE_")}

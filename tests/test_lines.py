@@ -15,8 +15,6 @@ from serving import BARE, serving
 from kickserve.web.documentation import EXAMPLE, NDJSON
 from kickserve.web.lines import LONGEST
 
-pytestmark = pytest.mark.xdist_group("lines")  # they share a server
-
 HEAD = (
     f"POST /api/v1/predict/batch HTTP/1.1\r\nhost: test\r\ncontent-type: {NDJSON}\r\naccept: {NDJSON}\r\n"
     "transfer-encoding: chunked\r\n\r\n"

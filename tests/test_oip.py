@@ -729,7 +729,6 @@ def key():
     return {"X-API-Key": "secret"}  # a new one each time: tritonclient writes into what it is given
 
 
-@pytest.mark.xdist_group("triton")  # they share a server
 class TestTritonClient:
     """A client that nobody here wrote, on a real server."""
 

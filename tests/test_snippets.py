@@ -12,8 +12,6 @@ from snippets import Reader, Snippet, matches, problem_of, read, simple_commands
 
 from kickserve.cli import cli
 
-pytestmark = pytest.mark.xdist_group("snippets")  # they share a server
-
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     ROOT / "README.md",

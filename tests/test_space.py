@@ -15,8 +15,6 @@ from postgres import free_port
 
 from kickserve.settings import Settings
 
-pytestmark = pytest.mark.xdist_group("space")  # they share a folder
-
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "ops" / "space.py"
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}  # those that the hub knows

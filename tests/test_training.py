@@ -19,8 +19,6 @@ from kickserve.models.linear import LinearDocument, LinearModel, load_linear
 from kickserve.simulate import BLOCK, COEFFICIENTS, FIGURES_KICKS, simulate
 from kickserve.training import train_default, write_default
 
-pytestmark = pytest.mark.xdist_group("training")  # they share a model
-
 SMALL = 100_000
 
 

@@ -20,8 +20,6 @@ from kickserve.features import named
 from kickserve.simulate import simulate
 from kickserve_ui.scene import read
 
-pytestmark = pytest.mark.xdist_group("ui_browser")  # they share a server and a browser
-
 KEY = "a-key"
 NUMBER = ".answer .number"
 SLOW = 15_000

@@ -17,8 +17,6 @@ from serving import serving
 from kickserve.cli import run
 from kickserve.web.documentation import EXAMPLE
 
-pytestmark = pytest.mark.xdist_group("ui_security")  # they share a server and a browser
-
 SLOW = 15_000
 
 
