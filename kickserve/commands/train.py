@@ -74,6 +74,8 @@ def command(data: Path | None, output: Path, seed: int, *, as_json: bool, **opti
       KICKSERVE_MODEL=model.json kickserve serve
       kickserve train --output default.json
     """
+    if not output.parent.is_dir():  # before the work, not after it
+        raise DataError(f"can't write {output}: there is no folder {output.parent}")
     if data is None:
         return _default(output, seed, options, as_json=as_json)
     if options["size"] is not None:
@@ -102,7 +104,7 @@ def _default(output: Path, seed: int, options: dict[str, Any], *, as_json: bool)
         name for name in ("kind", "columns", "outcome", "kicker", "wind_in_ms", "name") if options[name]
     ]
     if needless:
-        option = needless[0].removesuffix("s").replace("_", "-")
+        option = "column" if needless[0] == "columns" else needless[0].replace("_", "-")
         raise click.UsageError(f"--{option} needs DATA: name a file of kicks")
     with progress() as bar:
         task = bar.add_task("training", total=None)
