@@ -1,4 +1,4 @@
-"""What commands make of options that can't be meant: a word to the point, and exit code 2, before any work."""
+"""What commands make of options that can't be meant: a word, and exit code 2, before any work."""
 
 from __future__ import annotations
 

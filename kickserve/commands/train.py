@@ -14,13 +14,13 @@ from kickserve.errors import DataError, ModelUnusable
 from kickserve.files.tables import count_rows
 from kickserve.learning.checks import check
 from kickserve.learning.data import Naming, read_known
+from kickserve.learning.default import DEFAULT_SEED, DEFAULT_SIZE, train_default
 from kickserve.learning.families import KINDS
 from kickserve.learning.making import encode
 from kickserve.learning.teach import FOLDS, Order, teach
 from kickserve.models.loading import load_model
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
-from kickserve.training import DEFAULT_SEED, DEFAULT_SIZE, write_default
 
 if TYPE_CHECKING:
     from kickserve.files.kick_rows import Refusal
@@ -93,7 +93,9 @@ def command(data: Path | None, output: Path, seed: int, *, as_json: bool, **opti
     document, report = _teach(known, refusals, order)
     _write(output, encode(document))
     if as_json:
-        print_json({"model": str(output), **_plain(report), "refusals": refusals[:REFUSALS_KEPT]})
+        print_json(
+            {"model": str(output), **msgspec.structs.asdict(report), "refusals": refusals[:REFUSALS_KEPT]}
+        )
     else:
         show(report, str(output))
     return ROWS_REFUSED if refusals else 0
@@ -108,15 +110,12 @@ def _default(output: Path, seed: int, options: dict[str, Any], *, as_json: bool)
         raise click.UsageError(f"--{option} needs DATA: name a file of kicks")
     with progress() as bar:
         task = bar.add_task("training", total=None)
-        try:
-            document = write_default(
-                output,
-                size=options["size"] or DEFAULT_SIZE,
-                seed=seed,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        except OSError as error:
-            raise _unwritable(output, error) from error
+        document = train_default(
+            size=options["size"] or DEFAULT_SIZE,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _write(output, encode(document))
     if as_json:
         print_json({"model": str(output), "revision": document.revision, "metrics": document.metrics})
         return 0
@@ -172,12 +171,4 @@ def _write(output: Path, data: bytes) -> None:
     try:
         output.write_bytes(data)
     except OSError as error:
-        raise _unwritable(output, error) from error
-
-
-def _unwritable(output: Path, error: OSError) -> DataError:
-    return DataError(f"can't write {output}: {error.strerror}")
-
-
-def _plain(report: Report) -> dict[str, Any]:
-    return msgspec.structs.asdict(report)
+        raise DataError(f"can't write {output}: {error.strerror}") from error

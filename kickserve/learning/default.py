@@ -1,4 +1,4 @@
-"""Fits the linear model; the default one on simulated kicks, the same bytes for the same seed."""
+"""Trains the model that ships with kickserve, on simulated kicks: the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from kickserve.features import NAMES
 from kickserve.learning.logistic import fit
-from kickserve.learning.making import encode
 from kickserve.learning.profiles import profile, round_off, rounded
 from kickserve.models.linear import LinearDocument, LinearModel, expit, fingerprint, mean_shrink
 from kickserve.quality import assess
@@ -17,7 +16,6 @@ from kickserve.simulate import ABILITY_SD, BLOCK, COEFFICIENTS, FIGURES_KICKS, b
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
@@ -98,15 +96,6 @@ def train_default(
     )
     document = _measured(document, seed + 1, meter)
     meter.finish()
-    return document
-
-
-def write_default(
-    path: Path, *, size: int = DEFAULT_SIZE, seed: int = DEFAULT_SEED, progress: Progress | None = None
-) -> LinearDocument:
-    """Train the model that ships with kickserve and write its file; see `train_default`."""
-    document = train_default(size=size, seed=seed, progress=progress)
-    path.write_bytes(encode(document))
     return document
 
 
