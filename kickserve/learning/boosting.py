@@ -167,8 +167,17 @@ def _classifier(known: Known, trees: int, seed: int) -> Any:
         return model.fit(known.matrix, known.success)
 
 
+def _aside(known: Known, seed: int) -> NDArray[np.bool_]:
+    """Choose a part of the kicks, shape (n,): whole groups, or where most are of one group, any of them."""
+    folds = folds_of(groups_of(known), _ASIDE, seed)
+    if folds.min() > 0 or folds.max() == 0:
+        folds = folds_of(np.arange(len(known)), _ASIDE, seed)
+    aside: NDArray[np.bool_] = folds == 0
+    return aside
+
+
 def _best_count(known: Known, seed: int) -> int:
-    aside = folds_of(groups_of(known), _ASIDE, seed) == 0
+    aside = _aside(known, seed)
     told = known.take(aside)
     model = _classifier(known.take(~aside), _MOST_TREES, seed)
     with threadpool_limits(1):
