@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickserve.errors import ModelUnusable
-from kickserve.features import FEATURES, INDEX, NAMES
+from kickserve.features import FEATURES, FLAGS, INDEX, NAMES
+from kickserve.models.documents import Profile
 from kickserve.models.linear import LinearDocument, LinearModel, fingerprint, load_default, load_linear
 from kickserve.models.terms import TERMS, expand
 from kickserve.simulate import simulate
@@ -44,6 +45,17 @@ def small(**changes):
         "metrics": {},
     }
     return LinearDocument(**(values | changes))
+
+
+def profile(**changes):
+    values = {
+        "count": 10,
+        "levels": [0.0, 1.0],
+        "quantiles": {name: [0.0, 1.0] for name in NAMES if name not in FLAGS},
+        "shares": dict.fromkeys(FLAGS, 0.5),
+        "prediction": [0.0, 1.0],
+    }
+    return Profile(**(values | changes))
 
 
 def kick(**values):
@@ -232,6 +244,12 @@ NAN, INF = float("nan"), float("inf")
         ({"domain": {"moon": (0.0, 1.0)}}, "domain speaks of 'moon'"),
         ({"domain": {"distance": (60.0, 5.0)}}, "runs from 60 to 5"),
         ({"domain": {"distance": (NAN, 5.0)}}, "runs from nan"),
+        ({"reference": profile(count=0)}, "taken from 0 kicks"),
+        ({"reference": profile(shares=dict.fromkeys(FLAGS, 1.5))}, "a share of is_left_footed that is not"),
+        ({"reference": profile(prediction=[0.0, 2.0])}, "of the prediction that are not from 0 to 1"),
+        ({"reference": profile(prediction=[1.0, 0.0])}, "of the prediction that don't rise"),
+        ({"reference": profile(levels=[0.0, 0.9])}, "must rise from 0 to 1"),
+        ({"reference": profile(quantiles={})}, "says nothing of time_norm, distance"),
         ({"revision": "000000000000"}, "revision is 000000000000, but its numbers make it"),
     ],
 )

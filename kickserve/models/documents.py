@@ -225,12 +225,23 @@ def wrong_profile(profile: Profile | None) -> str:
     ]
     if missing:
         return f"its reference says nothing of {', '.join(missing)}"
+    if profile.count < 1:
+        return f"its reference was taken from {profile.count} kicks, and must be from 1 or more"
+    beyond = [name for name, share in profile.shares.items() if not 0 <= share <= 1]
+    if beyond:
+        return f"its reference has a share of {beyond[0]} that is not from 0 to 1"
+    return _wrong_quantiles(profile)
+
+
+def _wrong_quantiles(profile: Profile) -> str:
     levels = profile.levels
     if levels[:1] + levels[-1:] != [0, 1] or levels != sorted(set(levels)):
         return "the levels of its reference must rise from 0 to 1"
     for name, values in (*profile.quantiles.items(), ("the prediction", profile.prediction)):
         if len(values) != len(levels) or values != sorted(values):
             return f"its reference has quantiles of {name} that don't rise, or are not one for each level"
+    if not 0 <= profile.prediction[0] <= profile.prediction[-1] <= 1:
+        return "its reference has quantiles of the prediction that are not from 0 to 1"
     return ""
 
 
