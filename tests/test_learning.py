@@ -21,7 +21,7 @@ from kickserve.learning.making import encode, model_of
 from kickserve.learning.measures import Judge, Measured, Value
 from kickserve.learning.search import Candidate, choose
 from kickserve.learning.teach import teach
-from kickserve.models.linear import expit, mean_shrink
+from kickserve.models.log_odds import expit, mean_shrink
 from kickserve.models.terms import expand, find_term, is_term, spline_names
 from kickserve.simulate import ABILITY_SD, logit, simulate
 
@@ -216,7 +216,7 @@ class TestTeaching:
     def test_a_model_trained_on_the_same_kicks_is_known_to_have_seen_them(self):
         known = known_of(600, 1)
         document, _ = teach(known, check(known, []), order(kind="logistic"))
-        _, report = teach(known, check(known, []), order(kind="logistic"), model_of(document, "in use"))
+        _, report = teach(known, check(known, []), order(kind="logistic"), model_of(document))
         assert report.in_use.seen
         assert report.in_use.difference.log_loss.value > 0
         assert not any("does better" in each for each in report.warnings)

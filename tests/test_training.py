@@ -17,6 +17,7 @@ from kickserve.learning.logistic import fit
 from kickserve.learning.making import encode
 from kickserve.learning.profiles import LEVELS, profile
 from kickserve.models.linear import LinearDocument, LinearModel, load_linear
+from kickserve.models.origin import Origin
 from kickserve.simulate import BLOCK, COEFFICIENTS, FIGURES_KICKS, simulate
 
 SMALL = 100_000
@@ -91,7 +92,7 @@ def test_more_simulated_kicks_make_nothing_more_certain(packaged, trained):
 def test_the_same_seed_gives_the_same_bytes(trained):
     data = encode(train_default(size=SMALL, seed=1))
     assert data == encode(trained[0])
-    assert load_linear(data, "file").card.revision == trained[0].revision
+    assert load_linear(data, Origin("file", "test")).card.revision == trained[0].revision
 
 
 def test_another_seed_gives_another_revision(trained):
@@ -167,7 +168,7 @@ def test_a_fit_answers_on_average_what_came_of_the_kicks():
         msgspec.structs.replace(
             document, coefficients=fitted.coefficients.tolist(), ability_sd=0.0, revision=""
         ),
-        "test",
+        Origin("test", "test"),
     )
     # The maximum of the likelihood sets the mean of the predictions to the share of successes.
     assert model.predict(kicks.matrix).probability.mean() == pytest.approx(kicks.success.mean(), abs=1e-9)

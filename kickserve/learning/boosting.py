@@ -16,7 +16,7 @@ from kickserve.features import NAMES
 from kickserve.learning.families import BOOSTED
 from kickserve.learning.folds import folds_of, groups_of
 from kickserve.models.ensembles import MOST_LEAVES, Ensemble, Sums, Tree
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,9 +119,8 @@ def _raw(model: Any, matrix: NDArray[np.float64]) -> Any:
 
 
 def _sum(ensemble: Ensemble, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    sums, chunk = Sums([ensemble]), 4096
-    parts = [sums.of_many(matrix[at : at + chunk])[0] for at in range(0, len(matrix), chunk)]
-    return np.concatenate(parts or [np.empty(0)])
+    sums: NDArray[np.float64] = Sums([ensemble]).of_many(matrix)[0]
+    return sums
 
 
 def _tree(nodes: Any) -> Tree:

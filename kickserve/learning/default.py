@@ -10,7 +10,9 @@ import numpy as np
 from kickserve.features import NAMES
 from kickserve.learning.logistic import fit
 from kickserve.learning.profiles import profile, round_off, rounded
-from kickserve.models.linear import LinearDocument, LinearModel, expit, fingerprint, mean_shrink
+from kickserve.models.linear import LinearDocument, LinearModel, fingerprint
+from kickserve.models.log_odds import expit, mean_shrink
+from kickserve.models.origin import Origin
 from kickserve.quality import assess
 from kickserve.simulate import ABILITY_SD, BLOCK, COEFFICIENTS, FIGURES_KICKS, blocks, logit, simulate
 
@@ -135,7 +137,7 @@ def _simulated(size: int, seed: int) -> Iterator[Batch]:
 
 
 def _measured(document: LinearDocument, seed: int, meter: _Meter) -> LinearDocument:
-    model = LinearModel(document, _NAME)
+    model = LinearModel(document, Origin("training", _NAME))
     columns = [_judge(model, kicks) for kicks in meter.measuring(blocks(MEASURED, seed))]
     prediction, formula, success, inside = (np.concatenate(each) for each in zip(*columns, strict=True))
     sample = simulate(BLOCK, seed).matrix
@@ -158,12 +160,12 @@ def _measured(document: LinearDocument, seed: int, meter: _Meter) -> LinearDocum
 
 def _judge(model: LinearModel, kicks: Kicks) -> tuple[NDArray[Any], ...]:
     """What the model says, what the formula says, what came of it, and whether the interval held."""
-    low, high = model.interval(kicks.matrix)
+    said, low, high = model.predict(kicks.matrix)
     return (
-        model.predict(kicks.matrix).probability,
+        said,
         expit(logit(kicks.matrix) / mean_shrink(ABILITY_SD)),
         kicks.success,
-        (low <= kicks.probability) & (kicks.probability <= high),
+        (np.asarray(low) <= kicks.probability) & (kicks.probability <= np.asarray(high)),
     )
 
 

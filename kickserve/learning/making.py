@@ -11,7 +11,9 @@ from kickserve.features import NAMES
 from kickserve.learning.families import BOOSTED, LOGISTIC, SPLINES
 from kickserve.learning.profiles import domain_of, profile, round_off, rounded
 from kickserve.models import linear, trees
-from kickserve.models.linear import LinearDocument, LinearModel, mean_shrink
+from kickserve.models.linear import LinearDocument, LinearModel
+from kickserve.models.log_odds import mean_shrink
+from kickserve.models.origin import Origin
 from kickserve.models.trees import TreesDocument, TreesModel
 
 if TYPE_CHECKING:
@@ -93,11 +95,12 @@ def trees_document(
     )
 
 
-def model_of(document: Document, source: str) -> LinearModel | TreesModel:
-    """Make the model of a document."""
+def model_of(document: Document) -> LinearModel | TreesModel:
+    """Make the model of a document that was just fitted."""
+    origin = Origin("training", document.name)
     if isinstance(document, TreesDocument):
-        return TreesModel(document, source)
-    return LinearModel(document, source)
+        return TreesModel(document, origin)
+    return LinearModel(document, origin)
 
 
 def encode(document: Document) -> bytes:
@@ -148,4 +151,4 @@ def _share_of_a_kicker(known: Known) -> float:
 
 
 def _reference(document: Document, known: Known) -> Profile:
-    return profile(known.matrix, model_of(document, "training").predict(known.matrix).probability)
+    return profile(known.matrix, model_of(document).predict(known.matrix).probability)

@@ -20,7 +20,7 @@ from kickserve.learning.families import (
     splines,
 )
 from kickserve.learning.measures import Judge, Measured, Value
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
