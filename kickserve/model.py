@@ -1,4 +1,4 @@
-"""What a model is to the service, and how the one that the settings ask for is loaded."""
+"""What a model is to the service, and how it is asked."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class AnswersOne(Protocol):
 
 @runtime_checkable
 class HasProfile(Protocol):
-    """A model that remembers what it was trained on. A model need not be one: see `loading.profile_of`."""
+    """A model that remembers what it was trained on; for others, see `kickserve.models.loading.profile_of`."""
 
     @property
     def profile(self) -> Profile | None:

@@ -74,3 +74,11 @@ def test_kicks_that_are_too_rare_are_not_waited_for(refused):
 
 def test_the_place_for_a_model_is_looked_at_before_training(refused):
     assert "there is no folder nowhere" in refused("train", "--output", "nowhere/model.json")
+    assert "must end with .json" in refused("train", "kicks.csv", "--output", "kicks.csv")
+
+
+def test_answers_do_not_take_the_place_of_the_kicks(refused, tmp_path):
+    kicks = tmp_path / "kicks.csv"
+    kicks.write_text("distance,mine\n30,1\n")
+    assert "name another file" in refused("batch", "kicks.csv", "--output", str(kicks))
+    assert kicks.read_text() == "distance,mine\n30,1\n"

@@ -126,6 +126,10 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
         output=None if output is None else Path(output),
         **options,
     )
+    if job.file is not None and job.output is not None and _same(job.file, job.output):
+        raise click.UsageError(
+            f"the answers would take the place of the kicks: name another file than {output}"
+        )
     if job.paced and not job.keeps:
         raise click.UsageError("--rate and --between spread what is kept: leave --output out, or add --keep")
     summary = _run(job)
@@ -134,6 +138,10 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     else:
         _show(summary)
     return batch.ROWS_REFUSED if summary.refused else 0
+
+
+def _same(file: Path, output: Path) -> bool:
+    return file.exists() and output.exists() and file.samefile(output)
 
 
 def _parts(file: str | None, options: dict[str, Any]) -> PartsJob:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from kickserve.batch import ROWS_REFUSED
+from kickserve.batch import REFUSALS_KEPT, ROWS_REFUSED
 from kickserve.commands.option_kinds import ServiceUrl
 from kickserve.files import tables
 from kickserve.files.kick_rows import Refusal
@@ -34,7 +34,7 @@ class Summary(msgspec.Struct):
     Attributes:
         kept: outcomes kept.
         refused: lines that hold no outcome, or whose id is unknown.
-        refusals: those lines, with their reasons.
+        refusals: the first thousand of them, with their reasons.
     """
 
     kept: int = 0
@@ -94,7 +94,7 @@ async def _run(file: Path, url: str | None) -> Summary:
 
 def _count(summary: Summary, refusals: list[Refusal]) -> None:
     summary.refused += len(refusals)
-    summary.refusals += refusals
+    summary.refusals += refusals[: REFUSALS_KEPT - len(summary.refusals)]
 
 
 def _unknown(line: int, record_id: str) -> Refusal:

@@ -74,8 +74,7 @@ def command(data: Path | None, output: Path, seed: int, *, as_json: bool, **opti
       KICKSERVE_MODEL=model.json kickserve serve
       kickserve train --output default.json
     """
-    if not output.parent.is_dir():  # before the work, not after it
-        raise DataError(f"can't write {output}: there is no folder {output.parent}")
+    _check_place(output)
     if data is None:
         return _default(output, seed, options, as_json=as_json)
     if options["size"] is not None:
@@ -99,6 +98,14 @@ def command(data: Path | None, output: Path, seed: int, *, as_json: bool, **opti
     else:
         show(report, str(output))
     return ROWS_REFUSED if refusals else 0
+
+
+def _check_place(output: Path) -> None:
+    """Refuse a place that the model can't be written to or loaded from: before the work, not after it."""
+    if output.suffix.lower() != ".json":
+        raise click.UsageError(f"--output {output} must end with .json: by that a model is known for one")
+    if not output.parent.is_dir():
+        raise DataError(f"can't write {output}: there is no folder {output.parent}")
 
 
 def _default(output: Path, seed: int, options: dict[str, Any], *, as_json: bool) -> int:
