@@ -114,7 +114,7 @@ class AnswersOne(Protocol):
 
 @runtime_checkable
 class HasProfile(Protocol):
-    """A model that remembers what it was trained on; for others, see `kickserve.models.loading.profile_of`."""
+    """A model that remembers what it was trained on; `kickserve.models.loading.profile_of` helps others."""
 
     @property
     def profile(self) -> Profile | None:
