@@ -77,6 +77,10 @@ def test_the_place_for_a_model_is_looked_at_before_training(refused):
     assert "must end with .json" in refused("train", "kicks.csv", "--output", "kicks.csv")
 
 
+def test_a_model_gets_no_name_that_it_could_not_be_loaded_with(refused):
+    assert "take another --name" in refused("train", "kicks.csv", "--name", "two\nlines")
+
+
 def test_answers_do_not_take_the_place_of_the_kicks(refused, tmp_path):
     kicks = tmp_path / "kicks.csv"
     kicks.write_text("distance,mine\n30,1\n")

@@ -19,6 +19,7 @@ from kickserve.learning.families import KINDS
 from kickserve.learning.making import encode
 from kickserve.learning.teach import FOLDS, Order, teach
 from kickserve.models.loading import load_model
+from kickserve.models.trial import wrong_name
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
 
@@ -79,11 +80,14 @@ def command(data: Path | None, output: Path, seed: int, *, as_json: bool, **opti
         return _default(output, seed, options, as_json=as_json)
     if options["size"] is not None:
         raise click.UsageError("--size is for simulated kicks, without DATA")
+    name = options["name"] or data.stem
+    if reason := wrong_name(name):
+        raise click.UsageError(f"the model can't be called so: {reason}; take another --name")
     known, refusals = _read(data, options)
     if not as_json:
         show_refusals(refusals, len(refusals))
     order = Order(
-        name=options["name"] or data.stem,
+        name=name,
         data=data.name,
         kind=options["kind"],
         seed=seed,
