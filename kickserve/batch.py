@@ -20,7 +20,6 @@ from kickserve.packing import packed, unpacked
 from kickserve.quality import EXACT, Quality, RunningQuality
 from kickserve.schemas import OutcomeOf
 from kickserve.simulate import blocks as blocks_of
-from kickserve.simulate import simulate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -305,9 +304,8 @@ def table_of(answered: Answered) -> dict[str, Any]:
 
 def simulated(size: int, seed: int, min_distance: float, *, chunk: int = CHUNK) -> Iterator[Block]:
     """Simulate kicks in blocks; all from `min_distance` metres or more, and `size` of them."""
-    drawn = [simulate(size, seed, min_distance=min_distance)] if min_distance else blocks_of(size, seed)
     line = 1
-    for kicks in drawn:
+    for kicks in blocks_of(size, seed, min_distance=min_distance or None):
         for start in range(0, len(kicks), chunk):
             part = kicks.take(slice(start, start + chunk))
             yield Block(

@@ -8,15 +8,17 @@ Exit codes: 0 done; 1 failed; 2 used or set up in a way that can't work; 3 done,
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
 from kickserve import __version__
 from kickserve.errors import KickserveError
-from kickserve.terminal import complain
+from kickserve.terminal import complain, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from click import Command, Context, Group
 
 _INTERRUPTED: Final = 130
+_EXAMPLES: Final = re.compile(r"\\b\n(.*\n)")
 # Imported when used: `kickserve --version` need not wait for the server's libraries.
 COMMANDS: Final[Mapping[str, str]] = {
     "serve": "kickserve.commands.serve",
@@ -43,7 +46,10 @@ class _Commands(click.RichGroup):
     """The commands of the core, and below them what plugins bring (`CLIPlugin.on_cli_init`)."""
 
     def list_commands(self, ctx: Context) -> list[str]:
-        self._ask_plugins(ctx)
+        try:
+            self._ask_plugins(ctx)
+        except KickserveError as error:  # help is needed most where something is not set up right
+            say(f"the commands of plugins are missing below: {error}")
         return [*COMMANDS, *sorted(super().list_commands(ctx))]
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
@@ -72,8 +78,11 @@ class _Commands(click.RichGroup):
 
 
 def _keep_lines(command: Command) -> None:
-    """Have examples shown line by line: what tells click so stands as two letters in a raw docstring."""
-    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    r"""Have examples shown line by line: what tells click so stands as two letters in a raw docstring.
+
+    Another `\b` stands before the first example: rich-click would else take the margin off all of them.
+    """
+    command.help = _EXAMPLES.sub("\b\n\\1\b", cleandoc(command.help or ""))
     for each in getattr(command, "commands", {}).values():
         _keep_lines(each)
 

@@ -81,7 +81,11 @@ class Column:
         """
         known = np.array(quantiles)
         alone = [level for level, value in zip(levels, known, strict=True) if np.sum(known == value) == 1]
-        inner = [level for level in alone if _TENTHS[0] <= level <= _TENTHS[-1]]
+        between = np.array([level for level in alone if _TENTHS[0] <= level <= _TENTHS[-1]])
+        # A bin a tenth, however many levels there are.
+        inner = sorted(
+            {float(between[np.abs(between - tenth).argmin()]) for tenth in _TENTHS if len(between)}
+        )
         # The mean is the integral of the quantiles over their levels, here by trapezia.
         mean = float(np.sum(np.diff(levels) * (known[1:] + known[:-1]) / 2))
         if known[0] == known[-1]:

@@ -162,6 +162,7 @@ class InvalidInput(RequestError):
 
     status = 422
     title = "Invalid input"
+    exit_code = 2
 
     def __init__(self, message: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(message)

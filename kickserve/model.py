@@ -1,4 +1,4 @@
-"""What a model is to the service; `models.loading` loads the one that the settings ask for."""
+"""What a model is to the service, and how it is asked."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class AnswersOne(Protocol):
 
 @runtime_checkable
 class HasProfile(Protocol):
-    """A model that remembers what it was trained on. A model need not be one: see `loading.profile_of`."""
+    """A model that remembers what it was trained on; `kickserve.models.loading.profile_of` helps others."""
 
     @property
     def profile(self) -> Profile | None:

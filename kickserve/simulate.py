@@ -7,6 +7,7 @@ Each constant says what it rests on: [P] printed in a source, [F] fitted to a pu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -104,33 +105,32 @@ def simulate(size: int, seed: int, *, min_distance: float | None = None) -> Kick
     Raises:
         InvalidInput: an argument is out of its range.
     """
-    _check(size, seed)
-    if min_distance is None:
-        return _join(list(blocks(size, seed)))
-    if not 0 <= min_distance <= _FURTHEST:
-        raise InvalidInput(
-            f"min_distance={min_distance:g} can't be simulated: beyond {_FURTHEST:g} m kicks are too rare;"
-            f" ask for 0 to {_FURTHEST:g}"
-        )
-    return _join(list(_far(size, seed, min_distance)))
+    return _join(list(blocks(size, seed, min_distance=min_distance)))
 
 
-def blocks(size: int, seed: int) -> Iterator[Kicks]:
+def blocks(size: int, seed: int, *, min_distance: float | None = None) -> Iterator[Kicks]:
     """Draw kicks block by block, so that a million take no more memory than a block.
 
     Args:
         size: how many in all, from 1.
         seed: 0 or more; block k is drawn from a generator seeded with `[seed, k]`.
+        min_distance: as `simulate` has it.
 
     Yields:
-        65,536 kicks at a time, fewer in the last block.
+        65,536 kicks at a time, fewer in the last block; where nearer ones are left out, what remains of each.
 
     Raises:
         InvalidInput: an argument is out of its range.
     """
-    _check(size, seed)
-    for start in range(0, size, BLOCK):
-        yield _block(seed, start // BLOCK).take(slice(size - start))
+    _check(size, seed, min_distance)
+    for number in count():
+        block = _block(seed, number)
+        if min_distance is not None:
+            block = block.take(block.matrix[:, INDEX["distance"]] >= min_distance)
+        yield block.take(slice(size))
+        size -= len(block)
+        if size <= 0:
+            return
 
 
 def logit(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -146,20 +146,16 @@ def logit(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _check(size: int, seed: int) -> None:
+def _check(size: int, seed: int, min_distance: float | None) -> None:
     if size < 1:
         raise InvalidInput(f"size={size} can't be simulated: ask for 1 kick or more")
     if seed < 0:
         raise InvalidInput(f"seed={seed} can't be used: give a whole number, 0 or more")
-
-
-def _far(size: int, seed: int, min_distance: float) -> Iterator[Kicks]:
-    number = 0
-    while size > 0:
-        block = _block(seed, number)
-        kept = block.take(block.matrix[:, INDEX["distance"]] >= min_distance).take(slice(size))
-        yield kept
-        number, size = number + 1, size - len(kept)
+    if min_distance is not None and not 0 <= min_distance <= _FURTHEST:
+        raise InvalidInput(
+            f"min_distance={min_distance:g} can't be simulated: ask for 0 to {_FURTHEST:g} m, as kicks from"
+            " further away are too rare to wait for"
+        )
 
 
 def _join(parts: list[Kicks]) -> Kicks:

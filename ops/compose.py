@@ -79,9 +79,11 @@ def _state(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  an address of our own
             health = json.load(answer)
+        return "ok" if health["status"] == "ok" else str(health["parts"])
     except (OSError, http.client.HTTPException) as error:
         return str(error)
-    return "ok" if health["status"] == "ok" else str(health["parts"])
+    except (ValueError, KeyError, TypeError):
+        return "something that is no answer of kickserve"
 
 
 def _base() -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import engine
+import release
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "localhost/kickserve:latest"
@@ -27,18 +27,13 @@ def build(tag: str = TAG, *options: str) -> None:
         SystemExit: it could not be built; the engine has said why.
     """
     name = engine.engine()
-    labels = ("--build-arg", f"VERSION={_version()}", "--build-arg", f"REVISION={_revision()}")
+    labels = ("--build-arg", f"VERSION={release.version()}", "--build-arg", f"REVISION={_revision()}")
     # Podman's own format has no place for a health check.
     form = ("--format", "docker") if name == "podman" else ()
     command = [name, "build", *form, *labels, *options, "--tag", tag, "--file", "Containerfile", "."]
     code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode  # it is progress
     if code:
         sys.exit(code)
-
-
-def _version() -> str:
-    version: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    return version
 
 
 def _revision() -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from kickserve.learning.data import Known
 from kickserve.learning.teach import Order
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 from kickserve.simulate import ABILITY_SD, logit, simulate
 
 

@@ -64,7 +64,7 @@ class TestPredict:
     @pytest.mark.parametrize("distance", ["1", "nan", "101", "inf"])
     def test_a_value_out_of_range_is_refused_by_name(self, kickserve, distance):
         code, _, err = kickserve("predict", "--distance", distance, "--angle", 3)
-        assert code == 1
+        assert code == 2
         assert "distance must be a number from 2 to 100 m" in err
 
     def test_a_word_for_a_number_is_a_usage_error(self, kickserve):
@@ -255,7 +255,14 @@ class TestHelp:
         assert "\\b" not in out
         assert code == 0
         assert "Examples" in out
-        assert f"kickserve {command}" in out
+        assert f"\n   kickserve {command}" in out, "examples stand apart from what is told"
+
+    def test_help_is_there_where_settings_are_wrong(self, kickserve, monkeypatch):
+        monkeypatch.setenv("KICKSERVE_PORT", "moon")
+        code, out, err = kickserve("--help")
+        assert code == 0
+        assert "batch" in out
+        assert "KICKSERVE_PORT" in err
 
     def test_an_unknown_command_is_a_usage_error(self, kickserve):
         assert kickserve("moon")[0] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -192,6 +193,29 @@ def test_of_a_value_at_several_levels_the_count_is_not_guessed():
     column = Column.of_quantiles("wind_speed", levels, [0, 0, 0, 0, 3, 5, 8, 9], 1_000)
     assert column.edges.tolist() == [3, 5, 8]
     assert column.expected == pytest.approx([600, 200, 100, 100])
+
+
+def test_a_profile_with_more_levels_than_there_are_bins_has_one_a_tenth():
+    profile = MODEL.profile
+    assert profile is not None
+    levels = np.linspace(0, 1, 101)
+    fine = msgspec.structs.replace(
+        profile,
+        levels=levels.tolist(),
+        quantiles={
+            name: np.interp(levels, profile.levels, values).tolist()
+            for name, values in profile.quantiles.items()
+        },
+        prediction=np.interp(levels, profile.levels, profile.prediction).tolist(),
+    )
+    kicks = simulate(5_000, 1).matrix
+    coarse, found = (
+        Reference.of_profile(each, "mine").count(kicks, MODEL.predict(kicks).probability)
+        for each in (profile, fine)
+    )
+    assert found.kicks == 5_000
+    distance = INDEX["distance"]
+    assert found.cells[distance] == pytest.approx(coarse.cells[distance])
 
 
 def test_a_reference_that_is_constant_notices_another_value():

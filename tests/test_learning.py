@@ -15,12 +15,13 @@ from kickserve.learning.ability import ability_spread
 from kickserve.learning.boosting import Boosted
 from kickserve.learning.calibration import calibrate, line_through
 from kickserve.learning.checks import check
+from kickserve.learning.data import Known
 from kickserve.learning.families import logistic, splines
 from kickserve.learning.making import encode, model_of
 from kickserve.learning.measures import Judge, Measured, Value
 from kickserve.learning.search import Candidate, choose
 from kickserve.learning.teach import teach
-from kickserve.models.linear import expit, mean_shrink
+from kickserve.models.log_odds import expit, mean_shrink
 from kickserve.models.terms import expand, find_term, is_term, spline_names
 from kickserve.simulate import ABILITY_SD, logit, simulate
 
@@ -55,7 +56,7 @@ class TestSplines:
             "spline:angle:1:1,2,nan",
             "spline:angle:1:1,2,inf",
             "spline:angle:1:1,2,91",
-            "spline:angle:1:" + ",".join(map(str, range(14))),
+            "spline:angle:1:" + ",".join(map(str, range(13))),
             "line:angle:1:1,2,3",
         ],
     )
@@ -89,6 +90,14 @@ class TestFamilies:
             matrix = np.repeat(simulate(50, 6).matrix, 40, axis=0)
             matrix[:, INDEX[name]] = np.tile(np.linspace(2, 60, 40), 50)
             assert np.diff(fitted.log_odds(matrix).reshape(50, 40)).max() <= 1e-9
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_boosted_trees_are_fitted_where_most_kicks_are_of_one_kicker(self, seed):
+        known = known_of(600, 7)
+        kicker = np.where(np.arange(600) < 540, 0, np.arange(600) % 9 + 1)
+        for which in (kicker >= 0, kicker == 0):
+            some = Known(known.matrix[which], known.success[which], kicker[which])
+            assert np.isfinite(Boosted().fit(some, seed).log_odds(some.matrix)).all()
 
 
 class TestAbility:
@@ -207,7 +216,7 @@ class TestTeaching:
     def test_a_model_trained_on_the_same_kicks_is_known_to_have_seen_them(self):
         known = known_of(600, 1)
         document, _ = teach(known, check(known, []), order(kind="logistic"))
-        _, report = teach(known, check(known, []), order(kind="logistic"), model_of(document, "in use"))
+        _, report = teach(known, check(known, []), order(kind="logistic"), model_of(document))
         assert report.in_use.seen
         assert report.in_use.difference.log_loss.value > 0
         assert not any("does better" in each for each in report.warnings)

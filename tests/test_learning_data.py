@@ -129,6 +129,9 @@ class TestChecks:
         few = known.take(np.r_[np.flatnonzero(known.success), np.flatnonzero(~known.success)[:20]])
         with pytest.raises(DataError, match=r"20 misses among .* training needs 50"):
             check(few, [])
+        same = known.take(np.r_[np.arange(400) % 40, :40])
+        with pytest.raises(DataError, match=r"40 different kicks among 440, and training needs 50"):
+            check(same, [])
         with pytest.raises(DataError, match=r"9 kickers, .* needs 10: leave --kicker out"):
             check(of_kickers(9, 50, 1), [])
 

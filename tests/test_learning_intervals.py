@@ -9,7 +9,7 @@ from learning_help import known_of, of_kickers, order
 from kickserve.learning.checks import check
 from kickserve.learning.making import model_of
 from kickserve.learning.teach import teach
-from kickserve.models.linear import expit, mean_shrink
+from kickserve.models.log_odds import expit, mean_shrink
 from kickserve.simulate import ABILITY_SD, logit, simulate
 
 
@@ -18,7 +18,7 @@ def mean_coverage(kind, knowns, truth, fresh):
     shares = []
     for seed, known in enumerate(knowns):
         document, _ = teach(known, check(known, []), order(kind=kind, seed=seed, folds=2))
-        _, low, high = model_of(document, "test").predict(fresh.matrix)
+        _, low, high = model_of(document).predict(fresh.matrix)
         shares.append(((low <= truth) & (truth <= high)).mean())
     return np.mean(shares)
 

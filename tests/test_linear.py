@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickserve.errors import ModelUnusable
-from kickserve.features import FEATURES, INDEX, NAMES
+from kickserve.features import FEATURES, FLAGS, INDEX, NAMES
+from kickserve.models.documents import Profile
 from kickserve.models.linear import LinearDocument, LinearModel, fingerprint, load_default, load_linear
+from kickserve.models.origin import Origin
 from kickserve.models.terms import TERMS, expand
 from kickserve.simulate import simulate
 
@@ -46,6 +48,17 @@ def small(**changes):
     return LinearDocument(**(values | changes))
 
 
+def profile(**changes):
+    values = {
+        "count": 10,
+        "levels": [0.0, 1.0],
+        "quantiles": {name: [0.0, 1.0] for name in NAMES if name not in FLAGS},
+        "shares": dict.fromkeys(FLAGS, 0.5),
+        "prediction": [0.0, 1.0],
+    }
+    return Profile(**(values | changes))
+
+
 def kick(**values):
     filled = dict.fromkeys(NAMES, 0.0) | {"distance": 30.0, "time_norm": 0.5} | values
     return [filled[name] for name in NAMES]
@@ -60,14 +73,14 @@ def test_probability_and_interval_of_a_kick_by_hand():
     variance = 0.04 + 2 * 20 * -0.001 + 20**2 * 0.0001
     half = 1.96 * math.sqrt(variance + 0.25)
     expected = [1 / (1 + math.exp(-x)) for x in (z / math.sqrt(1 + math.pi * 0.25 / 8), z - half, z + half)]
-    model = LinearModel(small(), "test")
+    model = LinearModel(small(), Origin("test", "test"))
     assert model.predict_one(kick(distance=20.0)) == pytest.approx(expected, rel=1e-12)
     p, low, high = model.predict(np.array([kick(distance=20.0)]))
     assert [p[0], low[0], high[0]] == pytest.approx(expected, rel=1e-12)
 
 
 def test_without_spread_and_uncertainty_the_interval_is_the_probability():
-    model = LinearModel(small(ability_sd=0, covariance=[[0, 0], [0, 0]]), "test")
+    model = LinearModel(small(ability_sd=0, covariance=[[0, 0], [0, 0]]), Origin("test", "test"))
     assert model.predict_one(kick()) == pytest.approx([1 / (1 + math.exp(-1.5))] * 3, rel=1e-12)
 
 
@@ -92,7 +105,7 @@ def test_the_probability_lies_in_its_interval(values):
 
 @pytest.mark.parametrize("coefficient", [1e8, -1e8])
 def test_the_interval_holds_the_probability_far_out_too(coefficient):
-    model = LinearModel(small(coefficients=[coefficient, 0.0], ability_sd=3.0), "test")
+    model = LinearModel(small(coefficients=[coefficient, 0.0], ability_sd=3.0), Origin("test", "test"))
     p, low, high = model.predict(np.array([kick()]))
     assert 0 <= low[0] <= p[0] <= high[0] <= 1
     assert model.predict_one(kick()) == (p[0], low[0], high[0])
@@ -133,11 +146,6 @@ def test_no_kicks_give_no_answers():
     assert answer.probability.shape == answer.low.shape == answer.high.shape == (0,)
 
 
-def test_the_interval_alone_is_that_of_the_answer():
-    matrix = simulate(10, 0).matrix
-    assert np.array_equal(DEFAULT.interval(matrix), DEFAULT.predict(matrix)[1:])
-
-
 def test_the_interval_holds_the_true_probability_of_95_in_100_kicks():
     kicks = simulate(200_000, 11)
     _, low, high = DEFAULT.predict(kicks.matrix)
@@ -162,7 +170,9 @@ def test_a_kick_outside_the_domain_is_warned_of(values, expected):
 
 
 def test_a_warning_about_a_feature_without_unit_has_none():
-    assert LinearModel(small(), "test").warnings(kick(time_norm=0.0)) == ["time_norm below 0.1"]
+    assert LinearModel(small(), Origin("test", "test")).warnings(kick(time_norm=0.0)) == [
+        "time_norm below 0.1"
+    ]
 
 
 def test_the_default_model_says_what_it_is():
@@ -178,13 +188,13 @@ def test_the_default_model_says_what_it_is():
 
 def test_a_model_survives_being_written_and_read():
     document = small(revision=fingerprint(small()))
-    model = load_linear(as_json(document), "there")
+    model = load_linear(as_json(document), Origin("there", "test"))
     assert model.document == document
     assert (model.card.source, model.card.revision) == ("there", document.revision)
 
 
 def test_a_revision_left_out_is_worked_out():
-    assert load_linear(as_json(small()), "there").card.revision == fingerprint(small())
+    assert load_linear(as_json(small()), Origin("there", "test")).card.revision == fingerprint(small())
 
 
 @pytest.mark.parametrize(
@@ -232,12 +242,18 @@ NAN, INF = float("nan"), float("inf")
         ({"domain": {"moon": (0.0, 1.0)}}, "domain speaks of 'moon'"),
         ({"domain": {"distance": (60.0, 5.0)}}, "runs from 60 to 5"),
         ({"domain": {"distance": (NAN, 5.0)}}, "runs from nan"),
+        ({"reference": profile(count=0)}, "taken from 0 kicks"),
+        ({"reference": profile(shares=dict.fromkeys(FLAGS, 1.5))}, "a share of is_left_footed that is not"),
+        ({"reference": profile(prediction=[0.0, 2.0])}, "of the prediction that are not from 0 to 1"),
+        ({"reference": profile(prediction=[1.0, 0.0])}, "of the prediction that don't rise"),
+        ({"reference": profile(levels=[0.0, 0.9])}, "must rise from 0 to 1"),
+        ({"reference": profile(quantiles={})}, "says nothing of time_norm, distance"),
         ({"revision": "000000000000"}, "revision is 000000000000, but its numbers make it"),
     ],
 )
 def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
     with pytest.raises(ModelUnusable, match=f"the model somewhere can't be used: .*{message}"):
-        LinearModel(small(**changes), "somewhere")
+        LinearModel(small(**changes), Origin("somewhere", "test"))
 
 
 @pytest.mark.parametrize(
@@ -259,22 +275,22 @@ def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
 )
 def test_a_file_that_is_no_model_is_refused_in_words(data, message):
     with pytest.raises(ModelUnusable, match=f"the model file.json can't be used: .*{message}"):
-        load_linear(data, "file.json")
+        load_linear(data, Origin("file.json", "test"))
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_raise_anything_else(data):
     with pytest.raises(ModelUnusable):
-        load_linear(data, "noise")
+        load_linear(data, Origin("noise", "test"))
 
 
 def test_deeply_nested_brackets_are_refused():
     with pytest.raises(ModelUnusable):
-        load_linear(b"[" * 1_000_000, "brackets")
+        load_linear(b"[" * 1_000_000, Origin("brackets", "test"))
 
 
 def test_a_covariance_of_coefficients_that_hang_together_is_taken():
-    model = LinearModel(small(covariance=[[1.0, 1.0], [1.0, 1.0]]), "test")
+    model = LinearModel(small(covariance=[[1.0, 1.0], [1.0, 1.0]]), Origin("test", "test"))
     _, low, high = model.predict_one(kick(distance=20.0))
     half = 1.96 * math.sqrt(21**2 + 0.25)
     assert [low, high] == pytest.approx(

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib.resources import files
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -15,8 +16,10 @@ import skops.io
 from kinds import KICKS, linear, onnx
 
 from kickserve.cli import run
+from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES, columns
 from kickserve.models.linear import load_default
+from kickserve.models.loading import load_file
 from kickserve.quality import assess
 from kickserve.simulate import simulate
 
@@ -210,3 +213,12 @@ def test_kicks_that_all_came_out_alike_have_no_auc(check, tmp_path):
     code, out, _ = check(tmp_path / "kicks.onnx", "--data", tmp_path / "kicks.ndjson")
     assert code == 0
     assert "none" in out
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "nothing\x00", "half \udcff", "long" * 60])
+def test_a_name_that_no_store_could_keep_is_refused(tmp_path, name):
+    document = msgspec.json.decode((files("kickserve") / "models" / "default.json").read_bytes())
+    file = tmp_path / "kicks.json"
+    file.write_text(json.dumps({**document, "name": name}))
+    with pytest.raises(ModelUnusable, match=r"its name must have at most 200 characters|it is no JSON"):
+        load_file(file)

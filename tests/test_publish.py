@@ -85,6 +85,17 @@ def test_an_onnx_file_gets_the_name_that_is_looked_for_first(run, tmp_path):
     assert "does not tell on which kicks it was trained" in server.files["README.md"].decode()
 
 
+@pytest.mark.parametrize("bins", ["many", [[1, 2]], [["a", "b", "c"]], {"a": 1}, 7])
+def test_metrics_of_another_shape_are_left_out_of_the_card(run, model, bins):
+    document = json.loads(model.read_text())
+    document["metrics"] |= {"reliability": bins, "brier_se": "small"}
+    model.write_text(json.dumps(document))
+    finished = run("model", "publish", "me/kicks", "--file", model)
+    assert finished.returncode == 0, finished.stderr
+    assert "| Brier score (0 is best) | 0.1" in finished.stdout
+    assert "share that succeeded |" not in finished.stdout
+
+
 def test_a_pickle_is_not_published(run, tmp_path):
     (tmp_path / "kicks.pkl").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
     finished = run("model", "publish", "me/kicks", "--file", "kicks.pkl", "--upload")

@@ -252,6 +252,23 @@ def test_a_skops_file_that_is_spoilt_is_refused(load, data):
 
 
 @pytest.mark.parametrize(
+    ("step", "attribute", "value"),
+    [
+        (0, "scale_", "abc"),
+        (0, "feature_names_in_", 5),
+        (1, "classes_", np.array(1)),
+        (1, "classes_", None),
+        (1, "intercept_", np.array([1.0, 2.0])),
+    ],
+)
+def test_a_skops_file_with_something_else_in_it_is_refused_in_words(load, step, attribute, value):
+    pipeline = make_pipeline(StandardScaler(with_std=False), LogisticRegression(max_iter=500)).fit(X, Y)
+    setattr(pipeline[step], attribute, value)
+    with pytest.raises(ModelUnusable, match="it is not as scikit-learn makes it"):
+        load(pipeline)
+
+
+@pytest.mark.parametrize(
     "data", [b"junk", cloudpickle.dumps(linear())[:500], pickle.dumps(Hostile("/nowhere/x"))]
 )
 def test_a_pickle_that_is_spoilt_is_refused(load, data):

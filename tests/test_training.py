@@ -12,12 +12,13 @@ import pytest
 
 from kickserve.errors import DataError, InvalidInput
 from kickserve.features import COUNT, INDEX, NAMES
+from kickserve.learning.default import train_default
 from kickserve.learning.logistic import fit
 from kickserve.learning.making import encode
 from kickserve.learning.profiles import LEVELS, profile
 from kickserve.models.linear import LinearDocument, LinearModel, load_linear
+from kickserve.models.origin import Origin
 from kickserve.simulate import BLOCK, COEFFICIENTS, FIGURES_KICKS, simulate
-from kickserve.training import train_default, write_default
 
 SMALL = 100_000
 
@@ -88,11 +89,10 @@ def test_more_simulated_kicks_make_nothing_more_certain(packaged, trained):
         assert error == pytest.approx(errors(packaged)[name], rel=0.1)
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path, trained):
-    file = tmp_path / "model.json"
-    write_default(file, size=SMALL, seed=1)
-    assert file.read_bytes() == encode(trained[0])
-    assert load_linear(file.read_bytes(), "file").card.revision == trained[0].revision
+def test_the_same_seed_gives_the_same_bytes(trained):
+    data = encode(train_default(size=SMALL, seed=1))
+    assert data == encode(trained[0])
+    assert load_linear(data, Origin("file", "test")).card.revision == trained[0].revision
 
 
 def test_another_seed_gives_another_revision(trained):
@@ -168,7 +168,7 @@ def test_a_fit_answers_on_average_what_came_of_the_kicks():
         msgspec.structs.replace(
             document, coefficients=fitted.coefficients.tolist(), ability_sd=0.0, revision=""
         ),
-        "test",
+        Origin("test", "test"),
     )
     # The maximum of the likelihood sets the mean of the predictions to the share of successes.
     assert model.predict(kicks.matrix).probability.mean() == pytest.approx(kicks.success.mean(), abs=1e-9)

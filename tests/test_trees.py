@@ -21,6 +21,7 @@ from kickserve.learning.boosting import ensemble_of
 from kickserve.learning.making import encode
 from kickserve.models.ensembles import MOST_TREES, Ensemble, Sums, Tree, wrong_ensemble
 from kickserve.models.loading import load_file
+from kickserve.models.origin import Origin
 from kickserve.models.trees import TreesDocument, TreesModel, fingerprint, load_trees
 from kickserve.simulate import simulate
 
@@ -111,7 +112,7 @@ def test_probability_and_interval_of_a_kick_by_hand():
     z = 2.0 * (0.5 + 1.0) - 1.0
     middle, half = z * math.sqrt(1 + math.pi * 0.09 / 8), 1.96 * math.sqrt(4 * 0.04 + 0.09)
     expected = [1 / (1 + math.exp(-x)) for x in (z, middle - half, middle + half)]
-    model = TreesModel(small(), "test")
+    model = TreesModel(small(), Origin("test", "test"))
     assert model.predict_one(kick(angle=25.0)) == pytest.approx(expected, rel=1e-12)
     assert np.column_stack(model.predict(np.array([kick(angle=25.0)])))[0] == pytest.approx(expected)
 
@@ -147,32 +148,32 @@ def test_the_probabilities_are_those_of_scikit_learn():
         model.fit(known.matrix, known.success)
         expected = model.predict_proba(others.matrix)[:, 1]
     document = small(log_odds=ensemble_of(model, known.matrix), slope=1.0, offset=0.0)
-    found = TreesModel(document, "test").predict(others.matrix).probability
+    found = TreesModel(document, Origin("test", "test")).predict(others.matrix).probability
     assert np.abs(found - expected).max() < 1e-9
 
 
 @given(row)
 def test_the_probability_lies_in_its_interval(values):
-    p, low, high = TreesModel(small(ability_sd=3.0), "test").predict_one(values)
+    p, low, high = TreesModel(small(ability_sd=3.0), Origin("test", "test")).predict_one(values)
     assert 0 <= low <= p <= high <= 1
 
 
 @given(st.lists(row, min_size=1, max_size=20))
 def test_one_kick_at_a_time_gives_the_numbers_of_many(rows):
-    model = TreesModel(small(), "test")
+    model = TreesModel(small(), Origin("test", "test"))
     together = np.column_stack(model.predict(np.array(rows)))
     assert np.array([model.predict_one(each) for each in rows]) == pytest.approx(together, abs=1e-12)
 
 
 def test_many_kicks_are_answered_in_their_order():
-    matrix, model = simulate(5_000, 3).matrix, TreesModel(small(), "test")
+    matrix, model = simulate(5_000, 3).matrix, TreesModel(small(), Origin("test", "test"))
     few = [np.array(model.predict(matrix[at : at + 100])) for at in range(0, 5_000, 100)]
     assert np.array_equal(np.array(model.predict(matrix)), np.concatenate(few, 1))
     assert model.predict(np.empty((0, COUNT))).low.shape == (0,)
 
 
 def test_a_kick_outside_the_domain_is_warned_of():
-    model = TreesModel(small(), "test")
+    model = TreesModel(small(), Origin("test", "test"))
     assert model.warnings(kick(distance=61.0)) == ["distance beyond 60 m"]
     assert model.outside(np.array([kick(distance=61.0), kick()])).tolist() == [True, False]
 
@@ -239,7 +240,7 @@ def of_tree(**changes):
 )
 def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
     with pytest.raises(ModelUnusable, match=f"the model somewhere can't be used: .*{message}"):
-        TreesModel(small(**changes), "somewhere")
+        TreesModel(small(**changes), Origin("somewhere", "test"))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +255,7 @@ def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
 )
 def test_a_file_that_is_no_model_is_refused_in_words(data, message):
     with pytest.raises(ModelUnusable, match=message):
-        load_trees(data, "file.json")
+        load_trees(data, Origin("file.json", "test"))
 
 
 def test_answering_with_trees_imports_no_scikit_learn(tmp_path):

@@ -15,6 +15,8 @@ from kickserve import batch
 from kickserve.commands import batch_parts
 from kickserve.commands.batch_words import facts_of
 from kickserve.commands.engine_options import engine_options, where_of
+from kickserve.commands.option_kinds import AUTO, FiniteRange, ServiceUrl
+from kickserve.features import BY_NAME
 from kickserve.files import tables
 from kickserve.files.table_writer import open_writer
 from kickserve.loader import opened_store
@@ -38,9 +40,6 @@ if TYPE_CHECKING:
 
     Take = Callable[[Answered], None]
 
-AUTO: Final = "auto"
-"""What `--url` says for the service that the settings describe, if it answers."""
-
 _PULSE: Final = 0.25  # seconds between two chunks, about, where kicks come at a rate
 _BLOCK_OF_TEXT: Final = 8_192  # while they are read as rows of text
 
@@ -48,18 +47,13 @@ _BLOCK_OF_TEXT: Final = 8_192  # while they are read as rows of text
 def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
     if value is None:
         return None
-    begin, _dash, end = value.partition("-")
     try:
-        return Hours(_hour(begin), _hour(end))
+        begin, end = (clock_time.fromisoformat(each.strip()) for each in value.split("-"))
     except ValueError:
         raise click.BadParameter(f"{value!r} is no pair of hours such as 14:00-22:30") from None
-
-
-def _hour(text: str) -> clock_time:
-    hour = clock_time.fromisoformat(text.strip())
-    if hour.tzinfo is not None:
-        raise ValueError("a zone is told, where all are UTC")
-    return hour
+    if begin.tzinfo or end.tzinfo:
+        raise click.BadParameter(f"{value!r} names a time zone: the hours are UTC, such as 14:00-22:30")
+    return Hours(begin, end)
 
 
 @click.command("batch")
@@ -68,16 +62,22 @@ def _hour(text: str) -> clock_time:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For simulated kicks.")
 @click.option(
     "--url",
+    type=ServiceUrl(auto=True),
     help="Base URL of a running service, which keeps the answers; `auto`: the one at KICKSERVE_HOST and"
     " KICKSERVE_PORT if it answers. Without it: this process.",
 )
-@click.option("--min-distance", type=float, default=0.0, help="Only kicks from this many metres or more.")
+@click.option(
+    "--min-distance",
+    type=FiniteRange(0, BY_NAME["distance"].high),
+    default=0.0,
+    help="Only kicks from this many metres or more.",
+)
 @click.option(
     "--output",
     help="Write kicks and answers to a .csv, .parquet or .ndjson file, instead of keeping the answers; to a"
     " folder (path or URL) where many files or a cluster are at work.",
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Kicks a second, with pauses between.")
+@click.option("--rate", type=FiniteRange(0, min_open=True), help="Kicks a second, with pauses between.")
 @click.option("--between", "hours", callback=_hours, help="Only at these hours, UTC: 14:00-22:30.")
 @click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
 @engine_options
@@ -126,6 +126,10 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
         output=None if output is None else Path(output),
         **options,
     )
+    if job.file is not None and job.output is not None and _same(job.file, job.output):
+        raise click.UsageError(
+            f"the answers would take the place of the kicks: name another file than {output}"
+        )
     if job.paced and not job.keeps:
         raise click.UsageError("--rate and --between spread what is kept: leave --output out, or add --keep")
     summary = _run(job)
@@ -134,6 +138,10 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     else:
         _show(summary)
     return batch.ROWS_REFUSED if summary.refused else 0
+
+
+def _same(file: Path, output: Path) -> bool:
+    return file.exists() and output.exists() and file.samefile(output)
 
 
 def _parts(file: str | None, options: dict[str, Any]) -> PartsJob:

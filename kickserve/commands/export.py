@@ -45,6 +45,8 @@ def command(output: Path, since: datetime | None, until: datetime | None, *, as_
       kickserve export --output predictions.parquet
       kickserve export --since 2026-11-01 --output november.csv
     """
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("nothing lies between --since and --until: --until must be the later one")
     count = asyncio.run(_export(output, in_utc(since), in_utc(until)))
     if as_json:
         print_json({"file": str(output), "predictions": count})

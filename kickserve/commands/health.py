@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import rich_click as click
 
+from kickserve.commands.option_kinds import FiniteRange, ServiceUrl
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, say
 
@@ -19,10 +20,10 @@ _READY: Final = 200
 
 
 @click.command("health")
-@click.option("--url", help="Base URL of the service; by default the one that the settings describe.")
 @click.option(
-    "--timeout", type=click.FloatRange(0.1), default=2.0, help="Seconds that it may take to answer."
+    "--url", type=ServiceUrl(), help="Base URL of the service; by default the one that the settings describe."
 )
+@click.option("--timeout", type=FiniteRange(0.1), default=2.0, help="Seconds that it may take to answer.")
 def command(url: str | None, timeout: float) -> int:
     r"""Ask a running service whether it takes predictions: exit code 0 if it does, and 1 if not.
 
@@ -34,8 +35,6 @@ def command(url: str | None, timeout: float) -> int:
       kickserve health --url http://127.0.0.1:8000
     """
     base = url or Settings.from_environment().own_url
-    if not base.startswith(("http://", "https://")):
-        raise click.UsageError(f"--url {base!r} can't be used: it must start with http:// or https://")
     try:
         status, health = _ask(base, timeout)
     except (OSError, ValueError, http.client.HTTPException) as error:

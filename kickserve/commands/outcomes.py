@@ -12,6 +12,7 @@ import msgspec
 import rich_click as click
 
 from kickserve.batch import REFUSALS_KEPT, ROWS_REFUSED
+from kickserve.commands.option_kinds import ServiceUrl
 from kickserve.files import tables
 from kickserve.files.kick_rows import Refusal
 from kickserve.loader import opened_store
@@ -43,7 +44,11 @@ class Summary(msgspec.Struct):
 
 @click.command("outcomes")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--url", help="Base URL of a running service. Without it: straight into DATABASE_URL.")
+@click.option(
+    "--url",
+    type=ServiceUrl(),
+    help="Base URL of a running service. Without it: straight into DATABASE_URL.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def command(file: Path, url: str | None, *, as_json: bool) -> int:
     r"""Keep what came of kicks: FILE has columns `id` and `success` (1 or 0).

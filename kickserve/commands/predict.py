@@ -37,13 +37,16 @@ def _feature_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 name,
                 feature.name,
                 type=float,
-                required=feature.name not in _USUAL,
-                default=_USUAL.get(feature.name),
-                show_default=feature.name in _USUAL,
                 help=feature.doc + ".",
+                **_default(feature.name),
             )
         function = option(function)
     return function
+
+
+def _default(name: str) -> dict[str, Any]:
+    # A default of None would count as given.
+    return {"default": _USUAL[name], "show_default": True} if name in _USUAL else {"required": True}
 
 
 @click.command("predict")

@@ -14,13 +14,14 @@ from kickserve.errors import DataError, ModelUnusable
 from kickserve.files.tables import count_rows
 from kickserve.learning.checks import check
 from kickserve.learning.data import Naming, read_known
+from kickserve.learning.default import DEFAULT_SEED, DEFAULT_SIZE, train_default
 from kickserve.learning.families import KINDS
 from kickserve.learning.making import encode
 from kickserve.learning.teach import FOLDS, Order, teach
 from kickserve.models.loading import load_model
+from kickserve.models.trial import wrong_name
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
-from kickserve.training import DEFAULT_SEED, DEFAULT_SIZE, write_default
 
 if TYPE_CHECKING:
     from kickserve.files.kick_rows import Refusal
@@ -74,15 +75,19 @@ def command(data: Path | None, output: Path, seed: int, *, as_json: bool, **opti
       KICKSERVE_MODEL=model.json kickserve serve
       kickserve train --output default.json
     """
+    _check_place(output)
     if data is None:
         return _default(output, seed, options, as_json=as_json)
     if options["size"] is not None:
         raise click.UsageError("--size is for simulated kicks, without DATA")
+    name = options["name"] or data.stem
+    if reason := wrong_name(name):
+        raise click.UsageError(f"the model can't be called so: {reason}; take another --name")
     known, refusals = _read(data, options)
     if not as_json:
         show_refusals(refusals, len(refusals))
     order = Order(
-        name=options["name"] or data.stem,
+        name=name,
         data=data.name,
         kind=options["kind"],
         seed=seed,
@@ -91,10 +96,20 @@ def command(data: Path | None, output: Path, seed: int, *, as_json: bool, **opti
     document, report = _teach(known, refusals, order)
     _write(output, encode(document))
     if as_json:
-        print_json({"model": str(output), **_plain(report), "refusals": refusals[:REFUSALS_KEPT]})
+        print_json(
+            {"model": str(output), **msgspec.structs.asdict(report), "refusals": refusals[:REFUSALS_KEPT]}
+        )
     else:
         show(report, str(output))
     return ROWS_REFUSED if refusals else 0
+
+
+def _check_place(output: Path) -> None:
+    """Refuse a place that the model can't be written to or loaded from: before the work, not after it."""
+    if output.suffix.lower() != ".json":
+        raise click.UsageError(f"--output {output} must end with .json: by that a model is known for one")
+    if not output.parent.is_dir():
+        raise DataError(f"can't write {output}: there is no folder {output.parent}")
 
 
 def _default(output: Path, seed: int, options: dict[str, Any], *, as_json: bool) -> int:
@@ -102,19 +117,16 @@ def _default(output: Path, seed: int, options: dict[str, Any], *, as_json: bool)
         name for name in ("kind", "columns", "outcome", "kicker", "wind_in_ms", "name") if options[name]
     ]
     if needless:
-        option = needless[0].removesuffix("s").replace("_", "-")
+        option = "column" if needless[0] == "columns" else needless[0].replace("_", "-")
         raise click.UsageError(f"--{option} needs DATA: name a file of kicks")
     with progress() as bar:
         task = bar.add_task("training", total=None)
-        try:
-            document = write_default(
-                output,
-                size=options["size"] or DEFAULT_SIZE,
-                seed=seed,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        except OSError as error:
-            raise _unwritable(output, error) from error
+        document = train_default(
+            size=options["size"] or DEFAULT_SIZE,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _write(output, encode(document))
     if as_json:
         print_json({"model": str(output), "revision": document.revision, "metrics": document.metrics})
         return 0
@@ -170,12 +182,4 @@ def _write(output: Path, data: bytes) -> None:
     try:
         output.write_bytes(data)
     except OSError as error:
-        raise _unwritable(output, error) from error
-
-
-def _unwritable(output: Path, error: OSError) -> DataError:
-    return DataError(f"can't write {output}: {error.strerror}")
-
-
-def _plain(report: Report) -> dict[str, Any]:
-    return msgspec.structs.asdict(report)
+        raise DataError(f"can't write {output}: {error.strerror}") from error

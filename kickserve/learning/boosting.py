@@ -16,7 +16,7 @@ from kickserve.features import NAMES
 from kickserve.learning.families import BOOSTED
 from kickserve.learning.folds import folds_of, groups_of
 from kickserve.models.ensembles import MOST_LEAVES, Ensemble, Sums, Tree
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,9 +119,8 @@ def _raw(model: Any, matrix: NDArray[np.float64]) -> Any:
 
 
 def _sum(ensemble: Ensemble, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    sums, chunk = Sums([ensemble]), 4096
-    parts = [sums.of_many(matrix[at : at + chunk])[0] for at in range(0, len(matrix), chunk)]
-    return np.concatenate(parts or [np.empty(0)])
+    sums: NDArray[np.float64] = Sums([ensemble]).of_many(matrix)[0]
+    return sums
 
 
 def _tree(nodes: Any) -> Tree:
@@ -167,8 +166,17 @@ def _classifier(known: Known, trees: int, seed: int) -> Any:
         return model.fit(known.matrix, known.success)
 
 
+def _aside(known: Known, seed: int) -> NDArray[np.bool_]:
+    """Choose a part of the kicks, shape (n,): whole groups, or where most are of one group, any of them."""
+    folds = folds_of(groups_of(known), _ASIDE, seed)
+    if folds.min() > 0 or folds.max() == 0:
+        folds = folds_of(np.arange(len(known)), _ASIDE, seed)
+    aside: NDArray[np.bool_] = folds == 0
+    return aside
+
+
 def _best_count(known: Known, seed: int) -> int:
-    aside = folds_of(groups_of(known), _ASIDE, seed) == 0
+    aside = _aside(known, seed)
     told = known.take(aside)
     model = _classifier(known.take(~aside), _MOST_TREES, seed)
     with threadpool_limits(1):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kickserve.learning.measures import Value
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 
 if TYPE_CHECKING:
     from kickserve.learning.measures import Judge

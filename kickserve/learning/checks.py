@@ -22,6 +22,8 @@ FEWEST: Final = 200
 """Kicks that training needs."""
 FEWEST_OF_EACH: Final = 50
 """Successes that it needs, and as many misses."""
+FEWEST_DIFFERENT: Final = 50
+"""Kicks that differ in some feature: the others are kept together, and say nothing new."""
 FEWEST_KICKERS: Final = 10
 
 _FEW: Final = 1_000
@@ -108,6 +110,12 @@ def _enough(known: Known) -> None:
             raise DataError(
                 f"there are {count} {word} among {len(known):,} kicks, and training needs {FEWEST_OF_EACH}"
             )
+    different = len(np.unique(known.matrix, axis=0))
+    if different < FEWEST_DIFFERENT:
+        raise DataError(
+            f"there are {different} different kicks among {len(known):,}, and training needs"
+            f" {FEWEST_DIFFERENT}: is a column always the same that should not be?"
+        )
     if known.kickers is not None and known.kickers < FEWEST_KICKERS:
         raise DataError(
             f"there are {known.kickers} kickers, and learning how they differ needs {FEWEST_KICKERS}:"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kickserve.errors import DataError
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 from kickserve.models.terms import expand
 
 if TYPE_CHECKING:

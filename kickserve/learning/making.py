@@ -8,9 +8,12 @@ import msgspec
 import numpy as np
 
 from kickserve.features import NAMES
+from kickserve.learning.families import BOOSTED, LOGISTIC, SPLINES
 from kickserve.learning.profiles import domain_of, profile, round_off, rounded
 from kickserve.models import linear, trees
-from kickserve.models.linear import LinearDocument, LinearModel, mean_shrink
+from kickserve.models.linear import LinearDocument, LinearModel
+from kickserve.models.log_odds import mean_shrink
+from kickserve.models.origin import Origin
 from kickserve.models.trees import TreesDocument, TreesModel
 
 if TYPE_CHECKING:
@@ -24,11 +27,11 @@ if TYPE_CHECKING:
 Document = LinearDocument | TreesDocument
 
 _WHAT: Final = {
-    "logistic": "Logistic regression on distance, on the angle that the posts open to the kicker, and on"
+    LOGISTIC: "Logistic regression on distance, on the angle that the posts open to the kicker, and on"
     " smaller terms",
-    "splines": "Logistic regression on natural cubic splines of distance and angle, on the angle that the"
+    SPLINES: "Logistic regression on natural cubic splines of distance and angle, on the angle that the"
     " posts open to the kicker, and on smaller terms",
-    "boosted": "Boosted decision trees, which never say that a kick from further away or further aside is"
+    BOOSTED: "Boosted decision trees, which never say that a kick from further away or further aside is"
     " easier",
 }
 
@@ -55,9 +58,9 @@ def linear_document(fitted: LogisticFitted, line: Line, known: Known, facts: Fac
     """Make the document of a logistic regression.
 
     Calibration multiplies the coefficients and moves the intercept. The coefficients are stretched as those
-    of `kickserve.training.train_default`, to speak of a kicker of middling ability. Where the data name
-    kickers, the mean of those who happen to be in it is not that of all: its variance, s²·Σn²/(Σn)² with n
-    the kicks of each, is added to the intercept's.
+    of `kickserve.learning.default`, to speak of a kicker of middling ability. Where the data name kickers,
+    the mean of those who happen to be in it is not that of all: its variance, s²·Σn²/(Σn)² with n the kicks
+    of each, is added to the intercept's.
     """
     stretch = mean_shrink(facts.ability_sd) * line.slope
     coefficients = fitted.found.coefficients * stretch
@@ -92,11 +95,12 @@ def trees_document(
     )
 
 
-def model_of(document: Document, source: str) -> LinearModel | TreesModel:
-    """Make the model of a document."""
+def model_of(document: Document) -> LinearModel | TreesModel:
+    """Make the model of a document that was just fitted."""
+    origin = Origin("training", document.name)
     if isinstance(document, TreesDocument):
-        return TreesModel(document, source)
-    return LinearModel(document, source)
+        return TreesModel(document, origin)
+    return LinearModel(document, origin)
 
 
 def encode(document: Document) -> bytes:
@@ -119,12 +123,13 @@ def _shared(known: Known, facts: Facts) -> dict[str, Any]:
 
 
 def _interval(known: Known, facts: Facts) -> str:
-    source = "the uncertainty of the coefficients" if facts.kind != "boosted" else "the error of the trees"
-    how = (
-        f"{source}, as of {len(known):,} kicks"
-        if facts.kind != "boosted"
-        else f"{source}, measured by fitting them anew to outcomes drawn from a logistic model with splines"
-    )
+    if facts.kind == BOOSTED:
+        how = (
+            "the error of the trees, measured by fitting them anew to outcomes drawn from a logistic model"
+            " with splines"
+        )
+    else:
+        how = f"the uncertainty of the coefficients, as of {len(known):,} kicks"
     if known.kicker is None:
         return (
             "The range in which the mean probability of such kicks, over kickers of all abilities, lies in 95"
@@ -146,4 +151,4 @@ def _share_of_a_kicker(known: Known) -> float:
 
 
 def _reference(document: Document, known: Known) -> Profile:
-    return profile(known.matrix, model_of(document, "training").predict(known.matrix).probability)
+    return profile(known.matrix, model_of(document).predict(known.matrix).probability)

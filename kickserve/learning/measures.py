@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 BLOCKS: Final = 40
 NAMES: Final = ("brier", "log_loss", "ece", "auc")
-_SUREST: Final = 1e-15
 
 
 class Value(Struct, kw_only=True, frozen=True):
@@ -93,13 +92,6 @@ def losses(log_odds: NDArray[np.float64], success: NDArray[np.bool_]) -> NDArray
 def bins_of(prediction: NDArray[np.float64], success: NDArray[np.bool_]) -> list[Bin]:
     """Return the reliability diagram; see `kickserve.quality.reliability`."""
     return assess(prediction, success).bins
-
-
-def log_odds_of(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the log-odds of probabilities, of any shape; those of 0 and 1 are cut to be finite."""
-    p = np.clip(probability, _SUREST, 1 - _SUREST)
-    result: NDArray[np.float64] = np.log(p / (1 - p))
-    return result
 
 
 def _measures(prediction: NDArray[np.float64], success: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -9,9 +9,18 @@ import numpy as np
 from msgspec import Struct
 
 from kickserve.errors import MissingExtra
-from kickserve.learning.families import BOOSTED, CONSTANT, KINDS, Constant, logistic, splines
+from kickserve.learning.families import (
+    BOOSTED,
+    CONSTANT,
+    KINDS,
+    LOGISTIC,
+    SPLINES,
+    Constant,
+    logistic,
+    splines,
+)
 from kickserve.learning.measures import Judge, Measured, Value
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +57,7 @@ def families_for(known: Known, kind: str | None) -> tuple[list[Family], list[str
     """
     kinds = KINDS if kind is None else (kind,)
     families: list[Family] = [Constant()]
-    families += [make(known) for name, make in ((KINDS[0], logistic), (KINDS[1], splines)) if name in kinds]
+    families += [make(known) for name, make in ((LOGISTIC, logistic), (SPLINES, splines)) if name in kinds]
     if BOOSTED not in kinds:
         return families, []
     if find_spec("sklearn") is None:

@@ -19,7 +19,7 @@ from kickserve.learning.measures import Judge, Measured, Value, bins_of
 from kickserve.learning.profiles import round_off
 from kickserve.learning.search import Candidate, candidates_of, choose, cross_validate, families_for
 from kickserve.model import ask
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,14 +8,17 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from kickserve.errors import ModelUnusable
 from kickserve.features import BY_NAME, FEATURES, INDEX, NAMES
+from kickserve.models.origin import fingerprint_of
 from kickserve.schemas import UNDECODABLE, ModelCard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from kickserve.errors import ModelUnusable
+    from kickserve.models.origin import Origin
 
 T = TypeVar("T")
 
@@ -49,11 +52,19 @@ class Document(Protocol):
     """What every document says of its model, whatever its kind."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102  as in the documents
+    def format(self) -> str: ...  # noqa: D102  as in the documents
+    @property
+    def version(self) -> int: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def revision(self) -> str: ...  # noqa: D102
     @property
     def description(self) -> str: ...  # noqa: D102
     @property
     def features(self) -> list[str]: ...  # noqa: D102
+    @property
+    def ability_sd(self) -> float: ...  # noqa: D102
     @property
     def domain(self) -> dict[str, tuple[float, float]]: ...  # noqa: D102
     @property
@@ -110,14 +121,37 @@ class OwnModel(Generic[D]):
 
     Args:
         document: the model.
+        origin: where it came from.
         kind: of the model, for its card.
-        revision: of the model.
-        source: where it came from.
+        revision: what `revision_of` makes of it; that of the model, where it is not the hub's.
+        looks: what to look at beside what all documents have: each says in a clause what is wrong.
+
+    Raises:
+        ModelUnusable: the document contradicts itself.
     """
 
-    def __init__(self, document: D, *, kind: str, revision: str, source: str) -> None:
+    def __init__(
+        self, document: D, origin: Origin, *, kind: str, revision: str, looks: Sequence[Callable[[D], str]]
+    ) -> None:
+        reasons = (
+            look(document)
+            for look in (_wrong_names, *looks, _wrong_domain, _wrong_profile, _wrong_revision(revision))
+        )
+        if reason := next(filter(None, reasons), ""):
+            raise unusable(origin, reason)
         self.document = document
-        self._card = card_of(document, kind=kind, revision=revision, source=source)
+        self._card = ModelCard(
+            name=document.name,
+            revision=origin.commit or revision,
+            kind=kind,
+            source=origin.source,
+            description=document.description,
+            features=document.features,
+            domain=document.domain,
+            interval=document.interval,
+            trained_on=document.trained_on,
+            metrics=document.metrics,
+        )
         self._domain = Domain(document.domain)
 
     @property
@@ -139,7 +173,25 @@ class OwnModel(Generic[D]):
         return self._domain.warnings(row)
 
 
-def header_of(data: bytes, source: str) -> Header:
+def revision_of(document: Document, *numbers: Any) -> str:
+    """Return 12 hexadecimal digits that change with whatever changes an answer of the model.
+
+    Args:
+        document: the model.
+        numbers: what it answers with.
+    """
+    content = (
+        document.format,
+        document.version,
+        document.features,
+        *numbers,
+        document.ability_sd,
+        sorted(document.domain.items()),
+    )
+    return fingerprint_of(msgspec.json.encode(content))
+
+
+def header_of(data: bytes, origin: Origin) -> Header:
     """Read how a model file begins.
 
     Raises:
@@ -148,55 +200,39 @@ def header_of(data: bytes, source: str) -> Header:
     try:
         return msgspec.json.decode(data, type=Header)
     except UNDECODABLE as error:
-        raise unusable(source, f"it is no JSON of a model ({error})") from error
+        raise unusable(origin, f"it is no JSON of a model ({error})") from error
 
 
-def read(data: bytes, source: str, kind: type[T], expected: Header) -> T:
+def read(data: bytes, origin: Origin, kind: type[T], expected: Header) -> T:
     """Read a document of the format and version expected.
 
     Raises:
         ModelUnusable: it is of another, or does not hold what it must.
     """
-    header = header_of(data, source)
+    header = header_of(data, origin)
     if header.format != expected.format:
-        raise unusable(source, f"its format is {header.format!r} instead of {expected.format!r}")
+        raise unusable(origin, f"its format is {header.format!r} instead of {expected.format!r}")
     if header.version != expected.version:
         raise unusable(
-            source,
+            origin,
             f"it has version {header.version} of the format, and this kickserve reads version"
             f" {expected.version}",
         )
     try:
         return msgspec.json.decode(data, type=kind)
     except UNDECODABLE as error:
-        raise unusable(source, str(error)) from error
+        raise unusable(origin, str(error)) from error
 
 
-def unusable(source: str, reason: str) -> ModelUnusable:
-    """Make the error that says why a model can't be used."""
-    return ModelUnusable(
-        f"the model {source} can't be used: {reason}. Train it again, or choose another with KICKSERVE_MODEL."
-    )
+def unusable(origin: Origin, reason: str) -> ModelUnusable:
+    """Make the error for a document that can't be used, with what to do next."""
+    return origin.unusable(f"{reason}. Train it again, or choose another with KICKSERVE_MODEL.")
 
 
-def card_of(document: Document, *, kind: str, revision: str, source: str) -> ModelCard:
-    """Make the card of a model that was loaded from a source."""
-    return ModelCard(
-        name=document.name,
-        revision=revision,
-        kind=kind,
-        source=source,
-        description=document.description,
-        features=document.features,
-        domain=document.domain,
-        interval=document.interval,
-        trained_on=document.trained_on,
-        metrics=document.metrics,
-    )
+# What may be wrong with a document, each as a clause; nothing where nothing is.
 
 
-def wrong_names(document: Document) -> str:
-    """Say what is wrong with the name of a model or of its features; nothing where nothing is."""
+def _wrong_names(document: Document) -> str:
     if not document.name:
         return "it has no name"
     if document.features != list(NAMES):
@@ -204,9 +240,8 @@ def wrong_names(document: Document) -> str:
     return ""
 
 
-def wrong_domain(domain: Mapping[str, tuple[float, float]]) -> str:
-    """Say what is wrong with a domain; nothing where nothing is."""
-    for name, (low, high) in domain.items():
+def _wrong_domain(document: Document) -> str:
+    for name, (low, high) in document.domain.items():
         if name not in BY_NAME:
             return f"its domain speaks of {name!r}, which is no feature"
         if not low <= high:
@@ -214,8 +249,8 @@ def wrong_domain(domain: Mapping[str, tuple[float, float]]) -> str:
     return ""
 
 
-def wrong_profile(profile: Profile | None) -> str:
-    """Say what is wrong with a reference profile; nothing where nothing is, or there is none."""
+def _wrong_profile(document: Document) -> str:
+    profile = document.reference
     if profile is None:
         return ""
     missing = [
@@ -225,23 +260,36 @@ def wrong_profile(profile: Profile | None) -> str:
     ]
     if missing:
         return f"its reference says nothing of {', '.join(missing)}"
+    if profile.count < 1:
+        return f"its reference was taken from {profile.count} kicks, and must be from 1 or more"
+    beyond = [name for name, share in profile.shares.items() if not 0 <= share <= 1]
+    if beyond:
+        return f"its reference has a share of {beyond[0]} that is not from 0 to 1"
+    return _wrong_quantiles(profile)
+
+
+def _wrong_quantiles(profile: Profile) -> str:
     levels = profile.levels
     if levels[:1] + levels[-1:] != [0, 1] or levels != sorted(set(levels)):
         return "the levels of its reference must rise from 0 to 1"
     for name, values in (*profile.quantiles.items(), ("the prediction", profile.prediction)):
         if len(values) != len(levels) or values != sorted(values):
             return f"its reference has quantiles of {name} that don't rise, or are not one for each level"
+    if not 0 <= profile.prediction[0] <= profile.prediction[-1] <= 1:
+        return "its reference has quantiles of the prediction that are not from 0 to 1"
     return ""
 
 
-def wrong_revision(given: str, right: str) -> str:
-    """Say that a revision is not that of the numbers; nothing where it is, or none is given."""
-    if given in ("", right):
-        return ""
-    return (
-        f"its revision is {given}, but its numbers make it {right}: it was changed after it was"
-        " written (if that was you, take the line with the revision out)"
-    )
+def _wrong_revision(right: str) -> Callable[[Document], str]:
+    def look(document: Document) -> str:
+        if document.revision in ("", right):
+            return ""
+        return (
+            f"its revision is {document.revision}, but its numbers make it {right}: it was changed after it"
+            " was written (if that was you, take the line with the revision out)"
+        )
+
+    return look
 
 
 def _limit(name: str, low: float, high: float) -> tuple[int, float, float, str, str]:

@@ -19,6 +19,7 @@ MOST_LEAVES: Final = 8
 """Leaves of a tree: as many as a byte has bits."""
 MOST_TREES: Final = 1_000
 _BIGGEST: Final = 1e6  # no log-odds need more; sums of larger numbers could overflow
+_CHUNK: Final = 2_048  # kicks at a time: each has a number a tree
 _SETS: Final = 1 << MOST_LEAVES  # of leaves
 
 
@@ -80,13 +81,19 @@ class Sums:
 
     def of_many(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sums of e ensembles for n kicks, shape (e, n); `matrix` has shape (n, 11)."""
+        result = np.empty((len(self._bases), len(matrix)))
+        for start in range(0, len(matrix), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            self._add_up(matrix[chunk], result[:, chunk])
+        return result
+
+    def _add_up(self, matrix: NDArray[np.float64], result: NDArray[np.float64]) -> None:
         sets = np.tile(self._all, (len(matrix), 1))
         for at, thresholds, _, table in self._tables:
             sets &= table[np.searchsorted(thresholds, matrix[:, at], side="left")]
         values = self._values[self._starts + sets]
-        return np.array(
-            [base + values[:, part].sum(axis=1) for base, part in zip(self._bases, self._parts, strict=True)]
-        )
+        for sums, base, part in zip(result, self._bases, self._parts, strict=True):
+            sums[:] = base + values[:, part].sum(axis=1)
 
     def of_one(self, row: Sequence[float]) -> list[float]:
         """Return the sums of e ensembles for one kick, its eleven numbers."""

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
 from kickserve.features import COUNT
 from kickserve.model import Answer
-from kickserve.models.documents import (
-    Header,
-    OwnModel,
-    Profile,
-    read,
-    unusable,
-    wrong_domain,
-    wrong_names,
-    wrong_profile,
-    wrong_revision,
-)
+from kickserve.models.documents import Header, OwnModel, Profile, read, revision_of
+from kickserve.models.log_odds import NORMAL_975, answer_in_place, answer_one, mean_shrink
+from kickserve.models.origin import Origin
 from kickserve.models.terms import TERMS, find_term, is_term, over_features, product
 
 if TYPE_CHECKING:
@@ -38,7 +28,6 @@ VERSION: Final = 1
 DEFAULT: Final = "default.json"
 
 _CHUNK: Final = 8_192  # kicks at a time, so that all that is worked out about them stays in the cache
-_NORMAL_975: Final = 1.96  # quantile of the normal distribution for a two-sided 95 %
 _BIGGEST: Final = 1e9  # no log-odds need more; products of larger numbers could overflow
 _NEGATIVE: Final = -1e-6  # what rounding may do to the smallest eigenvalue, as a part of the largest
 _SYMMETRIC: Final = 1e-6
@@ -82,44 +71,9 @@ class LinearDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     reference: Profile | None = None
 
 
-def expit(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn log-odds, of any shape, into probabilities: by way of tanh, which can't overflow."""
-    return _expit_into(np.array(z, dtype=np.float64))
-
-
-def _expit_into(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    z *= 0.5
-    np.tanh(z, out=z)
-    z *= 0.5
-    z += 0.5
-    return z
-
-
-def mean_shrink(ability_sd: float) -> float:
-    """Return what log-odds are divided by so that they stand for the mean over ability, 1 or more.
-
-    √(1 + π·s²/8): the probit approximation to the mean of a logistic function over a normal distribution
-    (MacKay 1992, "The evidence framework applied to classification networks").
-
-    Args:
-        ability_sd: spread s of ability in log-odds, 0 or more.
-    """
-    return math.sqrt(1 + math.pi * ability_sd**2 / 8)
-
-
 def fingerprint(document: LinearDocument) -> str:
     """Return 12 hexadecimal digits (SHA-256) that change with whatever changes an answer of the model."""
-    content = (
-        document.format,
-        document.version,
-        document.features,
-        document.terms,
-        document.coefficients,
-        document.covariance,
-        document.ability_sd,
-        sorted(document.domain.items()),
-    )
-    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
+    return revision_of(document, document.terms, document.coefficients, document.covariance)
 
 
 class LinearModel(OwnModel[LinearDocument]):
@@ -134,16 +88,20 @@ class LinearModel(OwnModel[LinearDocument]):
 
     Args:
         document: the model.
-        source: where it came from, for messages and the card.
-        commit: of the hub, where it came from there: the revision in place of the fingerprint.
+        origin: where it came from.
 
     Raises:
         ModelUnusable: the document contradicts itself, or asks for what this version doesn't know.
     """
 
-    def __init__(self, document: LinearDocument, source: str, commit: str | None = None) -> None:
-        _check(document, source)
-        super().__init__(document, kind="linear", revision=commit or fingerprint(document), source=source)
+    def __init__(self, document: LinearDocument, origin: Origin) -> None:
+        super().__init__(
+            document,
+            origin,
+            kind="linear",
+            revision=fingerprint(document),
+            looks=(_wrong_terms, _wrong_numbers, _wrong_covariance),
+        )
         terms = [find_term(name) for name in document.terms]
         self._formulas_of_one = [term.of_row for term in terms if term.feature is None]
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
@@ -163,21 +121,11 @@ class LinearModel(OwnModel[LinearDocument]):
         Returns:
             Probability, low and high, each of shape (n,), with low <= probability <= high.
         """
-        return Answer(*self._three(matrix))
-
-    def interval(self, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return only the ends of the 95 % intervals of n kicks, each of shape (n,); see `predict`."""
-        return self._three(matrix)[1:]
-
-    def _three(
-        self, matrix: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         result = np.empty((3, len(matrix)))
         for start in range(0, len(matrix), _CHUNK):
             part = slice(start, start + _CHUNK)
             self._answer(matrix[part], result[:, part])
-        probability, low, high = result
-        return probability, low, high
+        return Answer(*result)
 
     def _answer(self, matrix: NDArray[np.float64], result: NDArray[np.float64]) -> None:
         """Fill in probability, low and high, shape (3, n), of kicks, shape (n, 11)."""
@@ -189,14 +137,11 @@ class LinearModel(OwnModel[LinearDocument]):
         products = product(self._weights, rows)
         z, error = products[0], products[1:]
         error *= error
-        half = _NORMAL_975 * np.sqrt(np.add.reduce(error) + self._ability**2)
+        half = NORMAL_975 * np.sqrt(np.add.reduce(error) + self._ability**2)
         np.divide(z, self._shrink, out=result[0])
         np.subtract(z, half, out=result[1])
         np.add(z, half, out=result[2])
-        probability, low, high = _expit_into(result)
-        # Far out, where z is large, the mean over ability can lie beyond the interval of the middle.
-        np.minimum(low, probability, out=low)
-        np.maximum(high, probability, out=high)
+        answer_in_place(result)
 
     def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
         """Answer one kick, without the cost of arrays of one row.
@@ -209,32 +154,28 @@ class LinearModel(OwnModel[LinearDocument]):
         """
         values = [*row, *[formula(row) for formula in self._formulas_of_one]]
         z, *error = self._weights.dot(values).tolist()
-        half = _NORMAL_975 * math.hypot(self._ability, *error)
-        probability = 0.5 + 0.5 * math.tanh(0.5 * z / self._shrink)
-        low = 0.5 + 0.5 * math.tanh(0.5 * (z - half))
-        high = 0.5 + 0.5 * math.tanh(0.5 * (z + half))
-        return probability, min(low, probability), max(high, probability)
+        half = NORMAL_975 * math.hypot(self._ability, *error)
+        return answer_one(z / self._shrink, z - half, z + half)
 
 
-def load_linear(data: bytes, source: str, commit: str | None = None) -> LinearModel:
+def load_linear(data: bytes, origin: Origin) -> LinearModel:
     """Make a model of the bytes of its JSON file.
 
     Args:
         data: the file.
-        source: where it came from, for messages and the card.
-        commit: of the hub, where it came from there: the revision in place of the fingerprint.
+        origin: where it came from.
 
     Raises:
         ModelUnusable: it can't be read or used; the message says what is wrong where.
     """
     expected = Header(format=FORMAT, version=VERSION)
-    return LinearModel(read(data, source, LinearDocument, expected), source, commit)
+    return LinearModel(read(data, origin, LinearDocument, expected), origin)
 
 
 def load_default() -> LinearModel:
     """Load the model that ships with kickserve, trained on simulated kicks."""
     file = files("kickserve.models").joinpath(DEFAULT)
-    return load_linear(file.read_bytes(), f"kickserve/models/{DEFAULT}, in the package")
+    return load_linear(file.read_bytes(), Origin(f"kickserve/models/{DEFAULT}, in the package", "default"))
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -242,20 +183,6 @@ def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     values, vectors = np.linalg.eigh(covariance)
     result: NDArray[np.float64] = vectors * np.sqrt(np.maximum(values, 0))
     return result
-
-
-def _check(document: LinearDocument, source: str) -> None:
-    reason = (
-        wrong_names(document)
-        or _wrong_terms(document)
-        or wrong_domain(document.domain)
-        or _wrong_numbers(document)
-        or _wrong_covariance(document)
-        or wrong_profile(document.reference)
-        or wrong_revision(document.revision, fingerprint(document))
-    )
-    if reason:
-        raise unusable(source, reason)
 
 
 def _wrong_terms(document: LinearDocument) -> str:

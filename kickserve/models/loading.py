@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 # Loaders import what they need when they are called: who serves one kind of model needs no other's libraries.
 
 
-def _linear(data: bytes, origin: Origin) -> Model:
-    return linear.load_linear(data, origin.source, origin.commit)
-
-
-def _trees(data: bytes, origin: Origin) -> Model:
-    return trees.load_trees(data, origin.source, origin.commit)
-
-
 def _onnx(data: bytes, origin: Origin) -> Model:
     from kickserve.models.onnx import load_onnx
 
@@ -58,15 +50,15 @@ def _pickle(data: bytes, origin: Origin) -> Model:
 
 
 def _json(data: bytes, origin: Origin) -> Model:
-    header = header_of(data, origin.source)
+    header = header_of(data, origin)
     if header.format not in FORMATS:
         raise origin.unusable(f"its format is {header.format!r} instead of {' or '.join(map(repr, FORMATS))}")
     return FORMATS[header.format](data, origin)
 
 
 FORMATS: Final[Mapping[str, Loader]] = {
-    linear.FORMAT: _linear,
-    trees.FORMAT: _trees,
+    linear.FORMAT: linear.load_linear,
+    trees.FORMAT: trees.load_trees,
 }
 """Loaders of kickserve's own JSON, by the format that it names."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from kickserve.model import Answer
 from kickserve.models.foreign import ForeignModel
-from kickserve.models.linear import expit
+from kickserve.models.log_odds import expit
 from kickserve.models.terms import product
 
 if TYPE_CHECKING:

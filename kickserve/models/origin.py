@@ -28,11 +28,16 @@ class Origin(NamedTuple):
 
     def revision(self, data: bytes) -> str:
         """Return the hub's commit, or 12 hexadecimal digits (SHA-256) of the file."""
-        return self.commit or hashlib.sha256(data).hexdigest()[:12]
+        return self.commit or fingerprint_of(data)
 
     def unusable(self, reason: str) -> ModelUnusable:
         """Make the error for a model that can't be used: `reason` is a clause, such as "it is empty"."""
         return ModelUnusable(f"the model {self.source} can't be used: {reason}")
+
+
+def fingerprint_of(data: bytes) -> str:
+    """Return 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def need_extra(what: str, extra: str, modules: Mapping[str, str]) -> None:

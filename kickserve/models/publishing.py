@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is documented there
@@ -177,12 +178,18 @@ def _quality(metrics: Mapping[str, Any]) -> Iterator[str]:
     for name, (_, words) in _SCORES.items():
         if isinstance(metrics.get(name), float):
             error = metrics.get(f"{name}_se")
-            yield f"| {words} | {metrics[name]:.4f} | {'' if error is None else f'{error:.4f}'} |\n"
+            shown = f"{error:.4f}" if isinstance(error, float) else ""
+            yield f"| {words} | {metrics[name]:.4f} | {shown} |\n"
     yield "\n"
-    yield from _reliability(metrics.get("reliability") or [])
+    yield from _reliability(metrics.get("reliability"))
 
 
-def _reliability(bins: list[list[float]]) -> Iterator[str]:
+def _reliability(found: Any) -> Iterator[str]:
+    """Lay out bins of mean probability, share that succeeded, and kicks: a file may hold anything."""
+    try:
+        bins = msgspec.convert(found or [], list[tuple[float, float, float]])
+    except msgspec.ValidationError:
+        return
     if not bins:
         return
     yield "| kicks | mean probability | share that succeeded |\n| --- | --- | --- |\n"

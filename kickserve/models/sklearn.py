@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec.structs import replace
 
+from kickserve.errors import KickserveError
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
 from kickserve.model import Answer
 from kickserve.models.foreign import ForeignModel, card_of
@@ -68,12 +69,21 @@ class SklearnModel(ForeignModel):
 
 def load_skops(data: bytes, origin: Origin) -> Model:
     """Make a model of the bytes of a skops file; raises as `unpack_skops` and `of_estimator` do."""
-    return of_estimator(*unpack_skops(data, origin), data, origin)
+    return _of_file(*unpack_skops(data, origin), data, origin)
 
 
 def load_pickle(data: bytes, origin: Origin) -> Model:
     """Make a model of the bytes of a pickle, and run its code; raises as `unpickle` and `of_estimator` do."""
-    return of_estimator(*unpickle(data, origin), data, origin)
+    return _of_file(*unpickle(data, origin), data, origin)
+
+
+def _of_file(estimator: Any, warned: Sequence[warnings.WarningMessage], data: bytes, origin: Origin) -> Model:
+    try:
+        return of_estimator(estimator, warned, data, origin)
+    except KickserveError:
+        raise
+    except Exception as error:  # a file may hold anything where scikit-learn would have something
+        raise origin.unusable(f"it is not as scikit-learn makes it ({first_line(error)})") from error
 
 
 def of_estimator(

@@ -201,7 +201,7 @@ def _spline(name: str) -> Term:
 
 def _knots(text: str) -> list[float]:
     try:
-        return [float(each) for each in text.split(",", _MOST_KNOTS)]
+        return [float(each) for each in text.split(",", _MOST_KNOTS - 1)]  # more are in one piece: no number
     except ValueError:
         return []
 

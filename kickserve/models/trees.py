@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
-from kickserve.model import Answer
-from kickserve.models.documents import (
-    Header,
-    OwnModel,
-    Profile,
-    read,
-    unusable,
-    wrong_domain,
-    wrong_names,
-    wrong_profile,
-    wrong_revision,
-)
+from kickserve.models.documents import Header, OwnModel, Profile, read, revision_of
 from kickserve.models.ensembles import Ensemble, Sums, wrong_ensemble
-from kickserve.models.linear import expit, mean_shrink
+from kickserve.models.log_odds import NORMAL_975, answer_in_place, answer_one, mean_shrink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from kickserve.model import Answer
+    from kickserve.models.origin import Origin
 
 FORMAT: Final = "kickserve/trees"
 VERSION: Final = 1
 
-_CHUNK: Final = 2_048  # kicks at a time: each has a number a tree
-_NORMAL_975: Final = 1.96
 _BIGGEST: Final = 1e3  # slope, offset and spread of ability that make any sense
 _LEAST_LN: Final = -40.0  # variances in between are those that make any sense
 _MOST_LN: Final = 10.0
@@ -84,18 +71,7 @@ class TreesDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 
 def fingerprint(document: TreesDocument) -> str:
     """Return 12 hexadecimal digits (SHA-256) that change with whatever changes an answer of the model."""
-    content = (
-        document.format,
-        document.version,
-        document.features,
-        document.log_odds,
-        document.slope,
-        document.offset,
-        document.ln_variance,
-        document.ability_sd,
-        sorted(document.domain.items()),
-    )
-    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
+    return revision_of(document, document.log_odds, document.slope, document.offset, document.ln_variance)
 
 
 class TreesModel(OwnModel[TreesDocument]):
@@ -106,20 +82,24 @@ class TreesModel(OwnModel[TreesDocument]):
 
     - The probability is expit(a·f + b): the mean over kickers, as the trees were fitted to kicks of all.
     - The interval is expit(m ∓ 1.96·√(a²·v + s²)) around m = (a·f + b)·√(1 + π·s²/8), the log-odds of a
-      kicker of middling ability (MacKay 1992; see `kickserve.models.linear.mean_shrink`).
+      kicker of middling ability (MacKay 1992; see `kickserve.models.log_odds.mean_shrink`).
 
     Args:
         document: the model.
-        source: where it came from, for messages and the card.
-        commit: of the hub, where it came from there: the revision in place of the fingerprint.
+        origin: where it came from.
 
     Raises:
         ModelUnusable: the document contradicts itself.
     """
 
-    def __init__(self, document: TreesDocument, source: str, commit: str | None = None) -> None:
-        _check(document, source)
-        super().__init__(document, kind="trees", revision=commit or fingerprint(document), source=source)
+    def __init__(self, document: TreesDocument, origin: Origin) -> None:
+        super().__init__(
+            document,
+            origin,
+            kind="trees",
+            revision=fingerprint(document),
+            looks=(_wrong_numbers, _wrong_ensembles),
+        )
         self._sums = Sums([document.log_odds, document.ln_variance])
         self._slope, self._offset = document.slope, document.offset
         self._ability = document.ability_sd
@@ -134,15 +114,11 @@ class TreesModel(OwnModel[TreesDocument]):
         Returns:
             Probability, low and high, each of shape (n,), with low <= probability <= high.
         """
-        parts = [self._sums.of_many(matrix[at : at + _CHUNK]) for at in range(0, len(matrix), _CHUNK)]
-        sums = np.concatenate(parts, axis=1) if parts else np.empty((2, 0))
-        z = self._slope * sums[0] + self._offset
-        probability = expit(z)
-        variance = self._slope**2 * np.exp(np.clip(sums[1], _LEAST_LN, _MOST_LN)) + self._ability**2
-        half = _NORMAL_975 * np.sqrt(variance)
-        z *= self._stretch
-        low, high = expit(z - half), expit(z + half)
-        return Answer(probability, np.minimum(low, probability), np.maximum(high, probability))
+        total, spread = self._sums.of_many(matrix)
+        z = self._slope * total + self._offset
+        variance = self._slope**2 * np.exp(np.clip(spread, _LEAST_LN, _MOST_LN)) + self._ability**2
+        half, middle = NORMAL_975 * np.sqrt(variance), z * self._stretch
+        return answer_in_place(np.array([z, middle - half, middle + half]))
 
     def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
         """Answer one kick, without the cost of arrays of one row.
@@ -156,41 +132,26 @@ class TreesModel(OwnModel[TreesDocument]):
         total, spread = self._sums.of_one(row)
         z = self._slope * total + self._offset
         variance = self._slope**2 * math.exp(min(max(spread, _LEAST_LN), _MOST_LN)) + self._ability**2
-        half, middle = _NORMAL_975 * math.sqrt(variance), z * self._stretch
-        probability = 0.5 + 0.5 * math.tanh(0.5 * z)
-        low = 0.5 + 0.5 * math.tanh(0.5 * (middle - half))
-        high = 0.5 + 0.5 * math.tanh(0.5 * (middle + half))
-        return probability, min(low, probability), max(high, probability)
+        half, middle = NORMAL_975 * math.sqrt(variance), z * self._stretch
+        return answer_one(z, middle - half, middle + half)
 
 
-def load_trees(data: bytes, source: str, commit: str | None = None) -> TreesModel:
+def load_trees(data: bytes, origin: Origin) -> TreesModel:
     """Make a model of the bytes of its JSON file.
 
     Args:
         data: the file.
-        source: where it came from, for messages and the card.
-        commit: of the hub, where it came from there: the revision in place of the fingerprint.
+        origin: where it came from.
 
     Raises:
         ModelUnusable: it can't be read or used; the message says what is wrong where.
     """
-    return TreesModel(
-        read(data, source, TreesDocument, Header(format=FORMAT, version=VERSION)), source, commit
-    )
+    expected = Header(format=FORMAT, version=VERSION)
+    return TreesModel(read(data, origin, TreesDocument, expected), origin)
 
 
-def _check(document: TreesDocument, source: str) -> None:
-    reason = (
-        wrong_names(document)
-        or wrong_domain(document.domain)
-        or _wrong_numbers(document)
-        or wrong_ensemble(document.log_odds)
-        or wrong_ensemble(document.ln_variance)
-        or wrong_profile(document.reference)
-        or wrong_revision(document.revision, fingerprint(document))
-    )
-    if reason:
-        raise unusable(source, reason)
+def _wrong_ensembles(document: TreesDocument) -> str:
+    return wrong_ensemble(document.log_odds) or wrong_ensemble(document.ln_variance)
 
 
 def _wrong_numbers(document: TreesDocument) -> str:

@@ -20,13 +20,29 @@ KICKS: Final = np.vstack(
 )
 """A typical kick, and the two corners of the features' ranges; shape (3, 11)."""
 
+LONGEST_NAME: Final = 200
+"""Characters of a model's name: it stands in each record."""
+
+
+def wrong_name(name: str) -> str:
+    """Say why a model can't have this name, as a clause; empty where it can."""
+    # Postgres takes no NUL, and UTF-8 no half of a surrogate: what was answered could never be stored.
+    if name.isprintable() and len(name) <= LONGEST_NAME:
+        return ""
+    return (
+        f"its name must have at most {LONGEST_NAME} characters, all printable, and is {name[:LONGEST_NAME]!r}"
+    )
+
 
 def try_out(model: Model, origin: Origin) -> None:
-    """Ask a model for one kick and for three together.
+    """Ask a model for one kick and for three together, and look at its name.
 
     Raises:
-        ModelUnusable: it raised, or returned something that is no probability.
+        ModelUnusable: it raised, or returned something that is no probability; or no record could bear its
+            name.
     """
+    if reason := wrong_name(model.card.name):
+        raise origin.unusable(f"{reason}: name it otherwise")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what a library warns of here, it would of each kick

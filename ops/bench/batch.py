@@ -10,53 +10,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import commands
 import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from kickserve.features import NAMES
-from kickserve.files.table_writer import open_writer
 from kickserve.models.linear import load_default
-from kickserve.simulate import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-def make(path: Path, kicks: int) -> None:
-    """Write simulated kicks and what came of them."""
-    with open_writer(path, [*NAMES, "success"]) as writer:
-        for block in blocks(kicks, 0):
-            columns = dict(zip(NAMES, block.matrix.T, strict=True))
-            writer.write({**columns, "success": block.success.astype(np.float64)})
-
-
-def measure(source: Path, output: Path) -> dict[str, float]:
-    """Run the command, and return seconds, CPU seconds and peak memory in MB (10⁶ bytes)."""
-    command = [sys.executable, "-m", "kickserve", "batch", str(source), "--output", str(output)]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=output.parent)
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"the command ended with {process.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "seconds": seconds,
-        "user_seconds": used.ru_utime,
-        "system_seconds": used.ru_stime,
-        "peak_mb": used.ru_maxrss * unit / 1e6,
-    }
 
 
 def check(source: Path, output: Path, kicks: int) -> None:
@@ -112,8 +82,9 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         source, output = Path(folder, "kicks.parquet"), Path(folder, "answers.parquet")
-        make(source, asked.kicks)
-        runs = [measure(source, output) for _ in range(asked.runs)]
+        commands.write_kicks(source, asked.kicks, 0)
+        command = ("batch", str(source), "--output", str(output))
+        runs = [commands.run(Path(folder), *command) for _ in range(asked.runs)]
         check(source, output, asked.kicks)
     rate = asked.kicks / median(run["seconds"] for run in runs)
     result = {"kicks": asked.kicks, "kicks_per_second": round(rate), "runs": runs, "cores": os.cpu_count()}

@@ -28,12 +28,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
+from commands import write_kicks
 from rich.console import Console
 from rich.table import Table
-
-from kickserve.features import NAMES
-from kickserve.files.table_writer import open_writer
-from kickserve.simulate import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,12 +42,9 @@ GONE: Final = 30.0  # seconds in which all that a killed run had started must be
 
 
 def make(path: Path, kicks: int, seed: int) -> None:
-    """Write simulated kicks and what came of them."""
+    """Write simulated kicks and what came of them; the file is there when it is whole."""
     part = path.with_suffix(".part.parquet")
-    with open_writer(part, [*NAMES, "success"]) as writer:
-        for block in blocks(kicks, seed):
-            columns = dict(zip(NAMES, block.matrix.T, strict=True))
-            writer.write({**columns, "success": block.success.astype(np.float64)})
+    write_kicks(part, kicks, seed)
     part.replace(path)
 
 

@@ -8,36 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+import commands
 from rich.console import Console
 from rich.table import Table
 
 GOALS = {"seconds": 30.0, "peak_mb": 600.0, "page_mb": 6.0}
 
 
-def kickserve(folder: Path, *arguments: str) -> dict[str, float]:
-    """Run a command, and return seconds and peak memory in MB (10⁶ bytes)."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kickserve", *arguments], stdout=subprocess.DEVNULL, cwd=folder
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"kickserve {' '.join(arguments)} ended with {process.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"seconds": time.perf_counter() - began, "peak_mb": used.ru_maxrss * unit / 1e6}
-
-
 def measure(folder: Path, kicks: int) -> dict[str, float]:
     """Make a report of all kicks, and make sure that it is one."""
-    run = kickserve(folder, "evaluate", "--last", str(kicks))
+    run = commands.run(folder, "evaluate", "--last", str(kicks))
     newest = max((folder / "data/drift_reports").glob("*.json"))
     report = json.loads(newest.read_bytes())
     assert report["kicks"] == kicks, f"the report is of {report['kicks']} kicks, not {kicks}"
@@ -54,7 +38,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
-        kickserve(folder, "batch", "--size", str(asked.kicks))
+        commands.run(folder, "batch", "--size", str(asked.kicks))
         runs = [measure(folder, asked.kicks) for _ in range(asked.runs)]
     if asked.json:
         json.dump({"kicks": asked.kicks, "runs": runs}, sys.stdout, indent=2)

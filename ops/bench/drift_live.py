@@ -30,13 +30,6 @@ ACCEPTED: Final = 202
 KINDS: Final = {"without": "storage", "with": "storage,drift"}
 
 
-def bodies(folder: Path) -> Path:
-    """Write kicks, one a line."""
-    file = folder / "bodies.ndjson"
-    file.write_text("\n".join(json.dumps(named(row)) for row in simulate(KICKS, 1).matrix.tolist()))
-    return file
-
-
 def serve(folder: Path, plugins: str, core: int | None) -> Server:
     """Start a service with these plugins in a folder of its own."""
     folder.mkdir()
@@ -48,7 +41,8 @@ def serve(folder: Path, plugins: str, core: int | None) -> Server:
 
 def speeds(folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Load both kinds in turn; what slows the machine down for a while slows both."""
-    shared, kicks = cores(), bodies(folder)
+    shared, kicks = cores(), folder / "bodies.ndjson"
+    wrk.write_bodies(kicks)
     found: dict[str, list[wrk.Load]] = {kind: [] for kind in KINDS}
     with ExitStack() as stack:
         servers = {}

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Final
 
+import wrk
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -22,11 +23,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import FLAGS, chromium  # noqa: E402  the tests' own ways to a server and a browser
 from serving import serving  # noqa: E402
 
-from kickserve.web.documentation import EXAMPLE  # noqa: E402
-
 PAGES: Final = 10
+PAINTS: Final = 6
+CLICKS: Final = 40
 ROUNDS: Final = 3
 SECONDS: Final = 4
+CONNECTIONS: Final = 16
 _PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 # In the page, from the pointer's going up until the number has changed and is painted.
 _CLICK: Final = """([x, y]) => new Promise((done) => {
@@ -43,31 +45,54 @@ _CLICK: Final = """([x, y]) => new Promise((done) => {
 })"""
 
 
-def main() -> None:
-    """Measure, and print."""
+def measure() -> dict[str, float | None]:
+    """Measure on a service of its own; milliseconds, and throughput with the pages open over that without."""
     with tempfile.TemporaryDirectory() as folder, serving(folder) as server, sync_playwright() as playwright:
         root = server.url.removesuffix("/api/v1")
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        paints = [paint(browser, root) for _ in range(6)]
-        print(
-            f"first paint      first {paints[0]:.0f} ms, then {statistics.median(paints[1:]):.0f} ms (median)"
-        )
+        paints = [paint(browser, root) for _ in range(PAINTS)]
         page = opened(browser, root)
-        clicks = sorted(click(page, number) for number in range(40))
-        print(f"click to answer  median {statistics.median(clicks):.0f} ms, 95 of 100 {clicks[37]:.0f} ms")
-        if shutil.which("wrk") is None:
-            print("throughput       not measured: install wrk")
-            return
-        alone, beside = [], []
-        for _ in range(ROUNDS):  # in turns, so that what else the machine does hits both
-            alone.append(throughput(server.url, folder))
-            pages = [opened(browser, root) for _ in range(PAGES)]
-            beside.append(throughput(server.url, folder))
-            for each in pages:
-                each.context.close()
-        ratio = statistics.median(beside) / statistics.median(alone)
-        print(f"throughput       {PAGES} open pages / none = {ratio:.3f}")
+        clicks = sorted(click(page, number) for number in range(CLICKS))
+        beside = beside_pages(browser, server.url, Path(folder)) if shutil.which("wrk") else None
         browser.close()
+    return {
+        "first_paint_ms": paints[0],
+        "later_paint_ms": median(paints[1:]),
+        "click_ms": median(clicks),
+        "click_p95_ms": clicks[round(0.95 * CLICKS) - 1],
+        "throughput_ratio": beside,
+    }
+
+
+def beside_pages(browser: Browser, api: str, folder: Path) -> float:
+    """Return the throughput beside open pages, over that without any."""
+    bodies = folder / "kicks.ndjson"
+    wrk.write_bodies(bodies)
+    alone, beside = [], []
+    for _ in range(ROUNDS):  # in turns, so that what else the machine does hits both
+        alone.append(throughput(api, bodies))
+        pages = [opened(browser, api.removesuffix("/api/v1")) for _ in range(PAGES)]
+        beside.append(throughput(api, bodies))
+        for each in pages:
+            each.context.close()
+    return median(beside) / median(alone)
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args()
+    found = measure()
+    if asked.json:
+        print(json.dumps(found, indent=2))
+        return
+    first, later = found["first_paint_ms"], found["later_paint_ms"]
+    print(f"first paint      first {first:.0f} ms, then {later:.0f} ms (median)")
+    print(f"click to answer  median {found['click_ms']:.0f} ms, 95 of 100 {found['click_p95_ms']:.0f} ms")
+    ratio = found["throughput_ratio"]
+    words = "not measured: install wrk" if ratio is None else f"{PAGES} open pages / none = {ratio:.3f}"
+    print(f"throughput       {words}")
 
 
 def opened(browser: Browser, root: str) -> Page:
@@ -94,16 +119,10 @@ def click(page: Page, number: int) -> float:
     return found
 
 
-def throughput(api: str, folder: str) -> float:
+def throughput(api: str, bodies: Path) -> float:
     """Return predictions a second, by wrk over 16 connections."""
-    script = Path(folder) / "post.lua"
-    script.write_text(
-        'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
-        f"wrk.body = [[{json.dumps(EXAMPLE)}]]\n"
-    )
-    command = ["wrk", "-t1", "-c16", f"-d{SECONDS}s", "-s", str(script), f"{api}/predict"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(next(line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec")))
+    load, _ = wrk.run(f"{api}/predict", CONNECTIONS, SECONDS, bodies, "")
+    return load.requests / load.seconds
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import contenders
 import extras
-import msgspec
 import processes
 import report
 import wrk
@@ -36,15 +35,10 @@ from peers import environment
 from rich.console import Console
 from rich.progress import Progress
 
-from kickserve.features import named
-from kickserve.simulate import simulate
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 RESULTS: Final = Path(__file__).with_name("results")
-KICKS: Final = 500
-SEED: Final = 5
 WARM_CONNECTIONS: Final = 8
 NAMES: Final = (*contenders.BY_NAME, "batch", "startup", "workers")
 OUR_LIBRARIES: Final = ("kickserve", "litestar", "msgspec", "numpy", "uvicorn", "uvloop", "httptools")
@@ -170,12 +164,6 @@ class Turns:
         self.tallies.append(tally)
 
 
-def write_bodies(file: Path) -> None:
-    """Write the bodies of some hundreds of kicks, one a line."""
-    lines = [msgspec.json.encode(named(row)) for row in simulate(KICKS, SEED).matrix.tolist()]
-    file.write_bytes(b"\n".join(lines) + b"\n")
-
-
 def surroundings(options: argparse.Namespace, cores: processes.Cores) -> dict[str, Any]:
     """Say when, on what, and how it was measured; no name of the machine, and no path."""
     return {
@@ -263,7 +251,7 @@ def measure(options: argparse.Namespace, work: Path, console: Console) -> report
     """Measure what the command line asks for."""
     cores = processes.cores()
     bodies = work / "kicks.ndjson"
-    write_bodies(bodies)
+    wrk.write_bodies(bodies)
     servers = [each for each in contenders.ALL if each.name in options.only]
     run = report.Run(
         surroundings=surroundings(options, cores), servers={each.name: each.what for each in servers}

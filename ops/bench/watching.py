@@ -24,7 +24,6 @@ import wrk
 from contenders import BY_NAME, Running
 from rich.console import Console
 from rich.table import Table
-from serving import write_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +84,7 @@ def measure(rounds: int, seconds: int, work: Path, console: Console) -> list[dic
     """Take all turns; return the figures of each round by server."""
     cores = processes.cores()
     bodies = work / "kicks.ndjson"
-    write_bodies(bodies)
+    wrk.write_bodies(bodies)
     processes.pin(cores.load)
     with ExitStack() as stack:
         running = []

@@ -11,8 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from kickserve.features import named
+from kickserve.simulate import simulate
+
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 PATIENCE: Final = 30  # seconds that wrk waits for an answer
+KICKS: Final = 500
+SEED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,12 @@ def find() -> str:
             "the benchmark needs wrk: `apt-get install wrk` on Debian, `brew install wrk` on macOS"
         )
     return found
+
+
+def write_bodies(file: Path) -> None:
+    """Write the bodies of some hundreds of kicks, one a line."""
+    lines = [msgspec.json.encode(named(row)) for row in simulate(KICKS, SEED).matrix.tolist()]
+    file.write_bytes(b"\n".join(lines) + b"\n")
 
 
 def run(url: str, connections: int, seconds: float, bodies: Path, key: str) -> tuple[Load, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import secrets
 import shutil
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from drilling import OK, WARM, Load, show, verdict
+from drilling import OK, WARM, Load, finish, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "ops"), str(ROOT / "tests")]
@@ -164,8 +163,4 @@ if __name__ == "__main__":
     parser.add_argument("--json", action="store_true", help="write the figures as JSON")
     options = parser.parse_args()
     figures = main(no_build=options.no_build)
-    if options.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        show([figures])
-    sys.exit(0 if figures["passed"] else 1)
+    finish(figures, as_json=options.json)

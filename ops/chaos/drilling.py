@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import ssl
 import statistics
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -108,3 +110,13 @@ def show(rows: list[dict[str, Any]]) -> None:
         cells = [str(row.get(name, "")) for name in ("drill", "answered", "lost", "twice")]
         table.add_row(*cells, also, "yes" if row["passed"] else "[red]NO")
     Console(width=140).print(table)
+
+
+def finish(figures: list[dict[str, Any]] | dict[str, Any], *, as_json: bool) -> None:
+    """Print what a drill found, a row or some, and end: with 1 where one of them did not pass."""
+    rows = figures if isinstance(figures, list) else [figures]
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        show(rows)
+    sys.exit(0 if all(row["passed"] for row in rows) else 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 
 import asyncpg
 import httpx
-from drilling import OK, WARM, Load, show, stored_in, verdict
+from drilling import OK, WARM, Load, finish, stored_in, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -205,8 +204,4 @@ if __name__ == "__main__":
     parser.add_argument("--json", action="store_true", help="write the figures as JSON")
     options = parser.parse_args()
     figures = asyncio.run(main(options.only, options.rounds, options.outage, options.warm))
-    if options.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        show(figures)
-    sys.exit(0 if all(row["passed"] for row in figures) else 1)
+    finish(figures, as_json=options.json)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import json
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from drilling import OK, Load, show, stored_in, verdict
+from drilling import OK, Load, finish, stored_in, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -118,8 +117,4 @@ if __name__ == "__main__":
     parser.add_argument("--json", action="store_true", help="write the figures as JSON")
     options = parser.parse_args()
     figures = main(options.seconds)
-    if options.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        show([figures])
-    sys.exit(0 if figures["passed"] else 1)
+    finish(figures, as_json=options.json)

@@ -40,7 +40,6 @@ STEADY: Final = 8  # clients that ask as one should
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 RECORDS: Final = 20_000
 GROWTH_MAX: Final = 30.0  # MB that the server may grow by while an answer of many is not taken
-OPEN_FILES: Final = 20_000
 
 
 class Target:

@@ -10,6 +10,7 @@ import rich_click as click
 
 from kickserve.batch import ROWS_REFUSED
 from kickserve.commands.engine_options import engine_options, where_of
+from kickserve.commands.option_kinds import FiniteRange, ServiceUrl
 from kickserve.drift import Limits
 from kickserve.ids import in_utc
 from kickserve.settings import Settings
@@ -41,13 +42,17 @@ def _moment(_: Any, __: Any, value: str | None) -> datetime | None:
 @click.command("evaluate")
 @click.argument("file", required=False)
 @click.option("--reference", type=click.Path(path_type=Path), help="A file of kicks to hold them against.")
-@click.option("--url", help="Base URL of a running service that keeps the kicks. Without it: DATABASE_URL.")
+@click.option(
+    "--url",
+    type=ServiceUrl(),
+    help="Base URL of a running service that keeps the kicks. Without it: DATABASE_URL.",
+)
 @click.option("--since", callback=_moment, help="Only kicks predicted since: a time (UTC), or 24h or 7d ago.")
 @click.option("--until", callback=_moment, help="Only kicks predicted before then.")
 @click.option("--last", type=click.IntRange(1), help="Only the newest so many kicks.")
 @click.option("--model", help="Only kicks that the model of this name predicted.")
-@click.option("--share", type=click.FloatRange(0, 1, min_open=True), help="Overrides KICKSERVE_DRIFT_SHARE.")
-@click.option("--psi", type=click.FloatRange(0), help="Overrides KICKSERVE_DRIFT_PSI.")
+@click.option("--share", type=FiniteRange(0, 1, min_open=True), help="Overrides KICKSERVE_DRIFT_SHARE.")
+@click.option("--psi", type=FiniteRange(0), help="Overrides KICKSERVE_DRIFT_PSI.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of samples.")
 @engine_options
 @click.option("--fail-on-drift", is_flag=True, help="End with exit code 4 where there is drift.")

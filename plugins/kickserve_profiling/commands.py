@@ -13,6 +13,7 @@ from rich.text import Text
 
 from kickserve.client import calls
 from kickserve.client.remote import connected
+from kickserve.commands.option_kinds import FiniteRange, ServiceUrl
 from kickserve.errors import DataError
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
@@ -35,10 +36,12 @@ _SUFFIXES: Final = {
 
 
 @click.group("profile", invoke_without_command=True)
-@click.option("--url", help="Base URL of the service. Without it: the one that the settings describe.")
 @click.option(
-    "--seconds", type=click.FloatRange(0.1, 60), default=10, show_default=True, help="For how long."
+    "--url",
+    type=ServiceUrl(),
+    help="Base URL of the service. Without it: the one that the settings describe.",
 )
+@click.option("--seconds", type=FiniteRange(0.1, 60), default=10, show_default=True, help="For how long.")
 @click.option(
     "--clock",
     type=click.Choice(["cpu", "wall"]),

@@ -1,4 +1,4 @@
-"""Fits the linear model; the default one on simulated kicks, the same bytes for the same seed."""
+"""Trains the model that ships with kickserve, on simulated kicks: the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from kickserve.features import NAMES
 from kickserve.learning.logistic import fit
-from kickserve.learning.making import encode
 from kickserve.learning.profiles import profile, round_off, rounded
-from kickserve.models.linear import LinearDocument, LinearModel, expit, fingerprint, mean_shrink
+from kickserve.models.linear import LinearDocument, LinearModel, fingerprint
+from kickserve.models.log_odds import expit, mean_shrink
+from kickserve.models.origin import Origin
 from kickserve.quality import assess
 from kickserve.simulate import ABILITY_SD, BLOCK, COEFFICIENTS, FIGURES_KICKS, blocks, logit, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
@@ -101,15 +101,6 @@ def train_default(
     return document
 
 
-def write_default(
-    path: Path, *, size: int = DEFAULT_SIZE, seed: int = DEFAULT_SEED, progress: Progress | None = None
-) -> LinearDocument:
-    """Train the model that ships with kickserve and write its file; see `train_default`."""
-    document = train_default(size=size, seed=seed, progress=progress)
-    path.write_bytes(encode(document))
-    return document
-
-
 class _Meter:
     """Tells how much of the work is done."""
 
@@ -146,7 +137,7 @@ def _simulated(size: int, seed: int) -> Iterator[Batch]:
 
 
 def _measured(document: LinearDocument, seed: int, meter: _Meter) -> LinearDocument:
-    model = LinearModel(document, _NAME)
+    model = LinearModel(document, Origin("training", _NAME))
     columns = [_judge(model, kicks) for kicks in meter.measuring(blocks(MEASURED, seed))]
     prediction, formula, success, inside = (np.concatenate(each) for each in zip(*columns, strict=True))
     sample = simulate(BLOCK, seed).matrix
@@ -169,12 +160,12 @@ def _measured(document: LinearDocument, seed: int, meter: _Meter) -> LinearDocum
 
 def _judge(model: LinearModel, kicks: Kicks) -> tuple[NDArray[Any], ...]:
     """What the model says, what the formula says, what came of it, and whether the interval held."""
-    low, high = model.interval(kicks.matrix)
+    said, low, high = model.predict(kicks.matrix)
     return (
-        model.predict(kicks.matrix).probability,
+        said,
         expit(logit(kicks.matrix) / mean_shrink(ABILITY_SD)),
         kicks.success,
-        (low <= kicks.probability) & (kicks.probability <= high),
+        (np.asarray(low) <= kicks.probability) & (kicks.probability <= np.asarray(high)),
     )
 
 
