@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import wrk
-from drift_live import PREDICT, bodies, serve
+from drift_live import PREDICT, serve
 from paging import fill
 from processes import cores, pinned
 from rich.console import Console
@@ -28,7 +28,7 @@ from kickserve.contract import records_from
 from kickserve.metering.gauge import Gauge
 from kickserve.model import ask
 from kickserve.models.linear import load_default
-from kickserve.record.recorder import _Add
+from kickserve.record.operations import Add
 from kickserve.record.segments import encode
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
@@ -75,7 +75,8 @@ class Measured:
 
 def service(folder: Path, seconds: float) -> float:
     """Return the predictions a second of a service on one core."""
-    shared, kicks = cores(), bodies(folder)
+    shared, kicks = cores(), folder / "bodies.ndjson"
+    wrk.write_bodies(kicks)
     server = serve(folder / "service", "storage", shared.server)
     try:
         with pinned(shared.load):
@@ -90,7 +91,7 @@ def service(folder: Path, seconds: float) -> float:
 def journal() -> float:
     """Return the bytes that a prediction takes in the journal if it comes alone, which is the most."""
     batch = Scorer(load_default(), Gauge()).answer(simulate(1, 1).matrix)
-    return len(encode([msgspec.msgpack.encode(_Add(batch))]))
+    return len(encode([msgspec.msgpack.encode(Add(batch))]))
 
 
 def model(seconds: float) -> float:
