@@ -306,6 +306,7 @@ class TestCommand:
     def test_rotation_lets_both_keys_in_until_the_overlap_is_over(self, kickserve, tmp_path):
         file = tmp_path / "keys.json"
         first = kickserve("new", "app", "--scope", "predict", "--file", file)[1].strip()
+        [found] = KeyRing(map(keys.key_of, keys.read(file)))
         code, out, _ = kickserve("rotate", "app", "--overlap", "1d", "--file", file, "--json")
         assert code == 0
         second = json.loads(out)["key"]
@@ -314,6 +315,8 @@ class TestCommand:
         assert after.expires == float("inf")
         ring = KeyRing([before, after])
         assert ring.find(first.encode()) == before
+        assert ring.holds(found)  # a page that was opened with it stays open
+        assert not KeyRing([after]).holds(found)
         assert ring.find(second.encode()) == after
         assert before.scopes == after.scopes
 

@@ -112,8 +112,11 @@ class KeyRing:
         return iter(self._by_digest.values())
 
     def holds(self, key: Key) -> bool:
-        """Say whether a key that was found before still opens something."""
-        return self._by_digest.get(key.digest) == key and key.expires > time.time()
+        """Say whether a key that was found before opens what it did; when it ends may have changed."""
+        now = self._by_digest.get(key.digest)
+        if now is None or (now.name, now.scopes) != (key.name, key.scopes):
+            return False
+        return now.expires > time.time()
 
     def find(self, sent: bytes) -> Key | None:
         """Return the key that was sent, if that opens anything now.
