@@ -73,14 +73,11 @@ def test_a_service_that_takes_the_connection_and_says_nothing_is_given_up():
         assert run(["health", "--timeout", "0.2", "--url", url]) == 1
 
 
-def test_a_url_that_it_cannot_ask_is_refused():
-    assert run(["health", "--url", "ftp://example.org"]) == 2
-
-
-@pytest.mark.parametrize("url", ["http://[", "http://127.0.0.1:ten", "http://127.0.0.1:99999999"])
-def test_where_no_service_can_be_is_told_in_a_sentence(url, capsys):
-    assert run(["health", "--url", url]) == 1
-    assert f"no service answers at {url}" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "url", ["ftp://example.org", "http://[", "http://127.0.0.1:ten", "http://127.0.0.1:99999999"]
+)
+def test_a_url_that_it_cannot_ask_is_refused(url):
+    assert run(["health", "--url", url]) == 2
 
 
 def test_it_is_cheap_to_ask_because_neither_server_nor_model_is_imported():

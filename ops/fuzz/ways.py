@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from kickserve.app import create_app
 from kickserve.serving import server
-from kickserve.serving.limits import LimitedConnection, Limits
+from kickserve.serving.limits import ConnectionLimits, LimitedConnection
 from kickserve.settings import Settings
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Way:
         self.events = 0
         self._config = server.configuration(app, settings)
         if name == "lane of the application":
-            self._config.http = partial(LimitedConnection, app, Limits(settings))
+            self._config.http = partial(LimitedConnection, app, ConnectionLimits(settings))
         self._config.load()
         self._state = ServerState()
 
