@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
-from contextlib import suppress
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from turns import counted_turns
 
 from kickserve.errors import InvalidInput, MalformedBody, RequestError
 from kickserve.features import BY_NAME, NAMES
@@ -162,17 +162,6 @@ def test_many_kicks_are_read_the_same_in_turns_and_at_once(body, lines, part):
 @pytest.mark.parametrize("lines", [False, True])
 async def test_others_get_their_turns_while_many_kicks_are_read(lines):
     body = b"\n".join([KICK] * 9_000) if lines else b"[%b]" % b",".join([KICK] * 9_000)
-    turns = 0
-
-    async def go_on():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(go_on())
-    assert len(await read_kicks_in_turns(body, lines=lines)) == 9_000
-    other.cancel()
-    with suppress(asyncio.CancelledError):
-        await other
-    assert turns >= len(body) // bodies._PART
+    async with counted_turns() as turns:
+        assert len(await read_kicks_in_turns(body, lines=lines)) == 9_000
+    assert len(turns) >= len(body) // bodies._PART

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from itertools import product
 from math import log
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from turns import counted_turns
 
 from kickserve.errors import InvalidInput
 from kickserve.ports import Judged
@@ -260,18 +260,9 @@ async def test_others_get_their_turns_while_a_large_group_is_taken_up():
     async def stream():
         yield [Judged(at, "a" if each % 3 else "b", each / 10_000, each % 2 == 0) for each in range(10_000)]
 
-    turns = 0
-
-    async def go_on():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(go_on())
-    found = await report(stream())
-    other.cancel()
-    assert turns >= 10
+    async with counted_turns() as turns:
+        found = await report(stream())
+    assert len(turns) >= 10
     assert found.count == found.months["2026-11"].count == 10_000
     assert {name: each.count for name, each in found.models.items()} == {"a": 6_666, "b": 3_334}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from kickserve.batch import REFUSALS_KEPT, ROWS_REFUSED
+from kickserve.batch import ROWS_REFUSED
 from kickserve.checking import MANY, check, compare
 from kickserve.commands import publish
 from kickserve.errors import DataError
@@ -98,7 +98,7 @@ def check_command(file: Path, data: Path | None, plot: Path | None, *, as_json: 
     if plot is not None and comparison is not None:
         _draw(comparison, model.card.name, plot)
     if as_json:
-        print_json({"check": checked, "comparison": comparison, "refusals": refusals[:REFUSALS_KEPT]})
+        print_json({"check": checked, "comparison": comparison, "refusals": refusals})
     else:
         _show_check(checked)
         _show_comparison(comparison, refusals)

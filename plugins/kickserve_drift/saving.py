@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kickserve.errors import DataError
+from kickserve.wholefile import appearing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,13 +44,8 @@ def save_report(folder: Path, name: str, report: Report) -> Path:
         DataError: it can't be written.
     """
     path = folder / f"{name}.json"
-    part = folder / f".{name}.{os.getpid()}.part"
-    with _writing(path):
-        try:
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with _writing(path), appearing(path) as part:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     return path
 
 

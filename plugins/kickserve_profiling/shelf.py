@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import yappi
 
+from kickserve.wholefile import appearing
 from kickserve_profiling import calls, engine, formats, waits
 
 if TYPE_CHECKING:
@@ -86,13 +87,8 @@ class Shelf:
 
     def _put(self, name: str, content: bytes) -> None:
         """Write a file so that whoever looks sees all of it or nothing."""
-        unfinished = self._folder / f".{name}.part"
-        try:
+        with appearing(self._folder / name) as unfinished:
             unfinished.write_bytes(content)
-            os.replace(unfinished, self._folder / name)  # noqa: PTH105  replaces on every system
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
 
     def _tidy(self) -> None:
         """Remove the oldest until the rest is within its bounds; the newest stays in any case."""
