@@ -40,7 +40,8 @@ from kickserve.contract_samples import (
     streamed,
 )
 from kickserve.ids import instant
-from kickserve.ports import Judged, TakesBatches
+from kickserve.ports import Judged, TakesBatches, TakesOutcomes
+from kickserve.record.operations import Judge
 
 if TYPE_CHECKING:
     from kickserve.ports import Store
@@ -230,6 +231,34 @@ class StoreContract:
         kept = await store.get(record.id)
         assert kept is not None
         assert kept.outcome_at == instant(START + 1)
+
+    async def test_outcomes_told_together_are_kept_as_one_by_one_and_the_unknown_are_named(
+        self, store: Store
+    ) -> None:
+        if not isinstance(store, TakesOutcomes):
+            return
+        records = some_records(1_200)
+        await store.add(records)
+        first, told = instant(START), instant(START + 60_000)
+        gone = [record_at(START - at).id for at in range(1, 4)]
+        outcomes = [
+            *(Judge(record.id, success=True, at=first) for record in records[:2]),
+            *(Judge(record.id, success=at % 3 == 0, at=told) for at, record in enumerate(records[:-1])),
+            *(Judge(each, success=True, at=told) for each in gone),
+            Judge("no id", success=True, at=told),
+        ]
+        assert await store.set_outcomes(outcomes) == {*gone, "no id"}
+        assert await streamed(store) == [
+            *(
+                replace(record, outcome=at % 3 == 0, outcome_at=told)
+                for at, record in enumerate(records[:-1])
+            ),
+            records[-1],
+        ]
+        spelt = Judge(records[-1].id.upper(), success=True, at=told)
+        assert await store.set_outcomes([spelt]) == set()
+        assert await store.get(records[-1].id) == replace(records[-1], outcome=True, outcome_at=told)
+        assert await store.set_outcomes([]) == set()
 
     async def test_judged_are_those_with_a_prediction_and_an_outcome(self, store: Store) -> None:
         told = instant(START)

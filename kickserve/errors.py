@@ -17,7 +17,8 @@ KickserveError
 │   ├── Backlogged             503  more predictions wait to be stored than may wait
 │   └── StoreError
 │       ├── StoreUnavailable   503  away, locked, full: may pass by itself
-│       └── StoreMisconfigured      a wrong URL or folder: will not pass
+│       ├── StoreMisconfigured      a wrong URL or folder: will not pass
+│       └── RecordUnfit             a record that the store can't hold, though it holds others
 ├── ModelUnusable              409  a model that can't be found, read or trusted
 ├── DataError                       a file of kicks that can't be read or written
 ├── TooFewKicks                409  a comparison that needs more kicks than there are
@@ -205,6 +206,13 @@ class StoreMisconfigured(StoreError):
     """The store can't be used as it is set up: trying again will not help."""
 
     exit_code = 2
+
+
+class RecordUnfit(StoreError):
+    """The store can't hold this record, though it holds others: trying again will not help."""
+
+    status = 500
+    title = "The store can't hold this"
 
 
 class ModelUnusable(KickserveError):

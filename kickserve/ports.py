@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from litestar.types import ASGIApp
 
+    from kickserve.record.operations import Judge
     from kickserve.record.record_batch import RecordBatch
     from kickserve.schemas import DriftSummary, Record
 
@@ -39,8 +40,10 @@ class Store(Protocol):
     """Where predictions are kept for good.
 
     Every method but `close` may raise `StoreUnavailable` for what may pass by itself (the database is
-    away, locked, full) and `StoreMisconfigured` for what will not. A store that other processes can't see
-    (memory) says so by an attribute `shared` that is false: several workers can't serve from it.
+    away, locked, full) and `StoreMisconfigured` for what will not; those that write, `RecordUnfit` for a
+    record that will never go in, though others do: it is put aside, and the others pass. A store that other
+    processes can't see (memory) says so by an attribute `shared` that is false: several workers can't serve
+    from it.
     """
 
     @property
@@ -128,6 +131,19 @@ class TakesBatches(Protocol):
 
     async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
         """Keep the predictions of all of these or of none: the same as `add` with their records."""
+        ...
+
+
+@runtime_checkable
+class TakesOutcomes(Protocol):
+    """A store that takes many outcomes at once. A store need not be one: it is told them one by one then."""
+
+    async def set_outcomes(self, outcomes: Sequence[Judge]) -> set[str]:
+        """Keep what came of these kicks, as `set_outcome` does; of two about one kick the later counts.
+
+        Returns:
+            The ids under which no record is there, spelt as they came.
+        """
         ...
 
 

@@ -20,6 +20,8 @@ _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
 _DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _ORIGIN: Final = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d+)?")
+# What a browser may send as Origin, an app's own scheme too; * stands for anything.
+_ASKING: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://([A-Za-z0-9.*-]+|\[[0-9A-Fa-f:.]+\])(:(\d+|\*))?")
 _HIGHEST_PORT: Final = 65_535
 _LONGEST: Final = timedelta(days=365_000)  # what is older than that, no calendar holds
 _MOST_DIGITS: Final = 18
@@ -141,6 +143,17 @@ def origins(value: str) -> tuple[str, ...] | None:
     found = names(value)
     if not all(_ORIGIN.fullmatch(each) for each in found or ()):
         raise ValueError("must be origins such as https://huggingface.co, separated by commas")
+    return found
+
+
+def asking_origins(value: str) -> tuple[str, ...] | None:
+    """Read origins whose pages may ask, or `*`, between commas or spaces; None where there are none.
+
+    A browser sends an origin without a path, and what is written with one here would never be equal to it.
+    """
+    found = names(value)
+    if not all(_ASKING.fullmatch(each) for each in found or ()):
+        raise ValueError("must be origins such as https://example.org, with no / behind the host, or *")
     return found
 
 

@@ -138,7 +138,7 @@ class Settings:
     cors_origins: tuple[str, ...] | None = _setting(
         "KICKSERVE_CORS_ORIGINS",
         "",
-        kinds.names,
+        kinds.asking_origins,
         "Origins whose pages may call the API from a browser, separated by commas. Empty: none.",
     )
     frame_ancestors: tuple[str, ...] | None = _setting(

@@ -395,6 +395,12 @@ class TestOutcomes:
         response = await client.put("/predictions/outcomes", json=told)
         assert response.json() == {"kept": 1, "unknown": ["nonsense"]}
 
+    async def test_of_two_words_on_one_kick_the_last_holds_however_its_id_is_spelt(self, client, kick):
+        record_id = (await client.post("/predict", json=kick)).json()["id"]
+        told = [{"id": record_id.upper(), "success": True}, {"id": record_id, "success": False}]
+        assert (await client.put("/predictions/outcomes", json=told)).json() == {"kept": 2, "unknown": []}
+        assert (await client.get(f"/predictions/{record_id}")).json()["outcome"] is False
+
     async def test_quality_is_of_the_kicks_whose_outcome_is_known(self, client, kick):
         answers = (await client.post("/predict/batch", json=[kick] * 3)).json()
         assert (await client.get("/quality")).json()["count"] == 0

@@ -16,7 +16,7 @@ from kickserve.app import create_app
 from kickserve.background import end
 from kickserve.contract_samples import START, batch_at
 from kickserve.record import recorder, retention
-from kickserve.record.journal import Group
+from kickserve.record.journal import Group, Journal
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ async def test_a_bug_in_a_store_does_not_end_the_removal_of_old_predictions(
     await eventually(is_empty)
 
 
-async def test_the_event_loop_turns_while_records_are_made_of_large_batches():
+async def test_the_event_loop_turns_while_records_are_made_of_large_batches(tmp_path):
     turns, kept = 0, []
 
     async def turn():
@@ -234,7 +234,8 @@ async def test_the_event_loop_turns_while_records_are_made_of_large_batches():
 
     turning = asyncio.create_task(turn())
     batches = [batch_at(START + at, 500) for at in range(4)]
-    await recorder.Recorder(SimpleNamespace(add=add), None, None, patience=1)._add(batches)
+    journal = Journal(tmp_path, limit=1)
+    await recorder.Recorder(SimpleNamespace(add=add), journal, None, patience=1)._add(batches)
     assert turns >= len(batches)
     assert kept == [record for batch in batches for record in batch.records()]
     await end(turning)
@@ -260,3 +261,21 @@ async def test_the_writer_ends_also_where_something_comes_in_at_that_moment(clie
     own._writer.cancel()
     ended, _ = await asyncio.wait([own._writer], timeout=1)
     assert ended
+
+
+async def test_outcomes_of_what_waits_in_the_journal_are_kept_all_or_none(
+    on_postgres, postgres_cluster, kick
+):
+    client = on_postgres
+    first = (await client.post("/predict", json=kick)).json()["id"]
+    assert (await client.get(f"/predictions/{first}")).status_code == 200
+    await asyncio.to_thread(postgres_cluster.stop)
+    waiting = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 50)).json()]
+    told = [{"id": each, "success": True} for each in waiting]
+    assert (await client.put("/predictions/outcomes", json=told)).json() == {"kept": 50, "unknown": []}
+    refused = [*({**each, "success": False} for each in told), {"id": first, "success": False}]
+    assert (await client.put("/predictions/outcomes", json=refused)).status_code == 503
+    await asyncio.to_thread(postgres_cluster.start)
+    await eventually(lambda: is_well(client))
+    kept = {record["id"]: record["outcome"] for record in (await client.get("/predictions")).json()}
+    assert kept == {**dict.fromkeys(waiting, True), first: None}

@@ -66,11 +66,21 @@ def test_values_are_read():
         ("KICKSERVE_KEYS", "~nobody-of-this-name/keys.json"),
         ("KICKSERVE_RATE", "9" * 5_000 + "/s"),
         ("KICKSERVE_TRUSTED_PROXIES", "9" * 5_000),
+        ("KICKSERVE_CORS_ORIGINS", "https://example.org/"),
+        ("KICKSERVE_CORS_ORIGINS", "example.org"),
     ],
 )
 def test_a_value_that_can_not_be_used_is_named_with_its_variable(variable, value):
     with pytest.raises(SettingsError, match=f"{variable}='{value}' can't be used: it must be"):
         Settings.from_environment({variable: value})
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://a.example", "http://localhost:3000", "http://[::1]:3000", "tauri://localhost"]
+)
+def test_an_origin_that_a_browser_may_send_can_be_allowed(origin):
+    settings = Settings.from_environment({"KICKSERVE_CORS_ORIGINS": f"{origin}, https://b.example"})
+    assert settings.cors_origins == (origin, "https://b.example")
 
 
 def test_the_file_is_read_and_the_environment_goes_before_it(tmp_path, monkeypatch):

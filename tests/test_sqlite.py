@@ -25,7 +25,7 @@ from kickserve.contract import (
     some_records,
     streamed,
 )
-from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve.errors import RecordUnfit, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
 from kickserve_storage import sqlite as sqlite_module
 from kickserve_storage import sqlite_database
@@ -287,12 +287,13 @@ async def test_a_full_disk_is_unavailable(store, other):
     assert await store.count() == 0
 
 
-async def test_a_record_that_does_not_fit_is_neither_unavailable_nor_misconfigured(store):
+async def test_a_record_that_does_not_fit_is_refused_as_unfit(store):
     record = record_at(START)
     record.model = None
-    with pytest.raises(StoreError, match="can't hold this record") as caught:
+    with pytest.raises(RecordUnfit, match="can't hold this record"):
         await store.add([record])
-    assert type(caught.value) is StoreError
+    with pytest.raises(RecordUnfit, match="can't hold this record"):
+        await store.add([record_at(START, status_code=1 << 64)])
 
 
 async def test_a_damaged_file_says_to_restore_it(file, store):

@@ -16,6 +16,8 @@ from kickserve.commands.option_kinds import ServiceUrl
 from kickserve.files import tables
 from kickserve.files.kick_rows import Refusal
 from kickserve.loader import opened_store
+from kickserve.record.changes import carry_out
+from kickserve.record.operations import Judge
 from kickserve.schemas import OutcomeOf, OutcomesKept
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, show_refusals
@@ -104,9 +106,8 @@ def _unknown(line: int, record_id: str) -> Refusal:
 def _into(store: Store) -> Keep:
     async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         now = datetime.now(UTC)
-        unknown = [
-            each.id for each in outcomes if not await store.set_outcome(each.id, success=each.success, at=now)
-        ]
+        missing = await carry_out(store, [Judge(each.id, each.success, now) for each in outcomes])
+        unknown = [each.id for each in outcomes if each.id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 
     return keep

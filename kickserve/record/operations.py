@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import uuid
+from collections import defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -13,9 +15,12 @@ from kickserve.record.record_batch import RecordBatch
 from kickserve.schemas import UNDECODABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from kickserve.schemas import Record
+
+# Ends of ids that are looked for in what is not read yet; to look for more takes longer than to read it.
+_NEEDLES: Final = 4
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +79,8 @@ def operations_in(payloads: Iterable[bytes]) -> Iterator[Operation]:
 
 def replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
     """Carry out what concerns one record, in memory; return what it comes to."""
-    # The end of an id stands in all that can concern it: an operation's own text, or what a batch shares.
-    needle = record_id.rpartition("-")[2].encode()
     found: Record | None = None
-    for operation in operations_in(payload for payload in payloads if needle in payload):
+    for operation in operations_in(_with_any({record_id[-12:].encode()}, payloads)):
         match operation:
             case Add(batch):
                 found = batch.find(record_id) or found
@@ -86,3 +89,29 @@ def replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
             case Judge(each, success, at) if each == record_id and found is not None:
                 found.outcome, found.outcome_at = success, at
     return found
+
+
+def standing(record_ids: Collection[str], payloads: Iterable[bytes]) -> set[str]:
+    """Return those of these records that are added and not removed again; by ids in the stored spelling."""
+    sought = defaultdict[tuple[int, str], list[str]](list)
+    for each in record_ids:
+        sought[uuid.UUID(each).int >> 80, each[-12:]].append(each)
+    found: set[str] = set()
+    for operation in operations_in(_with_any({tail.encode() for _, tail in sought}, payloads)):
+        match operation:
+            case Add(batch):
+                candidates = sought.get((batch.millisecond, batch.tail), ())
+                found.update(each for each in candidates if batch.ids.find(each) is not None)
+            case Delete(each):
+                found.discard(each)
+    return found
+
+
+def _with_any(needles: set[bytes], payloads: Iterable[bytes]) -> Iterable[bytes]:
+    """Pass over what can't concern ids with these ends.
+
+    They stand in all that can: in an operation's own id, or in what a batch shares.
+    """
+    if len(needles) > _NEEDLES:
+        return payloads
+    return (payload for payload in payloads if any(needle in payload for needle in needles))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kickserve.features import COUNT, named
 from kickserve.ids import COUNTERS, LATEST, Ids, instant
@@ -40,6 +41,10 @@ class ShadowAnswers(Struct, array_like=True, frozen=True):
     def probability(self) -> NDArray[np.float64]:
         """The probabilities, shape (n,)."""
         return np.frombuffer(self.predictions, NUMBER)
+
+    def part(self, start: int, end: int) -> ShadowAnswers:
+        """Return what it says of the kicks from one place to before another."""
+        return replace(self, predictions=_rows(self.predictions, start, end, 1))
 
     def of(self, at: int) -> dict[str, Any]:
         """Return what a record says of it: that of the kick at this place."""
@@ -108,6 +113,15 @@ class RecordBatch(Struct, array_like=True, frozen=True):
         """The ids, in order."""
         return Ids(self.millisecond, self.counter, len(self), self.tail)
 
+    def part(self, start: int, end: int) -> RecordBatch:
+        """Return a batch of those from one place to before another."""
+        return replace(
+            self,
+            counter=self.counter + start,
+            numbers=_rows(self.numbers, start, end, WIDTH),
+            shadow=self.shadow and self.shadow.part(start, end),
+        )
+
     def records(self) -> list[Record]:
         """Make the records, in order."""
         rows = numbers_of([self]).tolist()
@@ -137,6 +151,11 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             error=self.error,
             **({} if self.shadow is None else self.shadow.of(at)),
         )
+
+
+def _rows(numbers: bytes, start: int, end: int, width: int) -> bytes:
+    size = width * NUMBER.itemsize
+    return numbers[start * size : end * size]
 
 
 def numbers_of(batches: Iterable[RecordBatch]) -> NDArray[np.float64]:

@@ -12,11 +12,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from kickserve.background import end
-from kickserve.errors import Backlogged, RecordNotFound, StoreError, StoreUnavailable
+from kickserve.errors import Backlogged, RecordNotFound, RecordUnfit, StoreError, StoreUnavailable
 from kickserve.ids import canonical
 from kickserve.ports import TakesBatches
 from kickserve.record.backlog import Backlog
-from kickserve.record.operations import Add, Delete, Judge, encode, operations_in, replay
+from kickserve.record.changes import carry_out
+from kickserve.record.operations import Add, Delete, Judge, encode, operations_in, replay, standing
+from kickserve.record.refused import Refused, halves
 from kickserve.schemas import OutcomesKept
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class Recorder:
         self.on_failure: Callable[[], None] = _nobody_counts
         self.shadow = shadow
         self._backlog = Backlog(journal)
+        self._refused = Refused(journal.folder)
         self._store = store
         self._journal = journal
         self._patience = patience
@@ -172,11 +175,13 @@ class Recorder:
             RecordNotFound: there is none.
             StoreUnavailable: the store is away, and the record is not in this process's journal.
         """
-        await self._change(record_id, Delete(record_id))
+        if await self._change([Delete(record_id)]):
+            raise _unknown(record_id)
 
     async def judge(self, record_id: str, *, success: bool) -> None:
         """Keep what came of a kick; raises as `delete` does."""
-        await self._change(record_id, Judge(record_id, success, datetime.now(UTC)))
+        if await self._change([Judge(record_id, success, datetime.now(UTC))]):
+            raise _unknown(record_id)
 
     async def judge_all(self, outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         """Keep what came of many kicks, and say which are unknown.
@@ -184,33 +189,32 @@ class Recorder:
         Raises:
             StoreUnavailable: the store is away.
         """
-        unknown: list[str] = []
-        for each in outcomes:
-            try:
-                await self.judge(_known(each.id), success=each.success)
-            except RecordNotFound:
-                unknown.append(each.id)
+        at = datetime.now(UTC)
+        spelt = [canonical(each.id) for each in outcomes]
+        told = [
+            Judge(record_id, each.success, at)
+            for each, record_id in zip(outcomes, spelt, strict=True)
+            if record_id is not None
+        ]
+        missing: set[str | None] = {None, *(await self._change(told))}
+        unknown = [each.id for each, record_id in zip(outcomes, spelt, strict=True) if record_id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 
-    async def _change(self, record_id: str, operation: Delete | Judge) -> None:
+    async def _change(self, changes: Sequence[Delete | Judge]) -> set[str]:
+        """Change records that may still be on their way; return the ids of those that there are not."""
+        ids = {each.id for each in changes}
         try:
             await self.settle()
-            if await self._apply_change(operation):
-                return
+            unknown = await carry_out(self._store, changes)
         except StoreUnavailable:
-            # In our own journal the operation comes after the record, whenever the store comes back.
-            if await self._in_own_journal(record_id):
-                await self._journal.append([encode(operation)])
-                return
+            # In our own journal the changes come after the records, whenever the store comes back.
+            if ids <= await asyncio.to_thread(standing, ids, self._journal.scan(others=False)):
+                await self._journal.append([encode(each) for each in changes])
+                return set()
             raise
-        if await self._on_its_way(record_id) is not None:
-            raise StoreUnavailable(f"{record_id} is on its way to the store from another process")
-        raise _unknown(record_id)
-
-    async def _apply_change(self, operation: Delete | Judge) -> bool:
-        if isinstance(operation, Delete):
-            return await self._store.delete(operation.id)
-        return await self._store.set_outcome(operation.id, success=operation.success, at=operation.at)
+        if unknown and (coming := await asyncio.to_thread(standing, unknown, self._journal.scan())):
+            raise StoreUnavailable(f"{coming.pop()} is on its way to the store from another process")
+        return unknown
 
     def journal_state(self) -> str:
         """Say in words how the journal is: `ok`, or what is wrong."""
@@ -226,14 +230,16 @@ class Recorder:
         return self._trouble is None
 
     async def store_state(self) -> str:
-        """Ask the store how it is: `ok`, or what is wrong and how many records wait."""
-        trouble: StoreError | None = self._trouble
-        if trouble is None:
-            try:
+        """Ask the store how it is: `ok`, or what is wrong, how much waits, or what it has refused."""
+        trouble = self._trouble
+        try:
+            if trouble is None:
                 await self._store.ping()
-            except StoreError as error:
-                trouble = error
-        return "ok" if trouble is None else f"{trouble} ({self._journal.size:,} bytes wait in the journal)"
+        except StoreError as error:
+            trouble = error
+        if trouble is None:
+            return self._refused.state
+        return f"{trouble} ({self._journal.size:,} bytes wait in the journal)"
 
     async def _write_all(self) -> None:
         """Carry out what the journal holds, for ever: orphans of dead processes first, then our own."""
@@ -270,19 +276,40 @@ class Recorder:
 
     async def _write(self, operations: list[Operation]) -> None:
         for pause in _pauses():
-            try:
-                await self._open_store()
-                await self._carry_out(operations)
-            except StoreError as error:
-                self._note(error)
-            except Exception as error:  # noqa: BLE001  a bug in a store must not end the writing for good
-                _log.exception("the store failed in a way that it should not")
-                self._note(StoreUnavailable(f"{type(error).__name__}: {error}"))
-            else:
-                self._note(None)
+            trouble = await self._trouble_with(operations)
+            self._note(trouble)
+            if trouble is None:
                 return
             await self._tell()
             await asyncio.sleep(pause)
+
+    async def _trouble_with(self, operations: list[Operation]) -> StoreError | None:
+        """Try to bring operations to the store; return why they are not there."""
+        try:
+            await self._open_store()
+            await self._carry_out(operations)
+        except RecordUnfit as error:
+            return await self._write_apart(operations, error)
+        except StoreError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  a bug in a store must not end the writing for good
+            _log.exception("the store failed in a way that it should not")
+            return StoreUnavailable(f"{type(error).__name__}: {error}")
+        self._refused.accepted()
+        return None
+
+    async def _write_apart(self, operations: list[Operation], error: RecordUnfit) -> StoreError | None:
+        """Write what the store refuses together in halves, down to what does not fit, and put that aside."""
+        if parts := halves(operations):
+            for part in parts:
+                await self._write(part)
+            return None
+        try:
+            passed_over = await asyncio.to_thread(self._refused.put_aside, operations[0], error)
+        except OSError as trouble:
+            return StoreUnavailable(f"{error}, and it can't be put aside in {self._refused.file}: {trouble}")
+        self.on_failure()
+        return None if passed_over else error
 
     async def _open_store(self) -> None:
         if not self._opened:
@@ -290,13 +317,11 @@ class Recorder:
             self._opened = True
 
     async def _carry_out(self, operations: list[Operation]) -> None:
-        for kind, run in groupby(operations, type):
-            if kind is Add:
+        for adds, run in groupby(operations, lambda each: isinstance(each, Add)):
+            if adds:
                 await self._add([each.batch for each in run if isinstance(each, Add)])
             else:
-                for each in run:
-                    if not isinstance(each, Add):
-                        await self._apply_change(each)
+                await carry_out(self._store, (each for each in run if not isinstance(each, Add)))
 
     async def _add(self, batches: list[RecordBatch]) -> None:
         if isinstance(self._store, TakesBatches):
@@ -330,20 +355,9 @@ class Recorder:
         """Look a record up in all journals of this folder: ours, and those of other processes."""
         return await asyncio.to_thread(replay, record_id, self._journal.scan())
 
-    async def _in_own_journal(self, record_id: str) -> bool:
-        return await asyncio.to_thread(replay, record_id, self._journal.scan(others=False)) is not None
-
 
 def _nobody_counts() -> None:
     pass
-
-
-def _known(text: str) -> str:
-    """Return an id in the spelling of the journal; what is none needs no search."""
-    found = canonical(text)
-    if found is None:
-        raise _unknown(text)
-    return found
 
 
 def _unknown(record_id: str) -> RecordNotFound:

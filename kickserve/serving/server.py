@@ -32,8 +32,8 @@ GRACE: Final = 0.5
 # Between letting nobody in any more and closing: turns of the event loop in which those who are in come on.
 _LAST_CALL: Final = 0.1
 # Objects that come to be before the collector looks for cycles among them, and rounds before it looks among
-# older ones. Predictions make no cycles, and Python's default takes half of the time of a batch. But a page
-# that somebody has left is some thousand objects in cycles, and with 20 rounds 120 such pages waited.
+# older ones. Predictions make no cycles, and Python's default takes half of the time of a batch. A plugin
+# that makes many has them collected itself, as the page does.
 _COLLECT: Final = (20_000, 5, 50)
 
 _log = logging.getLogger(__name__)

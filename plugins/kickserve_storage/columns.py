@@ -9,19 +9,20 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from kickserve import features
 from kickserve.features import COUNT
-from kickserve.ids import first_id_at
+from kickserve.ids import canonical, first_id_at
 from kickserve.record.record_batch import numbers_of
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from kickserve.record.operations import Judge
     from kickserve.record.record_batch import RecordBatch
 
 FIELDS: Final = Record.__struct_fields__
@@ -173,6 +174,20 @@ def columns_of(
         names += SHADOW
         columns += _shadow_columns(batches)
     return Table(names, columns)
+
+
+def latest(outcomes: Iterable[Judge]) -> list[Judge]:
+    """Return the last word on each kick, by id, which is spelt as it is stored; what is no id is left out.
+
+    In the order of their ids, so that two who tell of the same kicks never wait for each other in a ring.
+    """
+    last = {record_id: each for each in outcomes if (record_id := canonical(each.id)) is not None}
+    return [replace(last[record_id], id=record_id) for record_id in sorted(last)]
+
+
+def unknown_among(outcomes: Iterable[Judge], known: Container[str]) -> set[str]:
+    """Return the ids, as they came, of what is not among the ids that are known to the store."""
+    return {each.id for each in outcomes if canonical(each.id) not in known}
 
 
 def _shadow_columns(batches: Sequence[RecordBatch]) -> list[list[Any]]:

@@ -19,10 +19,12 @@ from kickserve_storage.columns import (
     STREAM_GROUP,
     columns_of,
     in_steps,
+    latest,
     record_of,
     row_of,
     span,
     steps,
+    unknown_among,
 )
 from kickserve_storage.postgres_months import drop, make, month_of
 from kickserve_storage.postgres_server import COMMAND_TIMEOUT, CONNECTIONS, Server
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
+    from kickserve.record.operations import Judge
     from kickserve.record.record_batch import RecordBatch
     from kickserve.schemas import Record
 
@@ -66,6 +69,9 @@ _JUDGED: Final = """SELECT created_at, model, prediction, outcome, shadow_model,
     FROM predictions
     WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
         AND ($3::text IS NULL OR model = $3) ORDER BY id"""
+_OUTCOMES: Final = """UPDATE predictions SET outcome = told.outcome, outcome_at = told.at
+    FROM unnest($1::uuid[], $2::boolean[], $3::timestamptz[]) AS told (id, outcome, at)
+    WHERE predictions.id = told.id RETURNING predictions.id"""
 _PURGE: Final = (
     "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < $1 ORDER BY id LIMIT $2)"
 )
@@ -190,6 +196,14 @@ class PostgresStore:
         """Keep what came of the kick; say whether the record is there."""
         sql = "UPDATE predictions SET outcome = $1, outcome_at = $2 WHERE id = $3"
         return await self._change(sql, success, to_millisecond(at), canonical(record_id)) > 0
+
+    async def set_outcomes(self, outcomes: Sequence[Judge]) -> set[str]:
+        """Keep what came of many kicks; return the ids under which no record is there."""
+        told, known = latest(outcomes), set[str]()
+        for start in range(0, len(told), _STEP):
+            rows = [(each.id, each.success, to_millisecond(each.at)) for each in told[start : start + _STEP]]
+            known.update(str(found) for [found] in await self._rows(_OUTCOMES, *zip(*rows, strict=True)))
+        return unknown_among(outcomes, known)
 
     async def judged(
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
-from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve_storage.postgres_into_months import into_months, prepare
 from kickserve_storage.postgres_months import AHEAD, LOCK, make, this_month
 
@@ -378,7 +378,7 @@ def _explained(error: Exception, label: str) -> StoreError:
     if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
         return StoreMisconfigured(f"{label}: DATABASE_URL can't be used: {error}")
     if family in _UNFIT or isinstance(error, asyncpg.exceptions.DataError):
-        return StoreError(f"{label} can't hold this record: {error}")
+        return RecordUnfit(f"{label} can't hold this record: {error}")
     return StoreUnavailable(f"{label}: {_PASSING.get(family, 'it failed')} ({error})")
 
 

@@ -23,11 +23,13 @@ from kickserve_storage.columns import (
     after,
     columns_of,
     in_steps,
+    latest,
     record_of,
     row_of,
     span,
     steps,
     to_millisecond,
+    unknown_among,
 )
 from kickserve_storage.sqlite_database import Database
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
 
+    from kickserve.record.operations import Judge
     from kickserve.record.record_batch import RecordBatch
     from kickserve.schemas import Record
 
@@ -56,6 +59,8 @@ _PURGE: Final = (
 )
 
 
+_OUTCOME: Final = "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?"
+_OUTCOMES: Final = 500  # a transaction, and so the longest that predictions wait for them
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
@@ -68,6 +73,10 @@ def _insert(columns: tuple[str, ...], rows: int = 1) -> str:
         f"INSERT INTO predictions ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - see above
         " ON CONFLICT (id) DO NOTHING"
     )
+
+
+def _known_among(number: int) -> str:
+    return f"SELECT id FROM predictions WHERE id IN ({', '.join('?' * number)})"  # noqa: S608 - see above
 
 
 def values_of(record: Record) -> list[Any]:
@@ -214,12 +223,19 @@ class SqliteStore:
     async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
         """Keep what came of the kick; say whether the record is there."""
         values = (success, to_millisecond(at), canonical(record_id))
-        return (
-            await self._database.change(
-                "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?", values
-            )
-            > 0
-        )
+        return await self._database.change(_OUTCOME, values) > 0
+
+    async def set_outcomes(self, outcomes: Sequence[Judge]) -> set[str]:
+        """Keep what came of many kicks; return the ids under which no record is there."""
+        told, known = latest(outcomes), set[str]()
+        for start in range(0, len(told), _OUTCOMES):
+            some = told[start : start + _OUTCOMES]
+            ids = [each.id for each in some]
+            values = [(each.success, to_millisecond(each.at), each.id) for each in some]
+            async with self._database.writing() as connection:
+                await connection.executemany(_OUTCOME, values)
+                known.update(*await connection.execute_fetchall(_known_among(len(ids)), ids))
+        return unknown_among(outcomes, known)
 
     async def judged(
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiosqlite
 
-from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -186,9 +186,15 @@ class Database:
             await cursor.close()
             return cursor.rowcount
 
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Give the connection that writes, in a transaction: all that is done with it, or nothing."""
+        async with self._using((await self._connected()).writer) as connection, _transaction(connection):
+            yield connection
+
     async def change_all(self, statements: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> None:
         """Run statements, each with many rows of values, all or none; others get their turn between them."""
-        async with self._using((await self._connected()).writer) as connection, _transaction(connection):
+        async with self.writing() as connection:
             for sql, rows in statements:
                 if rows:
                     await connection.executemany(sql, rows)
@@ -313,6 +319,8 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise _explained(error, self.label) from error
+        except OverflowError as error:  # of a whole number of more than 64 bits
+            raise RecordUnfit(f"{self.label} can't hold this record: {error}") from error
 
 
 @asynccontextmanager
@@ -377,7 +385,7 @@ def _explained(error: sqlite3.Error, label: str) -> StoreError:
     """Turn what SQLite says into what may pass by itself, what will not, or a record that doesn't fit."""
     code = _primary_code(error)
     if code in _UNFIT:
-        return StoreError(f"{label} can't hold this record: {error}")
+        return RecordUnfit(f"{label} can't hold this record: {error}")
     if code in _LASTING:
         return StoreMisconfigured(f"{label} {_LASTING[code]} ({error})")
     return StoreUnavailable(f"{label} {_PASSING.get(code, 'failed')} ({error})")

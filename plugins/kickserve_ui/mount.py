@@ -19,6 +19,7 @@ from kickserve.background import end
 from kickserve.errors import Forbidden
 from kickserve.web.shield import SAFE
 from kickserve_ui import PATH
+from kickserve_ui.leftovers import set_apart
 from kickserve_ui.plain import plain
 from kickserve_ui.secret import kept_secret
 from kickserve_ui.site import Site, serving
@@ -130,6 +131,7 @@ class _Site:
             fast, signed = made.application(secret, self._shield)
             with serving(Site(self._service, self._gate, secret, self._settings.reports)):
                 async with fast.router.lifespan_context(fast):
+                    set_apart()
                     up.set_result(signed)
                     await self._end.wait()
         except Exception as error:

@@ -36,10 +36,15 @@ def register() -> None:
     ui.page("/history")(_history)
     ui.page("/model")(_model)
     ui.page("/sign-in")(_sign_in_page)
+    app.on_delete(_left)
     app.post("/sign-in", include_in_schema=False, response_model=None)(_sign_in)
     app.post("/sign-out", include_in_schema=False, response_model=None)(_sign_out)
     app.get("/report", include_in_schema=False, response_model=None)(_report)
     app.get("/history.csv", include_in_schema=False, response_model=None)(_download)
+
+
+def _left() -> None:
+    current().leftovers.clear_soon()
 
 
 async def _pitch(client: Client, request: Request) -> None:

@@ -11,6 +11,7 @@ from kickserve.access.addresses import identity
 from kickserve.access.keys import ANYONE
 from kickserve.errors import ConfigurationError
 from kickserve_ui.heat import Maps
+from kickserve_ui.leftovers import Leftovers
 from kickserve_ui.secret import pass_for
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Site:
         secret: what sessions are signed with.
         reports: folder of the full reports of drift.
         maps: those that were made.
+        leftovers: what is left of pages.
     """
 
     service: Service
@@ -43,6 +45,7 @@ class Site:
     secret: str
     reports: Path
     maps: Maps = field(default_factory=Maps)
+    leftovers: Leftovers = field(default_factory=Leftovers)
 
     def key_of(self, request: Request) -> Key | None:
         """Return the key that this visitor has signed in with, where it still opens something."""
