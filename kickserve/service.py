@@ -75,7 +75,7 @@ class Service:
         self.gauge = Gauge()
         self.store = store
         self.recorder = recorder
-        recorder.on_failure = self.meters.store_failed
+        recorder.on_failure, recorder.on_refusal = self.meters.store_failed, self.meters.put_aside
         self._load = load
         self._batch_max = settings.batch_max
         self._ids = IdFactory()

@@ -41,8 +41,8 @@ ROUTES: Final = 128  # pairs of route and method that are told apart, "other" be
 
 _TIMES: Final = len(BOUNDS) + 1
 _ROUTE: Final = 1 + (len(STATUSES) + 1) * _TIMES
-_MEMORY, _CPU, _JOURNAL, _LAG, _AGE, _STORE_UP, _STARTS, _REFUSED, _FAILED, _STORE_ERRORS = range(10)
-_HEAD: Final = 10
+_MEMORY, _CPU, _JOURNAL, _LAG, _AGE, _STORE_UP, _STARTS, _REFUSED, _FAILED, _STORE_ERRORS, _ASIDE = range(11)
+_HEAD: Final = 11
 _ROUTES: Final = _HEAD + model_meters.SIZE
 _WORKER: Final = _ROUTES + ROUTES * _ROUTE
 # By status: where its times begin in the cells of a route.
@@ -124,6 +124,7 @@ class Reading(NamedTuple):
         refusals: kicks that were refused because they did not fit.
         failures: kicks that the model could not answer.
         store_errors: attempts to bring predictions to the store that failed.
+        put_aside: what the store refused for good (`kickserve.record.refused`).
     """
 
     routes: list[RouteReading]
@@ -132,6 +133,7 @@ class Reading(NamedTuple):
     refusals: int
     failures: int
     store_errors: int
+    put_aside: int
 
     @property
     def predictions(self) -> int:
@@ -199,6 +201,10 @@ class Meters:
         """Count an attempt to bring predictions to the store that failed."""
         self._cells[_STORE_ERRORS] += 1
 
+    def put_aside(self) -> None:
+        """Count something that the store refused for good."""
+        self._cells[_ASIDE] += 1
+
     def refused(self, count: int) -> None:
         """Count kicks that did not fit."""
         self._cells[_REFUSED] += count
@@ -221,6 +227,7 @@ class Meters:
             refusals=int(total[_REFUSED]),
             failures=int(total[_FAILED]),
             store_errors=int(total[_STORE_ERRORS]),
+            put_aside=int(total[_ASIDE]),
         )
 
     def _name(self, names: list[tuple[str, str]]) -> None:

@@ -59,11 +59,13 @@ class Recorder:
 
     Attributes:
         on_failure: called when an attempt to write to the store has failed.
+        on_refusal: called when something has been put aside that the store refuses for good.
         shadow: as above.
     """
 
     def __init__(self, store: Store, journal: Journal, shadow: Shadow, *, patience: float) -> None:
         self.on_failure: Callable[[], None] = _nobody_counts
+        self.on_refusal: Callable[[], None] = _nobody_counts
         self.shadow = shadow
         self._backlog = Backlog(journal)
         self._refused = Refused(journal.folder)
@@ -308,8 +310,10 @@ class Recorder:
             passed_over = await asyncio.to_thread(self._refused.put_aside, operations[0], error)
         except OSError as trouble:
             return StoreUnavailable(f"{error}, and it can't be put aside in {self._refused.file}: {trouble}")
-        self.on_failure()
-        return None if passed_over else error
+        if not passed_over:
+            return error
+        self.on_refusal()
+        return None
 
     async def _open_store(self) -> None:
         if not self._opened:

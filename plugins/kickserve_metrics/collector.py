@@ -83,6 +83,7 @@ def _totals(reading: Reading) -> Iterator[Metric]:
         ),
         ("failed_kicks", "Kicks that the model could not answer.", reading.failures),
         ("store_errors", "Attempts to bring predictions to the store that failed.", reading.store_errors),
+        ("put_aside", "What the store refused for good: in refused.jsonl.", reading.put_aside),
     )
     for name, help_text, value in totals:
         yield CounterMetricFamily(f"kickserve_{name}", help_text, value=value)
