@@ -160,6 +160,11 @@ bench-watching *arguments: (_environment "dev")
 bench-models: (_environment "dev")
     @{{ bin }}/python ops/bench/models.py
 
+# Measure how long it takes to tell outcomes, together and one by one
+[positional-arguments]
+bench-outcomes *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/outcomes.py "$@"
+
 # Measure the page: first paint, a click, and what ten open pages cost the API; needs wrk and Chromium
 [positional-arguments]
 bench-page *arguments: (_environment "dev")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 import uuid
@@ -10,6 +11,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_STORED: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 COUNTERS: Final = 1 << 26  # ids within a millisecond
 LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a datetime can hold
 _VERSION_7: Final = 7
@@ -114,6 +116,8 @@ def first_id_in(millisecond: int) -> str:
 
 def canonical(text: str) -> str | None:
     """Return an id in the one spelling that is stored, or None where it is no id of ours."""
+    if _STORED.fullmatch(text):  # a tenth of the time, and nearly all are spelt like this
+        return text
     try:
         parsed = uuid.UUID(text)
     except ValueError:

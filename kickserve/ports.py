@@ -139,7 +139,7 @@ class TakesOutcomes(Protocol):
     """A store that takes many outcomes at once. A store need not be one: it is told them one by one then."""
 
     async def set_outcomes(self, outcomes: Sequence[Judge]) -> set[str]:
-        """Keep what came of these kicks, as `set_outcome` does; of two about one kick the later counts.
+        """Keep what came of some hundreds of kicks as `set_outcome` does; of two about one the later counts.
 
         Returns:
             The ids under which no record is there, spelt as they came.

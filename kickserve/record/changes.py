@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-from typing import TYPE_CHECKING
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Final
 
 from kickserve.ports import TakesOutcomes
 from kickserve.record.operations import Delete, Judge
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kickserve.ports import Store
+
+_TOGETHER: Final = 500  # outcomes: some milliseconds of the event loop, and of others who wait to write
 
 
 async def carry_out(store: Store, changes: Iterable[Delete | Judge]) -> set[str]:
@@ -26,7 +28,9 @@ async def carry_out(store: Store, changes: Iterable[Delete | Judge]) -> set[str]
     unknown: set[str] = set()
     for kind, run in groupby(changes, type):
         if kind is Judge and isinstance(store, TakesOutcomes):
-            unknown |= await store.set_outcomes([each for each in run if isinstance(each, Judge)])
+            outcomes = (each for each in run if isinstance(each, Judge))
+            while some := [*islice(outcomes, _TOGETHER)]:
+                unknown |= await store.set_outcomes(some)
         else:
             unknown |= {each.id for each in run if not await _carry_out_one(store, each)}
     return unknown

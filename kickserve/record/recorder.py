@@ -38,6 +38,7 @@ LINGER: Final = 0.05  # seconds that predictions are gathered before they go to 
 PATIENCE: Final = 10.0  # seconds that a reader waits for what was written before it
 ORPHANS_EVERY: Final = 30.0
 _RECORDS: Final = 500  # that are made before others get their turn on the event loop
+_IDS: Final = 10_000  # of outcomes, that are read before others get their turn
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
@@ -192,13 +193,16 @@ class Recorder:
             StoreUnavailable: the store is away.
         """
         at = datetime.now(UTC)
-        spelt = [canonical(each.id) for each in outcomes]
+        spelt: list[str | None] = []
+        for start in range(0, len(outcomes), _IDS):
+            spelt += [canonical(each.id) for each in outcomes[start : start + _IDS]]
+            await asyncio.sleep(0)
         told = [
             Judge(record_id, each.success, at)
             for each, record_id in zip(outcomes, spelt, strict=True)
             if record_id is not None
         ]
-        missing: set[str | None] = {None, *(await self._change(told))}
+        missing: set[str | None] = {None, *(await self._change(told) if told else ())}
         unknown = [each.id for each, record_id in zip(outcomes, spelt, strict=True) if record_id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 

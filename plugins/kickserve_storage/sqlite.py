@@ -60,7 +60,7 @@ _PURGE: Final = (
 
 
 _OUTCOME: Final = "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?"
-_OUTCOMES: Final = 500  # a transaction, and so the longest that predictions wait for them
+_OUTCOMES: Final = 500  # a statement: SQLite before 3.32 takes 999 values at most
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
@@ -229,9 +229,10 @@ class SqliteStore:
         """Keep what came of many kicks; return the ids under which no record is there."""
         told, known = latest(outcomes), set[str]()
         for start in range(0, len(told), _OUTCOMES):
-            some = told[start : start + _OUTCOMES]
-            ids = [each.id for each in some]
-            values = [(each.success, to_millisecond(each.at), each.id) for each in some]
+            values = [
+                (each.success, to_millisecond(each.at), each.id) for each in told[start : start + _OUTCOMES]
+            ]
+            ids = [row[-1] for row in values]
             async with self._database.writing() as connection:
                 await connection.executemany(_OUTCOME, values)
                 known.update(*await connection.execute_fetchall(_known_among(len(ids)), ids))
