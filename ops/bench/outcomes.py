@@ -1,4 +1,4 @@
-"""Measures how long it takes to tell outcomes: together, and one by one; and how long predictions wait meanwhile.
+"""Measures how long it takes to tell outcomes, together and one by one, and how long predictions wait for that.
 
 `just bench-outcomes`. With SQLite, and with a Postgres of its own where there is one. The last column is the
 longest that a lone client waited for a prediction, beside outcomes that are told together and beside none.
@@ -36,18 +36,21 @@ QUIET: Final = 3.0  # seconds
 
 def measure(environment: dict[str, str], many: int) -> dict[str, Any]:
     """Measure on a service of its own; microseconds an outcome, and milliseconds that a prediction waited."""
-    with tempfile.TemporaryDirectory() as folder, serving(folder, **BARE, **environment) as server:
-        with httpx.Client(base_url=server.url, timeout=300) as client:
-            batch = client.post("/predict/batch", json=[EXAMPLE] * many).json()
-            told = [{"id": each["id"], "success": at % 3 > 0} for at, each in enumerate(batch)]
-            client.get("/predictions?limit=1")  # waits until all of them are stored
-            alone, waits_alone = [], longest_wait(server.url, lambda: time.sleep(QUIET))
-            together, waits = [], []
-            for _ in range(ROUNDS):  # in turns, so that what else the machine does hits both
-                alone.append(one_by_one(client, told[:SINGLE]) / SINGLE)
-                started = time.perf_counter()
-                waits.append(longest_wait(server.url, lambda: tell(client, told)))
-                together.append((time.perf_counter() - started) / many)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(folder, **BARE, **environment) as server,
+        httpx.Client(base_url=server.url, timeout=300) as client,
+    ):
+        batch = client.post("/predict/batch", json=[EXAMPLE] * many).json()
+        told = [{"id": each["id"], "success": at % 3 > 0} for at, each in enumerate(batch)]
+        client.get("/predictions?limit=1")  # waits until all of them are stored
+        alone, waits_alone = [], longest_wait(server.url, lambda: time.sleep(QUIET))
+        together, waits = [], []
+        for _ in range(ROUNDS):  # in turns, so that what else the machine does hits both
+            alone.append(one_by_one(client, told[:SINGLE]) / SINGLE)
+            started = time.perf_counter()
+            waits.append(longest_wait(server.url, lambda: tell(client, told)))
+            together.append((time.perf_counter() - started) / many)
     return {
         "one_by_one_us": 1e6 * median(alone),
         "together_us": 1e6 * median(together),
