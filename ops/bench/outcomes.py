@@ -1,4 +1,4 @@
-"""Measures how long it takes to tell outcomes, together and one by one, and how long predictions wait for that.
+"""Measures how long it takes to tell outcomes, together and one by one, and how long predictions wait for it.
 
 `just bench-outcomes`. With SQLite, and with a Postgres of its own where there is one. The last column is the
 longest that a lone client waited for a prediction, beside outcomes that are told together and beside none.
