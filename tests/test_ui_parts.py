@@ -25,6 +25,7 @@ from kickserve.access.keys import ANYONE
 from kickserve.errors import ConfigurationError
 from kickserve.schemas import Kick, Record
 from kickserve.simulate import simulate
+from kickserve_ui import shared_quality
 from kickserve_ui.answer import break_even
 from kickserve_ui.frame import Visit
 from kickserve_ui.geometry import Aim, Spot, aim_from, kicks_at, spot_of
@@ -36,6 +37,7 @@ from kickserve_ui.palette import colour_of
 from kickserve_ui.phrases import TEXTS
 from kickserve_ui.scene import PRESETS, Scene, changed, read
 from kickserve_ui.secret import NAME, kept_secret, pass_for
+from kickserve_ui.shared_quality import SharedQuality
 from kickserve_ui.site import Site, serving
 from kickserve_ui.words import language_of, words_in
 
@@ -260,6 +262,29 @@ async def test_whatever_a_browser_sends_for_a_click_changes_nothing_but_what_it_
         for mark in ("scored", "missed"):
             await nobody._clicked(GenericEventArguments(sender=None, client=None, args=[mark, record_id]))
     assert (await client.get(f"/predictions/{record_id}")).json() == before
+
+
+async def test_many_who_look_at_the_model_have_its_quality_assessed_once(client, kick, monkeypatch):
+    service = client.app.state.service
+    judged, asked = service.store.judged, []
+
+    def counted():
+        asked.append(True)
+        return judged()
+
+    monkeypatch.setattr(service.store, "judged", counted)
+    shared = SharedQuality(service)
+    record_id = (await client.post("/predict", json=kick)).json()["id"]
+    monkeypatch.setattr(shared_quality, "_REST", 1e6)
+    found = await asyncio.gather(*(shared.newest() for _ in range(5)))
+    assert [each.count for each in found] == [0] * 5
+    assert len(asked) == 1
+    # When its rest is over, what has been told meanwhile is seen.
+    await client.put(f"/predictions/{record_id}/outcome", json={"success": True})
+    assert (await shared.newest()).count == 0
+    shared._until = 0.0
+    assert (await shared.newest()).count == 1
+    assert len(asked) == 2
 
 
 def test_the_secret_is_kept_for_its_owner_alone_and_stays(tmp_path):

@@ -11,7 +11,6 @@ from nicegui import ui
 from kickserve.access.keys import Scope
 from kickserve.errors import StoreError
 from kickserve.metering.meters import BOUNDS
-from kickserve.record.record_quality import report
 from kickserve_ui import PATH
 from kickserve_ui.charts import reliability, sheet
 from kickserve_ui.frame import card
@@ -65,8 +64,7 @@ class ModelPage:
 
     async def _show_quality(self) -> None:
         try:
-            await self._service.recorder.settle()
-            found = await report(self._service.store.judged())
+            found = await current().quality.newest()
         except StoreError:
             self._reliability.content = f"<p class='warning'>{escape(self._words('store_away'))}</p>"
             self._scores.content = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from kickserve.access.addresses import identity
@@ -13,6 +14,7 @@ from kickserve.errors import ConfigurationError
 from kickserve_ui.heat import Maps
 from kickserve_ui.leftovers import Leftovers
 from kickserve_ui.secret import pass_for
+from kickserve_ui.shared_quality import SharedQuality
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,11 @@ class Site:
     reports: Path
     maps: Maps = field(default_factory=Maps)
     leftovers: Leftovers = field(default_factory=Leftovers)
+
+    @cached_property
+    def quality(self) -> SharedQuality:
+        """How good the predictions were."""
+        return SharedQuality(self.service)
 
     def key_of(self, request: Request) -> Key | None:
         """Return the key that this visitor has signed in with, where it still opens something."""
