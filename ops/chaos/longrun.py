@@ -17,15 +17,15 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -54,6 +54,9 @@ OUTAGE_SECONDS = 5.0
 KEEP_DAYS = 30
 OLD = 30_000  # predictions that are too old from the beginning
 PAGES = 3
+# Seconds of which times are taken together: what goes on beside has its turn in each minute, and not in each
+# ten seconds, of which one would be told by the luck of a page that was just opened, and the next not.
+TIMES_OF = 60
 DRAINED = 1_000  # bytes of a journal that holds nothing
 ALLOWED = {200, 202, 204, 409, 503}  # 409: a report is being made; 503: of reads, while the store is away
 
@@ -234,6 +237,7 @@ async def watch(
     """Look at regular times until the end; stop Postgres when it is due."""
     every = min(10.0, duration / 60)
     samples: list[Sample] = []
+    laps: deque[list[float]] = deque(maxlen=max(round(TIMES_OF / every), 1))
     outages = [share * duration for share in OUTAGES]
     began = time.perf_counter()
     last = began
@@ -246,13 +250,20 @@ async def watch(
             await asyncio.to_thread(cluster.start)
         await asyncio.sleep(every)
         now, times = time.perf_counter(), clients.lap()
-        p50, p99 = (quantiles(times, n=100)[at] for at in (49, 98)) if len(times) > 1 else (0.0, 0.0)
+        laps.append(times)
+        p50, p99 = await asyncio.to_thread(percentiles, [*laps])
         seen = await asyncio.to_thread(watched.look)
         rate = len(times) / (now - last)
         last = now
         samples.append(Sample(now - began, **seen, rate=rate, p50_ms=p50, p99_ms=p99, troubled=troubled))
         say(samples[-1])
     return samples
+
+
+def percentiles(laps: list[list[float]]) -> tuple[float, float]:
+    """Return the median and the 99th percentile of all times in some laps; 0 where there are none."""
+    times = np.concatenate([np.array(lap) for lap in laps])
+    return tuple(np.percentile(times, (50, 99)).tolist()) if len(times) else (0.0, 0.0)
 
 
 async def run(cluster: Cluster, folder: Path, duration: float, say: Callable[[Any], None]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ class Sample(NamedTuple):
         threads: of the lasting processes.
         journal_bytes: what waits for the store.
         rate: answers a second since the last sample.
-        p50_ms: median time of these.
-        p99_ms: 99th percentile.
+        p50_ms: median time of an answer in the last minute.
+        p99_ms: 99th percentile of these.
         troubled: whether the store was away since the last sample.
     """
 

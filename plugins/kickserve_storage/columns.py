@@ -37,7 +37,9 @@ USUAL: Final = COLUMNS[: COLUMNS.index("error")]
 SHADOW: Final = ("shadow_model", "shadow_revision", "shadow_prediction")
 TEXTS: Final = tuple(COLUMNS.index(name) for name in ("model", "revision", "error", *SHADOW[:2]))
 
-STREAM_GROUP: Final = 1_000  # records that a stream yields at once: 3 ms of the event loop
+STREAM_GROUP: Final = (
+    250  # records that a stream yields at once: 1 ms of the event loop, and another to encode them
+)
 JUDGED_GROUP: Final = 10_000  # judged predictions are four values each, so more of them go in a group
 
 _TOLL: Final = 3  # of a batch, in rows: what it costs beside its rows
@@ -230,7 +232,7 @@ def storable(text: str) -> str:
 
 
 async def in_steps(rows: Sequence[Any], convert: Callable[[Any], Any]) -> list[Any]:
-    """Convert rows a thousand at a time, with a turn for everybody else in between."""
+    """Convert rows some hundreds at a time, with a turn for everybody else in between."""
     converted: list[Any] = []
     for start in range(0, len(rows), STREAM_GROUP):
         if start:

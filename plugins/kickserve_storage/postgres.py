@@ -183,7 +183,7 @@ class PostgresStore:
     async def stream(
         self, *, since: datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[list[Record]]:
-        """Yield the records that are kept when it starts, oldest first, a thousand at a time."""
+        """Yield the records that are kept when it starts, oldest first, some hundreds at a time."""
         async with self._cursor(_OLDEST, *span(since=since, until=until)) as cursor:
             while rows := await self._fetch(cursor, STREAM_GROUP):
                 yield await in_steps(rows, record_from)

@@ -201,7 +201,7 @@ class SqliteStore:
     async def stream(
         self, *, since: datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[list[Record]]:
-        """Yield the records that are kept when it starts, oldest first, a thousand at a time.
+        """Yield the records that are kept when it starts, oldest first, some hundreds at a time.
 
         Each group is a short read of its own: a long one would keep the WAL from being written back.
         """
