@@ -17,7 +17,7 @@ from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreU
 from kickserve.ids import instant
 from kickserve_storage import postgres as postgres_module
 from kickserve_storage import postgres_server
-from kickserve_storage.columns import COLUMNS, USUAL
+from kickserve_storage.columns import COLUMNS, STREAM_GROUP, USUAL
 from kickserve_storage.postgres import STREAMS, PostgresStore
 from kickserve_storage.postgres_server import address_of
 
@@ -226,7 +226,7 @@ async def test_a_stream_that_the_server_ends_is_unavailable(postgres_cluster):
     await store.open()
     await store.add(some_records(2_500))
     stream = store.stream()
-    assert len(await anext(stream)) == 1_000
+    assert len(await anext(stream)) == STREAM_GROUP
     await asyncio.to_thread(postgres_cluster.stop, "immediate")
     with pytest.raises(StoreUnavailable):
         await anext(stream)

@@ -29,7 +29,7 @@ from kickserve.errors import RecordUnfit, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
 from kickserve_storage import sqlite as sqlite_module
 from kickserve_storage import sqlite_database
-from kickserve_storage.columns import COLUMNS, SHADOW, USUAL
+from kickserve_storage.columns import COLUMNS, SHADOW, STREAM_GROUP, USUAL
 from kickserve_storage.sqlite import SqliteStore
 
 
@@ -333,7 +333,7 @@ def test_judged_are_read_from_their_index_alone(other):
 async def test_a_stream_whose_rest_is_deleted_ends(store):
     await store.add(some_records(1_500))
     stream = store.stream()
-    assert len(await anext(stream)) == 1_000
+    assert len(await anext(stream)) == STREAM_GROUP
     await store.purge(instant(START + 10**9), 2_000)
     assert [group async for group in stream] == []
 

@@ -6,10 +6,12 @@ import asyncio
 import gc
 import weakref
 
+import httpx
 import pytest
-from nicegui import app
+from nicegui import Client, ui
+from starlette.requests import Request
 
-from kickserve_ui import leftovers, pages
+from kickserve_ui import leftovers
 from kickserve_ui.leftovers import Leftovers
 
 
@@ -45,12 +47,16 @@ async def test_pages_that_are_left_go_together_a_little_later(monkeypatch):
     assert collections == ["start", "stop"] * 2
 
 
-def test_each_page_that_is_left_is_told_of():
-    pages.register()
-    try:
-        assert app._delete_handlers
-    finally:
-        app.reset()
+async def test_a_page_that_is_left_is_cleared_away(client, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Leftovers, "clear_soon", lambda _: asked.append(True))
+    async with httpx.AsyncClient(transport=client._transport, base_url="http://test") as root:
+        await root.get("/ui/")  # NiceGUI begins
+    scope = {"type": "http", "path": "/nowhere", "query_string": b"", "headers": []}
+    visitor = Client(ui.page("/nowhere"), request=Request(scope))
+    assert not asked
+    visitor.delete()
+    assert asked
 
 
 def test_only_a_process_that_serves_keeps_what_stands_out_of_collections(monkeypatch):
