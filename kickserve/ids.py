@@ -116,7 +116,7 @@ def first_id_in(millisecond: int) -> str:
 
 def canonical(text: str) -> str | None:
     """Return an id in the one spelling that is stored, or None where it is no id of ours."""
-    if _STORED.fullmatch(text):  # a tenth of the time, and nearly all are spelt like this
+    if _STORED.fullmatch(text):  # a seventh of the time, and nearly all are spelt like this
         return text
     try:
         parsed = uuid.UUID(text)

@@ -11,6 +11,7 @@ import pytest
 from conftest import running
 from httpx import ASGITransport, AsyncClient
 from serving import BARE, serving
+from turns import counted_turns
 
 from kickserve.app import create_app
 from kickserve.background import end
@@ -36,6 +37,14 @@ async def eventually(check):
             await asyncio.sleep(0.05)
 
 
+async def stored_before_an_outage(client, cluster, kick):
+    """Have a prediction stored, then stop the store; return the prediction's id."""
+    first = (await client.post("/predict", json=kick)).json()["id"]
+    assert (await client.get(f"/predictions/{first}")).status_code == 200
+    await asyncio.to_thread(cluster.stop)
+    return first
+
+
 async def is_well(client):
     return (await client.get("/health")).json()["status"] == "ok"
 
@@ -48,9 +57,7 @@ async def test_with_the_store_away_clients_notice_nothing_and_all_is_there_after
     on_postgres, postgres_cluster, kick
 ):
     client = on_postgres
-    first = (await client.post("/predict", json=kick)).json()["id"]
-    assert (await client.get(f"/predictions/{first}")).status_code == 200
-    await asyncio.to_thread(postgres_cluster.stop)
+    first = await stored_before_an_outage(client, postgres_cluster, kick)
 
     away = [(await client.post("/predict", json=kick)).json()["id"] for _ in range(20)]
     await eventually(lambda: is_degraded(client))
@@ -221,24 +228,17 @@ async def test_a_bug_in_a_store_does_not_end_the_removal_of_old_predictions(
 
 
 async def test_the_event_loop_turns_while_records_are_made_of_large_batches(tmp_path):
-    turns, kept = 0, []
-
-    async def turn():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
+    kept = []
 
     async def add(records):
         kept.extend(records)
 
-    turning = asyncio.create_task(turn())
     batches = [batch_at(START + at, 500) for at in range(4)]
     journal = Journal(tmp_path, limit=1)
-    await recorder.Recorder(SimpleNamespace(add=add), journal, None, patience=1)._add(batches)
-    assert turns >= len(batches)
+    async with counted_turns() as turns:
+        await recorder.Recorder(SimpleNamespace(add=add), journal, None, patience=1)._add(batches)
+        assert len(turns) >= len(batches)
     assert kept == [record for batch in batches for record in batch.records()]
-    await end(turning)
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -267,9 +267,7 @@ async def test_outcomes_of_what_waits_in_the_journal_are_kept_all_or_none(
     on_postgres, postgres_cluster, kick
 ):
     client = on_postgres
-    first = (await client.post("/predict", json=kick)).json()["id"]
-    assert (await client.get(f"/predictions/{first}")).status_code == 200
-    await asyncio.to_thread(postgres_cluster.stop)
+    first = await stored_before_an_outage(client, postgres_cluster, kick)
     waiting = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 50)).json()]
     told = [{"id": each, "success": True} for each in waiting]
     assert (await client.put("/predictions/outcomes", json=told)).json() == {"kept": 50, "unknown": []}
