@@ -93,6 +93,10 @@ class Cluster:
         """The database URL."""
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
 
+    def pid(self) -> int:
+        """Return the server's process; FileNotFoundError where it does not run."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         settings = (

@@ -12,19 +12,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
+import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections import Counter, deque
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import httpx
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -32,19 +29,19 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import FLAGS, NoBrowser, chromium  # noqa: E402  found through the line above
-from clients import ID_BYTES, OK, Clients, counted  # noqa: E402
-from playwright.async_api import Browser, Page, async_playwright  # noqa: E402
-from postgres import Cluster, binaries  # noqa: E402
+from clients import ID_BYTES, OK, Clients, counted  # noqa: E402  found through the line above
+from postgres import Cluster, binaries, free_port  # noqa: E402
 from serving import Server  # noqa: E402
-from vitals import Sample, Verdict, Watched, sparkline, verdicts  # noqa: E402
+from vitals import Sample, Verdict, Watched, sparkline, thirds, times_level, typical_cores, verdicts  # noqa: E402
 
 from kickserve.contract_samples import record_at  # noqa: E402
 from kickserve.settings import Settings  # noqa: E402
 from kickserve_storage import create_plugin  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
 
 CONNECTIONS = 16
 PEAK_SECONDS = 20.0  # with a start of each thing that goes on beside
@@ -53,143 +50,46 @@ OUTAGES = (0.08, 0.4, 0.75)  # when Postgres is stopped, as shares of the time
 OUTAGE_SECONDS = 5.0
 KEEP_DAYS = 30
 OLD = 30_000  # predictions that are too old from the beginning
-PAGES = 3
-# Seconds of which times are taken together: what goes on beside has its turn in each minute, and not in each
-# ten seconds, of which one would be told by the luck of a page that was just opened, and the next not.
-TIMES_OF = 60
 DRAINED = 1_000  # bytes of a journal that holds nothing
-ALLOWED = {200, 202, 204, 409, 503}  # 409: a report is being made; 503: of reads, while the store is away
+BARE_RATE = 50.0  # a second: enough for a percentile of ten seconds, and nothing beside the service's
+BESIDE = Path(__file__).with_name("beside.py")
+BARE = ROOT / "ops" / "bench" / "peers" / "bare.py"
 
 
-class Happenings:
-    """What goes on beside the predictions, each on its own clock, and how it was answered."""
+class Apart:
+    """A process of the drill's own, beside the service, on whose output something waits at the end."""
 
-    def __init__(self, url: str, clients: Clients, duration: float) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=60)
-        self.clients = clients
-        self.seen: Counter[str] = Counter()
-        self.unexpected: list[str] = []
-        pace = min(1.0, max(duration / 3600, 0.05))  # in a short run, all comes more often
-        self._tasks = [
-            asyncio.create_task(self._again(max(every * pace, 1.0), what))
-            for every, what in (
-                (5, self._scrape),
-                (2, self._judge),
-                (20, self._read),
-                (60, self._reload),
-                (120, self._quality),
-                (180, self._export),
-                (300, self._report),
-            )
-        ]
+    def __init__(self, program: Path, *arguments: object) -> None:
+        command = [sys.executable, str(program), *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
-    async def _again(self, every: float, what: Callable[[], Awaitable[None]]) -> None:
+    def end(self) -> str:
+        """Ask it to end, and return what it said."""
+        self.process.terminate()
+        return self.process.communicate(timeout=60)[0]
+
+    def close(self) -> None:
+        """Make sure that it is gone."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+async def bare_clients(stack: ExitStack) -> Clients:
+    """Start the least that the same server can serve, and ask it at a low, steady rate.
+
+    What happens to its answers happens to the service's too, and is none of the service's doing: the
+    machine's other work, and stalls of the clients themselves.
+    """
+    port = free_port()
+    stack.callback(Apart(BARE, port).close)
+    async with asyncio.timeout(30):
         while True:
-            await asyncio.sleep(every)
-            try:
-                await what()
-            except httpx.HTTPError as error:
-                self.unexpected.append(f"{what.__name__}: {error!r}")
-
-    async def _ask(self, name: str, method: str, path: str, **more: Any) -> httpx.Response:
-        response = await self._http.request(method, path, **more)
-        self.seen[f"{name} {response.status_code}"] += 1
-        if response.status_code not in ALLOWED:
-            self.unexpected.append(f"{name}: {response.status_code} {response.text[:200]}")
-        return response
-
-    async def _scrape(self) -> None:
-        await self._ask("metrics", "GET", str(self._http.base_url).removesuffix("/api/v1/") + "/metrics")
-
-    async def _judge(self) -> None:
-        ids = bytes(self.clients.ids[-ID_BYTES * 2_000 :])
-        if ids:
-            at = random.randrange(len(ids) // ID_BYTES) * ID_BYTES  # noqa: S311 - nothing secret hangs on it
-            path = f"/predictions/{uuid.UUID(bytes=ids[at : at + ID_BYTES])}/outcome"
-            await self._ask("outcome", "PUT", path, json={"success": at % 3 > 0})
-
-    async def _read(self) -> None:
-        response = await self._ask("history", "GET", "/predictions?limit=100")
-        for _ in range(4):
-            if following := response.links.get("next"):
-                response = await self._ask("history", "GET", str(response.url.join(following["url"])))
-
-    async def _reload(self) -> None:
-        await self._ask("reload", "POST", "/model/reload")
-
-    async def _quality(self) -> None:
-        await self._ask("quality", "GET", "/quality")
-
-    async def _report(self) -> None:
-        await self._ask("report", "POST", "/drift/reports")
-
-    async def _export(self) -> None:
-        """Read the last minute as a stream."""
-        since = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
-        headers = {"Accept": "application/x-ndjson"}
-        request = self._http.stream("GET", "/predictions", params={"since": since}, headers=headers)
-        async with request as response:
-            self.seen[f"export {response.status_code}"] += 1
-            try:
-                async for chunk in response.aiter_bytes():
-                    self.seen["exported bytes"] += len(chunk)
-            except httpx.RemoteProtocolError:
-                self.seen["export cut off by the outage"] += 1
-
-    async def end(self) -> None:
-        """Stop."""
-        for each in self._tasks:
-            each.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._http.aclose()
-
-
-@asynccontextmanager
-async def open_pages(root: str, seen: Counter[str]) -> AsyncIterator[None]:
-    """Have some pages open, each used now and then, where there is a browser."""
-    try:
-        place = chromium()
-    except NoBrowser as reason:
-        seen[f"no pages: {reason}"] += 1
-        yield
-        return
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=place, args=FLAGS)
-        tasks = [asyncio.create_task(use_page(browser, root, at, seen)) for at in range(PAGES)]
-        yield
-        for each in tasks:
-            each.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await browser.close()
-
-
-async def use_page(browser: Browser, root: str, at: int, seen: Counter[str]) -> None:
-    """Open a page, use it for a minute, close it, and so on."""
-    while True:
-        context = await browser.new_context(viewport={"width": 1400, "height": 900})
-        try:
-            page = await context.new_page()
-            await page.goto(f"{root}/ui/")
-            await _click_about(page, at, seen)
-            await page.goto(f"{root}/ui/history")
-            await page.wait_for_timeout(3_000)
-            seen["histories shown"] += 1
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong in a browser is told at the end
-            seen[f"page: {type(error).__name__} {str(error)[:80]}"] += 1
-        finally:
-            await context.close()
-
-
-async def _click_about(page: Page, at: int, seen: Counter[str]) -> None:
-    await page.wait_for_selector(".answer .number")
-    pitch = page.locator(".pitch svg")
-    for click in range(20):
-        box = await pitch.bounding_box()
-        assert box is not None
-        x, y = 0.25 + (click + at) % 10 / 20, 0.3 + (click + at) % 7 / 14
-        await page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
-        seen["clicks"] += 1
-        await page.wait_for_timeout(2_000)
+            with suppress(OSError):
+                (await asyncio.open_connection("127.0.0.1", port))[1].close()
+                break
+            await asyncio.sleep(0.1)
+    return Clients(f"http://127.0.0.1:{port}/api/v1", 1, BARE_RATE)
 
 
 async def old_predictions(url: str) -> None:
@@ -231,13 +131,30 @@ async def measured_peak(clients: Clients, watched: Watched) -> float:
     return len(clients.ids) / ID_BYTES / (time.perf_counter() - began)
 
 
+class Laps:
+    """Times of answers from each sample to the next, all kept: a third's percentile is that of all in it."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._laps: list[NDArray[np.float32]] = []
+
+    def lap(self) -> int:
+        """Take what has come; return how many answers."""
+        self._laps.append(np.array(self._clients.lap(), dtype=np.float32))
+        return len(self._laps[-1])
+
+    def percentiles(self, laps: Iterable[int]) -> tuple[float, float]:
+        """Return the median and the 99th percentile in some laps, ms; 0 where there are none."""
+        times = np.concatenate([self._laps[at] for at in laps])
+        return tuple(np.percentile(times, (50, 99)).tolist()) if len(times) else (0.0, 0.0)
+
+
 async def watch(
-    watched: Watched, clients: Clients, cluster: Cluster, duration: float, say: Callable[[Sample], None]
+    watched: Watched, laps: Laps, bare: Laps, cluster: Cluster, duration: float, say: Callable[[Sample], None]
 ) -> list[Sample]:
     """Look at regular times until the end; stop Postgres when it is due."""
     every = min(10.0, duration / 60)
     samples: list[Sample] = []
-    laps: deque[list[float]] = deque(maxlen=max(round(TIMES_OF / every), 1))
     outages = [share * duration for share in OUTAGES]
     began = time.perf_counter()
     last = began
@@ -249,25 +166,31 @@ async def watch(
             await asyncio.sleep(OUTAGE_SECONDS)
             await asyncio.to_thread(cluster.start)
         await asyncio.sleep(every)
-        now, times = time.perf_counter(), clients.lap()
-        laps.append(times)
-        p50, p99 = await asyncio.to_thread(percentiles, [*laps])
-        seen = await asyncio.to_thread(watched.look)
-        rate = len(times) / (now - last)
+        now = time.perf_counter()
+        rate = laps.lap() / (now - last)
+        bare.lap()
         last = now
-        samples.append(Sample(now - began, **seen, rate=rate, p50_ms=p50, p99_ms=p99, troubled=troubled))
-        say(samples[-1])
+        p50, p99 = laps.percentiles([-1])
+        seen = await asyncio.to_thread(watched.look)
+        sample = Sample(
+            now - began,
+            **seen,
+            rate=rate,
+            p50_ms=p50,
+            p99_ms=p99,
+            bare_p99_ms=bare.percentiles([-1])[1],
+            troubled=troubled,
+        )
+        samples.append(sample)
+        say(sample)
     return samples
 
 
-def percentiles(laps: list[list[float]]) -> tuple[float, float]:
-    """Return the median and the 99th percentile of all times in some laps; 0 where there are none."""
-    times = np.concatenate([np.array(lap) for lap in laps])
-    return tuple(np.percentile(times, (50, 99)).tolist()) if len(times) else (0.0, 0.0)
-
-
-async def run(cluster: Cluster, folder: Path, duration: float, say: Callable[[Any], None]) -> dict[str, Any]:
+async def run(
+    stack: ExitStack, cluster: Cluster, duration: float, say: Callable[[Any], None]
+) -> dict[str, Any]:
     """Run it all; return what was found."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-long-")))
     await old_predictions(cluster.url)
     journals = folder / "journal"
     server = Server(
@@ -277,31 +200,36 @@ async def run(cluster: Cluster, folder: Path, duration: float, say: Callable[[An
         KICKSERVE_RETENTION=f"{KEEP_DAYS}d",
         KICKSERVE_JOURNAL_DIR=str(journals),
     )
-    try:
-        watched = Watched(server.process.pid, journals)
-        hasty = Clients(server.url, CONNECTIONS)
-        happenings = Happenings(server.url, hasty, duration)
-        async with open_pages(server.url.removesuffix("/api/v1"), happenings.seen):
-            peak = await measured_peak(hasty, watched)
-            say(f"peak {peak:,.0f} predictions a second, kept; now {peak / 2:,.0f}")
-            happenings.clients = clients = Clients(server.url, CONNECTIONS, peak / 2)
-            samples = await watch(watched, clients, cluster, duration, say)
-        await happenings.end()
-        await clients.end()
-        code = await asyncio.to_thread(server.end)
-    finally:
-        server.close()
+    stack.callback(server.close)
+    pace = min(1.0, max(duration / 3600, 0.05))  # in a short run, all comes more often
+    beside = Apart(BESIDE, server.url, pace)
+    stack.callback(beside.close)
+    watched = Watched(server.process.pid, journals, postgres=cluster.pid, beside=lambda: beside.process.pid)
+    hasty = Clients(server.url, CONNECTIONS)
+    peak = await measured_peak(hasty, watched)
+    say(f"peak {peak:,.0f} predictions a second, kept; now {peak / 2:,.0f}")
+    bare = await bare_clients(stack)
+    clients = Clients(server.url, CONNECTIONS, peak / 2)
+    laps, bare_laps = Laps(clients), Laps(bare)
+    samples = await watch(watched, laps, bare_laps, cluster, duration, say)
+    done = json.loads(await asyncio.to_thread(beside.end))
+    await asyncio.gather(clients.end(), bare.end())
+    code = await asyncio.to_thread(server.end)
     stored, old = await ids_in(cluster.url)
+    early, late = thirds(samples, WARM_SHARE * duration)
+    times = [(laps.percentiles(part)[1], bare_laps.percentiles(part)[1]) for part in (early, late)]
+    parts = [[samples[at] for at in part] for part in (early, late)]
     return {
         "minutes": duration / 60,
         "peak_per_second": peak,
         "statuses": dict(clients.statuses + hasty.statuses),
-        "beside": dict(happenings.seen),
-        "unexpected": happenings.unexpected,
+        **done,
         "exit_code": code,
         "too_old": old,
         **counted(bytes(hasty.ids + clients.ids), stored),
-        "verdicts": [each._asdict() for each in verdicts(samples, WARM_SHARE * duration)],
+        "verdicts": [each._asdict() for each in (*verdicts(*parts), times_level(*times))],
+        "bare_p99_ms": [bare for _, bare in times],
+        "cores": [typical_cores(part) for part in parts],
         "samples": [each._asdict() for each in samples],
         "log": [line[:400] for line in server.log if _alarming(line)][:20],
     }
@@ -323,14 +251,20 @@ def passed(found: dict[str, Any]) -> bool:
 def show(found: dict[str, Any]) -> None:
     """Print it for a person."""
     console = Console(width=140)
-    table = Table("what", "after the warm-up", "at the end", "may be", "passed", title="medians")
+    table = Table("what", "first third", "last third", "may be", "passed", title="after the warm-up")
     for each in (Verdict(**given) for given in found["verdicts"]):
         numbers = (f"{value:,.2f}" for value in (each.early, each.late, each.allowed))
         table.add_row(each.what, *numbers, "yes" if each.passed else "[red]NO")
     console.print(table)
-    for name in ("pss_mb", "handles", "threads", "p50_ms", "p99_ms", "rate", "journal_bytes"):
+    shown = ("pss_mb", "handles", "threads", "p50_ms", "p99_ms", "bare_p99_ms", "rate", "journal_bytes")
+    for name in shown:
         values = [each[name] for each in found["samples"]]
         console.print(f"{name:14}{sparkline(values)}  {min(values):,.1f} to {max(values):,.1f}")
+    console.print("bare app beside, p99: {:.1f} and {:.1f} ms".format(*found["bare_p99_ms"]))
+    for when, cores in zip(("first", "last"), found["cores"], strict=True):
+        console.print(
+            f"cores, {when} third:", ", ".join(f"{name} {used:.2f}" for name, used in cores.items())
+        )
     for name in ("answered", "stored", "lost", "twice", "too_old", "exit_code", "statuses", "beside"):
         console.print(f"{name}: {found[name]}")
     for name in ("unexpected", "log"):
@@ -344,13 +278,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--json", action="store_true", help="write what was found, each sample too, as JSON")
     options = parser.parse_args()
-    console = Console(stderr=True, width=140)
+    console = Console(stderr=True, width=160)
     with ExitStack() as stack:
         cluster = Cluster(binaries())
         stack.callback(cluster.remove)
         cluster.start()
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-long-")))
-        found = asyncio.run(run(cluster, folder, options.minutes * 60, lambda said: tell(console, said)))
+        found = asyncio.run(run(stack, cluster, options.minutes * 60, lambda said: tell(console, said)))
     if options.json:
         print(json.dumps({**found, "passed": passed(found)}, indent=1))
     else:
@@ -362,8 +295,10 @@ def tell(console: Console, said: Sample | str) -> None:
     """Show how far it has come."""
     if isinstance(said, Sample):
         said = (
-            f"{said.seconds:6.0f} s  {said.rate:7,.0f}/s  p99 {said.p99_ms:6.1f} ms  {said.pss_mb:6.1f} MB"
+            f"{said.seconds:6.0f} s  {said.rate:7,.0f}/s  p99 {said.p99_ms:6.1f} ms ({said.bare_p99_ms:.1f} bare)"
+            f"  {said.pss_mb:6.1f} MB"
             f"  {said.handles} handles  {said.threads} threads  journal {said.journal_bytes:,}"
+            f"  cores {' '.join(f'{name} {used:.2f}' for name, used in said.cores.items())}"
             f"{'  store was away' if said.troubled else ''}"
         )
     console.print(said)
