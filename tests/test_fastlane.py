@@ -558,7 +558,7 @@ class TestOneConnection:
         for _ in range(sent):
             writer.write(request())
         async with asyncio.timeout(20):
-            while connection.transport.get_write_buffer_size() < 60_000:
+            while not connection.flow.write_paused:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
         assert connection.transport.get_write_buffer_size() < 100_000

@@ -7,6 +7,7 @@ import time
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+import anyio
 import asyncpg
 import pytest
 from postgres import free_port
@@ -259,6 +260,25 @@ async def test_slow_readers_leave_connections_to_everybody_else(postgres_schema)
         await each.aclose()
     assert len(await streamed(store)) == 1_501
     await store.close()
+
+
+async def test_a_reader_that_goes_away_leaves_no_transaction_behind(postgres_schema, caplog):
+    store = PostgresStore(postgres_schema)
+    await store.open()
+    await store.add(some_records(10 * STREAM_GROUP))
+
+    async def read(read_on):
+        async for _ in store.stream():
+            read_on.set()
+
+    for _ in range(3 * STREAMS):
+        async with anyio.create_task_group() as readers:  # as the server does: cancelled at every await
+            readers.start_soon(read, read_on := anyio.Event())
+            await read_on.wait()
+            readers.cancel_scope.cancel()
+    assert len(await store.page(1)) == 1
+    await store.close()
+    assert not caplog.records
 
 
 async def test_closing_does_not_wait_for_a_stream_for_ever(postgres_schema):

@@ -49,14 +49,13 @@ async def test_pages_that_are_left_go_together_a_little_later(monkeypatch):
 
 async def test_a_page_that_is_left_is_cleared_away(client, monkeypatch):
     asked = []
-    monkeypatch.setattr(Leftovers, "clear_soon", lambda _: asked.append(True))
     async with httpx.AsyncClient(transport=client._transport, base_url="http://test") as root:
         await root.get("/ui/")  # NiceGUI begins
     scope = {"type": "http", "path": "/nowhere", "query_string": b"", "headers": []}
     visitor = Client(ui.page("/nowhere"), request=Request(scope))
-    assert not asked
+    monkeypatch.setattr(Leftovers, "clear_soon", lambda _: asked.append(True))
     visitor.delete()
-    assert asked
+    assert asked == [True]
 
 
 def test_only_a_process_that_serves_keeps_what_stands_out_of_collections(monkeypatch):

@@ -295,8 +295,8 @@ def tell(console: Console, said: Sample | str) -> None:
     """Show how far it has come."""
     if isinstance(said, Sample):
         said = (
-            f"{said.seconds:6.0f} s  {said.rate:7,.0f}/s  p99 {said.p99_ms:6.1f} ms ({said.bare_p99_ms:.1f} bare)"
-            f"  {said.pss_mb:6.1f} MB"
+            f"{said.seconds:6.0f} s  {said.rate:7,.0f}/s"
+            f"  p99 {said.p99_ms:6.1f} ms (bare app {said.bare_p99_ms:.1f})  {said.pss_mb:6.1f} MB"
             f"  {said.handles} handles  {said.threads} threads  journal {said.journal_bytes:,}"
             f"  cores {' '.join(f'{name} {used:.2f}' for name, used in said.cores.items())}"
             f"{'  store was away' if said.troubled else ''}"

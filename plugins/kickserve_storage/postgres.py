@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +76,20 @@ _OUTCOMES: Final = """UPDATE predictions SET outcome = told.outcome, outcome_at 
 _PURGE: Final = (
     "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < $1 ORDER BY id LIMIT $2)"
 )
+
+
+@asynccontextmanager
+async def unbroken_end() -> AsyncIterator[AsyncExitStack]:
+    """Have what is opened closed in order even where the task is cancelled, and again at each await.
+
+    So it is when a client goes away while it is read for: the transaction would never be rolled back, and its
+    connection come back to the others with it.
+    """
+    opened = AsyncExitStack()
+    try:
+        yield opened
+    finally:
+        await asyncio.shield(opened.__aexit__(*sys.exc_info()))
 
 
 def to_millisecond(moment: datetime) -> datetime:
@@ -243,11 +258,11 @@ class PostgresStore:
     @asynccontextmanager
     async def _cursor(self, sql: str, *values: object) -> AsyncIterator[Any]:
         """Open a cursor on the server, in a transaction that sees the table as it is now."""
-        async with (
-            self._turn(),
-            self._server.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with unbroken_end() as opened:
+            await opened.enter_async_context(self._turn())
+            connection = await opened.enter_async_context(self._server.connection())
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            await opened.enter_async_context(transaction)
             yield await connection.cursor(sql, *values)
 
     @asynccontextmanager
