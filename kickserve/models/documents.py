@@ -52,29 +52,52 @@ class Document(Protocol):
     """What every document says of its model, whatever its kind."""
 
     @property
-    def format(self) -> str: ...  # noqa: D102  as in the documents
+    def format(self) -> str:
+        """The name of its kind of file."""
+
     @property
-    def version(self) -> int: ...  # noqa: D102
+    def version(self) -> int:
+        """The version of that format."""
+
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """What the model is called."""
+
     @property
-    def revision(self) -> str: ...  # noqa: D102
+    def revision(self) -> str:
+        """Twelve hexadecimal digits that change with its answers; see `revision_of`."""
+
     @property
-    def description(self) -> str: ...  # noqa: D102
+    def description(self) -> str:
+        """What it is, for a person."""
+
     @property
-    def features(self) -> list[str]: ...  # noqa: D102
+    def features(self) -> list[str]:
+        """The names of the features that it takes, in their order."""
+
     @property
-    def ability_sd(self) -> float: ...  # noqa: D102
+    def ability_sd(self) -> float:
+        """How far kickers differ in ability, as a standard deviation in logits."""
+
     @property
-    def domain(self) -> dict[str, tuple[float, float]]: ...  # noqa: D102
+    def domain(self) -> dict[str, tuple[float, float]]:
+        """The lowest and highest value of each feature that it was trained on, by name."""
+
     @property
-    def interval(self) -> str: ...  # noqa: D102
+    def interval(self) -> str:
+        """What its intervals cover, in words."""
+
     @property
-    def trained_on(self) -> dict[str, Any]: ...  # noqa: D102
+    def trained_on(self) -> dict[str, Any]:
+        """What it was trained on, for its card."""
+
     @property
-    def metrics(self) -> dict[str, Any]: ...  # noqa: D102
+    def metrics(self) -> dict[str, Any]:
+        """How good it was found to be, for its card."""
+
     @property
-    def reference(self) -> Profile | None: ...  # noqa: D102
+    def reference(self) -> Profile | None:
+        """What the kicks and predictions looked like when it was made; None of an older file."""
 
 
 D = TypeVar("D", bound=Document)

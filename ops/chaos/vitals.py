@@ -134,7 +134,7 @@ class Limit(NamedTuple):
 
 def most(values: list[float]) -> float:
     """Return what is passed a tenth of the time: of what comes with each open page, that with all of them."""
-    return quantiles(values, n=10)[-1] if len(values) > 1 else values[0]
+    return quantiles(values, n=10, method="inclusive")[-1] if len(values) > 1 else values[0]
 
 
 LIMITS: dict[str, Limit] = {
