@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 PAGES = 3
+PAGE_SECONDS = 60  # from when one is opened until it is opened again: in each minute each has its turn
 ALLOWED = {200, 202, 204, 409, 503}  # 409: a report is being made; 503: of reads, while the store is away
 
 
@@ -66,7 +67,7 @@ class Happenings:
             await asyncio.sleep(due - clock())
             try:
                 await what()
-            except httpx.HTTPError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the rest goes on
                 self.unexpected.append(f"{what.__name__}: {error!r}")
 
     async def _ask(self, name: str, method: str, path: str, **more: Any) -> httpx.Response:
@@ -88,7 +89,7 @@ class Happenings:
     async def _read(self) -> None:
         response = await self._ask("history", "GET", "/predictions?limit=100")
         if response.status_code == httpx.codes.OK:
-            self._recent = [each["id"] for each in response.json()["items"]]
+            self._recent = [each["id"] for each in response.json()]
         for _ in range(4):
             if following := response.links.get("next"):
                 response = await self._ask("history", "GET", str(response.url.join(following["url"])))
@@ -143,8 +144,12 @@ async def open_pages(root: str, seen: Counter[str]) -> AsyncIterator[None]:
 
 
 async def use_page(browser: Browser, root: str, at: int, seen: Counter[str]) -> None:
-    """Open a page, use it for a minute, close it, and so on."""
+    """Open a page, use it, close it, and so on, each a while after the one before it."""
+    clock = asyncio.get_running_loop().time
+    due = clock() + at * PAGE_SECONDS / PAGES
     while True:
+        await asyncio.sleep(due - clock())
+        due = max(due + PAGE_SECONDS, clock())
         context = await browser.new_context(viewport={"width": 1400, "height": 900})
         try:
             page = await context.new_page()

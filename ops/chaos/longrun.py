@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,14 +33,14 @@ sys.path.insert(0, str(ROOT / "tests"))
 from clients import ID_BYTES, OK, Clients, counted  # noqa: E402  found through the line above
 from postgres import Cluster, binaries, free_port  # noqa: E402
 from serving import Server  # noqa: E402
-from vitals import Sample, Verdict, Watched, sparkline, thirds, times_level, typical_cores, verdicts  # noqa: E402
+from vitals import Sample, Verdict, Watched, sparkline, thirds, typical, typical_cores, verdicts  # noqa: E402
 
 from kickserve.contract_samples import record_at  # noqa: E402
 from kickserve.settings import Settings  # noqa: E402
 from kickserve_storage import create_plugin  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -48,6 +49,8 @@ PEAK_SECONDS = 20.0  # with a start of each thing that goes on beside
 WARM_SHARE = 0.2  # of the time; all that happens at all has happened once by then
 OUTAGES = (0.08, 0.4, 0.75)  # when Postgres is stopped, as shares of the time
 OUTAGE_SECONDS = 5.0
+SAMPLES = 360  # each ten seconds, of an hour
+LAPS = 6  # of which times are taken together: a minute, of an hour
 KEEP_DAYS = 30
 OLD = 30_000  # predictions that are too old from the beginning
 DRAINED = 1_000  # bytes of a journal that holds nothing
@@ -132,54 +135,64 @@ async def measured_peak(clients: Clients, watched: Watched) -> float:
 
 
 class Laps:
-    """Times of answers from each sample to the next, all kept: a third's percentile is that of all in it."""
+    """Times of the answers of the last minute.
+
+    What goes on beside has its turn in each minute, and not in each ten seconds: of these, one would be told
+    by a page that was just opened, and the next by none.
+    """
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
-        self._laps: list[NDArray[np.float32]] = []
+        self._laps: deque[NDArray[np.float32]] = deque(maxlen=LAPS)
 
     def lap(self) -> int:
         """Take what has come; return how many answers."""
         self._laps.append(np.array(self._clients.lap(), dtype=np.float32))
         return len(self._laps[-1])
 
-    def percentiles(self, laps: Iterable[int]) -> tuple[float, float]:
-        """Return the median and the 99th percentile in some laps, ms; 0 where there are none."""
-        times = np.concatenate([self._laps[at] for at in laps])
+    def percentiles(self) -> tuple[float, float]:
+        """Return the median and the 99th percentile, ms; 0 where there were no answers."""
+        times = np.concatenate(self._laps)
         return tuple(np.percentile(times, (50, 99)).tolist()) if len(times) else (0.0, 0.0)
 
 
 async def watch(
-    watched: Watched, laps: Laps, bare: Laps, cluster: Cluster, duration: float, say: Callable[[Sample], None]
+    watched: Watched,
+    clients: Clients,
+    bare: Clients,
+    cluster: Cluster,
+    duration: float,
+    say: Callable[[Sample], None],
 ) -> list[Sample]:
     """Look at regular times until the end; stop Postgres when it is due."""
-    every = min(10.0, duration / 60)
+    every = duration / SAMPLES
+    laps, bare_laps = Laps(clients), Laps(bare)
     samples: list[Sample] = []
     outages = [share * duration for share in OUTAGES]
     began = time.perf_counter()
-    last = began
+    last, since_outage = began, LAPS + 1
     while (now := time.perf_counter()) - began < duration:
-        troubled = bool(outages) and now - began > outages[0]
-        if troubled:
+        if outages and now - began > outages[0]:
             outages.pop(0)
+            since_outage = 0
             await asyncio.to_thread(cluster.stop)
             await asyncio.sleep(OUTAGE_SECONDS)
             await asyncio.to_thread(cluster.start)
         await asyncio.sleep(every)
         now = time.perf_counter()
         rate = laps.lap() / (now - last)
-        bare.lap()
+        bare_laps.lap()
         last = now
-        p50, p99 = laps.percentiles([-1])
-        seen = await asyncio.to_thread(watched.look)
+        since_outage += 1
+        p50, p99 = laps.percentiles()
         sample = Sample(
             now - began,
-            **seen,
+            **await asyncio.to_thread(watched.look),
             rate=rate,
             p50_ms=p50,
             p99_ms=p99,
-            bare_p99_ms=bare.percentiles([-1])[1],
-            troubled=troubled,
+            bare_p99_ms=bare_laps.percentiles()[1],
+            troubled=since_outage <= LAPS,
         )
         samples.append(sample)
         say(sample)
@@ -201,7 +214,7 @@ async def run(
         KICKSERVE_JOURNAL_DIR=str(journals),
     )
     stack.callback(server.close)
-    pace = min(1.0, max(duration / 3600, 0.05))  # in a short run, all comes more often
+    pace = min(1.0, max(duration / 3600, 0.1))  # in a short run, all comes more often
     beside = Apart(BESIDE, server.url, pace)
     stack.callback(beside.close)
     watched = Watched(server.process.pid, journals, postgres=cluster.pid, beside=lambda: beside.process.pid)
@@ -210,15 +223,12 @@ async def run(
     say(f"peak {peak:,.0f} predictions a second, kept; now {peak / 2:,.0f}")
     bare = await bare_clients(stack)
     clients = Clients(server.url, CONNECTIONS, peak / 2)
-    laps, bare_laps = Laps(clients), Laps(bare)
-    samples = await watch(watched, laps, bare_laps, cluster, duration, say)
+    samples = await watch(watched, clients, bare, cluster, duration, say)
     done = json.loads(await asyncio.to_thread(beside.end))
     await asyncio.gather(clients.end(), bare.end())
     code = await asyncio.to_thread(server.end)
     stored, old = await ids_in(cluster.url)
-    early, late = thirds(samples, WARM_SHARE * duration)
-    times = [(laps.percentiles(part)[1], bare_laps.percentiles(part)[1]) for part in (early, late)]
-    parts = [[samples[at] for at in part] for part in (early, late)]
+    parts = thirds(samples, WARM_SHARE * duration)
     return {
         "minutes": duration / 60,
         "peak_per_second": peak,
@@ -227,8 +237,8 @@ async def run(
         "exit_code": code,
         "too_old": old,
         **counted(bytes(hasty.ids + clients.ids), stored),
-        "verdicts": [each._asdict() for each in (*verdicts(*parts), times_level(*times))],
-        "bare_p99_ms": [bare for _, bare in times],
+        "verdicts": [each._asdict() for each in verdicts(*parts)],
+        "bare_p99_ms": [typical(part, "bare_p99_ms") for part in parts],
         "cores": [typical_cores(part) for part in parts],
         "samples": [each._asdict() for each in samples],
         "log": [line[:400] for line in server.log if _alarming(line)][:20],
@@ -299,7 +309,7 @@ def tell(console: Console, said: Sample | str) -> None:
             f"  p99 {said.p99_ms:6.1f} ms (bare app {said.bare_p99_ms:.1f})  {said.pss_mb:6.1f} MB"
             f"  {said.handles} handles  {said.threads} threads  journal {said.journal_bytes:,}"
             f"  cores {' '.join(f'{name} {used:.2f}' for name, used in said.cores.items())}"
-            f"{'  store was away' if said.troubled else ''}"
+            f"{'  the store was away' if said.troubled else ''}"
         )
     console.print(said)
 
