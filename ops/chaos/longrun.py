@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -72,10 +73,14 @@ class Apart:
         return self.process.communicate(timeout=60)[0]
 
     def close(self) -> None:
-        """Make sure that it is gone."""
+        """Make sure that it is gone, and what it has started."""
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+            self.process.terminate()
+            try:
+                self.process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.communicate()
 
 
 async def bare_clients(stack: ExitStack) -> Clients:
@@ -289,6 +294,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="write what was found, each sample too, as JSON")
     options = parser.parse_args()
     console = Console(stderr=True, width=160)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else all that it has started would go on
     with ExitStack() as stack:
         cluster = Cluster(binaries())
         stack.callback(cluster.remove)
