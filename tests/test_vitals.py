@@ -68,7 +68,7 @@ def test_pages_that_are_open_more_often_late_are_no_leak():
 
 
 def test_a_leak_is_seen_below_pages_that_come_and_go():
-    assert failed(run(handles=lambda at: (68 if at % 3 == 0 else 46) + at // 20)) == {"handles"}
+    assert failed(run(handles=lambda at: (68 if at % 3 == 0 else 46) + at // 15)) == {"handles"}
 
 
 def test_samples_of_an_outage_are_left_out():

@@ -292,19 +292,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--json", action="store_true", help="write what was found, each sample too, as JSON")
+    parser.add_argument(
+        "--judge", type=Path, metavar="FILE", help="judge a run that --json wrote, and run none"
+    )
     options = parser.parse_args()
+    found = judged_anew(options.judge) if options.judge else ran(options.minutes)
+    if options.json:
+        print(json.dumps({**found, "passed": passed(found)}, indent=1))
+    else:
+        show(found)
+    return 0 if passed(found) else 1
+
+
+def judged_anew(file: Path) -> dict[str, Any]:
+    """Compare the thirds of a recorded run once more."""
+    found: dict[str, Any] = json.loads(file.read_bytes())
+    parts = thirds([Sample(**each) for each in found["samples"]], WARM_SHARE * 60 * found["minutes"])
+    return {**found, "verdicts": [each._asdict() for each in verdicts(*parts)]}
+
+
+def ran(minutes: float) -> dict[str, Any]:
+    """Run it with a Postgres of its own, which is removed whatever happens."""
     console = Console(stderr=True, width=160)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else all that it has started would go on
     with ExitStack() as stack:
         cluster = Cluster(binaries())
         stack.callback(cluster.remove)
         cluster.start()
-        found = asyncio.run(run(stack, cluster, options.minutes * 60, lambda said: tell(console, said)))
-    if options.json:
-        print(json.dumps({**found, "passed": passed(found)}, indent=1))
-    else:
-        show(found)
-    return 0 if passed(found) else 1
+        return asyncio.run(run(stack, cluster, minutes * 60, lambda said: tell(console, said)))
 
 
 def tell(console: Console, said: Sample | str) -> None:
