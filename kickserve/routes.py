@@ -25,6 +25,7 @@ from kickserve.errors import (
 )
 from kickserve.explain import Explanation
 from kickserve.ids import canonical, in_utc
+from kickserve.pacing import others_first
 from kickserve.record.record_quality import QualityReport, report
 from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.service import Service
@@ -336,6 +337,7 @@ async def ready(service: TheService) -> Response[Health]:
 async def _lines(service: Service, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:
     async for records in service.store.stream(since=since, until=until):
         yield _encoder.encode_lines(records)
+        await others_first()
 
 
 def _id(text: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock_time
 
 import msgspec
 import numpy as np
 import pytest
+from turns import counted_turns
 
 from kickserve.models.linear import load_default
-from kickserve.pacing import Hours, Pace
+from kickserve.pacing import Hours, Pace, others_first
 from kickserve.schemas import Record
 from kickserve.web.documentation import EXAMPLE
 from kickserve_drift.kicks import Window, kept
@@ -126,6 +128,14 @@ async def test_kept_predictions_come_newest_first_page_by_page(window, count, mo
 def test_a_batch_waits_for_its_hours(hour, hours, wait):
     begin, end = map(clock_time.fromisoformat, hours)
     assert Hours(begin, end).until_open(BEGIN.replace(hour=hour)) == timedelta(hours=wait)
+
+
+async def test_others_get_several_turns_after_one_of_a_stream():
+    async with counted_turns() as turns:
+        await asyncio.sleep(0)
+        before = len(turns)
+        await others_first()
+    assert len(turns) - before >= 4
 
 
 async def test_a_pace_pauses_after_each_part_but_not_before_the_first():

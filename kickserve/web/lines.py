@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ from litestar.response.streaming import ASGIStreamingResponse
 from msgspec.structs import replace
 
 from kickserve.errors import KickserveError, RequestError
+from kickserve.pacing import others_first
 from kickserve.web.bodies import read_good_lines, read_lines
 from kickserve.web.documentation import NDJSON
 from kickserve.web.problems import problem_of
@@ -70,7 +70,7 @@ async def answer_lines(request: Request[Any, Any, Any], service: Service) -> Asy
         )
         number += len(read)
         good += len(kicks)
-        await asyncio.sleep(0)
+        await others_first()
 
 
 def _explained(request: Request[Any, Any, Any], error: KickserveError, row: int) -> Problem:

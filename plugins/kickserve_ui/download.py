@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import astuple
 
+from kickserve.pacing import others_first
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def csv_lines(store: Store, wanted: Filter) -> AsyncIterator[str]:
         taken = [each for each in records if wanted.takes(each)]
         for start in range(0, len(taken), _TOGETHER):
             yield _lines([_cells(each) for each in taken[start : start + _TOGETHER]])
-            await asyncio.sleep(0)
+            await others_first()
 
 
 def _lines(rows: Sequence[Sequence[Any]]) -> str:
