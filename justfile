@@ -165,6 +165,11 @@ bench-models: (_environment "dev")
 bench-outcomes *arguments: (_environment "dev")
     @{{ bin }}/python ops/bench/outcomes.py "$@"
 
+# Measure how long predictions wait beside an export, and the export beside predictions
+[positional-arguments]
+bench-exports *arguments: (_environment "dev")
+    @{{ bin }}/python ops/bench/exports.py "$@"
+
 # Measure the page: first paint, a click, and what ten open pages cost the API; needs wrk and Chromium
 [positional-arguments]
 bench-page *arguments: (_environment "dev")
