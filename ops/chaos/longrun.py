@@ -5,10 +5,11 @@ one, Chromium. On the way reports of drift are asked for, the model is loaded an
 history is read and exported, outcomes are told, metrics scraped, old predictions removed, and Postgres is
 stopped three times.
 
-Ends with 1 where an answered prediction is not in the store exactly once, or where, from the first third after
-the warm-up (a fifth of the time) to the last, memory grew by more than 5 %, handles or threads that no client
-holds became more, or the p99 of a minute grew by over a quarter more than that of a bare app did, which is asked
-beside the service on the same server. `--judge FILE` judges a run anew that `--json` wrote.
+Ends with 1 where an answered prediction is not in the store exactly once, or where, from the first third
+after the warm-up (a fifth of the time) to the last, memory grew by more than 5 %, handles or threads that
+no client holds became more, or the p99 of a minute grew by over a quarter more than that of a bare app
+did, which is asked beside the service on the same server. `--judge FILE` judges a run anew that `--json`
+wrote.
 """
 
 from __future__ import annotations
