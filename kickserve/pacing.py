@@ -1,4 +1,4 @@
-"""Spreads work over time: so much a second, only at some hours of the day, and after that of others."""
+"""Spreads work over time: so much a second, at some hours of the day, with turns for others in between."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Document(Protocol):
 
     @property
     def ability_sd(self) -> float:
-        """How far kickers differ in ability, as a standard deviation in logits."""
+        """Spread of the kickers' ability in log-odds; 0 where the model knows none."""
 
     @property
     def domain(self) -> dict[str, tuple[float, float]]:

@@ -25,8 +25,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "ops" / "chaos")]
 
 from clients import Clients  # noqa: E402  found through the line above
-from postgres import Cluster, NoPostgres, binaries  # noqa: E402
 from serving import BARE, serving  # noqa: E402
+from stores import with_each_store  # noqa: E402
 
 from kickserve.web.documentation import EXAMPLE  # noqa: E402  where the folders above have been added
 
@@ -60,12 +60,12 @@ async def measure(environment: dict[str, str], many: int, rate: float) -> dict[s
     """Measure on a service of its own; milliseconds of predictions, and seconds of exports."""
     with tempfile.TemporaryDirectory() as folder, serving(folder, **BARE, **environment) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
-            for _ in range(0, many, TOGETHER):
-                (await client.post("/predict/batch", json=[EXAMPLE] * min(TOGETHER, many))).raise_for_status()
-            newest = (await client.get("/predictions?limit=1")).json()[
-                0
-            ]  # waits until all of them are stored
-        url = f"{server.url}/predictions?until={newest['created_at'].replace('+00:00', 'Z')}"
+            for start in range(0, many, TOGETHER):
+                kicks = [EXAMPLE] * min(TOGETHER, many - start)
+                (await client.post("/predict/batch", json=kicks)).raise_for_status()
+            # Answered when all of them are stored.
+            [newest] = (await client.get("/predictions?limit=1")).raise_for_status().json()
+        url = f"{server.url}/predictions?until={newest['created_at']}"
         unhindered = [await read(url) for _ in range(ROUNDS)]
         clients = Clients(server.url, CONNECTIONS, rate)
         alone, beside, took = [], [], []
@@ -96,18 +96,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=RATE, help="predictions a second beside")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
-    found = {"SQLite": asyncio.run(measure({}, asked.many, asked.rate))}
-    try:
-        cluster = Cluster(binaries())
-    except NoPostgres as reason:
-        print(reason, file=sys.stderr)
-    else:
-        try:
-            cluster.start()
-            postgres = {"DATABASE_URL": cluster.url}
-            found["Postgres"] = asyncio.run(measure(postgres, asked.many, asked.rate))
-        finally:
-            cluster.remove()
+    found = with_each_store(lambda environment: asyncio.run(measure(environment, asked.many, asked.rate)))
     if asked.json:
         print(json.dumps(found, indent=2))
     else:

@@ -23,8 +23,8 @@ from rich.table import Table
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from postgres import Cluster, NoPostgres, binaries  # noqa: E402  the tests' own ways to a server and a store
-from serving import BARE, serving  # noqa: E402
+from serving import BARE, serving  # noqa: E402  the tests' own way to a server
+from stores import with_each_store  # noqa: E402
 
 from kickserve.web.documentation import EXAMPLE  # noqa: E402  where the folder above has been added
 
@@ -103,17 +103,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=MANY, help="outcomes that are told together")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
-    found = {"SQLite": measure({}, asked.many)}
-    try:
-        cluster = Cluster(binaries())
-    except NoPostgres as reason:
-        print(reason, file=sys.stderr)
-    else:
-        try:
-            cluster.start()
-            found["Postgres"] = measure({"DATABASE_URL": cluster.url}, asked.many)
-        finally:
-            cluster.remove()
+    found = with_each_store(lambda environment: measure(environment, asked.many))
     if asked.json:
         print(json.dumps(found, indent=2))
         return

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +35,10 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+sys.path.append(str(ROOT / "ops" / "bench"))  # last: there, too, is a module named `serving`
 
-from clients import ID_BYTES, OK, Clients, counted  # noqa: E402  found through the line above
+import processes  # noqa: E402  found through the lines above
+from clients import ID_BYTES, OK, Clients, counted  # noqa: E402
 from postgres import Cluster, binaries, free_port  # noqa: E402
 from serving import Server  # noqa: E402
 from vitals import Sample, Verdict, Watched, sparkline, thirds, typical, typical_cores, verdicts  # noqa: E402
@@ -61,31 +63,40 @@ KEEP_DAYS = 30
 OLD = 30_000  # predictions that are too old from the beginning
 DRAINED = 1_000  # bytes of a journal that holds nothing
 BARE_RATE = 50.0  # a second: enough for a percentile of ten seconds, and nothing beside the service's
-BESIDE = Path(__file__).with_name("beside.py")
 BARE = ROOT / "ops" / "bench" / "peers" / "bare.py"
 
 
-class Apart:
-    """A process of the drill's own, beside the service, on whose output something waits at the end."""
+class Beside:
+    """The process of all that goes on beside the predictions.
 
-    def __init__(self, program: Path, *arguments: object) -> None:
-        command = [sys.executable, str(program), *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    Args:
+        url: of the API.
+        pace: by how much the seconds between two of a kind are shortened.
+    """
 
-    def end(self) -> str:
-        """Ask it to end, and return what it said."""
-        self.process.terminate()
-        return self.process.communicate(timeout=60)[0]
+    def __init__(self, url: str, pace: float) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("beside.py")), url, str(pace)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def pid(self) -> int:
+        """Return the process."""
+        return self._process.pid
+
+    def end(self) -> dict[str, Any]:
+        """Ask it to end, and return what it found."""
+        self._process.terminate()
+        found: dict[str, Any] = json.loads(self._process.communicate(timeout=60)[0])
+        return found
 
     def close(self) -> None:
         """Make sure that it is gone, and what it has started."""
-        if self.process.poll() is None:
-            self.process.terminate()
+        if self._process.poll() is None:
+            self._process.terminate()
             try:
-                self.process.communicate(timeout=10)
+                self._process.communicate(timeout=10)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.communicate()
+                self._process.kill()
+                self._process.communicate()
 
 
 async def bare_clients(stack: ExitStack) -> Clients:
@@ -95,14 +106,11 @@ async def bare_clients(stack: ExitStack) -> Clients:
     machine's other work, and stalls of the clients themselves.
     """
     port = free_port()
-    stack.callback(Apart(BARE, port).close)
-    async with asyncio.timeout(30):
-        while True:
-            with suppress(OSError):
-                (await asyncio.open_connection("127.0.0.1", port))[1].close()
-                break
-            await asyncio.sleep(0.1)
-    return Clients(f"http://127.0.0.1:{port}/api/v1", 1, BARE_RATE)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-bare-")))
+    command = [sys.executable, str(BARE), str(port)]
+    bare = await asyncio.to_thread(processes.Server, command, port, folder, {}, processes.Start("/", None))
+    stack.callback(bare.end)
+    return Clients(f"{bare.url}/api/v1", 1, BARE_RATE)
 
 
 async def old_predictions(url: str) -> None:
@@ -225,20 +233,19 @@ async def run(
     )
     stack.callback(server.close)
     pace = min(1.0, max(duration / 3600, 0.1))  # in a short run, all comes more often
-    beside = Apart(BESIDE, server.url, pace)
+    beside = Beside(server.url, pace)
     stack.callback(beside.close)
-    watched = Watched(server.process.pid, journals, postgres=cluster.pid, beside=lambda: beside.process.pid)
+    watched = Watched(server.process.pid, journals, postgres=cluster.pid, beside=beside.pid)
     hasty = Clients(server.url, CONNECTIONS)
     peak = await measured_peak(hasty, watched)
     say(f"peak {peak:,.0f} predictions a second, kept; now {peak / 2:,.0f}")
     bare = await bare_clients(stack)
     clients = Clients(server.url, CONNECTIONS, peak / 2)
     samples = await watch(watched, clients, bare, cluster, duration, say)
-    done = json.loads(await asyncio.to_thread(beside.end))
+    done = await asyncio.to_thread(beside.end)
     await asyncio.gather(clients.end(), bare.end())
     code = await asyncio.to_thread(server.end)
     stored, old = await ids_in(cluster.url)
-    parts = thirds(samples, WARM_SHARE * duration)
     return {
         "minutes": duration / 60,
         "peak_per_second": peak,
@@ -247,9 +254,6 @@ async def run(
         "exit_code": code,
         "too_old": old,
         **counted(bytes(hasty.ids + clients.ids), stored),
-        "verdicts": [each._asdict() for each in verdicts(*parts)],
-        "bare_p99_ms": [typical(part, "bare_p99_ms") for part in parts],
-        "cores": [typical_cores(part) for part in parts],
         "samples": [each._asdict() for each in samples],
         "log": [line[:400] for line in server.log if _alarming(line)][:20],
     }
@@ -301,7 +305,7 @@ def main() -> int:
         "--judge", type=Path, metavar="FILE", help="judge a run that --json wrote, and run none"
     )
     options = parser.parse_args()
-    found = judged_anew(options.judge) if options.judge else ran(options.minutes)
+    found = judged(json.loads(options.judge.read_bytes()) if options.judge else ran(options.minutes))
     if options.json:
         print(json.dumps({**found, "passed": passed(found)}, indent=1))
     else:
@@ -309,11 +313,15 @@ def main() -> int:
     return 0 if passed(found) else 1
 
 
-def judged_anew(file: Path) -> dict[str, Any]:
-    """Compare the thirds of a recorded run once more."""
-    found: dict[str, Any] = json.loads(file.read_bytes())
+def judged(found: dict[str, Any]) -> dict[str, Any]:
+    """Compare the thirds of a run."""
     parts = thirds([Sample(**each) for each in found["samples"]], WARM_SHARE * 60 * found["minutes"])
-    return {**found, "verdicts": [each._asdict() for each in verdicts(*parts)]}
+    return {
+        **found,
+        "verdicts": [each._asdict() for each in verdicts(*parts)],
+        "bare_p99_ms": [typical(part, "bare_p99_ms") for part in parts],
+        "cores": [typical_cores(part) for part in parts],
+    }
 
 
 def ran(minutes: float) -> dict[str, Any]:
