@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kickserve.client.client import AsyncClient, Client
     from kickserve.errors import RemoteError, ServiceAway
     from kickserve.schemas import Kick
+    from kickserve_client.client import AsyncClient, Client
 
 __all__ = ["AsyncClient", "Client", "Kick", "RemoteError", "ServiceAway", "__version__"]
 __version__ = version("kickserve")
 
 # Imported when asked for (PEP 562): the command line need not wait for a client that it does not use.
 _LATER: Final["Mapping[str, str]"] = {
-    "AsyncClient": "kickserve.client.client",
-    "Client": "kickserve.client.client",
+    "AsyncClient": "kickserve_client.client",
+    "Client": "kickserve_client.client",
     "Kick": "kickserve.schemas",
     "RemoteError": "kickserve.errors",
     "ServiceAway": "kickserve.errors",

@@ -16,29 +16,29 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.response import Redirect
 
-from kickserve import routes
-from kickserve.access.gate import Gate
+from kickserve import openapi as documentation
+from kickserve import problems, routes
+from kickserve.auth import Gate
 from kickserve.errors import KickserveError
-from kickserve.fastlane import FastLane
-from kickserve.loader import create_store, load_plugins
-from kickserve.models.loading import load_model, load_shadow
-from kickserve.record.journal import Journal
-from kickserve.record.recorder import Recorder
+from kickserve.journal import Journal
+from kickserve.loading import load_model, load_shadow
+from kickserve.middleware import KickserveApp
+from kickserve.plugins import create_store, load_plugins
+from kickserve.recorder import Recorder
+from kickserve.security_headers import Shield
 from kickserve.service import Service
 from kickserve.settings import Settings
-from kickserve.shadow import Shadow
-from kickserve.web import documentation, problems
-from kickserve.web.edge import KickserveApp
-from kickserve.web.shield import Shield
+from kickserve_lane.fastlane import FastLane
+from kickserve_shadow.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from litestar import Litestar
 
-    from kickserve.loader import Plugin
-    from kickserve.metering.meters import Meters
+    from kickserve.metrics import Meters
     from kickserve.model import Model
+    from kickserve.plugins import Plugin
 
 API: Final = "/api/v1"
 
@@ -108,13 +108,11 @@ def _guarded_calls(settings: Settings) -> Router:
         route_handlers=[
             routes.predict,
             batch,
-            routes.explain,
             routes.list_predictions,
             routes.get_prediction,
             routes.delete_prediction,
             routes.put_outcome,
             routes.put_outcomes,
-            routes.quality,
             routes.model,
             routes.reload_model,
         ],

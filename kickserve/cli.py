@@ -29,16 +29,10 @@ _INTERRUPTED: Final = 130
 _EXAMPLES: Final = re.compile(r"\\b\n(.*\n)")
 # Imported when used: `kickserve --version` need not wait for the server's libraries.
 COMMANDS: Final[Mapping[str, str]] = {
-    "serve": "kickserve.commands.serve",
-    "predict": "kickserve.commands.predict",
-    "batch": "kickserve.commands.batch",
-    "health": "kickserve.commands.health",
-    "outcomes": "kickserve.commands.outcomes",
-    "export": "kickserve.commands.export",
-    "simulate": "kickserve.commands.simulate",
-    "train": "kickserve.commands.train",
-    "model": "kickserve.commands.model",
-    "key": "kickserve.commands.key",
+    "serve": "kickserve.serve_command",
+    "predict": "kickserve.predict_command",
+    "health": "kickserve.health_command",
+    "key": "kickserve.key_command",
 }
 
 
@@ -68,7 +62,7 @@ class _Commands(click.RichGroup):
         ctx.meta[__name__] = True
         from litestar.plugins import CLIPlugin
 
-        from kickserve.loader import load_plugins
+        from kickserve.plugins import load_plugins
         from kickserve.settings import Settings
 
         group: Group = self

@@ -12,7 +12,7 @@ from kickserve.errors import PredictionFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve.models.documents import Profile
+    from kickserve.documents import Profile
     from kickserve.schemas import ModelCard
 
 
@@ -114,7 +114,7 @@ class AnswersOne(Protocol):
 
 @runtime_checkable
 class HasProfile(Protocol):
-    """A model that remembers what it was trained on; `kickserve.models.loading.profile_of` helps others."""
+    """A model that remembers what it was trained on; `kickserve.loading.profile_of` helps others."""
 
     @property
     def profile(self) -> Profile | None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 from msgspec.structs import astuple
 
+from kickserve.batching import MicroBatcher
 from kickserve.errors import Backlogged, KickserveError, PredictionFailed
-from kickserve.microbatch import MicroBatcher
 from kickserve.model import TYPICAL
 from kickserve.schemas import Prediction, matrix, matrix_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.model import Model
-    from kickserve.record.record_batch import RecordBatch
+    from kickserve.record import RecordBatch
     from kickserve.schemas import Kick
     from kickserve.scorer import Found, Row, Scorer
 

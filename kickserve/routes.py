@@ -14,7 +14,8 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
-from kickserve.access.keys import Scope
+from kickserve.answers import answers, refusals
+from kickserve.bodies import read_kicks_in_turns, read_outcome, read_outcomes
 from kickserve.errors import (
     BodyTooLarge,
     EncodedBody,
@@ -23,15 +24,10 @@ from kickserve.errors import (
     KickserveError,
     RecordNotFound,
 )
-from kickserve.explain import Explanation
 from kickserve.ids import canonical, in_utc
-from kickserve.pacing import others_first
-from kickserve.record.record_quality import QualityReport, report
-from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
-from kickserve.service import Service
-from kickserve.web.answers import answers, refusals
-from kickserve.web.bodies import read_kicks_in_turns, read_outcome, read_outcomes
-from kickserve.web.documentation import (
+from kickserve.keys import Scope
+from kickserve.lines import Lines, answer_lines
+from kickserve.openapi import (
     NDJSON,
     ListsRecords,
     Open,
@@ -40,8 +36,10 @@ from kickserve.web.documentation import (
     TakesOutcome,
     TakesOutcomes,
 )
-from kickserve.web.lines import Lines, answer_lines
-from kickserve.web.shield import SAFE
+from kickserve.pacing import others_first
+from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
+from kickserve.security_headers import SAFE
+from kickserve.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -69,7 +67,6 @@ Since = Annotated[
     str | None,
     QueryParameter(description="Only records made at this instant or later.", schema_extra=_INSTANT),
 ]
-ModelName = Annotated[str | None, QueryParameter(description="Only predictions of the model of this name.")]
 Until = Annotated[
     str | None, QueryParameter(description="Only records made before this instant.", schema_extra=_INSTANT)
 ]
@@ -192,22 +189,6 @@ async def whole_body(request: Request[Any, Any, Any]) -> bytes:
     return bytes(body)
 
 
-@post(
-    "/explain",
-    status_code=200,
-    operation_class=TakesKick,
-    responses=refusals(500),
-    tags=["predictions"],
-    opt=needs(Scope.PREDICT),
-)
-async def explain(body: RawBody, service: TheService) -> Explanation:
-    """Say what drives the answer to a kick: each feature's share on the log-odds, against the average kick.
-
-    Nothing is recorded. The shares are exact Shapley values, whatever the kind of the model.
-    """
-    return await service.explain(body)
-
-
 @get(
     "/predictions",
     operation_class=ListsRecords,
@@ -228,7 +209,7 @@ async def list_predictions(
     The header `Link` leads to the next page. With `Accept: application/x-ndjson` all of it is streamed,
     oldest first, one record a line.
     """
-    begin, end, cursor = _instant("since", since), _instant("until", until), _cursor(before)
+    begin, end, cursor = instant("since", since), instant("until", until), _cursor(before)
     await service.recorder.settle()
     if NDJSON in request.headers.get("accept", ""):
         return Stream(_lines(service, begin, end), media_type=NDJSON)
@@ -276,16 +257,6 @@ async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheServi
 async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
     """Tell what came of many kicks; says which ids are unknown."""
     return await service.recorder.judge_all(read_outcomes(body))
-
-
-@get("/quality", responses=refusals(503), tags=["outcomes"], opt=needs(Scope.READ))
-async def quality(
-    service: TheService, model: ModelName = None, since: Since = None, until: Until = None
-) -> QualityReport:
-    """Say how good the predictions were whose outcome is known: all, by model, and by month."""
-    begin, end = _instant("since", since), _instant("until", until)
-    await service.recorder.settle()
-    return await report(service.store.judged(model=model, since=begin, until=end))
 
 
 @get("/model", tags=["service"], opt=needs(Scope.READ))
@@ -359,7 +330,7 @@ def _unfit(name: str, detail: str, text: str) -> InvalidInput:
     return InvalidInput(f"{name} {detail}", [FieldError(field=name, detail=detail, value=text[:60])])
 
 
-def _instant(name: str, text: str | None) -> datetime | None:
+def instant(name: str, text: str | None) -> datetime | None:
     """Read a parameter that is an instant: strictly, or a number would be one too."""
     if text is None:
         return None

@@ -16,7 +16,7 @@ from kickserve.errors import PredictionFailed
 from kickserve.features import COUNT
 from kickserve.ids import IdFactory
 from kickserve.model import AnswersOne, is_sound
-from kickserve.record.record_batch import NUMBER, WIDTH, RecordBatch, numbers_of
+from kickserve.record import NUMBER, WIDTH, RecordBatch, numbers_of
 from kickserve.schemas import Prediction, matrix_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.ids import Ids
-    from kickserve.metering.gauge import Gauge
     from kickserve.model import Model
+    from kickserve.process import Gauge
 
     # What a model says of one kick: probability, low and high, these two NaN where it gives no interval.
     Found = tuple[float, float, float]

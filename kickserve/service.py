@@ -8,35 +8,29 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from msgspec.structs import astuple
-
 from kickserve import __version__
+from kickserve.bodies import read_kick
 from kickserve.errors import MissingExtra, ModelUnusable, PredictionFailed, RequestError
-from kickserve.explain import average_kick, explanation, mixtures
 from kickserve.ids import IdFactory
-from kickserve.metering.gauge import Gauge
-from kickserve.metering.meters import Meters
+from kickserve.metrics import Meters
 from kickserve.model import TYPICAL, ask
-from kickserve.models.loading import profile_of
-from kickserve.ports import KnowsDrift, TellsFigures, WatchesPredictions
 from kickserve.predictor import Predictor
-from kickserve.record.retention import Retention
+from kickserve.process import Gauge
+from kickserve.retention import Retention
 from kickserve.schemas import Health
 from kickserve.scorer import Scorer
-from kickserve.web.bodies import read_kick
+from kickserve.store import KnowsDrift, TellsFigures, WatchesPredictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kickserve.errors import Backlogged, KickserveError
-    from kickserve.explain import Explanation
     from kickserve.model import Model
-    from kickserve.ports import Figure, Store
-    from kickserve.record.record_batch import RecordBatch
-    from kickserve.record.recorder import Recorder
+    from kickserve.record import RecordBatch
+    from kickserve.recorder import Recorder
     from kickserve.schemas import DriftSummary, ModelCard, Prediction
     from kickserve.settings import Settings
+    from kickserve.store import Figure, Store
 
 _TRIALS: Final = 3
 
@@ -131,20 +125,6 @@ class Service:
             self.meters.refused(1)
             raise
         return self.predictor.ask(kick)
-
-    async def explain(self, body: bytes) -> Explanation:
-        """Say what drives the answer to a kick as it came over the network; nothing is recorded.
-
-        Raises:
-            MalformedBody: it is no JSON.
-            InvalidInput: it is JSON that is no kick.
-            PredictionFailed: the model could not answer.
-        """
-        row, predictor = astuple(read_kick(body)), self.predictor
-        average = average_kick(profile_of(predictor.model))
-        found = await predictor.look(mixtures(np.array(row, dtype=np.float64), average))
-        card = predictor.model.card
-        return explanation(row, average, found[:, 0], model=card.name, revision=card.revision)
 
     async def reload(self) -> ModelCard:
         """Load the model anew beside the one that answers, try it, and change between two requests.

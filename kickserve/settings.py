@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from kickserve import addresses, rates
 from kickserve import setting_kinds as kinds
-from kickserve.access import addresses, rates
 from kickserve.environment import surroundings, values_of, written
 
 if TYPE_CHECKING:

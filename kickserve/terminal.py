@@ -22,7 +22,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kickserve.files.kick_rows import Refusal
+    from kickserve_data.kick_rows import Refusal
 
 _SHOWN: Final = 10
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from kickserve.app import create_app
+from kickserve.openapi import EXAMPLE
 from kickserve.settings import Settings
-from kickserve.web.documentation import EXAMPLE
 
 pytest_plugins = ["fixtures_postgres", "journal_help"]
 

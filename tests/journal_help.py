@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from kickserve.record.journal import Journal
+from kickserve.journal import Journal
 
 BIG = 10**9
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kickserve.features import FLAGS, NAMES
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 NUMBERS = [name for name in NAMES if name not in FLAGS]

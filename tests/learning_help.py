@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kickserve.learning.data import Known
-from kickserve.learning.teach import Order
-from kickserve.models.log_odds import expit
-from kickserve.simulate import ABILITY_SD, logit, simulate
+from kickserve.log_odds import expit
+from kickserve_data.simulate import ABILITY_SD, logit, simulate
+from kickserve_train.data import Known
+from kickserve_train.teach import Order
 
 
 def known_of(size, seed):

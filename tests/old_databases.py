@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from kickserve.contract import record_at
+from kickserve_testing.contract import record_at
 
 FOLDER = Path(__file__).with_suffix("")
 VERSIONS = (1, 2)

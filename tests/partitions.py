@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import kickserve_drift
 from kickserve.cli import run
 from kickserve.features import NAMES
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
 
 # Last on the path: there, too, is a module named `serving`.
 sys.path.append(str(Path(__file__).parents[1] / "ops" / "bench"))

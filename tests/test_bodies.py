@@ -13,10 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from turns import counted_turns
 
-from kickserve.errors import InvalidInput, MalformedBody, RequestError
-from kickserve.features import BY_NAME, NAMES
-from kickserve.web import bodies
-from kickserve.web.bodies import (
+from kickserve import bodies
+from kickserve.bodies import (
     out_of_range,
     read_kick,
     read_kicks,
@@ -24,7 +22,9 @@ from kickserve.web.bodies import (
     read_outcome,
     read_outcomes,
 )
-from kickserve.web.documentation import EXAMPLE
+from kickserve.errors import InvalidInput, MalformedBody, RequestError
+from kickserve.features import BY_NAME, NAMES
+from kickserve.openapi import EXAMPLE
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

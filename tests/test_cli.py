@@ -12,7 +12,7 @@ from serving import BARE, serving
 
 from kickserve.cli import run
 from kickserve.features import NAMES
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from serving import serving
 import kickserve
 from kickserve import AsyncClient, Client, Kick, RemoteError, ServiceAway
 from kickserve.errors import InvalidInput, ServiceBusy
+from kickserve.openapi import EXAMPLE
 from kickserve.schemas import OutcomeOf, Prediction
-from kickserve.web.documentation import EXAMPLE
 
 KICK = msgspec.convert(EXAMPLE, Kick)
 KEY = "a secret of the test's"

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from serving import BARE, serving
 
 import kickserve.ids as ids_module
-from kickserve.contract import START, record_at, some_records, streamed
 from kickserve.ids import IdFactory, first_id_at, in_utc, instant
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
 from kickserve_storage.postgres import PostgresStore
+from kickserve_testing.contract import START, record_at, some_records, streamed
 
 YEAR = 366 * 86_400_000
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickserve.features import FEATURES, NAMES
-from kickserve.files import csv_blocks, tables
-from kickserve.files.tables import read_blocks
+from kickserve_data import csv_blocks, tables
+from kickserve_data.tables import read_blocks
 
 GOOD = "0.5,38,24,12,0.2,0,1,0,0,1,1,1,Ann"
 HEADER = ",".join([*NAMES, "success", "who"])

@@ -17,12 +17,12 @@ from partitions import answers, evaluate, folder_of, lasting, table_of, without_
 from partitions import batch as run_batch
 
 from kickserve.errors import ConfigurationError, ServiceAway
-from kickserve.models.loading import ModelFile, file_of
-from kickserve.models.origin import Origin
-from kickserve.partitioned.dask_engine import on_cluster
-from kickserve.partitioned.plan import Partition
-from kickserve.partitioned.running import FAILED
+from kickserve.loading import ModelFile, file_of
+from kickserve.origin import Origin
 from kickserve.settings import Settings
+from kickserve_data.dask_engine import on_cluster
+from kickserve_data.plan import Partition
+from kickserve_data.running import FAILED
 
 pytestmark = [
     # s3fs leaves the connections of its own thread to the collector of rubbish.
@@ -222,7 +222,7 @@ def quick(partition, _):
 
 
 def test_a_scheduler_that_is_not_there_is_said_to_be_away(batch, tmp_path, monkeypatch):
-    monkeypatch.setattr("kickserve.partitioned.dask_engine._PATIENCE", 0.3)
+    monkeypatch.setattr("kickserve_data.dask_engine._PATIENCE", 0.3)
     kicks = folder_of(tmp_path / "kicks", [10])
     code, _, err = batch(kicks, "--output", "a", "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
     assert (code, "tcp://127.0.0.1:1 does not answer" in err) == (ServiceAway.exit_code, True)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from kinds import FRESH, linear, onnx
 
 from kickserve import setting_kinds
-from kickserve.client import calls
-from kickserve.client.exchange import Exchange, retry_after
+from kickserve.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
+from kickserve.boxes import boxes
 from kickserve.errors import (
     DataError,
     KickserveError,
@@ -27,17 +27,17 @@ from kickserve.errors import (
     SettingsError,
 )
 from kickserve.features import FEATURES, NAMES
-from kickserve.files.tables import read_blocks
 from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
-from kickserve.models.loading import load_file
-from kickserve.record.boxes import boxes
-from kickserve.record.operations import Add, operations_in
-from kickserve.record.record_batch import WIDTH, RecordBatch, ShadowAnswers
-from kickserve.record.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
+from kickserve.loading import load_file
+from kickserve.openapi import EXAMPLE
+from kickserve.operations import Add, operations_in
+from kickserve.record import WIDTH, RecordBatch, ShadowAnswers
 from kickserve.schemas import Kick
+from kickserve.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
 from kickserve.settings import Settings, table
-from kickserve.web.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
-from kickserve.web.documentation import EXAMPLE
+from kickserve_client import calls
+from kickserve_client.exchange import Exchange, retry_after
+from kickserve_data.tables import read_blocks
 
 # What breaks decoders: no UTF-8, brackets without end, numbers beyond all, and bits of what is right.
 NASTY = [
@@ -283,7 +283,7 @@ class TestFiles:
 
 
 def default():
-    return files("kickserve.models").joinpath("default.json").read_bytes()
+    return files("kickserve").joinpath("default.json").read_bytes()
 
 
 def skops():

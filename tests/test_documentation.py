@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from kickserve import ports
+from kickserve import store as ports
 from kickserve.cli import COMMANDS
 from kickserve.features import FEATURES
 from kickserve.settings import Settings, table

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 import pytest
 from test_drift_live import kicks
 
-from kickserve.drift import Limits
-from kickserve.models.linear import load_default
-from kickserve.simulate import simulate
+from kickserve.linear import load_default
+from kickserve_data.simulate import simulate
 from kickserve_drift.alarm import ENDED, STARTED, Alarm
+from kickserve_drift.drift import Limits
 from kickserve_drift.live import Live
 from kickserve_drift.webhook import TRIES, Event, Webhook
 

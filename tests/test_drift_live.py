@@ -12,16 +12,16 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from serving import serving
 
-from kickserve.drift import LEAST, Limits
-from kickserve.drift_bins import COLUMNS, WIDTH, Counts
 from kickserve.errors import StoreUnavailable
 from kickserve.features import named
+from kickserve.linear import load_default
 from kickserve.model import HasProfile
-from kickserve.models.linear import load_default
-from kickserve.record.record_batch import RecordBatch
-from kickserve.simulate import simulate
+from kickserve.record import RecordBatch
+from kickserve_data.simulate import simulate
 from kickserve_drift import live as live_module
 from kickserve_drift.board import SECONDS, Board
+from kickserve_drift.drift import LEAST, Limits
+from kickserve_drift.drift_bins import COLUMNS, WIDTH, Counts
 from kickserve_drift.live import Live
 
 

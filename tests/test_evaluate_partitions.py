@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from partitions import evaluate as run_evaluate
 from partitions import folder_of, table_of, without_pictures
 
-from kickserve.drift import reference_of
-from kickserve.files.kick_rows import Block, Refusal
-from kickserve.models.linear import load_default
-from kickserve.simulate import simulate
+from kickserve.linear import load_default
+from kickserve_data.kick_rows import Block, Refusal
+from kickserve_data.simulate import simulate
+from kickserve_drift.drift import reference_of
 from kickserve_drift.findings import WIDTH, Findings
 from kickserve_drift.kicks import parts_of
 from kickserve_drift.sampling import Sample, quota

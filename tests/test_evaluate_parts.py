@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from turns import counted_turns
 
-from kickserve.models.linear import load_default
+from kickserve.linear import load_default
+from kickserve.openapi import EXAMPLE
 from kickserve.pacing import Hours, Pace, others_first
 from kickserve.schemas import Record
-from kickserve.web.documentation import EXAMPLE
 from kickserve_drift.kicks import Window, kept
 from kickserve_drift.sampling import Sample, drawn_back
 from kickserve_drift.window import Seen, chosen, newest_report

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve.client import calls
-from kickserve.client.exchange import FIRST, LONGEST, Exchange, pause, retry_after
 from kickserve.errors import RemoteError, ServiceAway, ServiceBusy
+from kickserve_client import calls
+from kickserve_client.exchange import FIRST, LONGEST, Exchange, pause, retry_after
 
 UNHEARD = [httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout]
 IN_DOUBT = [httpx.ReadTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError]

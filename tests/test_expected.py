@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kickserve.models.linear import load_default
-from kickserve.quality import assess
-from kickserve.simulate import simulate
+from kickserve.linear import load_default
+from kickserve_data.simulate import simulate
 from kickserve_drift.expected import Expectation
+from kickserve_scores.quality import assess
 
 MEASURES = ("success_rate", "brier", "log_loss", "auc")
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
-from kickserve.explain import average_kick, log_odds, mixtures, shares
 from kickserve.features import NAMES
-from kickserve.models.linear import load_default
-from kickserve.models.loading import profile_of
-from kickserve.models.origin import Origin
-from kickserve.models.sklearn import of_estimator
-from kickserve.simulate import simulate
+from kickserve.linear import load_default
+from kickserve.loading import profile_of
+from kickserve.origin import Origin
+from kickserve_data.simulate import simulate
+from kickserve_models.sklearn import of_estimator
+from kickserve_scores.explain import average_kick, log_odds, mixtures, shares
 
 KICKS = simulate(20, 5).matrix
 AVERAGE = average_kick(profile_of(load_default()))

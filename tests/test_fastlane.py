@@ -25,14 +25,14 @@ from litestar import Litestar
 from litestar.plugins import InitPlugin
 
 from kickserve import app as app_module
-from kickserve.access.rates import Rate
+from kickserve import server
 from kickserve.app import create_app
+from kickserve.linear import load_default
 from kickserve.model import Answer
-from kickserve.models.linear import load_default
-from kickserve.serving import server
-from kickserve.serving.connection import LaneConnection
-from kickserve.serving.limits import ConnectionLimits, LimitedConnection
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
+from kickserve.rates import Rate
+from kickserve_lane.connection import LaneConnection
+from kickserve_lane.limits import ConnectionLimits, LimitedConnection
 
 KICK = msgspec.json.encode(EXAMPLE)
 KEY = "sesame"

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kickserve.models.linear import LinearModel
-from kickserve.serving.limits import HEAD_MAX
+from kickserve.linear import LinearModel
+from kickserve.openapi import EXAMPLE
 from kickserve.setting_kinds import names
-from kickserve.web.documentation import EXAMPLE
+from kickserve_lane.limits import HEAD_MAX
 
 FUZZ = Path(__file__).parents[1] / "ops" / "fuzz"
 sys.path.insert(0, str(FUZZ))

@@ -10,10 +10,10 @@ import time
 import pytest
 from journal_help import crash, drain, files, full_disk, leave, opened
 
+from kickserve import segments
 from kickserve.errors import Backlogged, ConfigurationError
-from kickserve.record import segments
-from kickserve.record.journal import Journal
-from kickserve.record.segments import HEADER, PREAMBLE, encode
+from kickserve.journal import Journal
+from kickserve.segments import HEADER, PREAMBLE, encode
 from kickserve.settings import Settings
 
 

@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journal_help import crash, drain, drain_until_empty, files, leave, opened
 
+from kickserve import journal as journal_module
+from kickserve.boxes import Box
 from kickserve.errors import Backlogged
-from kickserve.record import journal as journal_module
-from kickserve.record.boxes import Box
-from kickserve.record.segments import PREAMBLE, decode, encode
+from kickserve.segments import PREAMBLE, decode, encode
 
 
 async def test_a_torn_end_is_cut_with_a_warning(folder, caplog):
@@ -202,7 +202,7 @@ def test_nothing_that_append_returned_for_is_lost_whatever_happens(steps, fsync)
 APPEND_FOR_EVER = """
     import asyncio, itertools, sys
     from pathlib import Path
-    from kickserve.record.journal import Journal
+    from kickserve.journal import Journal
 
     async def one(journal, task):
         for number in itertools.count():
@@ -219,7 +219,7 @@ APPEND_FOR_EVER = """
 DRAIN = """
     import asyncio, sys
     from pathlib import Path
-    from kickserve.record.journal import Journal
+    from kickserve.journal import Journal
 
     async def main():
         journal = Journal(Path(sys.argv[1]), limit=10**9)

@@ -15,12 +15,12 @@ from keyring import KEYS, entry, in_an_hour, write
 from litestar.routes import HTTPRoute
 from serving import BARE, serving
 
-from kickserve.access import keys
-from kickserve.access.current import KEY
-from kickserve.access.keys import Key, KeyRing, Scope, chosen
+from kickserve import keys
 from kickserve.cli import run
+from kickserve.current import KEY
 from kickserve.errors import ConfigurationError
-from kickserve.metering.key_meters import NAMES, KeyMeters
+from kickserve.key_meters import NAMES, KeyMeters
+from kickserve.keys import Key, KeyRing, Scope, chosen
 from kickserve.settings import Settings
 
 ID = "01900000-0000-7000-8000-000000000000"
@@ -115,7 +115,7 @@ class TestScopes:
 
         own = replace(settings, api_key="sesame")
         from kickserve.app import create_app
-        from kickserve.loader import load_plugins
+        from kickserve.plugins import load_plugins
 
         storage = load_plugins(replace(settings, plugins=("storage",)))
         app = create_app(own, plugins=[*storage, Careless()])

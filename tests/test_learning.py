@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from learning_help import known_of, of_kickers, order
 
 from kickserve.features import COUNT, INDEX, NAMES
-from kickserve.learning.ability import ability_spread
-from kickserve.learning.boosting import Boosted
-from kickserve.learning.calibration import calibrate, line_through
-from kickserve.learning.checks import check
-from kickserve.learning.data import Known
-from kickserve.learning.families import logistic, splines
-from kickserve.learning.making import encode, model_of
-from kickserve.learning.measures import Judge, Measured, Value
-from kickserve.learning.search import Candidate, choose
-from kickserve.learning.teach import teach
-from kickserve.models.log_odds import expit, mean_shrink
-from kickserve.models.terms import expand, find_term, is_term, spline_names
-from kickserve.simulate import ABILITY_SD, logit, simulate
+from kickserve.log_odds import expit, mean_shrink
+from kickserve.terms import expand, find_term, is_term, spline_names
+from kickserve_data.simulate import ABILITY_SD, logit, simulate
+from kickserve_train.ability import ability_spread
+from kickserve_train.boosting import Boosted
+from kickserve_train.calibration import calibrate, line_through
+from kickserve_train.checks import check
+from kickserve_train.data import Known
+from kickserve_train.families import logistic, splines
+from kickserve_train.making import encode, model_of
+from kickserve_train.measures import Judge, Measured, Value
+from kickserve_train.search import Candidate, choose
+from kickserve_train.teach import teach
 
 
 class TestSplines:
@@ -206,7 +206,7 @@ class TestTeaching:
         assert encode(first) == encode(second)
 
     def test_of_more_kicks_than_the_search_takes_a_part_is_searched(self, monkeypatch):
-        monkeypatch.setattr("kickserve.learning.teach.SEARCHED", 1_000)
+        monkeypatch.setattr("kickserve_train.teach.SEARCHED", 1_000)
         known = known_of(3_000, 1)
         document, report = teach(known, check(known, []), order())
         assert report.compared_on == 1_000

@@ -12,11 +12,11 @@ from learning_help import known_of, of_kickers
 
 from kickserve.errors import DataError
 from kickserve.features import INDEX, NAMES
-from kickserve.learning.checks import FEWEST, check
-from kickserve.learning.data import Naming, read_known
-from kickserve.learning.folds import folds_of, groups_of, sample_of
-from kickserve.learning.profiles import domain_of
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
+from kickserve_train.checks import FEWEST, check
+from kickserve_train.data import Naming, read_known
+from kickserve_train.folds import folds_of, groups_of, sample_of
+from kickserve_train.profiles import domain_of
 
 
 def write(path, rows, header=(*NAMES, "success")):

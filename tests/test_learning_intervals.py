@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from learning_help import known_of, of_kickers, order
 
-from kickserve.learning.checks import check
-from kickserve.learning.making import model_of
-from kickserve.learning.teach import teach
-from kickserve.models.log_odds import expit, mean_shrink
-from kickserve.simulate import ABILITY_SD, logit, simulate
+from kickserve.log_odds import expit, mean_shrink
+from kickserve_data.simulate import ABILITY_SD, logit, simulate
+from kickserve_train.checks import check
+from kickserve_train.making import model_of
+from kickserve_train.teach import teach
 
 
 def mean_coverage(kind, knowns, truth, fresh):

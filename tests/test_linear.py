@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kickserve.documents import Profile
 from kickserve.errors import ModelUnusable
 from kickserve.features import FEATURES, FLAGS, INDEX, NAMES
-from kickserve.models.documents import Profile
-from kickserve.models.linear import LinearDocument, LinearModel, fingerprint, load_default, load_linear
-from kickserve.models.origin import Origin
-from kickserve.models.terms import TERMS, expand
-from kickserve.simulate import simulate
+from kickserve.linear import LinearDocument, LinearModel, fingerprint, load_default, load_linear
+from kickserve.origin import Origin
+from kickserve.terms import TERMS, expand
+from kickserve_data.simulate import simulate
 
 DEFAULT = load_default()
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import BARE, serving
 
-from kickserve.web.documentation import EXAMPLE, NDJSON
-from kickserve.web.lines import LONGEST
+from kickserve.lines import LONGEST
+from kickserve.openapi import EXAMPLE, NDJSON
 
 HEAD = (
     f"POST /api/v1/predict/batch HTTP/1.1\r\nhost: test\r\ncontent-type: {NDJSON}\r\naccept: {NDJSON}\r\n"

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from serving import serving
 
-from kickserve.access.current import of_request
-from kickserve.serving import logs
+from kickserve import logs
+from kickserve.current import of_request
 from kickserve.settings import Settings
 
 

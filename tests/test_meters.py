@@ -13,16 +13,16 @@ from litestar import asgi
 from litestar.datastructures import State
 from litestar.exceptions import LitestarException
 
-from kickserve.access.gate import Gate
 from kickserve.app import create_app
+from kickserve.auth import Gate
 from kickserve.features import COUNT
-from kickserve.metering.meters import BOUNDS, ROUTES, Meters
-from kickserve.metering.model_meters import MODELS
-from kickserve.metering.slots import OTHER
-from kickserve.record.record_batch import NUMBER, WIDTH, RecordBatch
+from kickserve.metrics import BOUNDS, ROUTES, Meters
+from kickserve.middleware import KickserveApp
+from kickserve.model_meters import MODELS
+from kickserve.record import NUMBER, WIDTH, RecordBatch
+from kickserve.security_headers import Shield
 from kickserve.settings import Settings
-from kickserve.web.edge import KickserveApp
-from kickserve.web.shield import Shield
+from kickserve.slots import OTHER
 
 PREDICT = ("/api/v1/predict", "POST")
 

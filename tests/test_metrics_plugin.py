@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from serving import serving
 
-from kickserve.loader import load_plugins
+from kickserve.plugins import load_plugins
 from kickserve.settings import Settings
 from kickserve_metrics import MetricsPlugin
 

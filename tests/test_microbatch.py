@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve.microbatch import MicroBatcher
+from kickserve.batching import MicroBatcher
 
 PATIENCE = 5
 

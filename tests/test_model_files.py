@@ -18,10 +18,10 @@ from kinds import KICKS, linear, onnx
 from kickserve.cli import run
 from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES, columns
-from kickserve.models.linear import load_default
-from kickserve.models.loading import load_file
-from kickserve.quality import assess
-from kickserve.simulate import simulate
+from kickserve.linear import load_default
+from kickserve.loading import load_file
+from kickserve_data.simulate import simulate
+from kickserve_scores.quality import assess
 
 
 @pytest.fixture

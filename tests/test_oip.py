@@ -21,13 +21,13 @@ from serving import serving
 from tritonclient.utils import InferenceServerException
 
 from kickserve.app import create_app
+from kickserve.bodies import BATCH_MAX
 from kickserve.features import FEATURES, FLAGS, NAMES, named
-from kickserve.loader import load_plugins
-from kickserve.models.linear import load_default
+from kickserve.linear import load_default
+from kickserve.openapi import EXAMPLE
+from kickserve.plugins import load_plugins
 from kickserve.settings import Settings
-from kickserve.simulate import simulate
-from kickserve.web.bodies import BATCH_MAX
-from kickserve.web.documentation import EXAMPLE
+from kickserve_data.simulate import simulate
 from kickserve_oip import OipPlugin
 from kickserve_oip.errors import BadInference
 from kickserve_oip.reading import read

@@ -11,11 +11,11 @@ import pytest
 from old_databases import VERSIONS, old_records, old_sql
 from together import run_together
 
-from kickserve.contract import START, all_judged, record_at, streamed
 from kickserve.errors import StoreMisconfigured, StoreUnavailable
 from kickserve_storage import postgres_into_months, postgres_months, postgres_server
 from kickserve_storage.postgres import PostgresStore
 from kickserve_storage.sqlite import SqliteStore
+from kickserve_testing.contract import START, all_judged, record_at, streamed
 
 
 @pytest.fixture(params=VERSIONS)
@@ -142,7 +142,7 @@ async def test_an_earlier_kickserve_says_that_it_can_not_use_the_new_schema(post
 
 _OPEN = """
 import asyncio, sys
-from kickserve.contract import record_at
+from kickserve_testing.contract import record_at
 from kickserve_storage.postgres import PostgresStore
 
 async def main(url, number):

@@ -11,8 +11,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import FLAGS, NAMES
+from kickserve.loading import load_file
 from kickserve.model import AnswersOne
-from kickserve.models.loading import load_file
 
 FLOAT, DOUBLE, INT64, BOOL = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.BOOL
 

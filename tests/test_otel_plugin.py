@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from serving import Server, serving
 
 from kickserve.errors import ConfigurationError
-from kickserve.loader import load_plugins
+from kickserve.plugins import load_plugins
 from kickserve.settings import Settings
 from kickserve_otel import TracingPlugin, is_wanted
 

@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 from partitions import answers, folder_of, lasting, table_of
 from partitions import batch as run_batch
 
-from kickserve.batch import Tally, run_direct
 from kickserve.errors import DataError, MissingExtra, PredictionFailed
-from kickserve.files.kick_rows import Block, Refusal
-from kickserve.models.linear import LinearModel, load_default
-from kickserve.packing import packed, unpacked
-from kickserve.partitioned.engines import Here
-from kickserve.partitioned.places import Place, files_of, place_of
-from kickserve.partitioned.plan import Partition
-from kickserve.partitioned.reading import in_order
-from kickserve.partitioned.running import FAILED
-from kickserve.quality import RunningQuality, assess
-from kickserve.simulate import simulate
+from kickserve.linear import LinearModel, load_default
+from kickserve_data.batch import Tally, run_direct
+from kickserve_data.engines import Here
+from kickserve_data.kick_rows import Block, Refusal
+from kickserve_data.places import Place, files_of, place_of
+from kickserve_data.plan import Partition
+from kickserve_data.reading import in_order
+from kickserve_data.running import FAILED
+from kickserve_data.simulate import simulate
+from kickserve_scores.packing import packed, unpacked
+from kickserve_scores.quality import RunningQuality, assess
 
 MARKS = "_kickserve/done"
 
@@ -187,7 +187,7 @@ class TestTakingUp:
             return err
 
         assert "--min-distance: it was begun with 0 m, and now that is 20 m" in refused("--min-distance", 20)
-        monkeypatch.setattr("kickserve.partitioned.running.Run", partial(_run_of, kickserve="9.9"))
+        monkeypatch.setattr("kickserve_data.running.Run", partial(_run_of, kickserve="9.9"))
         assert "and this is 9.9" in refused()
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
@@ -219,7 +219,7 @@ class TestTakingUp:
 
 
 def _run_of(*arguments, kickserve):
-    from kickserve.partitioned.manifest import Run
+    from kickserve_data.manifest import Run
 
     return Run(*arguments, kickserve=kickserve)
 
@@ -246,7 +246,7 @@ class TestFailures:
         assert "partition 4 (row group 1 of" in err
 
     def test_that_pass_are_tried_again(self, monkeypatch):
-        monkeypatch.setattr("kickserve.partitioned.engines._PAUSE", 0)
+        monkeypatch.setattr("kickserve_data.engines._PAUSE", 0)
         tries = []
 
         def work(partition, model):
@@ -327,7 +327,7 @@ class TestWords:
             place_of("s3://bucket/kicks")
         with pytest.raises(DataError, match="gs://bucket"):
             place_of("gs://bucket/kicks")
-        monkeypatch.setattr("kickserve.models.origin.find_spec", lambda _: None)
+        monkeypatch.setattr("kickserve.origin.find_spec", lambda _: None)
         code, _, err = batch(kicks, "--output", "a", "--engine", "dask")
         assert (code, "kickserve[dask]" in err) == (2, True)
 
@@ -413,7 +413,7 @@ def test_a_model_that_fails_fails_the_partitions(batch, kicks, monkeypatch):
     def fails(*_):
         raise PredictionFailed("the model is tired")
 
-    monkeypatch.setattr("kickserve.batch.ask", fails)
+    monkeypatch.setattr("kickserve_data.batch.ask", fails)
     code, summary, _ = batch(kicks, "--output", "answers", "--retries", 0)
     assert (code, summary["failures"], summary["mean_prediction"]) == (FAILED, 8, None)
     assert {each["reason"] for each in summary["failed"]} == {"the model is tired"}

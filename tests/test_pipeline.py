@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from kickserve import pipeline
-from kickserve.pipeline import ahead, behind
+from kickserve_data import pipeline
+from kickserve_data.pipeline import ahead, behind
 
 
 def threads():

@@ -13,7 +13,6 @@ import pytest
 from postgres import free_port
 from together import run_together
 
-from kickserve.contract import START, StoreContract, all_judged, record_at, some_records, streamed
 from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
 from kickserve_storage import postgres as postgres_module
@@ -21,6 +20,7 @@ from kickserve_storage import postgres_server
 from kickserve_storage.columns import COLUMNS, STREAM_GROUP, USUAL
 from kickserve_storage.postgres import STREAMS, PostgresStore
 from kickserve_storage.postgres_server import address_of
+from kickserve_testing.contract import START, StoreContract, all_judged, record_at, some_records, streamed
 
 
 @pytest.fixture
@@ -412,7 +412,7 @@ async def test_a_page_walks_the_primary_key(store, other):
 
 _OPEN = """
 import asyncio, sys
-from kickserve.contract import record_at
+from kickserve_testing.contract import record_at
 from kickserve_storage.postgres import PostgresStore
 
 async def main(url, number):

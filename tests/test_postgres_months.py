@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve.contract import all_judged, batch_at, expected_page, record_at, some_records, streamed
 from kickserve.errors import StoreMisconfigured, StoreUnavailable
 from kickserve.ids import first_id_at
-from kickserve.record.retention import Retention
+from kickserve.retention import Retention
 from kickserve_storage import postgres_months as months
 from kickserve_storage.postgres import PostgresStore
+from kickserve_testing.contract import all_judged, batch_at, expected_page, record_at, some_records, streamed
 
 
 def at(*parts):

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from kickserve.errors import Backlogged, PredictionFailed
-from kickserve.metering.gauge import Gauge
 from kickserve.model import Answer
+from kickserve.openapi import EXAMPLE
 from kickserve.predictor import CHUNK, Predictor
+from kickserve.process import Gauge
 from kickserve.schemas import Kick, matrix
 from kickserve.scorer import Scorer
 from kickserve.service import Service
-from kickserve.web.documentation import EXAMPLE
 
 CARD = SimpleNamespace(name="odd", revision="r1")
 BAD = 13.0  # metres of a kick that the models here can't answer

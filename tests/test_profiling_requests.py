@@ -17,7 +17,7 @@ from litestar.params import FromQuery
 from litestar.plugins import InitPlugin
 
 from kickserve import app as app_module
-from kickserve.loader import load_plugins
+from kickserve.plugins import load_plugins
 from kickserve.settings import Settings
 from kickserve_profiling import RequestProfilingPlugin
 from kickserve_profiling.calls import WAITING, calls_of, read

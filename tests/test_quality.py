@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from turns import counted_turns
 
 from kickserve.errors import InvalidInput
-from kickserve.ports import Judged
-from kickserve.quality import (
+from kickserve.store import Judged
+from kickserve_scores.quality import (
     RunningQuality,
     assess,
     auc,
@@ -23,7 +23,7 @@ from kickserve.quality import (
     log_loss,
     reliability,
 )
-from kickserve.record.record_quality import report
+from kickserve_scores.report import report
 
 MEASURES = (brier, log_loss, auc, reliability, expected_calibration_error, assess)
 # Few different values, so that ties are common.

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from keyring import KEYS, entry, write
 from serving import BARE, serving
 
-from kickserve.access.addresses import Proxies, identity, proxies
-from kickserve.access.rates import Buckets, Rate, rate
+from kickserve.addresses import Proxies, identity, proxies
+from kickserve.rates import Buckets, Rate, rate
 from kickserve.settings import Settings
 
 SLOW = Rate(3, 3600)  # three, and no more while a test runs

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kickserve import ids as ids_module
 from kickserve.features import COUNT, FEATURES
 from kickserve.ids import IdFactory, Ids, canonical, instant
-from kickserve.record.record_batch import NUMBER, WIDTH, RecordBatch
+from kickserve.record import NUMBER, WIDTH, RecordBatch
 
 TAIL = "0123456789ab"
 MILLISECOND = 1_790_000_000_000

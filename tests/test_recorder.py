@@ -13,11 +13,11 @@ from httpx import ASGITransport, AsyncClient
 from serving import BARE, serving
 from turns import counted_turns
 
+from kickserve import recorder, retention
 from kickserve.app import create_app
 from kickserve.background import end
-from kickserve.contract_samples import START, batch_at
-from kickserve.record import recorder, retention
-from kickserve.record.journal import Group, Journal
+from kickserve.journal import Group, Journal
+from kickserve_testing.contract_samples import START, batch_at
 
 
 @pytest.fixture

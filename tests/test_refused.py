@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_recorder import eventually, is_well
 
-from kickserve.contract_samples import START, batch_at, shadow_of
+from kickserve import dead_letters as refused
+from kickserve.dead_letters import Refused, halves
 from kickserve.errors import RecordUnfit
 from kickserve.ids import instant
-from kickserve.record import refused
-from kickserve.record.operations import Add, Delete, Judge, encode, replay, standing
-from kickserve.record.record_batch import NUMBER, WIDTH
-from kickserve.record.refused import Refused, halves
+from kickserve.operations import Add, Delete, Judge, encode, replay, standing
+from kickserve.record import NUMBER, WIDTH
+from kickserve_testing.contract_samples import START, batch_at, shadow_of
 
 
 def with_unfit(batch, *places):

@@ -7,9 +7,9 @@ import socket
 import pytest
 from serving import BARE, serving
 
-from kickserve.client.remote import connected, running
 from kickserve.errors import RemoteError, ServiceAway
 from kickserve.settings import Settings
+from kickserve_client.remote import connected, running
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kickserve import boxes, segments
+from kickserve.boxes import Box
 from kickserve.errors import ConfigurationError
-from kickserve.record import boxes, segments
-from kickserve.record.boxes import Box
-from kickserve.record.journal import Journal
-from kickserve.record.segments import decode, encode
+from kickserve.journal import Journal
+from kickserve.segments import decode, encode
 
 
 def test_a_folder_on_a_disk_without_locks_is_a_configuration_error(folder, monkeypatch):

@@ -11,16 +11,16 @@ import pytest
 from kinds import REVISION, lay_out
 from test_reload import write
 
-from kickserve.contract_samples import batch_at
 from kickserve.errors import ModelUnusable
 from kickserve.features import COUNT
+from kickserve.linear import load_default
+from kickserve.loading import load_shadow
 from kickserve.model import Answer
-from kickserve.models.linear import load_default
-from kickserve.models.loading import load_shadow
-from kickserve.quality import brier
-from kickserve.record.record_batch import numbers_of
+from kickserve.record import numbers_of
 from kickserve.settings import Settings
-from kickserve.shadow import Shadow
+from kickserve_scores.quality import brier
+from kickserve_shadow.shadow import Shadow
+from kickserve_testing.contract_samples import batch_at
 
 DEFAULT = load_default()
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kickserve.errors import InvalidInput
 from kickserve.features import INDEX, acceptable
-from kickserve.models.terms import theta
-from kickserve.simulate import BLOCK, blocks, logit, simulate
+from kickserve.terms import theta
+from kickserve_data.simulate import BLOCK, blocks, logit, simulate
 
 SIZE = 400_000
 # From the public figures: metres, and what the formula must give in percent.

@@ -37,10 +37,10 @@ from sklearn.svm import LinearSVC
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES
-from kickserve.metering.gauge import Gauge
-from kickserve.models.loading import load_file
-from kickserve.models.unpacking import TRUSTED
+from kickserve.loading import load_file
+from kickserve.process import Gauge
 from kickserve.scorer import Scorer
+from kickserve_models.unpacking import TRUSTED
 
 BACKWARDS = NAMES[::-1]
 

@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from together import run_together
 
-from kickserve.contract import (
+from kickserve.errors import RecordUnfit, StoreMisconfigured, StoreUnavailable
+from kickserve.ids import instant
+from kickserve_storage import sqlite as sqlite_module
+from kickserve_storage import sqlite_database
+from kickserve_storage.columns import COLUMNS, SHADOW, STREAM_GROUP, USUAL
+from kickserve_storage.sqlite import SqliteStore
+from kickserve_testing.contract import (
     START,
     StoreContract,
     all_judged,
@@ -25,12 +31,6 @@ from kickserve.contract import (
     some_records,
     streamed,
 )
-from kickserve.errors import RecordUnfit, StoreMisconfigured, StoreUnavailable
-from kickserve.ids import instant
-from kickserve_storage import sqlite as sqlite_module
-from kickserve_storage import sqlite_database
-from kickserve_storage.columns import COLUMNS, SHADOW, STREAM_GROUP, USUAL
-from kickserve_storage.sqlite import SqliteStore
 
 
 class TestSqliteFile(StoreContract):
@@ -340,7 +340,7 @@ async def test_a_stream_whose_rest_is_deleted_ends(store):
 
 _OPEN = """
 import asyncio, sys
-from kickserve.contract import record_at
+from kickserve_testing.contract import record_at
 from kickserve_storage.sqlite import SqliteStore
 
 async def main(url, number):

@@ -9,13 +9,13 @@ import sys
 import pytest
 
 import kickserve_storage
-from kickserve.contract import START, record_at
 from kickserve.errors import MissingExtra, StoreMisconfigured
 from kickserve.features import FLAGS
-from kickserve.loader import load_plugins
-from kickserve.ports import StoreProvider
+from kickserve.plugins import load_plugins
 from kickserve.settings import Settings
+from kickserve.store import StoreProvider
 from kickserve_storage import columns, create_plugin
+from kickserve_testing.contract import START, record_at
 
 
 @pytest.fixture

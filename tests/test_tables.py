@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kickserve.errors import DataError, MissingExtra
 from kickserve.features import FEATURES, NAMES
-from kickserve.files import tables
-from kickserve.files.table_writer import open_writer
-from kickserve.files.tables import count_rows, read_blocks, read_outcomes
+from kickserve_data import tables
+from kickserve_data.table_writer import open_writer
+from kickserve_data.tables import count_rows, read_blocks, read_outcomes
 
 GOOD = "0.5,38,24,12,0.2,0,1,0,0,1,1"
 HEADER = ",".join(NAMES)

@@ -12,20 +12,20 @@ import pytest
 
 from kickserve.errors import DataError, InvalidInput
 from kickserve.features import COUNT, INDEX, NAMES
-from kickserve.learning.default import train_default
-from kickserve.learning.logistic import fit
-from kickserve.learning.making import encode
-from kickserve.learning.profiles import LEVELS, profile
-from kickserve.models.linear import LinearDocument, LinearModel, load_linear
-from kickserve.models.origin import Origin
-from kickserve.simulate import BLOCK, COEFFICIENTS, FIGURES_KICKS, simulate
+from kickserve.linear import LinearDocument, LinearModel, load_linear
+from kickserve.origin import Origin
+from kickserve_data.simulate import BLOCK, COEFFICIENTS, FIGURES_KICKS, simulate
+from kickserve_train.default import train_default
+from kickserve_train.logistic import fit
+from kickserve_train.making import encode
+from kickserve_train.profiles import LEVELS, profile
 
 SMALL = 100_000
 
 
 @pytest.fixture(scope="module")
 def packaged():
-    data = files("kickserve.models").joinpath("default.json").read_bytes()
+    data = files("kickserve").joinpath("default.json").read_bytes()
     return msgspec.json.decode(data, type=LinearDocument)
 
 
@@ -57,7 +57,7 @@ def test_the_packaged_model_is_the_one_that_training_gives(packaged):
 
 
 def test_the_packaged_model_is_written_as_training_writes(packaged):
-    data = files("kickserve.models").joinpath("default.json").read_bytes()
+    data = files("kickserve").joinpath("default.json").read_bytes()
     assert encode(packaged) == data
 
 

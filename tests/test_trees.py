@@ -17,13 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
-from kickserve.learning.boosting import ensemble_of
-from kickserve.learning.making import encode
-from kickserve.models.ensembles import MOST_TREES, Ensemble, Sums, Tree, wrong_ensemble
-from kickserve.models.loading import load_file
-from kickserve.models.origin import Origin
-from kickserve.models.trees import TreesDocument, TreesModel, fingerprint, load_trees
-from kickserve.simulate import simulate
+from kickserve.loading import load_file
+from kickserve.origin import Origin
+from kickserve_data.simulate import simulate
+from kickserve_train.boosting import ensemble_of
+from kickserve_train.making import encode
+from kickserve_trees.ensembles import MOST_TREES, Ensemble, Sums, Tree, wrong_ensemble
+from kickserve_trees.model import TreesDocument, TreesModel, fingerprint, load_trees
 
 DISTANCE, ANGLE = INDEX["distance"], INDEX["angle"]
 # Up to 30 m: 2 straight in front, 1 from aside; further: -1.
@@ -263,7 +263,7 @@ def test_answering_with_trees_imports_no_scikit_learn(tmp_path):
     program = (
         "import sys\n"
         "from kickserve.app import create_app\n"
-        "from kickserve.models.loading import load_model\n"
+        "from kickserve.loading import load_model\n"
         "from kickserve.settings import Settings\n"
         "settings = Settings.from_environment()\n"
         "create_app(settings)\n"

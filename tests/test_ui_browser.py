@@ -17,7 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 from serving import serving
 
 from kickserve.features import named
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 from kickserve_ui.scene import read
 
 KEY = "a-key"

@@ -21,10 +21,10 @@ from nicegui import Client, ui
 from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
-from kickserve.access.keys import ANYONE
 from kickserve.errors import ConfigurationError
+from kickserve.keys import ANYONE
 from kickserve.schemas import Kick, Record
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 from kickserve_ui import shared_quality
 from kickserve_ui.answer import break_even
 from kickserve_ui.frame import Visit

@@ -15,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 from serving import serving
 
 from kickserve.cli import run
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
 
 SLOW = 15_000
 

@@ -15,7 +15,7 @@ from prometheus import RULES, NoPrometheus, program
 from prometheus_client.parser import text_string_to_metric_families
 
 from kickserve import app as app_module
-from kickserve.ports import Figure, TellsFigures
+from kickserve.store import Figure, TellsFigures
 
 OPS = Path(__file__).parents[1] / "ops"
 DASHBOARD = OPS / "grafana" / "kickserve.json"

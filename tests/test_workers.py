@@ -18,9 +18,9 @@ import pytest
 from serving import BARE, serving
 from test_server import end_under_load, ids_in
 
-from kickserve.commands import serve
+from kickserve import serve_command as serve
 from kickserve.errors import ConfigurationError
-from kickserve.serving.listening import bind, bind_all
+from kickserve.listening import bind, bind_all
 from kickserve.settings import Settings
 
 WORKERS = 2
@@ -271,7 +271,7 @@ def supervised(script):
     """Run a supervisor of one worker; the script says what that does (`outcome` being a `Worker`)."""
     head = """
 import os, signal, socket, sys, time
-from kickserve.serving import workers
+from kickserve_workers import workers
 def all_ready(message):
     print(message.decode())
     os.kill(os.getpid(), signal.SIGTERM)

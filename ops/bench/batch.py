@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kickserve.features import NAMES
-from kickserve.models.linear import load_default
+from kickserve.linear import load_default
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

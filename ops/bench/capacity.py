@@ -24,16 +24,16 @@ from processes import cores, pinned
 from rich.console import Console
 from rich.table import Table
 
-from kickserve.contract import records_from
-from kickserve.metering.gauge import Gauge
+from kickserve.linear import load_default
 from kickserve.model import ask
-from kickserve.models.linear import load_default
-from kickserve.record.operations import Add
-from kickserve.record.segments import encode
+from kickserve.operations import Add
+from kickserve.process import Gauge
 from kickserve.scorer import Scorer
+from kickserve.segments import encode
 from kickserve.settings import Settings
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 from kickserve_storage import create_plugin
+from kickserve_testing.contract import records_from
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -41,7 +41,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from postgres import Cluster, binaries  # noqa: E402  found through the line above
 
 if TYPE_CHECKING:
-    from kickserve.ports import Store
+    from kickserve.store import Store
 
 CONNECTIONS: Final = 32
 TIMES: Final = (1, 10, 100, 1_000)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kickserve.features import NAMES
-from kickserve.files.table_writer import open_writer
-from kickserve.simulate import blocks
+from kickserve_data.simulate import blocks
+from kickserve_data.table_writer import open_writer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ import wrk
 from processes import Server, Start, cores, free_port, pinned
 
 from kickserve.features import named
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 PREDICT: Final = "/api/v1/predict"
 REPORTS: Final = "/api/v1/drift/reports"

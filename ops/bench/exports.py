@@ -28,7 +28,7 @@ from clients import Clients  # noqa: E402  found through the line above
 from serving import BARE, serving  # noqa: E402
 from stores import with_each_store  # noqa: E402
 
-from kickserve.web.documentation import EXAMPLE  # noqa: E402  where the folders above have been added
+from kickserve.openapi import EXAMPLE  # noqa: E402  where the folders above have been added
 
 MANY: Final = 200_000
 TOGETHER: Final = 50_000

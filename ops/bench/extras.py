@@ -16,7 +16,7 @@ from contenders import API, BY_NAME, KEY, Running
 from figures import MANY, Tally
 
 from kickserve.features import named
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -22,12 +22,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kickserve.features import COUNT
+from kickserve.linear import load_default
 from kickserve.model import TYPICAL, AnswersOne
-from kickserve.models.linear import load_default
-from kickserve.models.onnx import load_onnx
-from kickserve.models.origin import Origin
-from kickserve.models.sklearn import of_estimator
-from kickserve.simulate import simulate
+from kickserve.origin import Origin
+from kickserve_data.simulate import simulate
+from kickserve_models.onnx import load_onnx
+from kickserve_models.sklearn import of_estimator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

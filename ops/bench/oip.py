@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from kickserve.features import COUNT, NAMES, named
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 if TYPE_CHECKING:
     import numpy as np

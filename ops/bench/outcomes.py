@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from serving import BARE, serving  # noqa: E402  the tests' own way to a server
 from stores import with_each_store  # noqa: E402
 
-from kickserve.web.documentation import EXAMPLE  # noqa: E402  where the folder above has been added
+from kickserve.openapi import EXAMPLE  # noqa: E402  where the folder above has been added
 
 MANY: Final = 100_000
 SINGLE: Final = 300

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from kickserve.contract import START, record_at, records_from
 from kickserve.ids import instant
-from kickserve.record.retention import Retention
+from kickserve.retention import Retention
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin
+from kickserve_testing.contract import START, record_at, records_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve.ports import Store
     from kickserve.schemas import Record
+    from kickserve.store import Store
 
 GROUPS: Final = (1, 100, 5_000)
 PAGE: Final = 100

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from kickserve.features import named
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 PATIENCE: Final = 30  # seconds that wrk waits for an answer

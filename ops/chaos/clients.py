@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from kickserve.features import named
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from postgres import Cluster, binaries  # noqa: E402  found through the line above
 from serving import Server  # noqa: E402
 
-from kickserve.web.documentation import EXAMPLE  # noqa: E402
+from kickserve.openapi import EXAMPLE  # noqa: E402
 
 FILLING = 60.0  # seconds that the journal may take to fill its disk
 MANY = 200

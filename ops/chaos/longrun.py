@@ -43,9 +43,9 @@ from postgres import Cluster, binaries, free_port  # noqa: E402
 from serving import Server  # noqa: E402
 from vitals import Sample, Verdict, Watched, sparkline, thirds, typical, typical_cores, verdicts  # noqa: E402
 
-from kickserve.contract_samples import record_at  # noqa: E402
 from kickserve.settings import Settings  # noqa: E402
 from kickserve_storage import create_plugin  # noqa: E402
+from kickserve_testing.contract_samples import record_at  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

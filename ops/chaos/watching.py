@@ -27,7 +27,7 @@ from prometheus import Prometheus  # noqa: E402
 from serving import Server  # noqa: E402
 
 from kickserve.features import named  # noqa: E402
-from kickserve.simulate import simulate  # noqa: E402
+from kickserve_data.simulate import simulate  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from serving import serving  # noqa: E402  found through the line above
 
-from kickserve.web.documentation import EXAMPLE  # noqa: E402  likewise
+from kickserve.openapi import EXAMPLE  # noqa: E402  likewise
 
 KEY: Final = "contract"
 KICKS: Final = 100

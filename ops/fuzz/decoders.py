@@ -20,11 +20,9 @@ except ModuleNotFoundError:
     sys.exit("atheris is not installed: pip install atheris")
 
 with atheris.instrument_imports(include=["kickserve"]):
-    from kickserve import ids, setting_kinds
+    from kickserve import bodies, ids, segments, setting_kinds
     from kickserve.errors import RequestError
-    from kickserve.record import segments
-    from kickserve.web import bodies
-    from kickserve.web.documentation import EXAMPLE
+    from kickserve.openapi import EXAMPLE
 
 SECONDS: Final = 60
 KINDS: Final = ("count", "duration", "number", "part", "path", "port", "seconds", "size", "switch", "whole")

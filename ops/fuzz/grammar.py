@@ -21,7 +21,7 @@ from words import (
     VERSIONS,
 )
 
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

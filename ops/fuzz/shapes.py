@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
 
 KICK: Final = json.dumps(EXAMPLE).encode()
 _PATH: Final = b"POST /api/v1/predict HTTP/1.1\r\n"

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.server import ServerState
 
+from kickserve import server
 from kickserve.app import create_app
-from kickserve.serving import server
-from kickserve.serving.limits import ConnectionLimits, LimitedConnection
 from kickserve.settings import Settings
+from kickserve_lane.limits import ConnectionLimits, LimitedConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from kickserve.web.edge import KickserveApp
+    from kickserve.middleware import KickserveApp
 
 WAYS: Final = ("router", "lane of the application", "lane of the connection")
 _QUIET: Final = 25  # turns of the event loop in which nothing is written: nothing more will come of it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
 
 KEY: Final = "sesame"
 PATH: Final = "/api/v1/predict"

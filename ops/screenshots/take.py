@@ -21,7 +21,7 @@ from browser import FLAGS, chromium  # noqa: E402  the tests' own ways to a serv
 from serving import serving  # noqa: E402
 
 from kickserve.schemas import Kick  # noqa: E402
-from kickserve.simulate import simulate  # noqa: E402
+from kickserve_data.simulate import simulate  # noqa: E402
 
 HERE: Final = Path(__file__).parent
 DESKTOP: Final = {"width": 1280, "height": 840}

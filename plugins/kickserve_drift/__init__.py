@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from litestar.plugins import CLIPlugin, InitPlugin
 
-from kickserve.drift import Limits
+from kickserve_drift.drift import Limits
 from kickserve_drift.live import Live, figures
 from kickserve_drift.runs import Runs
 from kickserve_drift.watchman import Watchman
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.config.app import AppConfig
 
-    from kickserve.ports import Figure
     from kickserve.schemas import DriftSummary
     from kickserve.settings import Settings
+    from kickserve.store import Figure
 
 __all__ = ["DriftPlugin", "create_plugin"]
 
@@ -34,7 +34,7 @@ def create_plugin(settings: Settings) -> DriftPlugin:
 class DriftPlugin(InitPlugin, CLIPlugin):
     """Live figures of drift, full reports, and the command `evaluate`.
 
-    It fills `WatchesPredictions`, `SharesMemory`, `TellsFigures` and `KnowsDrift` of `kickserve.ports`.
+    It fills `WatchesPredictions`, `SharesMemory`, `TellsFigures` and `KnowsDrift` of `kickserve.store`.
 
     Args:
         settings: limits, folder of the reports, schedule and webhook stand there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from kickserve.drift import Limits, eased
+from kickserve_drift.drift import Limits, eased
 from kickserve_drift.webhook import Event, Webhook
 
 if TYPE_CHECKING:

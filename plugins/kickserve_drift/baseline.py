@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec import Struct, to_builtins
 
-from kickserve.drift import LEAST, reference_of
-from kickserve.drift_bins import Reference
 from kickserve.errors import TooFewKicks
 from kickserve.features import COUNT
+from kickserve.loading import profile_of
 from kickserve.model import HasProfile, ask
-from kickserve.models.loading import profile_of
-from kickserve.quality import RunningQuality
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
+from kickserve_drift.drift import LEAST, reference_of
+from kickserve_drift.drift_bins import Reference
 from kickserve_drift.findings import SHOWN, WIDTH
 from kickserve_drift.kicks import of_file
 from kickserve_drift.sampling import Sample, drawn_back, outcomes_of
+from kickserve_scores.quality import RunningQuality
 
 if TYPE_CHECKING:
     from pathlib import Path

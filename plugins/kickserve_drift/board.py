@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from kickserve.drift_bins import COLUMNS, WIDTH, Counts
+from kickserve_drift.drift_bins import COLUMNS, WIDTH, Counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
-from kickserve.batch import ROWS_REFUSED
-from kickserve.commands.engine_options import engine_options, where_of
-from kickserve.commands.option_kinds import FiniteRange, ServiceUrl
-from kickserve.drift import Limits
 from kickserve.ids import in_utc
+from kickserve.option_kinds import FiniteRange, ServiceUrl
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, show_refusals
+from kickserve_batch.engine_options import engine_options, where_of
+from kickserve_data.batch import ROWS_REFUSED
+from kickserve_drift.drift import Limits
 from kickserve_drift.kicks import Window
 from kickserve_drift.telling import as_bar, as_lines, line
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
-from kickserve.drift import LEAST, Limits, summarize
 from kickserve.errors import KickserveError, TooFewKicks
-from kickserve.files import tables
-from kickserve.loader import opened_store
-from kickserve.models.loading import file_of
-from kickserve.partitioned.engines import DASK
-from kickserve.partitioned.places import is_many
-from kickserve.partitioned.plan import plan_of
+from kickserve.loading import file_of
+from kickserve.plugins import opened_store
+from kickserve_data import tables
+from kickserve_data.engines import DASK
+from kickserve_data.places import is_many
+from kickserve_data.plan import plan_of
 from kickserve_drift import baseline
+from kickserve_drift.drift import LEAST, Limits, summarize
 from kickserve_drift.findings import SHOWN, WIDTH, Findings
 from kickserve_drift.kicks import FromService, kept, of_file, part_of
 from kickserve_drift.names import PATH, name_of
@@ -32,11 +32,11 @@ from kickserve_drift.window import NEWEST, chosen, newest_report
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kickserve.drift_bins import Reference
+    from kickserve.loading import ModelFile
     from kickserve.model import Model
-    from kickserve.models.loading import ModelFile
-    from kickserve.partitioned.engines import Where
     from kickserve.settings import Settings
+    from kickserve_data.engines import Where
+    from kickserve_drift.drift_bins import Reference
     from kickserve_drift.kicks import Pages, Window
     from kickserve_drift.telling import Tell
     from kickserve_drift.window import Seen
@@ -211,7 +211,7 @@ async def _pages(url: str | None, settings: Settings) -> AsyncIterator[tuple[str
         async with opened_store(settings) as store:
             yield "store", store.label, store
         return
-    from kickserve.client.remote import connected
+    from kickserve_client.remote import connected
 
     async with connected(url, settings) as client:
         yield "service", url, FromService(client)

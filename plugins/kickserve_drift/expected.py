@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec import Struct
 
-from kickserve.cells import CELLS, WHOLE, Cells, whole_sum
-from kickserve.packing import limbs, of_limbs
+from kickserve_scores.cells import CELLS, WHOLE, Cells, whole_sum
+from kickserve_scores.packing import limbs, of_limbs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _STEPS: Final = 1 << 30  # in which the chance of a kick is counted
-_SUREST: Final = 1e-15  # as in `kickserve.quality`
+_SUREST: Final = 1e-15  # as in `kickserve_scores.quality`
 _SPREAD: Final = 1.96  # standard deviations that hold 95 % of a normal distribution
 _FEWEST: Final = 5  # expected kicks of either outcome, from which on an AUC is said
 
@@ -52,9 +52,9 @@ class Expected(Struct, kw_only=True, frozen=True):
     Attributes:
         count: how many predictions, from 1.
         success_rate: the share of kicks that should succeed.
-        brier: as `kickserve.quality.brier`.
-        log_loss: as `kickserve.quality.log_loss`.
-        auc: as `kickserve.quality.auc`; null where hardly any kick of one outcome is expected.
+        brier: as `kickserve_scores.quality.brier`.
+        log_loss: as `kickserve_scores.quality.log_loss`.
+        auc: as `kickserve_scores.quality.auc`; null where hardly any kick of one outcome is expected.
     """
 
     count: int

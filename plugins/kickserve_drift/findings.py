@@ -9,19 +9,19 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from kickserve.cells import WHOLE, whole_sum
-from kickserve.drift_bins import COLUMNS, Counts
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES, acceptable
-from kickserve.files.kick_rows import Refusal
-from kickserve.packing import limbs, of_limbs, packed, unpacked
-from kickserve.quality import EXACT, Quality, RunningQuality
+from kickserve_data.kick_rows import Refusal
+from kickserve_drift.drift_bins import COLUMNS, Counts
 from kickserve_drift.expected import Expectation, Expected
+from kickserve_scores.cells import WHOLE, whole_sum
+from kickserve_scores.packing import limbs, of_limbs, packed, unpacked
+from kickserve_scores.quality import EXACT, Quality, RunningQuality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from kickserve.drift_bins import Reference
+    from kickserve_drift.drift_bins import Reference
     from kickserve_drift.kicks import Part
     from kickserve_drift.sampling import Sample
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from kickserve.client import calls
 from kickserve.features import COUNT, NAMES
-from kickserve.files import tables
 from kickserve.model import ask
+from kickserve_client import calls
+from kickserve_data import tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.client.client import AsyncClient
-    from kickserve.files.kick_rows import Block, Refusal
     from kickserve.model import Model
     from kickserve.schemas import Record
+    from kickserve_client.client import AsyncClient
+    from kickserve_data.kick_rows import Block, Refusal
 
 PAGE: Final = 10_000  # kept predictions at a time: the most that a service gives
 _BLOCK: Final = 8_192  # rows of a file at a time
@@ -61,7 +61,7 @@ class Part:
         times: when the first and the last of them were predicted, UTC; None where that is not known.
         failed: predictions beside these where the model failed.
         refusals: lines of a file that hold no kick.
-        odd: shape (m, 12), the numbers in those lines, as `kickserve.files.kick_rows.Block.odd`.
+        odd: shape (m, 12), the numbers in those lines, as `kickserve_data.kick_rows.Block.odd`.
     """
 
     matrix: NDArray[np.float64]
@@ -85,7 +85,7 @@ class Pages(Protocol):
     async def page(
         self, limit: int, *, before: str | None, since: datetime | None, until: datetime | None
     ) -> list[Record]:
-        """Return predictions newest first; see `kickserve.ports.Store.page`."""
+        """Return predictions newest first; see `kickserve.store.Store.page`."""
         ...
 
 

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from kickserve.drift import LEAST, Limits, reference_of, summarize
 from kickserve.errors import KickserveError, StoreError
 from kickserve.features import COUNT, NAMES
-from kickserve.ports import Figure
-from kickserve.record.record_batch import NUMBER, WIDTH
+from kickserve.record import NUMBER, WIDTH
+from kickserve.store import Figure
 from kickserve_drift.board import Board
+from kickserve_drift.drift import LEAST, Limits, reference_of, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from kickserve.drift_bins import Reference
     from kickserve.model import Model
-    from kickserve.ports import Store
-    from kickserve.record.record_batch import RecordBatch
+    from kickserve.record import RecordBatch
     from kickserve.schemas import DriftSummary, Record
     from kickserve.service import Service
+    from kickserve.store import Store
+    from kickserve_drift.drift_bins import Reference
 
 EVERY: Final = 1.0  # seconds between countings
 _MANY: Final = 1_000_000  # bytes that are counted at once: 8,000 kicks, in less than a millisecond
@@ -59,7 +59,7 @@ class Live:
         self._tag = 0
 
     def share(self, workers: int) -> None:
-        """Make the memory that so many workers share; see `kickserve.ports.SharesMemory`."""
+        """Make the memory that so many workers share; see `kickserve.store.SharesMemory`."""
         self.board = Board(workers, self._window)
 
     def watch(self, batch: RecordBatch) -> None:

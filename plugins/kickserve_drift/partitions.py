@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kickserve.errors import DataError
-from kickserve.partitioned.engines import engine_of
-from kickserve.partitioned.reading import in_order, read
 from kickserve.terminal import say
+from kickserve_data.engines import engine_of
+from kickserve_data.reading import in_order, read
 from kickserve_drift.findings import SHOWN, WIDTH, Findings
 from kickserve_drift.kicks import parts_of
 from kickserve_drift.sampling import Sample, quota
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.drift_bins import Reference
+    from kickserve.loading import ModelFile
     from kickserve.model import Model
-    from kickserve.models.loading import ModelFile
-    from kickserve.partitioned.engines import Where
-    from kickserve.partitioned.plan import Partition, Plan
+    from kickserve_data.engines import Where
+    from kickserve_data.plan import Partition, Plan
+    from kickserve_drift.drift_bins import Reference
     from kickserve_drift.findings import Share
     from kickserve_drift.telling import Tell
 

@@ -1,6 +1,6 @@
 """Has Evidently draw the report. The one module that imports it, which costs seconds and 300 MB.
 
-What is said to have drifted is decided by `kickserve.drift`, for the live figures and for reports alike:
+What is said to have drifted is decided by `kickserve_drift.drift`, for live figures and reports alike:
 Evidently would choose another method for other numbers of rows. Here it is given that figure and that limit
 as a test of its own. So its page says the same to the digit, and of all kicks, though it is shown a sample.
 """
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kickserve.drift_bins import PREDICTION
 from kickserve.features import COUNT, FLAGS, NAMES
+from kickserve_drift.drift_bins import PREDICTION
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # before the import: nothing is told to anybody
 with warnings.catch_warnings():

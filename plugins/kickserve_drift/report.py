@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, structs
 
 from kickserve.features import BY_NAME
-from kickserve.files.kick_rows import Refusal
 from kickserve.schemas import Drifted, DriftSummary
+from kickserve_data.kick_rows import Refusal
 from kickserve_drift.baseline import About
 from kickserve_drift.expected import Expected
 from kickserve_drift.findings import Holes, Known

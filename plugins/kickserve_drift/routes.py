@@ -11,15 +11,15 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Sche
 from litestar.params import FromPath, QueryParameter
 from litestar.response import File
 
-from kickserve.access.keys import Scope
+from kickserve.answers import refusals
 from kickserve.app import API
-from kickserve.drift import LEAST
 from kickserve.errors import TooFewKicks
+from kickserve.keys import Scope
 from kickserve.routes import guards_of, needs
 from kickserve.schemas import DriftSummary
+from kickserve.security_headers import SANDBOX
 from kickserve.service import Service
-from kickserve.web.answers import refusals
-from kickserve.web.shield import SANDBOX
+from kickserve_drift.drift import LEAST
 from kickserve_drift.names import PATH
 from kickserve_drift.runs import Reports, Run, Runs
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.models.documents import Profile
+    from kickserve.documents import Profile
 
 
 class Sample:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kickserve.background import end
-from kickserve.drift import Limits
 from kickserve.errors import KickserveError
 from kickserve_drift.alarm import Alarm
+from kickserve_drift.drift import Limits
 from kickserve_drift.live import EVERY
 from kickserve_drift.webhook import Webhook
 

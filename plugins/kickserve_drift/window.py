@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from kickserve.drift import LEAST
 from kickserve.schemas import UNDECODABLE, Record
+from kickserve_drift.drift import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

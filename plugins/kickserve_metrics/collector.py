@@ -9,19 +9,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector as BaseCollector
 
 from kickserve import __version__
-from kickserve.metering.meters import BOUNDS
-from kickserve.metering.model_meters import BINS
+from kickserve.metrics import BOUNDS
+from kickserve.model_meters import BINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
-    from kickserve.access.gate import Gate
-    from kickserve.metering.meters import Reading, RouteReading, WorkerReading
-    from kickserve.metering.model_meters import ModelReading
-    from kickserve.ports import Figure
+    from kickserve.auth import Gate
+    from kickserve.metrics import Reading, RouteReading, WorkerReading
+    from kickserve.model_meters import ModelReading
     from kickserve.service import Service
+    from kickserve.store import Figure
 
 _PROBABILITIES: Final = [*(f"{edge / BINS:g}" for edge in range(1, BINS)), "+Inf"]
 _EDGES: Final = [*map(str, BOUNDS), "+Inf"]

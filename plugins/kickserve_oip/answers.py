@@ -13,7 +13,7 @@ import numpy as np
 from litestar import Response
 
 from kickserve.features import COUNT
-from kickserve.record.record_batch import numbers_of
+from kickserve.record import numbers_of
 from kickserve_oip.messages import InferenceResponse, ResponseOutput
 from kickserve_oip.outputs import OUTPUTS
 from kickserve_oip.reading import LENGTH_HEADER
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.model import Model
-    from kickserve.record.record_batch import RecordBatch
+    from kickserve.record import RecordBatch
     from kickserve.schemas import ModelCard, Prediction
     from kickserve_oip.messages import InferenceRequest
     from kickserve_oip.outputs import Wanted

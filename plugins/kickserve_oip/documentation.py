@@ -14,7 +14,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from kickserve.web.documentation import EXAMPLE
+from kickserve.openapi import EXAMPLE
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "id": "1",

@@ -10,13 +10,12 @@ from litestar import Request, Response, Router, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
 
-from kickserve import __version__
-from kickserve.access.keys import Scope
+from kickserve import __version__, problems
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
+from kickserve.keys import Scope
 from kickserve.routes import TheService, guards_of, needs, whole_body
 from kickserve.schemas import Kick
-from kickserve.web import problems
 from kickserve_oip.answers import columns_of, columns_of_batches, respond
 from kickserve_oip.documentation import TakesInference
 from kickserve_oip.errors import ModelNotServed

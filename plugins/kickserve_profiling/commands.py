@@ -11,12 +11,12 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from kickserve.client import calls
-from kickserve.client.remote import connected
-from kickserve.commands.option_kinds import FiniteRange, ServiceUrl
 from kickserve.errors import DataError
+from kickserve.option_kinds import FiniteRange, ServiceUrl
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
+from kickserve_client import calls
+from kickserve_client.remote import connected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,8 +10,8 @@ from litestar.plugins import InitPlugin
 from kickserve.errors import MissingExtra, StoreMisconfigured
 
 if TYPE_CHECKING:
-    from kickserve.ports import Store
     from kickserve.settings import Settings
+    from kickserve.store import Store
 
 __all__ = ["StoragePlugin", "create_plugin"]
 
@@ -25,7 +25,7 @@ def create_plugin(settings: Settings) -> StoragePlugin:
 
 
 class StoragePlugin(InitPlugin):
-    """Makes the store for a `sqlite:` or `postgresql:` URL (a `kickserve.ports.StoreProvider`).
+    """Makes the store for a `sqlite:` or `postgresql:` URL (a `kickserve.store.StoreProvider`).
 
     Args:
         settings: how many statements Postgres keeps prepared stands there.

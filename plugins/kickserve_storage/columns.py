@@ -14,7 +14,7 @@ from msgspec.structs import astuple, replace
 from kickserve import features
 from kickserve.features import COUNT
 from kickserve.ids import canonical, first_id_at
-from kickserve.record.record_batch import numbers_of
+from kickserve.record import numbers_of
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.record.operations import Judge
-    from kickserve.record.record_batch import RecordBatch
+    from kickserve.operations import Judge
+    from kickserve.record import RecordBatch
 
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")

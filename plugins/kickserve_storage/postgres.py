@@ -13,7 +13,7 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 from kickserve import features
 from kickserve.errors import StoreError, StoreUnavailable
 from kickserve.ids import canonical, first_id_in, instant
-from kickserve.ports import Judged
+from kickserve.store import Judged
 from kickserve_storage.columns import (
     COLUMNS,
     JUDGED_GROUP,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
-    from kickserve.record.operations import Judge
-    from kickserve.record.record_batch import RecordBatch
+    from kickserve.operations import Judge
+    from kickserve.record import RecordBatch
     from kickserve.schemas import Record
 
 _TYPES: Final = {
@@ -112,7 +112,7 @@ def _judged(row: Sequence[Any]) -> Judged:
 
 
 class PostgresStore:
-    """A `kickserve.ports.Store` in Postgres.
+    """A `kickserve.store.Store` in Postgres.
 
     Args:
         url: `postgresql://user:password@host:5432/database`, with parameters as libpq has them.

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from kickserve.ids import canonical, instant
-from kickserve.ports import Judged
+from kickserve.store import Judged
 from kickserve_storage.columns import (
     COLUMNS,
     CREATED,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
 
-    from kickserve.record.operations import Judge
-    from kickserve.record.record_batch import RecordBatch
+    from kickserve.operations import Judge
+    from kickserve.record import RecordBatch
     from kickserve.schemas import Record
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes
@@ -141,7 +141,7 @@ def _judged(row: Sequence[Any]) -> Judged:
 
 
 class SqliteStore:
-    """A `kickserve.ports.Store` in a SQLite file or in memory.
+    """A `kickserve.store.Store` in a SQLite file or in memory.
 
     Args:
         url: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `sqlite://` for memory.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from kickserve_ui.palette import GRADIENT
 
 if TYPE_CHECKING:
-    from kickserve.explain import Explanation, Share
     from kickserve.schemas import Interval
+    from kickserve_scores.explain import Explanation, Share
     from kickserve_ui.heat import TeeLine
     from kickserve_ui.scene import Scene
     from kickserve_ui.words import Words

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve.quality import Bin
+    from kickserve_scores.quality import Bin
     from kickserve_ui.words import Words
 
 _SIZE: Final = 300

@@ -10,10 +10,10 @@ from typing import Final
 import rich_click as click
 
 from kickserve import Client, RemoteError
-from kickserve.client import calls
-from kickserve.commands.serve import command as serve
+from kickserve.serve_command import command as serve
 from kickserve.settings import Settings
 from kickserve.terminal import stdout
+from kickserve_client import calls
 from kickserve_ui import PATH
 
 _TRY_EVERY: Final = 0.2

@@ -15,7 +15,7 @@ from kickserve.schemas import Record
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from kickserve.ports import Store
+    from kickserve.store import Store
     from kickserve_ui.history_filter import Filter
 
 _TOGETHER: Final = 200  # records that are written before others get their turn on the event loop: 4 ms

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nicegui import ui
 
-from kickserve.access.keys import Scope
 from kickserve.errors import RecordNotFound, StoreError
 from kickserve.ids import canonical
+from kickserve.keys import Scope
 from kickserve.schemas import Record
 from kickserve_ui import PATH
 from kickserve_ui.history_filter import OUTCOMES, Filter

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from kickserve.access.keys import Scope
 from kickserve.errors import StoreError
-from kickserve.metering.meters import BOUNDS
+from kickserve.keys import Scope
+from kickserve.metrics import BOUNDS
 from kickserve_ui import PATH
 from kickserve_ui.charts import reliability, sheet
 from kickserve_ui.frame import card
@@ -19,10 +19,10 @@ from kickserve_ui.site import current
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kickserve.metering.meters import Reading
-    from kickserve.quality import Quality
-    from kickserve.record.record_quality import QualityReport
+    from kickserve.metrics import Reading
     from kickserve.schemas import Drifted, DriftSummary, ModelCard
+    from kickserve_scores.quality import Quality
+    from kickserve_scores.report import QualityReport
     from kickserve_ui.frame import Visit
     from kickserve_ui.words import Words
 

@@ -17,7 +17,7 @@ from litestar.exceptions import NotFoundException
 
 from kickserve.background import end
 from kickserve.errors import Forbidden
-from kickserve.web.shield import SAFE
+from kickserve.security_headers import SAFE
 from kickserve_ui import PATH
 from kickserve_ui.leftovers import set_apart
 from kickserve_ui.plain import plain

@@ -9,9 +9,9 @@ from fastapi import Form, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, StreamingResponse
 from nicegui import Client, app, ui
 
-from kickserve.access.keys import Scope
 from kickserve.errors import StoreError, TooManyRequests, Unauthorized
-from kickserve.web.shield import SANDBOX
+from kickserve.keys import Scope
+from kickserve.security_headers import SANDBOX
 from kickserve_ui import PATH
 from kickserve_ui.download import csv_lines
 from kickserve_ui.frame import Visit, sign_in, visit, words_for

@@ -9,13 +9,13 @@ from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import numpy as np
 from nicegui import background_tasks, ui
 from nicegui.element import Element
 
-from kickserve.access.keys import Scope
 from kickserve.errors import KickserveError
+from kickserve.keys import Scope
+from kickserve_scores.explain import explain
 from kickserve_ui import answer
 from kickserve_ui.answer import Told
 from kickserve_ui.controls import Controls
@@ -225,7 +225,7 @@ class PitchPage:
     async def _explain(self, scene: Scene) -> None:
         with suppress(RuntimeError):  # the visitor may be gone
             try:
-                found = await self._site.service.explain(msgspec.json.encode(scene.kick))
+                found = await explain(self._predictor, scene.row.tolist())
             except KickserveError:
                 self._drivers.content = f"<p class='hint'>{self._words('no_drivers')}</p>"
             else:

@@ -6,11 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from kickserve.record.record_quality import report
+from kickserve_scores.report import report
 
 if TYPE_CHECKING:
-    from kickserve.record.record_quality import QualityReport
     from kickserve.service import Service
+    from kickserve_scores.report import QualityReport
 
 _REST: Final = 10  # times as long as it took, it is not done again: it reads all whose outcome is known
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from kickserve.access.addresses import identity
-from kickserve.access.keys import ANYONE
+from kickserve.addresses import identity
 from kickserve.errors import ConfigurationError
+from kickserve.keys import ANYONE
 from kickserve_ui.heat import Maps
 from kickserve_ui.leftovers import Leftovers
 from kickserve_ui.secret import pass_for
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from fastapi import Request
 
-    from kickserve.access.gate import Gate
-    from kickserve.access.keys import Key, Scope
+    from kickserve.auth import Gate
+    from kickserve.keys import Key, Scope
     from kickserve.service import Service
 
 _ADMITTED: Final = "admitted"

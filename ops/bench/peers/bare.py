@@ -30,7 +30,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 if __name__ == "__main__":
-    # As kickserve.serving.server sets it up; there is nothing to start, so no lifespan.
+    # As kickserve.server sets it up; there is nothing to start, so no lifespan.
     uvicorn.run(
         app,
         port=int(sys.argv[1]),

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kickserve.features import FLAGS, NAMES
-from kickserve.simulate import simulate
+from kickserve_data.simulate import simulate
 
 KICKS: Final = 20_000
 TREES: Final = 100

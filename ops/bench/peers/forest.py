@@ -12,10 +12,10 @@ import sklearn
 
 from kickserve.app import create_app
 from kickserve.features import NAMES
+from kickserve.listening import bind
 from kickserve.model import Answer
 from kickserve.schemas import ModelCard
-from kickserve.serving.listening import bind
-from kickserve.serving.server import run
+from kickserve.server import run
 from kickserve.settings import Settings
 
 if TYPE_CHECKING:

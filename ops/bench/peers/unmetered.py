@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from kickserve import cli
-from kickserve.metering import meters
+from kickserve import metrics as meters
 
 
 def _nothing(*_: Any) -> None:

@@ -1,1 +1,0 @@
-"""The client of a running service: for programs, and for the commands."""

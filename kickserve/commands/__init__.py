@@ -1,1 +1,0 @@
-"""The commands of `kickserve`, one a module; each is called `command` there."""

@@ -1,1 +1,0 @@
-"""Reads and writes kicks as CSV, Parquet and NDJSON."""

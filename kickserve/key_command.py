@@ -1,0 +1,181 @@
+"""`kickserve key`: the keys of clients, in a file that running services follow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import rich_click as click
+
+from kickserve import keys
+from kickserve.errors import ConfigurationError
+from kickserve.keys import MEANINGS, Scope
+from kickserve.setting_kinds import duration
+from kickserve.settings import Settings
+from kickserve.terminal import print_json, print_table, say, stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kickserve.keys import Entry
+
+_SCOPES = "; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items())
+
+
+def _time(_: click.Context, _option: click.Parameter, value: str | None) -> timedelta | None:
+    try:
+        return None if value is None else duration(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}") from error
+
+
+_file = click.option(
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file of keys, over KICKSERVE_KEYS.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+
+
+@click.group("key")
+def command() -> None:
+    """Make, list, change and remove the keys of clients.
+
+    They stand in the file that KICKSERVE_KEYS names: as SHA-256, never themselves. Running services follow it
+    within a second.
+    """
+
+
+@command.command("new")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice([*map(str, Scope)]),
+    multiple=True,
+    required=True,
+    help=f"What it may do; may be given more than once. {_SCOPES}.",
+)
+@click.option(
+    "--expires", callback=_time, help="How long it holds, such as 90d or 12h; for ever if not given."
+)
+@_file
+@_json
+def new(
+    name: str, scopes: Sequence[str], expires: timedelta | None, file: Path | None, *, as_json: bool
+) -> None:
+    r"""Make a key, and show it this once.
+
+    \b
+    Examples:
+      kickserve key new scoreboard --scope predict --file keys.json
+      kickserve key new prometheus --scope read
+      kickserve key new contractor --scope read --scope predict --expires 30d
+    """
+    with keys.changing(_place(file)) as entries:
+        if any(each.name == name for each in entries):
+            raise ConfigurationError(
+                f"there is a key '{name}': take another name, or  kickserve key rotate {name}"
+            )
+        key, entry = keys.make(name, [*map(Scope, dict.fromkeys(scopes))], _ending(expires))
+        entries.append(entry)
+    _show(key, entry, as_json=as_json)
+
+
+@command.command("rotate")
+@click.argument("name")
+@click.option(
+    "--overlap",
+    callback=_time,
+    default="7d",
+    show_default=True,
+    help="How long the key before still opens what it opened.",
+)
+@click.option("--expires", callback=_time, help="How long the new one holds; for ever if not given.")
+@_file
+@_json
+def rotate(
+    name: str, overlap: timedelta | None, expires: timedelta | None, file: Path | None, *, as_json: bool
+) -> None:
+    r"""Make the next key of a name, and let the one before end soon.
+
+    \b
+    Example:
+      kickserve key rotate scoreboard --overlap 1d
+    """
+    with keys.changing(_place(file)) as entries:
+        newest = _of(name, entries)[-1]
+        key, entry = keys.make(name, newest.scopes, _ending(expires))
+        end = datetime.now(UTC).replace(microsecond=0) + (overlap or timedelta())
+        entries[:] = [
+            msgspec.structs.replace(each, expires=min(each.expires or end, end))
+            if each.name == name
+            else each
+            for each in entries
+        ]
+        entries.append(entry)
+    _show(key, entry, as_json=as_json)
+
+
+@command.command("list")
+@_file
+@_json
+def listed(file: Path | None, *, as_json: bool) -> None:
+    """List the keys: their names, what they may do, and how long."""
+    entries = keys.read(_place(file))
+    if as_json:
+        print_json(entries)
+        return
+    rows = [
+        (each.name, ", ".join(each.scopes), _written(each.created), _written(each.expires), each.sha256[:12])
+        for each in entries
+    ]
+    print_table(("name", "scopes", "created", "expires", "sha256"), rows)
+
+
+@command.command("remove")
+@click.argument("name")
+@_file
+def remove(name: str, file: Path | None) -> None:
+    """Remove a key: running services know it no more within a second."""
+    with keys.changing(_place(file)) as entries:
+        gone = _of(name, entries)
+        entries[:] = [each for each in entries if each.name != name]
+    say(f"removed {name}" + (f" ({len(gone)} keys)" if len(gone) > 1 else ""))
+
+
+def _of(name: str, entries: Sequence[Entry]) -> list[Entry]:
+    found = [each for each in entries if each.name == name]
+    if not found:
+        known = ", ".join(sorted({each.name for each in entries})) or "none"
+        raise ConfigurationError(f"there is no key '{name}' (there are: {known})")
+    return found
+
+
+def _place(file: Path | None) -> Path:
+    file = file or Settings.from_environment().keys
+    if file is None:
+        raise ConfigurationError(
+            "say which file holds the keys: with --file, or for the service too by KICKSERVE_KEYS"
+        )
+    return file
+
+
+def _ending(expires: timedelta | None) -> datetime | None:
+    return None if expires is None else datetime.now(UTC).replace(microsecond=0) + expires
+
+
+def _written(at: datetime | None) -> str:
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def _show(key: str, entry: Entry, *, as_json: bool) -> None:
+    """Write a key to the standard output, and what goes with it beside it: so the key can be piped."""
+    if as_json:
+        print_json({"key": key, **msgspec.to_builtins(entry)})
+        return
+    stdout().print(key, soft_wrap=True)
+    say(f"{entry.name}: {', '.join(entry.scopes)}; expires: {_written(entry.expires)}")
+    say("It is shown this once: the file keeps its SHA-256 alone. Clients send it as X-API-Key.")

@@ -1,1 +1,0 @@
-"""Makes models of kicks: nothing here is on the path of a request."""

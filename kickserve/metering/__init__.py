@@ -1,1 +1,0 @@
-"""What the service counts of itself, in memory that workers share."""

@@ -1,0 +1,380 @@
+"""Keeps every answer: in the journal before it leaves, in the store soon after."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import sys
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from kickserve.background import end
+from kickserve.backlog import Backlog
+from kickserve.changes import carry_out
+from kickserve.dead_letters import Refused, halves
+from kickserve.errors import Backlogged, RecordNotFound, RecordUnfit, StoreError, StoreUnavailable
+from kickserve.ids import canonical
+from kickserve.operations import Add, Delete, Judge, encode, operations_in, replay, standing
+from kickserve.schemas import OutcomesKept
+from kickserve.store import TakesBatches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kickserve.backlog import Waiting
+    from kickserve.journal import Journal
+    from kickserve.operations import Operation
+    from kickserve.record import RecordBatch
+    from kickserve.schemas import OutcomeOf, Record
+    from kickserve.segments import Group
+    from kickserve.store import Store
+    from kickserve_shadow.shadow import Shadow
+
+GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
+LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
+PATIENCE: Final = 10.0  # seconds that a reader waits for what was written before it
+ORPHANS_EVERY: Final = 30.0
+_RECORDS: Final = 500  # that are made before others get their turn on the event loop
+_IDS: Final = 10_000  # of outcomes, that are read before others get their turn
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Between the predictor and the store.
+
+    What is to happen to the store is written to the journal as operations, in their order, and a writer
+    carries them out in groups. All of them can be carried out twice with the same result, so that a process
+    that dies between the store's commit and the journal's progress does no harm.
+
+    Args:
+        store: where records are kept for good.
+        journal: where they are until then.
+        shadow: the second model, asked about predictions on their way from the one to the other.
+        patience: seconds that stopping may take to bring the rest to the store.
+
+    Attributes:
+        on_failure: called when an attempt to write to the store has failed.
+        on_refusal: called when something has been put aside that the store refuses for good.
+        shadow: as above.
+    """
+
+    def __init__(self, store: Store, journal: Journal, shadow: Shadow, *, patience: float) -> None:
+        self.on_failure: Callable[[], None] = _nobody_counts
+        self.on_refusal: Callable[[], None] = _nobody_counts
+        self.shadow = shadow
+        self._backlog = Backlog(journal)
+        self._refused = Refused(journal.folder)
+        self._store = store
+        self._journal = journal
+        self._patience = patience
+        self._writer: asyncio.Task[None] | None = None
+        self._trouble: StoreError | None = None
+        self._opened = False
+        self._progress = asyncio.Condition()
+        self._waiting = 0  # readers that wait for what was written before them
+        self._wanted = asyncio.Event()  # set while there are any
+
+    async def start(self) -> None:
+        """Open journal and store, and begin to write what is undrained.
+
+        A store that is away is waited for, in the background.
+
+        Raises:
+            StoreMisconfigured: the store can't be used as it is set up.
+            ConfigurationError: the journal's folder can't be used.
+        """
+        self._journal.open()
+        try:
+            await self._open_store()
+        except StoreUnavailable as error:
+            self._note(error)
+        except BaseException:
+            self._journal.close()
+            raise
+        self._writer = asyncio.create_task(self._write_all(), name="writer")
+
+    async def stop(self) -> None:
+        """Bring what is left to the store as far as it can be reached, and let go of both."""
+        with contextlib.suppress(StoreError):
+            await self.settle(self._patience)
+        await end(self._writer)
+        if self._journal.size:
+            _log.warning(
+                "%d bytes of predictions have not reached %s: they stand in the journal %s, and go to the"
+                " store when kickserve starts again",
+                self._journal.size,
+                self._store.label,
+                self._journal.folder,
+            )
+        self._journal.close()
+        await self._store.close()
+
+    def keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
+        """Keep predictions, all of these or none.
+
+        Returns:
+            Is done when they are in the journal: with None, or with why they are not (the journal is as large
+            as it may be, or its disk is full).
+        """
+        try:
+            return self._journal.write([encode(Add(batch)) for batch in batches])
+        except Backlogged as refusal:
+            settled = asyncio.get_running_loop().create_future()
+            settled.set_result(refusal)
+            return settled
+
+    async def settle(self, patience: float = PATIENCE) -> None:
+        """Wait until what was kept before this call is in the store.
+
+        Raises:
+            StoreUnavailable: the store is away, or too slow.
+        """
+        mark = self._journal.mark()
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(patience), self._progress:
+                while not self._journal.passed(mark):
+                    if self._trouble is not None:
+                        raise StoreUnavailable(f"{self._store.label} can't be reached: {self._trouble}")
+                    await self._progress.wait()
+        except TimeoutError:
+            raise StoreUnavailable(f"{self._store.label} takes too long to write") from None
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
+
+    async def find(self, record_id: str) -> Record:
+        """Return a record, also one that is still on its way to the store.
+
+        Raises:
+            RecordNotFound: there is none.
+            StoreUnavailable: the store is away, and the record is not in the journal.
+        """
+        try:
+            await self.settle()
+            found = await self._store.get(record_id)
+        except StoreUnavailable:
+            if (waiting := await self._on_its_way(record_id)) is not None:
+                return waiting
+            raise
+        # Another process's journal is drained by that process: its records may come to the store in between.
+        found = found or await self._on_its_way(record_id) or await self._store.get(record_id)
+        if found is None:
+            raise _unknown(record_id)
+        return found
+
+    async def delete(self, record_id: str) -> None:
+        """Remove a record, also one that is still on its way to the store.
+
+        Raises:
+            RecordNotFound: there is none.
+            StoreUnavailable: the store is away, and the record is not in this process's journal.
+        """
+        if await self._change([Delete(record_id)]):
+            raise _unknown(record_id)
+
+    async def judge(self, record_id: str, *, success: bool) -> None:
+        """Keep what came of a kick; raises as `delete` does."""
+        if await self._change([Judge(record_id, success, datetime.now(UTC))]):
+            raise _unknown(record_id)
+
+    async def judge_all(self, outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
+        """Keep what came of many kicks, and say which are unknown.
+
+        Raises:
+            StoreUnavailable: the store is away.
+        """
+        at = datetime.now(UTC)
+        spelt: list[str | None] = []
+        for start in range(0, len(outcomes), _IDS):
+            spelt += [canonical(each.id) for each in outcomes[start : start + _IDS]]
+            await asyncio.sleep(0)
+        told = [
+            Judge(record_id, each.success, at)
+            for each, record_id in zip(outcomes, spelt, strict=True)
+            if record_id is not None
+        ]
+        missing: set[str | None] = {None, *(await self._change(told) if told else ())}
+        unknown = [each.id for each, record_id in zip(outcomes, spelt, strict=True) if record_id in missing]
+        return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
+
+    async def _change(self, changes: Sequence[Delete | Judge]) -> set[str]:
+        """Change records that may still be on their way; return the ids of those that there are not."""
+        ids = {each.id for each in changes}
+        try:
+            await self.settle()
+            unknown = await carry_out(self._store, changes)
+        except StoreUnavailable:
+            # In our own journal the changes come after the records, whenever the store comes back.
+            if ids <= await asyncio.to_thread(standing, ids, self._journal.scan(others=False)):
+                await self._journal.append([encode(each) for each in changes])
+                return set()
+            raise
+        if unknown and (coming := await asyncio.to_thread(standing, unknown, self._journal.scan())):
+            raise StoreUnavailable(f"{coming.pop()} is on its way to the store from another process")
+        return unknown
+
+    def journal_state(self) -> str:
+        """Say in words how the journal is: `ok`, or what is wrong."""
+        return self._journal.state
+
+    def backlog(self) -> Waiting:
+        """Say what waits in the journal, and for how long; to be asked about once a second."""
+        return self._backlog.look()
+
+    @property
+    def store_works(self) -> bool:
+        """Whether the store took what it was last given."""
+        return self._trouble is None
+
+    async def store_state(self) -> str:
+        """Ask the store how it is: `ok`, or what is wrong, how much waits, or what it has refused."""
+        trouble = self._trouble
+        try:
+            if trouble is None:
+                await self._store.ping()
+        except StoreError as error:
+            trouble = error
+        if trouble is None:
+            return self._refused.state
+        return f"{trouble} ({self._journal.size:,} bytes wait in the journal)"
+
+    async def _write_all(self) -> None:
+        """Carry out what the journal holds, for ever: orphans of dead processes first, then our own."""
+        loop = asyncio.get_running_loop()
+        look_at = loop.time()
+        while True:
+            if loop.time() >= look_at:
+                self._journal.adopt()
+                look_at = loop.time() + ORPHANS_EVERY
+            try:
+                async with asyncio.timeout(ORPHANS_EVERY):  # wait_for may pass over a cancellation
+                    group = await self._take()
+            except TimeoutError:
+                continue  # nothing came in: look for orphans again
+            await self._write(await self._completed(list(operations_in(group.payloads))))
+            self._journal.done(group)
+            await self._tell()
+
+    async def _completed(self, operations: list[Operation]) -> list[Operation]:
+        if self.shadow.model is None:
+            return operations
+        batches = [each.batch for each in operations if isinstance(each, Add)]
+        completed = iter(await self.shadow.complete(batches))
+        return [Add(next(completed)) if isinstance(each, Add) else each for each in operations]
+
+    async def _take(self) -> Group:
+        """Wait for something to write, and a little longer for what goes with it, unless somebody waits."""
+        await self._journal.arrival()
+        if self._journal.size < GROUP:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER):
+                    await self._wanted.wait()
+        return await self._journal.take(sys.maxsize, size=GROUP)
+
+    async def _write(self, operations: list[Operation]) -> None:
+        for pause in _pauses():
+            trouble = await self._trouble_with(operations)
+            self._note(trouble)
+            if trouble is None:
+                return
+            await self._tell()
+            await asyncio.sleep(pause)
+
+    async def _trouble_with(self, operations: list[Operation]) -> StoreError | None:
+        """Try to bring operations to the store; return why they are not there."""
+        try:
+            await self._open_store()
+            await self._carry_out(operations)
+        except RecordUnfit as error:
+            return await self._write_apart(operations, error)
+        except StoreError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  a bug in a store must not end the writing for good
+            _log.exception("the store failed in a way that it should not")
+            return StoreUnavailable(f"{type(error).__name__}: {error}")
+        self._refused.accepted()
+        return None
+
+    async def _write_apart(self, operations: list[Operation], error: RecordUnfit) -> StoreError | None:
+        """Write what the store refuses together in halves, down to what does not fit, and put that aside."""
+        if parts := halves(operations):
+            for part in parts:
+                await self._write(part)
+            return None
+        try:
+            passed_over = await asyncio.to_thread(self._refused.put_aside, operations[0], error)
+        except OSError as trouble:
+            return StoreUnavailable(f"{error}, and it can't be put aside in {self._refused.file}: {trouble}")
+        if not passed_over:
+            return error
+        self.on_refusal()
+        return None
+
+    async def _open_store(self) -> None:
+        if not self._opened:
+            await self._store.open()
+            self._opened = True
+
+    async def _carry_out(self, operations: list[Operation]) -> None:
+        for adds, run in groupby(operations, lambda each: isinstance(each, Add)):
+            if adds:
+                await self._add([each.batch for each in run if isinstance(each, Add)])
+            else:
+                await carry_out(self._store, (each for each in run if not isinstance(each, Add)))
+
+    async def _add(self, batches: list[RecordBatch]) -> None:
+        if isinstance(self._store, TakesBatches):
+            await self._store.add_batches(batches)
+        else:
+            records: list[Record] = []
+            turn = 0  # how many this turn of the event loop has made: those of a whole group take 20 ms
+            for batch in batches:
+                records += batch.records()
+                turn += len(batch)
+                if turn >= _RECORDS:
+                    turn = 0
+                    await asyncio.sleep(0)
+            await self._store.add(records)
+
+    def _note(self, trouble: StoreError | None) -> None:
+        """Remember how the store is, and log when that changes."""
+        if trouble is not None:
+            self.on_failure()
+        if trouble is not None and self._trouble is None:
+            _log.warning("predictions wait in the journal: %s", trouble)
+        if trouble is None and self._trouble is not None:
+            _log.warning("the store %s is back; %d bytes wait", self._store.label, self._journal.size)
+        self._trouble = trouble
+
+    async def _tell(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+    async def _on_its_way(self, record_id: str) -> Record | None:
+        """Look a record up in all journals of this folder: ours, and those of other processes."""
+        return await asyncio.to_thread(replay, record_id, self._journal.scan())
+
+
+def _nobody_counts() -> None:
+    pass
+
+
+def _unknown(record_id: str) -> RecordNotFound:
+    return RecordNotFound(f"no prediction is kept under {record_id}")
+
+
+def _pauses() -> Iterator[float]:
+    """Yield waiting times that double, with jitter: many processes must not all come back at once."""
+    longest = _FIRST_PAUSE
+    while True:
+        yield random.uniform(longest / 2, longest)  # noqa: S311  nothing secret hangs on it
+        longest = min(longest * 2, _LONGEST_PAUSE)

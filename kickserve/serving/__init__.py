@@ -1,1 +1,0 @@
-"""Runs the application: the server and its connections, their limits, workers, the log."""

@@ -1,0 +1,258 @@
+"""The protocols that plugins fill. The core calls these, and never a plugin by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from litestar.types import ASGIApp
+
+    from kickserve.operations import Judge
+    from kickserve.record import RecordBatch
+    from kickserve.schemas import DriftSummary, Record
+
+
+class Judged(NamedTuple):
+    """A prediction whose outcome is known.
+
+    Attributes:
+        created_at: when it was made, UTC.
+        model: name of the model that made it.
+        prediction: probability of success that it gave.
+        success: what came of the kick.
+        shadow: name of the second model that was asked as well, if one was.
+        shadow_prediction: probability of success that that one gave.
+    """
+
+    created_at: datetime
+    model: str
+    prediction: float
+    success: bool
+    shadow: str | None = None
+    shadow_prediction: float | None = None
+
+
+class Store(Protocol):
+    """Where predictions are kept for good.
+
+    Every method but `close` may raise `StoreUnavailable` for what may pass by itself (the database is
+    away, locked, full) and `StoreMisconfigured` for what will not; those that write, `RecordUnfit` for a
+    record that will never go in, though others do: it is put aside, and the others pass. A store that other
+    processes can't see (memory) says so by an attribute `shared` that is false: several workers can't serve
+    from it.
+    """
+
+    @property
+    def label(self) -> str:
+        """Where it stores, for people and logs: never with a password in it."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, and bring the schema to the version that this code knows."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection. May be called more than once, and without `open`."""
+        ...
+
+    async def add(self, records: Sequence[Record]) -> None:
+        """Keep all of these or none, in one transaction. A record whose id is kept already is passed over."""
+        ...
+
+    async def get(self, record_id: str) -> Record | None:
+        """Return one record, or None."""
+        ...
+
+    async def page(
+        self,
+        limit: int,
+        *,
+        before: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Record]:
+        """Return records newest first, that is by falling id.
+
+        Args:
+            limit: how many at most, from 1.
+            before: only records with a smaller id than this one (keyset pagination).
+            since: only records made at this instant or later.
+            until: only records made before this instant.
+        """
+        ...
+
+    def stream(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[list[Record]]:
+        """Yield all records in groups, oldest first, in memory that does not grow with their number."""
+        ...
+
+    async def delete(self, record_id: str) -> bool:
+        """Remove one record; say whether it was there."""
+        ...
+
+    async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
+        """Keep what came of the kick and when it was told, over what was told before.
+
+        Returns:
+            Whether the record is there.
+        """
+        ...
+
+    def judged(
+        self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[list[Judged]]:
+        """Yield, in groups, the predictions whose outcome is known: what quality is computed from."""
+        ...
+
+    async def purge(self, until: datetime, limit: int) -> int:
+        """Remove the oldest records made before this instant, `limit` at most; say how many."""
+        ...
+
+    async def count(self) -> int:
+        """Return how many records are kept."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the store answers, raise when it doesn't."""
+        ...
+
+
+@runtime_checkable
+class TakesBatches(Protocol):
+    """A store that takes what comes from the journal as it stands there. A store need not be one.
+
+    To make a record for each prediction only to take it apart again costs as much as to store it.
+    """
+
+    async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
+        """Keep the predictions of all of these or of none: the same as `add` with their records."""
+        ...
+
+
+@runtime_checkable
+class TakesOutcomes(Protocol):
+    """A store that takes many outcomes at once. A store need not be one: it is told them one by one then."""
+
+    async def set_outcomes(self, outcomes: Sequence[Judge]) -> set[str]:
+        """Keep what came of some hundreds of kicks as `set_outcome` does; of two about one the later counts.
+
+        Returns:
+            The ids under which no record is there, spelt as they came.
+        """
+        ...
+
+
+@runtime_checkable
+class DropsWhole(Protocol):
+    """A store that keeps what was made in a span of time together, and can drop that at once.
+
+    A store need not be one: `purge` does the same record by record.
+    """
+
+    async def drop_whole(self, until: datetime) -> list[str]:
+        """Drop what can be dropped at once and holds nothing but records made before this instant.
+
+        Returns:
+            Names of what was dropped, for people. Older records that are left are for `purge`.
+        """
+        ...
+
+
+@runtime_checkable
+class StoreProvider(Protocol):
+    """A plugin that knows how to keep predictions.
+
+    Attributes:
+        schemes: the URL schemes that it serves, such as `sqlite`, without a `+driver`.
+    """
+
+    schemes: frozenset[str]
+
+    def create_store(self, url: str) -> Store:
+        """Make a store for a database URL, without connecting yet.
+
+        Args:
+            url: as in `DATABASE_URL`; its scheme is one of `schemes`, perhaps with a `+driver` behind it.
+
+        Raises:
+            StoreMisconfigured: the URL can't be understood.
+            MissingExtra: the store's own package is not installed.
+        """
+        ...
+
+
+@runtime_checkable
+class WrapsRequests(Protocol):
+    """A plugin that wants to be around every request, the fast lane's too: a profiler, say.
+
+    The framework's middleware comes too late for that: the lane goes around it.
+    """
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """Return what is to serve HTTP requests in the place of `app`, and leads to it."""
+        ...
+
+
+@runtime_checkable
+class WatchesPredictions(Protocol):
+    """A plugin that wants to see what is predicted, as it is kept: live figures of drift, say."""
+
+    def watch(self, batch: RecordBatch) -> None:
+        """Take note of predictions that were made together and are kept now.
+
+        It is called in the event loop, for each group on the way of its answers: note it, and do the work
+        later. What it raises would hurt the answers.
+        """
+        ...
+
+
+@runtime_checkable
+class SharesMemory(Protocol):
+    """A plugin that has memory which all workers see, to add up what each of them knows."""
+
+    def share(self, workers: int) -> None:
+        """Make the memory. Called once, before so many workers are forked; never where there is one alone."""
+        ...
+
+    def take_place(self, number: int) -> None:
+        """Write as this worker from now on, from 0. Called in the worker, before the application is made."""
+        ...
+
+
+class Figure(NamedTuple):
+    """A number of a plugin's that the service's figures are to show.
+
+    Attributes:
+        name: in the words of Prometheus, with its unit: `kickserve_drift_psi`.
+        help: what it is, in a sentence.
+        value: how much it is now.
+        labels: what tells it apart from others of its name.
+    """
+
+    name: str
+    help: str
+    value: float
+    labels: Mapping[str, str] = {}
+
+
+@runtime_checkable
+class TellsFigures(Protocol):
+    """A plugin with figures of its own, for `/metrics` and whatever else shows figures."""
+
+    def figures(self) -> Iterable[Figure]:
+        """Say what they are now, over all workers."""
+        ...
+
+
+@runtime_checkable
+class KnowsDrift(Protocol):
+    """A plugin that knows how far the kicks have drifted from what the model was trained on."""
+
+    def drift(self) -> DriftSummary | None:
+        """Return the newest summary, over all workers; None as long as there are too few kicks."""
+        ...

@@ -1,1 +1,0 @@
-"""What goes over HTTP: bodies, answers, problems, documentation, and what stands around every request."""

@@ -1,0 +1,188 @@
+"""Does the work of many partitions on a Dask cluster: one on this machine, or one that runs elsewhere.
+
+The module needs dask and distributed, so it is imported where that engine is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
+
+from kickserve import __version__
+from kickserve.errors import ConfigurationError, ServiceAway
+from kickserve.origin import first_line
+from kickserve_data.engines import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from kickserve.loading import ModelFile
+    from kickserve.model import Model
+    from kickserve_data.plan import Partition
+
+T = TypeVar("T")
+
+_HOST: Final = "127.0.0.1"
+_AHEAD: Final = 2  # partitions that wait for each core, so that none is idle
+_PATIENCE: Final = 30.0  # seconds for a scheduler to answer, and to have a worker
+
+
+class _LoadedModel(WorkerPlugin):
+    """Has the model loaded once in each worker, also in one that comes later or takes a dead one's place.
+
+    Args:
+        file: the model as it was read: workers need not see the disk of this machine.
+        name: of the plugin.
+    """
+
+    def __init__(self, file: ModelFile, name: str) -> None:
+        self.name = name
+        self._file = file
+        self._version = __version__
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002  Dask calls it so
+        """Load the model in a worker."""
+        import pyarrow as pa
+
+        if __version__ != self._version:
+            raise ConfigurationError(
+                f"a worker has kickserve {__version__}, and this is {self._version}: install the same there"
+            )
+        pa.set_cpu_count(1)  # a worker is a core: tasks go side by side already
+        self.model: Model = self._file.load()
+
+
+class Dask:
+    """Works on a Dask cluster.
+
+    Args:
+        client: of the cluster.
+        name: of the plugin that has the model.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def run(
+        self, work: Callable[[Partition, Model], T], partitions: Iterable[Partition], retries: int
+    ) -> Iterator[Result[T]]:
+        """Do it; see `kickserve_data.engines.Engine`.
+
+        Raises:
+            ServiceAway: the scheduler went away.
+        """
+        left = iter(partitions)
+        under_way: dict[Any, Partition] = {}
+
+        def begin(count: int) -> list[Any]:
+            chosen = [*islice(left, max(count, 0))]  # there is less room after the death of a worker
+            futures = [self._submit(work, partition, retries) for partition in chosen]
+            under_way.update(zip(futures, chosen, strict=True))
+            return futures
+
+        # Never more than the cluster can begin soon: the scheduler would keep them all in memory.
+        ended = as_completed(begin(self._room()))
+        for future in ended:
+            partition = under_way.pop(future)
+            yield _result(partition, future)
+            ended.update(begin(self._room() - len(under_way)))
+
+    def _room(self) -> int:
+        cores: int = sum(self._client.nthreads().values())
+        return (1 + _AHEAD) * max(cores, 1)
+
+    def _submit(self, work: Callable[[Partition, Model], T], partition: Partition, retries: int) -> Any:
+        key = f"{self._name}-{partition.number}"
+        return self._client.submit(_do, work, partition, self._name, key=key, retries=retries, pure=False)
+
+
+@contextmanager
+def on_cluster(
+    file: ModelFile, scheduler: str | None, workers: int, memory: str
+) -> Iterator[tuple[Dask, str]]:
+    """Connect to a cluster, or start one on this machine, and send it the model.
+
+    Args:
+        file: the model.
+        scheduler: address of a scheduler; None for a cluster of this machine, which ends with the context.
+        workers: processes of that cluster.
+        memory: how much each of them may take, such as `2GB`, or `auto`; one that takes more is restarted.
+
+    Yields:
+        The engine, and the address of the dashboard; empty where there is none.
+
+    Raises:
+        ServiceAway: the scheduler does not answer, or has no workers.
+        ConfigurationError: a worker can't load the model.
+    """
+    with ExitStack() as stack:
+        if scheduler is None:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                host=_HOST,
+                dashboard_address=f"{_HOST}:0",
+                memory_limit=memory,
+                silence_logs=logging.ERROR,
+            )
+            address: Any = stack.enter_context(cluster)
+        else:
+            address = scheduler
+        client = stack.enter_context(_connected(address))
+        plugin = _LoadedModel(file, f"kickserve-{token_hex(4)}")
+        stack.callback(_forget, client, plugin.name)
+        _send(client, plugin)
+        yield Dask(client, plugin.name), _dashboard(client)
+
+
+@contextmanager
+def _connected(address: Any) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=_PATIENCE)
+        client.wait_for_workers(1, timeout=_PATIENCE)
+    except (OSError, ValueError) as error:  # a timeout is an OSError
+        raise ServiceAway(
+            f"the Dask scheduler {address} does not answer, or has no workers: {first_line(error)}"
+        ) from error
+    with client:
+        yield client
+
+
+def _send(client: Client, plugin: _LoadedModel) -> None:
+    try:
+        client.register_plugin(plugin)
+    except Exception as error:  # whatever a worker raised, or that it has no kickserve
+        raise ConfigurationError(
+            f"a worker can't load the model: {first_line(error)}. Workers need kickserve {__version__} with"
+            " the extras that the model needs"
+        ) from error
+
+
+def _forget(client: Client, name: str) -> None:
+    if client.status == "running":
+        client.unregister_worker_plugin(name)
+
+
+def _dashboard(client: Client) -> str:
+    services = client.scheduler_info(n_workers=0).get("services", {})
+    return str(client.dashboard_link) if "dashboard" in services else ""
+
+
+def _do(work: Callable[[Partition, Model], T], partition: Partition, name: str) -> T:
+    """Do the work in a worker."""
+    plugin: Any = get_worker().plugins[name]
+    return work(partition, plugin.model)
+
+
+def _result(partition: Partition, future: Any) -> Result[Any]:
+    if future.status == "finished":
+        return Result(partition, future.result())
+    if future.status == "error":
+        return Result(partition, None, first_line(future.exception()))
+    raise ServiceAway("the Dask scheduler went away: the same command takes the run up where it stopped")

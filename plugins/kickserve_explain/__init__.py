@@ -1,0 +1,59 @@
+"""The plugin `explain`: what drives the answer to a kick, at `POST /api/v1/explain`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from litestar import Router, post
+from litestar.params import RawBody
+from litestar.plugins import InitPlugin
+from msgspec.structs import astuple
+
+from kickserve.answers import refusals
+from kickserve.bodies import read_kick
+from kickserve.keys import Scope
+from kickserve.openapi import TakesKick
+from kickserve.routes import TheService, guards_of, needs
+from kickserve_scores.explain import Explanation
+from kickserve_scores.explain import explain as explain_kick
+
+if TYPE_CHECKING:
+    from litestar.config.app import AppConfig
+
+    from kickserve.settings import Settings
+
+__all__ = ["ExplainPlugin", "create_plugin"]
+
+
+def create_plugin(settings: Settings) -> ExplainPlugin:
+    """Make the plugin: the entry point names this function."""
+    return ExplainPlugin(settings)
+
+
+class ExplainPlugin(InitPlugin):
+    """Brings `POST /api/v1/explain`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add the route."""
+        guards = guards_of(self._settings)
+        app_config.route_handlers.append(Router("/api/v1", route_handlers=[explain], guards=guards))
+        return app_config
+
+
+@post(
+    "/explain",
+    status_code=200,
+    operation_class=TakesKick,
+    responses=refusals(500),
+    tags=["predictions"],
+    opt=needs(Scope.PREDICT),
+)
+async def explain(body: RawBody, service: TheService) -> Explanation:
+    """Say what drives the answer to a kick: each feature's share on the log-odds, against the average kick.
+
+    Nothing is recorded. The shares are exact Shapley values, whatever the kind of the model.
+    """
+    return await explain_kick(service.predictor, astuple(read_kick(body)))

@@ -1,0 +1,241 @@
+"""The fast lane on uvicorn's own connections: a prediction needs no task, no scope and no messages.
+
+For a bare ASGI application uvicorn makes an event, a task and a cycle with all that belongs to them for each
+request: half of what a prediction costs. Here a request of the lane is answered out of the parser's callback,
+and whatever is not plainly one goes the usual way, as if it had never been looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from kickserve.addresses import FORWARDED_FOR
+from kickserve.auth import NOBODY
+from kickserve.current import of_request
+from kickserve.middleware import REQUEST_ID
+from kickserve.rate_limits import told
+from kickserve_lane.fastlane import JSON, encode, refusal
+from kickserve_lane.limits import LimitedConnection, header_lines
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from litestar.types import HTTPScope
+
+    from kickserve.errors import KickserveError
+    from kickserve.middleware import KickserveApp
+    from kickserve.rate_limits import Caller
+    from kickserve.schemas import Prediction
+    from kickserve_lane.fastlane import FastLane, Headers
+    from kickserve_lane.limits import ConnectionLimits
+
+    Asked = asyncio.Future[Prediction | KickserveError]
+
+
+_FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
+_BROKEN_OFF: Final = 500  # what is counted where the client has gone in the middle of its body
+
+
+class _NobodyWaits:
+    def set(self) -> None:
+        pass
+
+
+class _Ride:
+    """A request on the lane, in the place of uvicorn's own cycle: what it asks of one stands here.
+
+    One a connection serves all its requests, one after the other.
+    """
+
+    __slots__ = (
+        "began",
+        "body",
+        "caller",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "more_body",
+        "request_id",
+        "response_complete",
+    )
+
+    message_event: Final = _NobodyWaits()
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        self.body = b""
+        self.caller: Caller = NOBODY
+        self.disconnected = False
+        self.headers: Headers = []
+        self.keep_alive = True
+        self.more_body = True
+        self.request_id = b""
+        self.response_complete = True
+
+
+class LaneConnection(LimitedConnection):
+    """A connection that answers predictions itself.
+
+    Args:
+        app: whose lane it takes.
+        limits: of the process.
+        lane: answers.
+        arguments: as uvicorn gives them.
+    """
+
+    def __init__(self, app: KickserveApp, limits: ConnectionLimits, lane: FastLane, **arguments: Any) -> None:
+        super().__init__(app, limits, **arguments)
+        self._lane = lane
+        self._path = lane.path.encode()
+        self._ride = _Ride()
+        self._always = header_lines(app.shield.always)
+        self._made_of: object = None
+        self._made = b""
+
+    def on_message_begin(self) -> None:
+        """Begin a request; its scope is made when it turns out to need one."""
+        self._begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """Let it ride the lane, or go the usual way."""
+        self._check_length()
+        if self._boards():
+            self._begin_body()
+            ride = self._ride
+            ride.began = time.perf_counter()
+            ride.body, ride.headers, ride.more_body, ride.response_complete = b"", self.headers, True, False
+            self.cycle = ride  # type: ignore[assignment] # it has what uvicorn asks of a cycle
+            return
+        self._check_host()
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        HttpToolsProtocol.on_message_begin(self)  # of uvicorn alone: the limits know of this request already
+        self.url, self.expect_100_continue = url, expected
+        self.headers += headers
+        HttpToolsProtocol.on_headers_complete(self)
+        self._begin_body()
+
+    def _boards(self) -> bool:
+        parser = self.parser
+        if self.url != self._path or parser.get_method() != b"POST" or self.expect_100_continue:
+            return False
+        if not parser.should_keep_alive() or parser.should_upgrade() or parser.get_http_version() != "1.1":
+            return False
+        if self._busy():
+            return False  # it was sent before the answer to the one before: uvicorn queues it
+        if self.flow.write_paused or self._kickserve.draining:
+            return False
+        sent = dict(self.headers)
+        peer = self.client[0] if self.client else ""
+        caller = self._lane.admits(sent, len(self.headers), peer, sent.get(FORWARDED_FOR))
+        if caller is None:
+            return False
+        self._ride.caller = caller
+        self._ride.request_id = self._kickserve.request_id_of(sent)
+        return True
+
+    def _busy(self) -> bool:
+        cycle: Any = self.cycle  # None at first, whatever uvicorn's annotation says; or our own
+        return cycle is not None and not cycle.response_complete
+
+    def _rides(self) -> bool:
+        # Not the one that has been answered: for a websocket uvicorn makes no cycle that takes its place.
+        cycle: Any = self.cycle
+        return cycle is self._ride and not cycle.response_complete
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._rides():
+            self._ride.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Ask, now that the request is whole."""
+        if not self._rides():
+            super().on_message_complete()
+            return
+        self._in_body = self._ride.more_body = False
+        try:
+            asked = self._lane.ask(self._ride.body)
+        except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
+            self._answer(error)
+            return
+        if asked.done():
+            self._conclude(asked)
+        else:
+            asked.add_done_callback(self._conclude)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count a request that never came whole, as it is counted the usual way."""
+        super().connection_lost(exc)
+        if self._rides() and self._ride.more_body:
+            self._count(_BROKEN_OFF)
+
+    def _conclude(self, asked: Asked) -> None:
+        try:
+            outcome: Prediction | Exception = asked.result()
+        except Exception as error:  # noqa: BLE001  a bug becomes an answer too
+            outcome = error
+        self._answer(outcome)
+
+    def _answer(self, outcome: Prediction | Exception) -> None:
+        self._ride.response_complete = True
+        status, fields, body = self._written(outcome)
+        if not self.transport.is_closing():
+            self._send(status, fields, body)
+        self._count(status)  # when it has been written: that is part of how long it took
+
+    def _written(self, outcome: Prediction | Exception) -> tuple[int, bytes, bytes]:
+        if not isinstance(outcome, Exception):
+            try:
+                body = encode(outcome)
+            except Exception as error:  # noqa: BLE001  what can't be written becomes an answer too
+                outcome = error
+            else:
+                return 200, _FIELDS % len(body), body
+        # Here, where something may be logged, and not for each request.
+        with of_request(self._ride.request_id, self._ride.caller.key.name):
+            status, headers, body = refusal(self._scope(), outcome)
+        return status, header_lines(headers), body
+
+    def _send(self, status: int, fields: bytes, body: bytes) -> None:
+        ride = self._ride
+        fields += self._always
+        if ride.caller.shares:
+            fields += header_lines(told(ride.caller))
+        last = not ride.keep_alive or self._kickserve.draining
+        close = b"connection: close\r\n" if last else b""
+        head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, ride.request_id, close, body)
+        self.transport.write(b"%b%b%b%b: %b\r\n%b\r\n%b" % head)
+        if last:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _count(self, status: int) -> None:
+        self._lane.meter.add(status, time.perf_counter() - self._ride.began)
+
+    def _defaults(self) -> bytes:
+        """Return what uvicorn adds to every answer: the date, which it makes anew each second."""
+        defaults = self.server_state.default_headers
+        if defaults is not self._made_of:
+            self._made_of = defaults
+            self._made = header_lines(defaults)
+        return self._made
+
+    def _scope(self) -> HTTPScope:
+        """Make as much of a scope as an error needs to be described."""
+        ride = self._ride
+        scope: Any = {
+            "type": "http",
+            "method": "POST",
+            "path": self._lane.path,
+            "headers": ride.headers,
+            "state": {"request_id": ride.request_id},
+        }
+        return scope  # type: ignore[no-any-return]

@@ -1,0 +1,104 @@
+"""Takes scikit-learn estimators out of their files: skops, which runs no code, and pickle, which does."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+from kickserve.origin import first_line, need_extra
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kickserve.origin import Origin
+
+# What skops does not trust by itself and models of kicks are made of: data, and functions that only compute.
+# It is fixed: what a file asks for never gets onto it. The numbers in trees are checked after loading.
+TRUSTED: Final = (
+    "numpy.dtype",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "scipy.interpolate._bsplines.BSpline",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.compose._column_transformer._RemainderColsList",
+    "sklearn.compose._column_transformer.make_column_selector",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._scorer._PassthroughScorer",
+    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+)
+_SKLEARN: Final = {"sklearn": "scikit-learn"}
+
+
+def unpack_skops(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMessage]]:
+    """Take an estimator out of the bytes of a skops file.
+
+    Returns:
+        It, and what was warned of meanwhile.
+
+    Raises:
+        ModelUnusable: it can't be read, holds types that are not on the list, or trees that are spoilt.
+        MissingExtra: scikit-learn or skops is not installed.
+    """
+    need_extra("A skops model", "sklearn", {**_SKLEARN, "skops": "skops"})
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    from kickserve_models.tree_check import wrong_tree
+
+    try:
+        estimator, warned = _watched(lambda: skops.io.loads(data, trusted=list(TRUSTED)))
+        reason = wrong_tree(estimator)
+    except UntrustedTypesFoundException as error:
+        raise origin.unusable(f"{_untrusted(data, error)}. Nothing of it was run") from error
+    except Exception as error:  # a spoilt file fails wherever it is spoilt
+        raise origin.unusable(f"skops can't read it ({first_line(error)})") from error
+    if reason:
+        raise origin.unusable(reason)
+    return estimator, warned
+
+
+def _untrusted(data: bytes, error: Exception) -> str:
+    """Name the types in words of ours: the error's own advise to trust them."""
+    import skops.io
+
+    try:
+        found = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED))
+    except Exception:  # noqa: BLE001  the file may be spoilt as well
+        return first_line(error)
+    return f"it holds types that kickserve does not trust: {', '.join(found)}"
+
+
+def unpickle(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMessage]]:
+    """Take an estimator out of the bytes of a pickle, also one of joblib's: this runs whatever code it holds.
+
+    Returns:
+        It, and what was warned of meanwhile.
+
+    Raises:
+        ModelUnusable: it can't be read.
+        MissingExtra: scikit-learn is not installed.
+    """
+    need_extra("A pickled model", "sklearn", _SKLEARN)
+    import joblib
+
+    try:
+        return _watched(lambda: joblib.load(io.BytesIO(data)))
+    except ModuleNotFoundError as error:
+        raise origin.unusable(f"it needs the module {error.name}, which is not installed") from error
+    except Exception as error:  # it runs anybody's code
+        raise origin.unusable(f"it can't be unpickled ({first_line(error)})") from error
+
+
+def _watched(load: Callable[[], Any]) -> tuple[Any, list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        return load(), warned

@@ -1,0 +1,51 @@
+"""The plugin `quality`: how good the predictions were whose outcome is known, at `GET /api/v1/quality`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from litestar import Router, get
+from litestar.params import QueryParameter
+from litestar.plugins import InitPlugin
+
+from kickserve.answers import refusals
+from kickserve.keys import Scope
+from kickserve.routes import Since, TheService, Until, guards_of, instant, needs
+from kickserve_scores.report import QualityReport, report
+
+if TYPE_CHECKING:
+    from litestar.config.app import AppConfig
+
+    from kickserve.settings import Settings
+
+__all__ = ["QualityPlugin", "create_plugin"]
+
+ModelName = Annotated[str | None, QueryParameter(description="Only predictions of the model of this name.")]
+
+
+def create_plugin(settings: Settings) -> QualityPlugin:
+    """Make the plugin: the entry point names this function."""
+    return QualityPlugin(settings)
+
+
+class QualityPlugin(InitPlugin):
+    """Brings `GET /api/v1/quality`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add the route."""
+        guards = guards_of(self._settings)
+        app_config.route_handlers.append(Router("/api/v1", route_handlers=[quality], guards=guards))
+        return app_config
+
+
+@get("/quality", responses=refusals(503), tags=["outcomes"], opt=needs(Scope.READ))
+async def quality(
+    service: TheService, model: ModelName = None, since: Since = None, until: Until = None
+) -> QualityReport:
+    """Say how good the predictions were whose outcome is known: all, by model, and by month."""
+    begin, end = instant("since", since), instant("until", until)
+    await service.recorder.settle()
+    return await report(service.store.judged(model=model, since=begin, until=end))

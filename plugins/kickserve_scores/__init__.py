@@ -1,0 +1,1 @@
+"""The library `scores`: Brier score, log loss, ECE, AUC, reliability, and Shapley values."""

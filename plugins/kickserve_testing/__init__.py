@@ -1,0 +1,1 @@
+"""The library `testing`: the contracts that every store and every model keeps."""

@@ -1,0 +1,164 @@
+"""The model of trees: boosted decision trees as plain numbers in JSON, answered with numpy alone."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from msgspec import Struct
+
+from kickserve.documents import Header, OwnModel, Profile, read, revision_of
+from kickserve.log_odds import NORMAL_975, answer_in_place, answer_one, mean_shrink
+from kickserve_trees.ensembles import Ensemble, Sums, wrong_ensemble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from kickserve.model import Answer
+    from kickserve.origin import Origin
+
+FORMAT: Final = "kickserve/trees"
+VERSION: Final = 1
+
+_BIGGEST: Final = 1e3  # slope, offset and spread of ability that make any sense
+_LEAST_LN: Final = -40.0  # variances in between are those that make any sense
+_MOST_LN: Final = 10.0
+
+
+class TreesDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A model of trees as its file has it.
+
+    Attributes:
+        format: `kickserve/trees`.
+        version: of the format.
+        name: name of the model.
+        revision: what `fingerprint` gives; may be left out.
+        description: one paragraph on what it is.
+        features: the eleven features, in order.
+        log_odds: the trees that add up to the log-odds, before calibration.
+        slope: calibration: what the log-odds are multiplied with, above 0.
+        offset: calibration: what is then added.
+        ln_variance: the trees that add up to the logarithm of the variance of the log-odds before
+            calibration.
+        ability_sd: spread of the kickers' ability in log-odds; 0 where the model knows none.
+        domain: ranges of features outside which it warns.
+        interval: what the interval covers, in words.
+        trained_on: provenance.
+        metrics: how good it is, and on what that was measured.
+        reference: what its training data looked like, or null.
+    """
+
+    format: str = FORMAT
+    version: int = VERSION
+    name: str
+    revision: str = ""
+    description: str
+    features: list[str]
+    log_odds: Ensemble
+    slope: float = 1.0
+    offset: float = 0.0
+    ln_variance: Ensemble
+    ability_sd: float = 0.0
+    domain: dict[str, tuple[float, float]]
+    interval: str
+    trained_on: dict[str, Any]
+    metrics: dict[str, Any]
+    reference: Profile | None = None
+
+
+def fingerprint(document: TreesDocument) -> str:
+    """Return 12 hexadecimal digits (SHA-256) that change with whatever changes an answer of the model."""
+    return revision_of(document, document.log_odds, document.slope, document.offset, document.ln_variance)
+
+
+class TreesModel(OwnModel[TreesDocument]):
+    """A model of trees that is ready to answer; it fills `kickserve.model.Model`.
+
+    With f the sum of the trees of a kick, v its variance, a and b slope and offset of the calibration (Platt
+    1999) and s the spread of ability:
+
+    - The probability is expit(a·f + b): the mean over kickers, as the trees were fitted to kicks of all.
+    - The interval is expit(m ∓ 1.96·√(a²·v + s²)) around m = (a·f + b)·√(1 + π·s²/8), the log-odds of a
+      kicker of middling ability (MacKay 1992; see `kickserve.log_odds.mean_shrink`).
+
+    Args:
+        document: the model.
+        origin: where it came from.
+
+    Raises:
+        ModelUnusable: the document contradicts itself.
+    """
+
+    def __init__(self, document: TreesDocument, origin: Origin) -> None:
+        super().__init__(
+            document,
+            origin,
+            kind="trees",
+            revision=fingerprint(document),
+            looks=(_wrong_numbers, _wrong_ensembles),
+        )
+        self._sums = Sums([document.log_odds, document.ln_variance])
+        self._slope, self._offset = document.slope, document.offset
+        self._ability = document.ability_sd
+        self._stretch = mean_shrink(document.ability_sd)
+
+    def predict(self, matrix: NDArray[np.float64]) -> Answer:
+        """Answer n kicks.
+
+        Args:
+            matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
+
+        Returns:
+            Probability, low and high, each of shape (n,), with low <= probability <= high.
+        """
+        total, spread = self._sums.of_many(matrix)
+        z = self._slope * total + self._offset
+        variance = self._slope**2 * np.exp(np.clip(spread, _LEAST_LN, _MOST_LN)) + self._ability**2
+        half, middle = NORMAL_975 * np.sqrt(variance), z * self._stretch
+        return answer_in_place(np.array([z, middle - half, middle + half]))
+
+    def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
+        """Answer one kick, without the cost of arrays of one row.
+
+        Args:
+            row: its eleven numbers, in the order of `kickserve.features.NAMES`, flags as 0 and 1.
+
+        Returns:
+            Probability, low and high: the same as `predict` gives, but for the last bits.
+        """
+        total, spread = self._sums.of_one(row)
+        z = self._slope * total + self._offset
+        variance = self._slope**2 * math.exp(min(max(spread, _LEAST_LN), _MOST_LN)) + self._ability**2
+        half, middle = NORMAL_975 * math.sqrt(variance), z * self._stretch
+        return answer_one(z, middle - half, middle + half)
+
+
+def load_trees(data: bytes, origin: Origin) -> TreesModel:
+    """Make a model of the bytes of its JSON file.
+
+    Args:
+        data: the file.
+        origin: where it came from.
+
+    Raises:
+        ModelUnusable: it can't be read or used; the message says what is wrong where.
+    """
+    expected = Header(format=FORMAT, version=VERSION)
+    return TreesModel(read(data, origin, TreesDocument, expected), origin)
+
+
+def _wrong_ensembles(document: TreesDocument) -> str:
+    return wrong_ensemble(document.log_odds) or wrong_ensemble(document.ln_variance)
+
+
+def _wrong_numbers(document: TreesDocument) -> str:
+    if not 0 < document.slope <= _BIGGEST:
+        return f"its slope is {document.slope:g}, and must be above 0, and not beyond {_BIGGEST:g}"
+    if not abs(document.offset) <= _BIGGEST:
+        return f"its offset is {document.offset:g}, and must be finite and not beyond {_BIGGEST:g}"
+    if not 0 <= document.ability_sd <= _BIGGEST:
+        return f"its ability_sd is {document.ability_sd:g}, and must be 0 or more, and finite"
+    return ""

@@ -1,0 +1,1 @@
+"""The plugin `workers`: several processes serve one port."""
