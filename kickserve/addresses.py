@@ -6,7 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
-from kickserve import setting_kinds as kinds
+from kickserve import kinds
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address

@@ -1,38 +1,59 @@
-"""The service on one page: what is wired to what, and which calls there are.
+"""The service in one file: `create_app`, every route of /api/v1, and the lifespan.
 
-A kick comes in through `edge` (request id) and `gate` (key, limits), is read by `bodies`, answered by
-`predictor` (model), written to disk by `recorder` and `journal`, and answered as `schemas.Prediction`.
-Plugins bring the store, and whatever else is installed. Start reading here, then in `routes`.
+The way of a kick: connection (`kickserve_lane`, or uvicorn and `middleware`) → key (`auth`) → decode (`bodies`) →
+vector and model (`predictor`) → record (`record`) → journal (`recorder`, `journal`) → answer. Behind the answer the
+recorder brings the journal to the store. Plugins (`plugins`) bring the store, other kinds of models, and more routes.
 """
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from litestar import Request, Router, get
+import msgspec
+from litestar import MediaType, Request, Response, Router, delete, get, post, put
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
-from litestar.di import Provide
-from litestar.response import Redirect
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, RawBody
+from litestar.response import Redirect, Stream
 
-from kickserve import openapi as documentation
-from kickserve import problems, routes
-from kickserve.auth import Gate
-from kickserve.errors import KickserveError
+from kickserve import __version__, openapi, problems
+from kickserve.answers import answers, refusals
+from kickserve.auth import Scope, requires
+from kickserve.bodies import read_kicks_in_turns, read_outcome, read_outcomes
+from kickserve.errors import EncodedBody, KickserveError
 from kickserve.journal import Journal
+from kickserve.lines import Lines, answer_lines
 from kickserve.loading import load_model, load_shadow
-from kickserve.middleware import KickserveApp
-from kickserve.plugins import create_store, load_plugins
+from kickserve.middleware import App
+from kickserve.openapi import NDJSON, ListsRecords, Open, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
+from kickserve.pacing import others_first
+from kickserve.parameters import (
+    PAGE_DEFAULT,
+    Before,
+    Limit,
+    Since,
+    Until,
+    format_query,
+    media_type,
+    parse_cursor,
+    parse_id,
+    parse_instant,
+    read_body,
+)
+from kickserve.plugins import API, create_authenticator, create_store, discover
 from kickserve.recorder import Recorder
-from kickserve.security_headers import Shield
+from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
+from kickserve.security import SecurityHeaders
 from kickserve.service import Service
 from kickserve.settings import Settings
-from kickserve_lane.fastlane import FastLane
 from kickserve_shadow.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import datetime
 
     from litestar import Litestar
 
@@ -40,7 +61,10 @@ if TYPE_CHECKING:
     from kickserve.model import Model
     from kickserve.plugins import Plugin
 
-API: Final = "/api/v1"
+TheService = NamedDependency[Service]
+
+_TOGETHER: Final = 2_000  # answers that are encoded in one turn of the event loop: 1 ms
+_encoder: Final = msgspec.json.Encoder()
 
 
 def create_app(
@@ -49,75 +73,63 @@ def create_app(
     model: Model | None = None,
     meters: Meters | None = None,
     plugins: Sequence[Plugin] | None = None,
-    gate: Gate | None = None,
-) -> KickserveApp:
+) -> App:
     """Make the application: any ASGI server can serve it.
 
     Args:
-        settings: read from the environment and `.env` where not given.
+        settings: read from the environment and `.env` by default.
         model: a model to serve instead of the one that the settings name.
-        meters: where to count; those that several workers share, or else new ones.
-        plugins: those that were made before workers were forked; made now where not given.
-        gate: lets requests in; one that several workers share, or else a new one.
+        meters: counters that workers share; new ones by default.
+        plugins: plugins made before workers were forked; discovered by default.
 
     Raises:
-        ConfigurationError: a setting or plugin that can't be used.
+        ConfigurationError: a setting or plugin can't be used.
         ModelUnusable: the model can't be found or read.
         StoreMisconfigured: no plugin knows the database URL.
     """
-    settings = Settings.from_environment() if settings is None else settings
-    plugins = load_plugins(settings) if plugins is None else plugins
+    settings = Settings.load() if settings is None else settings
+    if plugins is None:
+        plugins = discover(settings)
+        for plugin in plugins:
+            plugin.share_memory(1)
+    authenticator = create_authenticator(plugins, settings)
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
-    shadow = Shadow(lambda: load_shadow(settings))
-    recorder = Recorder(store, journal, shadow, patience=settings.shutdown_timeout)
+    recorder = Recorder(store, journal, Shadow(lambda: load_shadow(settings)), patience=settings.shutdown_timeout)
     service = Service(lambda: model or load_model(settings), recorder, store, settings, meters, plugins)
-    gate = Gate(settings) if gate is None else gate
-    app = KickserveApp(
-        route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],
+    return App(
+        settings=settings,
+        authenticator=authenticator,
+        security=SecurityHeaders(settings),
+        metrics=service.meters,
         plugins=plugins,
-        lifespan=[_running(service, gate)],
+        route_handlers=[home, openapi.assets(), Router(API, route_handlers=ROUTES)],
+        lifespan=[_running(service)],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
-        state=State({"service": service, "settings": settings, "gate": gate, "shield": Shield(settings)}),
-        before_request=routes.refuse_encoded,
+        state=State({"service": service}),
+        before_request=refuse_encoded,
         exception_handlers=problems.HANDLERS,
-        openapi_config=documentation.openapi_config(with_key=settings.guarded),
+        openapi_config=openapi.openapi_config(with_key=authenticator.guarded),
         cors_config=_cors(settings),
         request_max_body_size=settings.body_max,
-        logging_config=None,  # the command line sets logging up; embedded elsewhere, that place does
+        logging_config=None,  # the command line sets logging up; a host application has its own
     )
-    if settings.fastlane:
-        app.lane = FastLane(service, gate, settings, f"{API}/predict")
-    return app
 
 
-@get("/", include_in_schema=False)
-async def home(request: Request[Any, Any, Any]) -> Redirect:
-    """Lead to the page, or to the documentation where no plugin brings one (`state.home`)."""
-    return Redirect(request.app.state.get("home", documentation.PATH))
+def _running(service: Service) -> Callable[[Litestar], Any]:
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        try:
+            await service.start()
+        except KickserveError as error:
+            app.state.failure = error  # for `server.run`: the framework buries it in a traceback
+            raise
+        try:
+            yield
+        finally:
+            await service.stop()
 
-
-def _open_calls() -> Router:
-    return Router(API, route_handlers=[routes.health, routes.live, routes.ready])
-
-
-def _guarded_calls(settings: Settings) -> Router:
-    batch = Router("/", route_handlers=[routes.predict_batch], request_max_body_size=None)
-    return Router(
-        API,
-        route_handlers=[
-            routes.predict,
-            batch,
-            routes.list_predictions,
-            routes.get_prediction,
-            routes.delete_prediction,
-            routes.put_outcome,
-            routes.put_outcomes,
-            routes.model,
-            routes.reload_model,
-        ],
-        guards=routes.guards_of(settings),
-    )
+    return lifespan
 
 
 def _cors(settings: Settings) -> CORSConfig | None:
@@ -130,19 +142,224 @@ def _cors(settings: Settings) -> CORSConfig | None:
     )
 
 
-def _running(service: Service, gate: Gate) -> Callable[[Litestar], Any]:
-    @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        try:
-            await service.start()
-        except KickserveError as error:
-            app.state.failure = error  # for who started the server: the framework buries it in a traceback
-            raise
-        await gate.start()
-        try:
-            yield
-        finally:
-            await gate.stop()
-            await service.stop()
+async def refuse_encoded(request: Request[Any, Any, Any]) -> None:
+    """Refuse a compressed body before any of it is read."""
+    # A coroutine, as guards are: the framework calls a plain function in a thread.
+    encodings = request.headers.getall("content-encoding", [])
+    encoding = ", ".join(encodings).strip().lower()
+    if encodings and encoding != "identity":
+        raise EncodedBody(
+            f"the body is encoded ({encoding[:20]}): send it as it is, without Content-Encoding"
+        )
 
-    return lifespan
+
+@get("/", include_in_schema=False)
+async def home(request: Request[Any, Any, Any]) -> Redirect:
+    """Lead to the page, or to the documentation where no plugin brings one (`state.home`)."""
+    return Redirect(request.app.state.get("home", openapi.PATH))
+
+
+@post(
+    "/predict",
+    status_code=200,
+    operation_class=TakesKick,
+    responses=refusals(500, 503),
+    tags=["predictions"],
+    guards=[requires(Scope.PREDICT)],
+)
+async def predict(body: RawBody, service: TheService) -> Prediction:
+    """Predict one kick: the probability that it succeeds."""
+    outcome = await service.ask(body)
+    if isinstance(outcome, KickserveError):
+        raise outcome
+    return outcome
+
+
+@post(
+    "/predict/batch",
+    status_code=200,
+    operation_class=TakesKicks,
+    responses={
+        200: answers(list[Prediction], "The answers, in the order of the kicks."),
+        **refusals(500, 503),
+    },
+    tags=["predictions"],
+    guards=[requires(Scope.PREDICT)],
+    request_max_body_size=None,  # `read_body` has a limit of its own
+)
+async def predict_batch(request: Request[Any, Any, Any], service: TheService) -> Response[bytes] | Lines:
+    """Predict up to 100,000 kicks; the answers come in the order of the kicks, or all are refused.
+
+    With `application/x-ndjson` as `Content-Type` and in `Accept`, any number of kicks is answered as they
+    come, each with a prediction or a problem document on a line of its own: read while you send.
+    """
+    lines = media_type(request.headers.get("content-type", "")) == NDJSON
+    if lines and NDJSON in request.headers.get("accept", ""):
+        return Lines(answer_lines(request, service))
+    body = await read_body(request)
+    with service.counting_refusals():
+        kicks = await read_kicks_in_turns(body, lines=lines)
+    app: Any = request.app
+    app.authenticator.charge(request.scope, len(kicks))
+    predictions = await service.predictor.predict_batch(kicks)
+    return Response(await _encode_in_turns(predictions), media_type=MediaType.JSON)
+
+
+@get(
+    "/predictions",
+    operation_class=ListsRecords,
+    responses={200: answers(list[Record], "Newest first."), **refusals(503)},
+    tags=["predictions"],
+    guards=[requires(Scope.READ)],
+)
+async def list_predictions(
+    request: Request[Any, Any, Any],
+    service: TheService,
+    limit: Limit = PAGE_DEFAULT,
+    before: Before = None,
+    since: Since = None,
+    until: Until = None,
+) -> Response[list[Record]] | Stream:
+    """List what was predicted, newest first.
+
+    The header `Link` leads to the next page. With `Accept: application/x-ndjson` all of it is streamed,
+    oldest first, one record a line.
+    """
+    begin, end, cursor = parse_instant("since", since), parse_instant("until", until), parse_cursor(before)
+    await service.recorder.settle()
+    if NDJSON in request.headers.get("accept", ""):
+        return Stream(_stream(service, begin, end), media_type=NDJSON)
+    records = await service.store.page(limit + 1, before=cursor, since=begin, until=end)
+    headers = {}
+    if len(records) > limit:
+        records.pop()
+        query = format_query(limit=limit, before=records[-1].id, since=begin, until=end)
+        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    return Response(records, headers=headers)
+
+
+@get(
+    "/predictions/{record_id:str}",
+    responses=refusals(503),
+    tags=["predictions"],
+    guards=[requires(Scope.READ)],
+)
+async def get_prediction(record_id: FromPath[str], service: TheService) -> Record:
+    """Return one prediction as it is kept."""
+    return await service.recorder.find(parse_id(record_id))
+
+
+@delete(
+    "/predictions/{record_id:str}",
+    responses=refusals(503),
+    tags=["predictions"],
+    guards=[requires(Scope.ADMIN)],
+)
+async def delete_prediction(record_id: FromPath[str], service: TheService) -> None:
+    """Remove one prediction for good."""
+    await service.recorder.delete(parse_id(record_id))
+
+
+@put(
+    "/predictions/{record_id:str}/outcome",
+    status_code=204,
+    operation_class=TakesOutcome,
+    responses=refusals(503),
+    tags=["outcomes"],
+    guards=[requires(Scope.PREDICT)],
+)
+async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
+    """Tell what came of a kick. Told again, the newer word holds."""
+    await service.recorder.judge(parse_id(record_id), success=read_outcome(body).success)
+
+
+@put(
+    "/predictions/outcomes",
+    operation_class=TakesOutcomes,
+    responses=refusals(503),
+    tags=["outcomes"],
+    guards=[requires(Scope.PREDICT)],
+)
+async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
+    """Tell what came of many kicks; says which ids are unknown."""
+    return await service.recorder.judge_all(read_outcomes(body))
+
+
+@get("/model", tags=["service"], guards=[requires(Scope.READ)])
+async def model(service: TheService) -> ModelCard:
+    """Say what model is loaded, what it was trained on, and how well it does."""
+    return service.predictor.model.card
+
+
+@post(
+    "/model/reload",
+    status_code=200,
+    responses=refusals(409),
+    tags=["service"],
+    guards=[requires(Scope.ADMIN)],
+)
+async def reload_model(request: Request[Any, Any, Any], service: TheService) -> ModelCard:
+    """Load the model anew, from where the settings say, and serve it from the next request on.
+
+    Where it can't be used, the answer says why (409), and the one before stays. Of several workers, the
+    others follow at once.
+    """
+    card = await service.reload()
+    if "reloaded" in request.app.state:
+        request.app.state.reloaded()
+    return card
+
+
+@get("/health", operation_class=Open, tags=["service"])
+async def health(service: TheService) -> Health:
+    """Say in one word how the service is, for a person; `parts` says of what."""
+    return await service.health()
+
+
+@get("/health/live", operation_class=Open, tags=["service"])
+async def live() -> Health:
+    """Answer as long as the process can: where this fails, restart it."""
+    return Health(status="live", version=__version__)
+
+
+@get(
+    "/health/ready",
+    operation_class=Open,
+    responses={503: answers(Health, "Not ready; `parts` says which part is not.")},
+    tags=["service"],
+)
+async def ready(service: TheService) -> Response[Health]:
+    """Say whether to send requests here: 200, or 503 with the part that is not ready."""
+    readiness = service.readiness()
+    return Response(readiness, status_code=200 if readiness.status == "ready" else 503)
+
+
+ROUTES: Final = [
+    predict,
+    predict_batch,
+    list_predictions,
+    get_prediction,
+    delete_prediction,
+    put_outcome,
+    put_outcomes,
+    model,
+    reload_model,
+    health,
+    live,
+    ready,
+]
+
+
+async def _encode_in_turns(predictions: Sequence[Prediction]) -> bytes:
+    """Encode a JSON array, with turns of the event loop for others in between."""
+    parts: list[bytes] = []
+    for start in range(0, len(predictions), _TOGETHER):
+        parts += b",", _encoder.encode(predictions[start : start + _TOGETHER])[1:-1]
+        await asyncio.sleep(0)
+    return b"".join((b"[", *parts[1:], b"]"))
+
+
+async def _stream(service: Service, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:
+    async for records in service.store.stream(since=since, until=until):
+        yield _encoder.encode_lines(records)
+        await others_first()

@@ -1,234 +1,265 @@
-"""Who may come in: finds the key of a request, whether it is good for what is asked, and how often.
-
-What the guards of routes (`kickserve.routes.guards_of`), the fast lane and the page have in common. Keys in a
-file (`KICKSERVE_KEYS`) are read again when it changes, in every worker by itself.
-"""
+"""Who may do what: scopes, keys, and the authenticator that finds the principal of a request."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import math
+import hashlib
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Final
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kickserve import keys
 from kickserve.addresses import Proxies, identity
-from kickserve.background import end
-from kickserve.current import KEY
-from kickserve.errors import ConfigurationError, Forbidden, TooManyRequests, Unauthorized
-from kickserve.key_meters import KeyMeters
-from kickserve.keys import ANYONE, Key, KeyRing, Scope
-from kickserve.rate_limits import Caller, RateLimits
-from kickserve.rates import Buckets
+from kickserve.errors import Forbidden, Unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from litestar.connection import ASGIConnection
+    from litestar.handlers import BaseRouteHandler
+    from litestar.types import Guard
 
     from kickserve.settings import Settings
 
     Headers = list[tuple[bytes, bytes]]
 
-EVERY: Final = 1.0  # seconds between looks at the file of keys
-KICKS_A_REQUEST: Final = 100
-"""Kicks of a batch that count as one request: about what they cost."""
 
-_log = logging.getLogger(__name__)
+class Scope(StrEnum):
+    """What a key may do. Each route requires one scope; `MEANINGS` lists the routes of each."""
+
+    READ = "read"
+    PREDICT = "predict"
+    ADMIN = "admin"
 
 
-NOBODY: Final = Caller(ANYONE, b"")
+MEANINGS: Final[Mapping[Scope, str]] = {
+    Scope.READ: "look at predictions, quality, drift and its reports, the model, `/metrics`",
+    Scope.PREDICT: "predict, one kick or many, explain, and record outcomes",
+    Scope.ADMIN: "all of that, and delete predictions, reload the model, profile, start reports of drift",
+}
+DEFAULT_KEY: Final = "default"
+"""Name of the key in `API_KEY`."""
+
+KEY_NAME: Final[ContextVar[str]] = ContextVar("kickserve_key", default="")
+"""Name of the key of the current request, for the log."""
 
 
-class Gate:
-    """Lets requests in, or says why not.
-
-    Make it before workers are forked: all share what it remembers of how often clients have asked.
-
-    Args:
-        settings: the keys, the rates, and the proxies that are trusted.
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A valid key.
 
     Attributes:
-        guarded: whether a key is asked for.
-        keys: those that open something now.
-        limits: how often clients may ask; None where that is not limited.
-        meters: counts requests by the name of their key.
-        proxies: those that are trusted.
+        name: its name; empty on a service without keys.
+        scopes: granted scopes, implied ones included.
+        digest: SHA-256 of the key.
+        expires: end of its validity, in seconds since 1970.
+        guessable: whether a person may have chosen it.
+    """
 
-    Raises:
-        ConfigurationError: the file of keys can't be used.
+    name: str
+    scopes: frozenset[Scope]
+    digest: bytes = b""
+    expires: float = float("inf")
+    guessable: bool = False
+
+
+class Principal(NamedTuple):
+    """The origin of a request.
+
+    Attributes:
+        key: the key that it came with; `NO_KEY` on a service without keys.
+        address: the client's address as rate limits see it (`addresses.identity`); empty where none applies.
+        limits: the rate limits of the client, opaque to the core (`kickserve_access.limits`).
+    """
+
+    key: Key
+    address: bytes = b""
+    limits: tuple[Any, ...] = ()
+
+
+NO_KEY: Final = Key("", frozenset(Scope))
+ANONYMOUS: Final = Principal(NO_KEY)
+"""Every client of a service without keys."""
+
+
+class KeyRing:
+    """The valid keys of a service.
+
+    Args:
+        keys: of two that are equal, the first counts.
+    """
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._by_digest: dict[bytes, Key] = {}
+        for key in keys:
+            self._by_digest.setdefault(key.digest, key)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._by_digest.values())
+
+    def holds(self, key: Key) -> bool:
+        """Return whether a key found earlier is still valid, under its name and with its scopes."""
+        now = self._by_digest.get(key.digest)
+        if now is None or (now.name, now.scopes) != (key.name, key.scopes):
+            return False
+        return now.expires > time.time()
+
+    def find(self, sent: bytes) -> Key | None:
+        """Return the valid key that a client sent, or None.
+
+        The look-up compares digests: a client that doesn't know the key can't steer the digest, so the time
+        of the look-up reveals nothing about the key.
+        """
+        digest = hashlib.sha256(sent).digest()
+        key = self._by_digest.get(digest)
+        if (
+            key is None
+            or not sent
+            or not secrets.compare_digest(key.digest, digest)
+            or key.expires <= time.time()
+        ):
+            return None
+        return key
+
+
+class Authenticator:
+    """Finds the principal of a request and checks its scope. This one knows the key in `API_KEY` alone.
+
+    Args:
+        settings: the key, and the trusted proxies.
+
+    Attributes:
+        guarded: whether requests need a key.
+        keys: the valid keys.
+        proxies: the trusted proxies.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.guarded = settings.guarded
+        self.guarded = settings.api_key is not None
+        self.keys = KeyRing(default_keys(settings))
         self.proxies = Proxies(settings.trusted_proxies)
-        self.limits = RateLimits.from_settings(settings)
-        self.meters = KeyMeters(settings.workers)
-        self._failures = None if settings.rate_failures is None else Buckets(settings.rate_failures)
-        self._chosen = [] if settings.api_key is None else [keys.chosen(settings.api_key)]
-        self._file = settings.keys
-        self._seen = _signature(self._file)
-        self.keys = self._read()
-        self._lately: tuple[KeyRing | None, bytes, Caller] = (None, b"", NOBODY)
-        self._task: asyncio.Task[None] | None = None
+        self._last: tuple[KeyRing | None, bytes, Principal] = (None, b"", ANONYMOUS)
 
-    def check(self, scope: Any, needs: Scope) -> None:
-        """Let a request in that the framework has found a route for, and note whose it is (ASGI).
+    def check(self, scope: Any, required: Scope) -> None:
+        """Admit a routed request (ASGI), and note its principal in the scope's state.
 
         Raises:
-            Unauthorized: it has no key, or a wrong one.
-            Forbidden: its key is not good for this.
-            TooManyRequests: it has been here too often.
+            Unauthorized: it has no valid key.
+            Forbidden: its key lacks the required scope.
+            TooManyRequests: its client has used up a rate limit.
         """
         client = scope.get("client")
         address = identity(client[0]) if client else b""
-        key = self.identify(_credential(_first(scope["headers"])), address) if self.guarded else ANYONE
-        caller = Caller(key, address) if self.limits is None else self.limits.caller(key, address)
-        scope["state"]["caller"] = caller
-        KEY.set(key.name)
-        if needs not in key.scopes:
+        key = self.identify(credential(_first(scope["headers"])), address) if self.guarded else NO_KEY
+        principal = self.principal(key, address)
+        scope["state"]["principal"] = principal
+        KEY_NAME.set(key.name)
+        if required not in key.scopes:
             raise Forbidden(
-                f"the key '{key.name}' may not do this: it needs the scope '{needs}'", scope=needs.value
+                f"the key '{key.name}' may not do this: it needs the scope '{required}'", scope=required.value
             )
-        if self.limits is not None and (refusal := self.limits.enter(caller)):
-            raise refusal
-        if key is not ANYONE:
-            self.meters.add(key.name)
+        self.enter(principal)
 
-    def identify(self, sent: bytes, address: bytes) -> Key:
-        """Return the key that was sent.
+    def identify(self, sent: bytes, address: bytes) -> Key:  # noqa: ARG002  access limits wrong keys by address
+        """Return the valid key that a client sent.
 
-        An address that has sent too many wrong ones gets no answer for a while. Keys out of the file are
-        let in all the same: no number of guesses finds one of those.
+        Args:
+            sent: the key; empty where none came.
+            address: the client's (`addresses.identity`).
 
         Raises:
-            Unauthorized: it is none that opens anything.
-            TooManyRequests: see above.
+            Unauthorized: the key is not valid.
         """
         key = self.keys.find(sent)
-        if (key is None or key.guessable) and (wait := self._suspended(address)):
-            raise TooManyRequests(
-                "too many wrong keys came from this address: wait, and send the right one", wait
-            )
         if key is not None:
             return key
         if not sent:
             raise Unauthorized("send a key in the header X-API-Key, or as Authorization: Bearer")
-        if self._failures is not None:
-            self._failures.take(self._failures.place(address))
         raise Unauthorized("the key that was sent (X-API-Key or Authorization: Bearer) opens nothing here")
 
     def opens(self, key: Key, scope: Scope) -> bool:
-        """Say whether a key that was found some time ago is still one, and good for this."""
+        """Return whether a key found earlier is still valid for a scope."""
         return scope in key.scopes and (not self.guarded or self.keys.holds(key))
 
-    def admits(self, sent: Mapping[bytes, bytes], peer: str, forwarded: bytes | None) -> Caller | None:
-        """Say who sends a prediction, if it may come in; if not, the router will find out why.
+    def admit(self, sent: Mapping[bytes, bytes], peer: str, forwarded: bytes | None) -> Principal | None:  # noqa: ARG002
+        """Admit a prediction ahead of the router.
 
         Args:
-            sent: its headers, each of which is there once.
-            peer: address of who has connected.
-            forwarded: `X-Forwarded-For`, as far as that has not been made use of.
-        """
-        caller = self._predicting(_credential(sent)) if self.guarded else NOBODY
-        if caller is None or (caller.key.guessable and self._fails_from(peer, forwarded)):
-            return None
-        if self.limits is not None:
-            caller = self.limits.caller(caller.key, self._address(peer, forwarded))
-            if self.limits.enter(caller):
-                return None
-        if self.guarded:
-            self.meters.add(caller.key.name)
-        return caller
+            sent: the headers of the request, each of which came once.
+            peer: address of the connection.
+            forwarded: `X-Forwarded-For`, where it has not been applied yet.
 
-    def _predicting(self, sent: bytes) -> Caller | None:
-        """Return whose key this is, if it is good for predictions.
-
-        The one that was found last is remembered: a client sends the same again and again.
+        Returns:
+            The principal, or None where the router has to answer (with the reason of a refusal).
         """
-        ring, before, caller = self._lately
-        if ring is self.keys and secrets.compare_digest(sent, before) and caller.key.expires > time.time():
-            return caller
-        key = self.keys.find(sent)
+        return self.find_predictor(sent) if self.guarded else ANONYMOUS
+
+    def find_predictor(self, sent: Mapping[bytes, bytes]) -> Principal | None:
+        """Return the principal of a key that may predict. The last one is remembered: clients repeat theirs."""
+        token = credential(sent)
+        ring, before, principal = self._last
+        if ring is self.keys and secrets.compare_digest(token, before) and principal.key.expires > time.time():
+            return principal
+        key = self.keys.find(token)
         if key is None or Scope.PREDICT not in key.scopes:
             return None
-        caller = Caller(key, b"")
-        self._lately = (self.keys, sent, caller)
-        return caller
+        principal = Principal(key)
+        self._last = (self.keys, token, principal)
+        return principal
 
-    def _fails_from(self, peer: str, forwarded: bytes | None) -> bool:
-        """Say whether too many wrong keys have come from there."""
-        if self._failures is None or self._failures.untouched:
-            return False
-        return bool(self._suspended(self._address(peer, forwarded)))
+    # What a plugin with rate limits overrides.
 
-    def _address(self, peer: str, forwarded: bytes | None) -> bytes:
-        return identity(self.proxies.client(peer, forwarded))
+    def principal(self, key: Key, address: bytes) -> Principal:
+        """Return the principal of a key and an address."""
+        return Principal(key, address)
+
+    def enter(self, principal: Principal) -> None:
+        """Count a request against the rate limits; raises TooManyRequests where one is used up."""
 
     def charge(self, scope: Any, kicks: int, *, before: int = 0) -> None:
-        """Count the kicks of a batch that has been let in, as far as they are more than one request's.
+        """Count the kicks of an admitted batch against the rate limits.
 
         Args:
             scope: of the request (ASGI).
-            kicks: how many it has brought by now.
-            before: for how many of them it has been charged.
+            kicks: number of kicks so far.
+            before: number of kicks that have been counted already.
         """
-        if self.limits is not None and (more := _requests(kicks) - _requests(before)):
-            self.limits.take(scope["state"]["caller"], more)
 
-    async def start(self) -> None:
-        """Begin to look at the file of keys, where there is one."""
-        if self._file is not None:
-            self._task = asyncio.create_task(self._watch(), name="keys")
-
-    async def stop(self) -> None:
-        """End that."""
-        await end(self._task)
-        self._task = None
-
-    def look(self) -> None:
-        """Read the file of keys, if it has changed. One that can't be used changes nothing."""
-        seen = _signature(self._file)
-        if seen == self._seen:
-            return
-        self._seen = seen
-        try:
-            self.keys = self._read()
-        except ConfigurationError as error:
-            _log.error("%s; the keys before stay", error)
-            return
-        _log.info("the keys are now: %s", ", ".join(sorted({key.name for key in self.keys})) or "none")
-
-    def _read(self) -> KeyRing:
-        entries = [] if self._file is None else keys.read(self._file)
-        return KeyRing([*self._chosen, *map(keys.key_of, entries)])
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY)
-            self.look()
-
-    def _suspended(self, address: bytes) -> float:
-        if self._failures is None or self._failures.untouched:
-            return 0.0
-        return self._failures.wait(self._failures.place(address))
+    def headers(self, principal: Principal) -> Headers:  # noqa: ARG002
+        """Return the headers that an answer carries about the rate limits of its principal."""
+        return []
 
 
-def _requests(kicks: int) -> int:
-    """Return as how many requests the kicks of one count."""
-    return max(1, math.ceil(kicks / KICKS_A_REQUEST))
+def requires(scope: Scope) -> Guard:
+    """Make the guard of a route: `@get("/…", guards=[requires(Scope.READ)])`.
+
+    Where the service has no keys, a page of another origin may change nothing: a browser would send its
+    request without any.
+    """
+
+    # A coroutine: the framework calls a plain function in a thread, out of the context of the request.
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        app: Any = connection.app
+        if not app.authenticator.guarded:
+            app.security.refuse_foreign_change(connection.scope)
+        app.authenticator.check(connection.scope, scope)
+
+    return guard
 
 
-def _first(headers: Headers) -> dict[bytes, bytes]:
-    """Return headers by their names; of one that is there twice the first."""
-    return dict(reversed(headers))
+def default_keys(settings: Settings) -> list[Key]:
+    """Return the key in `API_KEY`, where there is one: it may do everything."""
+    if settings.api_key is None:
+        return []
+    digest = hashlib.sha256(settings.api_key.encode()).digest()
+    return [Key(DEFAULT_KEY, frozenset(Scope), digest, guessable=True)]
 
 
-def _credential(sent: Mapping[bytes, bytes]) -> bytes:
-    """Return the key that came with a request; nothing where none did.
+def credential(sent: Mapping[bytes, bytes]) -> bytes:
+    """Return the key in the headers of a request; empty where there is none.
 
-    `X-API-Key` goes first: what stands before the service may want `Authorization` for itself.
+    `X-API-Key` goes first: a proxy in front of the service may want `Authorization` for itself.
     """
     key = sent.get(b"x-api-key")
     if key is not None:
@@ -237,10 +268,6 @@ def _credential(sent: Mapping[bytes, bytes]) -> bytes:
     return token.strip() if scheme.lower() == b"bearer" else b""
 
 
-def _signature(file: Path | None) -> object:
-    """Return what differs when a file has been written anew; None where there is none."""
-    try:
-        stat = None if file is None else file.stat()
-    except OSError:
-        return None
-    return stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+def _first(headers: Headers) -> dict[bytes, bytes]:
+    """Return headers by name; of a repeated one the first."""
+    return dict(reversed(headers))

@@ -7,33 +7,34 @@ Exit codes: 0 done; 1 failed; 2 used or set up in a way that can't work; 3 done,
 
 from __future__ import annotations
 
+import http.client
+import json
+import math
 import os
 import re
 import sys
 from importlib import import_module
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import rich_click as click
 
 from kickserve import __version__
 from kickserve.errors import KickserveError
-from kickserve.terminal import complain, say
+from kickserve.settings import Settings
+from kickserve.terminal import complain, print_facts, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from click import Command, Context, Group
+    from click import Command, Context, Group, Parameter
 
 _INTERRUPTED: Final = 130
+_HEALTH: Final = "/api/v1/health/ready"
 _EXAMPLES: Final = re.compile(r"\\b\n(.*\n)")
-# Imported when used: `kickserve --version` need not wait for the server's libraries.
-COMMANDS: Final[Mapping[str, str]] = {
-    "serve": "kickserve.serve_command",
-    "predict": "kickserve.predict_command",
-    "health": "kickserve.health_command",
-    "key": "kickserve.key_command",
-}
+# Imported when used: `kickserve --version` and `kickserve health` need none of the server's libraries.
+_COMMANDS: Final[Mapping[str, str]] = {"serve": "kickserve.commands", "predict": "kickserve.commands"}
 
 
 class _Commands(click.RichGroup):
@@ -44,13 +45,14 @@ class _Commands(click.RichGroup):
             self._ask_plugins(ctx)
         except KickserveError as error:  # help is needed most where something is not set up right
             say(f"the commands of plugins are missing below: {error}")
-        return [*COMMANDS, *sorted(super().list_commands(ctx))]
+        return [*_COMMANDS, *sorted(super().list_commands(ctx))]
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
-        if cmd_name in COMMANDS:
-            command: Command | None = import_module(COMMANDS[cmd_name]).command
+        if cmd_name in _COMMANDS:
+            command: Command | None = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
         else:
-            self._ask_plugins(ctx)
+            if super().get_command(ctx, cmd_name) is None:
+                self._ask_plugins(ctx)
             command = super().get_command(ctx, cmd_name)
         if command is not None:
             _keep_lines(command)
@@ -60,15 +62,11 @@ class _Commands(click.RichGroup):
         if ctx.meta.get(__name__):
             return
         ctx.meta[__name__] = True
-        from litestar.plugins import CLIPlugin
-
-        from kickserve.plugins import load_plugins
-        from kickserve.settings import Settings
+        from kickserve.plugins import discover
 
         group: Group = self
-        for plugin in load_plugins(Settings.from_environment()):
-            if isinstance(plugin, CLIPlugin):
-                plugin.on_cli_init(group)
+        for plugin in discover(Settings.load()):
+            plugin.on_cli_init(group)
 
 
 def _keep_lines(command: Command) -> None:
@@ -92,6 +90,95 @@ def cli() -> None:
     4 drift (with --fail-on-drift), 5 too few kicks, 6 the store or a service is away, 7 done in part: some
     partitions failed, and the same command tries them again.
     """
+
+
+AUTO: Final = "auto"
+"""What `--url` says for the service that the settings describe, if it answers."""
+_SCHEMES: Final = ("http://", "https://")
+
+
+class FiniteRange(click.FloatRange):
+    """A number within a range, and none of `nan` and `inf`, which `float` reads too."""
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> float:
+        """Read it."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
+class ServiceUrl(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
+    """The base URL of a running service.
+
+    Args:
+        auto: whether it may be `auto` instead.
+    """
+
+    name = "text"
+
+    def __init__(self, *, auto: bool = False) -> None:
+        self._auto = auto
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        """Look at it; nothing is asked."""
+        if self._auto and value == AUTO:
+            return value
+        try:
+            address = urlsplit(value)
+            usable = value.startswith(_SCHEMES) and bool(address.hostname) and address.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            self.fail(f"{value!r} can't be used: it must read http://HOST:PORT or https://HOST.", param, ctx)
+        return value
+
+
+@cli.command("health")
+@click.option(
+    "--url", type=ServiceUrl(), help="Base URL of the service; by default the one that the settings describe."
+)
+@click.option("--timeout", type=FiniteRange(0.1), default=2.0, help="Seconds that it may take to answer.")
+def health(url: str | None, timeout: float) -> int:
+    r"""Ask a running service whether it takes predictions: exit code 0 if it does, and 1 if not.
+
+    It does while its store is away: the journal keeps the predictions.
+
+    \b
+    Examples:
+      kickserve health
+      kickserve health --url http://127.0.0.1:8000
+    """
+    base = url or Settings.load().own_url
+    try:
+        status, answer = _ask(base, timeout)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        say(f"no service answers at {base} ({type(error).__name__}: {error})")
+        return 1
+    if not isinstance(answer, dict) or "parts" not in answer:
+        say(f"the service at {base} is no kickserve; is the URL right?")
+        return 1
+    print_facts([("status", answer["status"]), *answer["parts"].items()])
+    return 0 if status == http.client.OK else 1
+
+
+def _ask(base: str, timeout: float) -> tuple[int, Any]:
+    address = urlsplit(base)
+    kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+    connection = kind(address.netloc, timeout=timeout)
+    try:
+        connection.request("GET", _HEALTH)
+        response = connection.getresponse()
+        return response.status, _decoded(response.read())
+    finally:
+        connection.close()
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from kickserve.current import KEY, REQUEST
+from kickserve.auth import KEY_NAME
+from kickserve.middleware import REQUEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from structlog.typing import EventDict, Processor
 
+    from kickserve.plugins import Plugin
     from kickserve.settings import Settings
 
 _HIDDEN: Final = "(hidden)"
@@ -28,17 +30,19 @@ _SHORTEST: Final = 4  # letters of a secret that is looked for
 _QUERY: Final = re.compile(r"\?(.*)", re.DOTALL)
 
 
-def set_up(settings: Settings, worker: int | None = None) -> None:
-    """Have this process log to its standard error as the settings want it.
+def configure(settings: Settings, plugins: Sequence[Plugin] = (), worker: int | None = None) -> None:
+    """Configure logging to standard error.
 
     Args:
         settings: form and level.
-        worker: its number, from 1, where it is one of several.
+        plugins: whose secrets are hidden too.
+        worker: its number, from 1, where there are several.
     """
     as_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
     handler = _Handler(sys.stderr)
     handler.addFilter(_hide_queries)
-    handler.hides = _hiding(settings.secrets())
+    tables = [settings, *(plugin.table for plugin in plugins if plugin.table is not None)]
+    handler.hides = _hiding(secret for table in tables for secret in table.secrets())
     handler.setFormatter(_formatter(worker, as_json=as_json))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
@@ -126,6 +130,6 @@ class _Origin:
         request_id = REQUEST.get()
         if request_id is not None:
             event["request_id"] = request_id.decode()
-        if key := KEY.get():
+        if key := KEY_NAME.get():
             event["key"] = key
         return event

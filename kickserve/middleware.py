@@ -1,154 +1,160 @@
-"""The outermost layer: gives every request an id before the framework sees it, and counts it afterwards."""
+"""What surrounds every request: id, client behind proxies, security headers, metrics, and the hooks of plugins."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar
 from litestar.routes import BaseRoute, HTTPRoute
 
-from kickserve.current import KEY, REQUEST
-from kickserve.rate_limits import told
-from kickserve.store import WrapsRequests
+from kickserve.auth import KEY_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from litestar.types import ASGIApp, Message, Send
+    from litestar.types import ASGIApp, Message, Receive, Send
 
-    from kickserve.auth import Gate
+    from kickserve.auth import Authenticator
     from kickserve.metrics import Meters
-    from kickserve.security_headers import Shield
-    from kickserve_lane.fastlane import FastLane
+    from kickserve.plugins import Plugin
+    from kickserve.security import SecurityHeaders
+    from kickserve.settings import Settings
 
 REQUEST_ID: Final = b"x-request-id"
-_FORBIDDEN: Final = 4403  # as websockets number what the application decides
-# What a client may choose itself: nothing that could break a log line or a header.
+REQUEST: Final[ContextVar[bytes | None]] = ContextVar("kickserve_request", default=None)
+"""Id of the current request, for the log; None outside of requests."""
+
+_FORBIDDEN: Final = 4403  # websocket close code: 4000 to 4999 are the application's own
+# A client may choose an id that can't break a log line or a header.
 _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
-class KickserveApp(Litestar):
-    """The application, with an `X-Request-ID` in and out of every HTTP request, all of which it counts.
+@contextmanager
+def request_context(request_id: bytes, key: str = "") -> Iterator[None]:
+    """Give what is logged in the block the id of a request, and the name of its key."""
+    tokens = REQUEST.set(request_id), KEY_NAME.set(key)
+    try:
+        yield
+    finally:
+        REQUEST.reset(tokens[0])
+        KEY_NAME.reset(tokens[1])
 
-    Answers get the headers of `web.shield`, and a caller whose requests are limited is told how many
-    are left. A websocket that a page of a foreign origin wants is refused.
+
+class App(Litestar):
+    """The application (ASGI), with the middleware around its router.
+
+    It is a Litestar application whose middleware is faster than Litestar's, and also sees what never reaches the
+    router: a request passes the plugins' `wrap`, the middleware, the plugins' `wrap_router`, and the router.
+
+    Args:
+        arguments: as for `litestar.Litestar`.
+        settings: of the core.
+        authenticator: finds the principal of a request.
+        security: the security headers, and the check of origins.
+        metrics: counts requests.
+        plugins: those whose hooks are called.
+        named: as for `litestar.Litestar`.
 
     Attributes:
-        lane: takes predictions around the router, where the settings want it.
-        gate: lets requests in.
-        shield: what browsers are told.
-        draining: whether each answer asks its client to go.
-        wrapped: whether a plugin wants to see every request.
+        settings: the same.
+        authenticator: the same.
+        security: the same.
+        metrics: the same.
+        loaded: the plugins.
+        wrapped: whether a plugin wraps every request.
+        draining: whether each answer closes its connection.
     """
 
-    lane: FastLane | None = None
-    draining = False
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._meters: Meters = self.state.service.meters
-        self._meters.know(pair for route in self.routes for pair in _pairs(route))
+    def __init__(
+        self,
+        *arguments: Any,
+        settings: Settings,
+        authenticator: Authenticator,
+        security: SecurityHeaders,
+        metrics: Meters,
+        plugins: Sequence[Plugin],
+        **named: Any,
+    ) -> None:
+        super().__init__(*arguments, plugins=plugins, **named)
+        self.settings = settings
+        self.authenticator = authenticator
+        self.security = security
+        self.metrics = metrics
+        self.loaded = plugins
+        self.draining = False
+        metrics.know(pair for route in self.routes for pair in _pairs(route))
         self._allow = dict(map(_allowed, self.routes))
-        self.gate: Gate = self.state.gate
-        self.shield: Shield = self.state.shield
-        self._prefix = secrets.token_hex(4).encode()  # an app's own: workers share what a module draws
-        wrappers = [plugin for plugin in self.plugins if isinstance(plugin, WrapsRequests)]
-        self.wrapped = bool(wrappers)
-        self._serve: ASGIApp = self._answer
-        for wrapper in wrappers:
-            self._serve = wrapper.wrap(self._serve)
+        self._prefix = secrets.token_hex(4).encode()  # drawn per app: forked workers would share a module's
+        self._router: ASGIApp = super().__call__
+        self._serve: ASGIApp = self._respond
+        for plugin in plugins:
+            self._router = plugin.wrap_router(self._router, self)
+            self._serve = plugin.wrap(self._serve)
+        self.wrapped = self._serve != self._respond
 
     def drain(self) -> None:
-        """Ask clients to go: `ready` turns false, and each answer closes its connection."""
-        self.state.service.drain()
+        """Let clients go: each answer closes its connection from now on."""
         self.draining = True
 
-    def request_id_of(self, headers: Mapping[bytes, bytes]) -> bytes:
+    def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the id that the client gave its request, or a new one."""
         sent = headers.get(REQUEST_ID)
         if sent is not None and _ACCEPTED.fullmatch(sent):
             return sent
-        # Unique within the process by its clock, across processes by the prefix: no secret, so no draw.
+        # Unique in the process by the clock, and between processes by the prefix; an id is no secret.
         return b"%b-%x" % (self._prefix, time.monotonic_ns())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one connection (ASGI)."""
+        """Serve a connection (ASGI)."""
         if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
             return
-        self.gate.proxies.apply(scope)
+        self.authenticator.proxies.apply(scope)
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
-        elif self.shield.is_ours(dict(scope["headers"])):
+        elif self.security.is_same_origin(dict(scope["headers"])):
             await super().__call__(scope, receive, send)
         else:
             await receive()
             await send({"type": "websocket.close", "code": _FORBIDDEN})  # before it is accepted: 403
 
-    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        sent = dict(scope["headers"])
-        request_id = self.request_id_of(sent)
+        request_id = self.request_id(dict(scope["headers"]))
         scope.setdefault("state", {})["request_id"] = request_id
-        tokens = REQUEST.set(request_id), KEY.set("")
-        if scope["method"] == "OPTIONS":
-            send = self._naming_methods(scope, send)
-        answer = _Answer(self, scope, send)
-        lane = self.lane if self.lane is not None and self.lane.takes(scope, sent) else None
-        if lane is not None:
-            scope["path_template"] = lane.path  # as the router leaves it: for those who wrap requests
-        try:
-            await (super().__call__ if lane is None else lane)(scope, receive, answer)
-        finally:
-            REQUEST.reset(tokens[0])
-            KEY.reset(tokens[1])
-            template = scope.get("path_template", "")
-            self._meters.route(template, scope["method"]).add(answer.status, time.perf_counter() - started)
+        status = 500  # until an answer begins
 
-    def _naming_methods(self, scope: Any, send: Send) -> Send:
-        """Name all methods of a path: the framework names those that were registered first."""
-
-        async def named(message: Message) -> None:
-            allow = self._allow.get(scope.get("path_template", ""))
-            if message["type"] == "http.response.start" and allow is not None:
-                headers = message.get("headers", ())
-                message["headers"] = [(name, allow if name == b"allow" else value) for name, value in headers]
+        async def respond(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = self._headers(scope, [*message.get("headers", ())])
             await send(message)
 
-        return named
+        with request_context(request_id):
+            try:
+                await self._router(scope, receive, respond)
+            finally:
+                route = self.metrics.route(scope.get("path_template", ""), scope["method"])
+                route.add(status, time.perf_counter() - started)
 
-
-class _Answer:
-    """Adds headers to an answer, and notes its status.
-
-    Attributes:
-        status: 500 until an answer has begun.
-    """
-
-    __slots__ = ("_app", "_scope", "_send", "status")
-
-    def __init__(self, app: KickserveApp, scope: Any, send: Send) -> None:
-        self._app = app
-        self._scope = scope
-        self._send = send
-        self.status = 500
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            app, state = self._app, self._scope["state"]
-            headers = [*message.get("headers", ())]
-            headers += app.shield.of_answer(self._scope, headers)
-            if "caller" in state:
-                headers += told(state["caller"])
-            headers.append((REQUEST_ID, state["request_id"]))
-            if app.draining:  # now, whatever held when the request came
-                headers.append((b"connection", b"close"))
-            message["headers"] = headers
-        return self._send(message)
+    def _headers(self, scope: Any, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        state = scope["state"]
+        if scope["method"] == "OPTIONS" and (allow := self._allow.get(scope.get("path_template", ""))):
+            # The framework names the methods of the first handler of a path alone.
+            headers = [(name, allow if name == b"allow" else value) for name, value in headers]
+        headers += self.security.headers(scope, headers)
+        if "principal" in state:
+            headers += self.authenticator.headers(state["principal"])
+        headers.append((REQUEST_ID, state["request_id"]))
+        if self.draining:
+            headers.append((b"connection", b"close"))
+        return headers
 
 
 def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:
@@ -157,6 +163,6 @@ def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:
 
 
 def _pairs(route: BaseRoute) -> Iterator[tuple[str, str]]:
-    """Yield what the meters tell apart: not OPTIONS, which each route answers, and nothing of a mount."""
-    if isinstance(route, HTTPRoute):  # of a mount the framework tells no template
+    """Yield the routes and methods that metrics tell apart: no OPTIONS, which every route answers, and no mount."""
+    if isinstance(route, HTTPRoute):
         yield from ((route.path_format, method) for method in route.methods if method != "OPTIONS")

@@ -26,7 +26,7 @@ from kickserve.answers import CompleteConfig
 from kickserve.bodies import BATCH_MAX
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES
-from kickserve.security_headers import nonce_of, with_nonce
+from kickserve.security import nonce_of, with_nonce
 
 if TYPE_CHECKING:
     from litestar import Request

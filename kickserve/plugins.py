@@ -1,4 +1,9 @@
-"""Finds plugins by entry point and makes them. The core knows plugins by this file alone."""
+"""Plugins: the base class with its hooks, their discovery, and all that a plugin may import of the core.
+
+A plugin is an entry point: a factory that takes the `Settings` and returns a `Plugin`. Hooks do nothing until they
+are overridden. A plugin imports from this module, and from `kickserve.features`, `kickserve.schemas` and
+`kickserve.errors`; libraries (`kickserve_data`, `kickserve_scores`, …) are open to it too, other plugins are not.
+"""
 
 from __future__ import annotations
 
@@ -6,81 +11,271 @@ import logging
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from litestar.plugins import CLIPlugin, InitPlugin
 from packaging.requirements import Requirement
 
-from kickserve.errors import ConfigurationError, MissingExtra, StoreMisconfigured, UnknownPlugin
-from kickserve.store import StoreProvider
+from kickserve import kinds, problems
+from kickserve.addresses import FORWARDED_FOR, identity
+from kickserve.auth import (
+    ANONYMOUS,
+    DEFAULT_KEY,
+    KEY_NAME,
+    MEANINGS,
+    NO_KEY,
+    Authenticator,
+    Key,
+    KeyRing,
+    Principal,
+    Scope,
+    default_keys,
+    requires,
+)
+from kickserve.background import end as cancel
+from kickserve.errors import (
+    ConfigurationError,
+    KickserveError,
+    MissingExtra,
+    StoreMisconfigured,
+    TooManyRequests,
+    UnknownPlugin,
+)
+from kickserve.middleware import REQUEST_ID, App, request_context
+from kickserve.record import RecordBatch, numbers_of
+from kickserve.settings import Settings, SettingsTable, setting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
-    from kickserve.settings import Settings
+    from click import Group
+    from litestar.config.app import AppConfig
+    from litestar.types import ASGIApp
+
+    from kickserve.schemas import DriftSummary
     from kickserve.store import Store
 
+__all__ = [
+    "ANONYMOUS",
+    "API",
+    "DEFAULT_KEY",
+    "FORWARDED_FOR",
+    "KEY_NAME",
+    "MEANINGS",
+    "NO_KEY",
+    "REQUEST_ID",
+    "App",
+    "Authenticator",
+    "ConfigurationError",
+    "Key",
+    "KeyRing",
+    "KickserveError",
+    "Metric",
+    "MissingExtra",
+    "Plugin",
+    "Principal",
+    "RecordBatch",
+    "Scope",
+    "Settings",
+    "SettingsTable",
+    "StoreMisconfigured",
+    "TooManyRequests",
+    "UnknownPlugin",
+    "cancel",
+    "create_authenticator",
+    "create_store",
+    "default_keys",
+    "discover",
+    "identity",
+    "kinds",
+    "numbers_of",
+    "open_store",
+    "problems",
+    "request_context",
+    "requires",
+    "setting",
+]
+
+API: Final = "/api/v1"
 GROUP: Final = "kickserve.plugins"
+"""Entry points that `KICKSERVE_PLUGINS` picks from."""
 STANDARD: Final = "kickserve.standard"
-"""Entry points of what every kickserve has, whatever `KICKSERVE_PLUGINS` picks."""
-Plugin = InitPlugin | CLIPlugin
+"""Entry points that every service loads, whatever `KICKSERVE_PLUGINS` picks."""
 
 _log = logging.getLogger(__name__)
 
 
-def load_plugins(settings: Settings) -> list[Plugin]:
-    """Make the plugins that the settings ask for, by default all whose requirements are installed.
+class Metric(NamedTuple):
+    """One value at `/metrics`.
 
-    A plugin is an entry point in the group `kickserve.plugins`: a factory that takes the settings and
-    returns a Litestar `InitPlugin` or `CLIPlugin` (or both in one). A plugin whose name is also an extra
-    of its distribution needs what that extra lists.
+    Attributes:
+        name: in the manner of Prometheus, with its unit: `kickserve_drift_psi`; of a counter with `_total`.
+        help: one sentence.
+        value: the value now.
+        labels: labels by name.
+        kind: of metric.
+    """
+
+    name: str
+    help: str
+    value: float
+    labels: Mapping[str, str] = {}
+    kind: Literal["gauge", "counter"] = "gauge"
+
+
+class Plugin(InitPlugin, CLIPlugin):
+    """A plugin, with hooks that do nothing until they are overridden.
+
+    `on_app_init` (routes, lifespan) and `on_cli_init` (commands) are Litestar's own hooks.
+
+    Args:
+        settings: of the core; `settings.environ` is what the plugin's own `SettingsTable` is loaded from.
+
+    Attributes:
+        settings: the same.
+        table: the plugin's own settings; None where it has none.
+    """
+
+    table: SettingsTable | None = None
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add routes, lifespan managers and the like to the application."""
+        return app_config
+
+    def on_cli_init(self, cli: Group) -> None:
+        """Add commands to the command line."""
+
+    def create_store(self, url: str) -> Store | None:  # noqa: ARG002
+        """Return the store for a database URL, not connected yet; None for a scheme of another plugin.
+
+        Raises:
+            StoreMisconfigured: the URL can't be used.
+            MissingExtra: the driver of the store is not installed.
+        """
+        return None
+
+    def create_authenticator(self) -> Authenticator | None:
+        """Return the authenticator of the service; it is asked for once before workers are forked."""
+        return None
+
+    def create_protocol(self, app: App) -> Callable[..., object] | None:  # noqa: ARG002
+        """Return a factory of uvicorn's HTTP connections; None for uvicorn's own."""
+        return None
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """Return an ASGI application around every request: a profiler or a tracer."""
+        return app
+
+    def wrap_router(self, router: ASGIApp, app: App) -> ASGIApp:  # noqa: ARG002
+        """Return an ASGI application between the middleware (request id, headers, metrics) and the router of `app`."""
+        return router
+
+    def serve_workers(self, settings: Settings, plugins: Sequence[Plugin]) -> int | None:  # noqa: ARG002
+        """Serve with several workers, and return the exit code; None where the plugin can't."""
+        return None
+
+    def share_memory(self, workers: int) -> None:
+        """Make memory that all workers see. Called once, before workers are forked or a single one serves."""
+
+    def join_worker(self, number: int) -> None:
+        """Write as this worker, from 0, from now on. Called in each of several workers, before `create_app`."""
+
+    def on_predictions(self, batch: RecordBatch) -> None:
+        """Take note of predictions that were recorded together.
+
+        Called in the event loop on the way of their answers: note them, and do the work later. An exception
+        would hurt the answers.
+        """
+
+    def metrics(self) -> Iterable[Metric]:
+        """Return values for `/metrics`, over all workers."""
+        return ()
+
+    def health(self) -> Mapping[str, str]:
+        """Return the state of each part of the plugin for `/health`: `ok`, or what is wrong."""
+        return {}
+
+    def drift(self) -> DriftSummary | None:
+        """Return the newest summary of drift, over all workers; None before there are enough kicks."""
+        return None
+
+    def drift_reports(self) -> Path | None:
+        """Return the folder of full reports of drift."""
+        return None
+
+
+class _LitestarPlugin(Plugin):
+    """A plain Litestar plugin as a `Plugin`.
+
+    Args:
+        settings: of the core.
+        plugin: what the factory returned.
+    """
+
+    def __init__(self, settings: Settings, plugin: InitPlugin | CLIPlugin) -> None:
+        super().__init__(settings)
+        self._plugin = plugin
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        return self._plugin.on_app_init(app_config) if isinstance(self._plugin, InitPlugin) else app_config
+
+    def on_cli_init(self, cli: Group) -> None:
+        if isinstance(self._plugin, CLIPlugin):
+            self._plugin.on_cli_init(cli)
+
+
+def discover(settings: Settings) -> list[Plugin]:
+    """Make the standard plugins, and those of `KICKSERVE_PLUGINS` or else all whose requirements are installed.
+
+    A plugin whose name is also an extra of its distribution needs the packages of that extra.
 
     Raises:
-        UnknownPlugin: a plugin was asked for by name that is not installed.
-        MissingExtra: a plugin was asked for by name whose extra is not installed.
-        ConfigurationError: a factory returned something that is no plugin.
-        Exception: whatever a plugin itself raises goes through as it is, with its own traceback.
+        UnknownPlugin: `KICKSERVE_PLUGINS` names a plugin that is not installed.
+        MissingExtra: it names a plugin whose extra is not installed.
+        ConfigurationError: a factory returned something else than a plugin.
+        Exception: an error inside a plugin passes as it is, with its own traceback.
     """
-    found = {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda each: each.name)}
-    asked = settings.plugins
-    for name in asked or ():
+    found = {point.name: point for point in _entry_points(GROUP)}
+    wanted = settings.plugins
+    for name in wanted or ():
         if name not in found:
             raise UnknownPlugin(_unknown(name, found))
-    standard = sorted(entry_points(group=STANDARD), key=lambda each: each.name)
-    return [_make(point, settings) for point in standard] + [
-        _make(point, settings)
+    chosen = [
+        point
         for name, point in found.items()
-        if (asked is None or name in asked) and _installed(point, asked_for=asked is not None)
+        if (wanted is None or name in wanted) and _installed(point, required=wanted is not None)
     ]
+    return [_make(point, settings) for point in [*_entry_points(STANDARD), *chosen]]
 
 
 def create_store(plugins: Sequence[Plugin], url: str) -> Store:
-    """Make the store for a database URL with the plugin that knows its scheme.
+    """Return the store for a database URL, by the first plugin that knows its scheme.
 
     Raises:
-        StoreMisconfigured: no loaded plugin knows the scheme, or the URL can't be understood.
+        StoreMisconfigured: no loaded plugin knows the scheme, or the URL can't be used.
     """
-    scheme = url.partition(":")[0].partition("+")[0]
-    providers = [plugin for plugin in plugins if isinstance(plugin, StoreProvider)]
-    for provider in providers:
-        if scheme in provider.schemes:
-            return provider.create_store(url)
-    known = ", ".join(sorted({f"{name}:" for provider in providers for name in provider.schemes}))
+    for plugin in plugins:
+        if (store := plugin.create_store(url)) is not None:
+            return store
     raise StoreMisconfigured(
-        f"DATABASE_URL starts with '{scheme}:', which no loaded plugin can store to"
-        f" (known: {known or 'none; is the plugin storage left out of KICKSERVE_PLUGINS?'})"
+        f"DATABASE_URL starts with '{url.partition(':')[0]}:', which no loaded plugin can store to: use sqlite: or"
+        " postgresql:, or see whether KICKSERVE_PLUGINS leaves the plugin storage out"
     )
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[Store]:
-    """Open the store that the settings name, for a command that works without a server.
+async def open_store(settings: Settings) -> AsyncIterator[Store]:
+    """Open the store of the settings, for a command that works without a server.
 
     Raises:
         StoreError: it can't be opened.
         ConfigurationError: plugins or URL can't be used.
     """
-    store = create_store(load_plugins(settings), settings.database_url)
+    store = create_store(discover(settings), settings.database_url)
     try:
         await store.open()
         yield store
@@ -88,14 +283,30 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
         await store.close()
 
 
-def _unknown(name: str, found: dict[str, EntryPoint]) -> str:
+def create_authenticator(plugins: Sequence[Plugin], settings: Settings) -> Authenticator:
+    """Return the authenticator of the first plugin that brings one, or else the core's.
+
+    Raises:
+        ConfigurationError: keys can't be read.
+    """
+    for plugin in plugins:
+        if (authenticator := plugin.create_authenticator()) is not None:
+            return authenticator
+    return Authenticator(settings)
+
+
+def _entry_points(group: str) -> list[EntryPoint]:
+    return sorted(entry_points(group=group), key=lambda point: point.name)
+
+
+def _unknown(name: str, found: Mapping[str, EntryPoint]) -> str:
     installed = ", ".join(found) or "none"
     return f"KICKSERVE_PLUGINS names '{name}', which is not installed (installed: {installed})"
 
 
-def _installed(point: EntryPoint, *, asked_for: bool) -> bool:
+def _installed(point: EntryPoint, *, required: bool) -> bool:
     missing = _missing_packages(point)
-    if missing and asked_for:
+    if missing and required:
         raise MissingExtra(f"The plugin '{point.name}'", point.name, missing)
     if missing:
         _log.debug("plugin %s left out: %s not installed", point.name, ", ".join(missing))
@@ -105,21 +316,20 @@ def _installed(point: EntryPoint, *, asked_for: bool) -> bool:
 def _missing_packages(point: EntryPoint) -> list[str]:
     """Return the packages of the plugin's extra that are not installed.
 
-    Asking the metadata, and not trying the import, keeps a real bug inside a plugin from being taken
-    for a missing package.
+    The metadata is asked, and no import is tried: a bug inside a plugin must not pass for a missing package.
     """
     distribution: Distribution | None = point.dist
     if distribution is None:
         return []
-    extras, requirements = _described(distribution)
+    extras, requirements = _requirements(distribution)
     if point.name not in extras:
         return []
     return [each.name for each in requirements if _only_for(each, point.name) and not _present(each.name)]
 
 
-@lru_cache(maxsize=8)  # a description is long, and the plugins of one distribution share it
-def _described(distribution: Distribution) -> tuple[frozenset[str], tuple[Requirement, ...]]:
-    """Return the extras of a distribution, and what it requires, with any of them or without."""
+@lru_cache(maxsize=8)  # metadata is long, and the plugins of one distribution share it
+def _requirements(distribution: Distribution) -> tuple[frozenset[str], tuple[Requirement, ...]]:
+    """Return the extras of a distribution, and its requirements, those of extras included."""
     extras = frozenset(distribution.metadata.get_all("Provides-Extra") or ())
     return extras, tuple(map(Requirement, distribution.requires or ()))
 
@@ -139,9 +349,11 @@ def _present(package: str) -> bool:
 
 def _make(point: EntryPoint, settings: Settings) -> Plugin:
     plugin = point.load()(settings)
-    if not isinstance(plugin, InitPlugin | CLIPlugin):
-        raise ConfigurationError(
-            f"the plugin '{point.name}' ({point.value}) returned {type(plugin).__name__}:"
-            " its factory must return a litestar.plugins.InitPlugin or CLIPlugin"
-        )
-    return plugin
+    if isinstance(plugin, Plugin):
+        return plugin
+    if isinstance(plugin, InitPlugin | CLIPlugin):
+        return _LitestarPlugin(settings, plugin)
+    raise ConfigurationError(
+        f"the plugin '{point.name}' ({point.value}) returned {type(plugin).__name__}:"
+        " its factory must return a kickserve.plugins.Plugin"
+    )

@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn, and ends it gently."""
+"""Binds the port, runs the application under uvicorn, and stops it gracefully."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import gc
 import logging
 import os
 import signal
+import socket
+import sys
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from kickserve.errors import KickserveError
-from kickserve.listening import turn_away
+from kickserve.errors import ConfigurationError, KickserveError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from types import FrameType
 
-    from kickserve.middleware import KickserveApp
+    from kickserve.middleware import App
     from kickserve.settings import Settings
 
 # After SIGTERM, answers carry `Connection: close` for so long before connections are closed from this side:
 # a client that keeps its connection learns of the end by an answer, not by a reset.
 GRACE: Final = 0.5
-# Between letting nobody in any more and closing: turns of the event loop in which those who are in come on.
-_LAST_CALL: Final = 0.1
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_BACKLOG: Final = 2048
 # Objects that come to be before the collector looks for cycles among them, and rounds before it looks among
 # older ones. Predictions make no cycles, and Python's default takes half of the time of a batch. A plugin
 # that makes many has them collected itself, as the page does.
@@ -39,8 +39,37 @@ _COLLECT: Final = (20_000, 5, 50)
 _log = logging.getLogger(__name__)
 
 
+def bind(settings: Settings, count: int, *, guarded: bool) -> list[socket.socket]:
+    """Bind the port, with a queue of connections for each worker where the system has SO_REUSEPORT.
+
+    Args:
+        settings: host and port; port 0 takes a free one, the same for all workers.
+        count: number of workers, from 1.
+        guarded: whether clients need a key.
+
+    Returns:
+        A socket for each worker; without SO_REUSEPORT the same one for all.
+
+    Raises:
+        ConfigurationError: other machines can reach the address and no key is needed, or the port is taken.
+    """
+    host, port = settings.host, settings.port
+    if not guarded and host not in _LOOPBACK:
+        raise ConfigurationError(
+            f"KICKSERVE_HOST={host!r} can be reached from other machines, and no key guards the service:"
+            " set API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
+        )
+    try:
+        return _listen(host, port, count)
+    except (OSError, OverflowError, TypeError) as error:  # the last: a name that can not be encoded
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError(
+            f"can't listen on {host}:{port} ({reason}): choose another with KICKSERVE_PORT or --port"
+        ) from error
+
+
 def run(
-    app: KickserveApp,
+    app: App,
     settings: Settings,
     sockets: list[socket.socket],
     ready: Callable[[], None],
@@ -76,11 +105,11 @@ def run(
     return server.started
 
 
-def configuration(app: KickserveApp, settings: Settings) -> uvicorn.Config:
+def configuration(app: App, settings: Settings) -> uvicorn.Config:
     """Return how uvicorn is to serve the application."""
     return uvicorn.Config(
         app,
-        http=_connections(app, settings),
+        http=_protocol(app),
         access_log=settings.debug,
         log_config=None,
         lifespan="on",
@@ -91,19 +120,6 @@ def configuration(app: KickserveApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _connections(app: KickserveApp, settings: Settings) -> Any:
-    """Return what makes connections: those that know the fast lane, where nothing else is to see requests."""
-    if find_spec("httptools") is None:
-        return "auto"
-    from kickserve_lane.connection import LaneConnection
-    from kickserve_lane.limits import ConnectionLimits, LimitedConnection
-
-    limits = ConnectionLimits(settings)
-    if app.lane is None or app.wrapped or settings.debug:
-        return partial(LimitedConnection, app, limits)
-    return partial(LaneConnection, app, limits, app.lane)
-
-
 def preload() -> None:
     """Import what uvicorn imports when it starts: before a fork all workers share it."""
     for name in ("loops.auto", "protocols.http.auto", "protocols.websockets.auto", "lifespan.on"):
@@ -112,13 +128,12 @@ def preload() -> None:
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, app: KickserveApp, ready: Callable[[], None], lifeline: int | None
+        self, config: uvicorn.Config, app: App, ready: Callable[[], None], lifeline: int | None
     ) -> None:
         super().__init__(config)
         self._app = app
         self._ready = ready
         self._lifeline = lifeline
-        self._owns_sockets = lifeline is None
         self._reloading: set[asyncio.Task[None]] = set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -158,16 +173,11 @@ class _Server(uvicorn.Server):
     def _orphaned(self, lifeline: int) -> None:
         asyncio.get_running_loop().remove_reader(lifeline)
         _log.error("the supervisor of this worker is gone: the worker ends too")
-        self._owns_sockets = True
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # No new connections from here on. The standing ones are told to go by their next answer, and those
         # that are silent are closed when the grace is over.
-        if self._owns_sockets:  # those of a worker may go on to the one that takes its place
-            for each in sockets or ():
-                turn_away(each)
-        await asyncio.sleep(_LAST_CALL)
         for server in self.servers:
             server.close()
         for each in sockets or ():
@@ -176,3 +186,53 @@ class _Server(uvicorn.Server):
         if not self.force_exit:
             await asyncio.sleep(GRACE)
         await super().shutdown(sockets=sockets)
+
+
+def _protocol(app: App) -> Any:
+    """Return the connections of the first plugin that brings some, or else uvicorn's own."""
+    found = (plugin.create_protocol(app) for plugin in app.loaded)
+    return next((protocol for protocol in found if protocol is not None), "auto")
+
+
+def _listen(host: str, port: int, count: int) -> list[socket.socket]:
+    with ExitStack() as undo:
+        # Bound as if alone, so that a port that another service shares with itself is refused too.
+        first = undo.enter_context(_bound(host, port, shared=False))
+        listeners = [first]
+        if count > 1 and _share(first):
+            with suppress(OSError):
+                for _ in range(1, count):
+                    port = first.getsockname()[1]
+                    listeners.append(undo.enter_context(_bound(host, port, shared=True)))
+        for each in listeners:
+            each.listen(_BACKLOG)
+        undo.pop_all()
+    # Queues for some of the workers alone would be of no use: the rest shares the first.
+    return listeners + [first] * (count - len(listeners))
+
+
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            _share(listener)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _share(listener: socket.socket) -> bool:
+    """Let others of ours take the same port; say whether the system does that."""
+    option: int | None = getattr(socket, "SO_REUSEPORT", None)
+    if option is None or sys.platform != "linux":  # elsewhere all connections go to one of the sockets
+        return False
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+    except OSError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kinds import FRESH, linear, onnx
 
-from kickserve import setting_kinds
+from kickserve import kinds
 from kickserve.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
 from kickserve.boxes import boxes
 from kickserve.errors import (
@@ -224,7 +224,7 @@ class TestSettings:
     @example("KICKSERVE_MODEL", "~nobody-of-this-name/x")
     def test_any_value_is_used_or_refused_in_words(self, variable, value):
         try:
-            Settings.from_environment({variable: value})
+            Settings.load({variable: value})
         except SettingsError as error:
             assert variable in str(error)
             assert "must" in str(error)
@@ -232,12 +232,12 @@ class TestSettings:
     @given(st.integers(1, 10**12), st.sampled_from(["", "B", "kB", "MB", "GB"]))
     def test_a_size_that_is_written_is_read_again(self, number, unit):
         factor = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}[unit]
-        assert setting_kinds.size(f"{number}{unit}") == number * factor
+        assert kinds.size(f"{number}{unit}") == number * factor
 
     @given(st.integers(1, 10_000), st.sampled_from("dhm"))
     def test_a_time_that_is_written_is_read_again(self, number, unit):
         assert (
-            setting_kinds.duration(f"{number}{unit}")
+            kinds.duration(f"{number}{unit}")
             == number
             * {
                 "d": timedelta(days=1),

@@ -98,7 +98,7 @@ def test_the_example_of_an_env_file_holds_every_setting_and_its_default():
     for row in table():
         assert f"{row.variable}={row.default}" in lines
     uncommented = {row.variable: row.default for row in table()}
-    assert Settings.from_environment(uncommented) == Settings()
+    assert Settings.load(uncommented) == Settings()
 
 
 def test_the_wheel_holds_core_and_plugins_under_clean_names(tmp_path):

@@ -381,8 +381,8 @@ class Watching(InitPlugin):
 
 async def test_a_plugin_that_wraps_requests_sees_those_of_the_lane_too(serve, monkeypatch):
     plugin = Watching()
-    load = app_module.load_plugins
-    monkeypatch.setattr(app_module, "load_plugins", lambda settings: [*load(settings), plugin])
+    load = app_module.discover
+    monkeypatch.setattr(app_module, "discover", lambda settings: [*load(settings), plugin])
     served = await serve("lane of the connection")
     [answer] = await exchange(served.port, request())
     assert answer[0] == "HTTP/1.1 200 OK"

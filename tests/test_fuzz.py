@@ -14,7 +14,7 @@ import pytest
 
 from kickserve.linear import LinearModel
 from kickserve.openapi import EXAMPLE
-from kickserve.setting_kinds import names
+from kickserve.kinds import names
 from kickserve_lane.limits import HEAD_MAX
 
 FUZZ = Path(__file__).parents[1] / "ops" / "fuzz"

@@ -20,7 +20,7 @@ from kickserve.cli import run
 from kickserve.current import KEY
 from kickserve.errors import ConfigurationError
 from kickserve.key_meters import NAMES, KeyMeters
-from kickserve.keys import Key, KeyRing, Scope, chosen
+from kickserve.plugins import Key, KeyRing, Scope, chosen
 from kickserve.settings import Settings
 
 ID = "01900000-0000-7000-8000-000000000000"
@@ -115,9 +115,9 @@ class TestScopes:
 
         own = replace(settings, api_key="sesame")
         from kickserve.app import create_app
-        from kickserve.plugins import load_plugins
+        from kickserve.plugins import discover
 
-        storage = load_plugins(replace(settings, plugins=("storage",)))
+        storage = discover(replace(settings, plugins=("storage",)))
         app = create_app(own, plugins=[*storage, Careless()])
         made = {scope: keys.make(scope, [Scope(scope)], None) for scope in KEYS}
         app.gate.keys = KeyRing([keys.key_of(found) for _, found in made.values()])

@@ -11,7 +11,7 @@ import pytest
 from serving import serving
 
 from kickserve import logs
-from kickserve.current import of_request
+from kickserve.middleware import request_context
 from kickserve.settings import Settings
 
 
@@ -28,7 +28,7 @@ def said(capsys):
 
 def test_a_line_is_a_document_with_level_worker_and_request(said):
     logs.set_up(Settings(), worker=2)
-    with of_request(b"abc", "scoreboard"):
+    with request_context(b"abc", "scoreboard"):
         logging.getLogger("kickserve.x").warning("%d bytes", 7)
     logging.getLogger("kickserve.x").info("after")
     logging.getLogger("kickserve.x").debug("unheard")

@@ -89,7 +89,7 @@ def test_every_setting_is_one_that_kickserve_knows_and_takes(name):
     clear, secret = variables(name)
     known = {row.variable for row in table()} | NOT_OURS
     assert {*clear, *secret} <= known
-    settings = Settings.from_environment({**clear, "API_KEY": "k", "DATABASE_URL": "postgresql://db/kicks"})
+    settings = Settings.load({**clear, "API_KEY": "k", "DATABASE_URL": "postgresql://db/kicks"})
     assert settings.host == "0.0.0.0"
 
 
@@ -197,7 +197,7 @@ def test_the_journal_fits_into_its_volume(name):
             if "ephemeral" in each
         )
     size = claims[0]["spec"]["resources"]["requests"]["storage"]
-    settings = Settings.from_environment(
+    settings = Settings.load(
         {"KICKSERVE_JOURNAL_MAX": variables(name)[0]["KICKSERVE_JOURNAL_MAX"]}
     )
     assert int(size.removesuffix("Gi")) * 2**30 > 1.5 * settings.journal_max

@@ -17,10 +17,10 @@ from kickserve.app import create_app
 from kickserve.auth import Gate
 from kickserve.features import COUNT
 from kickserve.metrics import BOUNDS, ROUTES, Meters
-from kickserve.middleware import KickserveApp
+from kickserve.middleware import App
 from kickserve.model_meters import MODELS
 from kickserve.record import NUMBER, WIDTH, RecordBatch
-from kickserve.security_headers import Shield
+from kickserve.security import SecurityHeaders
 from kickserve.settings import Settings
 from kickserve.slots import OTHER
 
@@ -181,14 +181,14 @@ async def test_a_mounted_application_counts_as_other(meters):
         await send({"type": "http.response.start", "status": 304, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    app = KickserveApp(
+    app = App(
         [mounted],
         openapi_config=None,
         state=State(
             {
                 "service": SimpleNamespace(meters=meters),
                 "gate": Gate(Settings()),
-                "shield": Shield(Settings()),
+                "shield": SecurityHeaders(Settings()),
             }
         ),
     )

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from serving import serving
 
-from kickserve.plugins import load_plugins
+from kickserve.plugins import discover
 from kickserve.settings import Settings
 from kickserve_metrics import MetricsPlugin
 
@@ -34,7 +34,7 @@ def requests_to(samples, route, status):
 
 
 def test_the_plugin_is_found_by_its_entry_point():
-    [plugin] = load_plugins(Settings(plugins=("metrics",)))
+    [plugin] = discover(Settings(plugins=("metrics",)))
     assert isinstance(plugin, MetricsPlugin)
 
 

@@ -25,7 +25,7 @@ from kickserve.bodies import BATCH_MAX
 from kickserve.features import FEATURES, FLAGS, NAMES, named
 from kickserve.linear import load_default
 from kickserve.openapi import EXAMPLE
-from kickserve.plugins import load_plugins
+from kickserve.plugins import discover
 from kickserve.settings import Settings
 from kickserve_data.simulate import simulate
 from kickserve_oip import OipPlugin
@@ -154,7 +154,7 @@ class Broken(Named):
 
 
 def test_the_plugin_is_found_by_its_entry_point():
-    [plugin] = load_plugins(Settings(plugins=("oip",)))
+    [plugin] = discover(Settings(plugins=("oip",)))
     assert isinstance(plugin, OipPlugin)
 
 

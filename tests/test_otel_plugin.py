@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from serving import Server, serving
 
 from kickserve.errors import ConfigurationError
-from kickserve.plugins import load_plugins
+from kickserve.plugins import discover
 from kickserve.settings import Settings
 from kickserve_otel import TracingPlugin, is_wanted
 
@@ -109,7 +109,7 @@ def test_only_where_traces_are_asked_for_are_requests_wrapped(monkeypatch, varia
     assert is_wanted(variables) is wanted
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    [plugin] = load_plugins(Settings(plugins=("otel",)))
+    [plugin] = discover(Settings(plugins=("otel",)))
     assert isinstance(plugin, TracingPlugin) is hasattr(plugin, "wrap") is wanted
 
 

@@ -14,7 +14,7 @@ from snippets import read
 from kickserve.cli import run
 from kickserve.errors import ConfigurationError, MissingExtra, StoreMisconfigured, UnknownPlugin
 from kickserve.openapi import EXAMPLE
-from kickserve.plugins import load_plugins
+from kickserve.plugins import discover
 from kickserve.settings import Settings
 
 
@@ -80,7 +80,7 @@ def test_a_plugin_from_outside_brings_commands(install, capsys):
 
 def test_only_those_asked_for_are_loaded(install):
     install("greeter", STRANGER)
-    names = [type(plugin).__name__ for plugin in load_plugins(Settings(plugins=("greeter",)))]
+    names = [type(plugin).__name__ for plugin in discover(Settings(plugins=("greeter",)))]
     assert "Greeter" in names
     assert "StoragePlugin" not in names
 
@@ -94,7 +94,7 @@ def test_without_a_plugin_for_the_store_it_is_said(install, capsys, monkeypatch)
 
 def test_an_unknown_plugin_is_said_in_one_line_with_those_that_are_there(capsys, monkeypatch):
     with pytest.raises(UnknownPlugin, match=r"'moon'.*installed: .*storage"):
-        load_plugins(Settings(plugins=("storage", "moon")))
+        discover(Settings(plugins=("storage", "moon")))
     monkeypatch.setenv("KICKSERVE_PLUGINS", "moon")
     assert run(["serve"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -106,12 +106,12 @@ EXTRA = "Provides-Extra: greeter\nRequires-Dist: no-such-package-at-all>=1; extr
 def test_a_missing_extra_names_the_command_that_installs_it(install):
     install("greeter", STRANGER, EXTRA)
     with pytest.raises(MissingExtra, match="no-such-package-at-all: install it with  pip install"):
-        load_plugins(Settings(plugins=("greeter",)))
+        discover(Settings(plugins=("greeter",)))
 
 
 def test_a_plugin_whose_extra_is_missing_is_left_out_where_it_was_not_asked_for(install):
     install("greeter", STRANGER, EXTRA)
-    names = [type(plugin).__name__ for plugin in load_plugins(Settings())]
+    names = [type(plugin).__name__ for plugin in discover(Settings())]
     assert "StoragePlugin" in names
     assert "Greeter" not in names
 
@@ -119,13 +119,13 @@ def test_a_plugin_whose_extra_is_missing_is_left_out_where_it_was_not_asked_for(
 def test_a_broken_plugin_shows_its_own_traceback(install):
     install("broken", "import no_such_module_at_all")
     with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
-        load_plugins(Settings())
+        discover(Settings())
 
 
 def test_a_factory_that_returns_something_else_is_named(install):
     install("odd", "def create_plugin(settings): return 7")
     with pytest.raises(ConfigurationError, match=r"'odd'.*returned int"):
-        load_plugins(Settings())
+        discover(Settings())
 
 
 async def test_a_plugin_reaches_the_service_through_the_state(install, start, settings):
@@ -165,5 +165,5 @@ async def test_the_plugin_of_the_readme_is_guarded_and_shows_its_figure(install,
 
 
 def test_the_storage_plugin_uses_the_public_way_in():
-    [plugin] = load_plugins(Settings(plugins=("storage",)))
+    [plugin] = discover(Settings(plugins=("storage",)))
     assert isinstance(plugin, InitPlugin)

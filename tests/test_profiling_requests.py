@@ -17,7 +17,7 @@ from litestar.params import FromQuery
 from litestar.plugins import InitPlugin
 
 from kickserve import app as app_module
-from kickserve.plugins import load_plugins
+from kickserve.plugins import discover
 from kickserve.settings import Settings
 from kickserve_profiling import RequestProfilingPlugin
 from kickserve_profiling.calls import WAITING, calls_of, read
@@ -58,7 +58,7 @@ def test_without_debug_nothing_is_wrapped_and_nothing_is_imported():
         (Settings(profile_every=100), True),
         (Settings(debug=True, profile_every=0), False),
     ]:
-        [plugin] = load_plugins(replace(given, plugins=("profiling",)))
+        [plugin] = discover(replace(given, plugins=("profiling",)))
         assert isinstance(plugin, RequestProfilingPlugin) is hasattr(plugin, "wrap") is wraps
 
 
@@ -154,8 +154,8 @@ async def beta(number: FromQuery[int]) -> str:
 
 @pytest.fixture
 def busy(monkeypatch):
-    load = app_module.load_plugins
-    monkeypatch.setattr(app_module, "load_plugins", lambda settings: [*load(settings), Busy()])
+    load = app_module.discover
+    monkeypatch.setattr(app_module, "discover", lambda settings: [*load(settings), Busy()])
 
 
 @pytest.mark.usefixtures("busy")

@@ -19,7 +19,7 @@ from by_hand import handshake
 from keyring import KEYS, write
 from serving import serving
 
-from kickserve.security_headers import Shield, with_nonce
+from kickserve.security import SecurityHeaders, with_nonce
 
 ROOT = Path(__file__).parent.parent
 POLICY = "content-security-policy"
@@ -95,8 +95,8 @@ class TestOrigins:
         ],
     )
     def test_whose_page_asks(self, settings, origins, headers, ours):
-        shield = Shield(replace(settings, cors_origins=origins))
-        assert shield.is_ours({name.encode(): value.encode() for name, value in headers.items()}) is ours
+        shield = SecurityHeaders(replace(settings, cors_origins=origins))
+        assert shield.is_same_origin({name.encode(): value.encode() for name, value in headers.items()}) is ours
 
     async def test_without_a_key_a_foreign_page_can_read_but_change_nothing(self, client, kick):
         foreign = {"Origin": "https://evil.example", "Content-Type": "text/plain"}

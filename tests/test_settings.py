@@ -12,15 +12,15 @@ from kickserve.settings import Settings, table
 
 
 def test_without_anything_set_the_defaults_hold():
-    assert Settings.from_environment({}) == Settings()
+    assert Settings.load({}) == Settings()
 
 
 def test_an_empty_variable_is_as_good_as_none():
-    assert Settings.from_environment({"KICKSERVE_PORT": "", "API_KEY": " "}) == Settings()
+    assert Settings.load({"KICKSERVE_PORT": "", "API_KEY": " "}) == Settings()
 
 
 def test_values_are_read():
-    settings = Settings.from_environment(
+    settings = Settings.load(
         {
             "API_KEY": "sesame",
             "DEBUG": "Yes",
@@ -72,28 +72,28 @@ def test_values_are_read():
 )
 def test_a_value_that_can_not_be_used_is_named_with_its_variable(variable, value):
     with pytest.raises(SettingsError, match=f"{variable}='{value}' can't be used: it must be"):
-        Settings.from_environment({variable: value})
+        Settings.load({variable: value})
 
 
 @pytest.mark.parametrize(
     "origin", ["*", "https://a.example", "http://localhost:3000", "http://[::1]:3000", "tauri://localhost"]
 )
 def test_an_origin_that_a_browser_may_send_can_be_allowed(origin):
-    settings = Settings.from_environment({"KICKSERVE_CORS_ORIGINS": f"{origin}, https://b.example"})
+    settings = Settings.load({"KICKSERVE_CORS_ORIGINS": f"{origin}, https://b.example"})
     assert settings.cors_origins == (origin, "https://b.example")
 
 
 def test_the_file_is_read_and_the_environment_goes_before_it(tmp_path, monkeypatch):
     (tmp_path / ".env").write_text("KICKSERVE_PORT=1234\nAPI_KEY='from file'\nEMPTY\n")
     monkeypatch.setenv("KICKSERVE_PORT", "4321")
-    settings = Settings.from_environment()
+    settings = Settings.load()
     assert (settings.port, settings.api_key) == (4321, "from file")
 
 
 def test_a_file_that_can_not_be_read_is_named(tmp_path):
     (tmp_path / ".env").write_bytes(b"API_KEY=\xff")
     with pytest.raises(SettingsError, match=r"\.env can't be read"):
-        Settings.from_environment()
+        Settings.load()
 
 
 def test_secrets_are_not_shown():

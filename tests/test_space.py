@@ -80,7 +80,7 @@ def test_the_front_matter_is_one_that_the_hub_takes(folder):
 
 def test_on_a_space_the_hub_may_frame_the_page_unless_the_setting_says_otherwise():
     def ancestors(**variables):
-        return Settings.from_environment(variables).frame_ancestors
+        return Settings.load(variables).frame_ancestors
 
     assert ancestors(SPACE_ID="me/kicks") == ("https://huggingface.co",)
     assert ancestors(SPACE_ID="me/kicks", KICKSERVE_FRAME_ANCESTORS="https://me.org") == ("https://me.org",)

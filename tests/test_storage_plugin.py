@@ -11,7 +11,7 @@ import pytest
 import kickserve_storage
 from kickserve.errors import MissingExtra, StoreMisconfigured
 from kickserve.features import FLAGS
-from kickserve.plugins import load_plugins
+from kickserve.plugins import discover
 from kickserve.settings import Settings
 from kickserve.store import StoreProvider
 from kickserve_storage import columns, create_plugin
@@ -24,7 +24,7 @@ def plugin():
 
 
 def test_the_plugin_is_found_by_its_entry_point():
-    plugins = load_plugins(Settings(plugins=("storage",)))
+    plugins = discover(Settings(plugins=("storage",)))
     assert [isinstance(each, StoreProvider) for each in plugins] == [True]
 
 

@@ -265,7 +265,7 @@ def test_answering_with_trees_imports_no_scikit_learn(tmp_path):
         "from kickserve.app import create_app\n"
         "from kickserve.loading import load_model\n"
         "from kickserve.settings import Settings\n"
-        "settings = Settings.from_environment()\n"
+        "settings = Settings.load()\n"
         "create_app(settings)\n"
         f"print(load_model(settings).predict_one({kick()}))\n"
         "print(*[name for name in sys.modules if name.split('.')[0] in {'sklearn', 'scipy', 'pandas'}])\n"

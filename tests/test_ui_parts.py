@@ -22,7 +22,7 @@ from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
 from kickserve.errors import ConfigurationError
-from kickserve.keys import ANYONE
+from kickserve.plugins import NO_KEY
 from kickserve.schemas import Kick, Record
 from kickserve_data.simulate import simulate
 from kickserve_ui import shared_quality
@@ -251,7 +251,7 @@ async def test_whatever_a_browser_sends_for_a_click_changes_nothing_but_what_it_
     before = (await client.get(f"/predictions/{record_id}")).json()
     state = client.app.state
     with serving(Site(state.service, state.gate, "secret", settings.reports)):
-        history = History(Visit(words_in("en"), ANYONE))
+        history = History(Visit(words_in("en"), NO_KEY))
         nobody = History(Visit(words_in("en"), None))
         for args in (
             *(None, 7, "scored", [], ["scored"], {"0": "scored", "1": record_id}),
@@ -345,7 +345,7 @@ async def test_a_page_that_comes_late_is_not_shown_over_one_that_was_asked_for_s
     state = client.app.state
     page, reached, held = state.service.store.page, asyncio.Event(), asyncio.Event()
     with visitor:
-        history = History(Visit(words_in("en"), ANYONE))
+        history = History(Visit(words_in("en"), NO_KEY))
         await history.build()
 
         async def slow(limit, **named):

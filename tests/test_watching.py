@@ -46,9 +46,9 @@ def expressions():
 @pytest.fixture
 async def shown(start, settings, kick, monkeypatch):
     """The names that /metrics shows."""
-    plugins = app_module.load_plugins(settings)
-    monkeypatch.setattr(app_module, "load_plugins", lambda _: [*plugins, Teller()])
-    monkeypatch.setattr(app_module.KickserveApp, "__init__", without_teller(app_module.KickserveApp.__init__))
+    plugins = app_module.discover(settings)
+    monkeypatch.setattr(app_module, "discover", lambda _: [*plugins, Teller()])
+    monkeypatch.setattr(app_module.App, "__init__", without_teller(app_module.App.__init__))
     client = await start(settings)
     await client.post("/predict", json=kick)
     families = [*text_string_to_metric_families((await client.get("http://test/metrics")).text)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from kickserve.middleware import KickserveApp
+    from kickserve.middleware import App
 
 WAYS: Final = ("router", "lane of the application", "lane of the connection")
 _QUIET: Final = 25  # turns of the event loop in which nothing is written: nothing more will come of it
@@ -141,7 +141,7 @@ class Way:
         events: segments taken and answers written.
     """
 
-    def __init__(self, app: KickserveApp, name: str, settings: Settings) -> None:
+    def __init__(self, app: App, name: str, settings: Settings) -> None:
         self.name = name
         self.app = app
         self.events = 0

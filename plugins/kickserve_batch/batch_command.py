@@ -13,9 +13,9 @@ import rich_click as click
 
 from kickserve.features import BY_NAME
 from kickserve.loading import load_model
-from kickserve.option_kinds import AUTO, FiniteRange, ServiceUrl
+from kickserve.cli import AUTO, FiniteRange, ServiceUrl
 from kickserve.pacing import Hours, Pace
-from kickserve.plugins import opened_store
+from kickserve.plugins import open_store
 from kickserve.process import Gauge
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
@@ -202,7 +202,7 @@ class _Job:
 
 
 def _run(job: _Job) -> batch.Summary:
-    settings = Settings.from_environment()
+    settings = Settings.load()
     total = job.total()
     tally = batch.Tally(total)
     beside = job.beside()
@@ -247,7 +247,7 @@ async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.
             yield batch.Remote(client)
         return
     model = load_model(settings)
-    async with opened_store(settings) as store:
+    async with open_store(settings) as store:
         yield batch.Local(Scorer(model, Gauge()), store)
 
 

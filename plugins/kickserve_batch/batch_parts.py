@@ -25,7 +25,7 @@ def run(job: running.Job, where: Where, *, as_json: bool) -> int:
         def tell(done: int, rows: int) -> None:
             bar.update(task, completed=done, total=rows)
 
-        summary = running.run(job, where, Settings.from_environment(), tell, say)
+        summary = running.run(job, where, Settings.load(), tell, say)
     if as_json:
         print_json(summary)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import rich_click as click
 
 from kickserve.ids import in_utc
-from kickserve.plugins import opened_store
+from kickserve.plugins import open_store
 from kickserve.schemas import Record
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress
@@ -56,7 +56,7 @@ def command(output: Path, since: datetime | None, until: datetime | None, *, as_
 
 async def _export(output: Path, since: datetime | None, until: datetime | None) -> int:
     count = 0
-    async with opened_store(Settings.from_environment()) as store:
+    async with open_store(Settings.load()) as store:
         with progress() as bar, open_writer(output, _COLUMNS) as writer:
             task = bar.add_task("exporting", total=await store.count() if since is until is None else None)
             async for records in store.stream(since=since, until=until):

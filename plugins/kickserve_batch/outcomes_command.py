@@ -13,8 +13,8 @@ import rich_click as click
 
 from kickserve.changes import carry_out
 from kickserve.operations import Judge
-from kickserve.option_kinds import ServiceUrl
-from kickserve.plugins import opened_store
+from kickserve.cli import ServiceUrl
+from kickserve.plugins import open_store
 from kickserve.schemas import OutcomeOf, OutcomesKept
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, show_refusals
@@ -72,11 +72,11 @@ def command(file: Path, url: str | None, *, as_json: bool) -> int:
 
 
 async def _run(file: Path, url: str | None) -> Summary:
-    settings = Settings.from_environment()
+    settings = Settings.load()
     summary = Summary()
     async with AsyncExitStack() as stack:
         if url is None:
-            keep = _into(await stack.enter_async_context(opened_store(settings)))
+            keep = _into(await stack.enter_async_context(open_store(settings)))
         else:
             from kickserve_client.remote import connected
 

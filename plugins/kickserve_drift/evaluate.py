@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import rich_click as click
 
 from kickserve.ids import in_utc
-from kickserve.option_kinds import FiniteRange, ServiceUrl
+from kickserve.cli import FiniteRange, ServiceUrl
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, show_refusals
 from kickserve_batch.engine_options import engine_options, where_of
@@ -80,7 +80,7 @@ def command(**options: Any) -> int:
       kickserve evaluate s3://kicks/2026/ --engine dask
       kickserve evaluate --url http://127.0.0.1:7860 --last 100000
     """
-    settings = Settings.from_environment()
+    settings = Settings.load()
     made = _run(settings, **options)
     report = made.report
     if options["as_json"]:

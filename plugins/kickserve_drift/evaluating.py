@@ -13,7 +13,7 @@ from msgspec import structs
 
 from kickserve.errors import KickserveError, TooFewKicks
 from kickserve.loading import file_of
-from kickserve.plugins import opened_store
+from kickserve.plugins import open_store
 from kickserve_data import tables
 from kickserve_data.engines import DASK
 from kickserve_data.places import is_many
@@ -208,7 +208,7 @@ async def _read_newest(window: Window, pages: Pages, seen: Seen | None, findings
 async def _pages(url: str | None, settings: Settings) -> AsyncIterator[tuple[str, str, Pages]]:
     """Open what keeps the predictions; give its kind, its name and its pages."""
     if url is None:
-        async with opened_store(settings) as store:
+        async with open_store(settings) as store:
             yield "store", store.label, store
         return
     from kickserve_client.remote import connected

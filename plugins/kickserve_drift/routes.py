@@ -14,10 +14,10 @@ from litestar.response import File
 from kickserve.answers import refusals
 from kickserve.app import API
 from kickserve.errors import TooFewKicks
-from kickserve.keys import Scope
+from kickserve.plugins import Scope
 from kickserve.routes import guards_of, needs
 from kickserve.schemas import DriftSummary
-from kickserve.security_headers import SANDBOX
+from kickserve.security import SANDBOX
 from kickserve.service import Service
 from kickserve_drift.drift import LEAST
 from kickserve_drift.names import PATH
@@ -74,7 +74,7 @@ async def drift(service: TheService) -> DriftSummary:
     return summary
 
 
-@post("/reports", status_code=202, responses=refusals(409), opt=needs(Scope.ADMIN))
+@post("/reports", status_code=202, responses=refusals(409), guards=[requires(Scope.ADMIN)])
 async def start_report(service: TheService, runs: TheRuns) -> Response[Run]:
     """Start a full report, in a process of its own; one at a time, otherwise 409.
 

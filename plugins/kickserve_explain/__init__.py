@@ -11,7 +11,7 @@ from msgspec.structs import astuple
 
 from kickserve.answers import refusals
 from kickserve.bodies import read_kick
-from kickserve.keys import Scope
+from kickserve.plugins import Scope
 from kickserve.openapi import TakesKick
 from kickserve.routes import TheService, guards_of, needs
 from kickserve_scores.explain import Explanation
@@ -49,7 +49,7 @@ class ExplainPlugin(InitPlugin):
     operation_class=TakesKick,
     responses=refusals(500),
     tags=["predictions"],
-    opt=needs(Scope.PREDICT),
+    guards=[requires(Scope.PREDICT)],
 )
 async def explain(body: RawBody, service: TheService) -> Explanation:
     """Say what drives the answer to a kick: each feature's share on the log-odds, against the average kick.

@@ -1,8 +1,7 @@
-"""The fast lane on uvicorn's own connections: a prediction needs no task, no scope and no messages.
+"""The lane inside uvicorn's connections: a prediction needs no task, no scope and no ASGI messages.
 
-For a bare ASGI application uvicorn makes an event, a task and a cycle with all that belongs to them for each
-request: half of what a prediction costs. Here a request of the lane is answered out of the parser's callback,
-and whatever is not plainly one goes the usual way, as if it had never been looked at.
+For a bare ASGI application uvicorn makes an event, a task and a cycle for each request: half of the cost of a
+prediction. Here the callback of the parser answers a request of the lane; every other request goes uvicorn's way.
 """
 
 from __future__ import annotations
@@ -12,12 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from kickserve.addresses import FORWARDED_FOR
-from kickserve.auth import NOBODY
-from kickserve.current import of_request
-from kickserve.middleware import REQUEST_ID
-from kickserve.rate_limits import told
-from kickserve_lane.fastlane import JSON, encode, refusal
+from kickserve.plugins import ANONYMOUS, FORWARDED_FOR, REQUEST_ID, request_context
+from kickserve_lane.lane import JSON, encode, refusal
 from kickserve_lane.limits import LimitedConnection, header_lines
 
 if TYPE_CHECKING:
@@ -25,35 +20,33 @@ if TYPE_CHECKING:
 
     from litestar.types import HTTPScope
 
-    from kickserve.errors import KickserveError
-    from kickserve.middleware import KickserveApp
-    from kickserve.rate_limits import Caller
+    from kickserve.plugins import App, KickserveError, Principal
     from kickserve.schemas import Prediction
-    from kickserve_lane.fastlane import FastLane, Headers
+    from kickserve_lane.lane import Headers, Lane
     from kickserve_lane.limits import ConnectionLimits
 
-    Asked = asyncio.Future[Prediction | KickserveError]
+    Answer = asyncio.Future[Prediction | KickserveError]
 
 
 _FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
-_BROKEN_OFF: Final = 500  # what is counted where the client has gone in the middle of its body
+_ABORTED: Final = 500  # status in the metrics where the client has gone in the middle of its body
 
 
-class _NobodyWaits:
+class _NoEvent:
     def set(self) -> None:
         pass
 
 
-class _Ride:
-    """A request on the lane, in the place of uvicorn's own cycle: what it asks of one stands here.
+class InlineRequest:
+    """A request on the lane, with the attributes that uvicorn expects of its own cycle.
 
-    One a connection serves all its requests, one after the other.
+    A connection reuses one object for all its requests.
     """
 
     __slots__ = (
         "began",
         "body",
-        "caller",
+        "principal",
         "disconnected",
         "headers",
         "keep_alive",
@@ -62,12 +55,12 @@ class _Ride:
         "response_complete",
     )
 
-    message_event: Final = _NobodyWaits()
+    message_event: Final = _NoEvent()
 
     def __init__(self) -> None:
         self.began = 0.0
         self.body = b""
-        self.caller: Caller = NOBODY
+        self.principal: Principal = ANONYMOUS
         self.disconnected = False
         self.headers: Headers = []
         self.keep_alive = True
@@ -86,12 +79,12 @@ class LaneConnection(LimitedConnection):
         arguments: as uvicorn gives them.
     """
 
-    def __init__(self, app: KickserveApp, limits: ConnectionLimits, lane: FastLane, **arguments: Any) -> None:
+    def __init__(self, app: App, limits: ConnectionLimits, lane: Lane, **arguments: Any) -> None:
         super().__init__(app, limits, **arguments)
         self._lane = lane
         self._path = lane.path.encode()
-        self._ride = _Ride()
-        self._always = header_lines(app.shield.always)
+        self._inline = InlineRequest()
+        self._always = header_lines(app.security.always)
         self._made_of: object = None
         self._made = b""
 
@@ -103,14 +96,14 @@ class LaneConnection(LimitedConnection):
         self.headers = []
 
     def on_headers_complete(self) -> None:
-        """Let it ride the lane, or go the usual way."""
+        """Take the request on the lane, or leave it to uvicorn."""
         self._check_length()
-        if self._boards():
+        if self._can_inline():
             self._begin_body()
-            ride = self._ride
-            ride.began = time.perf_counter()
-            ride.body, ride.headers, ride.more_body, ride.response_complete = b"", self.headers, True, False
-            self.cycle = ride  # type: ignore[assignment] # it has what uvicorn asks of a cycle
+            inline = self._inline
+            inline.began = time.perf_counter()
+            inline.body, inline.headers, inline.more_body, inline.response_complete = b"", self.headers, True, False
+            self.cycle = inline  # type: ignore[assignment] # it has what uvicorn asks of a cycle
             return
         self._check_host()
         url, headers, expected = self.url, self.headers, self.expect_100_continue
@@ -120,7 +113,7 @@ class LaneConnection(LimitedConnection):
         HttpToolsProtocol.on_headers_complete(self)
         self._begin_body()
 
-    def _boards(self) -> bool:
+    def _can_inline(self) -> bool:
         parser = self.parser
         if self.url != self._path or parser.get_method() != b"POST" or self.expect_100_continue:
             return False
@@ -132,60 +125,60 @@ class LaneConnection(LimitedConnection):
             return False
         sent = dict(self.headers)
         peer = self.client[0] if self.client else ""
-        caller = self._lane.admits(sent, len(self.headers), peer, sent.get(FORWARDED_FOR))
-        if caller is None:
+        principal = self._lane.admit(sent, len(self.headers), peer, sent.get(FORWARDED_FOR))
+        if principal is None:
             return False
-        self._ride.caller = caller
-        self._ride.request_id = self._kickserve.request_id_of(sent)
+        self._inline.principal = principal
+        self._inline.request_id = self._kickserve.request_id(sent)
         return True
 
     def _busy(self) -> bool:
         cycle: Any = self.cycle  # None at first, whatever uvicorn's annotation says; or our own
         return cycle is not None and not cycle.response_complete
 
-    def _rides(self) -> bool:
+    def _is_inline(self) -> bool:
         # Not the one that has been answered: for a websocket uvicorn makes no cycle that takes its place.
         cycle: Any = self.cycle
-        return cycle is self._ride and not cycle.response_complete
+        return cycle is self._inline and not cycle.response_complete
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        if self._rides():
-            self._ride.body += body
+        if self._inlines():
+            self._inline.body += body
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Ask, now that the request is whole."""
-        if not self._rides():
+        if not self._inlines():
             super().on_message_complete()
             return
-        self._in_body = self._ride.more_body = False
+        self._in_body = self._inline.more_body = False
         try:
-            asked = self._lane.ask(self._ride.body)
+            answer = self._lane.predict(self._inline.body)
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
             self._answer(error)
             return
-        if asked.done():
-            self._conclude(asked)
+        if answer.done():
+            self._conclude(answer)
         else:
-            asked.add_done_callback(self._conclude)
+            answer.add_done_callback(self._conclude)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count a request that never came whole, as it is counted the usual way."""
         super().connection_lost(exc)
-        if self._rides() and self._ride.more_body:
-            self._count(_BROKEN_OFF)
+        if self._inlines() and self._inline.more_body:
+            self._count(_ABORTED)
 
-    def _conclude(self, asked: Asked) -> None:
+    def _conclude(self, answer: Answer) -> None:
         try:
-            outcome: Prediction | Exception = asked.result()
+            outcome: Prediction | Exception = answer.result()
         except Exception as error:  # noqa: BLE001  a bug becomes an answer too
             outcome = error
         self._answer(outcome)
 
     def _answer(self, outcome: Prediction | Exception) -> None:
-        self._ride.response_complete = True
+        self._inline.response_complete = True
         status, fields, body = self._written(outcome)
         if not self.transport.is_closing():
             self._send(status, fields, body)
@@ -200,25 +193,25 @@ class LaneConnection(LimitedConnection):
             else:
                 return 200, _FIELDS % len(body), body
         # Here, where something may be logged, and not for each request.
-        with of_request(self._ride.request_id, self._ride.caller.key.name):
+        with request_context(self._inline.request_id, self._inline.principal.key.name):
             status, headers, body = refusal(self._scope(), outcome)
         return status, header_lines(headers), body
 
     def _send(self, status: int, fields: bytes, body: bytes) -> None:
-        ride = self._ride
+        inline = self._inline
         fields += self._always
-        if ride.caller.shares:
-            fields += header_lines(told(ride.caller))
-        last = not ride.keep_alive or self._kickserve.draining
+        if inline.principal.limits:
+            fields += header_lines(self._kickserve.authenticator.headers(inline.principal))
+        last = not inline.keep_alive or self._kickserve.draining
         close = b"connection: close\r\n" if last else b""
-        head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, ride.request_id, close, body)
+        head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, inline.request_id, close, body)
         self.transport.write(b"%b%b%b%b: %b\r\n%b\r\n%b" % head)
         if last:
             self.transport.close()
         self.on_response_complete()
 
     def _count(self, status: int) -> None:
-        self._lane.meter.add(status, time.perf_counter() - self._ride.began)
+        self._lane.meter.add(status, time.perf_counter() - self._inline.began)
 
     def _defaults(self) -> bytes:
         """Return what uvicorn adds to every answer: the date, which it makes anew each second."""
@@ -230,12 +223,12 @@ class LaneConnection(LimitedConnection):
 
     def _scope(self) -> HTTPScope:
         """Make as much of a scope as an error needs to be described."""
-        ride = self._ride
+        inline = self._inline
         scope: Any = {
             "type": "http",
             "method": "POST",
             "path": self._lane.path,
-            "headers": ride.headers,
-            "state": {"request_id": ride.request_id},
+            "headers": inline.headers,
+            "state": {"request_id": inline.request_id},
         }
         return scope  # type: ignore[no-any-return]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from kickserve.problems import MEDIA_TYPE, refused_early
+from kickserve.plugins import problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kickserve.middleware import KickserveApp
-    from kickserve.settings import Settings
+    from kickserve.plugins import App
+    from kickserve_lane import LaneSettings
 
 HEAD_MAX: Final = 32_768  # bytes of a request line and its headers
 SLOWEST: Final = 500  # bytes a second that a body must bring, and an answer be taken with
@@ -49,7 +49,7 @@ class ConnectionLimits:
         most: connections that are taken.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LaneSettings) -> None:
         self.most = min(settings.connections_max, room_for_connections())
         patience = settings.client_timeout
         self._tick = min(_TICK, patience / 4) if patience else _TICK
@@ -93,7 +93,7 @@ class LimitedConnection(HttpToolsProtocol):
         arguments: as uvicorn gives them.
     """
 
-    def __init__(self, app: KickserveApp, limits: ConnectionLimits, **arguments: Any) -> None:
+    def __init__(self, app: App, limits: ConnectionLimits, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._kickserve = app
         self._limits = limits
@@ -276,16 +276,16 @@ class LimitedConnection(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         if not self._in_body:  # else it counts with its route
-            self._kickserve.state.service.meters.route("", "").add(status, 0.0)
+            self._kickserve.metrics.route("", "").add(status, 0.0)
         self._tell(status)
         self.transport.close()
 
     def _tell(self, status: int) -> None:
-        request_id = self._kickserve.request_id_of(dict(self.headers or ()))
-        body = refused_early(status, _ADVICE[status], request_id)
+        request_id = self._kickserve.request_id(dict(self.headers or ()))
+        body = problems.refused_early(status, _ADVICE[status], request_id)
         fields = [
             *self.server_state.default_headers,
-            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-type", problems.MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", request_id),
             (b"connection", b"close"),

@@ -8,7 +8,7 @@ from litestar import Request, Response, get
 from litestar.plugins import InitPlugin
 from prometheus_client.exposition import choose_encoder
 
-from kickserve.keys import Scope
+from kickserve.plugins import Scope
 from kickserve.routes import guards_of
 from kickserve_metrics.collector import Collector
 

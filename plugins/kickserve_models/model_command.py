@@ -42,7 +42,7 @@ def show(*, as_json: bool) -> None:
       kickserve model show
       KICKSERVE_MODEL=mine.json kickserve model show --json
     """
-    card = load_model(Settings.from_environment()).card
+    card = load_model(Settings.load()).card
     if as_json:
         print_json(card)
         return
@@ -88,7 +88,7 @@ def check_command(file: Path, data: Path | None, plot: Path | None, *, as_json: 
     """
     if plot is not None and data is None:
         raise click.UsageError("--plot needs kicks whose outcome is known: give them with --data")
-    settings = Settings.from_environment()
+    settings = Settings.load()
     model = load_file(file, allow_pickle=settings.allow_pickle)
     checked = check(model)
     comparison: Comparison | None = None

@@ -43,7 +43,7 @@ def command(
     """
     from kickserve_models.publishing import prepare, publish  # the hub's library takes its time
 
-    settings = Settings.from_environment()
+    settings = Settings.load()
     chosen = file or settings.model
     if chosen is None:
         raise click.UsageError("say which model: --file model.json, or KICKSERVE_MODEL")

@@ -13,7 +13,7 @@ from litestar.params import FromPath  # noqa: TC002  the framework reads the ann
 from kickserve import __version__, problems
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
-from kickserve.keys import Scope
+from kickserve.plugins import Scope
 from kickserve.routes import TheService, guards_of, needs, whole_body
 from kickserve.schemas import Kick
 from kickserve_oip.answers import columns_of, columns_of_batches, respond
@@ -59,15 +59,15 @@ _ERROR: Final = ResponseSpec(ProblemWithError, generate_examples=False, media_ty
 def routers(settings: Settings) -> list[Router]:
     """Make the routes: those of a model are behind the key, as in `/api/v1`; the others are open."""
     model = [
-        *_of_model(get, "", model_metadata, opt=needs(Scope.READ)),
-        *_of_model(get, "/ready", model_ready, opt=needs(Scope.READ)),
+        *_of_model(get, "", model_metadata, guards=[requires(Scope.READ)]),
+        *_of_model(get, "/ready", model_ready, guards=[requires(Scope.READ)]),
         *_of_model(
             post,
             "/infer",
             infer,
             status_code=200,
             operation_class=TakesInference,
-            opt=needs(Scope.PREDICT),
+            guards=[requires(Scope.PREDICT)],
         ),
     ]
     return [

@@ -46,7 +46,7 @@ class ProfilingPlugin(InitPlugin, CLIPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the route."""
         from kickserve.app import API
-        from kickserve.keys import Scope
+        from kickserve.plugins import Scope
         from kickserve.routes import guards_of
         from kickserve_profiling.routes import profile
 

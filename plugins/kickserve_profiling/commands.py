@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kickserve.errors import DataError
-from kickserve.option_kinds import FiniteRange, ServiceUrl
+from kickserve.cli import FiniteRange, ServiceUrl
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
 from kickserve_client import calls
@@ -68,7 +68,7 @@ def command(context: Context, url: str | None, seconds: float, clock: str, outpu
     """
     if context.invoked_subcommand is not None:
         return
-    settings = Settings.from_environment()
+    settings = Settings.load()
     file = output or Path(f"kickserve-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.pstat")
     form = _format_of(file)
     query = {"seconds": seconds, "clock": clock, "format": form}

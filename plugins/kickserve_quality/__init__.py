@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 from litestar.plugins import InitPlugin
 
 from kickserve.answers import refusals
-from kickserve.keys import Scope
+from kickserve.plugins import Scope
 from kickserve.routes import Since, TheService, Until, guards_of, instant, needs
 from kickserve_scores.report import QualityReport, report
 
@@ -41,7 +41,7 @@ class QualityPlugin(InitPlugin):
         return app_config
 
 
-@get("/quality", responses=refusals(503), tags=["outcomes"], opt=needs(Scope.READ))
+@get("/quality", responses=refusals(503), tags=["outcomes"], guards=[requires(Scope.READ)])
 async def quality(
     service: TheService, model: ModelName = None, since: Since = None, until: Until = None
 ) -> QualityReport:

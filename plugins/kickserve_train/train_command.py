@@ -171,7 +171,7 @@ def _teach(known: Known, refusals: list[Refusal], order: Order) -> tuple[Documen
 
 def _in_use() -> Model | None:
     try:
-        return load_model(Settings.from_environment())
+        return load_model(Settings.load())
     except ModelUnusable as error:
         # The file that is to be written may well be what KICKSERVE_MODEL names.
         say(f"no comparison with the model in use: {error}")

@@ -17,14 +17,14 @@ from kickserve_ui.scripts import with_policy
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
 
-    from kickserve.security_headers import Shield
+    from kickserve.security import SecurityHeaders
 
 _RECONNECT: Final = 10.0  # seconds that a page which lost its connection finds the same state again
 _SESSION: Final = 14 * 24 * 3600  # seconds after which the key is asked for again
 _PACKING: Final = 5  # of 9, the default, which takes three times as long and gains two percent
 
 
-def application(secret: str, shield: Shield) -> tuple[FastAPI, ASGIApp]:
+def application(secret: str, shield: SecurityHeaders) -> tuple[FastAPI, ASGIApp]:
     """Return FastAPI's application, whose lifespan has to run, and what serves it with sessions.
 
     Args:

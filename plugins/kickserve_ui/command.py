@@ -10,7 +10,7 @@ from typing import Final
 import rich_click as click
 
 from kickserve import Client, RemoteError
-from kickserve.serve_command import command as serve
+from kickserve.commands import serve as serve
 from kickserve.settings import Settings
 from kickserve.terminal import stdout
 from kickserve_client import calls
@@ -35,7 +35,7 @@ def command(context: click.Context, *, browser: bool) -> int:
       kickserve ui
       kickserve ui --no-browser
     """
-    settings = Settings.from_environment()
+    settings = Settings.load()
     base = settings.own_url
     if _answers(base):
         _open(base, browser=browser)

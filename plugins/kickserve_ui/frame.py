@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nicegui import Client
     from nicegui.language import Language as Tag
 
-    from kickserve.keys import Key, Scope
+    from kickserve.plugins import Key, Scope
     from kickserve_ui.words import Language, Words
 
 _LANGUAGE: Final = "kickserve_language"

@@ -11,7 +11,7 @@ from nicegui import ui
 
 from kickserve.errors import RecordNotFound, StoreError
 from kickserve.ids import canonical
-from kickserve.keys import Scope
+from kickserve.plugins import Scope
 from kickserve.schemas import Record
 from kickserve_ui import PATH
 from kickserve_ui.history_filter import OUTCOMES, Filter

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from kickserve.errors import StoreError
-from kickserve.keys import Scope
+from kickserve.plugins import Scope
 from kickserve.metrics import BOUNDS
 from kickserve_ui import PATH
 from kickserve_ui.charts import reliability, sheet

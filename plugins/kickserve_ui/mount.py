@@ -17,7 +17,7 @@ from litestar.exceptions import NotFoundException
 
 from kickserve.background import end
 from kickserve.errors import Forbidden
-from kickserve.security_headers import SAFE
+from kickserve.security import SAFE
 from kickserve_ui import PATH
 from kickserve_ui.leftovers import set_apart
 from kickserve_ui.plain import plain
@@ -113,7 +113,7 @@ class _Site:
     def _is_foreign(self, scope: Any, path: str) -> bool:
         """Say whether a page of another origin wants to change something, or to take part in a connection."""
         asks = scope["type"] == "http" and (scope["method"] not in SAFE or path.startswith(_CONNECTIONS))
-        return asks and not self._shield.is_ours(dict(scope["headers"]))
+        return asks and not self._shield.is_same_origin(dict(scope["headers"]))
 
     async def _started(self) -> ASGIApp:
         async with self._starting:

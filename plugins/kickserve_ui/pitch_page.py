@@ -14,7 +14,7 @@ from nicegui import background_tasks, ui
 from nicegui.element import Element
 
 from kickserve.errors import KickserveError
-from kickserve.keys import Scope
+from kickserve.plugins import Scope
 from kickserve_scores.explain import explain
 from kickserve_ui import answer
 from kickserve_ui.answer import Told

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from kickserve.security_headers import nonce_of, with_nonce
+from kickserve.security import nonce_of, with_nonce
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Send
 
-    from kickserve.security_headers import Shield
+    from kickserve.security import SecurityHeaders
 
 _POLICY: Final = b"content-security-policy"
 _LENGTH: Final = b"content-length"
 
 
-def with_policy(app: ASGIApp, shield: Shield) -> ASGIApp:
+def with_policy(app: ASGIApp, shield: SecurityHeaders) -> ASGIApp:
     """Return what serves an application whose pages have the nonce and the policy that asks for it.
 
     Args:
@@ -38,7 +38,7 @@ def with_policy(app: ASGIApp, shield: Shield) -> ASGIApp:
 class _Page:
     """Passes an answer on: a page without a policy of its own when it is whole, all else as it comes."""
 
-    def __init__(self, scope: Any, shield: Shield, send: Send) -> None:
+    def __init__(self, scope: Any, shield: SecurityHeaders, send: Send) -> None:
         self._scope = scope
         self._shield = shield
         self._send = send

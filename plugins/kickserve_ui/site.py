@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from kickserve.addresses import identity
 from kickserve.errors import ConfigurationError
-from kickserve.keys import ANYONE
+from kickserve.plugins import NO_KEY
 from kickserve_ui.heat import Maps
 from kickserve_ui.leftovers import Leftovers
 from kickserve_ui.secret import pass_for
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastapi import Request
 
     from kickserve.auth import Gate
-    from kickserve.keys import Key, Scope
+    from kickserve.plugins import Key, Scope
     from kickserve.service import Service
 
 _ADMITTED: Final = "admitted"
@@ -57,7 +57,7 @@ class Site:
     def key_of(self, request: Request) -> Key | None:
         """Return the key that this visitor has signed in with, where it still opens something."""
         if not self.gate.guarded:
-            return ANYONE
+            return NO_KEY
         shown = str(request.session.get(_ADMITTED, ""))
         passes = ((key, pass_for(key.digest, self.secret)) for key in self.gate.keys)
         found = (key for key, expected in passes if secrets.compare_digest(shown, expected))

@@ -1,1 +1,84 @@
-"""The plugin `workers`: several processes serve one port."""
+"""The plugin `workers`: several processes serve one port (standard)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kickserve.plugins import ConfigurationError, Plugin, create_authenticator, create_store
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from kickserve.metrics import Meters
+    from kickserve.plugins import Settings
+    from kickserve_workers.workers import Worker
+
+__all__ = ["WorkersPlugin", "create_plugin"]
+
+
+def create_plugin(settings: Settings) -> WorkersPlugin:
+    """Make the plugin: the entry point names this function."""
+    return WorkersPlugin(settings)
+
+
+class WorkersPlugin(Plugin):
+    """Serves with `KICKSERVE_WORKERS` processes."""
+
+    def serve_workers(self, settings: Settings, plugins: Sequence[Plugin]) -> int:
+        """Serve until SIGTERM or SIGINT; returns in the supervisor, and in each worker when it ends.
+
+        All that workers share is made before they are forked: imports, counters, rate limits. Each makes its own
+        ids, journal and connections after that.
+
+        Raises:
+            ConfigurationError: other processes can't see the store, the address needs a key, or the port is taken.
+        """
+        from kickserve.metrics import Meters
+        from kickserve.server import bind, preload
+        from kickserve_workers.workers import Supervisor
+
+        preload()
+        store = create_store(plugins, settings.database_url)
+        if not getattr(store, "shared", True):
+            raise ConfigurationError(
+                f"{store.label} is seen by one process alone: serve with KICKSERVE_WORKERS=1, or choose another"
+                " place with DATABASE_URL"
+            )
+        authenticator = create_authenticator(plugins, settings)
+        for plugin in plugins:
+            plugin.share_memory(settings.workers)
+        listeners = bind(settings, settings.workers, guarded=authenticator.guarded)
+        meters = Meters(settings.workers)
+        outcome = Supervisor(listeners, partial(_report_ready, listeners)).run()
+        return outcome if isinstance(outcome, int) else _work(outcome, settings, meters, plugins)
+
+
+def _report_ready(listeners: Sequence[socket.socket], message: bytes) -> None:
+    from kickserve.commands import Facts, report_ready
+
+    facts = msgspec.json.decode(message, type=Facts)
+    report_ready(listeners[0], [*facts, ("workers", str(len(listeners)))])
+
+
+def _work(worker: Worker, settings: Settings, meters: Meters, plugins: Sequence[Plugin]) -> int:
+    """Serve as one of several workers."""
+    from kickserve import logs
+    from kickserve.app import create_app
+    from kickserve.commands import facts
+    from kickserve.server import run
+
+    logs.configure(settings, plugins, worker.number + 1)
+    meters.take_place(worker.number)
+    for plugin in plugins:
+        plugin.join_worker(worker.number)
+    app = create_app(settings, meters=meters, plugins=plugins)
+
+    def ready() -> None:
+        worker.ready(msgspec.json.encode(facts(app)))
+
+    served = run(app, settings, [worker.listener], ready, lifeline=worker.lifeline)
+    return 0 if served else 1

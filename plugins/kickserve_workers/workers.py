@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from kickserve.listening import turn_away
-
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +54,7 @@ class Worker:
 
 
 @dataclass(slots=True)
-class _Place:
+class WorkerSlot:
     """Where one worker follows the other, at the same socket."""
 
     number: int
@@ -80,7 +78,7 @@ class Supervisor:
     """
 
     def __init__(self, listeners: Sequence[socket.socket], all_ready: Callable[[bytes], None]) -> None:
-        self._places = [_Place(number, listener) for number, listener in enumerate(listeners)]
+        self._slots = [WorkerSlot(number, listener) for number, listener in enumerate(listeners)]
         self._all_ready: Callable[[bytes], None] | None = all_ready
         self._first_ready = False
         self._stopping = False
@@ -102,80 +100,80 @@ class Supervisor:
         """
         gc.collect()
         gc.freeze()  # so that collections in workers leave the pages alone that all of them share
-        self._places[0].due = 0.0  # alone: what it can't do the others can't either
+        self._slots[0].due = 0.0  # alone: what it can't do the others can't either
         while True:
-            for place in self._due():
-                if (worker := self._fork(place)) is not None:
+            for slot in self._due():
+                if (worker := self._fork(slot)) is not None:
                     return worker
-            if self._stopping and all(place.pid is None for place in self._places):
+            if self._stopping and all(slot.pid is None for slot in self._slots):
                 return self._code
             for key, _ in self._selector.select(self._patience()):
                 key.data()
 
-    def _due(self) -> list[_Place]:
+    def _due(self) -> list[WorkerSlot]:
         now = time.monotonic()
-        return [place for place in self._places if place.due <= now and not self._stopping]
+        return [slot for slot in self._slots if slot.due <= now and not self._stopping]
 
     def _patience(self) -> float | None:
-        due = min(place.due for place in self._places)
+        due = min(slot.due for slot in self._slots)
         return None if self._stopping or due == math.inf else max(0.0, due - time.monotonic())
 
-    def _fork(self, place: _Place) -> Worker | None:
+    def _fork(self, slot: WorkerSlot) -> Worker | None:
         """Begin a worker. In it return what it has to know, in the supervisor None."""
-        place.hears, says = os.pipe()
-        place.due, place.began, place.said = math.inf, time.monotonic(), b""
+        slot.hears, says = os.pipe()
+        slot.due, slot.began, slot.said = math.inf, time.monotonic(), b""
         sys.stdout.flush()  # what stands in the buffers would be written by both
         sys.stderr.flush()
         with _Signals.blocked():  # a signal for the worker must not ring at the supervisor's
             try:
-                place.pid = os.fork()
+                slot.pid = os.fork()
             except OSError as error:
                 os.close(says)
-                self._end_hearing(place)
-                _log.error("worker %d can't be started: %s", place.number + 1, error.strerror)
-                self._replace_later(place)
+                self._end_hearing(slot)
+                _log.error("worker %d can't be started: %s", slot.number + 1, error.strerror)
+                self._replace_later(slot)
                 return None
-            if place.pid == 0:
-                return self._become_worker(place, says)
+            if slot.pid == 0:
+                return self._become_worker(slot, says)
         os.close(says)
-        self._selector.register(place.hears, selectors.EVENT_READ, partial(self._hear, place))
+        self._selector.register(slot.hears, selectors.EVENT_READ, partial(self._hear, place))
         return None
 
-    def _become_worker(self, place: _Place, says: int) -> Worker:
+    def _become_worker(self, slot: WorkerSlot, says: int) -> Worker:
         """Let go of all that is the supervisor's and other workers'."""
         self._selector.close()
         self._signals.forget()
         os.close(self._anchor)
-        for each in self._places:
+        for each in self._slots:
             if each.hears is not None:
                 os.close(each.hears)
-            if each.listener is not place.listener:
+            if each.listener is not slot.listener:
                 each.listener.close()
-        return Worker(place.number, place.listener, self._lifeline, says)
+        return Worker(slot.number, slot.listener, self._lifeline, says)
 
-    def _hear(self, place: _Place) -> None:
+    def _hear(self, slot: WorkerSlot) -> None:
         """Take in what a worker says; when it has said it all it takes requests."""
-        if place.hears is None:
+        if slot.hears is None:
             return
-        if piece := os.read(place.hears, _PIECE):
-            place.said += piece
+        if piece := os.read(slot.hears, _PIECE):
+            slot.said += piece
             return
-        self._end_hearing(place)
-        place.ready = bool(place.said)
-        if place.ready and not self._first_ready:
+        self._end_hearing(slot)
+        slot.ready = bool(slot.said)
+        if slot.ready and not self._first_ready:
             self._first_ready = True
-            for each in self._places[1:]:
+            for each in self._slots[1:]:
                 each.due = 0.0
-        if self._all_ready is not None and not self._stopping and all(each.ready for each in self._places):
-            self._all_ready(self._places[0].said)
+        if self._all_ready is not None and not self._stopping and all(each.ready for each in self._slots):
+            self._all_ready(self._slots[0].said)
             self._all_ready = None
 
-    def _end_hearing(self, place: _Place) -> None:
-        if place.hears is not None:
-            if place.hears in self._selector.get_map():
-                self._selector.unregister(place.hears)
-            os.close(place.hears)
-            place.hears = None
+    def _end_hearing(self, slot: WorkerSlot) -> None:
+        if slot.hears is not None:
+            if slot.hears in self._selector.get_map():
+                self._selector.unregister(slot.hears)
+            os.close(slot.hears)
+            slot.hears = None
 
     def _hear_signals(self) -> None:
         for number in self._signals.read():
@@ -183,11 +181,11 @@ class Supervisor:
                 self._stop(number)
             elif number == _AGAIN and not self._stopping:
                 self._tell(_AGAIN)
-        for place in self._places:
-            if place.pid is not None:
-                pid, status = os.waitpid(place.pid, os.WNOHANG)
+        for slot in self._slots:
+            if slot.pid is not None:
+                pid, status = os.waitpid(slot.pid, os.WNOHANG)
                 if pid:
-                    self._bury(place, pid, os.waitstatus_to_exitcode(status))
+                    self._reap(slot, pid, os.waitstatus_to_exitcode(status))
 
     def _stop(self, number: int) -> None:
         """Have all workers end. Ctrl-C once more does not wait for them: the journal has what they leave."""
@@ -199,20 +197,18 @@ class Supervisor:
 
     def _close(self) -> None:
         self._stopping = True
-        for place in self._places:
-            turn_away(place.listener)
-        for place in self._places:  # only now: the workers still take up what is in the queues
-            place.listener.close()
+        for slot in self._slots:
+            slot.listener.close()
 
     def _tell(self, number: signal.Signals) -> None:
-        for place in self._places:
-            if place.pid is not None:
-                os.kill(place.pid, number)
+        for slot in self._slots:
+            if slot.pid is not None:
+                os.kill(slot.pid, number)
 
-    def _bury(self, place: _Place, pid: int, code: int) -> None:
+    def _reap(self, slot: WorkerSlot, pid: int, code: int) -> None:
         """Deal with a worker that has ended."""
-        place.pid, place.ready = None, False
-        self._end_hearing(place)
+        slot.pid, slot.ready = None, False
+        self._end_hearing(slot)
         if self._stopping:
             self._code = self._code or int(code != 0)
         elif not self._first_ready:
@@ -221,26 +217,26 @@ class Supervisor:
             if code <= 0:  # one that could not start has said so itself
                 _log.error("worker 1 (process %d) %s before it took requests", pid, _ending(code))
         else:
-            pause = self._replace_later(place)
+            pause = self._replace_later(slot)
             when = f" in {pause:g} s" if pause else ""
             _log.error(
                 "worker %d (process %d) %s: another takes its place%s",
-                place.number + 1,
+                slot.number + 1,
                 pid,
                 _ending(code),
                 when,
             )
 
-    def _replace_later(self, place: _Place) -> float:
+    def _replace_later(self, slot: WorkerSlot) -> float:
         """Have a new worker begin: at once, or where several have ended soon, after a pause of seconds."""
         now = time.monotonic()
-        if now - place.began >= STEADY:
-            place.short_lives = 0
-        doubled = _FIRST_PAUSE * 2 ** (place.short_lives - 1)
-        pause = 0.0 if place.short_lives == 0 else min(doubled, _LONGEST_PAUSE)
+        if now - slot.began >= STEADY:
+            slot.short_lives = 0
+        doubled = _FIRST_PAUSE * 2 ** (slot.short_lives - 1)
+        pause = 0.0 if slot.short_lives == 0 else min(doubled, _LONGEST_PAUSE)
         # Not on and on: after some hours of short lives the power would be beyond a float.
-        place.short_lives = min(place.short_lives + 1, _SHORT_LIVES)
-        place.due = now + pause
+        slot.short_lives = min(slot.short_lives + 1, _SHORT_LIVES)
+        slot.due = now + pause
         return pause
 
 

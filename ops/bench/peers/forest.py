@@ -57,7 +57,7 @@ class Forest:
 
 def main(port: str, file: str) -> None:
     """Serve until SIGTERM, with all else as the environment says."""
-    settings = replace(Settings.from_environment(), port=int(port))
+    settings = replace(Settings.load(), port=int(port))
     with bind(settings) as listener:
         app = create_app(settings, model=Forest(joblib.load(file)))
         run(app, settings, [listener], lambda: None)

@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from kickserve import keys
-from kickserve.errors import ConfigurationError
-from kickserve.keys import MEANINGS, Scope
-from kickserve.setting_kinds import duration
-from kickserve.settings import Settings
+from kickserve.plugins import MEANINGS, ConfigurationError, Scope, kinds
 from kickserve.terminal import print_json, print_table, say, stdout
+from kickserve_access import AccessSettings, keyfile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve.keys import Entry
+    from kickserve_access.keyfile import Entry
 
 _SCOPES = "; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items())
 
 
 def _time(_: click.Context, _option: click.Parameter, value: str | None) -> timedelta | None:
     try:
-        return None if value is None else duration(value)
+        return None if value is None else kinds.duration(value)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} {error}") from error
 
@@ -74,12 +71,12 @@ def new(
       kickserve key new prometheus --scope read
       kickserve key new contractor --scope read --scope predict --expires 30d
     """
-    with keys.changing(_place(file)) as entries:
+    with keyfile.changing(_place(file)) as entries:
         if any(each.name == name for each in entries):
             raise ConfigurationError(
                 f"there is a key '{name}': take another name, or  kickserve key rotate {name}"
             )
-        key, entry = keys.make(name, [*map(Scope, dict.fromkeys(scopes))], _ending(expires))
+        key, entry = keyfile.make(name, [*map(Scope, dict.fromkeys(scopes))], _ending(expires))
         entries.append(entry)
     _show(key, entry, as_json=as_json)
 
@@ -105,9 +102,9 @@ def rotate(
     Example:
       kickserve key rotate scoreboard --overlap 1d
     """
-    with keys.changing(_place(file)) as entries:
+    with keyfile.changing(_place(file)) as entries:
         newest = _of(name, entries)[-1]
-        key, entry = keys.make(name, newest.scopes, _ending(expires))
+        key, entry = keyfile.make(name, newest.scopes, _ending(expires))
         end = datetime.now(UTC).replace(microsecond=0) + (overlap or timedelta())
         entries[:] = [
             msgspec.structs.replace(each, expires=min(each.expires or end, end))
@@ -124,7 +121,7 @@ def rotate(
 @_json
 def listed(file: Path | None, *, as_json: bool) -> None:
     """List the keys: their names, what they may do, and how long."""
-    entries = keys.read(_place(file))
+    entries = keyfile.read(_place(file))
     if as_json:
         print_json(entries)
         return
@@ -140,7 +137,7 @@ def listed(file: Path | None, *, as_json: bool) -> None:
 @_file
 def remove(name: str, file: Path | None) -> None:
     """Remove a key: running services know it no more within a second."""
-    with keys.changing(_place(file)) as entries:
+    with keyfile.changing(_place(file)) as entries:
         gone = _of(name, entries)
         entries[:] = [each for each in entries if each.name != name]
     say(f"removed {name}" + (f" ({len(gone)} keys)" if len(gone) > 1 else ""))
@@ -155,7 +152,7 @@ def _of(name: str, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _place(file: Path | None) -> Path:
-    file = file or Settings.from_environment().keys
+    file = file or AccessSettings.load().keys
     if file is None:
         raise ConfigurationError(
             "say which file holds the keys: with --file, or for the service too by KICKSERVE_KEYS"

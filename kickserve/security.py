@@ -1,13 +1,15 @@
-"""What browsers are told, so that a page of somebody else can do nothing with ours: headers, and origins.
+"""Security of browsers: headers of answers, and the check of the origin of a page.
 
-Every answer says that it is what it says it is (`nosniff`). An answer that is a page also says what it may
-load, who may frame it, and that it wants no camera. A script that stands in a page runs by its nonce alone.
+Every answer has `nosniff`. An HTML answer also has a Content-Security-Policy (what it may load, who may frame it)
+and a Permissions-Policy. An inline script runs by its nonce alone.
 """
 
 from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING, Any, Final
+
+from kickserve.errors import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +22,8 @@ SANDBOX: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
     " style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
-"""For a page that another program made: it may run its own scripts, but neither as a page of this service nor
-against any other host."""
+"""Policy of a page that another program made: its scripts run, but neither with the origin of this service nor with
+access to any host."""
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
@@ -36,14 +38,15 @@ _PAGE: Final = [
 _NO_STORE: Final = (b"cache-control", b"no-store")
 
 
-class Shield:
-    """The headers of answers, and whose pages may ask.
+class SecurityHeaders:
+    """The security headers of answers, and the check of origins.
 
     Args:
-        settings: who may frame pages, which origins may ask, and whether there is TLS.
+        settings: origins that may frame pages or call the API, and `KICKSERVE_HSTS`.
 
     Attributes:
         always: headers of every answer.
+        framed: whether other origins may frame the page.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -55,10 +58,12 @@ class Shield:
         self._ancestors = " ".join(["'self'", *(settings.frame_ancestors or ())])
         self._origins = frozenset(settings.cors_origins or ())
 
-    def of_answer(self, scope: Any, headers: Headers) -> Headers:
-        """Return what an answer has beside its own headers (ASGI).
+    def headers(self, scope: Any, headers: Headers) -> Headers:
+        """Return the security headers of an answer (ASGI).
 
-        What only those may see who have been let in (`Gate.check`) is not to be kept on the way.
+        Args:
+            scope: of the request. An answer for an authenticated principal gets `Cache-Control: no-store`.
+            headers: that the answer has already.
         """
         own = dict(headers)
         more = [*self.always]
@@ -66,7 +71,7 @@ class Shield:
             more += _PAGE
             if _POLICY not in own:
                 more.append((_POLICY, self.policy(nonce_of(scope)).encode()))
-        if scope["method"] == "GET" and "caller" in scope["state"] and b"cache-control" not in own:
+        if scope["method"] == "GET" and "principal" in scope["state"] and b"cache-control" not in own:
             more.append(_NO_STORE)
         return more
 
@@ -87,11 +92,11 @@ class Shield:
             f" frame-ancestors {self._ancestors}"
         )
 
-    def is_ours(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Say whether no page of a foreign origin asks: browsers tell the origin, other clients have none.
+    def is_same_origin(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Return whether no page of a foreign origin sends a request or opens a websocket.
 
-        Args:
-            headers: of a request or a websocket. A page can't choose `Host` or `X-Forwarded-Host` itself.
+        Browsers send `Origin`, and a page can choose neither that nor `Host` and `X-Forwarded-Host`. Other clients
+        send no `Origin`.
         """
         sent = headers.get(b"origin")
         if sent is None:
@@ -100,15 +105,26 @@ class Shield:
         if origin in self._origins or "*" in self._origins:
             return True
         hosts = {headers.get(name, b"").decode("latin-1") for name in (b"host", b"x-forwarded-host")}
-        return origin.partition("://")[2] in hosts - {""}  # not taken apart: it may be any text
+        return origin.partition("://")[2] in hosts - {""}  # not parsed: it may be any text
+
+    def refuse_foreign_change(self, scope: Any) -> None:
+        """Refuse a request of a foreign page that may change something.
+
+        Raises:
+            Forbidden: it is one.
+        """
+        if scope["method"] not in SAFE and not self.is_same_origin(dict(scope["headers"])):
+            raise Forbidden(
+                "a page of another origin asks: name its origin in KICKSERVE_CORS_ORIGINS to allow it"
+            )
 
 
 def nonce_of(scope: Any) -> str:
-    """Return the nonce of an answer's scripts: the same whoever asks, another for every request."""
+    """Return the nonce of the scripts of an answer: one for each request."""
     nonce: str = scope["state"].setdefault("nonce", secrets.token_urlsafe(16))
     return nonce
 
 
 def with_nonce(page: bytes, nonce: str) -> bytes:
-    """Give the scripts of a page its nonce. What comes from outside must be escaped in it by now."""
+    """Add the nonce to the scripts of a page, in which text from outside is escaped already."""
     return page.replace(b"<script", b'<script nonce="%b"' % nonce.encode())

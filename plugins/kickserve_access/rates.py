@@ -1,4 +1,4 @@
-"""How often somebody may ask: token buckets in memory that workers share.
+"""Rate limits: token buckets in memory that workers share.
 
 A bucket is one number, the instant at which it will be full again (the generic cell rate algorithm, ATM
 Forum TM 4.0, appendix I: the same as a token bucket, without a clock that fills it). The buckets stand in a
@@ -6,9 +6,9 @@ table of fixed size, made before the fork, so that all workers know what a clien
 
     [tag | tag | …  | instant | instant | …]      tag i and instant i are a bucket; 8 of them a set
 
-A client's set is found by a hash that it can't foresee. A bucket that is full again is as good as none: its
-place goes to the next who comes. Only where all eight are in use at once, the fullest is forgotten. There are
-no locks: two workers that take from one bucket within the same microsecond may take one token for two.
+A salted hash finds a client's set. A full bucket needs no place, so its place goes to the next client; where
+all eight of a set are in use, the fullest is dropped. There are no locks: two workers that take from one bucket
+within the same microsecond may take one token for two.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kickserve import setting_kinds as kinds
+from kickserve.plugins import NO_KEY, Principal, TooManyRequests, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kickserve.plugins import Key
 
 _SETS: Final = 4096
 _WAYS: Final = 8
@@ -123,3 +125,83 @@ class Buckets:
         self._instants[_PLACES + at] = 0.0
         self._tags[at] = tag
         return _PLACES + at
+
+
+class Limit:
+    """A rate limit, of keys or of addresses.
+
+    Args:
+        name: `key` or `address`, as answers name it.
+        rate: the limit.
+
+    Attributes:
+        name: the same.
+        buckets: one for each client.
+        policy: the `RateLimit-Policy` of answers.
+    """
+
+    def __init__(self, name: str, rate: Rate) -> None:
+        self.name = name
+        self.buckets = Buckets(rate)
+        self.policy = b'"%b";q=%d;w=%d' % (name.encode(), *rate)
+        self._left = b'"%b";r=%%d;t=%%d' % name.encode()
+
+    def left(self, place: int) -> bytes:
+        """Return the `RateLimit` of answers about one bucket."""
+        return self._left % self.buckets.left(place)
+
+    def refusal(self, wait: float) -> TooManyRequests:
+        """Return the error for a client that has to wait so many seconds."""
+        rate = self.buckets.rate
+        return TooManyRequests(
+            f"this {self.name} may ask {rate.most:,} times in {rate.seconds:,} s, and has: ask again when"
+            " Retry-After says",
+            wait,
+        )
+
+
+class RateLimits:
+    """All rate limits of a service.
+
+    Args:
+        by_key: the limit of each key; None for no limit.
+        by_address: the limit of each address; None for no limit.
+    """
+
+    def __init__(self, by_key: Rate | None, by_address: Rate | None) -> None:
+        self._by_key = None if by_key is None else Limit("key", by_key)
+        self._by_address = None if by_address is None else Limit("address", by_address)
+
+    def principal(self, key: Key, address: bytes) -> Principal:
+        """Return the principal of a key and an address, with its limits and the place of its bucket in each."""
+        limits = []
+        if self._by_key is not None and key is not NO_KEY:
+            limits.append((self._by_key, self._by_key.buckets.place(key.name.encode())))
+        if self._by_address is not None:
+            limits.append((self._by_address, self._by_address.buckets.place(address)))
+        return Principal(key, address, tuple(limits))
+
+    def enter(self, principal: Principal) -> TooManyRequests | None:
+        """Take one request from each bucket of a principal; from none where one is empty, and return why."""
+        for limit, place in principal.limits:
+            if wait := limit.buckets.wait(place):
+                refusal: TooManyRequests = limit.refusal(wait)
+                return refusal
+        for limit, place in principal.limits:
+            limit.buckets.take(place)
+        return None
+
+    def take(self, principal: Principal, count: int) -> None:
+        """Take more requests of a principal, even more than its buckets hold."""
+        # The places are looked up again: after a long body they may be another client's.
+        for limit, place in self.principal(principal.key, principal.address).limits:
+            limit.buckets.take(place, count)
+
+
+def rate_limit_headers(principal: Principal) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer about the rate limits (draft-ietf-httpapi-ratelimit-headers-10)."""
+    if not principal.limits:
+        return []
+    policies = b", ".join([limit.policy for limit, _ in principal.limits])
+    left = b", ".join([limit.left(place) for limit, place in principal.limits])
+    return [(b"ratelimit-policy", policies), (b"ratelimit", left)]

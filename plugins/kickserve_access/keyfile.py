@@ -1,6 +1,6 @@
-"""The keys of clients: what each may do, the file that they stand in, and how one is recognised.
+"""The file of keys (`KICKSERVE_KEYS`): names, scopes and SHA-256 digests.
 
-A key is 256 random bits: its SHA-256 says nothing about it, and need not be slow. The file has that alone.
+A key is 256 random bits, so a fast digest reveals nothing about it. The file holds the digest alone.
 
     {"keys": [{"name": "scoreboard", "scopes": ["read", "predict"], "sha256": "9f86d0…",
                "created": "2026-11-25T10:00:00Z", "expires": "2027-05-25T10:00:00Z"}]}
@@ -12,38 +12,19 @@ import hashlib
 import os
 import re
 import secrets
-import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from kickserve.errors import ConfigurationError
 from kickserve.filelock import lock
+from kickserve.plugins import DEFAULT_KEY, ConfigurationError, Key, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-
-class Scope(StrEnum):
-    """What a key is good for. Each route asks for one of them; `MEANINGS` says which routes that are."""
-
-    READ = "read"
-    PREDICT = "predict"
-    ADMIN = "admin"
-
-
-MEANINGS: Final[Mapping[Scope, str]] = {
-    Scope.READ: "look at predictions, quality, drift and its reports, the model, `/metrics`",
-    Scope.PREDICT: "predict, one kick or many, explain, and tell what came of kicks",
-    Scope.ADMIN: "all of that, and delete predictions, reload the model, profile, start reports of drift",
-}
-DEFAULT: Final = "default"
-"""Name of the key that `API_KEY` holds."""
 
 _PREFIX: Final = "kick_"  # by which a scanner of repositories can know a key that lies where it should not
 _BYTES: Final = 32
@@ -52,14 +33,14 @@ _MODE: Final = 0o600
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A key as it stands in the file.
+    """One entry of the file.
 
     Attributes:
-        name: whose it is, for logs. Two entries may share one while a key is changed for the next.
-        scopes: what it may do.
-        sha256: of the key, as 64 hexadecimal digits.
-        created: when it was made.
-        expires: from when on it opens nothing; None is never.
+        name: for logs. Two entries share a name while a key is rotated.
+        scopes: granted scopes.
+        sha256: digest of the key, as 64 hexadecimal digits.
+        created: time of its making.
+        expires: end of its validity; None for no end.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=rf"^{_NAME}\Z")]
@@ -73,77 +54,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     keys: list[Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key that opens something.
-
-    Attributes:
-        name: whose it is.
-        scopes: what it may do, with what that includes.
-        digest: its SHA-256.
-        expires: seconds since 1970 from which on it opens nothing.
-        guessable: whether a person may have chosen it.
-    """
-
-    name: str
-    scopes: frozenset[Scope]
-    digest: bytes = b""
-    expires: float = float("inf")
-    guessable: bool = False
-
-
-ANYONE: Final = Key("", frozenset(Scope))
-"""Who asks a service that has no keys."""
-
-
-class KeyRing:
-    """The keys of a service at one time.
-
-    Args:
-        keys: where two are the same, the first counts.
-    """
-
-    def __init__(self, keys: Iterable[Key]) -> None:
-        self._by_digest: dict[bytes, Key] = {}
-        for key in keys:
-            self._by_digest.setdefault(key.digest, key)
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._by_digest.values())
-
-    def holds(self, key: Key) -> bool:
-        """Say whether a key that was found before opens what it did; when it ends may have changed."""
-        now = self._by_digest.get(key.digest)
-        if now is None or (now.name, now.scopes) != (key.name, key.scopes):
-            return False
-        return now.expires > time.time()
-
-    def find(self, sent: bytes) -> Key | None:
-        """Return the key that was sent, if that opens anything now.
-
-        What is looked up is a digest: who does not know the key can't steer it, so how long this takes
-        says nothing about the key.
-        """
-        digest = hashlib.sha256(sent).digest()
-        key = self._by_digest.get(digest)
-        if (
-            key is None
-            or not sent
-            or not secrets.compare_digest(key.digest, digest)
-            or key.expires <= time.time()
-        ):
-            return None
-        return key
-
-
-def chosen(secret: str) -> Key:
-    """Return the key that `API_KEY` holds: it may do everything."""
-    digest = hashlib.sha256(secret.encode()).digest()
-    return Key(DEFAULT, frozenset(Scope), digest, guessable=True)
-
-
 def key_of(entry: Entry) -> Key:
-    """Return what an entry of the file opens."""
+    """Return the key that an entry describes; the scope admin implies the others."""
     scopes = frozenset(Scope) if Scope.ADMIN in entry.scopes else frozenset(entry.scopes)
     expires = float("inf") if entry.expires is None else entry.expires.timestamp()
     return Key(entry.name, scopes, bytes.fromhex(entry.sha256), expires)
@@ -171,10 +83,10 @@ def make(name: str, scopes: Iterable[Scope], expires: datetime | None) -> tuple[
     Raises:
         ConfigurationError: the name can't be used.
     """
-    if not re.fullmatch(_NAME, name) or name == DEFAULT:
+    if not re.fullmatch(_NAME, name) or name == DEFAULT_KEY:
         raise ConfigurationError(
             f"a key can't be called {name!r}: take up to 64 letters, digits, dots, dashes and underscores,"
-            f" beginning with a letter or digit; '{DEFAULT}' is the key in API_KEY"
+            f" beginning with a letter or digit; '{DEFAULT_KEY}' is the key in API_KEY"
         )
     key = _PREFIX + secrets.token_urlsafe(_BYTES)
     digest = hashlib.sha256(key.encode()).hexdigest()
@@ -184,9 +96,9 @@ def make(name: str, scopes: Iterable[Scope], expires: datetime | None) -> tuple[
 
 @contextmanager
 def changing(file: Path) -> Iterator[list[Entry]]:
-    """Give the entries of a file to be changed, and write them at the end: whole, or not at all.
+    """Open the entries of a file for changes, and write the file at the end: whole, or not at all.
 
-    A file that is not there yet is made, for its owner alone.
+    A missing file is made, readable by its owner alone.
 
     Raises:
         ConfigurationError: it can't be read or written, or another process is changing it.
@@ -202,11 +114,8 @@ def changing(file: Path) -> Iterator[list[Entry]]:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Keep others who change a file of this folder out, as far as the system can hold a folder."""
+    """Lock a folder against other processes that change a file in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    if os.name == "nt":  # pragma: no cover
-        yield
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         lock(descriptor)

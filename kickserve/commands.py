@@ -1,0 +1,165 @@
+"""The commands `serve` and `predict`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import rich_click as click
+
+from kickserve import logs, openapi
+from kickserve.app import create_app
+from kickserve.bodies import read_kick
+from kickserve.errors import ConfigurationError
+from kickserve.features import FEATURES
+from kickserve.loading import load_model
+from kickserve.plugins import API, create_authenticator, discover, open_store
+from kickserve.process import Gauge
+from kickserve.schemas import matrix
+from kickserve.scorer import Scorer
+from kickserve.server import bind, run
+from kickserve.settings import Settings, local_url
+from kickserve.terminal import print_facts, print_json, stdout
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from kickserve.middleware import App
+    from kickserve.plugins import Plugin
+    from kickserve.schemas import Kick, Prediction
+
+Facts = list[tuple[str, str]]
+_PATHS: Final = frozenset({"page", "API", "docs"})  # facts that are paths of the service
+# Values of options that are left out; distance and angle have none.
+_DEFAULTS: dict[str, float | bool] = {"time_norm": 0.5, "wind_speed": 0.0, "precipitation_probability": 0.0}
+
+
+@click.command("serve")
+@click.option("--host", help="Address to listen on, over KICKSERVE_HOST.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port, over KICKSERVE_PORT; 0 picks a free one.")
+@click.option("--workers", type=click.IntRange(1), help="Processes that serve, over KICKSERVE_WORKERS.")
+def serve(host: str | None, port: int | None, workers: int | None) -> int:
+    r"""Serve predictions until SIGTERM or Ctrl-C.
+
+    \b
+    Examples:
+      kickserve serve
+      kickserve serve --workers 4
+      KICKSERVE_PORT=8000 API_KEY=secret kickserve serve --host 0.0.0.0
+    """
+    settings = Settings.load()
+    settings = replace(
+        settings,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        workers=workers or settings.workers,
+    )
+    logs.configure(settings)
+    plugins = discover(settings)
+    logs.configure(settings, plugins)
+    code = _serve_alone(settings, plugins) if settings.workers == 1 else _serve_workers(settings, plugins)
+    if code == 0:
+        stdout().print("stopped")
+    return code
+
+
+def _serve_alone(settings: Settings, plugins: Sequence[Plugin]) -> int:
+    authenticator = create_authenticator(plugins, settings)
+    [listener] = bind(settings, 1, guarded=authenticator.guarded)
+    with listener:
+        for plugin in plugins:
+            plugin.share_memory(1)
+        app = create_app(settings, plugins=plugins)
+        served = run(app, settings, [listener], lambda: report_ready(listener, facts(app)))
+    return 0 if served else 1
+
+
+def _serve_workers(settings: Settings, plugins: Sequence[Plugin]) -> int:
+    for plugin in plugins:
+        if (code := plugin.serve_workers(settings, plugins)) is not None:
+            return code
+    raise ConfigurationError("no plugin serves with several workers: serve with KICKSERVE_WORKERS=1")
+
+
+def facts(app: App) -> Facts:
+    """Return names and values that describe a service to a person."""
+    service = app.state.service
+    found = [
+        ("API", API),
+        ("docs", openapi.PATH),
+        ("model", f"{service.predictor.model.card.name} ({service.predictor.model.card.source})"),
+        ("store", service.store.label),
+        ("key", "needed, in the header X-API-Key" if app.authenticator.guarded else "none: this machine only"),
+    ]
+    return [("page", app.state.home), *found] if "home" in app.state else found
+
+
+def report_ready(listener: socket.socket, found: Facts) -> None:
+    """Print that the service is ready, and where."""
+    base = local_url(*listener.getsockname()[:2])
+    stdout().print("[bold]kickserve[/] is ready")
+    print_facts((name, base + value if name in _PATHS else value) for name, value in found)
+
+
+def _feature_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for feature in reversed(FEATURES):
+        name = "--" + feature.name.replace("_", "-")
+        if feature.kind == "flag":
+            option = click.option(name, feature.name, is_flag=True, help=feature.meaning + ".")
+        else:
+            option = click.option(
+                name,
+                feature.name,
+                type=float,
+                help=feature.doc + ".",
+                **_default(feature.name),
+            )
+        function = option(function)
+    return function
+
+
+def _default(name: str) -> dict[str, Any]:
+    # A default of None would count as given.
+    return {"default": _DEFAULTS[name], "show_default": True} if name in _DEFAULTS else {"required": True}
+
+
+@click.command("predict")
+@_feature_options
+@click.option("--keep/--no-keep", default=True, show_default=True, help="Whether to store the prediction.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, as the API answers.")
+def predict(*, keep: bool, as_json: bool, **features: float | bool) -> None:
+    r"""Predict one kick.
+
+    \b
+    Examples:
+      kickserve predict --distance 38 --angle 24
+      kickserve predict --distance 52 --angle 5 --wind-speed 25 --is-endgame --json
+    """
+    kick = read_kick(msgspec.json.encode(features))
+    prediction = asyncio.run(_predict(Settings.load(), kick, keep=keep))
+    if as_json:
+        print_json(prediction)
+    else:
+        print_facts(_facts(prediction, kept=keep))
+
+
+async def _predict(settings: Settings, kick: Kick, *, keep: bool) -> Prediction:
+    scorer = Scorer(load_model(settings), Gauge())
+    batch = scorer.answer(matrix([kick]))
+    if keep:
+        async with open_store(settings) as store:
+            await store.add(batch.records())
+    return scorer.predictions(batch)[0]
+
+
+def _facts(prediction: Prediction, *, kept: bool) -> list[tuple[str, str]]:
+    facts = [("probability", f"{prediction.prediction:.1%}")]
+    if prediction.interval is not None:
+        low, high = prediction.interval
+        facts.append(("95 % interval", f"{low:.1%} to {high:.1%}"))
+    facts += [("warning", warning) for warning in prediction.warnings]
+    facts += [("model", prediction.model)]
+    return [*facts, ("kept as", prediction.id)] if kept else facts

@@ -1,0 +1,99 @@
+"""The plugin `access`: several keys with scopes, and rate limits (standard)."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kickserve.plugins import Metric, Plugin, SettingsTable, kinds, setting
+from kickserve_access import rates
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from click import Group
+    from litestar import Litestar
+    from litestar.config.app import AppConfig
+
+    from kickserve.plugins import Settings
+    from kickserve_access.authenticator import AccessAuthenticator
+
+__all__ = ["AccessPlugin", "AccessSettings", "create_plugin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings(SettingsTable):
+    """The settings of keys and rate limits."""
+
+    keys: Path | None = setting(
+        "KICKSERVE_KEYS",
+        "",
+        kinds.perhaps(kinds.path),
+        "File of more keys, each with a name and what it may do: `kickserve key new` adds one, without a"
+        " restart.",
+    )
+    rate: rates.Rate | None = setting(
+        "KICKSERVE_RATE",
+        "",
+        rates.rate,
+        "How often each key may ask, such as 100/s, 5000/m or 100000/h. Of a batch, 100 kicks count as one"
+        " request. Empty: as often as it likes.",
+    )
+    rate_address: rates.Rate | None = setting(
+        "KICKSERVE_RATE_ADDRESS", "", rates.rate, "The same for each address of clients; of IPv6, each /64."
+    )
+    rate_failures: rates.Rate | None = setting(
+        "KICKSERVE_RATE_FAILURES",
+        "20/m",
+        rates.rate,
+        "How many wrong keys an address may send before it is not listened to for a while; 0: any number.",
+    )
+
+
+def create_plugin(settings: Settings) -> AccessPlugin:
+    """Make the plugin: the entry point names this function."""
+    return AccessPlugin(settings)
+
+
+class AccessPlugin(Plugin):
+    """Authenticates by `API_KEY` and by the keys of a file, and limits how often a client may ask."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.table = AccessSettings.load(settings.environ)
+        self._authenticator: AccessAuthenticator | None = None
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Follow the file of keys while the service runs."""
+        app_config.lifespan.append(self._following)
+        return app_config
+
+    def on_cli_init(self, cli: Group) -> None:
+        """Add `kickserve key`."""
+        from kickserve_access.command import command
+
+        cli.add_command(command)
+
+    def create_authenticator(self) -> AccessAuthenticator:
+        """Return the authenticator: made at the first call, before workers are forked, so that all share its memory."""
+        if self._authenticator is None:
+            from kickserve_access.authenticator import AccessAuthenticator
+
+            self._authenticator = AccessAuthenticator(self.settings, self.table)
+        return self._authenticator
+
+    def join_worker(self, number: int) -> None:
+        """Count in the part of this worker from now on."""
+        self.create_authenticator().counts.take_place(number)
+
+    def metrics(self) -> Iterable[Metric]:
+        """Yield the requests by key, over all workers."""
+        for name, count in sorted(self.create_authenticator().counts.read().items()):
+            yield Metric("kickserve_key_requests_total", "Requests that were let in, by key.", count, {"key": name})
+
+    @asynccontextmanager
+    async def _following(self, _: Litestar) -> AsyncIterator[None]:
+        async with self.create_authenticator().following():
+            yield

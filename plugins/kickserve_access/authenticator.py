@@ -1,0 +1,183 @@
+"""Authentication by `API_KEY` and a file of keys, with rate limits by key, by address and for wrong keys."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from kickserve.plugins import (
+    ANONYMOUS,
+    NO_KEY,
+    Authenticator,
+    ConfigurationError,
+    KeyRing,
+    TooManyRequests,
+    cancel,
+    default_keys,
+    identity,
+)
+from kickserve_access import keyfile
+from kickserve_access.key_meters import KeyMeters
+from kickserve_access.rates import Buckets, RateLimits, rate_limit_headers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from kickserve.plugins import Key, Principal, Settings
+    from kickserve_access import AccessSettings
+
+RELOAD_EVERY: Final = 1.0  # seconds between checks of the file of keys
+KICKS_A_REQUEST: Final = 100
+"""Kicks of a batch that count as one request: about what they cost."""
+
+_log = logging.getLogger(__name__)
+
+
+class AccessAuthenticator(Authenticator):
+    """An authenticator with a file of keys and rate limits.
+
+    It is made before workers are forked: its buckets and counters lie in memory that they share.
+
+    Args:
+        settings: `API_KEY`, trusted proxies and the number of workers.
+        table: the file of keys and the rates.
+
+    Attributes:
+        counts: requests by name of their key.
+
+    Raises:
+        ConfigurationError: the file of keys can't be used.
+    """
+
+    def __init__(self, settings: Settings, table: AccessSettings) -> None:
+        super().__init__(settings)
+        self.guarded = self.guarded or table.keys is not None
+        self.counts = KeyMeters(settings.workers)
+        limited = table.rate or table.rate_address
+        self._limits = RateLimits(table.rate, table.rate_address) if limited else None
+        self._failures = None if table.rate_failures is None else Buckets(table.rate_failures)
+        self._default_keys = default_keys(settings)
+        self._file = table.keys
+        self._signature = _signature(self._file)
+        self.keys = self._read()
+
+    def identify(self, sent: bytes, address: bytes) -> Key:
+        """Return the valid key that a client sent.
+
+        An address that has sent too many wrong keys is refused for a while, unless it sends a key of the file:
+        no number of guesses finds one of those.
+
+        Raises:
+            Unauthorized: the key is not valid.
+            TooManyRequests: too many wrong keys came from the address.
+        """
+        key = self.keys.find(sent)
+        if (key is None or key.guessable) and (wait := self._suspended(address)):
+            raise TooManyRequests(
+                "too many wrong keys came from this address: wait, and send the right one", wait
+            )
+        if key is None and sent and self._failures is not None:
+            self._failures.take(self._failures.place(address))
+        return super().identify(sent, address) if key is None else key
+
+    def principal(self, key: Key, address: bytes) -> Principal:
+        """Return the principal of a key and an address, with its rate limits."""
+        if self._limits is None:
+            return super().principal(key, address)
+        return self._limits.principal(key, address)
+
+    def enter(self, principal: Principal) -> None:
+        """Count a request of a principal.
+
+        Raises:
+            TooManyRequests: one of its rate limits is used up.
+        """
+        if self._limits is not None and (refusal := self._limits.enter(principal)):
+            raise refusal
+        if principal.key is not NO_KEY:
+            self.counts.add(principal.key.name)
+
+    def admit(self, sent: Mapping[bytes, bytes], peer: str, forwarded: bytes | None) -> Principal | None:
+        """Admit a prediction ahead of the router; see `Authenticator.admit`."""
+        principal = self.find_predictor(sent) if self.guarded else ANONYMOUS
+        if principal is None or (principal.key.guessable and self._fails_from(peer, forwarded)):
+            return None
+        if self._limits is not None:
+            principal = self._limits.principal(principal.key, self._address(peer, forwarded))
+            if self._limits.enter(principal):
+                return None
+        if self.guarded:
+            self.counts.add(principal.key.name)
+        return principal
+
+    def charge(self, scope: Any, kicks: int, *, before: int = 0) -> None:
+        """Count the kicks of an admitted batch beyond the first request's."""
+        if self._limits is not None and (more := _requests(kicks) - _requests(before)):
+            self._limits.take(scope["state"]["principal"], more)
+
+    def headers(self, principal: Principal) -> list[tuple[bytes, bytes]]:
+        """Return the `RateLimit` headers of an answer."""
+        return rate_limit_headers(principal)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow the file of keys until the block ends."""
+        task = None if self._file is None else asyncio.create_task(self._follow(), name="keys")
+        try:
+            yield
+        finally:
+            await cancel(task)
+
+    def reload(self) -> None:
+        """Read the file of keys if it has changed. After an error the keys stay as they were."""
+        signature = _signature(self._file)
+        if signature == self._signature:
+            return
+        self._signature = signature
+        try:
+            self.keys = self._read()
+        except ConfigurationError as error:
+            _log.error("%s; the keys before stay", error)
+            return
+        _log.info("the keys are now: %s", ", ".join(sorted({key.name for key in self.keys})) or "none")
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(RELOAD_EVERY)
+            self.reload()
+
+    def _read(self) -> KeyRing:
+        entries = [] if self._file is None else keyfile.read(self._file)
+        return KeyRing([*self._default_keys, *map(keyfile.key_of, entries)])
+
+    def _fails_from(self, peer: str, forwarded: bytes | None) -> bool:
+        if self._failures is None or self._failures.untouched:
+            return False
+        return bool(self._suspended(self._address(peer, forwarded)))
+
+    def _address(self, peer: str, forwarded: bytes | None) -> bytes:
+        return identity(self.proxies.client(peer, forwarded))
+
+    def _suspended(self, address: bytes) -> float:
+        """Return the seconds for which an address is refused."""
+        if self._failures is None or self._failures.untouched:
+            return 0.0
+        return self._failures.wait(self._failures.place(address))
+
+
+def _requests(kicks: int) -> int:
+    """Return the number of requests that the kicks of a batch count as."""
+    return max(1, math.ceil(kicks / KICKS_A_REQUEST))
+
+
+def _signature(file: Path | None) -> object:
+    """Return a value that changes with the file; None without one."""
+    try:
+        stat = None if file is None else file.stat()
+    except OSError:
+        return None
+    return stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)
