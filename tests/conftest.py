@@ -101,7 +101,6 @@ def pytest_xdist_auto_num_workers(config):
     option = config.option
     picked = (
         option.keyword
-        or option.markexpr
         or getattr(option, "lf", False)
         or not all(map(os.path.isdir, config.args))
     )
