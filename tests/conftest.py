@@ -99,11 +99,7 @@ IN_ONE_PIECE = {"client", "dask_engine", "evaluate", "lines", "snippets", "ui_br
 def pytest_xdist_auto_num_workers(config):
     """Spread the whole suite over the cores; whoever picks tests, or looks closer, has one process."""
     option = config.option
-    picked = (
-        option.keyword
-        or getattr(option, "lf", False)
-        or not all(map(os.path.isdir, config.args))
-    )
+    picked = option.keyword or getattr(option, "lf", False) or not all(map(os.path.isdir, config.args))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if picked or option.capture == "no" or cores == 1 else min(cores, WORKERS_MAX)
 
