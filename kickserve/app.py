@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from litestar import Litestar
 
-    from kickserve.metrics import Meters
+    from kickserve.metrics import Metrics
     from kickserve.model import Model
     from kickserve.plugins import Plugin
 
@@ -47,7 +47,7 @@ def create_app(
     settings: Settings | None = None,
     *,
     model: Model | None = None,
-    meters: Meters | None = None,
+    metrics: Metrics | None = None,
     plugins: Sequence[Plugin] | None = None,
     gate: Gate | None = None,
 ) -> KickserveApp:
@@ -56,7 +56,7 @@ def create_app(
     Args:
         settings: read from the environment and `.env` where not given.
         model: a model to serve instead of the one that the settings name.
-        meters: where to count; those that several workers share, or else new ones.
+        metrics: where to count; those that several workers share, or else new ones.
         plugins: those that were made before workers were forked; made now where not given.
         gate: lets requests in; one that several workers share, or else a new one.
 
@@ -71,7 +71,7 @@ def create_app(
     journal = Journal.from_settings(settings, store.label)
     shadow = Shadow(lambda: load_shadow(settings))
     recorder = Recorder(store, journal, shadow, patience=settings.shutdown_timeout)
-    service = Service(lambda: model or load_model(settings), recorder, store, settings, meters, plugins)
+    service = Service(lambda: model or load_model(settings), recorder, store, settings, metrics, plugins)
     gate = Gate(settings) if gate is None else gate
     app = KickserveApp(
         route_handlers=[home, documentation.assets(), _open_calls(), _guarded_calls(settings)],

@@ -58,7 +58,7 @@ async def answer_lines(request: Request[Any, Any, Any], service: Service) -> Asy
     number = good = 0
     async for read in _read(request):
         kicks = [each for each in read if not isinstance(each, RequestError)]
-        service.meters.refused(len(read) - len(kicks))
+        service.metrics.count("refused_kicks", len(read) - len(kicks))
         found = iter(await service.predictor.predict_each(kicks))
         answered = [each if isinstance(each, RequestError) else next(found) for each in read]
         request.app.state.gate.charge(request.scope, good + len(kicks), before=good)

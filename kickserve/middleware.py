@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Send
 
     from kickserve.auth import Gate
-    from kickserve.metrics import Meters
+    from kickserve.metrics import Metrics
     from kickserve.security_headers import Shield
     from kickserve_lane.fastlane import FastLane
 
@@ -49,8 +49,8 @@ class KickserveApp(Litestar):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._meters: Meters = self.state.service.meters
-        self._meters.know(pair for route in self.routes for pair in _pairs(route))
+        self._metrics: Metrics = self.state.service.metrics
+        self._metrics.set_routes(pair for route in self.routes for pair in _pairs(route))
         self._allow = dict(map(_allowed, self.routes))
         self.gate: Gate = self.state.gate
         self.shield: Shield = self.state.shield
@@ -106,7 +106,7 @@ class KickserveApp(Litestar):
             REQUEST.reset(tokens[0])
             KEY.reset(tokens[1])
             template = scope.get("path_template", "")
-            self._meters.route(template, scope["method"]).add(answer.status, time.perf_counter() - started)
+            self._metrics.route(template, scope["method"]).add(answer.status, time.perf_counter() - started)
 
     def _naming_methods(self, scope: Any, send: Send) -> Send:
         """Name all methods of a path: the framework names those that were registered first."""
@@ -157,6 +157,6 @@ def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:
 
 
 def _pairs(route: BaseRoute) -> Iterator[tuple[str, str]]:
-    """Yield what the meters tell apart: not OPTIONS, which each route answers, and nothing of a mount."""
+    """Yield the pairs that metrics count apart: not OPTIONS, which each route answers, and no mount."""
     if isinstance(route, HTTPRoute):  # of a mount the framework tells no template
         yield from ((route.path_format, method) for method in route.methods if method != "OPTIONS")

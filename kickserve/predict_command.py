@@ -12,7 +12,7 @@ from kickserve.bodies import read_kick
 from kickserve.features import FEATURES
 from kickserve.loading import load_model
 from kickserve.plugins import opened_store
-from kickserve.process import Gauge
+from kickserve.process import ProcessSampler
 from kickserve.schemas import matrix
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
@@ -70,7 +70,7 @@ def command(*, keep: bool, as_json: bool, **features: float | bool) -> None:
 
 
 async def _predict(settings: Settings, kick: Kick, *, keep: bool) -> Prediction:
-    scorer = Scorer(load_model(settings), Gauge())
+    scorer = Scorer(load_model(settings), ProcessSampler())
     batch = scorer.answer(matrix([kick]))
     if keep:
         async with opened_store(settings) as store:

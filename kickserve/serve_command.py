@@ -15,7 +15,7 @@ from kickserve.app import API, create_app
 from kickserve.auth import Gate
 from kickserve.errors import ConfigurationError
 from kickserve.listening import bind, bind_all
-from kickserve.metrics import Meters
+from kickserve.metrics import Metrics
 from kickserve.plugins import create_store, load_plugins
 from kickserve.server import preload, run
 from kickserve.settings import Settings, url_of
@@ -77,9 +77,11 @@ def _serve_together(settings: Settings) -> int:
         _welcome(listeners[0], [*facts, ("workers", str(settings.workers))])
 
     # Made before the fork: all workers share their memory.
-    meters, gate = Meters(settings.workers), Gate(settings)
+    metrics, gate = Metrics(settings.workers), Gate(settings)
     outcome = Supervisor(listeners, welcome).run()
-    return _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings, meters, gate, plugins)
+    return (
+        _farewell(outcome) if isinstance(outcome, int) else _work(outcome, settings, metrics, gate, plugins)
+    )
 
 
 def _prepare(settings: Settings) -> list[Plugin]:
@@ -98,16 +100,16 @@ def _prepare(settings: Settings) -> list[Plugin]:
     return plugins
 
 
-def _work(worker: Worker, settings: Settings, meters: Meters, gate: Gate, plugins: list[Plugin]) -> int:
+def _work(worker: Worker, settings: Settings, metrics: Metrics, gate: Gate, plugins: list[Plugin]) -> int:
     """Serve as one of several."""
     logs.set_up(settings, worker.number + 1)
     # Made here and not before the fork: no two workers may have the same ids, journal or connections.
-    meters.take_place(worker.number)
-    gate.meters.take_place(worker.number)
+    metrics.join_worker(worker.number)
+    gate.meters.join_worker(worker.number)
     for plugin in plugins:
         if isinstance(plugin, SharesMemory):
             plugin.take_place(worker.number)
-    app = create_app(settings, meters=meters, plugins=plugins, gate=gate)
+    app = create_app(settings, metrics=metrics, plugins=plugins, gate=gate)
 
     def ready() -> None:
         worker.ready(msgspec.json.encode(_facts(app, settings)))

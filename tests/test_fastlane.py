@@ -239,12 +239,12 @@ async def test_all_ways_count_alike(ways):
     for sent, _ in CASES.values():
         for each in ways:
             await exchange(each.port, sent)
-    readings = [each.app.state.service.meters.read() for each in ways]
+    readings = [each.app.state.service.metrics.read() for each in ways]
     counted = [
         (
             {(route.route, route.method): route.statuses for route in each.routes},
             each.predictions,
-            each.refusals,
+            each.counts["refused_kicks"],
         )
         for each in readings
     ]
@@ -526,7 +526,7 @@ class TestOneConnection:
         await asyncio.sleep(0.05)
         writer.transport.abort()
         async with asyncio.timeout(5):
-            while not (read := served.app.state.service.meters.read()).routes:
+            while not (read := served.app.state.service.metrics.read()).routes:
                 await asyncio.sleep(0.01)
         assert [(each.route, each.statuses) for each in read.routes] == [("/api/v1/predict", {"500": 1})]
 

@@ -386,10 +386,10 @@ class TestTold:
     def test_counts_are_of_all_workers_and_their_number_is_bounded(self):
         meters = KeyMeters(2)
         for worker in (0, 1):
-            meters.take_place(worker)
+            meters.join_worker(worker)
             for number in range(NAMES + 10):
                 meters.add(f"key-{number}")
-        meters.take_place(1)  # another takes its place
+        meters.join_worker(1)  # another takes its place
         meters.add("key-0")
         counts = meters.read()
         assert len(counts) == NAMES

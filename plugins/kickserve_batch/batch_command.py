@@ -16,7 +16,7 @@ from kickserve.loading import load_model
 from kickserve.option_kinds import AUTO, FiniteRange, ServiceUrl
 from kickserve.pacing import Hours, Pace
 from kickserve.plugins import opened_store
-from kickserve.process import Gauge
+from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
@@ -248,7 +248,7 @@ async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.
         return
     model = load_model(settings)
     async with opened_store(settings) as store:
-        yield batch.Local(Scorer(model, Gauge()), store)
+        yield batch.Local(Scorer(model, ProcessSampler()), store)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class FastLane:
     def __init__(self, service: Service, gate: Gate, settings: Settings, path: str) -> None:
         self.path = path
         self.ask = service.ask
-        self.meter = service.meters.route(path, "POST")
+        self.meter = service.metrics.route(path, "POST")
         self._gate = gate
         self._body_max = min(settings.body_max, BODY_MAX)
         # The router answers those whom CORS concerns; and where no key is asked for, it looks who they are.

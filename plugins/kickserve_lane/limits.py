@@ -276,7 +276,7 @@ class LimitedConnection(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         if not self._in_body:  # else it counts with its route
-            self._kickserve.state.service.meters.route("", "").add(status, 0.0)
+            self._kickserve.state.service.metrics.route("", "").add(status, 0.0)
         self._tell(status)
         self.transport.close()
 

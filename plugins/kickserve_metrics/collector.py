@@ -9,8 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector as BaseCollector
 
 from kickserve import __version__
-from kickserve.metrics import BOUNDS
-from kickserve.model_meters import BINS
+from kickserve.metrics import BINS, BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,14 +17,25 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from kickserve.auth import Gate
-    from kickserve.metrics import Reading, RouteReading, WorkerReading
-    from kickserve.model_meters import ModelReading
+    from kickserve.metrics import Counter, ModelReading, RouteReading, WorkerReading
     from kickserve.service import Service
     from kickserve.store import Figure
 
 _PROBABILITIES: Final = [*(f"{edge / BINS:g}" for edge in range(1, BINS)), "+Inf"]
 _EDGES: Final = [*map(str, BOUNDS), "+Inf"]
 _ROUTE: Final = ("method", "route")
+_TOTALS: Final[dict[Counter, tuple[str, str]]] = {
+    "refused_kicks": (
+        "kickserve_refused_kicks",
+        "Kicks that did not fit; of a batch, those that its answer names.",
+    ),
+    "failed_kicks": ("kickserve_failed_kicks", "Kicks that the model could not answer."),
+    "store_errors": (
+        "kickserve_store_errors",
+        "Attempts to bring predictions to the store that failed.",
+    ),
+    "dead_letters": ("kickserve_put_aside", "What the store refused for good: in refused.jsonl."),
+}
 
 
 class Collector(BaseCollector):
@@ -42,13 +52,13 @@ class Collector(BaseCollector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families, from one reading."""
-        reading = self._service.meters.read()
+        reading = self._service.metrics.read()
         yield self._info()
         yield _requests(reading.routes)
         yield _times(reading.routes)
         yield _keys(self._gate.meters.read())
         yield from _predictions(reading.models)
-        yield from _totals(reading)
+        yield from _totals(reading.counts)
         yield from _workers(reading.workers)
         yield from _of_plugins(self._service.figures())
 
@@ -67,26 +77,16 @@ def _predictions(models: Iterable[ModelReading]) -> Iterator[Metric]:
         "kickserve_prediction_probability", "The probabilities that were answered.", labels=("model",)
     )
     for each in models:
-        counts.add_metric((each.name,), each.answers)
+        counts.add_metric((each.name,), each.predictions)
         buckets = list(zip(_PROBABILITIES, map(float, accumulate(each.bins)), strict=True))
         probabilities.add_metric((each.name,), buckets, each.total)
     yield counts
     yield probabilities
 
 
-def _totals(reading: Reading) -> Iterator[Metric]:
-    totals = (
-        (
-            "refused_kicks",
-            "Kicks that did not fit; of a batch, those that its answer names.",
-            reading.refusals,
-        ),
-        ("failed_kicks", "Kicks that the model could not answer.", reading.failures),
-        ("store_errors", "Attempts to bring predictions to the store that failed.", reading.store_errors),
-        ("put_aside", "What the store refused for good: in refused.jsonl.", reading.put_aside),
-    )
-    for name, help_text, value in totals:
-        yield CounterMetricFamily(f"kickserve_{name}", help_text, value=value)
+def _totals(counts: Mapping[Counter, int]) -> Iterator[Metric]:
+    for counter, (name, help_text) in _TOTALS.items():
+        yield CounterMetricFamily(name, help_text, value=counts[counter])
 
 
 def _of_plugins(figures: Iterable[Figure]) -> Iterator[Metric]:
