@@ -1,6 +1,6 @@
 """The service on one page: what is wired to what, and which calls there are.
 
-A kick comes in through `edge` (request id) and `gate` (key, limits), is read by `bodies`, answered by
+A kick comes in through `edge` (request id) and `gate` (key, limits), is read by `validation`, answered by
 `predictor` (model), written to disk by `recorder` and `journal`, and answered as `schemas.Prediction`.
 Plugins bring the store, and whatever else is installed. Start reading here, then in `routes`.
 """

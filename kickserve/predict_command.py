@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import rich_click as click
 
-from kickserve.bodies import read_kick
 from kickserve.features import FEATURES
 from kickserve.loading import load_model
 from kickserve.plugins import opened_store
@@ -17,6 +16,7 @@ from kickserve.schemas import matrix
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json
+from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
     from collections.abc import Callable

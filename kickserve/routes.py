@@ -14,8 +14,6 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
-from kickserve.answers import answers, refusals
-from kickserve.bodies import read_kicks_in_turns, read_outcome, read_outcomes
 from kickserve.errors import (
     BodyTooLarge,
     EncodedBody,
@@ -26,7 +24,7 @@ from kickserve.errors import (
 )
 from kickserve.ids import canonical, in_utc
 from kickserve.keys import Scope
-from kickserve.lines import Lines, answer_lines
+from kickserve.ndjson import Lines, answer_lines
 from kickserve.openapi import (
     NDJSON,
     ListsRecords,
@@ -35,11 +33,14 @@ from kickserve.openapi import (
     TakesKicks,
     TakesOutcome,
     TakesOutcomes,
+    answers,
+    refusals,
 )
 from kickserve.pacing import others_first
 from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.security_headers import SAFE
 from kickserve.service import Service
+from kickserve.validation import read_kicks_in_turns, read_outcome, read_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

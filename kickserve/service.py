@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kickserve import __version__
-from kickserve.bodies import read_kick
 from kickserve.errors import MissingExtra, ModelUnusable, PredictionFailed, RequestError
 from kickserve.ids import IdFactory
 from kickserve.metrics import Metrics
@@ -20,6 +19,7 @@ from kickserve.retention import Retention
 from kickserve.schemas import Health
 from kickserve.scorer import Scorer
 from kickserve.store import KnowsDrift, TellsFigures, WatchesPredictions
+from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

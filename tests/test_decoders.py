@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from kinds import FRESH, linear, onnx
 
 from kickserve import setting_kinds
-from kickserve.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
 from kickserve.boxes import boxes
 from kickserve.errors import (
     DataError,
@@ -35,6 +34,7 @@ from kickserve.record import WIDTH, RecordBatch, ShadowAnswers
 from kickserve.schemas import Kick
 from kickserve.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
 from kickserve.settings import Settings, table
+from kickserve.validation import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
 from kickserve_client import calls
 from kickserve_client.exchange import Exchange, retry_after
 from kickserve_data.tables import read_blocks

@@ -21,11 +21,11 @@ from serving import serving
 from tritonclient.utils import InferenceServerException
 
 from kickserve.app import create_app
-from kickserve.bodies import BATCH_MAX
 from kickserve.features import FEATURES, FLAGS, NAMES, named
 from kickserve.linear import load_default
 from kickserve.openapi import EXAMPLE
 from kickserve.plugins import load_plugins
+from kickserve.schemas import BATCH_MAX
 from kickserve.settings import Settings
 from kickserve_data.simulate import simulate
 from kickserve_oip import OipPlugin

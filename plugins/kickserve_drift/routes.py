@@ -11,10 +11,10 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Sche
 from litestar.params import FromPath, QueryParameter
 from litestar.response import File
 
-from kickserve.answers import refusals
 from kickserve.app import API
 from kickserve.errors import TooFewKicks
 from kickserve.keys import Scope
+from kickserve.openapi import refusals
 from kickserve.routes import guards_of, needs
 from kickserve.schemas import DriftSummary
 from kickserve.security_headers import SANDBOX

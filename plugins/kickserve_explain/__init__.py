@@ -9,11 +9,10 @@ from litestar.params import RawBody
 from litestar.plugins import InitPlugin
 from msgspec.structs import astuple
 
-from kickserve.answers import refusals
-from kickserve.bodies import read_kick
 from kickserve.keys import Scope
-from kickserve.openapi import TakesKick
+from kickserve.openapi import TakesKick, refusals
 from kickserve.routes import TheService, guards_of, needs
+from kickserve.validation import read_kick
 from kickserve_scores.explain import Explanation
 from kickserve_scores.explain import explain as explain_kick
 

@@ -8,8 +8,8 @@ from litestar import Router, get
 from litestar.params import QueryParameter
 from litestar.plugins import InitPlugin
 
-from kickserve.answers import refusals
 from kickserve.keys import Scope
+from kickserve.openapi import refusals
 from kickserve.routes import Since, TheService, Until, guards_of, instant, needs
 from kickserve_scores.report import QualityReport, report
 

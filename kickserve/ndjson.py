@@ -11,11 +11,11 @@ from litestar.exceptions import InternalServerException
 from litestar.response.streaming import ASGIStreamingResponse
 from msgspec.structs import replace
 
-from kickserve.bodies import read_good_lines, read_lines
 from kickserve.errors import KickserveError, RequestError
 from kickserve.openapi import NDJSON
 from kickserve.pacing import others_first
 from kickserve.problems import problem_of
+from kickserve.validation import read_good_lines, read_lines
 
 if TYPE_CHECKING:
     from litestar import Request
