@@ -27,15 +27,20 @@ run-local *arguments: (_environment "dev")
 ui *arguments: (_environment "serve")
     @{{ bin }}/kickserve ui "$@"
 
-# Run the tests
+# Run the tests, but those marked slow
 [positional-arguments]
 test *arguments: (_environment "dev")
+    @{{ bin }}/{{ runner }} -m pytest -m "not slow" "$@"
+
+# Run all tests
+[positional-arguments]
+test-all *arguments: (_environment "dev")
     @{{ bin }}/{{ runner }} -m pytest "$@"
 
 # Run the tests, and say which lines and branches they miss
 coverage: (_environment "dev")
     @{{ bin }}/coverage erase
-    @COVERAGE=1 {{ just_executable() }} test -q
+    @COVERAGE=1 {{ just_executable() }} test-all -q
     @{{ bin }}/coverage combine -q
     @{{ bin }}/coverage report
 

@@ -1,8 +1,9 @@
 """The service in one file: `create_app`, every route of /api/v1, and the lifespan.
 
-The way of a kick: connection (`kickserve_lane`, or uvicorn and `middleware`) → key (`auth`) → decode (`bodies`) →
-vector and model (`predictor`) → record (`record`) → journal (`recorder`, `journal`) → answer. Behind the answer the
-recorder brings the journal to the store. Plugins (`plugins`) bring the store, other kinds of models, and more routes.
+The way of a kick: connection (`kickserve_lane`, or uvicorn and `middleware`) → key (`auth`) → decode
+(`bodies`) → vector and model (`predictor`) → record (`record`) → journal (`recorder`, `journal`) → answer.
+Behind the answer the recorder brings the journal to the store. Plugins (`plugins`) bring the store, other
+kinds of models, and more routes.
 """
 
 from __future__ import annotations
@@ -20,15 +21,23 @@ from litestar.params import FromPath, RawBody
 from litestar.response import Redirect, Stream
 
 from kickserve import __version__, openapi, problems
-from kickserve.answers import answers, refusals
 from kickserve.auth import Scope, requires
-from kickserve.bodies import read_kicks_in_turns, read_outcome, read_outcomes
 from kickserve.errors import EncodedBody, KickserveError
 from kickserve.journal import Journal
-from kickserve.lines import Lines, answer_lines
 from kickserve.loading import load_model, load_shadow
-from kickserve.middleware import App
-from kickserve.openapi import NDJSON, ListsRecords, Open, TakesKick, TakesKicks, TakesOutcome, TakesOutcomes
+from kickserve.middleware import App, app_of
+from kickserve.ndjson import Lines, answer_lines
+from kickserve.openapi import (
+    NDJSON,
+    ListsRecords,
+    Open,
+    TakesKick,
+    TakesKicks,
+    TakesOutcome,
+    TakesOutcomes,
+    answers,
+    refusals,
+)
 from kickserve.pacing import others_first
 from kickserve.parameters import (
     PAGE_DEFAULT,
@@ -49,6 +58,7 @@ from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Recor
 from kickserve.security import SecurityHeaders
 from kickserve.service import Service
 from kickserve.settings import Settings
+from kickserve.validation import read_kicks_in_turns, read_outcome, read_outcomes
 from kickserve_shadow.shadow import Shadow
 
 if TYPE_CHECKING:
@@ -57,7 +67,7 @@ if TYPE_CHECKING:
 
     from litestar import Litestar
 
-    from kickserve.metrics import Meters
+    from kickserve.metrics import Metrics
     from kickserve.model import Model
     from kickserve.plugins import Plugin
 
@@ -71,7 +81,7 @@ def create_app(
     settings: Settings | None = None,
     *,
     model: Model | None = None,
-    meters: Meters | None = None,
+    metrics: Metrics | None = None,
     plugins: Sequence[Plugin] | None = None,
 ) -> App:
     """Make the application: any ASGI server can serve it.
@@ -79,7 +89,7 @@ def create_app(
     Args:
         settings: read from the environment and `.env` by default.
         model: a model to serve instead of the one that the settings name.
-        meters: counters that workers share; new ones by default.
+        metrics: counters that workers share; new ones by default.
         plugins: plugins made before workers were forked; discovered by default.
 
     Raises:
@@ -95,13 +105,15 @@ def create_app(
     authenticator = create_authenticator(plugins, settings)
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
-    recorder = Recorder(store, journal, Shadow(lambda: load_shadow(settings)), patience=settings.shutdown_timeout)
-    service = Service(lambda: model or load_model(settings), recorder, store, settings, meters, plugins)
+    recorder = Recorder(
+        store, journal, Shadow(lambda: load_shadow(settings)), patience=settings.shutdown_timeout
+    )
+    service = Service(lambda: model or load_model(settings), recorder, store, settings, metrics, plugins)
     return App(
         settings=settings,
         authenticator=authenticator,
-        security=SecurityHeaders(settings),
-        metrics=service.meters,
+        security_headers=SecurityHeaders(settings),
+        metrics=service.metrics,
         plugins=plugins,
         route_handlers=[home, openapi.assets(), Router(API, route_handlers=ROUTES)],
         lifespan=[_running(service)],
@@ -199,8 +211,7 @@ async def predict_batch(request: Request[Any, Any, Any], service: TheService) ->
     body = await read_body(request)
     with service.counting_refusals():
         kicks = await read_kicks_in_turns(body, lines=lines)
-    app: Any = request.app
-    app.authenticator.charge(request.scope, len(kicks))
+    app_of(request).authenticator.charge(request.scope, len(kicks))
     predictions = await service.predictor.predict_batch(kicks)
     return Response(await _encode_in_turns(predictions), media_type=MediaType.JSON)
 

@@ -196,10 +196,17 @@ class Authenticator:
         return self.find_predictor(sent) if self.guarded else ANONYMOUS
 
     def find_predictor(self, sent: Mapping[bytes, bytes]) -> Principal | None:
-        """Return the principal of a key that may predict. The last one is remembered: clients repeat theirs."""
+        """Return the principal of a key that may predict.
+
+        The last one is remembered: clients repeat theirs.
+        """
         token = credential(sent)
         ring, before, principal = self._last
-        if ring is self.keys and secrets.compare_digest(token, before) and principal.key.expires > time.time():
+        if (
+            ring is self.keys
+            and secrets.compare_digest(token, before)
+            and principal.key.expires > time.time()
+        ):
             return principal
         key = self.keys.find(token)
         if key is None or Scope.PREDICT not in key.scopes:
@@ -242,7 +249,7 @@ def requires(scope: Scope) -> Guard:
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         app: Any = connection.app
         if not app.authenticator.guarded:
-            app.security.refuse_foreign_change(connection.scope)
+            app.security_headers.refuse_foreign_change(connection.scope)
         app.authenticator.check(connection.scope, scope)
 
     return guard

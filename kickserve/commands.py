@@ -11,17 +11,17 @@ import rich_click as click
 
 from kickserve import logs, openapi
 from kickserve.app import create_app
-from kickserve.bodies import read_kick
 from kickserve.errors import ConfigurationError
 from kickserve.features import FEATURES
 from kickserve.loading import load_model
 from kickserve.plugins import API, create_authenticator, discover, open_store
-from kickserve.process import Gauge
+from kickserve.process import ProcessSampler
 from kickserve.schemas import matrix
 from kickserve.scorer import Scorer
 from kickserve.server import bind, run
 from kickserve.settings import Settings, local_url
 from kickserve.terminal import print_facts, print_json, stdout
+from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
     import socket
@@ -92,7 +92,10 @@ def facts(app: App) -> Facts:
         ("docs", openapi.PATH),
         ("model", f"{service.predictor.model.card.name} ({service.predictor.model.card.source})"),
         ("store", service.store.label),
-        ("key", "needed, in the header X-API-Key" if app.authenticator.guarded else "none: this machine only"),
+        (
+            "key",
+            "needed, in the header X-API-Key" if app.authenticator.guarded else "none: this machine only",
+        ),
     ]
     return [("page", app.state.home), *found] if "home" in app.state else found
 
@@ -147,7 +150,7 @@ def predict(*, keep: bool, as_json: bool, **features: float | bool) -> None:
 
 
 async def _predict(settings: Settings, kick: Kick, *, keep: bool) -> Prediction:
-    scorer = Scorer(load_model(settings), Gauge())
+    scorer = Scorer(load_model(settings), ProcessSampler())
     batch = scorer.answer(matrix([kick]))
     if keep:
         async with open_store(settings) as store:

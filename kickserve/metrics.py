@@ -1,25 +1,16 @@
-"""What the service counts of itself, in memory that workers share: each writes its own part, any reads all.
-
-A block of 64-bit floats, made before the fork. No locks: a cell has one writer, and a store of 8 bytes is
-whole. A worker that takes another's place goes on with its cells, so that no count ever falls.
-
-    worker 0                                                              worker 1
-    [gauges | counts | model 0 | … | route 0 | route 1 | …]               [gauges | …
-                       `kickserve.model_meters`
-                                     [seconds | status by time taken]
-"""
+"""Counters of requests, predictions and faults, and the state of workers, in memory that workers share."""
 
 from __future__ import annotations
 
-import mmap
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, NamedTuple
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from kickserve import model_meters
-from kickserve.model_meters import ModelMeters, ModelReading
-from kickserve.slots import CELL, OTHER
+from kickserve.features import COUNT
+from kickserve.record import WIDTH, numbers_of
+from kickserve.shared import OTHER, encode_label, find_slot, floats, shared_array, sum_by_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,59 +19,78 @@ if TYPE_CHECKING:
 
     from kickserve.record import RecordBatch
 
-# Upper bounds of the times that are told apart, in seconds; what takes longer counts as infinite.
 BOUNDS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
     *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+"""Upper bounds of the buckets of durations, in seconds; the last bucket has none."""
+
 STATUSES: Final = (
     *(200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308),
     *(400, 401, 403, 404, 405, 406, 408, 409, 410, 413, 415, 422, 429, 431, 500, 501, 503, 504),
 )
-ROUTES: Final = 128  # pairs of route and method that are told apart, "other" being the first
+BINS: Final = 20  # of probabilities
+ROUTES: Final = 128  # pairs of route and method; the first counts for all others
+MODELS: Final = 8  # names of models; the last counts for all others
 
-_TIMES: Final = len(BOUNDS) + 1
-_ROUTE: Final = 1 + (len(STATUSES) + 1) * _TIMES
-_MEMORY, _CPU, _JOURNAL, _LAG, _AGE, _STORE_UP, _STARTS, _REFUSED, _FAILED, _STORE_ERRORS, _ASIDE = range(11)
-_HEAD: Final = 11
-_ROUTES: Final = _HEAD + model_meters.SIZE
-_WORKER: Final = _ROUTES + ROUTES * _ROUTE
-# By status: where its times begin in the cells of a route.
-_COLUMNS: Final = [1 + len(STATUSES) * _TIMES] * 1000
+Counter = Literal["starts", "refused_kicks", "failed_kicks", "store_errors", "dead_letters"]
+
+_DURATIONS: Final = len(BOUNDS) + 1
+_LABEL: Final = np.dtype("S96")
+_MODEL: Final = np.dtype([("label", _LABEL), ("values", "f8", 1 + BINS)])  # sum of probabilities, then bins
+_COUNTERS: Final[tuple[Counter, ...]] = get_args(Counter)
+_STATE: Final = ("memory", "cpu", "journal", "lag", "age", "store_up")
+_WORKER: Final = np.dtype(
+    [
+        *((name, "f8") for name in (*_STATE, *_COUNTERS)),
+        *((name, _LABEL) for name in ("model", "revision")),
+        ("models", _MODEL, MODELS),
+        # Of each route: sum of seconds, then requests by status and duration.
+        ("routes", "f8", (ROUTES, 1 + (len(STATUSES) + 1) * _DURATIONS)),
+    ]
+)
+# By status: where its durations begin in the cells of a route.
+_COLUMNS: Final = [1 + len(STATUSES) * _DURATIONS] * 1000
 for _at, _status in enumerate(STATUSES):
-    _COLUMNS[_status] = 1 + _at * _TIMES
+    _COLUMNS[_status] = 1 + _at * _DURATIONS
+_FEW: Final = 32  # kicks up to which a loop is quicker than arrays
+# The probability out of each row of a record (`kickserve.record`).
+_probabilities: Final = Struct(f"<{COUNT * 8}xd{(WIDTH - COUNT - 1) * 8}x").iter_unpack
 
 
-class RouteMeter:
-    """Counts the requests of one route and method in the part of one worker."""
+class RouteMetrics:
+    """Counts the requests of one route and method in one worker.
 
-    __slots__ = ("_base", "_cells")
+    Args:
+        cells: of that route in the row of the worker.
+    """
 
-    def __init__(self, cells: memoryview[float], base: int) -> None:
+    __slots__ = ("_cells",)
+
+    def __init__(self, cells: memoryview[float]) -> None:
         self._cells = cells
-        self._base = base
 
     def add(self, status: int, seconds: float) -> None:
         """Count a request: 0.15 µs.
 
         Args:
-            status: that of the answer, from 0 to 999.
-            seconds: how long it took.
+            status: of the answer, from 0 to 999.
+            seconds: from the head of the request to the end of the answer.
         """
-        cells, base = self._cells, self._base
-        cells[base] += seconds
-        cells[base + _COLUMNS[status] + bisect_left(BOUNDS, seconds)] += 1
+        cells = self._cells
+        cells[0] += seconds
+        cells[_COLUMNS[status] + bisect_left(BOUNDS, seconds)] += 1
 
 
 class RouteReading(NamedTuple):
-    """What all workers counted for one route and method.
+    """Requests of one route and method, over all workers.
 
     Attributes:
         route: template of the path, or "other".
         method: of HTTP, or "other".
-        statuses: requests by status, those that there were; codes that are not told apart as "other".
-        times: requests by time taken: of each of `BOUNDS`, and of what took longer, not cumulated.
-        seconds: that all of them took together.
+        statuses: number of requests by status, without zeros; statuses outside `STATUSES` are "other".
+        times: number of requests by duration, not cumulated: one for each of `BOUNDS`, and one for longer.
+        seconds: sum of the durations.
     """
 
     route: str
@@ -91,17 +101,17 @@ class RouteReading(NamedTuple):
 
 
 class WorkerReading(NamedTuple):
-    """What a worker last told of itself.
+    """State of a worker, as its last sample found it.
 
     Attributes:
-        starts: of workers in its place, from 1.
+        starts: number of processes that have been this worker, from 1.
         memory: resident, in bytes.
         cpu: processor time by time; 1 is one core.
-        journal: bytes that wait there for the store.
-        lag: seconds for which something has waited there and nothing has drained.
-        age: seconds for which the oldest of it has waited, to about a second.
-        store_up: 1 where the store took what it was last given, or has not been given anything; 0 otherwise.
-        model: name and revision of the model that it answers with.
+        journal: bytes in the journal that wait for the store.
+        lag: seconds for which the journal has not been empty and nothing has drained.
+        age: seconds for which the oldest entry of the journal has waited, to about a second.
+        store_up: 1 where the last write to the store succeeded or none was tried, else 0.
+        model: name and revision of the current model; empty before it is loaded.
     """
 
     starts: int
@@ -114,138 +124,141 @@ class WorkerReading(NamedTuple):
     model: tuple[str, str]
 
 
+class ModelReading(NamedTuple):
+    """Predictions of the models of one name, over all workers.
+
+    Attributes:
+        name: of the model, or "other".
+        bins: number of predictions by probability, in 20 steps of 0.05, not cumulated; the last includes 1.
+        total: sum of the probabilities.
+    """
+
+    name: str
+    bins: list[int]
+    total: float
+
+    @property
+    def predictions(self) -> int:
+        """Number of predictions."""
+        return sum(self.bins)
+
+
 class Reading(NamedTuple):
-    """What all workers counted up to now.
+    """Sums over all workers.
 
     Attributes:
         routes: those that had a request.
         workers: by their number.
-        models: what was answered, by model.
-        refusals: kicks that were refused because they did not fit.
-        failures: kicks that the model could not answer.
-        store_errors: attempts to bring predictions to the store that failed.
-        put_aside: what the store refused for good (`kickserve.dead_letters`).
+        models: by their name.
+        counts: refused kicks (invalid), failed kicks (the model raised), failed writes to the store, dead
+            letters (refused by the store for good).
     """
 
     routes: list[RouteReading]
     workers: list[WorkerReading]
     models: list[ModelReading]
-    refusals: int
-    failures: int
-    store_errors: int
-    put_aside: int
+    counts: dict[Counter, int]
 
     @property
     def predictions(self) -> int:
-        """Kicks that were answered."""
-        return sum(model.answers for model in self.models)
+        """Number of predictions."""
+        return sum(model.predictions for model in self.models)
 
 
-class Meters:
+class Metrics:
     """The counters of a service.
 
     Args:
-        workers: how many processes write. Where there are several, make it before they are forked, and call
-            `take_place` in each.
+        workers: number of processes that count. Where there are several, create this before they are forked,
+            and call `join_worker` in each.
     """
 
     def __init__(self, workers: int = 1) -> None:
-        block = mmap.mmap(-1, workers * _WORKER * CELL)
-        self._all: NDArray[np.float64] = np.frombuffer(block, np.float64).reshape(workers, _WORKER)
-        self._block = memoryview(block).cast("d")
+        self._all = shared_array(_WORKER, workers)
         self._names = [(OTHER, OTHER)]
-        self.take_place(0)
+        self.join_worker(0)
 
-    def take_place(self, number: int) -> None:
-        """Write as this worker from now on.
+    def join_worker(self, number: int) -> None:
+        """Write the row of this worker, from 0, from now on."""
+        self._own = self._all[number]
+        self._models: dict[str, memoryview[float]] = {}
+        self.set_state(memory=0, cpu=0, journal=0, lag=0, age=0, store_up=True)
+        self._set_names(self._names)
 
-        Args:
-            number: from 0.
-        """
-        self._cells = self._block[number * _WORKER : (number + 1) * _WORKER]
-        self._models = ModelMeters(self._cells[_HEAD:_ROUTES])
-        self.tell(memory=0, cpu=0, journal=0, lag=0, age=0, store_up=True)
-        self._name(self._names)
+    def set_routes(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Set the routes to count apart, each by template of the path and method; the same in all workers."""
+        self._set_names([(OTHER, OTHER), *sorted(set(routes))[: ROUTES - 1]])
 
-    def begin(self) -> None:
-        """Count that a worker has begun here."""
-        self._cells[_STARTS] += 1
-
-    def know(self, routes: Iterable[tuple[str, str]]) -> None:
-        """Tell these routes apart from now on: template of the path, and method.
-
-        All workers must know the same ones: call it where the app is made, which is the same in each.
-        """
-        self._name([(OTHER, OTHER), *sorted(set(routes))[: ROUTES - 1]])
-
-    def route(self, template: str, method: str) -> RouteMeter:
-        """Return what counts requests of a route; that of "other" where it is not known.
-
-        It writes for the worker that this process is: ask in the worker, when the app has been made.
-        """
+    def route(self, template: str, method: str) -> RouteMetrics:
+        """Return the counters of a route in this worker; those of "other" for a route that was not set."""
         return self._routes.get((template, method), self._other)
 
-    def predicted(self, batch: RecordBatch) -> None:
-        """Count kicks that were answered, and their probabilities."""
-        self._models.add(batch)
+    def count(self, counter: Counter, by: int = 1) -> None:
+        """Add to a counter."""
+        self._own[counter] += by
 
-    def serves(self, name: str, revision: str) -> None:
-        """Tell the model that this worker answers with from now on."""
-        self._models.serves(name, revision)
+    def count_predictions(self, batch: RecordBatch) -> None:
+        """Count predictions of one model, by probability."""
+        cells = self._models.get(batch.model)
+        if cells is None:
+            models = self._own["models"]
+            slot = find_slot(models["label"], batch.model)
+            cells = self._models[batch.model] = floats(models["values"][slot])
+        if len(batch) <= _FEW:
+            for (probability,) in _probabilities(batch.numbers):
+                cells[0] += probability
+                cells[1 + min(int(probability * BINS), BINS - 1)] += 1
+            return
+        found = numbers_of([batch])[:, COUNT]
+        cells[0] += float(found.sum())
+        counts = np.bincount(np.minimum((found * BINS).astype(int), BINS - 1), minlength=BINS)
+        for at, count in enumerate(counts.tolist(), 1):
+            cells[at] += count
 
-    def failed(self, count: int) -> None:
-        """Count kicks that the model could not answer."""
-        self._cells[_FAILED] += count
+    def set_model(self, name: str, revision: str) -> None:
+        """Set the current model of this worker."""
+        for field, text in (("model", name), ("revision", revision)):
+            self._own[field] = encode_label(text, _LABEL.itemsize)
 
-    def store_failed(self) -> None:
-        """Count an attempt to bring predictions to the store that failed."""
-        self._cells[_STORE_ERRORS] += 1
-
-    def put_aside(self) -> None:
-        """Count something that the store refused for good."""
-        self._cells[_ASIDE] += 1
-
-    def refused(self, count: int) -> None:
-        """Count kicks that did not fit."""
-        self._cells[_REFUSED] += count
-
-    def tell(
+    def set_state(
         self, *, memory: float, cpu: float, journal: float, lag: float, age: float, store_up: bool
     ) -> None:
-        """Tell how this worker is; see `WorkerReading`."""
-        for at, value in enumerate((memory, cpu, journal, lag, age, float(store_up))):
-            self._cells[at] = value
+        """Set the state of this worker; the units are those of `WorkerReading`."""
+        for field, value in zip(_STATE, (memory, cpu, journal, lag, age, store_up), strict=True):
+            self._own[field] = value
 
     def read(self) -> Reading:
-        """Add up what all workers have counted."""
-        total = self._all.sum(axis=0)
-        routes = total[_ROUTES:].reshape(ROUTES, _ROUTE)
+        """Add up the counters of all workers."""
+        routes = zip(self._names, self._all["routes"].sum(axis=0), strict=False)
+        models = sum_by_label(self._all["models"], "values").items()
         return Reading(
-            routes=[_route(*each) for each in zip(self._names, routes, strict=False) if each[1].any()],
-            workers=[_worker(cells) for cells in self._all[:, :_ROUTES]],
-            models=model_meters.read([cells[_HEAD:_ROUTES] for cells in self._all]),
-            refusals=int(total[_REFUSED]),
-            failures=int(total[_FAILED]),
-            store_errors=int(total[_STORE_ERRORS]),
-            put_aside=int(total[_ASIDE]),
+            routes=[_route(*name, cells) for name, cells in routes if cells.any()],
+            workers=[_worker(row) for row in self._all],
+            models=[
+                ModelReading(name, cells[1:].astype(int).tolist(), float(cells[0])) for name, cells in models
+            ],
+            counts={counter: int(self._all[counter].sum()) for counter in _COUNTERS},
         )
 
-    def _name(self, names: list[tuple[str, str]]) -> None:
+    def _set_names(self, names: list[tuple[str, str]]) -> None:
         self._names = names
-        meters = [RouteMeter(self._cells, _ROUTES + at * _ROUTE) for at in range(len(names))]
-        self._other = meters[0]
-        self._routes = dict(zip(names, meters, strict=True))
+        counters = [RouteMetrics(floats(cells)) for cells in self._own["routes"][: len(names)]]
+        self._other = counters[0]
+        self._routes = dict(zip(names, counters, strict=True))
 
 
-def _route(name: tuple[str, str], cells: NDArray[np.float64]) -> RouteReading:
-    counts = cells[1:].reshape(-1, _TIMES).astype(int)
+def _route(route: str, method: str, cells: NDArray[np.float64]) -> RouteReading:
+    counts = cells[1:].reshape(-1, _DURATIONS).astype(int)
     by_status = zip([*map(str, STATUSES), OTHER], counts.sum(axis=1).tolist(), strict=True)
     statuses = {status: count for status, count in by_status if count}
-    return RouteReading(*name, statuses, counts.sum(axis=0).tolist(), float(cells[0]))
+    return RouteReading(route, method, statuses, counts.sum(axis=0).tolist(), float(cells[0]))
 
 
-def _worker(cells: NDArray[np.float64]) -> WorkerReading:
-    head = cells[:_HEAD].tolist()
-    memory, cpu, journal, lag, age, store_up = head[: _STORE_UP + 1]
-    model = model_meters.served(cells[_HEAD:])
-    return WorkerReading(int(head[_STARTS]), memory, cpu, journal, lag, age, store_up, model)
+def _model(name: str, cells: NDArray[np.float64]) -> ModelReading:
+    return ModelReading(name, cells[1:].astype(int).tolist(), float(cells[0]))
+
+
+def _worker(row: Any) -> WorkerReading:
+    state = {field: float(row[field]) for field in _STATE}
+    model = (row["model"].decode(), row["revision"].decode())
+    return WorkerReading(starts=int(row["starts"]), model=model, **state)

@@ -1,4 +1,4 @@
-"""What surrounds every request: id, client behind proxies, security headers, metrics, and the hooks of plugins."""
+"""The middleware of every request: id, client behind proxies, security headers, metrics, hooks of plugins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from litestar import Litestar
 from litestar.routes import BaseRoute, HTTPRoute
@@ -17,10 +17,11 @@ from kickserve.auth import KEY_NAME
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from litestar.connection import ASGIConnection
     from litestar.types import ASGIApp, Message, Receive, Send
 
     from kickserve.auth import Authenticator
-    from kickserve.metrics import Meters
+    from kickserve.metrics import Metrics
     from kickserve.plugins import Plugin
     from kickserve.security import SecurityHeaders
     from kickserve.settings import Settings
@@ -48,14 +49,15 @@ def request_context(request_id: bytes, key: str = "") -> Iterator[None]:
 class App(Litestar):
     """The application (ASGI), with the middleware around its router.
 
-    It is a Litestar application whose middleware is faster than Litestar's, and also sees what never reaches the
-    router: a request passes the plugins' `wrap`, the middleware, the plugins' `wrap_router`, and the router.
+    It is a Litestar application whose middleware is faster than Litestar's, and also sees what never reaches
+    the router: a request passes the plugins' `wrap`, the middleware, the plugins' `wrap_router`, and the
+    router.
 
     Args:
         arguments: as for `litestar.Litestar`.
         settings: of the core.
         authenticator: finds the principal of a request.
-        security: the security headers, and the check of origins.
+        security_headers: of answers, with the check of origins.
         metrics: counts requests.
         plugins: those whose hooks are called.
         named: as for `litestar.Litestar`.
@@ -63,7 +65,7 @@ class App(Litestar):
     Attributes:
         settings: the same.
         authenticator: the same.
-        security: the same.
+        security_headers: the same.
         metrics: the same.
         loaded: the plugins.
         wrapped: whether a plugin wraps every request.
@@ -75,19 +77,19 @@ class App(Litestar):
         *arguments: Any,
         settings: Settings,
         authenticator: Authenticator,
-        security: SecurityHeaders,
-        metrics: Meters,
+        security_headers: SecurityHeaders,
+        metrics: Metrics,
         plugins: Sequence[Plugin],
         **named: Any,
     ) -> None:
         super().__init__(*arguments, plugins=plugins, **named)
         self.settings = settings
         self.authenticator = authenticator
-        self.security = security
+        self.security_headers = security_headers
         self.metrics = metrics
         self.loaded = plugins
         self.draining = False
-        metrics.know(pair for route in self.routes for pair in _pairs(route))
+        metrics.set_routes(pair for route in self.routes for pair in _pairs(route))
         self._allow = dict(map(_allowed, self.routes))
         self._prefix = secrets.token_hex(4).encode()  # drawn per app: forked workers would share a module's
         self._router: ASGIApp = super().__call__
@@ -99,6 +101,7 @@ class App(Litestar):
 
     def drain(self) -> None:
         """Let clients go: each answer closes its connection from now on."""
+        self.state.service.drain()
         self.draining = True
 
     def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
@@ -117,7 +120,7 @@ class App(Litestar):
         self.authenticator.proxies.apply(scope)
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
-        elif self.security.is_same_origin(dict(scope["headers"])):
+        elif self.security_headers.is_same_origin(dict(scope["headers"])):
             await super().__call__(scope, receive, send)
         else:
             await receive()
@@ -148,7 +151,7 @@ class App(Litestar):
         if scope["method"] == "OPTIONS" and (allow := self._allow.get(scope.get("path_template", ""))):
             # The framework names the methods of the first handler of a path alone.
             headers = [(name, allow if name == b"allow" else value) for name, value in headers]
-        headers += self.security.headers(scope, headers)
+        headers += self.security_headers.headers(scope, headers)
         if "principal" in state:
             headers += self.authenticator.headers(state["principal"])
         headers.append((REQUEST_ID, state["request_id"]))
@@ -157,12 +160,17 @@ class App(Litestar):
         return headers
 
 
+def app_of(connection: ASGIConnection[Any, Any, Any, Any]) -> App:
+    """Return the application of a request."""
+    return cast("App", connection.app)
+
+
 def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:
     methods = sorted(route.methods) if isinstance(route, HTTPRoute) else []
     return route.path_format, ", ".join(methods).encode() or None
 
 
 def _pairs(route: BaseRoute) -> Iterator[tuple[str, str]]:
-    """Yield the routes and methods that metrics tell apart: no OPTIONS, which every route answers, and no mount."""
+    """Yield what metrics count apart: routes and methods, without OPTIONS and without mounts."""
     if isinstance(route, HTTPRoute):
         yield from ((route.path_format, method) for method in route.methods if method != "OPTIONS")

@@ -1,19 +1,24 @@
-"""The API's own documentation: the OpenAPI document, and a page for it that needs no network."""
+"""The API's own documentation: the OpenAPI document, and a page for it that needs no network.
+
+The framework documents what a handler takes and returns. Three things are added to it: bodies that a handler
+reads itself (`takes`), refusals (`refusals`, `complete`), and links from one call to the next.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from litestar.exceptions import NotFoundException
+from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
-    Example,
+    OpenAPI,
     OpenAPIMediaType,
-    OpenAPIType,
     Operation,
     RequestBody,
     Schema,
@@ -22,18 +27,16 @@ from litestar.openapi.spec import (
 from litestar.static_files import create_static_files_router
 
 from kickserve import __version__
-from kickserve.answers import CompleteConfig
-from kickserve.bodies import BATCH_MAX
 from kickserve.errors import KickserveError
-from kickserve.features import FEATURES
+from kickserve.problems import MEDIA_TYPE
+from kickserve.schemas import Kick, Kicks, Outcome, Outcomes, Problem
 from kickserve.security import nonce_of, with_nonce
 
 if TYPE_CHECKING:
-    from litestar import Request
-    from litestar.openapi import OpenAPIConfig
-    from litestar.router import Router
+    from collections.abc import Iterator, Mapping
 
-    from kickserve.features import Feature
+    from litestar import Request
+    from litestar.router import Router
 
 PATH: Final = "/docs"
 ASSETS: Final = "/docs-assets"
@@ -58,6 +61,23 @@ Errors are problem documents (RFC 9457) of one shape. What never becomes a whole
 any call is chosen, and the connection closed: 400 for what is no HTTP, 408 for what comes too slowly, 431 for
 a head that is too long, 503 where there are too many connections.
 """
+_WORDS: Final = {
+    400: "The request is no HTTP, or its body no JSON.",
+    401: "The key is missing or wrong.",
+    403: "The key is not good for this; the answer says what it would have to be good for.",
+    404: "There is nothing of this name.",
+    409: "It can't be done now; the answer says why.",
+    413: "The body is larger than is read.",
+    415: "The body is compressed: nothing is unpacked.",
+    422: "The request does not say what it must; `errors` names the fields.",
+    429: "The client asks too often, or sends wrong keys.",
+    500: "The model could not answer.",
+    503: "It can't be done now, and may be later.",
+}
+_PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_RETRY: Final = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+_PREDICTIONS: Final = "/api/v1/predictions"
+_ONE: Final = f"{_PREDICTIONS}/{{record_id}}"
 
 
 @dataclass
@@ -65,7 +85,7 @@ class Open(Operation):
     """Documents a call that needs no key."""
 
     def __post_init__(self) -> None:
-        """Say so."""
+        """Ask for none of the keys."""
         self.security = []
 
 
@@ -75,58 +95,179 @@ class ListsRecords(Operation):
 
     def __post_init__(self) -> None:
         """Describe the lines."""
-        _also_lines(self, "One record a line, oldest first")
+        _answer_lines(self, "One record a line, oldest first")
 
 
-@dataclass
-class TakesKick(Operation):
-    """Documents a body that is one kick. The handler reads the bytes itself, strictly."""
+def takes(body: Any, example: Any, *, answer: str = "", **others: str) -> type[Operation]:
+    """Make the documentation of a call whose handler reads the bytes of its body itself.
 
-    def __post_init__(self) -> None:
-        """Describe the body."""
-        self.request_body = _body({"application/json": _media(_KICK, EXAMPLE)})
+    Args:
+        body: type of the body as JSON: a Struct or a list of Structs.
+        example: of the body.
+        answer: what a line of the answer is, where the call also answers in lines.
+        others: descriptions of further media types of the body, by the media type.
+    """
+    content: dict[str, Any] = {
+        "application/json": {"schema": _schema(body), "examples": {"example": {"value": example}}}
+    }
+    content |= {kind: {"schema": {"description": description}} for kind, description in others.items()}
+
+    @dataclass
+    class Takes(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody(content=content, required=True)
+            if answer:
+                _answer_lines(self, answer)
+
+    return Takes
 
 
-@dataclass
-class TakesKicks(Operation):
-    """Documents a body that is many kicks."""
+def _answer_lines(operation: Operation, description: str) -> None:
+    answer: Any = (operation.responses or {})["200"]
+    answer.content[NDJSON] = OpenAPIMediaType(schema=Schema(description=description))
 
-    def __post_init__(self) -> None:
-        """Describe the body."""
-        kicks = Schema(type=OpenAPIType.ARRAY, items=_KICK, min_items=1, max_items=BATCH_MAX)
-        self.request_body = _body(
-            {
-                "application/json": _media(kicks, [EXAMPLE]),
-                NDJSON: OpenAPIMediaType(schema=Schema(description="One kick a line")),
-            }
+
+def _schema(of: Any) -> Any:
+    """Return msgspec's JSON Schema of a type, with each part written where the schema refers to it."""
+    [schema], parts = msgspec.json.schema_components([of], ref_template="{name}")
+
+    def inline(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inline(each) for each in part]
+        if isinstance(part, dict):
+            return inline(parts[part["$ref"]]) if "$ref" in part else {k: inline(v) for k, v in part.items()}
+        return part
+
+    return inline(schema)
+
+
+_RECORD_ID: Final = "01900000-0000-7000-8000-000000000000"
+
+TakesKick: Final = takes(Kick, EXAMPLE)
+TakesKicks: Final = takes(
+    Kicks, [EXAMPLE], answer="One prediction or problem a line", **{NDJSON: "One kick a line"}
+)
+TakesOutcome: Final = takes(Outcome, {"success": True})
+TakesOutcomes: Final = takes(Outcomes, [{"id": _RECORD_ID, "success": True}])
+
+
+def refusals(*statuses: int) -> dict[int, ResponseSpec]:
+    """Describe what a call may be refused with, beside what follows from what it takes: for its handler."""
+    return {
+        status: ResponseSpec(
+            Problem, description=_WORDS[status], media_type=MEDIA_TYPE, generate_examples=False
         )
-        _also_lines(self, "One prediction or problem a line")
+        for status in statuses
+    }
+
+
+def answers(of: Any, description: str) -> ResponseSpec:
+    """Describe an answer of a type that the framework can't see in its handler."""
+    return ResponseSpec(of, description=description, generate_examples=False)
+
+
+# From which call to which: name, path, method, and what to fill in.
+_Link = tuple[str, str, str, "Mapping[str, str]"]
+
+
+def _to_record(record_id: str) -> list[_Link]:
+    filled = {"record_id": record_id}
+    return [
+        ("read", _ONE, "get", filled),
+        ("judge", f"{_ONE}/outcome", "put", filled),
+        ("remove", _ONE, "delete", filled),
+    ]
+
+
+_LINKS: Final[dict[tuple[str, str, str], list[_Link]]] = {
+    ("/api/v1/predict", "post", "200"): _to_record("$response.body#/id"),
+    ("/api/v1/predict/batch", "post", "200"): _to_record("$response.body#/0/id"),
+    (f"{_ONE}/outcome", "put", "204"): _to_record("$request.path.record_id"),
+    (_PREDICTIONS, "get", "200"): [
+        *_to_record("$response.body#/0/id"),
+        ("older", _PREDICTIONS, "get", {"before": "$response.body#/0/id"}),
+    ],
+}
+
+
+def complete(document: dict[str, Any], *, with_key: bool) -> dict[str, Any]:
+    """Add to a document what may be refused in general, and which call leads to which.
+
+    Args:
+        document: of OpenAPI, as the framework makes it; it is changed.
+        with_key: whether calls need a key, but for those whose `security` says otherwise.
+    """
+    _mend(document)
+    paths = document["paths"]
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            if "responses" not in operation:
+                continue
+            _complete(operation, guarded=with_key and operation.get("security") != [])
+            for status, response in operation["responses"].items():
+                if links := dict(_links(paths, (path, method, status))):
+                    response["links"] = links
+    return document
+
+
+def _mend(part: Any) -> None:
+    """Write pairs as what they are, two of a kind, and say nothing of nulls, which no query can hold."""
+    if isinstance(part, dict):
+        if kinds := part.pop("prefixItems", None):
+            part |= {"items": kinds[0], "minItems": len(kinds), "maxItems": len(kinds)}
+        if part.get("in") == "query":
+            either = part["schema"].pop("oneOf", [{}])
+            part["schema"] = {**either[0], **part["schema"]}
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _mend(each)
+
+
+def _complete(operation: dict[str, Any], *, guarded: bool) -> None:
+    responses = operation["responses"]
+    responses.pop("400", None)  # the framework's own shape of errors, which is not ours
+    for status in _general(operation, guarded=guarded):
+        responses.setdefault(str(status), {"description": _WORDS[status], "content": _PROBLEM})
+    for status in responses.keys() & {"429", "503"}:
+        responses[status].setdefault("headers", _RETRY)
+
+
+def _general(operation: Mapping[str, Any], *, guarded: bool) -> Iterator[int]:
+    places = {parameter["in"] for parameter in operation.get("parameters", ())}
+    yield 400
+    yield 415
+    if guarded:
+        yield from (401, 403, 429)
+    if "path" in places:
+        yield 404
+    if "query" in places or "requestBody" in operation:
+        yield 422
+    if "requestBody" in operation:
+        yield 413
+
+
+def _links(paths: Mapping[str, Any], origin: tuple[str, str, str]) -> Iterator[tuple[str, Any]]:
+    for name, path, method, filled in _LINKS.get(origin, ()):
+        yield name, {"operationId": paths[path][method]["operationId"], "parameters": dict(filled)}
+
+
+class _Document(OpenAPI):
+    with_key = False
+
+    def to_schema(self) -> dict[str, Any]:
+        return complete(super().to_schema(), with_key=self.with_key)
 
 
 @dataclass
-class TakesOutcome(Operation):
-    """Documents a body that is an outcome."""
+class _Config(OpenAPIConfig):
+    """What the framework makes the document from, and `complete` completes."""
 
-    def __post_init__(self) -> None:
-        """Describe the body."""
-        self.request_body = _body({"application/json": _media(_OUTCOME, {"success": True})})
+    with_key: bool = False
 
-
-@dataclass
-class TakesOutcomes(Operation):
-    """Documents a body that is many outcomes."""
-
-    def __post_init__(self) -> None:
-        """Describe the body."""
-        each = Schema(
-            type=OpenAPIType.OBJECT,
-            properties={"id": Schema(type=OpenAPIType.STRING), "success": _SUCCESS},
-            required=["id", "success"],
-            additional_properties=False,
-        )
-        schema = Schema(type=OpenAPIType.ARRAY, items=each, min_items=1, max_items=BATCH_MAX)
-        example = {"id": "01900000-0000-7000-8000-000000000000", "success": True}
-        self.request_body = _body({"application/json": _media(schema, [example])})
+    def to_openapi_schema(self) -> OpenAPI:
+        begun = super().to_openapi_schema()
+        document = _Document(**{each.name: getattr(begun, each.name) for each in fields(begun)})
+        document.with_key = self.with_key
+        return document
 
 
 def openapi_config(*, with_key: bool) -> OpenAPIConfig:
@@ -135,7 +276,7 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
     Args:
         with_key: whether clients need a key.
     """
-    return CompleteConfig(
+    return _Config(
         with_key=with_key,
         title="kickserve",
         version=__version__,
@@ -186,44 +327,3 @@ def assets() -> Router:
     return create_static_files_router(
         path=ASSETS, directories=[folder], include_in_schema=False, before_request=refuse_unknown
     )
-
-
-def _also_lines(operation: Operation, description: str) -> None:
-    answer: Any = (operation.responses or {})["200"]
-    answer.content[NDJSON] = OpenAPIMediaType(schema=Schema(description=description))
-
-
-def _body(content: dict[str, OpenAPIMediaType]) -> RequestBody:
-    return RequestBody(content=content, required=True)
-
-
-def _media(schema: Schema, example: Any) -> OpenAPIMediaType:
-    return OpenAPIMediaType(schema=schema, examples={"example": Example(value=example)})
-
-
-def _kick_schema() -> Schema:
-    return Schema(
-        type=OpenAPIType.OBJECT,
-        title="Kick",
-        description="A kick to be predicted: all eleven features, and nothing else.",
-        properties={feature.name: _feature_schema(feature) for feature in FEATURES},
-        required=[feature.name for feature in FEATURES],
-        additional_properties=False,
-    )
-
-
-def _feature_schema(feature: Feature) -> Schema:
-    if feature.kind == "flag":
-        either = [Schema(type=OpenAPIType.BOOLEAN), Schema(type=OpenAPIType.INTEGER, enum=[0, 1])]
-        return Schema(any_of=either, description=feature.meaning)
-    return Schema(type=OpenAPIType.NUMBER, minimum=feature.low, maximum=feature.high, description=feature.doc)
-
-
-_SUCCESS: Final = Schema(type=OpenAPIType.BOOLEAN, description="Whether the ball went over.")
-_OUTCOME: Final = Schema(
-    type=OpenAPIType.OBJECT,
-    properties={"success": _SUCCESS},
-    required=["success"],
-    additional_properties=False,
-)
-_KICK: Final = _kick_schema()

@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 
 from kickserve.errors import BodyTooLarge, InvalidInput, RecordNotFound
 from kickserve.ids import canonical, in_utc
+from kickserve.middleware import app_of
 from kickserve.schemas import FieldError
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ async def read_body(request: Request[Any, Any, Any]) -> bytes:
     Raises:
         BodyTooLarge: it is larger than `KICKSERVE_BATCH_BODY_MAX`.
     """
-    app: Any = request.app
-    limit = app.settings.batch_body_max
+    limit = app_of(request).settings.batch_body_max
     too_large = BodyTooLarge("KICKSERVE_BATCH_BODY_MAX")
     if (request.content_length or 0) > limit:
         raise too_large

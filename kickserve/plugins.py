@@ -1,13 +1,15 @@
 """Plugins: the base class with its hooks, their discovery, and all that a plugin may import of the core.
 
-A plugin is an entry point: a factory that takes the `Settings` and returns a `Plugin`. Hooks do nothing until they
-are overridden. A plugin imports from this module, and from `kickserve.features`, `kickserve.schemas` and
-`kickserve.errors`; libraries (`kickserve_data`, `kickserve_scores`, …) are open to it too, other plugins are not.
+A plugin is an entry point: a factory that takes the `Settings` and returns a `Plugin`. Hooks do nothing until
+they are overridden. A plugin imports from this module, and from `kickserve.features`, `kickserve.schemas` and
+`kickserve.errors`; libraries (`kickserve_data`, `kickserve_scores`, …) are open to it too, other plugins are
+not.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points
@@ -41,12 +43,14 @@ from kickserve.errors import (
     TooManyRequests,
     UnknownPlugin,
 )
-from kickserve.middleware import REQUEST_ID, App, request_context
+from kickserve.middleware import REQUEST_ID, App, app_of, request_context
+from kickserve.openapi import answers, refusals
+from kickserve.parameters import Before, Limit, Since, Until, parse_instant, read_body
 from kickserve.record import RecordBatch, numbers_of
 from kickserve.settings import Settings, SettingsTable, setting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
     from click import Group
@@ -67,10 +71,12 @@ __all__ = [
     "REQUEST_ID",
     "App",
     "Authenticator",
+    "Before",
     "ConfigurationError",
     "Key",
     "KeyRing",
     "KickserveError",
+    "Limit",
     "Metric",
     "MissingExtra",
     "Plugin",
@@ -79,9 +85,13 @@ __all__ = [
     "Scope",
     "Settings",
     "SettingsTable",
+    "Since",
     "StoreMisconfigured",
     "TooManyRequests",
     "UnknownPlugin",
+    "Until",
+    "answers",
+    "app_of",
     "cancel",
     "create_authenticator",
     "create_store",
@@ -91,7 +101,10 @@ __all__ = [
     "kinds",
     "numbers_of",
     "open_store",
+    "parse_instant",
     "problems",
+    "read_body",
+    "refusals",
     "request_context",
     "requires",
     "setting",
@@ -171,7 +184,7 @@ class Plugin(InitPlugin, CLIPlugin):
         return app
 
     def wrap_router(self, router: ASGIApp, app: App) -> ASGIApp:  # noqa: ARG002
-        """Return an ASGI application between the middleware (request id, headers, metrics) and the router of `app`."""
+        """Return an ASGI application between the middleware and the router of `app`."""
         return router
 
     def serve_workers(self, settings: Settings, plugins: Sequence[Plugin]) -> int | None:  # noqa: ARG002
@@ -182,7 +195,10 @@ class Plugin(InitPlugin, CLIPlugin):
         """Make memory that all workers see. Called once, before workers are forked or a single one serves."""
 
     def join_worker(self, number: int) -> None:
-        """Write as this worker, from 0, from now on. Called in each of several workers, before `create_app`."""
+        """Write as this worker, from 0, from now on.
+
+        Called in each of several workers, before `create_app`.
+        """
 
     def on_predictions(self, batch: RecordBatch) -> None:
         """Take note of predictions that were recorded together.
@@ -229,7 +245,7 @@ class _LitestarPlugin(Plugin):
 
 
 def discover(settings: Settings) -> list[Plugin]:
-    """Make the standard plugins, and those of `KICKSERVE_PLUGINS` or else all whose requirements are installed.
+    """Make the standard plugins, and those of `KICKSERVE_PLUGINS` or else all with their requirements met.
 
     A plugin whose name is also an extra of its distribution needs the packages of that extra.
 
@@ -261,8 +277,9 @@ def create_store(plugins: Sequence[Plugin], url: str) -> Store:
     for plugin in plugins:
         if (store := plugin.create_store(url)) is not None:
             return store
+    scheme = url.partition(":")[0]
     raise StoreMisconfigured(
-        f"DATABASE_URL starts with '{url.partition(':')[0]}:', which no loaded plugin can store to: use sqlite: or"
+        f"DATABASE_URL starts with '{scheme}:', which no loaded plugin can store to: use sqlite: or"
         " postgresql:, or see whether KICKSERVE_PLUGINS leaves the plugin storage out"
     )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that it can't decode: no UTF-8 and brackets without end among them."""
 
-Flag = bool | Literal[0, 1]
+Flag = bool | Annotated[Literal[0, 1], Meta(extra_json_schema={"type": "integer"})]
 
 
 def _meta(name: str) -> Meta:
@@ -45,6 +45,11 @@ class Kick(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True, gc=Fal
     is_left_side: Annotated[Flag, _meta("is_left_side")]
     has_previous_attempts: Annotated[Flag, _meta("has_previous_attempts")]
 
+
+BATCH_MAX: Final = 100_000
+"""Kicks, or outcomes, in one request."""
+
+Kicks = Annotated[list[Kick], Meta(min_length=1, max_length=BATCH_MAX)]
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Interval = tuple[float, float]
@@ -123,17 +128,23 @@ class Record(Struct, kw_only=True):
     shadow_prediction: float | None = None
 
 
+Success = Annotated[bool, Meta(description="Whether the ball went over.")]
+
+
 class Outcome(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """What came of a kick."""
 
-    success: bool
+    success: Success
 
 
 class OutcomeOf(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """What came of the kick with this id."""
 
     id: str
-    success: bool
+    success: Success
+
+
+Outcomes = Annotated[list[OutcomeOf], Meta(min_length=1, max_length=BATCH_MAX)]
 
 
 class OutcomesKept(Struct, kw_only=True, frozen=True):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from kickserve.ids import Ids
     from kickserve.model import Model
-    from kickserve.process import Gauge
+    from kickserve.process import ProcessSampler
 
     # What a model says of one kick: probability, low and high, these two NaN where it gives no interval.
     Found = tuple[float, float, float]
@@ -43,13 +43,13 @@ class Scorer:
 
     Args:
         model: the model.
-        gauge: what the process uses, for the record.
+        sampler: of processor and memory, for the record.
         ids: makes the ids; its own where not given.
     """
 
-    def __init__(self, model: Model, gauge: Gauge, ids: IdFactory | None = None) -> None:
+    def __init__(self, model: Model, sampler: ProcessSampler, ids: IdFactory | None = None) -> None:
         self.model = model
-        self._gauge = gauge
+        self._sampler = sampler
         self._ids = ids or IdFactory()
         self._answer_one = model.predict_one if isinstance(model, AnswersOne) else None
 
@@ -164,15 +164,15 @@ class Scorer:
         return replace(batch, status_code=error.status, error=str(error))
 
     def _batch(self, ids: Ids, numbers: bytes) -> RecordBatch:
-        card, gauge = self.model.card, self._gauge
+        card, sampler = self.model.card, self._sampler
         return RecordBatch(
             ids.millisecond,
             ids.counter,
             ids.tail,
             card.name,
             card.revision,
-            gauge.cpu_percent,
-            gauge.memory_mb,
+            sampler.cpu_percent,
+            sampler.memory_mb,
             numbers,
         )
 

@@ -1,7 +1,7 @@
 """Security of browsers: headers of answers, and the check of the origin of a page.
 
-Every answer has `nosniff`. An HTML answer also has a Content-Security-Policy (what it may load, who may frame it)
-and a Permissions-Policy. An inline script runs by its nonce alone.
+Every answer has `nosniff`. An HTML answer also has a Content-Security-Policy (what it may load, who may frame
+it) and a Permissions-Policy. An inline script runs by its nonce alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ SANDBOX: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
     " style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
-"""Policy of a page that another program made: its scripts run, but neither with the origin of this service nor with
+"""Policy of a page that another program made: its scripts run, but neither with the origin of this service
+nor with
 access to any host."""
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -95,8 +96,8 @@ class SecurityHeaders:
     def is_same_origin(self, headers: Mapping[bytes, bytes]) -> bool:
         """Return whether no page of a foreign origin sends a request or opens a websocket.
 
-        Browsers send `Origin`, and a page can choose neither that nor `Host` and `X-Forwarded-Host`. Other clients
-        send no `Origin`.
+        Browsers send `Origin`, and a page can choose neither that nor `Host` and `X-Forwarded-Host`. Other
+        clients send no `Origin`.
         """
         sent = headers.get(b"origin")
         if sent is None:

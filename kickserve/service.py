@@ -9,28 +9,29 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kickserve import __version__
-from kickserve.bodies import read_kick
 from kickserve.errors import MissingExtra, ModelUnusable, PredictionFailed, RequestError
 from kickserve.ids import IdFactory
-from kickserve.metrics import Meters
+from kickserve.metrics import Metrics
 from kickserve.model import TYPICAL, ask
+from kickserve.plugins import Plugin
 from kickserve.predictor import Predictor
-from kickserve.process import Gauge
+from kickserve.process import ProcessSampler
 from kickserve.retention import Retention
 from kickserve.schemas import Health
 from kickserve.scorer import Scorer
-from kickserve.store import KnowsDrift, TellsFigures, WatchesPredictions
+from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kickserve.errors import Backlogged, KickserveError
     from kickserve.model import Model
+    from kickserve.plugins import Metric
     from kickserve.record import RecordBatch
     from kickserve.recorder import Recorder
     from kickserve.schemas import DriftSummary, ModelCard, Prediction
     from kickserve.settings import Settings
-    from kickserve.store import Figure, Store
+    from kickserve.store import Store
 
 _TRIALS: Final = 3
 
@@ -45,15 +46,15 @@ class Service:
         recorder: see below.
         store: see below.
         settings: the rest of what it is told.
-        meters: see below; its own where not given.
+        metrics: see below; its own where not given.
         plugins: those that are loaded: some watch what is predicted, or know more about it.
 
     Attributes:
         predictor: answers kicks.
         recorder: keeps the answers, and finds those that are on their way to the store.
         store: where they are kept for good.
-        gauge: what the process uses.
-        meters: what is counted, over all workers.
+        sampler: of processor and memory.
+        metrics: what is counted, over all workers.
     """
 
     def __init__(
@@ -62,14 +63,15 @@ class Service:
         recorder: Recorder,
         store: Store,
         settings: Settings,
-        meters: Meters | None = None,
-        plugins: Sequence[object] = (),
+        metrics: Metrics | None = None,
+        plugins: Sequence[Plugin] = (),
     ) -> None:
-        self.meters = meters or Meters()
-        self.gauge = Gauge()
+        self.metrics = metrics or Metrics()
+        self.sampler = ProcessSampler()
         self.store = store
         self.recorder = recorder
-        recorder.on_failure, recorder.on_refusal = self.meters.store_failed, self.meters.put_aside
+        recorder.on_failure = partial(self.metrics.count, "store_errors")
+        recorder.on_refusal = partial(self.metrics.count, "dead_letters")
         self._load = load
         self._batch_max = settings.batch_max
         self._ids = IdFactory()
@@ -77,12 +79,16 @@ class Service:
         self._loading = asyncio.Lock()
         self._retention = Retention(store, settings.retention)
         self._stopping = False
-        self._watchers = [each.watch for each in plugins if isinstance(each, WatchesPredictions)]
-        self._tellers = [each for each in plugins if isinstance(each, TellsFigures)]
-        self._drift = [each for each in plugins if isinstance(each, KnowsDrift)]
+        self._plugins = plugins
+        # Hooks that do nothing are not called on the way of a prediction.
+        self._watchers = [
+            each.on_predictions
+            for each in plugins
+            if getattr(each.on_predictions, "__func__", None) is not Plugin.on_predictions
+        ]
 
     def _predictor(self, model: Model) -> Predictor:
-        return Predictor(Scorer(model, self.gauge, self._ids), self._keep, batch_max=self._batch_max)
+        return Predictor(Scorer(model, self.sampler, self._ids), self._keep, batch_max=self._batch_max)
 
     async def start(self) -> None:
         """Begin: take up what an earlier process left, and open the store.
@@ -92,8 +98,8 @@ class Service:
             ConfigurationError: the journal's folder can't be used.
         """
         await self.recorder.start()
-        await self.gauge.start(self._tell)
-        self.meters.begin()
+        await self.sampler.start(self._tell)
+        self.metrics.count("starts")
         self._tell_model()
         await self._retention.start()
 
@@ -105,7 +111,7 @@ class Service:
         """End: bring what is kept to the store, as far as it can be reached in time."""
         self.drain()
         await self._retention.stop()
-        await self.gauge.stop()
+        await self.sampler.stop()
         await self.recorder.stop()
         self.predictor.close()
 
@@ -122,7 +128,7 @@ class Service:
         try:
             kick = read_kick(body)
         except RequestError:
-            self.meters.refused(1)
+            self.metrics.count("refused_kicks")
             raise
         return self.predictor.ask(kick)
 
@@ -163,6 +169,8 @@ class Service:
         parts = {**self._parts(), "store": await self.recorder.store_state()}
         if self.recorder.shadow.model is not None:
             parts["shadow"] = self.recorder.shadow.state
+        for plugin in self._plugins:
+            parts |= plugin.health()
         well = all(state == "ok" for state in parts.values())
         return Health(status="ok" if well else "degraded", version=__version__, parts=parts)
 
@@ -172,13 +180,13 @@ class Service:
         ready = all(state == "ok" for state in parts.values())
         return Health(status="ready" if ready else "not ready", version=__version__, parts=parts)
 
-    def figures(self) -> list[Figure]:
-        """Return the figures of all plugins that have some."""
-        return [figure for each in self._tellers for figure in each.figures()]
+    def plugin_metrics(self) -> list[Metric]:
+        """Return the metrics of all plugins."""
+        return [metric for each in self._plugins for metric in each.metrics()]
 
     def drift(self) -> DriftSummary | None:
         """Return the newest summary of drift, where a plugin knows one."""
-        summaries = (each.drift() for each in self._drift)
+        summaries = (each.drift() for each in self._plugins)
         return next((each for each in summaries if each is not None), None)
 
     @contextmanager
@@ -187,7 +195,7 @@ class Service:
         try:
             yield
         except RequestError as error:
-            self.meters.refused(len({fault.row for fault in error.errors}) or 1)
+            self.metrics.count("refused_kicks", len({fault.row for fault in error.errors}) or 1)
             raise
 
     def _keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
@@ -203,17 +211,17 @@ class Service:
         given = not kept.cancelled() and kept.result() is None
         for batch in batches:
             if batch.error is not None:
-                self.meters.failed(len(batch))
+                self.metrics.count("failed_kicks", len(batch))
             elif given:
-                self.meters.predicted(batch)
+                self.metrics.count_predictions(batch)
                 for watch in self._watchers:
                     watch(batch)
 
     def _tell(self) -> None:
         waiting = self.recorder.backlog()
-        self.meters.tell(
-            memory=self.gauge.memory_mb * 1e6,
-            cpu=self.gauge.cpu_percent / 100,
+        self.metrics.set_state(
+            memory=self.sampler.memory_mb * 1e6,
+            cpu=self.sampler.cpu_percent / 100,
             journal=waiting.size,
             lag=waiting.lag,
             age=waiting.age,
@@ -222,7 +230,7 @@ class Service:
 
     def _tell_model(self) -> None:
         card = self.predictor.model.card
-        self.meters.serves(card.name, card.revision)
+        self.metrics.set_model(card.name, card.revision)
 
     def _parts(self) -> dict[str, str]:
         return {

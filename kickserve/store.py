@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
-
-    from litestar.types import ASGIApp
+    from collections.abc import AsyncIterator, Sequence
 
     from kickserve.operations import Judge
     from kickserve.record import RecordBatch
-    from kickserve.schemas import DriftSummary, Record
+    from kickserve.schemas import Record
 
 
 class Judged(NamedTuple):
@@ -160,99 +157,4 @@ class DropsWhole(Protocol):
         Returns:
             Names of what was dropped, for people. Older records that are left are for `purge`.
         """
-        ...
-
-
-@runtime_checkable
-class StoreProvider(Protocol):
-    """A plugin that knows how to keep predictions.
-
-    Attributes:
-        schemes: the URL schemes that it serves, such as `sqlite`, without a `+driver`.
-    """
-
-    schemes: frozenset[str]
-
-    def create_store(self, url: str) -> Store:
-        """Make a store for a database URL, without connecting yet.
-
-        Args:
-            url: as in `DATABASE_URL`; its scheme is one of `schemes`, perhaps with a `+driver` behind it.
-
-        Raises:
-            StoreMisconfigured: the URL can't be understood.
-            MissingExtra: the store's own package is not installed.
-        """
-        ...
-
-
-@runtime_checkable
-class WrapsRequests(Protocol):
-    """A plugin that wants to be around every request, the fast lane's too: a profiler, say.
-
-    The framework's middleware comes too late for that: the lane goes around it.
-    """
-
-    def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Return what is to serve HTTP requests in the place of `app`, and leads to it."""
-        ...
-
-
-@runtime_checkable
-class WatchesPredictions(Protocol):
-    """A plugin that wants to see what is predicted, as it is kept: live figures of drift, say."""
-
-    def watch(self, batch: RecordBatch) -> None:
-        """Take note of predictions that were made together and are kept now.
-
-        It is called in the event loop, for each group on the way of its answers: note it, and do the work
-        later. What it raises would hurt the answers.
-        """
-        ...
-
-
-@runtime_checkable
-class SharesMemory(Protocol):
-    """A plugin that has memory which all workers see, to add up what each of them knows."""
-
-    def share(self, workers: int) -> None:
-        """Make the memory. Called once, before so many workers are forked; never where there is one alone."""
-        ...
-
-    def take_place(self, number: int) -> None:
-        """Write as this worker from now on, from 0. Called in the worker, before the application is made."""
-        ...
-
-
-class Figure(NamedTuple):
-    """A number of a plugin's that the service's figures are to show.
-
-    Attributes:
-        name: in the words of Prometheus, with its unit: `kickserve_drift_psi`.
-        help: what it is, in a sentence.
-        value: how much it is now.
-        labels: what tells it apart from others of its name.
-    """
-
-    name: str
-    help: str
-    value: float
-    labels: Mapping[str, str] = {}
-
-
-@runtime_checkable
-class TellsFigures(Protocol):
-    """A plugin with figures of its own, for `/metrics` and whatever else shows figures."""
-
-    def figures(self) -> Iterable[Figure]:
-        """Say what they are now, over all workers."""
-        ...
-
-
-@runtime_checkable
-class KnowsDrift(Protocol):
-    """A plugin that knows how far the kicks have drifted from what the model was trained on."""
-
-    def drift(self) -> DriftSummary | None:
-        """Return the newest summary, over all workers; None as long as there are too few kicks."""
         ...

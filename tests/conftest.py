@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from kickserve.app import create_app
 from kickserve.openapi import EXAMPLE
+from kickserve.plugins import discover
 from kickserve.settings import Settings
 
 pytest_plugins = ["fixtures_postgres", "journal_help"]
@@ -40,6 +42,32 @@ def settings(tmp_path):
     return Settings(
         database_url=f"sqlite:///{tmp_path}/kicks.db", journal_dir=tmp_path / "journal", shutdown_timeout=5
     )
+
+
+OF_PLUGINS = {
+    "keys": "KICKSERVE_KEYS",
+    "rate": "KICKSERVE_RATE",
+    "rate_address": "KICKSERVE_RATE_ADDRESS",
+    "rate_failures": "KICKSERVE_RATE_FAILURES",
+    "fastlane": "KICKSERVE_FASTLANE",
+}
+
+
+def having(settings, **changes):
+    """Return settings with changes: of the core by field, and of the plugins access and lane too."""
+    environ = {
+        OF_PLUGINS[name]: str(int(value) if isinstance(value, bool) else value)
+        for name, value in changes.items()
+        if name in OF_PLUGINS
+    }
+    core = {name: value for name, value in changes.items() if name not in OF_PLUGINS}
+    return replace(settings, environ={**settings.environ, **environ}, **core)
+
+
+def settings_rows():
+    """Return the rows of all tables of settings: the core's, and those of plugins."""
+    tables = [Settings, *(type(plugin.table) for plugin in discover(Settings()) if plugin.table)]
+    return [row for table in tables for row in table.rows()]
 
 
 @asynccontextmanager
@@ -99,12 +127,7 @@ IN_ONE_PIECE = {"client", "dask_engine", "evaluate", "lines", "snippets", "ui_br
 def pytest_xdist_auto_num_workers(config):
     """Spread the whole suite over the cores; whoever picks tests, or looks closer, has one process."""
     option = config.option
-    picked = (
-        option.keyword
-        or option.markexpr
-        or getattr(option, "lf", False)
-        or not all(map(os.path.isdir, config.args))
-    )
+    picked = option.keyword or getattr(option, "lf", False) or not all(map(os.path.isdir, config.args))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if picked or option.capture == "no" or cores == 1 else min(cores, WORKERS_MAX)
 

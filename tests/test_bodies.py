@@ -13,8 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from turns import counted_turns
 
-from kickserve import bodies
-from kickserve.bodies import (
+from kickserve import validation
+from kickserve.errors import InvalidInput, MalformedBody, RequestError
+from kickserve.features import BY_NAME, NAMES
+from kickserve.openapi import EXAMPLE
+from kickserve.validation import (
     out_of_range,
     read_kick,
     read_kicks,
@@ -22,9 +25,6 @@ from kickserve.bodies import (
     read_outcome,
     read_outcomes,
 )
-from kickserve.errors import InvalidInput, MalformedBody, RequestError
-from kickserve.features import BY_NAME, NAMES
-from kickserve.openapi import EXAMPLE
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -154,7 +154,7 @@ def said_of(read):
 @example(body=b"\n\n\n" + KICK, lines=True, part=0)
 def test_many_kicks_are_read_the_same_in_turns_and_at_once(body, lines, part):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bodies, "_PART", part)
+        patch.setattr(validation, "_PART", part)
         in_turns = said_of(lambda: asyncio.run(read_kicks_in_turns(body, lines=lines)))
     assert in_turns == said_of(lambda: read_kicks(body, lines=lines))
 
@@ -164,4 +164,4 @@ async def test_others_get_their_turns_while_many_kicks_are_read(lines):
     body = b"\n".join([KICK] * 9_000) if lines else b"[%b]" % b",".join([KICK] * 9_000)
     async with counted_turns() as turns:
         assert len(await read_kicks_in_turns(body, lines=lines)) == 9_000
-    assert len(turns) >= len(body) // bodies._PART
+    assert len(turns) >= len(body) // validation._PART

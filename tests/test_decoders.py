@@ -9,13 +9,13 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
+from conftest import settings_rows
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kinds import FRESH, linear, onnx
 
-from kickserve import kinds
-from kickserve.bodies import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
+from kickserve import setting_kinds
 from kickserve.boxes import boxes
 from kickserve.errors import (
     DataError,
@@ -34,7 +34,8 @@ from kickserve.operations import Add, operations_in
 from kickserve.record import WIDTH, RecordBatch, ShadowAnswers
 from kickserve.schemas import Kick
 from kickserve.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
-from kickserve.settings import Settings, table
+from kickserve.settings import Settings
+from kickserve.validation import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
 from kickserve_client import calls
 from kickserve_client.exchange import Exchange, retry_after
 from kickserve_data.tables import read_blocks
@@ -212,7 +213,7 @@ class TestJournal:
 
 class TestSettings:
     @given(
-        st.sampled_from([row.variable for row in table()]),
+        st.sampled_from([row.variable for row in settings_rows()]),
         st.text(max_size=20).filter(lambda t: "\0" not in t),
     )
     @example("KICKSERVE_BATCH_MAX", "²")
@@ -232,12 +233,12 @@ class TestSettings:
     @given(st.integers(1, 10**12), st.sampled_from(["", "B", "kB", "MB", "GB"]))
     def test_a_size_that_is_written_is_read_again(self, number, unit):
         factor = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}[unit]
-        assert kinds.size(f"{number}{unit}") == number * factor
+        assert setting_kinds.size(f"{number}{unit}") == number * factor
 
     @given(st.integers(1, 10_000), st.sampled_from("dhm"))
     def test_a_time_that_is_written_is_read_again(self, number, unit):
         assert (
-            kinds.duration(f"{number}{unit}")
+            setting_kinds.duration(f"{number}{unit}")
             == number
             * {
                 "d": timedelta(days=1),

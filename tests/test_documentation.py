@@ -10,13 +10,15 @@ import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import click
 import pytest
+from conftest import settings_rows
 from dotenv import dotenv_values
 
 from kickserve import store as ports
-from kickserve.cli import COMMANDS
+from kickserve.cli import cli
 from kickserve.features import FEATURES
-from kickserve.settings import Settings, table
+from kickserve.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 # What stands above the title, between two lines of dashes, is read by the hub and not by people.
@@ -24,14 +26,14 @@ README = re.sub(r"\A---\n.*?\n---\n\s*", "", (ROOT / "README.md").read_text(), f
 RESULTS = json.loads((ROOT / "ops/bench/results/serving.json").read_text())
 
 
-@pytest.mark.parametrize("row", table(), ids=lambda row: row.variable)
+@pytest.mark.parametrize("row", settings_rows(), ids=lambda row: row.variable)
 def test_the_readme_names_every_setting_with_its_default(row):
     [line] = [line for line in README.splitlines() if line.startswith(f"| `{row.variable}` |")]
     assert (f"| `{row.default}` |" if row.default else "|  |") in line
     assert row.description in line
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", cli.list_commands(click.Context(cli)))
 def test_the_readme_names_every_command(command):
     assert f"`kickserve {command}" in README or f"kickserve {command} " in README
 
@@ -95,9 +97,9 @@ def test_the_example_of_an_env_file_holds_every_setting_and_its_default():
     values = dotenv_values(ROOT / ".env.example", interpolate=False)
     assert values == {}, "all lines are commented out"
     lines = {line.strip("# \n") for line in (ROOT / ".env.example").read_text().splitlines()}
-    for row in table():
+    for row in settings_rows():
         assert f"{row.variable}={row.default}" in lines
-    uncommented = {row.variable: row.default for row in table()}
+    uncommented = {row.variable: row.default for row in settings_rows()}
     assert Settings.load(uncommented) == Settings()
 
 

@@ -9,7 +9,6 @@ import json
 import re
 import socket
 import time
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -18,11 +17,11 @@ import msgspec
 import numpy as np
 import pytest
 import uvicorn
+from conftest import having as replace
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from litestar import Litestar
-from litestar.plugins import InitPlugin
 
 from kickserve import app as app_module
 from kickserve import server
@@ -30,7 +29,9 @@ from kickserve.app import create_app
 from kickserve.linear import load_default
 from kickserve.model import Answer
 from kickserve.openapi import EXAMPLE
-from kickserve.rates import Rate
+from kickserve.plugins import Plugin
+from kickserve_access.rates import Rate
+from kickserve_lane import LaneSettings
 from kickserve_lane.connection import LaneConnection
 from kickserve_lane.limits import ConnectionLimits, LimitedConnection
 
@@ -207,7 +208,7 @@ async def serve(settings, tmp_path, monkeypatch):
         app = create_app(own, model=model)
         config = server.configuration(app, own)
         if way == "lane of the application":
-            config.http = partial(LimitedConnection, app, ConnectionLimits(own))
+            config.http = partial(LimitedConnection, app, ConnectionLimits(LaneSettings()))
         served = Served(app, config)
         running.append(served)
         await served.start()
@@ -239,12 +240,12 @@ async def test_all_ways_count_alike(ways):
     for sent, _ in CASES.values():
         for each in ways:
             await exchange(each.port, sent)
-    readings = [each.app.state.service.meters.read() for each in ways]
+    readings = [each.app.state.service.metrics.read() for each in ways]
     counted = [
         (
             {(route.route, route.method): route.statuses for route in each.routes},
             each.predictions,
-            each.refusals,
+            each.counts["refused_kicks"],
         )
         for each in readings
     ]
@@ -365,7 +366,7 @@ async def test_a_bug_is_told_alike_and_tells_no_secret(serve, monkeypatch, caplo
     assert caplog.text.count("request asked-1 failed") == 3
 
 
-class Watching(InitPlugin):
+class Watching(Plugin):
     """A plugin that wants to see every request."""
 
     def __init__(self):
@@ -526,7 +527,7 @@ class TestOneConnection:
         await asyncio.sleep(0.05)
         writer.transport.abort()
         async with asyncio.timeout(5):
-            while not (read := served.app.state.service.meters.read()).routes:
+            while not (read := served.app.state.service.metrics.read()).routes:
                 await asyncio.sleep(0.01)
         assert [(each.route, each.statuses) for each in read.routes] == [("/api/v1/predict", {"500": 1})]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kickserve.kinds import names
 from kickserve.linear import LinearModel
 from kickserve.openapi import EXAMPLE
-from kickserve.kinds import names
 from kickserve_lane.limits import HEAD_MAX
 
 FUZZ = Path(__file__).parents[1] / "ops" / "fuzz"

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
 import time
-from dataclasses import replace
 
 import httpx
 import pytest
+from conftest import having as replace
 from hypothesis import given
 from hypothesis import strategies as st
 from keyring import KEYS, entry, in_an_hour, write
 from litestar.routes import HTTPRoute
 from serving import BARE, serving
 
-from kickserve import keys
+from kickserve.auth import default_keys
 from kickserve.cli import run
-from kickserve.current import KEY
 from kickserve.errors import ConfigurationError
-from kickserve.key_meters import NAMES, KeyMeters
-from kickserve.plugins import Key, KeyRing, Scope, chosen
+from kickserve.plugins import KEY_NAME, Key, KeyRing, Scope, create_authenticator, discover
 from kickserve.settings import Settings
+from kickserve_access import keyfile as keys
+from kickserve_access.key_meters import NAMES, KeyMeters
 
 ID = "01900000-0000-7000-8000-000000000000"
 # Every call, and what a key must be good for. A call that stands here nowhere fails a test.
@@ -98,38 +99,6 @@ class TestScopes:
                 answer = await client.request(method, url, content=b"", headers=headers)
                 assert answer.status_code in {401, 429}
 
-    async def test_a_plugin_that_names_no_scope_asks_for_admin(self, settings):
-        from litestar import get
-        from litestar.plugins import InitPlugin
-
-        from kickserve.routes import guards_of
-
-        class Careless(InitPlugin):
-            def on_app_init(self, app_config):
-                handler = get("/secret", guards=guards_of(own))(secret)
-                app_config.route_handlers.append(handler)
-                return app_config
-
-        async def secret() -> str:
-            return "told"
-
-        own = replace(settings, api_key="sesame")
-        from kickserve.app import create_app
-        from kickserve.plugins import discover
-
-        storage = discover(replace(settings, plugins=("storage",)))
-        app = create_app(own, plugins=[*storage, Careless()])
-        made = {scope: keys.make(scope, [Scope(scope)], None) for scope in KEYS}
-        app.gate.keys = KeyRing([keys.key_of(found) for _, found in made.values()])
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app), base_url="http://test"
-        ) as client:
-            status = {
-                scope: (await client.get("/secret", headers={"X-API-Key": key})).status_code
-                for scope, (key, _) in made.items()
-            }
-        assert status == {"read": 403, "predict": 403, "admin": 200}
-
     async def test_api_key_stays_and_may_do_everything(self, start, guarded, kick):
         client = await start(replace(guarded, api_key="sesame"))
         for key in ("sesame", KEYS["admin"]):
@@ -181,15 +150,17 @@ class TestRing:
         st.binary(max_size=60),
     )
     def test_only_what_is_in_it_is_found(self, held, sent):
-        ring = KeyRing([chosen(each.decode("latin-1")) for each in held])
+        ring = KeyRing(default_keys(Settings(api_key=each.decode("latin-1")))[0] for each in held)
         wanted = {each.decode("latin-1").encode() for each in held}
         assert (ring.find(sent) is not None) is (sent in wanted)
 
     def test_a_key_that_was_changed_is_not_the_one_that_was_found(self):
         before = Key("a", frozenset({Scope.READ}), b"1" * 32)
         assert KeyRing([before]).holds(before)
-        assert not KeyRing([replace(before, scopes=frozenset(Scope))]).holds(before)
-        assert not KeyRing([replace(before, expires=0.0)]).holds(replace(before, expires=0.0))
+        assert not KeyRing([dataclasses.replace(before, scopes=frozenset(Scope))]).holds(before)
+        assert not KeyRing([dataclasses.replace(before, expires=0.0)]).holds(
+            dataclasses.replace(before, expires=0.0)
+        )
         assert not KeyRing([]).holds(before)
 
 
@@ -224,26 +195,26 @@ class TestFile:
         ):
             pass
 
-    async def test_a_change_is_taken_up_and_a_broken_one_is_not(self, start, guarded, caplog):
+    async def test_a_change_is_taken_up_and_a_broken_one_is_not(self, start, guarded, tmp_path, caplog):
         client = await start(guarded)
-        gate = client.app.gate
+        gate, file = client.app.authenticator, tmp_path / "keys.json"
 
         async def status(key):
             return (await client.get("/model", headers={"X-API-Key": key})).status_code
 
-        write(guarded.keys, entry("new", "new-key", ["read"]))
-        gate.look()
+        write(file, entry("new", "new-key", ["read"]))
+        gate.reload()
         assert await status("new-key") == 200
-        guarded.keys.write_text('{"keys": [')
-        gate.look()
-        gate.look()
+        file.write_text('{"keys": [')
+        gate.reload()
+        gate.reload()
         assert await status("new-key") == 200
         assert caplog.text.count("the keys before stay") == 1
-        guarded.keys.unlink()
-        gate.look()
+        file.unlink()
+        gate.reload()
         assert await status("new-key") == 200
-        write(guarded.keys)
-        gate.look()
+        write(file)
+        gate.reload()
         assert await status("new-key") == 401
         assert await status(KEYS["read"]) == 200
 
@@ -369,9 +340,9 @@ class TestTold:
                 )
             )
             predictor = client.app.state.service.predictor
-            monkeypatch.setattr(predictor, "ask", lambda _: names.append(KEY.get()) or 1 / 0)
+            monkeypatch.setattr(predictor, "ask", lambda _: names.append(KEY_NAME.get()) or 1 / 0)
             await client.post("/predict", json=kick, headers={"X-API-Key": KEYS["predict"]})
-            assert KEY.get() == ""
+            assert KEY_NAME.get() == ""
         assert names == ["predict", "predict"]
 
     async def test_metrics_count_requests_by_key(self, start, guarded, kick):
@@ -386,10 +357,10 @@ class TestTold:
     def test_counts_are_of_all_workers_and_their_number_is_bounded(self):
         meters = KeyMeters(2)
         for worker in (0, 1):
-            meters.take_place(worker)
+            meters.join_worker(worker)
             for number in range(NAMES + 10):
                 meters.add(f"key-{number}")
-        meters.take_place(1)  # another takes its place
+        meters.join_worker(1)  # another takes its place
         meters.add("key-0")
         counts = meters.read()
         assert len(counts) == NAMES
@@ -398,5 +369,9 @@ class TestTold:
         assert sum(counts.values()) == 2 * (NAMES + 10) + 1
 
     def test_a_service_with_a_file_of_keys_alone_may_be_reached_by_others(self, tmp_path):
-        assert Settings(keys=tmp_path / "keys.json").guarded
-        assert not Settings().guarded
+        def guards(settings):
+            return create_authenticator(discover(settings), settings).guarded
+
+        write(tmp_path / "keys.json")
+        assert guards(Settings(environ={"KICKSERVE_KEYS": str(tmp_path / "keys.json")}))
+        assert not guards(Settings())

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import BARE, serving
 
-from kickserve.lines import LONGEST
+from kickserve.ndjson import LONGEST
 from kickserve.openapi import EXAMPLE, NDJSON
 
 HEAD = (

@@ -27,7 +27,7 @@ def said(capsys):
 
 
 def test_a_line_is_a_document_with_level_worker_and_request(said):
-    logs.set_up(Settings(), worker=2)
+    logs.configure(Settings(), worker=2)
     with request_context(b"abc", "scoreboard"):
         logging.getLogger("kickserve.x").warning("%d bytes", 7)
     logging.getLogger("kickserve.x").info("after")
@@ -50,7 +50,7 @@ def failing(key):
 
 
 def test_a_traceback_shows_no_values(said):
-    logs.set_up(Settings())
+    logs.configure(Settings())
     try:
         failing("sesame")
     except ValueError:
@@ -62,19 +62,19 @@ def test_a_traceback_shows_no_values(said):
 
 
 def test_words_where_they_are_wanted_and_colours_in_a_terminal_only(said, monkeypatch):
-    logs.set_up(Settings(log="console"))
+    logs.configure(Settings(log="console"))
     logging.getLogger("kickserve").warning("plain")
     assert "plain" in (text := said())
     assert "\x1b" not in text
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    logs.set_up(Settings())
+    logs.configure(Settings())
     logging.getLogger("kickserve").warning("bright")
     assert "\x1b" in said()
 
 
 @pytest.mark.usefixtures("said")
 def test_a_pipe_that_nobody_reads_stops_nothing(monkeypatch):
-    logs.set_up(Settings())
+    logs.configure(Settings())
 
     def broken(_):
         raise BrokenPipeError

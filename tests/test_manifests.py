@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import settings_rows
 
 from kickserve.app import create_app
-from kickserve.settings import Settings, table
+from kickserve.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "ops" / "k8s"
@@ -87,7 +88,7 @@ def test_memory_is_limited_and_asked_for(container):
 
 def test_every_setting_is_one_that_kickserve_knows_and_takes(name):
     clear, secret = variables(name)
-    known = {row.variable for row in table()} | NOT_OURS
+    known = {row.variable for row in settings_rows()} | NOT_OURS
     assert {*clear, *secret} <= known
     settings = Settings.load({**clear, "API_KEY": "k", "DATABASE_URL": "postgresql://db/kicks"})
     assert settings.host == "0.0.0.0"
@@ -197,9 +198,7 @@ def test_the_journal_fits_into_its_volume(name):
             if "ephemeral" in each
         )
     size = claims[0]["spec"]["resources"]["requests"]["storage"]
-    settings = Settings.load(
-        {"KICKSERVE_JOURNAL_MAX": variables(name)[0]["KICKSERVE_JOURNAL_MAX"]}
-    )
+    settings = Settings.load({"KICKSERVE_JOURNAL_MAX": variables(name)[0]["KICKSERVE_JOURNAL_MAX"]})
     assert int(size.removesuffix("Gi")) * 2**30 > 1.5 * settings.journal_max
 
 

@@ -13,10 +13,6 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from serving import serving
 
-from kickserve.plugins import discover
-from kickserve.settings import Settings
-from kickserve_metrics import MetricsPlugin
-
 METRICS = "http://test/metrics"
 
 
@@ -31,11 +27,6 @@ def samples_of(text, parse=text_string_to_metric_families):
 def requests_to(samples, route, status):
     wanted = {("route", route), ("status", status)}
     return sum(value for (name, *labels), value in samples.items() if wanted <= {*labels})
-
-
-def test_the_plugin_is_found_by_its_entry_point():
-    [plugin] = discover(Settings(plugins=("metrics",)))
-    assert isinstance(plugin, MetricsPlugin)
 
 
 async def test_prometheus_reads_what_was_sent(client, kick):

@@ -15,7 +15,7 @@ from kickserve.errors import Backlogged, PredictionFailed
 from kickserve.model import Answer
 from kickserve.openapi import EXAMPLE
 from kickserve.predictor import CHUNK, Predictor
-from kickserve.process import Gauge
+from kickserve.process import ProcessSampler
 from kickserve.schemas import Kick, matrix
 from kickserve.scorer import Scorer
 from kickserve.service import Service
@@ -84,7 +84,7 @@ class Kept(list):
 
 
 def made(model, kept, **options):
-    return Predictor(Scorer(model, Gauge()), kept, batch_max=options.get("batch_max", 64))
+    return Predictor(Scorer(model, ProcessSampler()), kept, batch_max=options.get("batch_max", 64))
 
 
 @pytest.mark.parametrize("model", [Model(), Slow()])
@@ -258,7 +258,7 @@ async def test_a_batch_whose_client_goes_away_while_the_disk_is_busy_disturbs_no
     counted = []
     service = Service.__new__(Service)
     service.recorder = SimpleNamespace(keep=kept)
-    service.meters = SimpleNamespace(predicted=counted.append)
+    service.metrics = SimpleNamespace(count_predictions=counted.append)
     predictor = made(Model(), service._keep)
     task = asyncio.create_task(predictor.predict_batch([kick_from()] * 3))
     await asyncio.sleep(0.01)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import httpx
 import msgspec
 import pytest
+from conftest import having as replace
 from hypothesis import given
 from hypothesis import strategies as st
 from keyring import KEYS, entry, write
 from serving import BARE, serving
 
 from kickserve.addresses import Proxies, identity, proxies
-from kickserve.rates import Buckets, Rate, rate
-from kickserve.settings import Settings
+from kickserve_access import AccessSettings
+from kickserve_access.rates import Buckets, Rate, rate
 
 SLOW = Rate(3, 3600)  # three, and no more while a test runs
 
@@ -292,7 +292,7 @@ class TestByAddress:
 
     async def test_without_limits_nothing_is_told_of_any(self, client, kick):
         assert "ratelimit" not in (await client.post("/predict", json=kick)).headers
-        assert client.app.gate.limits is None
+        assert client.app.authenticator._limits is None
 
 
 class TestWrongKeys:
@@ -323,4 +323,4 @@ class TestWrongKeys:
         assert (await client.get("/model", headers={"X-API-Key": "sesame"})).status_code == 200
 
     def test_it_is_so_where_nothing_is_set(self):
-        assert Settings().rate_failures == Rate(20, 60)
+        assert AccessSettings().rate_failures == Rate(20, 60)

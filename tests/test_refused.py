@@ -53,7 +53,7 @@ async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, 
     assert {line["refused"][0]["id"] for line in lines} == unfit
     assert all("distance" in line["reason"] for line in lines)
     assert "refused.jsonl" in caplog.text.replace("\n", "")
-    assert client.app.state.service.meters.read().put_aside == 2
+    assert client.app.state.service.metrics.read().counts["dead_letters"] == 2
     # A person is told, until they have seen to it; who asks for predictions notices nothing.
     health = (await client.get("/health")).json()
     assert health["status"] == "degraded"

@@ -96,7 +96,9 @@ class TestOrigins:
     )
     def test_whose_page_asks(self, settings, origins, headers, ours):
         shield = SecurityHeaders(replace(settings, cors_origins=origins))
-        assert shield.is_same_origin({name.encode(): value.encode() for name, value in headers.items()}) is ours
+        assert (
+            shield.is_same_origin({name.encode(): value.encode() for name, value in headers.items()}) is ours
+        )
 
     async def test_without_a_key_a_foreign_page_can_read_but_change_nothing(self, client, kick):
         foreign = {"Origin": "https://evil.example", "Content-Type": "text/plain"}

@@ -6,9 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from conftest import settings_rows
 
 from kickserve.errors import SettingsError
-from kickserve.settings import Settings, table
+from kickserve.plugins import discover
+from kickserve.settings import Settings
 
 
 def test_without_anything_set_the_defaults_hold():
@@ -72,7 +74,7 @@ def test_values_are_read():
 )
 def test_a_value_that_can_not_be_used_is_named_with_its_variable(variable, value):
     with pytest.raises(SettingsError, match=f"{variable}='{value}' can't be used: it must be"):
-        Settings.load({variable: value})
+        discover(Settings.load({variable: value}))
 
 
 @pytest.mark.parametrize(
@@ -106,4 +108,4 @@ def test_where_the_database_s_url_is_none_all_of_it_is_secret(url):
 
 
 def test_every_setting_has_a_help_that_is_a_sentence():
-    assert all(row.description.endswith(".") for row in table())
+    assert all(row.description.endswith(".") for row in settings_rows())

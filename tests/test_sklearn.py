@@ -38,7 +38,7 @@ from sklearn.svm import LinearSVC
 from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES
 from kickserve.loading import load_file
-from kickserve.process import Gauge
+from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve_models.unpacking import TRUSTED
 
@@ -134,7 +134,7 @@ def test_a_step_that_looks_for_names_itself_gets_them(load):
 
 def test_a_model_without_interval_answers_one_kick_through_the_scorer(load):
     model = load(linear())
-    [found] = Scorer(model, Gauge()).ask_each([FRESH[0].tolist()])
+    [found] = Scorer(model, ProcessSampler()).ask_each([FRESH[0].tolist()])
     assert found[0] == pytest.approx(linear().predict_proba(FRESH[:1])[0, 1], abs=1e-12)
     assert math.isnan(found[1])
     assert math.isnan(found[2])

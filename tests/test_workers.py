@@ -18,9 +18,8 @@ import pytest
 from serving import BARE, serving
 from test_server import end_under_load, ids_in
 
-from kickserve import serve_command as serve
 from kickserve.errors import ConfigurationError
-from kickserve.listening import bind, bind_all
+from kickserve.server import bind
 from kickserve.settings import Settings
 
 WORKERS = 2
@@ -106,18 +105,6 @@ async def fresh_until_refused(url, body):
             writer.write(request % (len(body), body))
             assert (await reader.read()).startswith(b"HTTP/1.1 200")
         answered += 1
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system has no means for it")
-@pytest.mark.parametrize("workers", ["1", "2"])
-async def test_sigterm_cuts_off_nobody_who_just_connected(tmp_path, kick, workers):
-    body = httpx.Request("POST", "http://x", json=kick).content
-    with serving(tmp_path, **BARE, KICKSERVE_WORKERS=workers) as server:
-        tasks = [asyncio.create_task(fresh_until_refused(server.url, body)) for _ in range(16)]
-        await asyncio.sleep(0.5)
-        assert await asyncio.to_thread(server.end) == 0
-        answered = await asyncio.gather(*tasks)
-    assert sum(answered) > 50
 
 
 async def test_a_killed_worker_is_replaced_and_nothing_answered_is_lost(together, kick, tmp_path):
@@ -238,11 +225,11 @@ def test_a_port_that_others_share_is_refused_all_the_same(together):
     port = httpx.URL(together.url).port
     for count in (1, WORKERS):
         with pytest.raises(ConfigurationError, match="KICKSERVE_PORT"):
-            bind_all(Settings(port=port), count)
+            bind(Settings(port=port), count, guarded=False)
 
 
 def test_every_worker_has_a_queue_of_its_own_on_the_same_port():
-    listeners = bind_all(Settings(port=0), 3)
+    listeners = bind(Settings(port=0), 3, guarded=False)
     assert len({each.getsockname() for each in listeners}) == 1
     assert len({each.fileno() for each in listeners}) == 3
     for each in listeners:
@@ -251,20 +238,14 @@ def test_every_worker_has_a_queue_of_its_own_on_the_same_port():
 
 def test_where_the_system_spreads_no_connections_all_share_one_queue(monkeypatch):
     monkeypatch.delattr(socket, "SO_REUSEPORT")
-    listeners = bind_all(Settings(port=0), 3)
+    listeners = bind(Settings(port=0), 3, guarded=False)
     assert len({each.fileno() for each in listeners}) == 1
     listeners[0].close()
 
 
 def test_one_worker_needs_no_sharing():
-    with bind(Settings(port=0)) as listener:
+    with bind(Settings(port=0), 1, guarded=False)[0] as listener:
         assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
-
-
-def test_without_fork_several_workers_are_refused(monkeypatch):
-    monkeypatch.delattr("os.fork")
-    with pytest.raises(ConfigurationError, match="KICKSERVE_WORKERS=1"):
-        serve._serve_together(Settings(workers=2))
 
 
 def supervised(script):
@@ -317,7 +298,7 @@ def test_a_fork_that_fails_is_tried_again():
 
 def test_workers_that_die_for_hours_do_not_take_the_supervisor_with_them():
     finished = supervised("""
-        place = supervisor._places[0]
+        place = supervisor._slots[0]
         place.began = time.monotonic()
         pauses = [supervisor._replace_later(place) for _ in range(2_000)]
         print(pauses[0], pauses[1], pauses[-1])
@@ -339,7 +320,7 @@ def test_a_worker_that_fails_at_its_end_is_not_passed_over():
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_version_6_of_the_protocol_is_shared_too():
-    listeners = bind_all(Settings(port=0, host="::1"), 2)
+    listeners = bind(Settings(port=0, host="::1"), 2, guarded=False)
     assert len({each.getsockname()[1] for each in listeners}) == 1
     for each in listeners:
         each.close()

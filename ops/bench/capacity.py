@@ -27,7 +27,7 @@ from rich.table import Table
 from kickserve.linear import load_default
 from kickserve.model import ask
 from kickserve.operations import Add
-from kickserve.process import Gauge
+from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve.segments import encode
 from kickserve.settings import Settings
@@ -90,7 +90,7 @@ def service(folder: Path, seconds: float) -> float:
 
 def journal() -> float:
     """Return the bytes that a prediction takes in the journal if it comes alone, which is the most."""
-    batch = Scorer(load_default(), Gauge()).answer(simulate(1, 1).matrix)
+    batch = Scorer(load_default(), ProcessSampler()).answer(simulate(1, 1).matrix)
     return len(encode([msgspec.msgpack.encode(Add(batch))]))
 
 

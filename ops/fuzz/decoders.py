@@ -20,7 +20,7 @@ except ModuleNotFoundError:
     sys.exit("atheris is not installed: pip install atheris")
 
 with atheris.instrument_imports(include=["kickserve"]):
-    from kickserve import bodies, ids, segments, kinds
+    from kickserve import ids, segments, setting_kinds, validation
     from kickserve.errors import RequestError
     from kickserve.openapi import EXAMPLE
 
@@ -36,17 +36,22 @@ def read(decode: Any, data: Any, expected: type[Exception]) -> None:
 
 def one(data: bytes) -> None:
     """Give bytes to every decoder."""
-    for decode in (bodies.read_kick, bodies.read_kicks, bodies.read_outcome, bodies.read_outcomes):
+    for decode in (
+        validation.read_kick,
+        validation.read_kicks,
+        validation.read_outcome,
+        validation.read_outcomes,
+    ):
         read(decode, data, RequestError)
-    read(lambda body: bodies.read_kicks(body, lines=True), data, RequestError)
+    read(lambda body: validation.read_kicks(body, lines=True), data, RequestError)
     lines = [line for line in data.split(b"\n") if line.strip()]
-    assert len(bodies.read_lines(lines)) == len(lines)
+    assert len(validation.read_lines(lines)) == len(lines)
     payloads, length = segments.decode(data)
     assert segments.encode(payloads) == data[:length]
     text = data.decode("latin-1")
     ids.canonical(text)
     for kind in KINDS:
-        read(getattr(kinds, kind), text, ValueError)
+        read(getattr(setting_kinds, kind), text, ValueError)
 
 
 def main() -> None:

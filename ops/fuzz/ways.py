@@ -205,10 +205,10 @@ class Way:
 
         Of one that breaks off it depends on the moment what becomes of it, and hence how it counts.
         """
-        reading = self.app.state.service.meters.read()
+        reading = self.app.state.service.metrics.read()
         statuses = next((each.statuses for each in reading.routes if each.route.endswith("/predict")), {})
         whole = {status: statuses.get(status, 0) for status in ("200", "400", "422")}
-        return {**whole, "predictions": reading.predictions, "refusals": reading.refusals}
+        return {**whole, "predictions": reading.predictions, "refusals": reading.counts["refused_kicks"]}
 
     async def kept(self) -> int:
         """Return how many predictions are stored."""

@@ -62,7 +62,7 @@ class AccessPlugin(Plugin):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.table = AccessSettings.load(settings.environ)
+        self.table: AccessSettings = AccessSettings.load(settings.environ)
         self._authenticator: AccessAuthenticator | None = None
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -77,7 +77,7 @@ class AccessPlugin(Plugin):
         cli.add_command(command)
 
     def create_authenticator(self) -> AccessAuthenticator:
-        """Return the authenticator: made at the first call, before workers are forked, so that all share its memory."""
+        """Return the authenticator: one, made before a fork, so that workers share its memory."""
         if self._authenticator is None:
             from kickserve_access.authenticator import AccessAuthenticator
 
@@ -86,12 +86,18 @@ class AccessPlugin(Plugin):
 
     def join_worker(self, number: int) -> None:
         """Count in the part of this worker from now on."""
-        self.create_authenticator().counts.take_place(number)
+        self.create_authenticator().counts.join_worker(number)
 
     def metrics(self) -> Iterable[Metric]:
         """Yield the requests by key, over all workers."""
         for name, count in sorted(self.create_authenticator().counts.read().items()):
-            yield Metric("kickserve_key_requests_total", "Requests that were let in, by key.", count, {"key": name})
+            yield Metric(
+                "kickserve_key_requests_total",
+                "Requests that were let in, by the name of their key.",
+                count,
+                {"key": name},
+                "counter",
+            )
 
     @asynccontextmanager
     async def _following(self, _: Litestar) -> AsyncIterator[None]:

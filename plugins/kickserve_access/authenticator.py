@@ -68,8 +68,8 @@ class AccessAuthenticator(Authenticator):
     def identify(self, sent: bytes, address: bytes) -> Key:
         """Return the valid key that a client sent.
 
-        An address that has sent too many wrong keys is refused for a while, unless it sends a key of the file:
-        no number of guesses finds one of those.
+        An address that has sent too many wrong keys is refused for a while, unless it sends a key of the
+        file: no number of guesses finds one of those.
 
         Raises:
             Unauthorized: the key is not valid.

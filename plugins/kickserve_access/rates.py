@@ -7,8 +7,8 @@ table of fixed size, made before the fork, so that all workers know what a clien
     [tag | tag | …  | instant | instant | …]      tag i and instant i are a bucket; 8 of them a set
 
 A salted hash finds a client's set. A full bucket needs no place, so its place goes to the next client; where
-all eight of a set are in use, the fullest is dropped. There are no locks: two workers that take from one bucket
-within the same microsecond may take one token for two.
+all eight of a set are in use, the fullest is dropped. There are no locks: two workers that take from one
+bucket within the same microsecond may take one token for two.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class RateLimits:
         self._by_address = None if by_address is None else Limit("address", by_address)
 
     def principal(self, key: Key, address: bytes) -> Principal:
-        """Return the principal of a key and an address, with its limits and the place of its bucket in each."""
+        """Return the principal of a key and an address, with the place of its bucket in each limit."""
         limits = []
         if self._by_key is not None and key is not NO_KEY:
             limits.append((self._by_key, self._by_key.buckets.place(key.name.encode())))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
+from kickserve.cli import AUTO, FiniteRange, ServiceUrl
 from kickserve.features import BY_NAME
 from kickserve.loading import load_model
-from kickserve.cli import AUTO, FiniteRange, ServiceUrl
 from kickserve.pacing import Hours, Pace
 from kickserve.plugins import open_store
-from kickserve.process import Gauge
+from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
@@ -248,7 +248,7 @@ async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.
         return
     model = load_model(settings)
     async with open_store(settings) as store:
-        yield batch.Local(Scorer(model, Gauge()), store)
+        yield batch.Local(Scorer(model, ProcessSampler()), store)
 
 
 @contextmanager

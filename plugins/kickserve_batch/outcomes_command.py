@@ -12,8 +12,8 @@ import msgspec
 import rich_click as click
 
 from kickserve.changes import carry_out
-from kickserve.operations import Judge
 from kickserve.cli import ServiceUrl
+from kickserve.operations import Judge
 from kickserve.plugins import open_store
 from kickserve.schemas import OutcomeOf, OutcomesKept
 from kickserve.settings import Settings

@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from litestar.plugins import CLIPlugin, InitPlugin
-
+from kickserve.plugins import Metric, Plugin
 from kickserve_drift.drift import Limits
 from kickserve_drift.live import Live, figures
 from kickserve_drift.runs import Runs
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from kickserve.schemas import DriftSummary
     from kickserve.settings import Settings
-    from kickserve.store import Figure
 
 __all__ = ["DriftPlugin", "create_plugin"]
 
@@ -31,30 +29,29 @@ def create_plugin(settings: Settings) -> DriftPlugin:
     return DriftPlugin(settings)
 
 
-class DriftPlugin(InitPlugin, CLIPlugin):
+class DriftPlugin(Plugin):
     """Live figures of drift, full reports, and the command `evaluate`.
-
-    It fills `WatchesPredictions`, `SharesMemory`, `TellsFigures` and `KnowsDrift` of `kickserve.store`.
 
     Args:
         settings: limits, folder of the reports, schedule and webhook stand there.
 
     Attributes:
-        watch: notes predictions; see `Live.watch`.
+        on_predictions: notes predictions; see `Live.watch`.
     """
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._settings = settings
         self._limits = Limits(settings.drift_psi, settings.drift_share)
         self._live = Live(settings.drift_window)
         self._runs = Runs(settings)
-        self.watch = self._live.watch  # called for each prediction: nothing stands between
+        self.on_predictions = self._live.watch  # type: ignore[method-assign]  # called for each prediction: nothing stands between
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the routes, and what works in the background."""
         from kickserve_drift.routes import router  # the command line need not wait for it
 
-        app_config.route_handlers.append(router(self._settings, self._runs))
+        app_config.route_handlers.append(router(self._runs))
         app_config.lifespan.append(self._running)
         return app_config
 
@@ -64,11 +61,11 @@ class DriftPlugin(InitPlugin, CLIPlugin):
 
         cli.add_command(command)
 
-    def share(self, workers: int) -> None:
+    def share_memory(self, workers: int) -> None:
         """Make the memory that so many workers share."""
         self._live.share(workers)
 
-    def take_place(self, number: int) -> None:
+    def join_worker(self, number: int) -> None:
         """Write as this worker from now on."""
         self._live.board.take_place(number)
 
@@ -77,7 +74,7 @@ class DriftPlugin(InitPlugin, CLIPlugin):
         summary = self._live.summary(self._limits)
         return None if summary is None else self._runs.with_link(summary)
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """Return the same for `/metrics`."""
         summary = self._live.summary(self._limits)
         return [] if summary is None else figures(summary)

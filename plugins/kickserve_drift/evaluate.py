@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
-from kickserve.ids import in_utc
 from kickserve.cli import FiniteRange, ServiceUrl
+from kickserve.ids import in_utc
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, show_refusals
 from kickserve_batch.engine_options import engine_options, where_of

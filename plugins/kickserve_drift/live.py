@@ -13,8 +13,8 @@ import numpy as np
 
 from kickserve.errors import KickserveError, StoreError
 from kickserve.features import COUNT, NAMES
+from kickserve.plugins import Metric
 from kickserve.record import NUMBER, WIDTH
-from kickserve.store import Figure
 from kickserve_drift.board import Board
 from kickserve_drift.drift import LEAST, Limits, reference_of, summarize
 
@@ -149,18 +149,18 @@ class Live:
             self._take()
 
 
-def figures(summary: DriftSummary) -> Iterator[Figure]:
+def figures(summary: DriftSummary) -> Iterator[Metric]:
     """Turn a summary into figures for `/metrics`."""
     for each in [*summary.features, summary.prediction]:
-        yield Figure(
+        yield Metric(
             "kickserve_drift_psi",
             "Population stability index of the newest kicks against those that the model knows.",
             each.psi,
             {"feature": each.name},
         )
-    yield Figure("kickserve_drift_share", "Drifted features by all features.", summary.share)
-    yield Figure("kickserve_drift_drifted", "1 where the kicks have drifted, 0 elsewhere.", summary.drifted)
-    yield Figure("kickserve_drift_kicks", "Newest kicks that the figures of drift are of.", summary.kicks)
+    yield Metric("kickserve_drift_share", "Drifted features by all features.", summary.share)
+    yield Metric("kickserve_drift_drifted", "1 where the kicks have drifted, 0 elsewhere.", summary.drifted)
+    yield Metric("kickserve_drift_kicks", "Newest kicks that the figures of drift are of.", summary.kicks)
 
 
 def _tag(reference: Reference) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency, Provide
@@ -11,20 +11,15 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Sche
 from litestar.params import FromPath, QueryParameter
 from litestar.response import File
 
-from kickserve.answers import refusals
-from kickserve.app import API
 from kickserve.errors import TooFewKicks
-from kickserve.plugins import Scope
-from kickserve.routes import guards_of, needs
+from kickserve.openapi import refusals
+from kickserve.plugins import API, Scope, requires
 from kickserve.schemas import DriftSummary
 from kickserve.security import SANDBOX
 from kickserve.service import Service
 from kickserve_drift.drift import LEAST
 from kickserve_drift.names import PATH
 from kickserve_drift.runs import Reports, Run, Runs
-
-if TYPE_CHECKING:
-    from kickserve.settings import Settings
 
 TheRuns = NamedDependency[Runs]
 TheService = NamedDependency[Service]
@@ -45,23 +40,21 @@ class _Report(Operation):
         answer.headers.pop("last-modified", None)  # the framework says of it that it is no date of HTTP
 
 
-def router(settings: Settings, runs: Runs) -> Router:
+def router(runs: Runs) -> Router:
     """Make the routes.
 
     Args:
-        settings: whether keys guard them.
         runs: the full reports.
     """
     return Router(
         f"{API}/drift",
         route_handlers=[drift, start_report, list_reports, get_report],
-        guards=guards_of(settings, Scope.READ),
         dependencies={"runs": Provide(lambda: runs, sync_to_thread=False)},
         tags=["drift"],
     )
 
 
-@get("/", responses=refusals(409))
+@get("/", responses=refusals(409), guards=[requires(Scope.READ)])
 async def drift(service: TheService) -> DriftSummary:
     """Say how far the newest kicks have drifted from those that the model knows, over all workers.
 
@@ -83,13 +76,13 @@ async def start_report(service: TheService, runs: TheRuns) -> Response[Run]:
     return Response(await runs.start(service), headers={"Location": PATH})
 
 
-@get("/reports", sync_to_thread=True)
+@get("/reports", sync_to_thread=True, guards=[requires(Scope.READ)])
 def list_reports(runs: TheRuns, limit: Limit = 20) -> Reports:
     """List the reports that there are, newest first, and how far the one has come that was asked for last."""
     return Reports(newest_run=runs.newest_run(), reports=runs.listed(limit))
 
 
-@get("/reports/{name:str}", operation_class=_Report, sync_to_thread=True)
+@get("/reports/{name:str}", operation_class=_Report, sync_to_thread=True, guards=[requires(Scope.READ)])
 def get_report(name: FromPath[str], runs: TheRuns) -> File:
     """Return a report, as a page (`.html`) or as a summary (`.json`)."""
     path = runs.find(name)

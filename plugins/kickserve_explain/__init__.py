@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from litestar import Router, post
 from litestar.params import RawBody
-from litestar.plugins import InitPlugin
 from msgspec.structs import astuple
 
-from kickserve.answers import refusals
-from kickserve.bodies import read_kick
-from kickserve.plugins import Scope
-from kickserve.openapi import TakesKick
-from kickserve.routes import TheService, guards_of, needs
+from kickserve.app import TheService
+from kickserve.openapi import TakesKick, refusals
+from kickserve.plugins import API, Plugin, Scope, requires
+from kickserve.validation import read_kick
 from kickserve_scores.explain import Explanation
 from kickserve_scores.explain import explain as explain_kick
 
@@ -30,16 +28,12 @@ def create_plugin(settings: Settings) -> ExplainPlugin:
     return ExplainPlugin(settings)
 
 
-class ExplainPlugin(InitPlugin):
+class ExplainPlugin(Plugin):
     """Brings `POST /api/v1/explain`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the route."""
-        guards = guards_of(self._settings)
-        app_config.route_handlers.append(Router("/api/v1", route_handlers=[explain], guards=guards))
+        app_config.route_handlers.append(Router(API, route_handlers=[explain]))
         return app_config
 
 

@@ -55,7 +55,7 @@ class LanePlugin(Plugin):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.table = LaneSettings.load(settings.environ)
+        self.table: LaneSettings = LaneSettings.load(settings.environ)
         self._lane: Lane | None = None
 
     def wrap_router(self, router: ASGIApp, app: App) -> ASGIApp:

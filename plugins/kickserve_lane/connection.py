@@ -1,7 +1,8 @@
 """The lane inside uvicorn's connections: a prediction needs no task, no scope and no ASGI messages.
 
 For a bare ASGI application uvicorn makes an event, a task and a cycle for each request: half of the cost of a
-prediction. Here the callback of the parser answers a request of the lane; every other request goes uvicorn's way.
+prediction. Here the callback of the parser answers a request of the lane; every other request goes uvicorn's
+way.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class InlineRequest:
     __slots__ = (
         "began",
         "body",
-        "principal",
         "disconnected",
         "headers",
         "keep_alive",
         "more_body",
+        "principal",
         "request_id",
         "response_complete",
     )
@@ -84,7 +85,7 @@ class LaneConnection(LimitedConnection):
         self._lane = lane
         self._path = lane.path.encode()
         self._inline = InlineRequest()
-        self._always = header_lines(app.security.always)
+        self._always = header_lines(app.security_headers.always)
         self._made_of: object = None
         self._made = b""
 
@@ -102,7 +103,12 @@ class LaneConnection(LimitedConnection):
             self._begin_body()
             inline = self._inline
             inline.began = time.perf_counter()
-            inline.body, inline.headers, inline.more_body, inline.response_complete = b"", self.headers, True, False
+            inline.body, inline.headers, inline.more_body, inline.response_complete = (
+                b"",
+                self.headers,
+                True,
+                False,
+            )
             self.cycle = inline  # type: ignore[assignment] # it has what uvicorn asks of a cycle
             return
         self._check_host()
@@ -143,14 +149,14 @@ class LaneConnection(LimitedConnection):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        if self._inlines():
+        if self._is_inline():
             self._inline.body += body
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Ask, now that the request is whole."""
-        if not self._inlines():
+        if not self._is_inline():
             super().on_message_complete()
             return
         self._in_body = self._inline.more_body = False
@@ -167,7 +173,7 @@ class LaneConnection(LimitedConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count a request that never came whole, as it is counted the usual way."""
         super().connection_lost(exc)
-        if self._inlines() and self._inline.more_body:
+        if self._is_inline() and self._inline.more_body:
             self._count(_ABORTED)
 
     def _conclude(self, answer: Answer) -> None:

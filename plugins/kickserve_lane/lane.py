@@ -1,7 +1,8 @@
 """The lane: `POST /api/v1/predict` without the router, which costs more than all the rest of a prediction.
 
-The lane takes a request that is plainly a prediction, and leaves all others to the router, which answers the same
-way to the byte. `Lane` works under any ASGI server; under uvicorn `connection` answers inside the protocol.
+The lane takes a request that is plainly a prediction, and leaves all others to the router, which answers the
+same way to the byte. `Lane` works under any ASGI server; under uvicorn `connection` answers inside the
+protocol.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from kickserve.plugins import KEY_NAME, KickserveError, problems
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from litestar.types import HTTPScope, Receive, Scope, Send
+    from litestar.types import HTTPScope, Receive, Send
 
     from kickserve.plugins import App, Principal
     from kickserve.schemas import Prediction
@@ -53,7 +54,7 @@ class Lane:
         self._checks_origin = app.settings.cors_origins is not None or not app.authenticator.guarded
         self._host: bytes | None = None
 
-    def takes(self, scope: Scope) -> bool:
+    def takes(self, scope: Any) -> bool:
         """Return whether the lane answers a request (ASGI), and note its principal in the scope's state."""
         if scope["path"] != self.path or scope["method"] != "POST":
             return False
@@ -72,9 +73,9 @@ class Lane:
     ) -> Principal | None:
         """Return the principal of a request to this path, or None where the router has to answer.
 
-        The router answers where a header is repeated, the body is encoded, too long or of unknown length, a page of
-        another origin asks, or the authenticator does not admit the request. An admitted one counts against rate
-        limits.
+        The router answers where a header is repeated, the body is encoded, too long or of unknown length, a
+        page of another origin asks, or the authenticator does not admit the request. An admitted one counts
+        against rate limits.
 
         Args:
             headers: of the request, by name.

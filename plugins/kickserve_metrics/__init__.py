@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from litestar import Request, Response, get
-from litestar.plugins import InitPlugin
 from prometheus_client.exposition import choose_encoder
 
-from kickserve.plugins import Scope
-from kickserve.routes import guards_of
+from kickserve.plugins import Plugin, Scope, requires
 from kickserve_metrics.collector import Collector
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ def create_plugin(settings: Settings) -> MetricsPlugin:
     return MetricsPlugin(settings)
 
 
-class MetricsPlugin(InitPlugin):
+class MetricsPlugin(Plugin):
     """Brings `GET /metrics`. Where the service has keys, Prometheus needs one that may read.
 
     Args:
@@ -33,11 +31,12 @@ class MetricsPlugin(InitPlugin):
     """
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._settings = settings
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the route."""
-        guards = guards_of(self._settings, Scope.READ)
+        guards = [requires(Scope.READ)]
         app_config.route_handlers.append(get("/metrics", guards=guards, include_in_schema=False)(_metrics))
         return app_config
 
@@ -45,6 +44,4 @@ class MetricsPlugin(InitPlugin):
 async def _metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Answer in the format that is asked for: the text of Prometheus, or OpenMetrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(
-        encode(Collector(request.app.state.service, request.app.state.gate)), media_type=content_type
-    )
+    return Response(encode(Collector(request.app.state.service)), media_type=content_type)

@@ -9,23 +9,32 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector as BaseCollector
 
 from kickserve import __version__
-from kickserve.metrics import BOUNDS
-from kickserve.model_meters import BINS
+from kickserve.metrics import BINS, BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
-    from kickserve.auth import Gate
-    from kickserve.metrics import Reading, RouteReading, WorkerReading
-    from kickserve.model_meters import ModelReading
+    from kickserve.metrics import Counter, ModelReading, RouteReading, WorkerReading
+    from kickserve.plugins import Metric as Reported
     from kickserve.service import Service
-    from kickserve.store import Figure
 
 _PROBABILITIES: Final = [*(f"{edge / BINS:g}" for edge in range(1, BINS)), "+Inf"]
 _EDGES: Final = [*map(str, BOUNDS), "+Inf"]
 _ROUTE: Final = ("method", "route")
+_TOTALS: Final[dict[Counter, tuple[str, str]]] = {
+    "refused_kicks": (
+        "kickserve_refused_kicks",
+        "Kicks that did not fit; of a batch, those that its answer names.",
+    ),
+    "failed_kicks": ("kickserve_failed_kicks", "Kicks that the model could not answer."),
+    "store_errors": (
+        "kickserve_store_errors",
+        "Attempts to bring predictions to the store that failed.",
+    ),
+    "dead_letters": ("kickserve_put_aside", "What the store refused for good: in refused.jsonl."),
+}
 
 
 class Collector(BaseCollector):
@@ -33,24 +42,21 @@ class Collector(BaseCollector):
 
     Args:
         service: whose meters are read.
-        gate: which has counted requests by their key.
     """
 
-    def __init__(self, service: Service, gate: Gate) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._gate = gate
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families, from one reading."""
-        reading = self._service.meters.read()
+        reading = self._service.metrics.read()
         yield self._info()
         yield _requests(reading.routes)
         yield _times(reading.routes)
-        yield _keys(self._gate.meters.read())
         yield from _predictions(reading.models)
-        yield from _totals(reading)
+        yield from _totals(reading.counts)
         yield from _workers(reading.workers)
-        yield from _of_plugins(self._service.figures())
+        yield from _of_plugins(self._service.plugin_metrics())
 
     def _info(self) -> Metric:
         card = self._service.predictor.model.card
@@ -67,36 +73,27 @@ def _predictions(models: Iterable[ModelReading]) -> Iterator[Metric]:
         "kickserve_prediction_probability", "The probabilities that were answered.", labels=("model",)
     )
     for each in models:
-        counts.add_metric((each.name,), each.answers)
+        counts.add_metric((each.name,), each.predictions)
         buckets = list(zip(_PROBABILITIES, map(float, accumulate(each.bins)), strict=True))
         probabilities.add_metric((each.name,), buckets, each.total)
     yield counts
     yield probabilities
 
 
-def _totals(reading: Reading) -> Iterator[Metric]:
-    totals = (
-        (
-            "refused_kicks",
-            "Kicks that did not fit; of a batch, those that its answer names.",
-            reading.refusals,
-        ),
-        ("failed_kicks", "Kicks that the model could not answer.", reading.failures),
-        ("store_errors", "Attempts to bring predictions to the store that failed.", reading.store_errors),
-        ("put_aside", "What the store refused for good: in refused.jsonl.", reading.put_aside),
-    )
-    for name, help_text, value in totals:
-        yield CounterMetricFamily(f"kickserve_{name}", help_text, value=value)
+def _totals(counts: Mapping[Counter, int]) -> Iterator[Metric]:
+    for counter, (name, help_text) in _TOTALS.items():
+        yield CounterMetricFamily(name, help_text, value=counts[counter])
 
 
-def _of_plugins(figures: Iterable[Figure]) -> Iterator[Metric]:
+def _of_plugins(figures: Iterable[Reported]) -> Iterator[Metric]:
     """Show the figures that plugins tell: those of one name together."""
-    by_name: dict[str, list[Figure]] = {}
+    by_name: dict[str, list[Reported]] = {}
     for each in figures:
         by_name.setdefault(each.name, []).append(each)
     for name, group in sorted(by_name.items()):
         labels = sorted({label for each in group for label in each.labels})
-        family = GaugeMetricFamily(name, group[0].help, labels=labels)
+        kind = GaugeMetricFamily if group[0].kind == "gauge" else CounterMetricFamily
+        family = kind(name.removesuffix("_total"), group[0].help, labels=labels)
         for each in group:
             family.add_metric([each.labels.get(label, "") for label in labels], each.value)
         yield family
@@ -119,15 +116,6 @@ def _times(routes: Iterable[RouteReading]) -> Metric:
     for each in routes:
         buckets = list(zip(_EDGES, map(float, accumulate(each.times)), strict=True))
         family.add_metric((each.method, each.route), buckets, each.seconds)
-    return family
-
-
-def _keys(counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(
-        "kickserve_key_requests", "Requests that were let in, by the name of their key.", labels=("key",)
-    )
-    for name, count in sorted(counts.items()):
-        family.add_metric((name,), count)
     return family
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from litestar.plugins import CLIPlugin
+from kickserve.plugins import Plugin
 
 if TYPE_CHECKING:
     from click import Group
@@ -17,11 +17,10 @@ __all__ = ["ModelsPlugin", "create_plugin"]
 
 def create_plugin(settings: Settings) -> ModelsPlugin:
     """Make the plugin: the entry point names this function."""
-    del settings
-    return ModelsPlugin()
+    return ModelsPlugin(settings)
 
 
-class ModelsPlugin(CLIPlugin):
+class ModelsPlugin(Plugin):
     """Brings commands."""
 
     def on_cli_init(self, cli: Group) -> None:

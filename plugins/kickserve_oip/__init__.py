@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from litestar.plugins import InitPlugin
+from kickserve.plugins import Plugin
 
 if TYPE_CHECKING:
     from litestar.config.app import AppConfig
@@ -19,7 +19,7 @@ def create_plugin(settings: Settings) -> OipPlugin:
     return OipPlugin(settings)
 
 
-class OipPlugin(InitPlugin):
+class OipPlugin(Plugin):
     """Brings `/v2`: what it answers is predicted, checked and kept as what comes over `/api/v1/predict`.
 
     Args:
@@ -27,6 +27,7 @@ class OipPlugin(InitPlugin):
     """
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._settings = settings
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -34,7 +35,7 @@ class OipPlugin(InitPlugin):
         from kickserve_oip.problems import with_error
         from kickserve_oip.routes import routers
 
-        app_config.route_handlers += routers(self._settings)
+        app_config.route_handlers += routers()
         handlers = app_config.exception_handlers.items()
         app_config.exception_handlers = {kind: with_error(handler) for kind, handler in handlers}
         return app_config

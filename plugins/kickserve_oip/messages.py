@@ -16,6 +16,7 @@ from kickserve.schemas import Problem
 
 Parameters = dict[str, Any]
 Size = Annotated[int, Meta(ge=0)]
+_DATA = Meta(description="The values, flat in row-major order or nested", extra_json_schema={"type": "array"})
 
 
 class ServerMetadata(Struct, kw_only=True, frozen=True):
@@ -83,9 +84,9 @@ class RequestInput(Struct, kw_only=True, frozen=True):
 
     name: str
     shape: list[Size]
-    datatype: str
+    datatype: Annotated[str, Meta(description="FP64, FP32, BOOL, INT8 to INT64, UINT8 to UINT64")]
     parameters: Parameters | None = None
-    data: msgspec.Raw | UnsetType = UNSET
+    data: Annotated[msgspec.Raw | UnsetType, _DATA] = UNSET
 
 
 class RequestOutput(Struct, kw_only=True, frozen=True):

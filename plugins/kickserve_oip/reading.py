@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from kickserve.bodies import BATCH_MAX, out_of_range
 from kickserve.errors import MalformedBody
 from kickserve.features import COUNT, INDEX, NAMES
+from kickserve.schemas import BATCH_MAX
+from kickserve.validation import out_of_range
 from kickserve_oip.errors import BadInference
 from kickserve_oip.messages import InferenceRequest
 from kickserve_oip.tensors import shape_of, values_of, wrong

@@ -11,10 +11,11 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
 
 from kickserve import __version__, problems
+from kickserve.app import TheService
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
-from kickserve.plugins import Scope
-from kickserve.routes import TheService, guards_of, needs, whole_body
+from kickserve.parameters import read_body
+from kickserve.plugins import Scope, app_of, requires
 from kickserve.schemas import Kick
 from kickserve_oip.answers import columns_of, columns_of_batches, respond
 from kickserve_oip.documentation import TakesInference
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from kickserve.predictor import Predictor
     from kickserve.schemas import ModelCard
     from kickserve.service import Service
-    from kickserve.settings import Settings
     from kickserve_oip.answers import Columns
 
 P = ParamSpec("P")
@@ -56,7 +56,7 @@ _STATUS: Final = {True: 200, False: 503}
 _ERROR: Final = ResponseSpec(ProblemWithError, generate_examples=False, media_type=problems.MEDIA_TYPE)
 
 
-def routers(settings: Settings) -> list[Router]:
+def routers() -> list[Router]:
     """Make the routes: those of a model are behind the key, as in `/api/v1`; the others are open."""
     model = [
         *_of_model(get, "", model_metadata, guards=[requires(Scope.READ)]),
@@ -75,9 +75,8 @@ def routers(settings: Settings) -> list[Router]:
         Router(
             f"{PREFIX}/models",
             route_handlers=model,
-            guards=guards_of(settings),
             tags=_TAGS,
-            request_max_body_size=None,  # `whole_body` has a limit of its own
+            request_max_body_size=None,  # `read_body` has a limit of its own
         ),
     ]
 
@@ -154,13 +153,13 @@ async def infer(
     The columns have the features' names and the shape [n] or [n, 1]; the matrix has any other name and the
     shape [n, 11]. Tensors may also be sent and asked for as Triton's extension `binary_tensor_data` has it.
     """
-    body = await whole_body(request)
+    body = await read_body(request)
     predictor = service.predictor  # held: should the model be changed meanwhile, this one still answers
     card = _served(predictor, owner, name, version)
     with service.counting_refusals():
         inference, rows = await _aside(len(body), read, body, request.headers.get(LENGTH_HEADER))
         outputs = wanted(inference, card)
-    request.app.state.gate.charge(request.scope, len(rows))
+    app_of(request).authenticator.charge(request.scope, len(rows))
     columns = await _answer(predictor, rows, {each.name for each in outputs})
     return await _aside(len(body), respond, inference, card, outputs, columns)
 

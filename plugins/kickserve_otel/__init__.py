@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from litestar.plugins import InitPlugin
+from kickserve.plugins import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ def create_plugin(settings: Settings) -> OtelPlugin:
 
     Only where traces are asked for does it wrap requests: otherwise they take their shortest way.
     """
-    return TracingPlugin(settings) if is_wanted(os.environ) else OtelPlugin()
+    return TracingPlugin(settings) if is_wanted(os.environ) else OtelPlugin(settings)
 
 
 def is_wanted(environment: Mapping[str, str]) -> bool:
@@ -38,7 +38,7 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
     return any(environment.get(each, "").strip() for each in places)
 
 
-class OtelPlugin(InitPlugin):
+class OtelPlugin(Plugin):
     """Does nothing: nobody asks for traces."""
 
 
@@ -50,6 +50,7 @@ class TracingPlugin(OtelPlugin):
     """
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._settings = settings
         self._tracing: Tracing | None = None
 

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from litestar import Router
-from litestar.plugins import CLIPlugin, InitPlugin
+
+from kickserve.plugins import API, Plugin, Scope, requires
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +34,7 @@ def create_plugin(settings: Settings) -> ProfilingPlugin:
     return RequestProfilingPlugin(settings, every) if every else ProfilingPlugin(settings)
 
 
-class ProfilingPlugin(InitPlugin, CLIPlugin):
+class ProfilingPlugin(Plugin):
     """Brings `POST /api/v1/profile`, and the command `kickserve profile`.
 
     Args:
@@ -41,17 +42,16 @@ class ProfilingPlugin(InitPlugin, CLIPlugin):
     """
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._settings = settings
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the route."""
-        from kickserve.app import API
-        from kickserve.plugins import Scope
-        from kickserve.routes import guards_of
         from kickserve_profiling.routes import profile
 
-        guards = guards_of(self._settings, Scope.ADMIN)
-        app_config.route_handlers.append(Router(API, route_handlers=[profile], guards=guards))
+        app_config.route_handlers.append(
+            Router(API, route_handlers=[profile], guards=[requires(Scope.ADMIN)])
+        )
         return app_config
 
     def on_cli_init(self, cli: Group) -> None:

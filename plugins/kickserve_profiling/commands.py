@@ -11,8 +11,8 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from kickserve.errors import DataError
 from kickserve.cli import FiniteRange, ServiceUrl
+from kickserve.errors import DataError
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
 from kickserve_client import calls

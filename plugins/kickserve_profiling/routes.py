@@ -11,7 +11,7 @@ from litestar import Request, Response, post
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
 from litestar.params import QueryParameter
 
-from kickserve.answers import refusals
+from kickserve.openapi import refusals
 from kickserve_profiling.formats import FORMATS
 
 LONGEST: Final = 60.0  # seconds

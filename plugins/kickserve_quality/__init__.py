@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from litestar import Router, get
 from litestar.params import QueryParameter
-from litestar.plugins import InitPlugin
 
-from kickserve.answers import refusals
-from kickserve.plugins import Scope
-from kickserve.routes import Since, TheService, Until, guards_of, instant, needs
+from kickserve.app import TheService
+from kickserve.openapi import refusals
+from kickserve.plugins import API, Plugin, Scope, Since, Until, parse_instant, requires
 from kickserve_scores.report import QualityReport, report
 
 if TYPE_CHECKING:
@@ -28,16 +27,12 @@ def create_plugin(settings: Settings) -> QualityPlugin:
     return QualityPlugin(settings)
 
 
-class QualityPlugin(InitPlugin):
+class QualityPlugin(Plugin):
     """Brings `GET /api/v1/quality`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the route."""
-        guards = guards_of(self._settings)
-        app_config.route_handlers.append(Router("/api/v1", route_handlers=[quality], guards=guards))
+        app_config.route_handlers.append(Router(API, route_handlers=[quality]))
         return app_config
 
 
@@ -46,6 +41,6 @@ async def quality(
     service: TheService, model: ModelName = None, since: Since = None, until: Until = None
 ) -> QualityReport:
     """Say how good the predictions were whose outcome is known: all, by model, and by month."""
-    begin, end = instant("since", since), instant("until", until)
+    begin, end = parse_instant("since", since), parse_instant("until", until)
     await service.recorder.settle()
     return await report(service.store.judged(model=model, since=begin, until=end))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from litestar.plugins import InitPlugin
-
-from kickserve.errors import MissingExtra, StoreMisconfigured
+from kickserve.plugins import MissingExtra, Plugin
 
 if TYPE_CHECKING:
     from kickserve.settings import Settings
@@ -24,22 +22,18 @@ def create_plugin(settings: Settings) -> StoragePlugin:
     return StoragePlugin(settings)
 
 
-class StoragePlugin(InitPlugin):
-    """Makes the store for a `sqlite:` or `postgresql:` URL (a `kickserve.store.StoreProvider`).
+class StoragePlugin(Plugin):
+    """Makes the store for a `sqlite:` or `postgresql:` URL.
 
     Args:
         settings: how many statements Postgres keeps prepared stands there.
-
-    Attributes:
-        schemes: the URL schemes that it serves.
     """
 
-    schemes: frozenset[str] = _SQLITE | _POSTGRES
-
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._settings = settings
 
-    def create_store(self, url: str) -> Store:
+    def create_store(self, url: str) -> Store | None:
         """Make a store for a database URL, without connecting yet.
 
         Args:
@@ -56,9 +50,7 @@ class StoragePlugin(InitPlugin):
             return _sqlite(f"sqlite:{rest}")
         if family in _POSTGRES:
             return _postgres(f"postgresql:{rest}", self._settings.postgres_statement_cache)
-        raise StoreMisconfigured(
-            f"DATABASE_URL starts with '{family}:': this plugin stores to sqlite: and postgresql: alone"
-        )
+        return None
 
 
 # The drivers are imported where they are used: SQLite's start must not pay for asyncpg, nor the reverse.

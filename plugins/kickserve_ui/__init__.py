@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from litestar.plugins import CLIPlugin, InitPlugin
+from kickserve.plugins import Plugin
 
 if TYPE_CHECKING:
     from click import Group
@@ -25,7 +25,7 @@ def create_plugin(settings: Settings) -> UIPlugin:
     return UIPlugin(settings)
 
 
-class UIPlugin(InitPlugin, CLIPlugin):
+class UIPlugin(Plugin):
     """Brings the page, and the command that opens it.
 
     Its own modules, and with them NiceGUI, are imported where an application is made: commands that serve
@@ -36,6 +36,7 @@ class UIPlugin(InitPlugin, CLIPlugin):
     """
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._settings = settings
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:

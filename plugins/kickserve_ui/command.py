@@ -10,7 +10,7 @@ from typing import Final
 import rich_click as click
 
 from kickserve import Client, RemoteError
-from kickserve.commands import serve as serve
+from kickserve.commands import serve
 from kickserve.settings import Settings
 from kickserve.terminal import stdout
 from kickserve_client import calls

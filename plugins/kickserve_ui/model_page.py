@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from kickserve.errors import StoreError
-from kickserve.plugins import Scope
 from kickserve.metrics import BOUNDS
+from kickserve.plugins import Scope
 from kickserve_ui import PATH
 from kickserve_ui.charts import reliability, sheet
 from kickserve_ui.frame import card
@@ -77,7 +77,7 @@ class ModelPage:
             ui.navigate.reload()  # the key has been taken away: the page asks for another
             return
         health = await self._service.health()
-        reading, now = self._service.meters.read(), time.monotonic()
+        reading, now = self._service.metrics.read(), time.monotonic()
         before, self._before = self._before, (now, reading.predictions)
         rate = 0.0 if before is None else (reading.predictions - before[1]) / max(now - before[0], 0.001)
         self._figures.content = _facts(_figures(self._words, reading, rate, health.parts["store"]))

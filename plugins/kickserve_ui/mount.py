@@ -28,7 +28,6 @@ from kickserve_ui.words import language_of, words_in
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from litestar import Litestar
     from litestar.config.app import AppConfig
     from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
     from litestar.types import ASGIApp, Receive, Scope, Send
@@ -75,9 +74,9 @@ class _Site:
         self._end = asyncio.Event()
 
     @asynccontextmanager
-    async def lifespan(self, app: Litestar) -> AsyncIterator[None]:
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
         """End what was begun, when the application ends."""
-        self._service, self._gate, self._shield = app.state.service, app.state.gate, app.state.shield
+        self._service, self._gate, self._shield = app.state.service, app.authenticator, app.security_headers
         warming = asyncio.create_task(self._warm_up(), name="page-import")
         try:
             yield

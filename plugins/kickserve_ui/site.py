@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fastapi import Request
 
-    from kickserve.auth import Gate
+    from kickserve.auth import Authenticator
     from kickserve.plugins import Key, Scope
     from kickserve.service import Service
 
@@ -43,7 +43,7 @@ class Site:
     """
 
     service: Service
-    gate: Gate
+    gate: Authenticator
     secret: str
     reports: Path
     maps: Maps = field(default_factory=Maps)

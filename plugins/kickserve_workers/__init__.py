@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from kickserve.metrics import Meters
+    from kickserve.metrics import Metrics
     from kickserve.plugins import Settings
     from kickserve_workers.workers import Worker
 
@@ -29,15 +30,16 @@ class WorkersPlugin(Plugin):
     """Serves with `KICKSERVE_WORKERS` processes."""
 
     def serve_workers(self, settings: Settings, plugins: Sequence[Plugin]) -> int:
-        """Serve until SIGTERM or SIGINT; returns in the supervisor, and in each worker when it ends.
+        """Serve until SIGTERM or SIGINT. Returns in the supervisor alone: workers exit.
 
-        All that workers share is made before they are forked: imports, counters, rate limits. Each makes its own
-        ids, journal and connections after that.
+        All that workers share is made before they are forked: imports, counters, rate limits. Each makes its
+        own ids, journal and connections after that.
 
         Raises:
-            ConfigurationError: other processes can't see the store, the address needs a key, or the port is taken.
+            ConfigurationError: other processes can't see the store, the address needs a key, or the port is
+                taken.
         """
-        from kickserve.metrics import Meters
+        from kickserve.metrics import Metrics
         from kickserve.server import bind, preload
         from kickserve_workers.workers import Supervisor
 
@@ -45,16 +47,18 @@ class WorkersPlugin(Plugin):
         store = create_store(plugins, settings.database_url)
         if not getattr(store, "shared", True):
             raise ConfigurationError(
-                f"{store.label} is seen by one process alone: serve with KICKSERVE_WORKERS=1, or choose another"
-                " place with DATABASE_URL"
+                f"{store.label} is seen by one process alone: serve with KICKSERVE_WORKERS=1, or choose"
+                " another place with DATABASE_URL"
             )
         authenticator = create_authenticator(plugins, settings)
         for plugin in plugins:
             plugin.share_memory(settings.workers)
         listeners = bind(settings, settings.workers, guarded=authenticator.guarded)
-        meters = Meters(settings.workers)
+        metrics = Metrics(settings.workers)
         outcome = Supervisor(listeners, partial(_report_ready, listeners)).run()
-        return outcome if isinstance(outcome, int) else _work(outcome, settings, meters, plugins)
+        if isinstance(outcome, int):
+            return outcome
+        sys.exit(_work(outcome, settings, metrics, plugins))
 
 
 def _report_ready(listeners: Sequence[socket.socket], message: bytes) -> None:
@@ -64,7 +68,7 @@ def _report_ready(listeners: Sequence[socket.socket], message: bytes) -> None:
     report_ready(listeners[0], [*facts, ("workers", str(len(listeners)))])
 
 
-def _work(worker: Worker, settings: Settings, meters: Meters, plugins: Sequence[Plugin]) -> int:
+def _work(worker: Worker, settings: Settings, metrics: Metrics, plugins: Sequence[Plugin]) -> int:
     """Serve as one of several workers."""
     from kickserve import logs
     from kickserve.app import create_app
@@ -72,10 +76,10 @@ def _work(worker: Worker, settings: Settings, meters: Meters, plugins: Sequence[
     from kickserve.server import run
 
     logs.configure(settings, plugins, worker.number + 1)
-    meters.take_place(worker.number)
+    metrics.join_worker(worker.number)
     for plugin in plugins:
         plugin.join_worker(worker.number)
-    app = create_app(settings, meters=meters, plugins=plugins)
+    app = create_app(settings, metrics=metrics, plugins=plugins)
 
     def ready() -> None:
         worker.ready(msgspec.json.encode(facts(app)))

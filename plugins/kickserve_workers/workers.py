@@ -136,7 +136,7 @@ class Supervisor:
             if slot.pid == 0:
                 return self._become_worker(slot, says)
         os.close(says)
-        self._selector.register(slot.hears, selectors.EVENT_READ, partial(self._hear, place))
+        self._selector.register(slot.hears, selectors.EVENT_READ, partial(self._hear, slot))
         return None
 
     def _become_worker(self, slot: WorkerSlot, says: int) -> Worker:

@@ -12,10 +12,9 @@ import sklearn
 
 from kickserve.app import create_app
 from kickserve.features import NAMES
-from kickserve.listening import bind
 from kickserve.model import Answer
 from kickserve.schemas import ModelCard
-from kickserve.server import run
+from kickserve.server import bind, run
 from kickserve.settings import Settings
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from kickserve import cli
-from kickserve import metrics as meters
+from kickserve import cli, metrics
 
 
 def _nothing(*_: Any) -> None:
@@ -14,6 +13,6 @@ def _nothing(*_: Any) -> None:
 
 
 if __name__ == "__main__":
-    for kind, name in ((meters.RouteMeter, "add"), (meters.Meters, "predicted")):
+    for kind, name in ((metrics.RouteMetrics, "add"), (metrics.Metrics, "count_predictions")):
         setattr(kind, name, _nothing)
     sys.exit(cli.run(["serve", "--port", sys.argv[1]]))

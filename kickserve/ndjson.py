@@ -11,11 +11,12 @@ from litestar.exceptions import InternalServerException
 from litestar.response.streaming import ASGIStreamingResponse
 from msgspec.structs import replace
 
-from kickserve.bodies import read_good_lines, read_lines
 from kickserve.errors import KickserveError, RequestError
+from kickserve.middleware import app_of
 from kickserve.openapi import NDJSON
 from kickserve.pacing import others_first
 from kickserve.problems import problem_of
+from kickserve.validation import read_good_lines, read_lines
 
 if TYPE_CHECKING:
     from litestar import Request
@@ -58,10 +59,10 @@ async def answer_lines(request: Request[Any, Any, Any], service: Service) -> Asy
     number = good = 0
     async for read in _read(request):
         kicks = [each for each in read if not isinstance(each, RequestError)]
-        service.meters.refused(len(read) - len(kicks))
+        service.metrics.count("refused_kicks", len(read) - len(kicks))
         found = iter(await service.predictor.predict_each(kicks))
         answered = [each if isinstance(each, RequestError) else next(found) for each in read]
-        request.app.state.gate.charge(request.scope, good + len(kicks), before=good)
+        app_of(request).authenticator.charge(request.scope, good + len(kicks), before=good)
         yield _encode(
             [
                 _explained(request, each, row) if isinstance(each, KickserveError) else each

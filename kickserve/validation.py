@@ -1,4 +1,8 @@
-"""Reads the bodies of predictions: strict and quick where they are right, thorough where they are wrong."""
+"""The one validation of a kick: strict and quick where it is right; where it is wrong, every fault is named.
+
+msgspec decodes and checks at once, and stops at the first fault. Only what it refuses is read a second time,
+field by field, so that an error can name all of them. The API, files and plugins validate here.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ import msgspec
 import numpy as np
 
 from kickserve.errors import InvalidInput, MalformedBody, RequestError
-from kickserve.features import BY_NAME, FEATURES, Feature, acceptable
-from kickserve.schemas import UNDECODABLE, FieldError, Kick, Outcome, OutcomeOf
+from kickserve.features import FEATURES, Feature, acceptable
+from kickserve.schemas import BATCH_MAX, UNDECODABLE, FieldError, Kick, Outcome, OutcomeOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,20 +26,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BATCH_MAX: Final = 100_000
 ERRORS_SHOWN: Final = 100
 _LONGEST_VALUE: Final = 100
 _EXPLAINED: Final = 64_000  # bytes; no kick is longer, and a thorough reading takes memory
 _DIGITS: Final = 20
-_DEEPEST: Final = 100  # brackets within one another; a kick has one
 _PART: Final = 250_000  # bytes of a batch that are read before others get their turn on the event loop: 1 ms
 _COMMA: Final = re.compile(rb"[ \t\r\n]*,")
-_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)  # or a text, which may hold some
 
 _kick = msgspec.json.Decoder(Kick)
 _outcome = msgspec.json.Decoder(Outcome)
 _outcomes = msgspec.json.Decoder(list[OutcomeOf])
 _kicks = msgspec.json.Decoder(list[Kick])
+_TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(Kick)}
 _any = msgspec.json.Decoder(msgspec.Raw)
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -188,7 +190,7 @@ def _refuse(faults: list[FieldError]) -> NoReturn:
 def _explain(body: bytes, error: Exception) -> list[FieldError]:
     """Find out all that is wrong with what the decoder refused."""
     if len(body) <= _EXPLAINED:
-        return list(_faults(_parse(body)))
+        return faults_of(_parse(body))
     if isinstance(error, msgspec.ValidationError):
         _check_form(body)
     return _in_short(body, "kick", error)
@@ -252,29 +254,17 @@ def _row_faults(number: int, row: bytes) -> Iterator[FieldError]:
 
 
 def _parse(body: bytes) -> Any:
-    """Parse any JSON, slowly: only what could not be decoded comes here, to find out why."""
+    """Parse any JSON with Python's own parser, which says where a body stops being JSON."""
     if not body.strip():
         raise MalformedBody("the body is empty: send a JSON object with the eleven features")
-    if _depth(body) > _DEEPEST:  # counted, as it depends on who calls how deep the parser goes
-        raise MalformedBody("the body is nested too deeply to be a kick")
     try:
         return json.loads(body.decode(), parse_constant=_no_constant, parse_int=_integer)
     except UnicodeDecodeError:
         raise MalformedBody("the body is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise MalformedBody(f"the body is no JSON: {error}") from None
-
-
-def _depth(body: bytes) -> int:
-    """Return how deep brackets are nested at most, be it JSON or not."""
-    depth = deepest = 0
-    for found in _BRACKET.finditer(body):
-        if found[0] in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif found[0] in b"]}":
-            depth -= 1
-    return deepest
+    except RecursionError:
+        raise MalformedBody("the body is nested too deeply to be a kick") from None
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -285,26 +275,27 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
-def _faults(parsed: Any) -> Iterator[FieldError]:
-    if not isinstance(parsed, dict):
-        detail = f"must be a JSON object with the eleven features, not {_json_type(parsed)}"
-        yield FieldError(field="body", detail=detail)
-        return
-    for feature in FEATURES:
-        if feature.name not in parsed:
-            yield FieldError(field=feature.name, detail=f"is missing: must be {feature.wanted}")
-        elif not _fits(feature, parsed[feature.name]):
-            value = _shown(parsed[feature.name])
-            yield FieldError(field=feature.name, detail=f"must be {feature.wanted}", value=value)
-    for name in parsed:
-        if name not in BY_NAME:
-            yield FieldError(field=_shown(name), detail="is no feature of a kick: leave it out")
+def faults_of(value: Any) -> list[FieldError]:
+    """Find everything that keeps a value of JSON from being a kick: an empty list where nothing does."""
+    if not isinstance(value, dict):
+        detail = f"must be a JSON object with the eleven features, not {_json_type(value)}"
+        return [FieldError(field="body", detail=detail)]
+    missing_or_wrong = (_fault(feature, value.get(feature.name, msgspec.UNSET)) for feature in FEATURES)
+    unknown = [name for name in value if name not in _TYPES]
+    return [
+        *filter(None, missing_or_wrong),
+        *(FieldError(field=_shown(name), detail="is no feature of a kick: leave it out") for name in unknown),
+    ]
 
 
-def _fits(feature: Feature, value: Any) -> bool:
-    if feature.kind == "flag":
-        return value is True or value is False or (type(value) is int and value in {0, 1})
-    return type(value) in {int, float} and feature.low <= value <= feature.high
+def _fault(feature: Feature, value: Any) -> FieldError | None:
+    if value is msgspec.UNSET:
+        return FieldError(field=feature.name, detail=f"is missing: must be {feature.wanted}")
+    try:
+        msgspec.convert(value, _TYPES[feature.name])
+    except (msgspec.ValidationError, UnicodeEncodeError):  # a lone surrogate is no text
+        return FieldError(field=feature.name, detail=f"must be {feature.wanted}", value=_shown(value))
+    return None
 
 
 def _shown(value: Any) -> Any:
