@@ -23,7 +23,7 @@ from kickserve.features import FLAGS, NAMES
 from kickserve.linear import load_default
 from kickserve.model import Answer, ask
 from kickserve_data.simulate import simulate
-from kickserve_data.table_writer import open_writer
+from kickserve_data.writer import open_writer
 
 ENDINGS = ["csv", "parquet", "ndjson"]
 ANSWERS = ["prediction", "confidence", "low", "high", "model", "revision"]
@@ -299,8 +299,8 @@ def test_a_column_of_whole_numbers_may_come_as_an_array_with_gaps(tmp_path_facto
 
 
 def test_groups_of_rows_are_cut_by_their_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("kickserve_data.table_writer._GROUP_ROWS", 10)
-    monkeypatch.setattr("kickserve_data.table_writer._GROUP_BYTES", 1_000)
+    monkeypatch.setattr("kickserve_data.writer._GROUP_ROWS", 10)
+    monkeypatch.setattr("kickserve_data.writer._GROUP_BYTES", 1_000)
     schema = pa.schema([("note", pa.string())])
     with open_writer(tmp_path / "out.parquet", ["line"], schema) as writer:
         for length, text in [(4, "a"), (7, "b"), (2, "x" * 600), (1, "c")]:

@@ -21,8 +21,8 @@ from kickserve.loading import ModelFile, file_of
 from kickserve.origin import Origin
 from kickserve.settings import Settings
 from kickserve_data.dask_engine import on_cluster
-from kickserve_data.plan import Partition
-from kickserve_data.running import FAILED
+from kickserve_data.partitions import Partition
+from kickserve_data.runs import FAILED
 
 pytestmark = [
     # s3fs leaves the connections of its own thread to the collector of rubbish.

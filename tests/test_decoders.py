@@ -37,7 +37,7 @@ from kickserve.settings import Settings, table
 from kickserve.validation import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
 from kickserve_client import calls
 from kickserve_client.exchange import Exchange, retry_after
-from kickserve_data.tables import read_blocks
+from kickserve_data.reader import read_blocks
 
 # What breaks decoders: no UTF-8, brackets without end, numbers beyond all, and bits of what is right.
 NASTY = [

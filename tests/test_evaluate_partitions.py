@@ -14,7 +14,7 @@ from partitions import evaluate as run_evaluate
 from partitions import folder_of, table_of, without_pictures
 
 from kickserve.linear import load_default
-from kickserve_data.kick_rows import Block, Refusal
+from kickserve_data.kicks import Block, RefusedRow
 from kickserve_data.simulate import simulate
 from kickserve_drift.drift import reference_of
 from kickserve_drift.findings import WIDTH, Findings
@@ -87,7 +87,7 @@ def found(parts, rows):
     whole = Findings(reference_of(MODEL), MODEL.card.domain, Sample(0, WIDTH, 0), rows)
     for part in parts:
         mine = Findings(reference_of(MODEL), MODEL.card.domain, Sample(9, WIDTH, 0), rows)
-        refusals = [Refusal(7, "distance is missing")] * 2
+        refusals = [RefusedRow(7, "distance is missing")] * 2
         block = Block(np.flatnonzero(part), KICKS.matrix[part], OUTCOME[part], refusals, odd=ODD)
         for each in parts_of([block], MODEL):
             mine.add(each)

@@ -20,13 +20,12 @@ from partitions import batch as run_batch
 
 from kickserve.errors import DataError, MissingExtra, PredictionFailed
 from kickserve.linear import LinearModel, load_default
-from kickserve_data.batch import Tally, run_direct
-from kickserve_data.engines import Here
-from kickserve_data.kick_rows import Block, Refusal
-from kickserve_data.places import Place, files_of, place_of
-from kickserve_data.plan import Partition
-from kickserve_data.reading import in_order
-from kickserve_data.running import FAILED
+from kickserve_data.engines import LocalEngine
+from kickserve_data.kicks import Block, RefusedRow
+from kickserve_data.locations import Place, files_of, place_of
+from kickserve_data.partitions import Partition, in_order
+from kickserve_data.runs import FAILED
+from kickserve_data.scoring import Tally, run_direct
 from kickserve_data.simulate import simulate
 from kickserve_scores.packing import packed, unpacked
 from kickserve_scores.quality import RunningQuality, assess
@@ -123,7 +122,7 @@ class TestARun:
         assert min(answers(tmp_path / "answers")["distance"].to_pylist()) >= 30
 
     def test_names_refused_lines_in_their_order_whichever_part_is_done_first(self):
-        refusals = [Refusal(9, "b: x"), Refusal(10, "a: x"), Refusal(2, "a: y")]
+        refusals = [RefusedRow(9, "b: x"), RefusedRow(10, "a: x"), RefusedRow(2, "a: y")]
         assert [each.line for each in in_order(refusals, single=False)] == [2, 10, 9]
         assert [each.line for each in in_order(refusals, single=True)] == [2, 9, 10]
 
@@ -187,7 +186,7 @@ class TestTakingUp:
             return err
 
         assert "--min-distance: it was begun with 0 m, and now that is 20 m" in refused("--min-distance", 20)
-        monkeypatch.setattr("kickserve_data.running.Run", partial(_run_of, kickserve="9.9"))
+        monkeypatch.setattr("kickserve_data.runs.Run", partial(_run_of, kickserve="9.9"))
         assert "and this is 9.9" in refused()
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
@@ -256,10 +255,10 @@ class TestFailures:
             return model
 
         partition = Partition(0, "somewhere", None, 0, 0, 1)
-        [result] = Here("the model").run(work, [partition], retries=2)
+        [result] = LocalEngine("the model").run(work, [partition], retries=2)
         assert (result.value, len(tries)) == ("the model", 3)
         tries.clear()
-        [result] = Here("the model").run(work, [partition], retries=1)
+        [result] = LocalEngine("the model").run(work, [partition], retries=1)
         assert (result.value, result.reason) == (None, "the disk is busy")
 
 
@@ -413,7 +412,7 @@ def test_a_model_that_fails_fails_the_partitions(batch, kicks, monkeypatch):
     def fails(*_):
         raise PredictionFailed("the model is tired")
 
-    monkeypatch.setattr("kickserve_data.batch.ask", fails)
+    monkeypatch.setattr("kickserve_data.scoring.ask", fails)
     code, summary, _ = batch(kicks, "--output", "answers", "--retries", 0)
     assert (code, summary["failures"], summary["mean_prediction"]) == (FAILED, 8, None)
     assert {each["reason"] for each in summary["failed"]} == {"the model is tired"}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kickserve.loading import ModelFile
     from kickserve.model import Model
-    from kickserve_data.plan import Partition
+    from kickserve_data.partitions import Partition
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES, acceptable
-from kickserve_data.kick_rows import Refusal
+from kickserve_data.kicks import RefusedRow
 from kickserve_drift.drift_bins import COLUMNS, Counts
 from kickserve_drift.expected import Expectation, Expected
 from kickserve_scores.cells import WHOLE, whole_sum
@@ -81,7 +81,7 @@ class Share(NamedTuple):
     sample: NDArray[np.float64]
     made_by: Counter[str]
     refused: int
-    refusals: list[Refusal]
+    refusals: list[RefusedRow]
 
 
 class Findings:
@@ -124,7 +124,7 @@ class Findings:
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.failed = self.refused = 0
-        self.refusals: list[Refusal] = []
+        self.refusals: list[RefusedRow] = []
 
     @property
     def counts(self) -> Counts:
@@ -199,7 +199,7 @@ class Findings:
             "open": self._open.state(),
         }
 
-    def _refuse(self, refusals: Sequence[Refusal], count: int) -> None:
+    def _refuse(self, refusals: Sequence[RefusedRow], count: int) -> None:
         self.refused += count
         self.refusals += refusals[: _REFUSALS_KEPT - len(self.refusals)]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from kickserve.errors import DataError, KickserveError, MissingExtra
 from kickserve.origin import first_line
 from kickserve.wholefile import appearing, sync_folder
-from kickserve_data.tables import parquet
+from kickserve_data.reader import parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,7 @@ import numpy as np
 from kickserve.errors import DataError
 from kickserve.features import FLAGS
 from kickserve.wholefile import appearing
-from kickserve_data.tables import OUTCOMES, kind_of, parquet
+from kickserve_data.reader import OUTCOMES, kind_of, parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
