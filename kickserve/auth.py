@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kickserve import keys
 from kickserve.addresses import Proxies, identity
-from kickserve.background import end
+from kickserve.batching import cancel_task
 from kickserve.current import KEY
 from kickserve.errors import ConfigurationError, Forbidden, TooManyRequests, Unauthorized
 from kickserve.key_meters import KeyMeters
@@ -184,7 +184,7 @@ class Gate:
 
     async def stop(self) -> None:
         """End that."""
-        await end(self._task)
+        await cancel_task(self._task)
         self._task = None
 
     def look(self) -> None:

@@ -8,6 +8,7 @@ A key is 256 random bits: its SHA-256 says nothing about it, and need not be slo
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -22,7 +23,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 
 from kickserve.errors import ConfigurationError
-from kickserve.filelock import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -204,12 +204,9 @@ def changing(file: Path) -> Iterator[list[Entry]]:
 def _held(folder: Path) -> Iterator[None]:
     """Keep others who change a file of this folder out, as far as the system can hold a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    if os.name == "nt":  # pragma: no cover
-        yield
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        lock(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -14,6 +14,7 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from kickserve import __version__
+from kickserve.batching import yield_to_loop
 from kickserve.errors import (
     BodyTooLarge,
     EncodedBody,
@@ -36,7 +37,6 @@ from kickserve.openapi import (
     answers,
     refusals,
 )
-from kickserve.pacing import others_first
 from kickserve.schemas import FieldError, Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.security_headers import SAFE
 from kickserve.service import Service
@@ -211,7 +211,7 @@ async def list_predictions(
     oldest first, one record a line.
     """
     begin, end, cursor = instant("since", since), instant("until", until), _cursor(before)
-    await service.recorder.settle()
+    await service.recorder.flush()
     if NDJSON in request.headers.get("accept", ""):
         return Stream(_lines(service, begin, end), media_type=NDJSON)
     records = await service.store.page(limit + 1, before=cursor, since=begin, until=end)
@@ -245,7 +245,7 @@ async def delete_prediction(record_id: FromPath[str], service: TheService) -> No
 )
 async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
     """Tell what came of a kick. Told again, the newer word holds."""
-    await service.recorder.judge(_id(record_id), success=read_outcome(body).success)
+    await service.recorder.set_outcome(_id(record_id), success=read_outcome(body).success)
 
 
 @put(
@@ -257,7 +257,7 @@ async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheServi
 )
 async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
     """Tell what came of many kicks; says which ids are unknown."""
-    return await service.recorder.judge_all(read_outcomes(body))
+    return await service.recorder.set_outcomes(read_outcomes(body))
 
 
 @get("/model", tags=["service"], opt=needs(Scope.READ))
@@ -309,7 +309,7 @@ async def ready(service: TheService) -> Response[Health]:
 async def _lines(service: Service, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:
     async for records in service.store.stream(since=since, until=until):
         yield _encoder.encode_lines(records)
-        await others_first()
+        await yield_to_loop()
 
 
 def _id(text: str) -> str:

@@ -15,10 +15,9 @@ from kickserve.metrics import Metrics
 from kickserve.model import TYPICAL, ask
 from kickserve.predictor import Predictor
 from kickserve.process import ProcessSampler
-from kickserve.retention import Retention
 from kickserve.schemas import Health
 from kickserve.scorer import Scorer
-from kickserve.store import KnowsDrift, TellsFigures, WatchesPredictions
+from kickserve.store import KnowsDrift, Retention, TellsFigures, WatchesPredictions
 from kickserve.validation import read_kick
 
 if TYPE_CHECKING:

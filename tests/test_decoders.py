@@ -29,8 +29,7 @@ from kickserve.features import FEATURES, NAMES
 from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
 from kickserve.loading import load_file
 from kickserve.openapi import EXAMPLE
-from kickserve.operations import Add, operations_in
-from kickserve.record import WIDTH, RecordBatch, ShadowAnswers
+from kickserve.record import WIDTH, Add, RecordBatch, ShadowAnswers, operations_in
 from kickserve.schemas import Kick
 from kickserve.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
 from kickserve.settings import Settings, table

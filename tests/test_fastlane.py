@@ -334,7 +334,7 @@ async def test_a_model_that_fails_is_told_alike_and_the_attempt_is_kept(serve, h
 
 async def records(served):
     service = served.app.state.service
-    await service.recorder.settle()
+    await service.recorder.flush()
     return await service.store.page(100)
 
 
@@ -571,7 +571,7 @@ class TestOneConnection:
 
 async def stored(served):
     service = served.app.state.service
-    await service.recorder.settle()
+    await service.recorder.flush()
     return await service.store.page(10_000)
 
 

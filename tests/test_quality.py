@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from turns import counted_turns
 
 from kickserve.errors import InvalidInput
-from kickserve.store import Judged
+from kickserve.store import LabelledPrediction
 from kickserve_scores.quality import (
     RunningQuality,
     assess,
@@ -258,7 +258,8 @@ async def test_others_get_their_turns_while_a_large_group_is_taken_up():
     at = datetime(2026, 11, 27, tzinfo=UTC)
 
     async def stream():
-        yield [Judged(at, "a" if each % 3 else "b", each / 10_000, each % 2 == 0) for each in range(10_000)]
+        rows = range(10_000)
+        yield [LabelledPrediction(at, "a" if row % 3 else "b", row / 10_000, row % 2 == 0) for row in rows]
 
     async with counted_turns() as turns:
         found = await report(stream())
@@ -269,9 +270,9 @@ async def test_others_get_their_turns_while_a_large_group_is_taken_up():
 
 async def test_each_model_and_each_month_is_assessed_by_its_own():
     made = [
-        *(Judged(datetime(2026, 2, 28, tzinfo=UTC), "a", 0.9, success=True) for _ in range(3)),
-        *(Judged(datetime(2026, 11, 1, tzinfo=UTC), "a", 0.4, success=False) for _ in range(2)),
-        Judged(datetime(2026, 11, 30, tzinfo=UTC), "b", 0.7, success=True),
+        *(LabelledPrediction(datetime(2026, 2, 28, tzinfo=UTC), "a", 0.9, success=True) for _ in range(3)),
+        *(LabelledPrediction(datetime(2026, 11, 1, tzinfo=UTC), "a", 0.4, success=False) for _ in range(2)),
+        LabelledPrediction(datetime(2026, 11, 30, tzinfo=UTC), "b", 0.7, success=True),
     ]
 
     async def stream():

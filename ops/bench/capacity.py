@@ -26,8 +26,8 @@ from rich.table import Table
 
 from kickserve.linear import load_default
 from kickserve.model import ask
-from kickserve.operations import Add
 from kickserve.process import ProcessSampler
+from kickserve.record import Add
 from kickserve.scorer import Scorer
 from kickserve.segments import encode
 from kickserve.settings import Settings

@@ -14,7 +14,6 @@ import rich_click as click
 from kickserve.features import BY_NAME
 from kickserve.loading import load_model
 from kickserve.option_kinds import AUTO, FiniteRange, ServiceUrl
-from kickserve.pacing import Hours, Pace
 from kickserve.plugins import opened_store
 from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
@@ -27,6 +26,7 @@ from kickserve_data.engine_options import engine_config_of, engine_options
 from kickserve_data.engines import DASK
 from kickserve_data.kicks import show_refusals
 from kickserve_data.locations import is_many
+from kickserve_data.pacing import Hours, Pace
 from kickserve_data.pipeline import ahead, behind
 from kickserve_data.runs import Job as PartsJob
 from kickserve_data.runs import folder_for

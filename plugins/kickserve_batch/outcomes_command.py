@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from kickserve.changes import carry_out
-from kickserve.operations import Judge
 from kickserve.option_kinds import ServiceUrl
 from kickserve.plugins import opened_store
+from kickserve.record import SetOutcome
+from kickserve.recorder import carry_out
 from kickserve.schemas import OutcomeOf, OutcomesKept
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress
@@ -106,7 +106,7 @@ def _unknown(line: int, record_id: str) -> RefusedRow:
 def _into(store: Store) -> Keep:
     async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         now = datetime.now(UTC)
-        missing = await carry_out(store, [Judge(each.id, each.success, now) for each in outcomes])
+        missing = await carry_out(store, [SetOutcome(each.id, each.success, now) for each in outcomes])
         unknown = [each.id for each in outcomes if each.id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
     from kickserve.model import Model
-    from kickserve.pacing import Pace
     from kickserve.schemas import Prediction
     from kickserve.scorer import Scorer
     from kickserve.store import Store
     from kickserve_client.client import AsyncClient
+    from kickserve_data.pacing import Pace
 
 CHUNK: Final = 1_000  # kicks a request or transaction
 IN_FLIGHT: Final = 4  # chunks under way at once

@@ -11,7 +11,7 @@ import numpy as np
 
 from kickserve.errors import DataError
 from kickserve.features import FLAGS
-from kickserve.wholefile import appearing
+from kickserve.wholefile import atomic_write
 from kickserve_data.reader import OUTCOMES, kind_of, parquet
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def open_writer(
     """
     kind = _WRITERS[kind_of(path)]
     try:
-        with appearing(path, durable=durable) as part:
+        with atomic_write(path, durable=durable) as part:
             writer = kind(part, columns, others)
             try:
                 yield writer

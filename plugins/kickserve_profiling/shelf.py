@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import yappi
 
-from kickserve.wholefile import appearing
+from kickserve.wholefile import atomic_write
 from kickserve_profiling import calls, engine, formats, waits
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Shelf:
 
     def _put(self, name: str, content: bytes) -> None:
         """Write a file so that whoever looks sees all of it or nothing."""
-        with appearing(self._folder / name) as unfinished:
+        with atomic_write(self._folder / name) as unfinished:
             unfinished.write_bytes(content)
 
     def _tidy(self) -> None:

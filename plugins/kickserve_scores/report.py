@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.store import Judged
+    from kickserve.store import LabelledPrediction
 
 _TOGETHER: Final = 1_000  # that are taken up before others get their turn on the event loop: 1 ms
 
@@ -68,7 +68,7 @@ class _Pairs:
         self._predictions = array("d")
         self._successes = array("b")
 
-    def add(self, judged: Judged) -> None:
+    def add(self, judged: LabelledPrediction) -> None:
         self._predictions.append(judged.prediction)
         self._successes.append(judged.success)
 
@@ -109,7 +109,7 @@ class _Gathered:
         self._pairs: defaultdict[tuple[str, int, int], _Pairs] = defaultdict(_Pairs)
         self._shadows: defaultdict[tuple[str, str], _Triples] = defaultdict(_Triples)
 
-    def add(self, group: Sequence[Judged]) -> None:
+    def add(self, group: Sequence[LabelledPrediction]) -> None:
         for judged in group:
             at = judged.created_at
             self._pairs[judged.model, at.year, at.month].add(judged)
@@ -138,7 +138,7 @@ def _assess(parts: Iterable[_Pairs]) -> Quality:
     return assess(predictions, successes)
 
 
-async def report(stream: AsyncIterator[Sequence[Judged]]) -> QualityReport:
+async def report(stream: AsyncIterator[Sequence[LabelledPrediction]]) -> QualityReport:
     """Assess predictions as they come: what is held is the pairs, not the records."""
     gathered = _Gathered()
     async for group in stream:
