@@ -29,8 +29,8 @@ from kickserve.schemas import BATCH_MAX
 from kickserve.settings import Settings
 from kickserve_data.simulate import simulate
 from kickserve_oip import OipPlugin
-from kickserve_oip.errors import BadInference
-from kickserve_oip.reading import read
+from kickserve_oip.inputs import read
+from kickserve_oip.messages import BadInference
 
 V2 = "http://test/v2"
 INFER = f"{V2}/models/simulated/infer"
