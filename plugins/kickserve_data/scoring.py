@@ -17,8 +17,6 @@ from kickserve.model import ask
 from kickserve.schemas import OutcomeOf
 from kickserve_data.kicks import Block, RefusedRow
 from kickserve_data.simulate import blocks as blocks_of
-from kickserve_scores.cells import WHOLE, whole_sum
-from kickserve_scores.packing import packed, unpacked
 from kickserve_scores.quality import EXACT, Quality, RunningQuality
 
 if TYPE_CHECKING:
@@ -118,8 +116,8 @@ class Share(msgspec.Struct, frozen=True):
         skipped: kicks left out by a filter.
         refusals: the first of the refused.
         warned: kicks unlike those that the model knows.
-        total: sum of the predictions, as `kickserve_scores.cells.whole_sum` counts, in digits.
-        quality: what `RunningQuality.state` returns, packed.
+        total: sum of the predictions.
+        quality: as `RunningQuality.to_bytes` writes it.
     """
 
     sent: int
@@ -127,7 +125,7 @@ class Share(msgspec.Struct, frozen=True):
     skipped: int
     refusals: list[RefusedRow]
     warned: int
-    total: str
+    total: float
     quality: bytes
 
 
@@ -143,7 +141,7 @@ class Tally:
         self._summary = Summary()
         self._keep = keep
         self._started = time.perf_counter()
-        self._total = 0  # of the predictions, as `whole_sum` counts
+        self._total = 0.0  # of the predictions
         self._quality = RunningQuality(EXACT if rows is None or rows <= EXACT else 0)
 
     def skip(self, count: int) -> None:
@@ -162,7 +160,7 @@ class Tally:
         self.refuse(block.refusals)
         self._summary.sent += len(block.lines)
         self._summary.warned += answers.warned
-        self._total += whole_sum(answers.prediction)
+        self._total += float(answers.prediction.sum())
         if block.outcome is not None:
             known = ~np.isnan(block.outcome)
             which = slice(None) if known.all() else known
@@ -177,18 +175,18 @@ class Tally:
             skipped=summary.skipped,
             refusals=summary.refusals,
             warned=summary.warned,
-            total=str(self._total),
-            quality=packed(self._quality.state()),
+            total=self._total,
+            quality=self._quality.to_bytes(),
         )
 
     def take(self, share: Share) -> None:
-        """Add what another one has added up; the sum is the same in whatever order shares come."""
+        """Add what another one has added up."""
         self.skip(share.skipped)
         self.refuse(share.refusals, share.refused)
         self._summary.sent += share.sent
         self._summary.warned += share.warned
-        self._total += int(share.total)
-        self._quality.merge(RunningQuality.of_state(unpacked(share.quality)))
+        self._total += share.total
+        self._quality.merge(RunningQuality.from_bytes(share.quality))
 
     def summary(self, *, kept: bool = True, not_carried: Sequence[str] = ()) -> Summary:
         """Return what the run came to; the arguments are as there."""
@@ -196,7 +194,7 @@ class Tally:
         summary.kept, summary.not_carried = kept, list(not_carried)
         summary.seconds = round(time.perf_counter() - self._started, 3)
         summary.rate = round(summary.sent / max(summary.seconds, 0.001), 1)
-        summary.mean_prediction = self._total / WHOLE / summary.sent if summary.sent else None
+        summary.mean_prediction = self._total / summary.sent if summary.sent else None
         summary.quality = self._quality.result()
         return summary
 
