@@ -12,7 +12,7 @@ from kickserve import __version__
 from kickserve.errors import MissingExtra, ModelUnusable, PredictionFailed, RequestError
 from kickserve.ids import IdFactory
 from kickserve.metrics import Metrics
-from kickserve.model import TYPICAL, ask
+from kickserve.model import TYPICAL, predict
 from kickserve.predictor import Predictor
 from kickserve.process import ProcessSampler
 from kickserve.schemas import Health
@@ -153,7 +153,7 @@ class Service:
         try:
             shadow, model = self.recorder.shadow.load(), self._load()
             for _ in range(_TRIALS):
-                ask(model, TYPICAL)
+                predict(model, TYPICAL)
         except (PredictionFailed, MissingExtra) as error:
             raise ModelUnusable(f"{error}: the model before stays") from error
         return shadow, self._predictor(model)

@@ -21,7 +21,7 @@ from kickserve.cli import run
 from kickserve.errors import PredictionFailed
 from kickserve.features import FLAGS, NAMES
 from kickserve.linear import load_default
-from kickserve.model import Answer, ask
+from kickserve.model import Answer, predict
 from kickserve_data.simulate import simulate
 from kickserve_data.writer import open_writer
 
@@ -280,7 +280,7 @@ class Broken:
 )
 def test_a_model_that_fails_is_said_by_name(answer, said):
     with pytest.raises(PredictionFailed, match=f"the model simulated.* {said}"):
-        ask(Broken(answer), np.zeros((3, 11)))
+        predict(Broken(answer), np.zeros((3, 11)))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

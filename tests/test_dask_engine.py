@@ -18,7 +18,7 @@ from partitions import batch as run_batch
 
 from kickserve.errors import ConfigurationError, ServiceAway
 from kickserve.loading import ModelFile, file_of
-from kickserve.origin import Origin
+from kickserve.model import Origin
 from kickserve.settings import Settings
 from kickserve_data.dask_engine import on_cluster
 from kickserve_data.partitions import Partition

@@ -113,7 +113,7 @@ def test_the_wheel_holds_core_and_plugins_under_clean_names(tmp_path):
     tops = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"kickserve", *(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())}
     for name in [
-        "kickserve/models/default.json",
+        "kickserve/default.json",
         "kickserve/py.typed",
         "kickserve_storage/py.typed",
         "kickserve_metrics/py.typed",

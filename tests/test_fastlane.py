@@ -309,7 +309,7 @@ class Failing:
 
     def __init__(self, how):
         good = load_default()
-        self.card, self.warnings, self.outside = good.card, good.warnings, good.outside
+        self.card, self.warnings, self.out_of_domain = good.card, good.warnings, good.out_of_domain
         self._how = how
 
     def predict(self, matrix):
@@ -580,7 +580,11 @@ class SlowModel:
 
     def __init__(self):
         self._good = load_default()
-        self.card, self.warnings, self.outside = self._good.card, self._good.warnings, self._good.outside
+        self.card, self.warnings, self.out_of_domain = (
+            self._good.card,
+            self._good.warnings,
+            self._good.out_of_domain,
+        )
 
     def predict(self, matrix):
         time.sleep(0.002)

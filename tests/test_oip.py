@@ -144,8 +144,8 @@ class Named:
     def warnings(self, row):
         return self._model.warnings(row)
 
-    def outside(self, matrix):
-        return self._model.outside(matrix)
+    def out_of_domain(self, matrix):
+        return self._model.out_of_domain(matrix)
 
 
 class Broken(Named):

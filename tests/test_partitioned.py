@@ -324,7 +324,7 @@ class TestWords:
             place_of("s3://bucket/kicks")
         with pytest.raises(DataError, match="gs://bucket"):
             place_of("gs://bucket/kicks")
-        monkeypatch.setattr("kickserve.origin.find_spec", lambda _: None)
+        monkeypatch.setattr("kickserve.errors.find_spec", lambda _: None)
         code, _, err = batch(kicks, "--output", "a", "--engine", "dask")
         assert (code, "kickserve[dask]" in err) == (2, True)
 

@@ -29,7 +29,7 @@ class Moody:
     """The packaged model, under another name; it fails on demand, and waits to be let go."""
 
     def __init__(self):
-        self.card, self.warnings, self.outside = DEFAULT.card, DEFAULT.warnings, DEFAULT.outside
+        self.card, self.warnings, self.out_of_domain = DEFAULT.card, DEFAULT.warnings, DEFAULT.out_of_domain
         self.broken = False
         self.gate = threading.Event()
         self.gate.set()

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from kickserve.origin import first_line, need_extra
+from kickserve.errors import first_line, need_extra
 from kickserve_data.partitions import Partition
 
 if TYPE_CHECKING:

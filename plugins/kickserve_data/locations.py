@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kickserve.errors import DataError, KickserveError, MissingExtra
-from kickserve.origin import first_line
+from kickserve.errors import DataError, KickserveError, MissingExtra, first_line
 from kickserve.wholefile import atomic_write, sync_folder
 from kickserve_data.reader import parquet
 

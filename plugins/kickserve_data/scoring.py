@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kickserve.features import INDEX, NAMES, named
-from kickserve.model import ask
+from kickserve.model import predict
 from kickserve.schemas import OutcomeOf
 from kickserve_data.kicks import Block, RefusedRow
 from kickserve_data.simulate import blocks as blocks_of
@@ -278,8 +278,8 @@ def run_direct(blocks: Iterable[Block], model: Model) -> Iterator[Answered]:
         if not len(block.lines):
             yield Answered(block, _answers([]))
             continue
-        probability, low, high = ask(model, block.matrix)
-        warned = int(np.count_nonzero(model.outside(block.matrix)))
+        probability, low, high = predict(model, block.matrix)
+        warned = int(np.count_nonzero(model.out_of_domain(block.matrix)))
         yield Answered(block, Answers(probability, low, high, warned, model.card.name, model.card.revision))
 
 

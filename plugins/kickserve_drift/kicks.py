@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from kickserve.features import COUNT, NAMES
-from kickserve.model import ask
+from kickserve.model import predict
 from kickserve_client import calls
 from kickserve_data import reader
 
@@ -158,7 +158,7 @@ def parts_of(blocks: Iterable[Block], model: Model) -> Iterator[Part]:
         count = len(block.lines)
         yield Part(
             matrix=block.matrix,
-            prediction=ask(model, block.matrix).probability if count else np.empty(0),
+            prediction=predict(model, block.matrix).probability if count else np.empty(0),
             outcome=np.full(count, np.nan) if block.outcome is None else block.outcome,
             made_by=Counter({f"{card.name} {card.revision}": count}),
             refusals=block.refusals,

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from kickserve.errors import DataError
-from kickserve.model import TYPICAL, AnswersOne, ask
+from kickserve.model import TYPICAL, AnswersOne, predict
 from kickserve.schemas import ModelCard
 from kickserve_data.scoring import REFUSALS_KEPT
 from kickserve_scores.quality import Quality, RunningQuality
@@ -64,7 +64,7 @@ def check(model: Model) -> Check:
     Raises:
         PredictionFailed: it raised, or returned something that is no probability.
     """
-    probability = float(ask(model, TYPICAL).probability[0])
+    probability = float(predict(model, TYPICAL).probability[0])
     many = np.repeat(TYPICAL, MANY, axis=0)
     row = TYPICAL[0].tolist()
     one = (
@@ -106,7 +106,7 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
         matrix, success = block.matrix[told], block.outcome[told]
         unknown += len(told) - len(matrix)
         for model, quality in zip(models, qualities, strict=True):
-            quality.add(ask(model, matrix).probability, success)
+            quality.add(predict(model, matrix).probability, success)
     found, found_current = (quality.result() for quality in qualities)
     if found is None or found_current is None:
         raise DataError("no kick of the data says what came of it: it needs a column success with 1 and 0")

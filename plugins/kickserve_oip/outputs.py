@@ -130,7 +130,7 @@ async def columns_of_batches(batches: Sequence[RecordBatch], model: Model, names
 
 def _warnings(model: Model, rows: NDArray[np.float64]) -> list[str]:
     warnings = [""] * len(rows)
-    for at in np.flatnonzero(model.outside(rows)).tolist():
+    for at in np.flatnonzero(model.out_of_domain(rows)).tolist():
         warnings[at] = _joined(model.warnings(rows[at].tolist()))
     return warnings
 

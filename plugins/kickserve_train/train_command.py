@@ -10,9 +10,9 @@ import rich_click as click
 
 from kickserve.errors import DataError, ModelUnusable
 from kickserve.loading import load_model
+from kickserve.model import wrong_name
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say
-from kickserve.trial import wrong_name
 from kickserve_data.kicks import show_refusals
 from kickserve_data.reader import count_rows
 from kickserve_data.scoring import REFUSALS_KEPT, ROWS_REFUSED
