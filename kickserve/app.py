@@ -22,6 +22,7 @@ from litestar.response import Redirect, Stream
 
 from kickserve import __version__, openapi, problems
 from kickserve.auth import Scope, requires
+from kickserve.batching import yield_to_loop
 from kickserve.errors import EncodedBody, KickserveError
 from kickserve.journal import Journal
 from kickserve.loading import load_model, load_shadow
@@ -38,7 +39,6 @@ from kickserve.openapi import (
     answers,
     refusals,
 )
-from kickserve.pacing import others_first
 from kickserve.parameters import (
     PAGE_DEFAULT,
     Before,
@@ -237,7 +237,7 @@ async def list_predictions(
     oldest first, one record a line.
     """
     begin, end, cursor = parse_instant("since", since), parse_instant("until", until), parse_cursor(before)
-    await service.recorder.settle()
+    await service.recorder.flush()
     if NDJSON in request.headers.get("accept", ""):
         return Stream(_stream(service, begin, end), media_type=NDJSON)
     records = await service.store.page(limit + 1, before=cursor, since=begin, until=end)
@@ -281,7 +281,7 @@ async def delete_prediction(record_id: FromPath[str], service: TheService) -> No
 )
 async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
     """Tell what came of a kick. Told again, the newer word holds."""
-    await service.recorder.judge(parse_id(record_id), success=read_outcome(body).success)
+    await service.recorder.set_outcome(parse_id(record_id), success=read_outcome(body).success)
 
 
 @put(
@@ -293,7 +293,7 @@ async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheServi
 )
 async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
     """Tell what came of many kicks; says which ids are unknown."""
-    return await service.recorder.judge_all(read_outcomes(body))
+    return await service.recorder.set_outcomes(read_outcomes(body))
 
 
 @get("/model", tags=["service"], guards=[requires(Scope.READ)])
@@ -373,4 +373,4 @@ async def _encode_in_turns(predictions: Sequence[Prediction]) -> bytes:
 async def _stream(service: Service, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:
     async for records in service.store.stream(since=since, until=until):
         yield _encoder.encode_lines(records)
-        await others_first()
+        await yield_to_loop()

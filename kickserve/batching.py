@@ -1,24 +1,29 @@
-"""Answers together what came in during one turn of the event loop, or while a slow model was busy."""
+"""Shares the event loop: gathers what comes in one turn, gives turns to others, ends tasks."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
+
+_TURNS: Final = 4
+
+_log = logging.getLogger(__name__)
 
 Question = TypeVar("Question")
 Found = TypeVar("Found")
 Answer = TypeVar("Answer")
 
 
-class MicroBatcher(Generic[Question, Found, Answer]):
+class Batcher(Generic[Question, Found, Answer]):
     """Gathers questions and has them answered in one go, one to one.
 
     It never waits for more to come. Where questions come one by one, each is answered on the spot; where
@@ -142,3 +147,23 @@ class MicroBatcher(Generic[Question, Found, Answer]):
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
+
+
+async def yield_to_loop() -> None:
+    """Give everything else on the event loop some turns, after one of a long answer.
+
+    With one turn each, a stream takes most of a loop that answers some predictions a turn: at half load it
+    delays them for as long as it lasts. On an idle loop these turns take microseconds.
+    """
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+async def cancel_task(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, where there is one, and wait until it has ended; log the error of one that failed."""
+    if task is None:
+        return
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("what ran in the background failed: %s", task.get_name(), exc_info=error)

@@ -12,6 +12,7 @@ a file in it; the lock goes with the process, and then another process takes the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -19,7 +20,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from kickserve.filelock import lock
 from kickserve.segments import FLAGS, MODE, Segment
 
 if TYPE_CHECKING:
@@ -149,8 +149,10 @@ def _lock(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        lock(descriptor)
-    except (BlockingIOError, PermissionError):  # the second is what Windows calls it
+        # Not lockf: that lock is lost when any descriptor of the file is closed, and two journals in one
+        # process would not see each other's.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         os.close(descriptor)
         return None
     except OSError:

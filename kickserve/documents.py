@@ -1,44 +1,31 @@
-"""What kickserve's own model files have in common, whatever computes the answers: JSON that runs no code."""
+"""The common part of kickserve's own model files, JSON that runs no code: fields, checks, log-odds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
 from kickserve.features import BY_NAME, FEATURES, INDEX, NAMES
-from kickserve.origin import fingerprint_of
+from kickserve.model import Answer, Profile, fingerprint_of
 from kickserve.schemas import UNDECODABLE, ModelCard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from kickserve.errors import ModelUnusable
-    from kickserve.origin import Origin
+    from kickserve.model import Origin
 
 T = TypeVar("T")
 
-
-class Profile(Struct, kw_only=True, frozen=True):
-    """What kicks and predictions looked like when the model was made, to notice a drift later.
-
-    Attributes:
-        count: kicks that it was taken from.
-        levels: the levels of the quantiles below, 0 to 1, rising.
-        quantiles: of each feature that is a number, its quantiles at the levels.
-        shares: of each flag, the share of kicks where it is set.
-        prediction: quantiles of the predicted probability at the levels.
-    """
-
-    count: int
-    levels: list[float]
-    quantiles: dict[str, list[float]]
-    shares: dict[str, float]
-    prediction: list[float]
+NORMAL_975: Final = 1.96
+"""Quantile of the normal distribution for a two-sided 95 %."""
 
 
 class Header(Struct):
@@ -48,73 +35,85 @@ class Header(Struct):
     version: int = 0
 
 
-class Document(Protocol):
-    """What every document says of its model, whatever its kind."""
+class Document(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The fields of every document, whatever its kind.
 
-    @property
-    def format(self) -> str:
-        """The name of its kind of file."""
+    Attributes:
+        format: the name of its kind of file.
+        version: of that format.
+        name: of the model.
+        revision: 12 hexadecimal digits, as `revision_of` makes them; a file written by hand may lack them.
+        description: of the model, one paragraph.
+        features: the names of the eleven features, in order.
+        ability_sd: spread of the kickers' ability in log-odds; 0 where the model knows none.
+        domain: the lowest and highest value of each feature in the training data, by name; beyond, it warns.
+        interval: the meaning of its intervals, in words.
+        trained_on: provenance, for its card.
+        metrics: its quality, and on which kicks that was measured, for its card.
+        reference: the profile of its training data, or null in an older file.
+    """
 
-    @property
-    def version(self) -> int:
-        """The version of that format."""
-
-    @property
-    def name(self) -> str:
-        """What the model is called."""
-
-    @property
-    def revision(self) -> str:
-        """Twelve hexadecimal digits that change with its answers; see `revision_of`."""
-
-    @property
-    def description(self) -> str:
-        """What it is, for a person."""
-
-    @property
-    def features(self) -> list[str]:
-        """The names of the features that it takes, in their order."""
-
-    @property
-    def ability_sd(self) -> float:
-        """Spread of the kickers' ability in log-odds; 0 where the model knows none."""
-
-    @property
-    def domain(self) -> dict[str, tuple[float, float]]:
-        """The lowest and highest value of each feature that it was trained on, by name."""
-
-    @property
-    def interval(self) -> str:
-        """What its intervals cover, in words."""
-
-    @property
-    def trained_on(self) -> dict[str, Any]:
-        """What it was trained on, for its card."""
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """How good it was found to be, for its card."""
-
-    @property
-    def reference(self) -> Profile | None:
-        """What the kicks and predictions looked like when it was made; None of an older file."""
+    format: str
+    version: int
+    name: str
+    revision: str = ""
+    description: str
+    features: list[str]
+    ability_sd: float = 0.0
+    domain: dict[str, tuple[float, float]]
+    interval: str
+    trained_on: dict[str, Any]
+    metrics: dict[str, Any]
+    reference: Profile | None = None
 
 
 D = TypeVar("D", bound=Document)
 
 
-class Domain:
-    """The ranges of features that a model was trained on.
+class DocumentModel(Generic[D]):
+    """A model that a document holds: all of `kickserve.model.Model` but `predict`.
 
     Args:
-        ranges: lowest and highest value by name of the feature.
+        document: the model.
+        origin: where it came from.
+        kind: of the model, for its card.
+        revision: as `revision_of` makes it of the document; the model's revision, unless the hub has one.
+        checks: of this kind of document; each returns a clause with the fault, or nothing.
+
+    Raises:
+        ModelUnusable: the document contradicts itself.
     """
 
-    def __init__(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        self._limits = [_limit(name, *ends) for name, ends in ranges.items()]
+    def __init__(
+        self, document: D, origin: Origin, *, kind: str, revision: str, checks: Sequence[Callable[[D], str]]
+    ) -> None:
+        every: tuple[Callable[[D], str], ...] = (
+            _wrong_names,
+            *checks,
+            _wrong_domain,
+            _wrong_profile,
+            partial(_wrong_revision, revision),
+        )
+        if reason := next(filter(None, (check(document) for check in every)), ""):
+            raise unusable(origin, reason)
+        self.document = document
+        self.profile = document.reference
+        self.card = ModelCard(
+            name=document.name,
+            revision=origin.commit or revision,
+            kind=kind,
+            source=origin.source,
+            description=document.description,
+            features=document.features,
+            domain=document.domain,
+            interval=document.interval,
+            trained_on=document.trained_on,
+            metrics=document.metrics,
+        )
+        self._limits = [_limit(name, *ends) for name, ends in document.domain.items()]
 
-    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say of n kicks, shape (n, 11), which `warnings` would warn of; shape (n,)."""
+    def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return for n kicks, shape (n, 11), whether `warnings` would warn of each; shape (n,)."""
         result = np.zeros(len(matrix), dtype=np.bool_)
         for at, low, high, *_ in self._limits:
             values = matrix[:, at]
@@ -122,7 +121,7 @@ class Domain:
         return result
 
     def warnings(self, row: Sequence[float]) -> list[str]:
-        """Say what makes one kick unlike those that the model was trained on.
+        """Return in which way one kick is unlike the training data.
 
         Args:
             row: its eleven numbers, in the order of `kickserve.features.NAMES`.
@@ -139,69 +138,12 @@ class Domain:
         return found
 
 
-class OwnModel(Generic[D]):
-    """The part of `kickserve.model.Model` that does not answer, of a model that a document holds.
-
-    Args:
-        document: the model.
-        origin: where it came from.
-        kind: of the model, for its card.
-        revision: what `revision_of` makes of it; that of the model, where it is not the hub's.
-        looks: what to look at beside what all documents have: each says in a clause what is wrong.
-
-    Raises:
-        ModelUnusable: the document contradicts itself.
-    """
-
-    def __init__(
-        self, document: D, origin: Origin, *, kind: str, revision: str, looks: Sequence[Callable[[D], str]]
-    ) -> None:
-        reasons = (
-            look(document)
-            for look in (_wrong_names, *looks, _wrong_domain, _wrong_profile, _wrong_revision(revision))
-        )
-        if reason := next(filter(None, reasons), ""):
-            raise unusable(origin, reason)
-        self.document = document
-        self._card = ModelCard(
-            name=document.name,
-            revision=origin.commit or revision,
-            kind=kind,
-            source=origin.source,
-            description=document.description,
-            features=document.features,
-            domain=document.domain,
-            interval=document.interval,
-            trained_on=document.trained_on,
-            metrics=document.metrics,
-        )
-        self._domain = Domain(document.domain)
-
-    @property
-    def card(self) -> ModelCard:
-        """What it is."""
-        return self._card
-
-    @property
-    def profile(self) -> Profile | None:
-        """What the kicks that it was trained on looked like, where its file tells."""
-        return self.document.reference
-
-    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say of n kicks, shape (n, 11), which `warnings` would warn of; shape (n,)."""
-        return self._domain.outside(matrix)
-
-    def warnings(self, row: Sequence[float]) -> list[str]:
-        """Say what makes one kick unlike those that the model was trained on; see `Domain.warnings`."""
-        return self._domain.warnings(row)
-
-
 def revision_of(document: Document, *numbers: Any) -> str:
-    """Return 12 hexadecimal digits that change with whatever changes an answer of the model.
+    """Return 12 hexadecimal digits that change with any change of a prediction of the model.
 
     Args:
         document: the model.
-        numbers: what it answers with.
+        numbers: the fields of its kind that it predicts with.
     """
     content = (
         document.format,
@@ -230,7 +172,7 @@ def read(data: bytes, origin: Origin, kind: type[T], expected: Header) -> T:
     """Read a document of the format and version expected.
 
     Raises:
-        ModelUnusable: it is of another, or does not hold what it must.
+        ModelUnusable: it is of another, or lacks a field.
     """
     header = header_of(data, origin)
     if header.format != expected.format:
@@ -248,11 +190,11 @@ def read(data: bytes, origin: Origin, kind: type[T], expected: Header) -> T:
 
 
 def unusable(origin: Origin, reason: str) -> ModelUnusable:
-    """Make the error for a document that can't be used, with what to do next."""
+    """Make the error for a document that can't be used; it names the next step."""
     return origin.unusable(f"{reason}. Train it again, or choose another with KICKSERVE_MODEL.")
 
 
-# What may be wrong with a document, each as a clause; nothing where nothing is.
+# The checks of every document: each returns its fault as a clause, or nothing.
 
 
 def _wrong_names(document: Document) -> str:
@@ -303,19 +245,66 @@ def _wrong_quantiles(profile: Profile) -> str:
     return ""
 
 
-def _wrong_revision(right: str) -> Callable[[Document], str]:
-    def look(document: Document) -> str:
-        if document.revision in ("", right):
-            return ""
-        return (
-            f"its revision is {document.revision}, but its numbers make it {right}: it was changed after it"
-            " was written (if that was you, take the line with the revision out)"
-        )
-
-    return look
+def _wrong_revision(right: str, document: Document) -> str:
+    if document.revision in ("", right):
+        return ""
+    return (
+        f"its revision is {document.revision}, but its numbers make it {right}: it was changed after it"
+        " was written (if that was you, take the line with the revision out)"
+    )
 
 
 def _limit(name: str, low: float, high: float) -> tuple[int, float, float, str, str]:
     unit = BY_NAME[name].unit
     behind = unit if unit == "°" else f" {unit}".rstrip()
     return INDEX[name], low, high, f"{name} below {low:g}{behind}", f"{name} beyond {high:g}{behind}"
+
+
+# From log-odds to probabilities, for many kicks and for one.
+
+
+def expit(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn log-odds, of any shape, into probabilities: by way of tanh, which can't overflow."""
+    return _expit_into(np.array(z, dtype=np.float64))
+
+
+def _expit_into(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    z *= 0.5
+    np.tanh(z, out=z)
+    z *= 0.5
+    z += 0.5
+    return z
+
+
+def mean_shrink(ability_sd: float) -> float:
+    """Return the divisor, 1 or more, of log-odds for the mean over ability.
+
+    √(1 + π·s²/8): the probit approximation to the mean of a logistic function over a normal distribution
+    (MacKay 1992, "The evidence framework applied to classification networks").
+
+    Args:
+        ability_sd: spread s of ability in log-odds, 0 or more.
+    """
+    return math.sqrt(1 + math.pi * ability_sd**2 / 8)
+
+
+def answer_in_place(rows: NDArray[np.float64]) -> Answer:
+    """Turn log-odds into probabilities, in the same memory.
+
+    Args:
+        rows: shape (3, n), the log-odds of the probability and of the interval's ends, low before high.
+            Far out, the mean over ability can lie beyond the interval of a middling kicker: then the interval
+            is widened to it.
+    """
+    probability, low, high = _expit_into(rows)
+    np.minimum(low, probability, out=low)
+    np.maximum(high, probability, out=high)
+    return Answer(probability, low, high)
+
+
+def answer_one(z: float, low: float, high: float) -> tuple[float, float, float]:
+    """Turn the log-odds of one kick into its probability, low and high, as `answer_in_place` does."""
+    probability = 0.5 + 0.5 * math.tanh(0.5 * z)
+    low = 0.5 + 0.5 * math.tanh(0.5 * low)
+    high = 0.5 + 0.5 * math.tanh(0.5 * high)
+    return probability, min(low, probability), max(high, probability)

@@ -34,10 +34,11 @@ KickserveError
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kickserve.schemas import FieldError, Problem
 
@@ -308,3 +309,25 @@ class MissingExtra(ConfigurationError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how to make it again in another process."""
         return type(self), self._made_of
+
+
+def need_extra(what: str, extra: str, modules: Mapping[str, str]) -> None:
+    """Make sure that the packages of an extra are installed.
+
+    Args:
+        what: needs them, as the subject of a sentence.
+        extra: its name.
+        modules: the modules it brings, each with the package that holds it.
+
+    Raises:
+        MissingExtra: a module is missing; the message names the extra.
+    """
+    # Looked up by name, not imported: an error inside a package must not look like the package missing.
+    missing = [package for module, package in modules.items() if find_spec(module) is None]
+    if missing:
+        raise MissingExtra(what, extra, missing)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

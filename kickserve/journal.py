@@ -125,7 +125,7 @@ class Journal:
                 " to it, or choose another with KICKSERVE_JOURNAL_DIR"
             ) from error
         self._writer = Writer(self, fsync=self._fsync)
-        self.adopt()
+        self.recover_orphans()
 
     def close(self) -> None:
         """Write what waits, and unlock; what has not drained stays. May be called more than once."""
@@ -235,7 +235,7 @@ class Journal:
                 parts += [(file, 0, sys.maxsize) for file in files_in(path)]
         return read_all(sorted(parts, key=lambda part: part[0].name))
 
-    def adopt(self) -> int:
+    def recover_orphans(self) -> int:
         """Take up what dead processes left. To be called at intervals: processes die at any time.
 
         Returns:

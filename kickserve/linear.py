@@ -4,80 +4,67 @@ from __future__ import annotations
 
 import math
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from msgspec import Struct
 
-from kickserve.documents import Header, OwnModel, Profile, read, revision_of
+from kickserve.documents import (
+    NORMAL_975,
+    Document,
+    DocumentModel,
+    Header,
+    answer_in_place,
+    answer_one,
+    mean_shrink,
+    read,
+    revision_of,
+)
 from kickserve.features import COUNT
-from kickserve.log_odds import NORMAL_975, answer_in_place, answer_one, mean_shrink
-from kickserve.model import Answer
-from kickserve.origin import Origin
-from kickserve.terms import TERMS, find_term, is_term, over_features, product
+from kickserve.model import Answer, Origin
+from kickserve.terms import TERMS, formulas_with, is_term, places_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from kickserve.terms import Column
-
 FORMAT: Final = "kickserve/linear"
 VERSION: Final = 1
 DEFAULT: Final = "default.json"
 
-_CHUNK: Final = 8_192  # kicks at a time, so that all that is worked out about them stays in the cache
+_CHUNK: Final = 8_192  # kicks at a time, so that their values stay in the processor's cache
+_PIECE: Final = 1_024  # columns; for larger products BLAS wakes threads, which spin on others' cores
+_STEP: Final = 32  # columns that any kernel of BLAS takes at once
 _BIGGEST: Final = 1e9  # no log-odds need more; products of larger numbers could overflow
 _NEGATIVE: Final = -1e-6  # what rounding may do to the smallest eigenvalue, as a part of the largest
 _SYMMETRIC: Final = 1e-6
 
 
-class LinearDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """A linear model as its file has it.
+class LinearDocument(Document, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A linear model as its file has it: the fields of `kickserve.documents.Document`, and these.
 
     Attributes:
         format: `kickserve/linear`.
         version: of the format.
-        name: name of the model.
-        revision: what `fingerprint` gives; may be left out of a file written by hand.
-        description: one paragraph on what it is.
-        features: the eleven features, in order.
-        terms: k names that `kickserve.terms.find_term` knows.
+        terms: k names that `kickserve.terms.is_term` knows.
         coefficients: k log-odds for a kicker of middling ability.
         covariance: of the coefficients, k by k.
-        ability_sd: spread of the kickers' ability in log-odds; 0 where the model knows none.
-        domain: ranges of features outside which it warns.
-        interval: what the interval covers, in words.
-        trained_on: provenance.
-        metrics: how good it is, and on what that was measured.
-        reference: what its training data looked like, or null.
     """
 
     format: str = FORMAT
     version: int = VERSION
-    name: str
-    revision: str = ""
-    description: str
-    features: list[str]
     terms: list[str]
     coefficients: list[float]
     covariance: list[list[float]]
-    ability_sd: float
-    domain: dict[str, tuple[float, float]]
-    interval: str
-    trained_on: dict[str, Any]
-    metrics: dict[str, Any]
-    reference: Profile | None = None
 
 
 def fingerprint(document: LinearDocument) -> str:
-    """Return 12 hexadecimal digits (SHA-256) that change with whatever changes an answer of the model."""
+    """Return 12 hexadecimal digits (SHA-256) that change with any change of a prediction of the model."""
     return revision_of(document, document.terms, document.coefficients, document.covariance)
 
 
-class LinearModel(OwnModel[LinearDocument]):
-    """A linear model that is ready to answer; it fills `kickserve.model.Model`.
+class LinearModel(DocumentModel[LinearDocument]):
+    """A linear model that is ready to answer; a `kickserve.model.Model`.
 
     With x the terms of a kick, z = x·β, Σ the covariance of β and s the spread of ability:
 
@@ -100,20 +87,20 @@ class LinearModel(OwnModel[LinearDocument]):
             origin,
             kind="linear",
             revision=fingerprint(document),
-            looks=(_wrong_terms, _wrong_numbers, _wrong_covariance),
+            checks=(_wrong_terms, _wrong_numbers, _wrong_covariance),
         )
-        terms = [find_term(name) for name in document.terms]
-        self._formulas_of_one = [term.of_row for term in terms if term.feature is None]
+        places, self._splines = places_of(document.terms)
+        self._formulas = formulas_with(self._splines)
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
-        # with Σ = R Rᵀ, xᵀΣx = |Rᵀx|².
+        # with Σ = R Rᵀ, xᵀΣx = |Rᵀx|². A value of a kick that is no term of this model has the weight 0.
         root = _root(np.array(document.covariance))
-        columns = np.vstack([np.array(document.coefficients), root.T])
-        self._formulas, self._weights = over_features(document.terms, columns)
+        self._weights = np.zeros((1 + len(root), COUNT + len(self._formulas)))
+        self._weights[:, places] = np.vstack([np.array(document.coefficients), root.T])
         self._ability = document.ability_sd
         self._shrink = mean_shrink(document.ability_sd)
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
-        """Answer n kicks.
+        """Predict n kicks.
 
         Args:
             matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
@@ -124,16 +111,16 @@ class LinearModel(OwnModel[LinearDocument]):
         result = np.empty((3, len(matrix)))
         for start in range(0, len(matrix), _CHUNK):
             part = slice(start, start + _CHUNK)
-            self._answer(matrix[part], result[:, part])
+            self._predict_into(result[:, part], matrix[part])
         return Answer(*result)
 
-    def _answer(self, matrix: NDArray[np.float64], result: NDArray[np.float64]) -> None:
+    def _predict_into(self, result: NDArray[np.float64], matrix: NDArray[np.float64]) -> None:
         """Fill in probability, low and high, shape (3, n), of kicks, shape (n, 11)."""
-        # A row a feature or term, not a kick: each then lies in one piece of memory.
+        # A row a feature or formula, not a kick: each then lies in one piece of memory.
         rows = np.empty((COUNT + len(self._formulas), len(matrix)))
         rows[:COUNT] = matrix.T
         for at, formula in enumerate(self._formulas, COUNT):
-            rows[at] = formula(cast("Sequence[Column]", rows))
+            rows[at] = formula(rows)
         products = product(self._weights, rows)
         z, error = products[0], products[1:]
         error *= error
@@ -144,7 +131,7 @@ class LinearModel(OwnModel[LinearDocument]):
         answer_in_place(result)
 
     def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
-        """Answer one kick, without the cost of arrays of one row.
+        """Predict one kick, without the cost of arrays of one row.
 
         Args:
             row: its eleven numbers, in the order of `kickserve.features.NAMES`, flags as 0 and 1.
@@ -152,7 +139,9 @@ class LinearModel(OwnModel[LinearDocument]):
         Returns:
             Probability, low and high: the same as `predict` gives, but for the last bits.
         """
-        values = [*row, *[formula(row) for formula in self._formulas_of_one]]
+        values = values_of(row)
+        if self._splines:
+            values += [spline(row) for spline in self._splines]
         z, *error = self._weights.dot(values).tolist()
         half = NORMAL_975 * math.hypot(self._ability, *error)
         return answer_one(z / self._shrink, z - half, z + half)
@@ -175,7 +164,26 @@ def load_linear(data: bytes, origin: Origin) -> LinearModel:
 def load_default() -> LinearModel:
     """Load the model that ships with kickserve, trained on simulated kicks."""
     file = files("kickserve").joinpath(DEFAULT)
-    return load_linear(file.read_bytes(), Origin(f"kickserve/models/{DEFAULT}, in the package", "default"))
+    return load_linear(file.read_bytes(), Origin(f"kickserve/{DEFAULT}, in the package", "default"))
+
+
+def product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply matrices of shape (m, k) and (k, n), n being large, on this core alone.
+
+    A column of the result is the same to the last bit, whichever other columns `right` has.
+    """
+    count = right.shape[1]
+    result = np.empty((len(left), count))
+    even = count - count % _STEP
+    for start in range(0, even, _PIECE):
+        part = slice(start, min(start + _PIECE, even))
+        np.matmul(left, right[:, part], out=result[:, part])
+    if even < count:
+        # The columns left over would go through other kernels, which round otherwise.
+        rest = np.zeros((len(right), _STEP))
+        rest[:, : count - even] = right[:, even:]
+        result[:, even:] = np.matmul(left, rest)[:, : count - even]
+    return result
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

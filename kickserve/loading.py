@@ -15,16 +15,13 @@ from kickserve import linear
 from kickserve.documents import header_of
 from kickserve.errors import KickserveError
 from kickserve.linear import load_default
-from kickserve.model import HasProfile
-from kickserve.origin import Origin
-from kickserve.trial import try_out
+from kickserve.model import HasProfile, Origin, smoke_test
 from kickserve_trees import model as trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kickserve.documents import Profile
-    from kickserve.model import Model
+    from kickserve.model import Model, Profile
     from kickserve.settings import Settings
 
     Loader = Callable[[bytes, Origin], Model]
@@ -101,7 +98,7 @@ class ModelFile(NamedTuple):
         if not self.data:
             return load_default()
         model = LOADERS[self.ending](self.data, self.origin)
-        try_out(model, self.origin)
+        smoke_test(model, self.origin)
         return model
 
 

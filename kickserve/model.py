@@ -1,27 +1,36 @@
-"""What a model is to the service, and how it is asked."""
+"""What the service needs of a model: protocols, the answer and its check, the test before it serves."""
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
-from kickserve.errors import PredictionFailed
+from kickserve.errors import ModelUnusable, PredictionFailed
+from kickserve.features import FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve.documents import Profile
     from kickserve.schemas import ModelCard
 
 
 TYPICAL: Final = np.array([[0.5, 30.0, 20.0, 10.0, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]])
-"""A usual kick, to try a model on."""
+"""A usual kick, shape (1, 11)."""
+SMOKE_KICKS: Final = np.vstack(
+    [TYPICAL, [feature.low for feature in FEATURES], [feature.high for feature in FEATURES]]
+)
+"""A usual kick, and the two corners of the features' ranges; shape (3, 11)."""
+LONGEST_NAME: Final = 200
+"""Characters of a model's name: each record holds it."""
 
 
 class Answer(NamedTuple):
-    """What a model says of n kicks.
+    """The answer of a model to n kicks.
 
     Attributes:
         probability: shape (n,), 0 to 1.
@@ -34,16 +43,34 @@ class Answer(NamedTuple):
     high: NDArray[np.float64] | None
 
 
+class Profile(Struct, kw_only=True, frozen=True):
+    """The distribution of kicks and predictions when a model was made, to notice a drift later.
+
+    Attributes:
+        count: kicks that it was taken from.
+        levels: the levels of the quantiles below, 0 to 1, rising.
+        quantiles: of each feature that is a number, its quantiles at the levels.
+        shares: of each flag, the share of kicks where it is set.
+        prediction: quantiles of the predicted probability at the levels.
+    """
+
+    count: int
+    levels: list[float]
+    quantiles: dict[str, list[float]]
+    shares: dict[str, float]
+    prediction: list[float]
+
+
 class Model(Protocol):
-    """A model that says how likely a kick is to succeed."""
+    """A model that predicts how likely a kick is to succeed."""
 
     @property
     def card(self) -> ModelCard:
-        """What it is."""
+        """Its name, revision, kind and provenance."""
         ...
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
-        """Answer n kicks.
+        """Predict n kicks.
 
         Args:
             matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
@@ -51,19 +78,73 @@ class Model(Protocol):
         ...
 
     def warnings(self, row: Sequence[float]) -> list[str]:
-        """Say what makes one kick (its eleven numbers) unlike those that the model was trained on."""
+        """Return in which way one kick (its eleven numbers) is unlike the training data, a phrase each."""
         ...
 
-    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say of n kicks, shape (n, 11), which ones `warnings` would warn of; shape (n,)."""
+    def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return for n kicks, shape (n, 11), whether `warnings` would warn of each; shape (n,)."""
         ...
 
 
-def ask(model: Model, matrix: NDArray[np.float64]) -> Answer:
-    """Ask a model, and make sure that it answers with probabilities: it may be anybody's code.
+@runtime_checkable
+class AnswersOne(Protocol):
+    """A model that predicts one kick more quickly than a matrix of one row. A model need not be one."""
+
+    def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
+        """Predict one kick.
+
+        Args:
+            row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
+
+        Returns:
+            Probability, low and high, as `predict` gives but for the last bits; NaN for low and high of a
+            model without intervals.
+        """
+        ...
+
+
+@runtime_checkable
+class HasProfile(Protocol):
+    """A model that brings the profile of its training data; `kickserve.loading.profile_of` helps others."""
+
+    @property
+    def profile(self) -> Profile | None:
+        """The distribution of the kicks that it was trained on, and of its predictions of them."""
+        ...
+
+
+class Origin(NamedTuple):
+    """Where a model came from.
+
+    Attributes:
+        source: for messages and the card: a path, or `hf:owner/name@commit`.
+        name: the model's name in predictions, where its file gives none.
+        commit: of the hub; None for a file.
+    """
+
+    source: str
+    name: str
+    commit: str | None = None
+
+    def revision(self, data: bytes) -> str:
+        """Return the hub's commit, or 12 hexadecimal digits (SHA-256) of the file."""
+        return self.commit or fingerprint_of(data)
+
+    def unusable(self, reason: str) -> ModelUnusable:
+        """Make the error for a model that can't be used: `reason` is a clause, such as "it is empty"."""
+        return ModelUnusable(f"the model {self.source} can't be used: {reason}")
+
+
+def fingerprint_of(data: bytes) -> str:
+    """Return 12 hexadecimal digits of the SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def predict(model: Model, matrix: NDArray[np.float64]) -> Answer:
+    """Predict n kicks with a model of any origin, and check that its answer holds probabilities.
 
     Args:
-        model: what is asked.
+        model: any model.
         matrix: n kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
 
     Raises:
@@ -81,42 +162,44 @@ def ask(model: Model, matrix: NDArray[np.float64]) -> Answer:
 
 
 def is_sound(answer: Answer, count: int) -> bool:
-    """Say whether a model answered so many kicks with probabilities; an end of the interval may be None.
+    """Return whether an answer holds `count` probabilities; an end of the interval may be None.
 
     Raises:
-        Exception: whatever comes of something that is no answer at all.
+        Exception: any, where the answer is no `Answer` at all.
     """
     probability, *ends = answer
     parts: list[Any] = [probability, *(end for end in ends if end is not None)]
-    # Anybody's model may leave out what it must not: then there is no shape.
+    # A model of any origin may leave the probability out: then there is no shape.
     return all(
         part is not None and part.shape == (count,) and bool(np.all((part >= 0) & (part <= 1)))
         for part in parts
     )
 
 
-@runtime_checkable
-class AnswersOne(Protocol):
-    """A model that answers one kick more quickly than a matrix of one row. A model need not be one."""
-
-    def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
-        """Answer one kick.
-
-        Args:
-            row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
-
-        Returns:
-            Probability, low and high, as `predict` gives but for the last bits; NaN for low and high where it
-            gives no interval.
-        """
-        ...
+def wrong_name(name: str) -> str:
+    """Return why a model can't have this name, as a clause; empty where it can."""
+    # Postgres takes no NUL, and UTF-8 no half of a surrogate: such a prediction could never be stored.
+    if name.isprintable() and len(name) <= LONGEST_NAME:
+        return ""
+    return (
+        f"its name must have at most {LONGEST_NAME} characters, all printable, and is {name[:LONGEST_NAME]!r}"
+    )
 
 
-@runtime_checkable
-class HasProfile(Protocol):
-    """A model that remembers what it was trained on; `kickserve.loading.profile_of` helps others."""
+def smoke_test(model: Model, origin: Origin) -> None:
+    """Predict one kick, and three together, before a model serves, and check its name.
 
-    @property
-    def profile(self) -> Profile | None:
-        """What the kicks that it was trained on, and its answers to them, looked like."""
-        ...
+    Raises:
+        ModelUnusable: it raised, or returned something that is no probability; or no record could hold its
+            name.
+    """
+    if reason := wrong_name(model.card.name):
+        raise origin.unusable(f"{reason}: name it otherwise")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a library would repeat its warnings for each kick
+            predict(model, TYPICAL)
+            predict(model, SMOKE_KICKS)
+    except PredictionFailed as error:
+        note = f". {model.card.description}" if model.card.description else ""
+        raise origin.unusable(f"tried on a few kicks, {error}{note}") from error

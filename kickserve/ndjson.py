@@ -11,10 +11,10 @@ from litestar.exceptions import InternalServerException
 from litestar.response.streaming import ASGIStreamingResponse
 from msgspec.structs import replace
 
+from kickserve.batching import yield_to_loop
 from kickserve.errors import KickserveError, RequestError
 from kickserve.middleware import app_of
 from kickserve.openapi import NDJSON
-from kickserve.pacing import others_first
 from kickserve.problems import problem_of
 from kickserve.validation import read_good_lines, read_lines
 
@@ -71,7 +71,7 @@ async def answer_lines(request: Request[Any, Any, Any], service: Service) -> Asy
         )
         number += len(read)
         good += len(kicks)
-        await others_first()
+        await yield_to_loop()
 
 
 def _explained(request: Request[Any, Any, Any], error: KickserveError, row: int) -> Problem:

@@ -34,7 +34,7 @@ from kickserve.auth import (
     default_keys,
     requires,
 )
-from kickserve.background import end as cancel
+from kickserve.batching import cancel_task
 from kickserve.errors import (
     ConfigurationError,
     KickserveError,
@@ -92,7 +92,7 @@ __all__ = [
     "Until",
     "answers",
     "app_of",
-    "cancel",
+    "cancel_task",
     "create_authenticator",
     "create_store",
     "default_keys",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 from msgspec.structs import astuple
 
-from kickserve.batching import MicroBatcher
+from kickserve.batching import Batcher
 from kickserve.errors import Backlogged, KickserveError, PredictionFailed
 from kickserve.model import TYPICAL
 from kickserve.schemas import Prediction, matrix, matrix_of
@@ -60,7 +60,7 @@ class Predictor:
         slow = _seconds(scorer.model, 1) > _SLOW
         self._thread = ThreadPoolExecutor(1, "model") if slow else None
         self._chunk = CHUNK if slow else _chunk_of(scorer.model)
-        self._batcher = MicroBatcher(self._find, self._conclude, most=batch_max, executor=self._thread)
+        self._batcher = Batcher(self._find, self._conclude, most=batch_max, executor=self._thread)
         self._under_way = 0  # calls that ask in several steps
         self._retired = False
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from kickserve.background import end
+from kickserve.batching import cancel_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class ProcessSampler:
 
     async def stop(self) -> None:
         """Stop sampling."""
-        await end(self._task)
+        await cancel_task(self._task)
         self._task = None
 
     async def _run(self, on_sample: Callable[[], None]) -> None:

@@ -1,27 +1,36 @@
-"""Predictions that were made together, as the journal keeps them: what they share stands there once."""
+"""What the journal holds: batches of predictions, and the operations that add or change them in a store."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+import uuid
+from collections import defaultdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
 from kickserve.features import COUNT, named
 from kickserve.ids import COUNTERS, LATEST, Ids, instant
-from kickserve.schemas import Record
+from kickserve.schemas import UNDECODABLE, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
 WIDTH: Final = COUNT + 4  # the features of a kick; probability, low and high; the latency in milliseconds
 _TAIL: Final = re.compile("[0-9a-f]{12}")
 NUMBER: Final = np.dtype("<f8")  # the same on every machine: the file may be read on another
+# Ends of ids that are searched for in undecoded payloads; to search for more takes longer than to decode.
+_NEEDLES: Final = 4
+
+_log = logging.getLogger(__name__)
 
 
 class ShadowAnswers(Struct, array_like=True, frozen=True):
@@ -161,3 +170,95 @@ def _rows(numbers: bytes, start: int, end: int, width: int) -> bytes:
 def numbers_of(batches: Iterable[RecordBatch]) -> NDArray[np.float64]:
     """Return the numbers of all of these, shape (n, 15)."""
     return np.frombuffer(b"".join(batch.numbers for batch in batches), NUMBER).reshape(-1, WIDTH)
+
+
+class Delete(Struct, tag="delete", array_like=True):
+    """A record is to be removed.
+
+    Attributes:
+        id: which.
+    """
+
+    id: str
+
+
+class SetOutcome(Struct, tag="judge", array_like=True):
+    """It is known what came of a kick.
+
+    Attributes:
+        id: which.
+        success: whether it went over.
+        at: when that was told.
+    """
+
+    id: str
+    success: bool
+    at: datetime
+
+
+class Add(Struct, tag="add", array_like=True):
+    """Predictions are to be kept.
+
+    Attributes:
+        batch: those that were made together.
+    """
+
+    batch: RecordBatch
+
+
+Operation = Add | Delete | SetOutcome
+encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Operation).decode
+
+
+def operations_in(payloads: Iterable[bytes]) -> Iterator[Operation]:
+    """Read what stands in the journal; what can't be read is logged, and left out."""
+    for payload in payloads:
+        try:
+            operation = _decode(payload)
+            if isinstance(operation, Add):
+                operation.batch.check()
+            yield operation
+        except (*UNDECODABLE, ValueError):
+            # Whole by its checksum, so another version of kickserve wrote it.
+            _log.exception("a record of the journal can't be read, and is left out (%d bytes)", len(payload))
+
+
+def replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
+    """Carry out what concerns one record, in memory; return what it comes to."""
+    found: Record | None = None
+    for operation in operations_in(_with_any({record_id[-12:].encode()}, payloads)):
+        match operation:
+            case Add(batch):
+                found = batch.find(record_id) or found
+            case Delete(each) if each == record_id:
+                found = None
+            case SetOutcome(each, success, at) if each == record_id and found is not None:
+                found.outcome, found.outcome_at = success, at
+    return found
+
+
+def standing(record_ids: Collection[str], payloads: Iterable[bytes]) -> set[str]:
+    """Return those of these records that are added and not removed again; by ids in the stored spelling."""
+    sought = defaultdict[tuple[int, str], list[str]](list)
+    for each in record_ids:
+        sought[uuid.UUID(each).int >> 80, each[-12:]].append(each)
+    found: set[str] = set()
+    for operation in operations_in(_with_any({tail.encode() for _, tail in sought}, payloads)):
+        match operation:
+            case Add(batch):
+                candidates = sought.get((batch.millisecond, batch.tail), ())
+                found.update(each for each in candidates if batch.ids.find(each) is not None)
+            case Delete(each):
+                found.discard(each)
+    return found
+
+
+def _with_any(needles: set[bytes], payloads: Iterable[bytes]) -> Iterable[bytes]:
+    """Pass over what can't concern ids with these ends.
+
+    They stand in all that can: in an operation's own id, or in what a batch shares.
+    """
+    if len(needles) > _NEEDLES:
+        return payloads
+    return (payload for payload in payloads if any(needle in payload for needle in needles))

@@ -5,29 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import sys
+import time
+from collections import deque
 from datetime import UTC, datetime
-from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kickserve.background import end
-from kickserve.backlog import Backlog
-from kickserve.changes import carry_out
-from kickserve.dead_letters import Refused, halves
+import msgspec
+
+from kickserve.batching import cancel_task
 from kickserve.errors import Backlogged, RecordNotFound, RecordUnfit, StoreError, StoreUnavailable
 from kickserve.ids import canonical
-from kickserve.operations import Add, Delete, Judge, encode, operations_in, replay, standing
+from kickserve.record import Add, Delete, SetOutcome, encode, operations_in, replay, standing
 from kickserve.schemas import OutcomesKept
-from kickserve.store import TakesBatches
+from kickserve.store import TakesBatches, TakesOutcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
-    from kickserve.backlog import Waiting
-    from kickserve.journal import Journal
-    from kickserve.operations import Operation
-    from kickserve.record import RecordBatch
+    from kickserve.journal import Journal, Mark
+    from kickserve.record import Operation, RecordBatch
     from kickserve.schemas import OutcomeOf, Record
     from kickserve.segments import Group
     from kickserve.store import Store
@@ -41,6 +42,10 @@ _RECORDS: Final = 500  # that are made before others get their turn on the event
 _IDS: Final = 10_000  # of outcomes, that are read before others get their turn
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+_TOGETHER: Final = 500  # outcomes a transaction: some milliseconds of the event loop, and of other writers
+# Where a store refuses so many in a row, the store is at fault: then all wait in the journal.
+IN_A_ROW: Final = 1_000
+_SAMPLES: Final = 1_000  # samples of the lag; beyond, every other one: the age gets coarser as it grows
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +73,8 @@ class Recorder:
         self.on_failure: Callable[[], None] = _nobody_counts
         self.on_refusal: Callable[[], None] = _nobody_counts
         self.shadow = shadow
-        self._backlog = Backlog(journal)
-        self._refused = Refused(journal.folder)
+        self._lag = JournalLag(journal)
+        self.dead_letters = DeadLetters(journal.folder)
         self._store = store
         self._journal = journal
         self._patience = patience
@@ -102,8 +107,8 @@ class Recorder:
     async def stop(self) -> None:
         """Bring what is left to the store as far as it can be reached, and let go of both."""
         with contextlib.suppress(StoreError):
-            await self.settle(self._patience)
-        await end(self._writer)
+            await self.flush(self._patience)
+        await cancel_task(self._writer)
         if self._journal.size:
             _log.warning(
                 "%d bytes of predictions have not reached %s: they stand in the journal %s, and go to the"
@@ -129,7 +134,7 @@ class Recorder:
             settled.set_result(refusal)
             return settled
 
-    async def settle(self, patience: float = PATIENCE) -> None:
+    async def flush(self, patience: float = PATIENCE) -> None:
         """Wait until what was kept before this call is in the store.
 
         Raises:
@@ -159,7 +164,7 @@ class Recorder:
             StoreUnavailable: the store is away, and the record is not in the journal.
         """
         try:
-            await self.settle()
+            await self.flush()
             found = await self._store.get(record_id)
         except StoreUnavailable:
             if (waiting := await self._on_its_way(record_id)) is not None:
@@ -181,12 +186,12 @@ class Recorder:
         if await self._change([Delete(record_id)]):
             raise _unknown(record_id)
 
-    async def judge(self, record_id: str, *, success: bool) -> None:
+    async def set_outcome(self, record_id: str, *, success: bool) -> None:
         """Keep what came of a kick; raises as `delete` does."""
-        if await self._change([Judge(record_id, success, datetime.now(UTC))]):
+        if await self._change([SetOutcome(record_id, success, datetime.now(UTC))]):
             raise _unknown(record_id)
 
-    async def judge_all(self, outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
+    async def set_outcomes(self, outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         """Keep what came of many kicks, and say which are unknown.
 
         Raises:
@@ -198,7 +203,7 @@ class Recorder:
             spelt += [canonical(each.id) for each in outcomes[start : start + _IDS]]
             await asyncio.sleep(0)
         told = [
-            Judge(record_id, each.success, at)
+            SetOutcome(record_id, each.success, at)
             for each, record_id in zip(outcomes, spelt, strict=True)
             if record_id is not None
         ]
@@ -206,11 +211,11 @@ class Recorder:
         unknown = [each.id for each, record_id in zip(outcomes, spelt, strict=True) if record_id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 
-    async def _change(self, changes: Sequence[Delete | Judge]) -> set[str]:
+    async def _change(self, changes: Sequence[Delete | SetOutcome]) -> set[str]:
         """Change records that may still be on their way; return the ids of those that there are not."""
         ids = {each.id for each in changes}
         try:
-            await self.settle()
+            await self.flush()
             unknown = await carry_out(self._store, changes)
         except StoreUnavailable:
             # In our own journal the changes come after the records, whenever the store comes back.
@@ -228,7 +233,7 @@ class Recorder:
 
     def backlog(self) -> Waiting:
         """Say what waits in the journal, and for how long; to be asked about once a second."""
-        return self._backlog.look()
+        return self._lag.sample()
 
     @property
     def store_works(self) -> bool:
@@ -244,7 +249,7 @@ class Recorder:
         except StoreError as error:
             trouble = error
         if trouble is None:
-            return self._refused.state
+            return self.dead_letters.state
         return f"{trouble} ({self._journal.size:,} bytes wait in the journal)"
 
     async def _write_all(self) -> None:
@@ -253,7 +258,7 @@ class Recorder:
         look_at = loop.time()
         while True:
             if loop.time() >= look_at:
-                self._journal.adopt()
+                self._journal.recover_orphans()
                 look_at = loop.time() + ORPHANS_EVERY
             try:
                 async with asyncio.timeout(ORPHANS_EVERY):  # wait_for may pass over a cancellation
@@ -301,7 +306,7 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  a bug in a store must not end the writing for good
             _log.exception("the store failed in a way that it should not")
             return StoreUnavailable(f"{type(error).__name__}: {error}")
-        self._refused.accepted()
+        self.dead_letters.accepted()
         return None
 
     async def _write_apart(self, operations: list[Operation], error: RecordUnfit) -> StoreError | None:
@@ -311,9 +316,10 @@ class Recorder:
                 await self._write(part)
             return None
         try:
-            passed_over = await asyncio.to_thread(self._refused.put_aside, operations[0], error)
+            passed_over = await asyncio.to_thread(self.dead_letters.add, operations[0], error)
         except OSError as trouble:
-            return StoreUnavailable(f"{error}, and it can't be put aside in {self._refused.file}: {trouble}")
+            file = self.dead_letters.file
+            return StoreUnavailable(f"{error}, and it can't be put aside in {file}: {trouble}")
         if not passed_over:
             return error
         self.on_refusal()
@@ -378,3 +384,129 @@ def _pauses() -> Iterator[float]:
     while True:
         yield random.uniform(longest / 2, longest)  # noqa: S311  nothing secret hangs on it
         longest = min(longest * 2, _LONGEST_PAUSE)
+
+
+async def carry_out(store: Store, changes: Iterable[Delete | SetOutcome]) -> set[str]:
+    """Carry changes out in their order, outcomes together where the store takes them so.
+
+    Returns:
+        The ids under which the store has no record.
+
+    Raises:
+        StoreUnavailable: it is away; some may have been carried out, and all may be once more.
+    """
+    unknown: set[str] = set()
+    for kind, run in groupby(changes, type):
+        if kind is SetOutcome and isinstance(store, TakesOutcomes):
+            outcomes = (each for each in run if isinstance(each, SetOutcome))
+            while some := [*islice(outcomes, _TOGETHER)]:
+                unknown |= await store.set_outcomes(some)
+        else:
+            unknown |= {each.id for each in run if not await _carry_out_one(store, each)}
+    return unknown
+
+
+async def _carry_out_one(store: Store, change: Delete | SetOutcome) -> bool:
+    if isinstance(change, Delete):
+        return await store.delete(change.id)
+    return await store.set_outcome(change.id, success=change.success, at=change.at)
+
+
+class DeadLetters:
+    """Operations that the store can't carry out, in a file beside the journal, a line each, for a person.
+
+    Args:
+        folder: the journal's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "refused.jsonl"
+        self._in_a_row = 0
+
+    def accepted(self) -> None:
+        """Remember that the store has taken something."""
+        self._in_a_row = 0
+
+    def add(self, operation: Operation, reason: Exception) -> bool:
+        """Write down an operation and why it was refused; return when the medium has it.
+
+        Returns:
+            Whether it may be passed over: not where the store refuses everything.
+
+        Raises:
+            OSError: it can't be written down, and must not be passed over.
+        """
+        if self._in_a_row >= IN_A_ROW:
+            return False
+        what = operation.batch.records() if isinstance(operation, Add) else operation
+        line = msgspec.json.encode({"at": datetime.now(UTC), "reason": str(reason), "refused": what})
+        with self.file.open("ab") as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._in_a_row += 1
+        _log.error("the store refuses what now stands in %s: %s", self.file, reason)
+        return True
+
+    @property
+    def state(self) -> str:
+        """`ok`, or in words that there is something to look at."""
+        try:
+            size = self.file.stat().st_size
+        except OSError:
+            return "ok"
+        return (
+            f"{size:,} bytes of what it refused stand in {self.file}, each with its reason: see to them, and"
+            " move the file away"
+        )
+
+
+def halves(operations: list[Operation]) -> list[list[Operation]]:
+    """Cut a group in two, predictions of one batch as well; return nothing where it is one alone."""
+    if len(operations) > 1:
+        middle = len(operations) // 2
+        return [operations[:middle], operations[middle:]]
+    match operations:
+        case [Add(batch)] if len(batch) > 1:
+            middle = len(batch) // 2
+            return [[Add(batch.part(0, middle))], [Add(batch.part(middle, len(batch)))]]
+    return []
+
+
+class Waiting(NamedTuple):
+    """What waits in the journal.
+
+    Attributes:
+        size: in bytes.
+        lag: seconds for which something has waited and nothing has drained.
+        age: seconds for which the oldest of this process's own has waited, to about a second; no less than
+            `lag`, which is all that is known of what a dead process left.
+    """
+
+    size: int
+    lag: float
+    age: float
+
+
+class JournalLag:
+    """Remembers how far the journal had been written at each look.
+
+    Args:
+        journal: is looked at.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._samples: deque[tuple[float, Mark]] = deque()
+
+    def sample(self) -> Waiting:
+        """Sample it once more."""
+        now, journal, samples = time.monotonic(), self._journal, self._samples
+        samples.append((now, journal.mark()))
+        while samples and journal.passed(samples[0][1]):
+            samples.popleft()
+        if len(samples) > _SAMPLES:
+            self._samples = deque([*samples][::2])
+        age = now - samples[0][0] if samples else 0.0
+        # Between two samples something may have waited for longer than any look has seen.
+        return Waiting(journal.size, journal.lag, max(age, journal.lag))

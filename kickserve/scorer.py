@@ -75,7 +75,7 @@ class Scorer:
 
     def _warnings(self, rows: NDArray[np.float64]) -> list[tuple[str, ...]]:
         warnings: list[tuple[str, ...]] = [()] * len(rows)
-        for at in np.flatnonzero(self.model.outside(rows)).tolist():
+        for at in np.flatnonzero(self.model.out_of_domain(rows)).tolist():
             warnings[at] = tuple(self.model.warnings(rows[at].tolist()))
         return warnings
 

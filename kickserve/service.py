@@ -12,13 +12,13 @@ from kickserve import __version__
 from kickserve.errors import MissingExtra, ModelUnusable, PredictionFailed, RequestError
 from kickserve.ids import IdFactory
 from kickserve.metrics import Metrics
-from kickserve.model import TYPICAL, ask
+from kickserve.model import TYPICAL, predict
 from kickserve.plugins import Plugin
 from kickserve.predictor import Predictor
 from kickserve.process import ProcessSampler
-from kickserve.retention import Retention
 from kickserve.schemas import Health
 from kickserve.scorer import Scorer
+from kickserve.store import Retention
 from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Service:
         try:
             shadow, model = self.recorder.shadow.load(), self._load()
             for _ in range(_TRIALS):
-                ask(model, TYPICAL)
+                predict(model, TYPICAL)
         except (PredictionFailed, MissingExtra) as error:
             raise ModelUnusable(f"{error}: the model before stays") from error
         return shadow, self._predictor(model)

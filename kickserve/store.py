@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
+
+from kickserve.batching import cancel_task
+from kickserve.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from datetime import timedelta
 
-    from kickserve.operations import Judge
-    from kickserve.record import RecordBatch
+    from kickserve.record import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
+GROUP: Final = 1_000  # records removed in one transaction
+EVERY: Final = 60.0  # seconds between two searches for old predictions
+_BREATH: Final = 0.05  # seconds between two groups: writers go first
 
-class Judged(NamedTuple):
+_log = logging.getLogger(__name__)
+
+
+class LabelledPrediction(NamedTuple):
     """A prediction whose outcome is known.
 
     Attributes:
@@ -100,9 +111,9 @@ class Store(Protocol):
         """
         ...
 
-    def judged(
+    def labelled(
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
-    ) -> AsyncIterator[list[Judged]]:
+    ) -> AsyncIterator[list[LabelledPrediction]]:
         """Yield, in groups, the predictions whose outcome is known: what quality is computed from."""
         ...
 
@@ -135,7 +146,7 @@ class TakesBatches(Protocol):
 class TakesOutcomes(Protocol):
     """A store that takes many outcomes at once. A store need not be one: it is told them one by one then."""
 
-    async def set_outcomes(self, outcomes: Sequence[Judge]) -> set[str]:
+    async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
         """Keep what came of some hundreds of kicks as `set_outcome` does; of two about one the later counts.
 
         Returns:
@@ -158,3 +169,53 @@ class DropsWhole(Protocol):
             Names of what was dropped, for people. Older records that are left are for `purge`.
         """
         ...
+
+
+class Retention:
+    """Looks once a minute for what is too old.
+
+    Args:
+        store: what to remove from.
+        keep: how long predictions are kept; None for ever.
+    """
+
+    def __init__(self, store: Store, keep: timedelta | None) -> None:
+        self._store = store
+        self._keep = keep
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin, where anything is to be removed at all."""
+        if self._keep is not None:
+            self._task = asyncio.create_task(self._go_on(self._keep), name="retention")
+
+    async def stop(self) -> None:
+        """End, between two groups."""
+        await cancel_task(self._task)
+        self._task = None
+
+    async def remove_old(self, keep: timedelta) -> int:
+        """Remove what is older than this; say how many were removed one by one."""
+        until = datetime.now(UTC) - keep
+        if isinstance(self._store, DropsWhole) and (dropped := await self._store.drop_whole(until)):
+            _log.info("dropped %s: older than KICKSERVE_RETENTION", ", ".join(dropped))
+        removed = 0
+        while count := await self._store.purge(until, GROUP):
+            removed += count
+            await asyncio.sleep(_BREATH)
+        return removed
+
+    async def _go_on(self, keep: timedelta) -> None:
+        while True:
+            try:
+                removed = await self.remove_old(keep)
+            except StoreError as error:
+                _log.info("old predictions could not be removed now: %s", error)
+            except Exception:  # noqa: BLE001  a bug in a store must end neither this nor the service
+                _log.exception(
+                    "old predictions could not be removed: the store failed in a way it should not"
+                )
+            else:
+                if removed:
+                    _log.info("removed %d predictions older than KICKSERVE_RETENTION", removed)
+            await asyncio.sleep(EVERY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
@@ -21,10 +21,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from kickserve_data.kick_rows import Refusal
-
-_SHOWN: Final = 10
 
 # Consoles are made when needed: tests and shells may put another stream in place of the process's own.
 
@@ -73,14 +69,6 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_row(*row)
     stdout().print()
     stdout().print(table)
-
-
-def show_refusals(refusals: Sequence[Refusal], count: int) -> None:
-    """Write the first refused lines and their reasons; `count` is how many there are in all."""
-    for refused in refusals[:_SHOWN]:
-        say(f"line {refused.line}: {refused.reason}")
-    if count > _SHOWN:
-        say(f"... and {count - _SHOWN:,} more refused lines (--json lists them)")
 
 
 def progress(*, in_bytes: bool = False, shares: bool = False) -> Progress:

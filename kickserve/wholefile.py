@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def appearing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a path to write to; what stands there appears under its name when the block has ended well.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kickserve.log_odds import expit
+from kickserve.documents import expit
 from kickserve_data.simulate import ABILITY_SD, logit, simulate
 from kickserve_train.data import Known
 from kickserve_train.teach import Order

@@ -51,8 +51,17 @@ def batch(capsys: Any, *arguments: object) -> tuple[int, Any, str]:
 
 
 def lasting(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a summary does not depend on time, or on where a run stopped."""
-    return {name: value for name, value in summary.items() if name not in {"seconds", "rate", "taken_up"}}
+    """Return what of a summary does not depend on time, or on where a run stopped; floats to ten digits."""
+    return rounded({name: summary[name] for name in summary if name not in {"seconds", "rate", "taken_up"}})
+
+
+def rounded(value: Any) -> Any:
+    """Return a JSON value with each float cut to ten digits: sums depend on the order of their parts."""
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def evaluate(capsys: Any, *arguments: object) -> tuple[int, Any, str]:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from kickserve.background import end
+from kickserve.batching import cancel_task
 
 
 async def test_a_task_is_told_and_waited_for():
@@ -21,9 +21,9 @@ async def test_a_task_is_told_and_waited_for():
 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
-    await end(task)
-    await end(task)
-    await end(None)
+    await cancel_task(task)
+    await cancel_task(task)
+    await cancel_task(None)
     assert ended == [True]
 
 
@@ -34,7 +34,7 @@ async def test_one_that_has_failed_is_logged_and_does_not_stop_who_ends_it(caplo
     task = asyncio.create_task(fail(), name="the bug's task")
     await asyncio.sleep(0)
     with caplog.at_level(logging.ERROR):
-        await end(task)
+        await cancel_task(task)
     [record] = caplog.records
     assert "the bug's task" in record.getMessage()
     assert str(record.exc_info[1]) == "a bug"
@@ -52,9 +52,9 @@ async def test_who_ends_a_task_can_be_cancelled_meanwhile():
 
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    ending = asyncio.create_task(end(task))
+    ending = asyncio.create_task(cancel_task(task))
     await begun.wait()
     ending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await ending
-    await end(task)
+    await cancel_task(task)

@@ -21,9 +21,9 @@ from kickserve.cli import run
 from kickserve.errors import PredictionFailed
 from kickserve.features import FLAGS, NAMES
 from kickserve.linear import load_default
-from kickserve.model import Answer, ask
+from kickserve.model import Answer, predict
 from kickserve_data.simulate import simulate
-from kickserve_data.table_writer import open_writer
+from kickserve_data.writer import open_writer
 
 ENDINGS = ["csv", "parquet", "ndjson"]
 ANSWERS = ["prediction", "confidence", "low", "high", "model", "revision"]
@@ -280,7 +280,7 @@ class Broken:
 )
 def test_a_model_that_fails_is_said_by_name(answer, said):
     with pytest.raises(PredictionFailed, match=f"the model simulated.* {said}"):
-        ask(Broken(answer), np.zeros((3, 11)))
+        predict(Broken(answer), np.zeros((3, 11)))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -299,8 +299,8 @@ def test_a_column_of_whole_numbers_may_come_as_an_array_with_gaps(tmp_path_facto
 
 
 def test_groups_of_rows_are_cut_by_their_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("kickserve_data.table_writer._GROUP_ROWS", 10)
-    monkeypatch.setattr("kickserve_data.table_writer._GROUP_BYTES", 1_000)
+    monkeypatch.setattr("kickserve_data.writer._GROUP_ROWS", 10)
+    monkeypatch.setattr("kickserve_data.writer._GROUP_BYTES", 1_000)
     schema = pa.schema([("note", pa.string())])
     with open_writer(tmp_path / "out.parquet", ["line"], schema) as writer:
         for length, text in [(4, "a"), (7, "b"), (2, "x" * 600), (1, "c")]:

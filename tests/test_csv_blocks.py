@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickserve.features import FEATURES, NAMES
-from kickserve_data import csv_blocks, tables
-from kickserve_data.tables import read_blocks
+from kickserve_data import csv_blocks, reader
+from kickserve_data.reader import read_blocks
 
 GOOD = "0.5,38,24,12,0.2,0,1,0,0,1,1,1,Ann"
 HEADER = ",".join([*NAMES, "success", "who"])
@@ -64,7 +64,7 @@ def test_in_pieces_and_line_by_line_the_same_is_read(tmp_path_factory, content, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_blocks, "_PIECE", piece)
         in_pieces = list(read_blocks(path, size=size))
-        patch.setattr(tables, "find_spec", lambda _: None)
+        patch.setattr(reader, "find_spec", lambda _: None)
         by_line = list(read_blocks(path, size=size))
     assert joined(in_pieces) == joined(by_line)
     assert all(len(block.lines) + len(block.refusals) <= size for block in in_pieces)

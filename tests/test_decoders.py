@@ -30,15 +30,14 @@ from kickserve.features import FEATURES, NAMES
 from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
 from kickserve.loading import load_file
 from kickserve.openapi import EXAMPLE
-from kickserve.operations import Add, operations_in
-from kickserve.record import WIDTH, RecordBatch, ShadowAnswers
+from kickserve.record import WIDTH, Add, RecordBatch, ShadowAnswers, operations_in
 from kickserve.schemas import Kick
 from kickserve.segments import HEADER, MAGIC, PREAMBLE, decode, encode, is_torn, read
 from kickserve.settings import Settings
 from kickserve.validation import read_good_lines, read_kick, read_kicks, read_lines, read_outcomes
 from kickserve_client import calls
 from kickserve_client.exchange import Exchange, retry_after
-from kickserve_data.tables import read_blocks
+from kickserve_data.reader import read_blocks
 
 # What breaks decoders: no UTF-8, brackets without end, numbers beyond all, and bits of what is right.
 NASTY = [

@@ -15,7 +15,7 @@ from serving import BARE, serving
 from kickserve.cli import run
 from kickserve.features import NAMES
 from kickserve_data.simulate import simulate
-from kickserve_data.table_writer import open_writer
+from kickserve_data.writer import open_writer
 
 
 def kickserve(folder, *arguments, **environment):

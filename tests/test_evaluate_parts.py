@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from turns import counted_turns
 
+from kickserve.batching import yield_to_loop
 from kickserve.linear import load_default
 from kickserve.openapi import EXAMPLE
-from kickserve.pacing import Hours, Pace, others_first
 from kickserve.schemas import Record
+from kickserve_data.pacing import Hours, Pace
 from kickserve_drift.kicks import Window, kept
 from kickserve_drift.sampling import Sample, drawn_back
 from kickserve_drift.window import Seen, chosen, newest_report
@@ -134,7 +135,7 @@ async def test_others_get_several_turns_after_one_of_a_stream():
     async with counted_turns() as turns:
         await asyncio.sleep(0)
         before = len(turns)
-        await others_first()
+        await yield_to_loop()
     assert len(turns) - before >= 4
 
 

@@ -16,7 +16,7 @@ from sklearn.ensemble import RandomForestClassifier
 from kickserve.features import NAMES
 from kickserve.linear import load_default
 from kickserve.loading import profile_of
-from kickserve.origin import Origin
+from kickserve.model import Origin
 from kickserve_data.simulate import simulate
 from kickserve_models.sklearn import of_estimator
 from kickserve_scores.explain import average_kick, log_odds, mixtures, shares

@@ -310,7 +310,7 @@ class Failing:
 
     def __init__(self, how):
         good = load_default()
-        self.card, self.warnings, self.outside = good.card, good.warnings, good.outside
+        self.card, self.warnings, self.out_of_domain = good.card, good.warnings, good.out_of_domain
         self._how = how
 
     def predict(self, matrix):
@@ -335,7 +335,7 @@ async def test_a_model_that_fails_is_told_alike_and_the_attempt_is_kept(serve, h
 
 async def records(served):
     service = served.app.state.service
-    await service.recorder.settle()
+    await service.recorder.flush()
     return await service.store.page(100)
 
 
@@ -572,7 +572,7 @@ class TestOneConnection:
 
 async def stored(served):
     service = served.app.state.service
-    await service.recorder.settle()
+    await service.recorder.flush()
     return await service.store.page(10_000)
 
 
@@ -581,7 +581,11 @@ class SlowModel:
 
     def __init__(self):
         self._good = load_default()
-        self.card, self.warnings, self.outside = self._good.card, self._good.warnings, self._good.outside
+        self.card, self.warnings, self.out_of_domain = (
+            self._good.card,
+            self._good.warnings,
+            self._good.out_of_domain,
+        )
 
     def predict(self, matrix):
         time.sleep(0.002)

@@ -22,7 +22,7 @@ from serving import BARE, serving
 from kickserve.features import named
 
 NAME = "XavierCoulon/rugby-kicks-model"
-JSON = (files("kickserve") / "models" / "default.json").read_bytes()
+JSON = (files("kickserve") / "default.json").read_bytes()
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ async def test_a_closed_journal_keeps_what_waits_and_refuses_more(folder):
         journal.close()
         journal.close()
         await task
-        assert journal.adopt() == 0
+        assert journal.recover_orphans() == 0
         with pytest.raises(Backlogged, match="not open"):
             await journal.append([b"x"])
     journal = opened(folder)
@@ -195,8 +195,8 @@ async def test_dead_processes_payloads_are_taken_first_and_their_folders_removed
     journal = opened(folder)
     await journal.append([b"own"])
     await leave(folder, b"left")
-    assert journal.adopt() == 1
-    assert journal.adopt() == 0
+    assert journal.recover_orphans() == 1
+    assert journal.recover_orphans() == 0
     assert await drain(journal) == [b"left", b"own"]
     assert [path for path in folder.iterdir() if path != journal._box.path] == []
     journal.close()

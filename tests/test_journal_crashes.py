@@ -114,7 +114,7 @@ async def test_a_folder_removed_by_hand_is_noticed_and_begun_again(journal, fold
     await journal.append([b"gone"])
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    journal.adopt()
+    journal.recover_orphans()
     await journal.append([b"new"])
     assert await drain(journal) == [b"new"]
     messages = [record.getMessage() for record in caplog.records]
@@ -125,11 +125,11 @@ async def test_a_folder_removed_by_hand_is_noticed_and_begun_again(journal, fold
 async def test_a_folder_that_cannot_be_begun_again_refuses_until_it_can(journal, folder, caplog):
     away = folder.rename(folder.with_name("away"))
     folder.touch()
-    journal.adopt()
+    journal.recover_orphans()
     with pytest.raises(Backlogged, match="can't be written"):
         await journal.append([b"x"])
     folder.unlink()
-    journal.adopt()
+    journal.recover_orphans()
     await journal.append([b"new"])
     assert await drain(journal) == [b"new"]
     assert "can't be made again" in caplog.text
@@ -141,7 +141,7 @@ async def test_what_cannot_be_locked_is_told_once_and_left(folder, caplog):
     (dead.parent / "lock").unlink()
     (dead.parent / "lock").mkdir()
     journal = opened(folder)
-    assert journal.adopt() == 0
+    assert journal.recover_orphans() == 0
     assert ["can't be taken up" in record.getMessage() for record in caplog.records] == [True]
     journal.close()
 
@@ -185,7 +185,7 @@ def test_nothing_that_append_returned_for_is_lost_whatever_happens(steps, fsync)
                 stored.update(group.payloads)
                 journal.done(group)
             elif step == "adopt":
-                journal.adopt()
+                journal.recover_orphans()
             elif step in {"crash", "close"}:
                 crash(journal) if step == "crash" else journal.close()
                 journal, group = opened(folder, fsync=fsync, segment_bytes=60), None

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learning_help import known_of, of_kickers, order
 
+from kickserve.documents import expit, mean_shrink
 from kickserve.features import COUNT, INDEX, NAMES
-from kickserve.log_odds import expit, mean_shrink
-from kickserve.terms import expand, find_term, is_term, spline_names
+from kickserve.terms import expand, is_term, spline_names, spline_of
 from kickserve_data.simulate import ABILITY_SD, logit, simulate
 from kickserve_train.ability import ability_spread
 from kickserve_train.boosting import Boosted
@@ -33,7 +33,7 @@ class TestSplines:
         values = [row[name] for name in NAMES]
         names = spline_names("angle", [5, 20, 40, 60])
         many = expand(np.array([values]), names)[0]
-        assert [find_term(name).of_row(values) for name in names] == pytest.approx(many.tolist(), abs=1e-9)
+        assert [spline_of(name)(values) for name in names] == pytest.approx(many.tolist(), abs=1e-9)
 
     def test_beyond_its_outer_knots_a_spline_is_straight(self):
         matrix = np.zeros((40, COUNT))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from learning_help import known_of, of_kickers, order
 
-from kickserve.log_odds import expit, mean_shrink
+from kickserve.documents import expit, mean_shrink
 from kickserve_data.simulate import ABILITY_SD, logit, simulate
 from kickserve_train.checks import check
 from kickserve_train.making import model_of

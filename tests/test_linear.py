@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve.documents import Profile
 from kickserve.errors import ModelUnusable
 from kickserve.features import FEATURES, FLAGS, INDEX, NAMES
 from kickserve.linear import LinearDocument, LinearModel, fingerprint, load_default, load_linear
-from kickserve.origin import Origin
-from kickserve.terms import TERMS, expand
+from kickserve.model import Origin, Profile
+from kickserve.terms import TERMS, expand, values_of
 from kickserve_data.simulate import simulate
 
 DEFAULT = load_default()
@@ -94,7 +93,8 @@ def test_one_kick_at_a_time_gives_the_numbers_of_many(rows):
 @given(row)
 def test_every_term_is_the_same_for_one_kick_and_for_many(values):
     many = expand(np.array([values]), TERMS)[0]
-    assert [term.of_row(values) for term in TERMS.values()] == pytest.approx(many.tolist(), abs=1e-12)
+    one = values_of(values)
+    assert [one[place] for place in TERMS.values()] == pytest.approx(many.tolist(), abs=1e-12)
 
 
 @given(row)
@@ -137,7 +137,7 @@ def test_answering_leaves_the_kicks_as_they_are():
 
 @given(st.lists(row, max_size=20))
 def test_outside_are_the_kicks_that_are_warned_of(rows):
-    outside = DEFAULT.outside(np.array(rows).reshape(-1, len(NAMES)))
+    outside = DEFAULT.out_of_domain(np.array(rows).reshape(-1, len(NAMES)))
     assert outside.tolist() == [bool(DEFAULT.warnings(each)) for each in rows]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve.batching import MicroBatcher
+from kickserve.batching import Batcher
 
 PATIENCE = 5
 
@@ -57,7 +57,7 @@ class Gate(Asked):
 
 
 async def test_a_lone_question_is_answered_on_the_spot(asked):
-    batcher = MicroBatcher(asked.find, at_once, most=10)
+    batcher = Batcher(asked.find, at_once, most=10)
     for number in range(1, 4):
         future = batcher.put(number)
         assert future.done()
@@ -67,7 +67,7 @@ async def test_a_lone_question_is_answered_on_the_spot(asked):
 
 
 async def test_after_a_turn_with_several_those_of_a_turn_go_together(asked):
-    batcher = MicroBatcher(asked.find, at_once, most=10)
+    batcher = Batcher(asked.find, at_once, most=10)
     for _ in range(2):
         futures = [batcher.put(number) for number in (3, 2, 1)]
         assert await asyncio.gather(*futures) == [9, 4, 1]
@@ -80,14 +80,14 @@ async def test_after_a_turn_with_several_those_of_a_turn_go_together(asked):
 
 
 async def test_no_more_than_most_go_together(asked):
-    batcher = MicroBatcher(asked.find, at_once, most=4)
+    batcher = Batcher(asked.find, at_once, most=4)
     for _ in range(2):
         await asyncio.gather(*(batcher.put(number) for number in range(1, 11)))
     assert [len(group) for group in asked.groups] == [1] * 10 + [4, 4, 2]
 
 
 async def test_an_error_in_one_is_an_answer_to_that_one_alone(asked):
-    batcher = MicroBatcher(asked.find, at_once, most=10)
+    batcher = Batcher(asked.find, at_once, most=10)
     for _ in range(2):
         one, zero, two = await asyncio.gather(*(batcher.put(number) for number in (1, 0, 2)))
         assert (one, two) == (1, 4)
@@ -107,20 +107,20 @@ async def test_what_is_raised_reaches_all_and_hangs_nobody(asked, thread, where,
             raise ValueError(where)
         give(found[:-1] if where == "too few" else [*found, 1])
 
-    batcher = MicroBatcher(find, conclude, most=10, executor=thread if slow else None)
+    batcher = Batcher(find, conclude, most=10, executor=thread if slow else None)
     for _ in range(2):
         futures = [batcher.put(number) for number in (1, 2, 3)]
         done, _ = await asyncio.wait(futures, timeout=PATIENCE)
         assert len(done) == 3
         raised = [isinstance(future.exception(), ValueError) for future in futures]
         assert all(raised) or where in {"too few", "too many"}
-    batcher = MicroBatcher(asked.find, at_once, most=10)
+    batcher = Batcher(asked.find, at_once, most=10)
     assert await batcher.put(2) == 4
 
 
 async def test_what_comes_while_a_slow_model_is_busy_goes_together(thread):
     gate = Gate()
-    batcher = MicroBatcher(gate.find, at_once, most=3, executor=thread)
+    batcher = Batcher(gate.find, at_once, most=3, executor=thread)
     futures = [batcher.put(1)]
     assert await asyncio.to_thread(gate.begun.wait, PATIENCE)
     for number in range(2, 7):
@@ -134,7 +134,7 @@ async def test_what_comes_while_a_slow_model_is_busy_goes_together(thread):
 
 @pytest.mark.parametrize("slow", [False, True])
 async def test_who_goes_away_hurts_nobody_and_gets_no_other_answer(asked, thread, slow):
-    batcher = MicroBatcher(asked.find, at_once, most=10, executor=thread if slow else None)
+    batcher = Batcher(asked.find, at_once, most=10, executor=thread if slow else None)
     for _ in range(2):
         futures = [batcher.put(number) for number in range(1, 6)]
         for gone in futures[::2]:
@@ -145,7 +145,7 @@ async def test_who_goes_away_hurts_nobody_and_gets_no_other_answer(asked, thread
 
 async def test_answers_may_be_given_later():
     later = []
-    batcher = MicroBatcher(lambda asked: asked, lambda _, found, give: later.append((give, found)), most=10)
+    batcher = Batcher(lambda asked: asked, lambda _, found, give: later.append((give, found)), most=10)
     futures = [batcher.put(number) for number in (1, 2)]
     futures[0].cancel()
     assert not futures[1].done()
@@ -156,7 +156,7 @@ async def test_answers_may_be_given_later():
 
 async def test_a_thread_that_has_ended_is_an_error_and_not_a_wait_without_end(asked):
     executor = ThreadPoolExecutor(1)
-    batcher = MicroBatcher(asked.find, at_once, most=2, executor=executor)
+    batcher = Batcher(asked.find, at_once, most=2, executor=executor)
     assert await batcher.put(3) == 9
     executor.shutdown()
     for _ in range(2):
@@ -167,7 +167,7 @@ async def test_a_thread_that_has_ended_is_an_error_and_not_a_wait_without_end(as
 
 async def test_what_waits_for_a_thread_that_ends_gets_an_error():
     executor, gate = ThreadPoolExecutor(1), Gate()
-    batcher = MicroBatcher(gate.find, at_once, most=2, executor=executor)
+    batcher = Batcher(gate.find, at_once, most=2, executor=executor)
     first = batcher.put(1)
     assert await asyncio.to_thread(gate.begun.wait, PATIENCE)
     second = batcher.put(2)
@@ -188,7 +188,7 @@ def test_each_gets_its_own_answer_in_the_order_of_asking(turns, most, slow):
     asked = Asked()
 
     async def run(executor):
-        batcher = MicroBatcher(asked.find, at_once, most=most, executor=executor)
+        batcher = Batcher(asked.find, at_once, most=most, executor=executor)
         futures = []
         for turn in turns:
             for number, goes in turn:

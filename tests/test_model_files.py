@@ -217,7 +217,7 @@ def test_kicks_that_all_came_out_alike_have_no_auc(check, tmp_path):
 
 @pytest.mark.parametrize("name", ["two\nlines", "nothing\x00", "half \udcff", "long" * 60])
 def test_a_name_that_no_store_could_keep_is_refused(tmp_path, name):
-    document = msgspec.json.decode((files("kickserve") / "models" / "default.json").read_bytes())
+    document = msgspec.json.decode((files("kickserve") / "default.json").read_bytes())
     file = tmp_path / "kicks.json"
     file.write_text(json.dumps({**document, "name": name}))
     with pytest.raises(ModelUnusable, match=r"its name must have at most 200 characters|it is no JSON"):

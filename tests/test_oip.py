@@ -27,8 +27,8 @@ from kickserve.openapi import EXAMPLE
 from kickserve.schemas import BATCH_MAX
 from kickserve.settings import Settings
 from kickserve_data.simulate import simulate
-from kickserve_oip.errors import BadInference
-from kickserve_oip.reading import read
+from kickserve_oip.inputs import read
+from kickserve_oip.messages import BadInference
 
 V2 = "http://test/v2"
 INFER = f"{V2}/models/simulated/infer"
@@ -142,8 +142,8 @@ class Named:
     def warnings(self, row):
         return self._model.warnings(row)
 
-    def outside(self, matrix):
-        return self._model.outside(matrix)
+    def out_of_domain(self, matrix):
+        return self._model.out_of_domain(matrix)
 
 
 class Broken(Named):

@@ -15,7 +15,7 @@ from kickserve.errors import StoreMisconfigured, StoreUnavailable
 from kickserve_storage import postgres_into_months, postgres_months, postgres_server
 from kickserve_storage.postgres import PostgresStore
 from kickserve_storage.sqlite import SqliteStore
-from kickserve_testing.contract import START, all_judged, record_at, streamed
+from kickserve_testing.contract import START, all_labelled, record_at, streamed
 
 
 @pytest.fixture(params=VERSIONS)
@@ -47,7 +47,7 @@ async def used(store, version):
     async with opened(store):
         assert await streamed(store) == records
         assert await store.page(3, before=records[-1].id) == records[-2:-5:-1]
-        assert [each.success for each in await all_judged(store)] == [True, False, True]
+        assert [each.success for each in await all_labelled(store)] == [True, False, True]
         assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
         await store.add([*records, record_at(START)])
     async with opened(store):

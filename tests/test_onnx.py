@@ -77,7 +77,7 @@ def test_kicks_that_come_in_together_are_asked_together(load):
 
 def test_it_warns_of_nothing_as_it_tells_no_domain(load):
     model = load(onnx())
-    assert not model.outside(FRESH).any()
+    assert not model.out_of_domain(FRESH).any()
     assert model.warnings(FRESH[0].tolist()) == []
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from kickserve.features import FEATURES, NAMES
 from kickserve_data import parquet_kicks
-from kickserve_data.kick_rows import block_of
+from kickserve_data.kicks import block_of
 from kickserve_data.parquet_kicks import blocks, rows
+from kickserve_data.reader import other_columns, read_blocks, schema_of
 from kickserve_data.simulate import simulate
-from kickserve_data.tables import other_columns, read_blocks, schema_of
 
 ODD = (float("nan"), float("inf"), -1.0, 0.5, 2.0, 1e9, -0.0)
 NAMED = [*NAMES, "success"]

@@ -20,7 +20,7 @@ from kickserve_storage import postgres_server
 from kickserve_storage.columns import COLUMNS, STREAM_GROUP, USUAL
 from kickserve_storage.postgres import STREAMS, PostgresStore
 from kickserve_storage.postgres_server import address_of
-from kickserve_testing.contract import START, StoreContract, all_judged, record_at, some_records, streamed
+from kickserve_testing.contract import START, StoreContract, all_labelled, record_at, some_records, streamed
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ async def test_a_database_of_the_first_schema_is_taken_up_with_all_that_is_in_it
     await store.open()
     assert await store.page(10) == records[::-1]
     assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
-    assert [each.shadow for each in await all_judged(store)] == [None]
+    assert [each.shadow for each in await all_labelled(store)] == [None]
     await store.close()
 
 

@@ -14,10 +14,17 @@ from hypothesis import strategies as st
 
 from kickserve.errors import StoreMisconfigured, StoreUnavailable
 from kickserve.ids import first_id_at
-from kickserve.retention import Retention
+from kickserve.store import Retention
 from kickserve_storage import postgres_months as months
 from kickserve_storage.postgres import PostgresStore
-from kickserve_testing.contract import all_judged, batch_at, expected_page, record_at, some_records, streamed
+from kickserve_testing.contract import (
+    all_labelled,
+    batch_at,
+    expected_page,
+    record_at,
+    some_records,
+    streamed,
+)
 
 
 def at(*parts):
@@ -94,7 +101,7 @@ async def test_a_group_over_the_end_of_a_year_is_kept_once_and_found_by_time(sto
     assert await streamed(store, until=year) == records[:4]
     assert await store.set_outcome(records[3].id, success=True, at=year)
     assert await store.delete(records[4].id)
-    assert [each.created_at for each in await all_judged(store, until=year)] == [records[3].created_at]
+    assert [each.created_at for each in await all_labelled(store, until=year)] == [records[3].created_at]
 
 
 _BORDERS = (at(2023, 12, 31), at(2024, 2, 29), at(2024, 3, 31), at(2024, 12, 31), at(2025, 3, 1))

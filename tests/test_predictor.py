@@ -41,7 +41,7 @@ class Model:
     def warnings(self, _):
         return []
 
-    def outside(self, matrix):
+    def out_of_domain(self, matrix):
         return np.zeros(len(matrix), bool)
 
 

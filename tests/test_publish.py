@@ -14,7 +14,7 @@ from hub import hub
 from kinds import REVISION, onnx
 from test_hub import closed_port
 
-DEFAULT = (files("kickserve") / "models" / "default.json").read_bytes()
+DEFAULT = (files("kickserve") / "default.json").read_bytes()
 
 
 @pytest.fixture

@@ -13,19 +13,10 @@ from hypothesis import strategies as st
 from turns import counted_turns
 
 from kickserve.errors import InvalidInput
-from kickserve.store import Judged
-from kickserve_scores.quality import (
-    RunningQuality,
-    assess,
-    auc,
-    brier,
-    expected_calibration_error,
-    log_loss,
-    reliability,
-)
+from kickserve.store import LabelledPrediction
+from kickserve_scores.quality import RunningQuality, assess
 from kickserve_scores.report import report
 
-MEASURES = (brier, log_loss, auc, reliability, expected_calibration_error, assess)
 # Few different values, so that ties are common.
 probability = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1))
 judged = st.lists(st.tuples(probability, st.booleans()), min_size=1, max_size=60)
@@ -35,111 +26,44 @@ def split(pairs):
     return [p for p, _ in pairs], [y for _, y in pairs]
 
 
-def test_brier_of_three_kicks_by_hand():
-    assert brier([0.9, 0.6, 0.2], [1, 0, 0]) == pytest.approx((0.01 + 0.36 + 0.04) / 3)
-
-
-def test_log_loss_of_two_kicks_by_hand():
-    assert log_loss([0.8, 0.3], [True, False]) == pytest.approx(-(log(0.8) + log(0.7)) / 2)
+def test_the_measures_of_five_kicks_by_hand():
+    found = assess([0.9, 0.4, 0.4, 0.3, 0.1], [1, 1, 0, 0, 0])
+    assert found.brier == pytest.approx((0.01 + 0.36 + 0.16 + 0.09 + 0.01) / 5)
+    assert found.log_loss == pytest.approx(-(log(0.9) + log(0.4) + log(0.6) + log(0.7) + log(0.9)) / 5)
+    assert found.auc == pytest.approx(5.5 / 6)  # six pairs of a success and a failure: five right, one tied
+    assert (found.mean_prediction, found.success_rate) == pytest.approx((0.42, 0.4))
 
 
 def test_log_loss_of_a_sure_error_is_large_but_finite():
-    assert log_loss([0.0, 1.0], [1, 0]) == pytest.approx(-log(1e-15), rel=1e-2)
-    assert log_loss([0.0, 1.0], [0, 1]) == pytest.approx(0, abs=1e-12)
-
-
-def test_auc_of_five_kicks_by_hand():
-    # Successes at .9 and .4, failures at .4, .3, .1: six pairs, five right, one tied.
-    assert auc([0.9, 0.4, 0.4, 0.3, 0.1], [1, 1, 0, 0, 0]) == pytest.approx(5.5 / 6)
-
-
-def test_auc_needs_both_outcomes():
-    assert auc([0.2, 0.7], [1, 1]) is None
-    assert auc([0.2, 0.7], [0, 0]) is None
-    assert assess([0.2], [True]).auc is None
+    assert assess([0.0, 1.0], [1, 0]).log_loss == pytest.approx(-log(1e-15), rel=1e-2)
+    assert assess([0.0, 1.0], [0, 1]).log_loss == pytest.approx(0, abs=1e-12)
 
 
 @given(judged)
-def test_auc_is_the_share_of_pairs_in_the_right_order(pairs):
-    won = [p for p, y in pairs if y]
-    lost = [p for p, y in pairs if not y]
-    if not won or not lost:
-        assert auc(*split(pairs)) is None
-        return
+def test_the_measures_are_those_of_their_definitions(pairs):
+    found = assess(*split(pairs))
+    won, lost = [p for p, y in pairs if y], [p for p, y in pairs if not y]
     points = [1.0 if high > low else 0.5 if high == low else 0.0 for high, low in product(won, lost)]
-    assert auc(*split(pairs)) == pytest.approx(sum(points) / len(points))
-
-
-@given(judged)
-def test_the_measures_stay_within_their_ranges(pairs):
-    quality = assess(*split(pairs))
-    assert 0 <= quality.brier <= 1
-    assert 0 <= quality.ece <= 1
-    assert quality.log_loss >= 0
-    assert quality.auc is None or 0 <= quality.auc <= 1
-
-
-@given(judged, st.randoms(use_true_random=False))
-def test_the_order_of_the_kicks_does_not_matter(pairs, random):
-    shuffled = list(pairs)
-    random.shuffle(shuffled)
-    one, other = assess(*split(pairs)), assess(*split(shuffled))
-    assert one == other
-
-
-@given(judged, st.integers(1, 12))
-def test_bins_hold_every_kick_once_and_rise(pairs, count):
-    p, y = split(pairs)
-    bins = reliability(p, y, count)
-    assert len(bins) <= count
-    assert sum(bin_.count for bin_ in bins) == len(p)
-    assert min(bin_.count for bin_ in bins) > 0
-    assert sum(bin_.count * bin_.success_rate for bin_ in bins) == pytest.approx(sum(y))
-    means = [bin_.mean_prediction for bin_ in bins]
+    assert found.auc == (pytest.approx(sum(points) / len(points)) if points else None)
+    assert found.brier == pytest.approx(np.mean([(p - y) ** 2 for p, y in pairs]))
+    assert 0 <= found.ece <= 1
+    assert sum(each.count for each in found.bins) == len(pairs)
+    assert sum(each.count * each.success_rate for each in found.bins) == pytest.approx(len(won))
+    means = [each.mean_prediction for each in found.bins]
     assert means == sorted(means)
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=50), st.floats(0, 1))
-def test_equal_predictions_share_one_bin(outcomes, p):
-    (only,) = reliability([p] * len(outcomes), outcomes)
-    assert only.count == len(outcomes)
-    assert only.mean_prediction == pytest.approx(p)
-    assert only.success_rate == pytest.approx(np.mean(outcomes))
-
-
-def test_different_predictions_fill_bins_of_equal_size():
+def test_bins_hold_as_many_kicks_each_and_equal_predictions_share_one():
     p = np.linspace(0, 1, 50)
-    assert [bin_.count for bin_ in reliability(p, p > 0.5)] == [5] * 10
-    assert [bin_.count for bin_ in reliability(p, p > 0.5, bins=2)] == [25, 25]
-
-
-def test_calibration_error_of_two_bins_by_hand():
-    p, y = [0.1, 0.3, 0.7, 0.9], [0, 1, 1, 1]
-    # Bins of two: .2 against a share of .5, and .8 against a share of 1.
-    assert expected_calibration_error(p, y, bins=2) == pytest.approx((2 * 0.3 + 2 * 0.2) / 4)
+    assert [each.count for each in assess(p, p > 0.5).bins] == [5] * 10
+    (only,) = assess([0.3] * 40, [1] * 10 + [0] * 30).bins
+    assert (only.count, only.mean_prediction, only.success_rate) == pytest.approx((40, 0.3, 0.25))
 
 
 def test_calibration_error_weighs_bins_by_their_size():
-    assert expected_calibration_error([0.5] * 9 + [1.0], [1] * 9 + [0]) == pytest.approx(0.9 * 0.5 + 0.1)
+    assert assess([0.5] * 9 + [1.0], [1] * 9 + [0]).ece == pytest.approx(0.9 * 0.5 + 0.1)
 
 
-def test_an_assessment_holds_what_the_measures_give():
-    rng = np.random.default_rng(0)
-    p = rng.random(1_000)
-    y = rng.random(1_000) < p
-    quality = assess(p, y)
-    assert quality.count == 1_000
-    assert quality.mean_prediction == pytest.approx(p.mean())
-    assert quality.success_rate == pytest.approx(y.mean())
-    p, y = (each[np.argsort(p)] for each in (p, y))  # the order in which an assessment adds up
-    assert quality.brier == brier(p, y)
-    assert quality.log_loss == log_loss(p, y)
-    assert quality.auc == auc(p, y)
-    assert quality.ece == expected_calibration_error(p, y)
-    assert quality.bins == reliability(p, y)
-
-
-@pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize(
     ("prediction", "success", "message"),
     [
@@ -152,14 +76,9 @@ def test_an_assessment_holds_what_the_measures_give():
         ([0.5], [float("nan")], "neither true nor false"),
     ],
 )
-def test_what_can_not_be_measured_is_refused_in_words(measure, prediction, success, message):
+def test_wrong_arguments_are_refused_in_words(prediction, success, message):
     with pytest.raises(InvalidInput, match=message):
-        measure(prediction, success)
-
-
-def test_no_bins_are_refused():
-    with pytest.raises(InvalidInput, match="bins=0"):
-        reliability([0.5], [1], bins=0)
+        assess(prediction, success)
 
 
 def in_parts(p, y, parts, **options):
@@ -206,7 +125,7 @@ class TestRunningQuality:
         y = rng.random(len(p)) < p
         mine, right = in_parts(p, y, 3, exact=0).result(), assess(p, y)
         assert [each.count for each in mine.bins] == [each.count for each in right.bins]
-        assert (mine.ece, mine.auc) == pytest.approx((right.ece, right.auc), abs=1e-12)
+        assert (mine.ece, mine.auc) == pytest.approx((right.ece, right.auc), abs=1e-5)
 
     @pytest.mark.parametrize("exact", [(0, 0), (10**6, 0), (0, 10**6), (10**6, 10**6), (1_500, 1_500)])
     def test_two_can_be_merged_whatever_they_hold(self, exact):
@@ -230,12 +149,13 @@ class TestRunningQuality:
         assert running.result() is None
 
     @pytest.mark.parametrize("exact", [0, 10])
-    def test_of_nothing_there_is_none_after_a_way_through_a_file_either(self, exact):
+    def test_survives_a_file(self, exact):
         running = RunningQuality(exact)
-        running.merge(RunningQuality.of_state(RunningQuality(exact).state()))
-        assert running.result() is None
-        running.add([0.5], [1])
-        assert running.result().count == 1
+        back = RunningQuality.from_bytes(running.to_bytes())
+        assert back.result() is None
+        running.add([0.5, 0.7], [1, 0])
+        back.merge(RunningQuality.from_bytes(running.to_bytes()))
+        assert back.result() == running.result()
 
     @pytest.mark.parametrize("outcome", [0, 1])
     def test_where_all_came_out_alike_there_is_no_auc(self, outcome):
@@ -258,7 +178,8 @@ async def test_others_get_their_turns_while_a_large_group_is_taken_up():
     at = datetime(2026, 11, 27, tzinfo=UTC)
 
     async def stream():
-        yield [Judged(at, "a" if each % 3 else "b", each / 10_000, each % 2 == 0) for each in range(10_000)]
+        rows = range(10_000)
+        yield [LabelledPrediction(at, "a" if row % 3 else "b", row / 10_000, row % 2 == 0) for row in rows]
 
     async with counted_turns() as turns:
         found = await report(stream())
@@ -269,9 +190,9 @@ async def test_others_get_their_turns_while_a_large_group_is_taken_up():
 
 async def test_each_model_and_each_month_is_assessed_by_its_own():
     made = [
-        *(Judged(datetime(2026, 2, 28, tzinfo=UTC), "a", 0.9, success=True) for _ in range(3)),
-        *(Judged(datetime(2026, 11, 1, tzinfo=UTC), "a", 0.4, success=False) for _ in range(2)),
-        Judged(datetime(2026, 11, 30, tzinfo=UTC), "b", 0.7, success=True),
+        *(LabelledPrediction(datetime(2026, 2, 28, tzinfo=UTC), "a", 0.9, success=True) for _ in range(3)),
+        *(LabelledPrediction(datetime(2026, 11, 1, tzinfo=UTC), "a", 0.4, success=False) for _ in range(2)),
+        LabelledPrediction(datetime(2026, 11, 30, tzinfo=UTC), "b", 0.7, success=True),
     ]
 
     async def stream():

@@ -13,9 +13,10 @@ from httpx import ASGITransport, AsyncClient
 from serving import BARE, serving
 from turns import counted_turns
 
-from kickserve import recorder, retention
+from kickserve import recorder
+from kickserve import store as retention
 from kickserve.app import create_app
-from kickserve.background import end
+from kickserve.batching import cancel_task
 from kickserve.journal import Group, Journal
 from kickserve_testing.contract_samples import START, batch_at
 
@@ -252,7 +253,7 @@ async def test_the_writer_ends_also_where_something_comes_in_at_that_moment(clie
         return group
 
     monkeypatch.setattr(own, "_take", take)
-    await end(own._writer)
+    await cancel_task(own._writer)
     own._writer = asyncio.create_task(own._write_all())
     await asyncio.sleep(0.01)
     arrived.set()

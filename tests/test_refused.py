@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_recorder import eventually, is_well
 
-from kickserve import dead_letters as refused
-from kickserve.dead_letters import Refused, halves
+from kickserve import recorder as refused
 from kickserve.errors import RecordUnfit
 from kickserve.ids import instant
-from kickserve.operations import Add, Delete, Judge, encode, replay, standing
-from kickserve.record import NUMBER, WIDTH
+from kickserve.record import NUMBER, WIDTH, Add, Delete, SetOutcome, encode, replay, standing
+from kickserve.recorder import DeadLetters, halves
 from kickserve_testing.contract_samples import START, batch_at, shadow_of
 
 
@@ -33,7 +32,7 @@ async def kept(client):
 
 
 def lines_of(client):
-    text = client.app.state.service.recorder._refused.file.read_text()
+    text = client.app.state.service.recorder.dead_letters.file.read_text()
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -59,7 +58,7 @@ async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, 
     assert health["status"] == "degraded"
     assert "refused.jsonl" in health["parts"]["store"]
     assert (await client.get("/health/ready")).status_code == 200
-    recorder._refused.file.unlink()
+    recorder.dead_letters.file.unlink()
     assert await is_well(client)
 
 
@@ -93,7 +92,7 @@ async def test_a_store_that_refuses_everything_is_waited_for(client, kick, monke
 
 async def test_what_cannot_be_put_aside_waits_in_the_journal(client, kick):
     recorder = client.app.state.service.recorder
-    recorder._refused.file.mkdir()
+    recorder.dead_letters.file.mkdir()
     await recorder.keep([with_unfit(batch_at(START), 0)])
 
     async def is_said():
@@ -101,7 +100,7 @@ async def test_what_cannot_be_put_aside_waits_in_the_journal(client, kick):
 
     await eventually(is_said)
     behind = (await client.post("/predict", json=kick)).json()["id"]
-    recorder._refused.file.rmdir()
+    recorder.dead_letters.file.rmdir()
 
     async def is_there():
         return (await client.get("/predictions")).status_code == 200
@@ -113,12 +112,12 @@ async def test_what_cannot_be_put_aside_waits_in_the_journal(client, kick):
 
 def test_one_that_is_accepted_ends_the_row(tmp_path, monkeypatch):
     monkeypatch.setattr(refused, "IN_A_ROW", 2)
-    aside = Refused(tmp_path)
+    aside = DeadLetters(tmp_path)
     assert aside.state == "ok"
     one, reason = Delete("an id"), RecordUnfit("no")
-    assert [aside.put_aside(one, reason) for _ in range(3)] == [True, True, False]
+    assert [aside.add(one, reason) for _ in range(3)] == [True, True, False]
     aside.accepted()
-    assert aside.put_aside(one, reason)
+    assert aside.add(one, reason)
     assert len((tmp_path / "refused.jsonl").read_bytes().splitlines()) == 3
 
 
@@ -137,7 +136,7 @@ def test_halves_are_the_same_predictions_in_the_same_order(sizes):
     assert down(whole) == [[record] for record in records(whole)]
 
 
-@pytest.mark.parametrize("change", [Delete("an id"), Judge("an id", success=True, at=instant(START))])
+@pytest.mark.parametrize("change", [Delete("an id"), SetOutcome("an id", success=True, at=instant(START))])
 def test_a_change_is_not_cut(change):
     assert halves([change]) == []
 
@@ -149,7 +148,7 @@ def test_what_stands_in_the_journal_is_what_a_replay_finds(story):
     operations = [
         Add(batches[at])
         if kind == "a"
-        else Judge(ids[5 * at + place], success=True, at=instant(START))
+        else SetOutcome(ids[5 * at + place], success=True, at=instant(START))
         if kind == "j"
         else Delete(ids[5 * at + place])
         for kind, at, place in story

@@ -62,7 +62,7 @@ def test_the_archive_of_the_source_holds_what_its_own_build_needs_and_a_readme_f
         names = {name.partition("/")[2] for name in opened.getnames()}
         info = next(name for name in opened.getnames() if name.endswith("/PKG-INFO"))
         described = opened.extractfile(info).read().decode()
-    assert {"ops/readme.py", "README.md", "pyproject.toml", "kickserve/models/default.json"} <= names
+    assert {"ops/readme.py", "README.md", "pyproject.toml", "kickserve/default.json"} <= names
     description = described.partition("\n\n")[2]
     assert description.startswith("# kickserve")
 

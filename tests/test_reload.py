@@ -18,7 +18,7 @@ from serving import BARE, serving
 from kickserve.errors import MissingExtra
 from kickserve.model import Answer
 
-DEFAULT = json.loads((files("kickserve") / "models" / "default.json").read_bytes())
+DEFAULT = json.loads((files("kickserve") / "default.json").read_bytes())
 
 
 def write(path, name, shift=0.0):
@@ -99,7 +99,7 @@ class Slow:
     """A model that takes its time, and so has a thread."""
 
     def __init__(self, good, seconds=0.005):
-        self.card, self.warnings, self.outside = good.card, good.warnings, good.outside
+        self.card, self.warnings, self.out_of_domain = good.card, good.warnings, good.out_of_domain
         self.asked = 0
         self._good = good
         self._seconds = seconds

@@ -16,10 +16,10 @@ from kickserve.segments import decode, encode
 
 
 def test_a_folder_on_a_disk_without_locks_is_a_configuration_error(folder, monkeypatch):
-    def fail(_):
+    def fail(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(boxes, "lock", fail)
+    monkeypatch.setattr(boxes.fcntl, "flock", fail)
     with pytest.raises(ConfigurationError, match="No locks available"):
         Journal(folder, limit=1).open()
 
@@ -31,15 +31,15 @@ def test_a_box_that_goes_while_it_is_looked_into_has_no_files(tmp_path, monkeypa
 
 def test_a_box_that_another_takes_before_it_is_locked_is_given_up_for_a_new_one(folder, monkeypatch):
     folder.mkdir()
-    lock, calls = boxes.lock, []
+    lock, calls = boxes.fcntl.flock, []
 
-    def robbed(descriptor):
+    def robbed(descriptor, kind):
         if not calls:  # another process is quicker: locks the empty folder, and removes it
             calls.append(descriptor)
             Box.take(next(folder.iterdir())).release(remove=True)
-        lock(descriptor)
+        lock(descriptor, kind)
 
-    monkeypatch.setattr(boxes, "lock", robbed)
+    monkeypatch.setattr(boxes.fcntl, "flock", robbed)
     box = Box.make(folder)
     assert box.stands()
     assert list(folder.iterdir()) == [box.path]

@@ -18,7 +18,7 @@ from kickserve.loading import load_shadow
 from kickserve.model import Answer
 from kickserve.record import numbers_of
 from kickserve.settings import Settings
-from kickserve_scores.quality import brier
+from kickserve_scores.quality import assess
 from kickserve_shadow.shadow import Shadow
 from kickserve_testing.contract_samples import batch_at
 
@@ -29,7 +29,7 @@ class Moody:
     """The packaged model, under another name; it fails on demand, and waits to be let go."""
 
     def __init__(self):
-        self.card, self.warnings, self.outside = DEFAULT.card, DEFAULT.warnings, DEFAULT.outside
+        self.card, self.warnings, self.out_of_domain = DEFAULT.card, DEFAULT.warnings, DEFAULT.out_of_domain
         self.broken = False
         self.gate = threading.Event()
         self.gate.set()
@@ -133,8 +133,8 @@ class TestInTheService:
         records = (await client.get("/predictions")).json()[::-1]
         [found] = (await client.get("/quality")).json()["shadows"]
         assert (found["model"], found["shadow"]) == (DEFAULT.card.name, "second")
-        first = brier([each["prediction"] for each in records], success)
-        second = brier([each["shadow_prediction"] for each in records], success)
+        first = assess([each["prediction"] for each in records], success).brier
+        second = assess([each["shadow_prediction"] for each in records], success).brier
         assert found["quality"]["brier"] == pytest.approx(first)
         assert found["shadow_quality"]["brier"] == pytest.approx(second)
         assert found["brier_difference"] == pytest.approx(second - first)

@@ -24,7 +24,7 @@ from kickserve_storage.sqlite import SqliteStore
 from kickserve_testing.contract import (
     START,
     StoreContract,
-    all_judged,
+    all_labelled,
     batch_at,
     expected_page,
     record_at,
@@ -207,7 +207,7 @@ async def test_a_database_of_the_first_schema_is_taken_up_with_its_records(file,
     await store.open()
     assert await store.page(10) == records[::-1]
     assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
-    assert [each.shadow for each in await all_judged(store)] == [None]
+    assert [each.shadow for each in await all_labelled(store)] == [None]
     await store.close()
 
 

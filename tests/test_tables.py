@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kickserve.errors import DataError, MissingExtra
 from kickserve.features import FEATURES, NAMES
-from kickserve_data import tables
-from kickserve_data.table_writer import open_writer
-from kickserve_data.tables import count_rows, read_blocks, read_outcomes
+from kickserve_data import reader
+from kickserve_data.reader import count_rows, read_blocks, read_outcomes
+from kickserve_data.writer import open_writer
 
 GOOD = "0.5,38,24,12,0.2,0,1,0,0,1,1"
 HEADER = ",".join(NAMES)
@@ -271,7 +271,7 @@ class TestParquet:
         assert refusals == [(1, "angle is missing: must be a number from 0 to 90 °")]
 
     def test_without_pyarrow_the_extra_is_named(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(tables, "find_spec", lambda _: None)
+        monkeypatch.setattr(reader, "find_spec", lambda _: None)
         (tmp_path / "kicks.parquet").write_bytes(b"PAR1")
         with pytest.raises(MissingExtra, match=r"pip install 'kickserve\[parquet\]'"):
             list(read_blocks(tmp_path / "kicks.parquet"))

@@ -13,7 +13,7 @@ import pytest
 from kickserve.errors import DataError, InvalidInput
 from kickserve.features import COUNT, INDEX, NAMES
 from kickserve.linear import LinearDocument, LinearModel, load_linear
-from kickserve.origin import Origin
+from kickserve.model import Origin
 from kickserve_data.simulate import BLOCK, COEFFICIENTS, FIGURES_KICKS, simulate
 from kickserve_train.default import train_default
 from kickserve_train.logistic import fit

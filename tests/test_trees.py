@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from kickserve.errors import ModelUnusable
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
 from kickserve.loading import load_file
-from kickserve.origin import Origin
+from kickserve.model import Origin
 from kickserve_data.simulate import simulate
 from kickserve_train.boosting import ensemble_of
 from kickserve_train.making import encode
@@ -175,7 +175,7 @@ def test_many_kicks_are_answered_in_their_order():
 def test_a_kick_outside_the_domain_is_warned_of():
     model = TreesModel(small(), Origin("test", "test"))
     assert model.warnings(kick(distance=61.0)) == ["distance beyond 60 m"]
-    assert model.outside(np.array([kick(distance=61.0), kick()])).tolist() == [True, False]
+    assert model.out_of_domain(np.array([kick(distance=61.0), kick()])).tolist() == [True, False]
 
 
 def test_a_model_survives_being_written_and_read(tmp_path):

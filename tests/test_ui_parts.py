@@ -266,13 +266,13 @@ async def test_whatever_a_browser_sends_for_a_click_changes_nothing_but_what_it_
 
 async def test_many_who_look_at_the_model_have_its_quality_assessed_once(client, kick, monkeypatch):
     service = client.app.state.service
-    judged, asked = service.store.judged, []
+    judged, asked = service.store.labelled, []
 
     def counted():
         asked.append(True)
         return judged()
 
-    monkeypatch.setattr(service.store, "judged", counted)
+    monkeypatch.setattr(service.store, "labelled", counted)
     shared = SharedQuality(service)
     record_id = (await client.post("/predict", json=kick)).json()["id"]
     monkeypatch.setattr(shared_quality, "_REST", 1e6)

@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kickserve.linear import load_default
-from kickserve.model import ask
-from kickserve.operations import Add
+from kickserve.model import predict
 from kickserve.process import ProcessSampler
+from kickserve.record import Add
 from kickserve.scorer import Scorer
 from kickserve.segments import encode
 from kickserve.settings import Settings
@@ -98,10 +98,10 @@ def model(seconds: float) -> float:
     """Return the kicks a second that the packaged model answers on one core."""
     shared, matrix, loaded = cores(), simulate(BATCH, 1).matrix, load_default()
     with pinned(shared.server):
-        ask(loaded, matrix)
+        predict(loaded, matrix)
         began, answered = time.perf_counter(), 0
         while (spent := time.perf_counter() - began) < seconds:
-            ask(loaded, matrix)
+            predict(loaded, matrix)
             answered += BATCH
     return answered / spent
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from kickserve.features import NAMES
 from kickserve_data.simulate import blocks
-from kickserve_data.table_writer import open_writer
+from kickserve_data.writer import open_writer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,8 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from kickserve.features import COUNT
 from kickserve.linear import load_default
-from kickserve.model import TYPICAL, AnswersOne
-from kickserve.origin import Origin
+from kickserve.model import TYPICAL, AnswersOne, Origin
 from kickserve_data.simulate import simulate
 from kickserve_models.onnx import load_onnx
 from kickserve_models.sklearn import of_estimator

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from kickserve.ids import instant
-from kickserve.retention import Retention
 from kickserve.settings import Settings
+from kickserve.store import Retention
 from kickserve_storage import create_plugin
 from kickserve_testing.contract import START, record_at, records_from
 

@@ -213,7 +213,7 @@ class Way:
     async def kept(self) -> int:
         """Return how many predictions are stored."""
         service = self.app.state.service
-        await service.recorder.settle()
+        await service.recorder.flush()
         found: int = await service.store.count()
         return found
 

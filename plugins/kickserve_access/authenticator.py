@@ -15,7 +15,7 @@ from kickserve.plugins import (
     ConfigurationError,
     KeyRing,
     TooManyRequests,
-    cancel,
+    cancel_task,
     default_keys,
     identity,
 )
@@ -130,7 +130,7 @@ class AccessAuthenticator(Authenticator):
         try:
             yield
         finally:
-            await cancel(task)
+            await cancel_task(task)
 
     def reload(self) -> None:
         """Read the file of keys if it has changed. After an error the keys stay as they were."""

@@ -8,6 +8,7 @@ A key is 256 random bits, so a fast digest reveals nothing about it. The file ho
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from kickserve.filelock import lock
 from kickserve.plugins import DEFAULT_KEY, ConfigurationError, Key, Scope
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        lock(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -14,28 +14,29 @@ import rich_click as click
 from kickserve.cli import AUTO, FiniteRange, ServiceUrl
 from kickserve.features import BY_NAME
 from kickserve.loading import load_model
-from kickserve.pacing import Hours, Pace
 from kickserve.plugins import open_store
 from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
-from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
+from kickserve.terminal import print_facts, print_json, progress, say
 from kickserve_batch import batch_parts
 from kickserve_batch.batch_words import facts_of
-from kickserve_batch.engine_options import engine_options, where_of
-from kickserve_data import batch, tables
+from kickserve_data import reader, scoring
+from kickserve_data.engine_options import engine_config_of, engine_options
 from kickserve_data.engines import DASK
+from kickserve_data.kicks import show_refusals
+from kickserve_data.locations import is_many
+from kickserve_data.pacing import Hours, Pace
 from kickserve_data.pipeline import ahead, behind
-from kickserve_data.places import is_many
-from kickserve_data.running import Job as PartsJob
-from kickserve_data.running import folder_for
-from kickserve_data.table_writer import open_writer
+from kickserve_data.runs import Job as PartsJob
+from kickserve_data.runs import folder_for
+from kickserve_data.writer import open_writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-    from kickserve_data.batch import Answered
-    from kickserve_data.kick_rows import Block
+    from kickserve_data.kicks import Block
+    from kickserve_data.scoring import Answered
 
     Take = Callable[[Answered], None]
 
@@ -112,7 +113,7 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     """
     if (file is None) == (size is None):
         raise click.UsageError("give either a file of kicks, or --size for simulated ones")
-    where, restart = where_of(options), options.pop("restart")
+    where, restart = engine_config_of(options), options.pop("restart")
     if where.engine == DASK or (file is not None and is_many(file)):
         parts = _parts(file, options)._replace(restart=restart)
         return batch_parts.run(parts, where, as_json=as_json)
@@ -136,7 +137,7 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
         print_json(summary)
     else:
         _show(summary)
-    return batch.ROWS_REFUSED if summary.refused else 0
+    return scoring.ROWS_REFUSED if summary.refused else 0
 
 
 def _same(file: Path, output: Path) -> bool:
@@ -174,7 +175,7 @@ class _Job:
     @property
     def chunk(self) -> int:
         """How many kicks go together where they are kept: few enough that a rate is one."""
-        return batch.CHUNK if self.rate is None else min(max(int(self.rate * _PULSE), 1), batch.CHUNK)
+        return scoring.CHUNK if self.rate is None else min(max(int(self.rate * _PULSE), 1), scoring.CHUNK)
 
     @property
     def keeps(self) -> bool:
@@ -182,29 +183,29 @@ class _Job:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (*batch.COLUMNS, "id") if self.keeps else batch.COLUMNS
+        return (*scoring.COLUMNS, "id") if self.keeps else scoring.COLUMNS
 
     def beside(self) -> list[str]:
         """Name the columns of the input that the output could have too."""
-        if self.file is None or self.output is None or tables.kind_of(self.output) != "parquet":
+        if self.file is None or self.output is None or reader.kind_of(self.output) != "parquet":
             return []
-        return tables.other_columns(self.file)
+        return reader.other_columns(self.file)
 
     def blocks(self, others: list[str]) -> Iterator[Block]:
         if self.file is None:
-            size = self.chunk if self.keeps else batch.BLOCK
-            return batch.simulated(self.size, self.seed, self.min_distance, chunk=size)
-        most = batch.BLOCK if tables.kind_of(self.file) == "parquet" else _BLOCK_OF_TEXT
-        return tables.read_blocks(self.file, size=self.chunk if self.keeps else most, others=others)
+            size = self.chunk if self.keeps else scoring.BLOCK
+            return scoring.simulated(self.size, self.seed, self.min_distance, chunk=size)
+        most = scoring.BLOCK if reader.kind_of(self.file) == "parquet" else _BLOCK_OF_TEXT
+        return reader.read_blocks(self.file, size=self.chunk if self.keeps else most, others=others)
 
     def total(self) -> int | None:
-        return self.size if self.file is None else tables.count_rows(self.file)
+        return self.size if self.file is None else reader.count_rows(self.file)
 
 
-def _run(job: _Job) -> batch.Summary:
+def _run(job: _Job) -> scoring.Summary:
     settings = Settings.load()
     total = job.total()
-    tally = batch.Tally(total)
+    tally = scoring.Tally(total)
     beside = job.beside()
     others = [name for name in beside if name not in job.columns]
     with ExitStack() as stack:
@@ -218,11 +219,11 @@ def _run(job: _Job) -> batch.Summary:
             write(answered)
             bar.advance(task, len(answered.block.lines) + len(answered.block.refusals))
 
-        far = batch.only_from(blocks, job.min_distance, tally)
+        far = scoring.only_from(blocks, job.min_distance, tally)
         if job.keeps:
             asyncio.run(_run_keeping(settings, job, far, take))
         else:
-            for answered in batch.run_direct(far, load_model(settings)):
+            for answered in scoring.run_direct(far, load_model(settings)):
                 take(answered)
     left_out = [name for name in beside if name not in others]
     return tally.summary(kept=job.keeps, not_carried=left_out)
@@ -231,12 +232,12 @@ def _run(job: _Job) -> batch.Summary:
 async def _run_keeping(settings: Settings, job: _Job, blocks: Iterable[Block], take: Take) -> None:
     pace = Pace(job.rate, job.hours) if job.paced else None
     async with _answerer(settings, job.url) as answerer:
-        async for answered in batch.run(blocks, answerer, pace):
+        async for answered in scoring.run(blocks, answerer, pace):
             take(answered)
 
 
 @asynccontextmanager
-async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.Answerer]:
+async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[scoring.Answerer]:
     if url is not None:
         from kickserve_client.remote import connected, running
 
@@ -244,11 +245,11 @@ async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[batch.
     if url is not None:
         say(f"through the service at {url}")
         async with connected(url, settings) as client:
-            yield batch.Remote(client)
+            yield scoring.Remote(client)
         return
     model = load_model(settings)
     async with open_store(settings) as store:
-        yield batch.Local(Scorer(model, ProcessSampler()), store)
+        yield scoring.Local(Scorer(model, ProcessSampler()), store)
 
 
 @contextmanager
@@ -257,16 +258,16 @@ def _writing(job: _Job, others: list[str]) -> Iterator[Take]:
     if job.output is None:
         yield lambda _: None
         return
-    schema = tables.schema_of(job.file, others) if job.file is not None and others else None
+    schema = reader.schema_of(job.file, others) if job.file is not None and others else None
     with open_writer(job.output, job.columns, schema) as writer:
 
         def write(answered: Answered) -> None:
-            writer.write(batch.table_of(answered), answered.block.others)
+            writer.write(scoring.table_of(answered), answered.block.others)
 
         with behind(write) as put:
             yield put
 
 
-def _show(summary: batch.Summary) -> None:
+def _show(summary: scoring.Summary) -> None:
     show_refusals(summary.refusals, summary.refused)
     print_facts(facts_of(summary))

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kickserve.settings import Settings
-from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
+from kickserve.terminal import print_facts, print_json, progress, say
 from kickserve_batch.batch_words import facts_of
-from kickserve_data import running
-from kickserve_data.batch import ROWS_REFUSED
+from kickserve_data import runs
+from kickserve_data.kicks import show_refusals
+from kickserve_data.scoring import ROWS_REFUSED
 
 if TYPE_CHECKING:
-    from kickserve_data.engines import Where
-    from kickserve_data.running import PartsSummary
+    from kickserve_data.engines import EngineConfig
+    from kickserve_data.runs import PartsSummary
 
 _SHOWN: Final = 10
 
 
-def run(job: running.Job, where: Where, *, as_json: bool) -> int:
+def run(job: runs.Job, where: EngineConfig, *, as_json: bool) -> int:
     """Run it, show how far it has come and what it came to, and return the exit code."""
     with progress() as bar:
         task = bar.add_task("predicting", total=None)
@@ -25,13 +26,13 @@ def run(job: running.Job, where: Where, *, as_json: bool) -> int:
         def tell(done: int, rows: int) -> None:
             bar.update(task, completed=done, total=rows)
 
-        summary = running.run(job, where, Settings.load(), tell, say)
+        summary = runs.run(job, where, Settings.load(), tell, say)
     if as_json:
         print_json(summary)
     else:
         _show(summary)
     if summary.failures:
-        return running.FAILED
+        return runs.FAILED
     return ROWS_REFUSED if summary.refused else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kickserve_data.batch import Summary
+    from kickserve_data.scoring import Summary
     from kickserve_scores.quality import Quality
 
 

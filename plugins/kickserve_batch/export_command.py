@@ -13,7 +13,7 @@ from kickserve.plugins import open_store
 from kickserve.schemas import Record
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress
-from kickserve_data.table_writer import open_writer
+from kickserve_data.writer import open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

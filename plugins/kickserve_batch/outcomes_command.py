@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from kickserve.changes import carry_out
 from kickserve.cli import ServiceUrl
-from kickserve.operations import Judge
 from kickserve.plugins import open_store
+from kickserve.record import SetOutcome
+from kickserve.recorder import carry_out
 from kickserve.schemas import OutcomeOf, OutcomesKept
 from kickserve.settings import Settings
-from kickserve.terminal import print_facts, print_json, progress, show_refusals
-from kickserve_data import tables
-from kickserve_data.batch import REFUSALS_KEPT, ROWS_REFUSED
-from kickserve_data.kick_rows import Refusal
+from kickserve.terminal import print_facts, print_json, progress
+from kickserve_data import reader
+from kickserve_data.kicks import RefusedRow, show_refusals
+from kickserve_data.scoring import REFUSALS_KEPT, ROWS_REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -41,7 +41,7 @@ class Summary(msgspec.Struct):
 
     kept: int = 0
     refused: int = 0
-    refusals: list[Refusal] = []
+    refusals: list[RefusedRow] = []
 
 
 @click.command("outcomes")
@@ -82,8 +82,8 @@ async def _run(file: Path, url: str | None) -> Summary:
 
             keep = (await stack.enter_async_context(connected(url, settings))).tell_outcomes
         bar = stack.enter_context(progress())
-        task = bar.add_task("keeping", total=tables.count_rows(file))
-        for rows, refusals in tables.read_outcomes(file):
+        task = bar.add_task("keeping", total=reader.count_rows(file))
+        for rows, refusals in reader.read_outcomes(file):
             _count(summary, refusals)
             if rows:
                 kept = await keep([OutcomeOf(id=each, success=success) for _, each, success in rows])
@@ -94,19 +94,19 @@ async def _run(file: Path, url: str | None) -> Summary:
     return summary
 
 
-def _count(summary: Summary, refusals: list[Refusal]) -> None:
+def _count(summary: Summary, refusals: list[RefusedRow]) -> None:
     summary.refused += len(refusals)
     summary.refusals += refusals[: REFUSALS_KEPT - len(summary.refusals)]
 
 
-def _unknown(line: int, record_id: str) -> Refusal:
-    return Refusal(line, f"no prediction is kept under the id '{record_id[:60]}'")
+def _unknown(line: int, record_id: str) -> RefusedRow:
+    return RefusedRow(line, f"no prediction is kept under the id '{record_id[:60]}'")
 
 
 def _into(store: Store) -> Keep:
     async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         now = datetime.now(UTC)
-        missing = await carry_out(store, [Judge(each.id, each.success, now) for each in outcomes])
+        missing = await carry_out(store, [SetOutcome(each.id, each.success, now) for each in outcomes])
         unknown = [each.id for each in outcomes if each.id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 

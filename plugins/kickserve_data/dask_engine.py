@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
 
 from kickserve import __version__
-from kickserve.errors import ConfigurationError, ServiceAway
-from kickserve.origin import first_line
+from kickserve.errors import ConfigurationError, ServiceAway, first_line
 from kickserve_data.engines import Result
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from kickserve.loading import ModelFile
     from kickserve.model import Model
-    from kickserve_data.plan import Partition
+    from kickserve_data.partitions import Partition
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from kickserve.origin import first_line, need_extra
-from kickserve_data.plan import Partition
+from kickserve.errors import first_line, need_extra
+from kickserve_data.partitions import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ RETRIES: Final = 2
 _PAUSE: Final = 0.5  # seconds before a partition is tried again
 
 
-class Where(NamedTuple):
+class EngineConfig(NamedTuple):
     """What does the work.
 
     Attributes:
@@ -80,7 +80,7 @@ class Engine(Protocol):
         ...
 
 
-class Here:
+class LocalEngine:
     """Works in this process, one partition after another.
 
     Args:
@@ -109,10 +109,12 @@ class Here:
 
 
 @contextmanager
-def engine_of(where: Where, file: ModelFile, model: Model, say: Callable[[str], None]) -> Iterator[Engine]:
+def engine_of(
+    where: EngineConfig, file: ModelFile, model: Model, say: Callable[[str], None]
+) -> Iterator[Engine]:
     """Give what does the work, with the model in place: read for others, loaded for this process."""
     if where.engine == HERE:
-        yield Here(model)
+        yield LocalEngine(model)
         return
     from kickserve_data.dask_engine import on_cluster
 

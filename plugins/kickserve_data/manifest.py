@@ -17,13 +17,13 @@ from msgspec import Struct
 
 from kickserve import __version__
 from kickserve.errors import DataError
-from kickserve_data.batch import Share
-from kickserve_data.plan import File
+from kickserve_data.partitions import File
+from kickserve_data.scoring import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve_data.places import Place
+    from kickserve_data.locations import Place
 
 FOLDER: Final = "_kickserve"
 _RUN: Final = "run.json"

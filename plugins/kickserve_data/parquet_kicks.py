@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from kickserve.features import COUNT
 from kickserve_data.csv_rows import Row
-from kickserve_data.kick_rows import IS_FLAG, Block, block_of, block_of_numbers
+from kickserve_data.kicks import IS_FLAG, Block, block_of, block_of_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from msgspec import Struct, to_builtins
 from kickserve.errors import TooFewKicks
 from kickserve.features import COUNT
 from kickserve.loading import profile_of
-from kickserve.model import HasProfile, ask
+from kickserve.model import HasProfile, predict
 from kickserve_data.simulate import simulate
 from kickserve_drift.drift import LEAST, reference_of
 from kickserve_drift.drift_bins import Reference
@@ -81,7 +81,7 @@ def of_model(model: Model, seed: int) -> Baseline:
         notes = [reference.note, _DRAWN_BACK]
     else:
         matrix = simulate(SHOWN, seed).matrix
-        kicks = np.column_stack([matrix, ask(model, matrix).probability])
+        kicks = np.column_stack([matrix, predict(model, matrix).probability])
         notes = [reference.note]
     metrics = model.card.metrics
     about = About(

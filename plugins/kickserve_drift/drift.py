@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from kickserve.features import NAMES
-from kickserve.model import HasProfile, Model, ask
+from kickserve.model import HasProfile, Model, predict
 from kickserve.schemas import Drifted, DriftSummary
 from kickserve_drift.drift_bins import COLUMNS, PREDICTION, Column, Counts, Reference
 
@@ -76,7 +76,7 @@ def reference_of(model: Model) -> Reference:
 def _borrowed(reference: Reference, model: Model) -> Reference:
     from kickserve_data.simulate import simulate
 
-    answers = Column.of_values(PREDICTION, ask(model, simulate(_ASKED, _SEED).matrix).probability)
+    answers = Column.of_values(PREDICTION, predict(model, simulate(_ASKED, _SEED).matrix).probability)
     note = (
         f"the model {model.card.name} does not say what kicks it was trained on: the features are held"
         " against those of the model that ships with kickserve"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.documents import Profile
+    from kickserve.model import Profile
 
 PREDICTION: Final = "prediction"
 COLUMNS: Final = (*NAMES, PREDICTION)

@@ -11,9 +11,10 @@ import rich_click as click
 from kickserve.cli import FiniteRange, ServiceUrl
 from kickserve.ids import in_utc
 from kickserve.settings import Settings
-from kickserve.terminal import print_json, show_refusals
-from kickserve_batch.engine_options import engine_options, where_of
-from kickserve_data.batch import ROWS_REFUSED
+from kickserve.terminal import print_json
+from kickserve_data.engine_options import engine_config_of, engine_options
+from kickserve_data.kicks import show_refusals
+from kickserve_data.scoring import ROWS_REFUSED
 from kickserve_drift.drift import Limits
 from kickserve_drift.kicks import Window
 from kickserve_drift.telling import as_bar, as_lines, line
@@ -109,7 +110,7 @@ def _run(settings: Settings, **options: Any) -> Made:
         share=options["share"] or settings.drift_share,
     )
     same = {name: options[name] for name in ("file", "reference", "url", "seed")}
-    job = Job(window=window, limits=limits, where=where_of(options), **same)
+    job = Job(window=window, limits=limits, where=engine_config_of(options), **same)
     with (as_lines if options["json_progress"] else as_bar)() as tell:
         return evaluate(job, settings, tell)
 

@@ -14,10 +14,10 @@ from msgspec import structs
 from kickserve.errors import KickserveError, TooFewKicks
 from kickserve.loading import file_of
 from kickserve.plugins import open_store
-from kickserve_data import tables
+from kickserve_data import reader
 from kickserve_data.engines import DASK
-from kickserve_data.places import is_many
-from kickserve_data.plan import plan_of
+from kickserve_data.locations import is_many
+from kickserve_data.partitions import plan_of
 from kickserve_drift import baseline
 from kickserve_drift.drift import LEAST, Limits, summarize
 from kickserve_drift.findings import SHOWN, WIDTH, Findings
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kickserve.loading import ModelFile
     from kickserve.model import Model
     from kickserve.settings import Settings
-    from kickserve_data.engines import Where
+    from kickserve_data.engines import EngineConfig
     from kickserve_drift.drift_bins import Reference
     from kickserve_drift.kicks import Pages, Window
     from kickserve_drift.telling import Tell
@@ -62,7 +62,7 @@ class Job:
     window: Window
     limits: Limits
     seed: int
-    where: Where
+    where: EngineConfig
 
     @property
     def in_partitions(self) -> bool:
@@ -110,7 +110,7 @@ def evaluate(job: Job, settings: Settings, tell: Tell) -> Made:
         findings = _read_partitions(job, (file, model), base.reference, tell)
         current = _current("file", str(job.file), "all of it", findings)
     else:
-        rows = None if job.file is None else tables.count_rows(Path(job.file))
+        rows = None if job.file is None else reader.count_rows(Path(job.file))
         sample = Sample(SHOWN, WIDTH, job.seed)
         findings = Findings(base.reference, model.card.domain, sample, rows)
         current = _read(job, settings, model, findings, tell)
@@ -174,7 +174,7 @@ def _read(job: Job, settings: Settings, model: Model, findings: Findings, tell: 
     tell("reading", 0.0)
     if job.file is None:
         return asyncio.run(_read_kept(job, settings, findings, tell))
-    rows = tables.count_rows(Path(job.file)) or 1
+    rows = reader.count_rows(Path(job.file)) or 1
     for part in of_file(Path(job.file), model):
         findings.add(part)
         tell("reading", (findings.kicks + findings.refused) / rows)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES, acceptable
-from kickserve_data.kick_rows import Refusal
-from kickserve_drift.drift_bins import COLUMNS, Counts
+from kickserve_data.kicks import RefusedRow
+from kickserve_drift.drift_bins import Counts
 from kickserve_drift.expected import Expectation, Expected
-from kickserve_scores.cells import WHOLE, whole_sum
-from kickserve_scores.packing import limbs, of_limbs, packed, unpacked
 from kickserve_scores.quality import EXACT, Quality, RunningQuality
 
 if TYPE_CHECKING:
@@ -68,7 +66,11 @@ class Share(NamedTuple):
     """What some of the kicks came to, in a form for another process.
 
     Attributes:
-        arrays: all that is counted, packed.
+        counts: as in `Findings`.
+        holes: shape (3, 11), values of each feature that are missing, out of range and unknown.
+        quality: of the predictions with a known outcome.
+        known: what to expect of these.
+        open: what to expect of the others.
         seen: kicks.
         sample: shape (m, 13), those that were drawn.
         made_by: as in `Findings`, and so are the others.
@@ -76,12 +78,16 @@ class Share(NamedTuple):
         refusals: see there.
     """
 
-    arrays: bytes
+    counts: Counts
+    holes: NDArray[np.float64]
+    quality: RunningQuality
+    known: Expectation
+    open: Expectation
     seen: int
     sample: NDArray[np.float64]
     made_by: Counter[str]
     refused: int
-    refusals: list[Refusal]
+    refusals: list[RefusedRow]
 
 
 class Findings:
@@ -94,6 +100,7 @@ class Findings:
         rows: how many there are, where that is known: of more than a million, quality is counted in cells.
 
     Attributes:
+        counts: how many are in which bin of the reference, and the sums of the values.
         sample: that.
         made_by: how many each model predicted.
         first: when the oldest was predicted; None where that is not known.
@@ -117,21 +124,13 @@ class Findings:
         self._missing, self._out, self._unknown = np.zeros((3, COUNT))
         self._quality = RunningQuality(EXACT if rows is None or rows <= EXACT else 0)
         self._known, self._open = Expectation(), Expectation()
-        self._counts = Counts.none()
-        self._sums = [0] * len(COLUMNS)  # of the values, as `whole_sum` counts
+        self.counts = Counts.none()
         self.sample = sample
         self.made_by: Counter[str] = Counter()
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.failed = self.refused = 0
-        self.refusals: list[Refusal] = []
-
-    @property
-    def counts(self) -> Counts:
-        """How many are in which bin of the reference, and the sums of the values."""
-        cells = self._counts.cells.copy()
-        cells[:, 0] = [each / WHOLE for each in self._sums]
-        return Counts(cells)
+        self.refusals: list[RefusedRow] = []
 
     @property
     def kicks(self) -> int:
@@ -140,9 +139,7 @@ class Findings:
 
     def add(self, part: Part) -> None:
         """Add some kicks."""
-        self._counts += self._reference.count(part.matrix, part.prediction)
-        sums = map(whole_sum, [*part.matrix.T, part.prediction])
-        self._sums = [before + more for before, more in zip(self._sums, sums, strict=True)]
+        self.counts += self._reference.count(part.matrix, part.prediction)
         self.sample.add(part.rows)
         self._unknown += ((part.matrix < self._low) | (part.matrix > self._high)).sum(axis=0)
         told = ~np.isnan(part.outcome)
@@ -165,41 +162,32 @@ class Findings:
 
     def share(self) -> Share:
         """Return what was added up from a file, for another one to take."""
-        arrays = {
-            "cells": self._counts.cells.astype(np.int64),
-            "sums": limbs(self._sums),
-            "holes": np.array([self._missing, self._out, self._unknown], dtype=np.int64),
-        }
-        for part, each in self._states().items():
-            arrays |= {f"{part} {name}": values for name, values in each.items()}
-        sample = self.sample
-        return Share(packed(arrays), sample.seen, sample.rows(), self.made_by, self.refused, self.refusals)
+        return Share(
+            counts=self.counts,
+            holes=np.array([self._missing, self._out, self._unknown]),
+            quality=self._quality,
+            known=self._known,
+            open=self._open,
+            seen=self.sample.seen,
+            sample=self.sample.rows(),
+            made_by=self.made_by,
+            refused=self.refused,
+            refusals=self.refusals,
+        )
 
     def take(self, share: Share) -> None:
-        """Add what another one has added up; the figures are the same in whatever order shares come.
-
-        All but the sample: that is for who knows of all the shares.
-        """
-        arrays = unpacked(share.arrays)
-        self._counts += Counts(arrays["cells"].astype(np.float64))
-        self._sums = [a + b for a, b in zip(self._sums, of_limbs(arrays["sums"]), strict=True)]
-        missing, out, unknown = arrays["holes"]
+        """Add what another one has added up, all but the sample: that takes knowing all shares."""
+        self.counts += share.counts
+        missing, out, unknown = share.holes
         self._missing, self._out = self._missing + missing, self._out + out
         self._unknown = self._unknown + unknown
-        self._quality.merge(RunningQuality.of_state(_named(arrays, "quality")))
-        self._known.merge(_named(arrays, "known"))
-        self._open.merge(_named(arrays, "open"))
+        self._quality.merge(share.quality)
+        self._known.merge(share.known)
+        self._open.merge(share.open)
         self.made_by += share.made_by
         self._refuse(share.refusals, share.refused)
 
-    def _states(self) -> dict[str, dict[str, NDArray[Any]]]:
-        return {
-            "quality": self._quality.state(),
-            "known": self._known.state(),
-            "open": self._open.state(),
-        }
-
-    def _refuse(self, refusals: Sequence[Refusal], count: int) -> None:
+    def _refuse(self, refusals: Sequence[RefusedRow], count: int) -> None:
         self.refused += count
         self.refusals += refusals[: _REFUSALS_KEPT - len(self.refusals)]
 
@@ -220,11 +208,3 @@ class Findings:
     def open(self) -> Expected | None:
         """Say what to expect of the predictions whose outcome is not known; None where that is none."""
         return self._open.result()
-
-
-def _named(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
-    return {
-        name.removeprefix(f"{part} "): values
-        for name, values in arrays.items()
-        if name.startswith(f"{part} ")
-    }

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from kickserve.features import COUNT, NAMES
-from kickserve.model import ask
+from kickserve.model import predict
 from kickserve_client import calls
-from kickserve_data import tables
+from kickserve_data import reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kickserve.model import Model
     from kickserve.schemas import Record
     from kickserve_client.client import AsyncClient
-    from kickserve_data.kick_rows import Block, Refusal
+    from kickserve_data.kicks import Block, RefusedRow
 
 PAGE: Final = 10_000  # kept predictions at a time: the most that a service gives
 _BLOCK: Final = 8_192  # rows of a file at a time
@@ -61,7 +61,7 @@ class Part:
         times: when the first and the last of them were predicted, UTC; None where that is not known.
         failed: predictions beside these where the model failed.
         refusals: lines of a file that hold no kick.
-        odd: shape (m, 12), the numbers in those lines, as `kickserve_data.kick_rows.Block.odd`.
+        odd: shape (m, 12), the numbers in those lines, as `kickserve_data.kicks.Block.odd`.
     """
 
     matrix: NDArray[np.float64]
@@ -70,7 +70,7 @@ class Part:
     made_by: Counter[str] = field(default_factory=Counter)
     times: tuple[datetime, datetime] | None = None
     failed: int = 0
-    refusals: Sequence[Refusal] = ()
+    refusals: Sequence[RefusedRow] = ()
     odd: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, COUNT + 1)))
 
     @property
@@ -144,7 +144,7 @@ def of_file(path: Path, model: Model) -> Iterator[Part]:
         MissingExtra: Parquet, and pyarrow is not installed.
         PredictionFailed: the model raised, or returned something that is no probability.
     """
-    return parts_of(tables.read_blocks(path, size=_BLOCK), model)
+    return parts_of(reader.read_blocks(path, size=_BLOCK), model)
 
 
 def parts_of(blocks: Iterable[Block], model: Model) -> Iterator[Part]:
@@ -158,7 +158,7 @@ def parts_of(blocks: Iterable[Block], model: Model) -> Iterator[Part]:
         count = len(block.lines)
         yield Part(
             matrix=block.matrix,
-            prediction=ask(model, block.matrix).probability if count else np.empty(0),
+            prediction=predict(model, block.matrix).probability if count else np.empty(0),
             outcome=np.full(count, np.nan) if block.outcome is None else block.outcome,
             made_by=Counter({f"{card.name} {card.revision}": count}),
             refusals=block.refusals,

@@ -10,7 +10,7 @@ import numpy as np
 from kickserve.errors import DataError
 from kickserve.terminal import say
 from kickserve_data.engines import engine_of
-from kickserve_data.reading import in_order, read
+from kickserve_data.partitions import in_order, read
 from kickserve_drift.findings import SHOWN, WIDTH, Findings
 from kickserve_drift.kicks import parts_of
 from kickserve_drift.sampling import Sample, quota
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from kickserve.loading import ModelFile
     from kickserve.model import Model
-    from kickserve_data.engines import Where
-    from kickserve_data.plan import Partition, Plan
+    from kickserve_data.engines import EngineConfig
+    from kickserve_data.partitions import Partition, Plan
     from kickserve_drift.drift_bins import Reference
     from kickserve_drift.findings import Share
     from kickserve_drift.telling import Tell
@@ -61,7 +61,7 @@ class Evaluation:
 
 
 def evaluate_partitions(
-    plan: Plan, work: Evaluation, where: Where, model: tuple[ModelFile, Model], tell: Tell
+    plan: Plan, work: Evaluation, where: EngineConfig, model: tuple[ModelFile, Model], tell: Tell
 ) -> Findings:
     """Evaluate all partitions; return what was found.
 

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 
 from kickserve.features import BY_NAME
 from kickserve.schemas import Drifted, DriftSummary
-from kickserve_data.kick_rows import Refusal
+from kickserve_data.kicks import RefusedRow
 from kickserve_drift.baseline import About
 from kickserve_drift.expected import Expected
 from kickserve_drift.findings import Holes, Known
@@ -69,7 +69,7 @@ class Details(Struct, kw_only=True, frozen=True):
     holes: list[Holes]
     failed: int
     refused: int
-    refusals: list[Refusal]
+    refusals: list[RefusedRow]
     known: Known | None
     expected: Expected | None
     evidently: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import sys
 from datetime import UTC, datetime
@@ -19,7 +20,6 @@ import psutil
 from msgspec import Struct
 
 from kickserve.errors import KickserveError, NoNewReport, ReportNotFound
-from kickserve.filelock import lock
 from kickserve.schemas import UNDECODABLE
 from kickserve_drift.names import NAME, PATH, made_at
 
@@ -138,7 +138,7 @@ class Runs:
             raise NoNewReport(
                 f"no other process can read {service.store.label}: keep them elsewhere, by DATABASE_URL"
             )
-        await service.recorder.settle()
+        await service.recorder.flush()
         log = await self._lock()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -246,7 +246,7 @@ class Runs:
         except OSError as error:
             raise KickserveError(f"the folder of reports {self._folder} can't be used: {error}") from error
         try:
-            lock(log)
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(log)
             raise NoNewReport(f"one is being made already: GET {PATH} says how far it has come") from None

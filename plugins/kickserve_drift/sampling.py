@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.documents import Profile
+    from kickserve.model import Profile
 
 
 class Sample:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kickserve.errors import DataError
-from kickserve.wholefile import appearing
+from kickserve.wholefile import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def save_report(folder: Path, name: str, report: Report) -> Path:
         DataError: it can't be written.
     """
     path = folder / f"{name}.json"
-    with _writing(path), appearing(path) as part:
+    with _writing(path), atomic_write(path) as part:
         part.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     return path
 

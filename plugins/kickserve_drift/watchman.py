@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from kickserve.background import end
+from kickserve.batching import cancel_task
 from kickserve.errors import KickserveError
 from kickserve_drift.alarm import Alarm
 from kickserve_drift.drift import Limits
@@ -48,7 +48,7 @@ class Watchman:
 
     async def stop(self) -> None:
         """End, and with it what has been started."""
-        await end(self._task)
+        await cancel_task(self._task)
         await self._alarm.stop()
         await self._runs.stop()
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from kickserve.background import end
+from kickserve.batching import cancel_task
 
 if TYPE_CHECKING:
     import httpx
@@ -75,7 +75,7 @@ class Webhook:
     async def stop(self) -> None:
         """End. What has not been taken by then is lost, and the log says so."""
         unsent = self._waiting.qsize()
-        await end(self._task)
+        await cancel_task(self._task)
         self._task = None
         if unsent:
             _log.warning("%d messages to the webhook were not sent", unsent)

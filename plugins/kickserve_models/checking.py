@@ -9,16 +9,16 @@ import numpy as np
 from msgspec import Struct
 
 from kickserve.errors import DataError
-from kickserve.model import TYPICAL, AnswersOne, ask
+from kickserve.model import TYPICAL, AnswersOne, predict
 from kickserve.schemas import ModelCard
-from kickserve_data.batch import REFUSALS_KEPT
+from kickserve_data.scoring import REFUSALS_KEPT
 from kickserve_scores.quality import Quality, RunningQuality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kickserve.model import Model
-    from kickserve_data.kick_rows import Block, Refusal
+    from kickserve_data.kicks import Block, RefusedRow
 
 MANY: Final = 10_000
 _ENOUGH: Final = 0.2  # seconds that are spent on measuring one time
@@ -64,7 +64,7 @@ def check(model: Model) -> Check:
     Raises:
         PredictionFailed: it raised, or returned something that is no probability.
     """
-    probability = float(ask(model, TYPICAL).probability[0])
+    probability = float(predict(model, TYPICAL).probability[0])
     many = np.repeat(TYPICAL, MANY, axis=0)
     row = TYPICAL[0].tolist()
     one = (
@@ -78,13 +78,13 @@ def check(model: Model) -> Check:
     )
 
 
-def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[Comparison, list[Refusal]]:
+def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[Comparison, list[RefusedRow]]:
     """Ask two models about kicks whose outcome is known.
 
     Args:
         candidate: the one that is checked.
         current: the one in use.
-        blocks: kicks, as `kickserve_data.tables.read_blocks` gives them.
+        blocks: kicks, as `kickserve_data.reader.read_blocks` gives them.
 
     Returns:
         How good they are, and the first thousand of the lines that hold no kick.
@@ -94,7 +94,7 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
         PredictionFailed: a model raised, or returned something that is no probability.
     """
     models, qualities = (candidate, current), (RunningQuality(), RunningQuality())
-    refusals: list[Refusal] = []
+    refusals: list[RefusedRow] = []
     unknown = refused = 0
     for block in blocks:
         refused += len(block.refusals)
@@ -106,7 +106,7 @@ def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[
         matrix, success = block.matrix[told], block.outcome[told]
         unknown += len(told) - len(matrix)
         for model, quality in zip(models, qualities, strict=True):
-            quality.add(ask(model, matrix).probability, success)
+            quality.add(predict(model, matrix).probability, success)
     found, found_current = (quality.result() for quality in qualities)
     if found is None or found_current is None:
         raise DataError("no kick of the data says what came of it: it needs a column success with 1 and 0")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kickserve.features import NAMES
+from kickserve.features import INDEX, NAMES
 from kickserve.schemas import ModelCard
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.origin import Origin
+    from kickserve.model import Origin
 
 
 class ForeignModel:
@@ -36,7 +36,7 @@ class ForeignModel:
         """Warn of nothing: its file doesn't tell what kicks it was trained on."""
         return []
 
-    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Find none of n kicks, shape (n, 11), outside what it knows; shape (n,)."""
         return np.zeros(len(matrix), dtype=np.bool_)
 
@@ -65,3 +65,12 @@ def card_of(
         trained_on=dict(trained_on),
         metrics={},
     )
+
+
+def wrong_inputs(names: Sequence[str]) -> str:
+    """Return the fault in the names of a model's inputs, as a clause; empty where there is none."""
+    missing = [name for name in NAMES if name not in names]
+    too_many = [name for name in names if name not in INDEX]
+    parts = [f"lacks {', '.join(missing)}"] if missing else []
+    parts += [f"asks for {', '.join(too_many)}, which kickserve doesn't have"] if too_many else []
+    return f"it must take the eleven features of a kick, and {' and '.join(parts)}" if parts else ""

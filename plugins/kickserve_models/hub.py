@@ -20,8 +20,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is documented there
 
-from kickserve.errors import ModelUnusable
-from kickserve.origin import Origin, first_line
+from kickserve.errors import ModelUnusable, first_line
+from kickserve.model import Origin
 from kickserve.terminal import progress
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import math
 from operator import mul
 from typing import TYPE_CHECKING, Final
 
-from kickserve.log_odds import expit
+from kickserve.documents import expit
+from kickserve.linear import product
 from kickserve.model import Answer
-from kickserve.terms import product
 from kickserve_models.foreign import ForeignModel
 
 if TYPE_CHECKING:

@@ -11,15 +11,16 @@ import rich_click as click
 from kickserve.errors import DataError
 from kickserve.loading import load_file, load_model
 from kickserve.settings import Settings
-from kickserve.terminal import print_facts, print_json, print_table, show_refusals
-from kickserve_data import tables
-from kickserve_data.batch import ROWS_REFUSED
+from kickserve.terminal import print_facts, print_json, print_table
+from kickserve_data import reader
+from kickserve_data.kicks import show_refusals
+from kickserve_data.scoring import ROWS_REFUSED
 from kickserve_models import publish_command as publish
 from kickserve_models.checking import MANY, check, compare
 from kickserve_models.reliability_plot import reliability_plot
 
 if TYPE_CHECKING:
-    from kickserve_data.kick_rows import Refusal
+    from kickserve_data.kicks import RefusedRow
     from kickserve_models.checking import Check, Comparison
     from kickserve_scores.quality import Bin
 
@@ -92,9 +93,9 @@ def check_command(file: Path, data: Path | None, plot: Path | None, *, as_json: 
     model = load_file(file, allow_pickle=settings.allow_pickle)
     checked = check(model)
     comparison: Comparison | None = None
-    refusals: list[Refusal] = []
+    refusals: list[RefusedRow] = []
     if data is not None:
-        comparison, refusals = compare(model, load_model(settings), tables.read_blocks(data))
+        comparison, refusals = compare(model, load_model(settings), reader.read_blocks(data))
     if plot is not None and comparison is not None:
         _draw(comparison, model.card.name, plot)
     if as_json:
@@ -120,7 +121,7 @@ def _show_check(checked: Check) -> None:
     )
 
 
-def _show_comparison(comparison: Comparison | None, refusals: list[Refusal]) -> None:
+def _show_comparison(comparison: Comparison | None, refusals: list[RefusedRow]) -> None:
     if comparison is None:
         return
     show_refusals(refusals, comparison.refused)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from kickserve.errors import first_line, need_extra
 from kickserve.features import COUNT, FLAGS, INDEX, NAMES
 from kickserve.model import TYPICAL, Answer
-from kickserve.origin import first_line, need_extra, wrong_inputs
-from kickserve_models.foreign import ForeignModel, card_of
+from kickserve_models.foreign import ForeignModel, card_of, wrong_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from kickserve.origin import Origin
+    from kickserve.model import Origin
     from kickserve.schemas import ModelCard
 
     Feed = Callable[[NDArray[np.float64]], dict[str, NDArray[Any]]]

@@ -10,9 +10,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is documented there
 from msgspec import Struct
 
-from kickserve.errors import ModelUnusable, RemoteError
+from kickserve.errors import ModelUnusable, RemoteError, first_line
 from kickserve.features import BY_NAME
-from kickserve.origin import first_line
 from kickserve_models.hub import JSON
 
 if TYPE_CHECKING:

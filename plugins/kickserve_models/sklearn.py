@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec.structs import replace
 
-from kickserve.errors import KickserveError
+from kickserve.errors import KickserveError, first_line
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
-from kickserve.model import Answer
-from kickserve.origin import first_line, wrong_inputs
-from kickserve.trial import KICKS
-from kickserve_models.foreign import ForeignModel, card_of
+from kickserve.model import SMOKE_KICKS, Answer
+from kickserve_models.foreign import ForeignModel, card_of, wrong_inputs
 from kickserve_models.logistic import LogisticModel
 from kickserve_models.read_off import read_off
 from kickserve_models.unpacking import unpack_skops, unpickle
@@ -26,8 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Model
-    from kickserve.origin import Origin
+    from kickserve.model import Model, Origin
     from kickserve.schemas import ModelCard
 
     Ask = Callable[[NDArray[np.float64]], Any]  # columns as it was trained, shape (n, 11), to (n, 2)
@@ -164,7 +161,7 @@ def _asked(estimator: Any, order: Sequence[int], origin: Origin) -> tuple[Ask, A
         take_arrays(changed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            changed.predict_proba(KICKS[:, order])
+            changed.predict_proba(SMOKE_KICKS[:, order])
     except Exception as error:  # noqa: BLE001  its steps may be anybody's code
         if not hasattr(estimator, "feature_names_in_"):
             return estimator.predict_proba, None  # with its error the trial refuses it

@@ -6,12 +6,12 @@ import io
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
-from kickserve.origin import first_line, need_extra
+from kickserve.errors import first_line, need_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kickserve.origin import Origin
+    from kickserve.model import Origin
 
 # What skops does not trust by itself and models of kicks are made of: data, and functions that only compute.
 # It is fixed: what a file asks for never gets onto it. The numbers in trees are checked after loading.

@@ -12,11 +12,26 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from kickserve.errors import InvalidInput, RequestError
 from kickserve.schemas import Problem
 
 Parameters = dict[str, Any]
 Size = Annotated[int, Meta(ge=0)]
 _DATA = Meta(description="The values, flat in row-major order or nested", extra_json_schema={"type": "array"})
+
+
+class BadInference(InvalidInput):
+    """The request is no inference request, or not one of kicks; 400, as the protocol has it."""
+
+    status = 400
+    title = "Invalid inference request"
+
+
+class ModelNotServed(RequestError):
+    """No model of this name or version is served."""
+
+    status = 404
+    title = "Model not found"
 
 
 class ServerMetadata(Struct, kw_only=True, frozen=True):

@@ -14,15 +14,17 @@ from kickserve import __version__, problems
 from kickserve.app import TheService
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
+from kickserve.openapi import EXAMPLE, takes
 from kickserve.parameters import read_body
 from kickserve.plugins import Scope, app_of, requires
 from kickserve.schemas import Kick
-from kickserve_oip.answers import columns_of, columns_of_batches, respond
-from kickserve_oip.documentation import TakesInference
-from kickserve_oip.errors import ModelNotServed
+from kickserve_oip import PREFIX
+from kickserve_oip.inputs import LENGTH_HEADER, read
 from kickserve_oip.messages import (
+    InferenceRequest,
     InferenceResponse,
     ModelMetadata,
+    ModelNotServed,
     ModelReady,
     ProblemWithError,
     ServerLive,
@@ -30,9 +32,7 @@ from kickserve_oip.messages import (
     ServerReady,
     TensorMetadata,
 )
-from kickserve_oip.outputs import OUTPUTS, outputs_of, wanted
-from kickserve_oip.problems import PREFIX
-from kickserve_oip.reading import LENGTH_HEADER, read
+from kickserve_oip.outputs import OUTPUTS, columns_of, columns_of_batches, outputs_of, respond, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from kickserve.predictor import Predictor
     from kickserve.schemas import ModelCard
     from kickserve.service import Service
-    from kickserve_oip.answers import Columns
+    from kickserve_oip.outputs import Columns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,6 +54,23 @@ _SMALL: Final = 100_000  # bytes of a request that take no longer to read than a
 _TAGS: Final = ["open inference protocol"]
 _STATUS: Final = {True: 200, False: 503}
 _ERROR: Final = ResponseSpec(ProblemWithError, generate_examples=False, media_type=problems.MEDIA_TYPE)
+_EXAMPLE: Final[dict[str, Any]] = {
+    "id": "1",
+    "inputs": [
+        {
+            "name": "kicks",
+            "shape": [1, len(EXAMPLE)],
+            "datatype": "FP64",
+            "data": [[float(value) for value in EXAMPLE.values()]],
+        }
+    ],
+    "outputs": [{"name": "prediction"}, {"name": "id"}],
+}
+TakesInference: Final = takes(
+    InferenceRequest,
+    _EXAMPLE,
+    **{"application/octet-stream": "The same JSON, and the values of tensors behind it"},
+)
 
 
 def routers() -> list[Router]:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from litestar import Router
+from litestar import Request, Response, Router, post
+from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
+from litestar.params import QueryParameter
 
+from kickserve.errors import InvalidInput
+from kickserve.openapi import refusals
 from kickserve.plugins import API, Plugin, Scope, requires
+from kickserve.schemas import FieldError
+from kickserve_profiling.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,11 +30,28 @@ if TYPE_CHECKING:
 
 __all__ = ["ProfilingPlugin", "RequestProfilingPlugin", "create_plugin"]
 
+_LONGEST: Final = 60.0  # seconds
+Seconds = Annotated[
+    float, QueryParameter(ge=0.1, le=_LONGEST, description="For how long. The service is slower meanwhile.")
+]
+FormatName = Annotated[
+    str,
+    QueryParameter(
+        name="format",
+        description="For snakeviz and `kickserve profile show`, kcachegrind, or speedscope.",
+        schema_extra={"enum": [*FORMATS]},
+    ),
+]
+ClockName = Annotated[
+    Literal["cpu", "wall"],
+    QueryParameter(description="Time on a processor, or also the time in which threads wait."),
+]
+
 
 def create_plugin(settings: Settings) -> ProfilingPlugin:
-    """Make the plugin: what the entry point names.
+    """Make the plugin: the entry point names this function.
 
-    Only where requests are to be profiled does it wrap them: otherwise they take their shortest way.
+    Requests are wrapped only where they are to be profiled: otherwise they take the shortest way.
     """
     every = settings.profile_every
     if every is None:
@@ -38,7 +63,7 @@ class ProfilingPlugin(Plugin):
     """Brings `POST /api/v1/profile`, and the command `kickserve profile`.
 
     Args:
-        settings: the key stands there.
+        settings: of the service.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,25 +72,21 @@ class ProfilingPlugin(Plugin):
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the route."""
-        from kickserve_profiling.routes import profile
-
-        app_config.route_handlers.append(
-            Router(API, route_handlers=[profile], guards=[requires(Scope.ADMIN)])
-        )
+        app_config.route_handlers.append(Router(API, route_handlers=[profile]))
         return app_config
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the command."""
-        from kickserve_profiling.commands import command
+        from kickserve_profiling.command import command
 
         cli.add_command(command)
 
 
 class RequestProfilingPlugin(ProfilingPlugin):
-    """Also profiles requests, each into a file of its own.
+    """Also profiles requests, each into files of its own.
 
     Args:
-        settings: where the files go, and how many.
+        settings: the folder of the profiles, and how many are kept.
         every: 1 for each request, n for every n-th.
     """
 
@@ -74,35 +95,80 @@ class RequestProfilingPlugin(ProfilingPlugin):
         self._every = every
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add the route, and what has to run along."""
-        app_config.lifespan.append(self._watching_tasks)
+        """Add the route, and have the waits of tasks recorded."""
+        app_config.lifespan.append(self._recording_tasks)
         return super().on_app_init(app_config)
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Profile requests on their way to `app`."""
-        from kickserve_profiling import requests
-        from kickserve_profiling.engine import ENGINE
-        from kickserve_profiling.shelf import Shelf
+        from kickserve_profiling.profiler import PROFILER
+        from kickserve_profiling.requests import ProfileStore, RequestProfiler
 
         settings = self._settings
-        self._shelf = Shelf(
-            settings.profile_dir,
-            most=settings.profile_keep,
-            limit=settings.profile_max,
-            hidden=[requests.__file__],
+        self._store = ProfileStore(
+            settings.profile_dir, most=settings.profile_keep, limit=settings.profile_max
         )
-        return requests.RequestProfiler(app, ENGINE, self._shelf, self._every)
+        return RequestProfiler(app, PROFILER, self._store, self._every)
 
     @asynccontextmanager
-    async def _watching_tasks(self, _: Litestar) -> AsyncIterator[None]:
-        from kickserve_profiling.engine import ENGINE
+    async def _recording_tasks(self, _: Litestar) -> AsyncIterator[None]:
+        from kickserve_profiling.profiler import PROFILER
         from kickserve_profiling.requests import TaskFactory
 
         loop: Any = asyncio.get_running_loop()
         before = loop.get_task_factory()
-        loop.set_task_factory(TaskFactory(ENGINE, before))
+        loop.set_task_factory(TaskFactory(PROFILER, before))
         try:
             yield
         finally:
             loop.set_task_factory(before)
-            await asyncio.to_thread(self._shelf.close)
+            await asyncio.to_thread(self._store.close)
+
+
+@dataclass
+class _File(Operation):
+    """Documents an answer that is a file of one of the formats."""
+
+    def __post_init__(self) -> None:
+        """Describe them."""
+        answer: Any = (self.responses or {})["200"]
+        answer.content = {
+            each.media_type.partition(";")[0]: OpenAPIMediaType(schema=Schema()) for each in FORMATS.values()
+        }
+
+
+@post(
+    "/profile",
+    status_code=200,
+    operation_class=_File,
+    responses=refusals(409),
+    tags=["service"],
+    guards=[requires(Scope.ADMIN)],
+)
+async def profile(
+    request: Request[Any, Any, Any],
+    seconds: Seconds = 10.0,
+    format_: FormatName = "pstat",
+    clock: ClockName = "cpu",
+) -> Response[bytes]:
+    """Profile this process while it serves, and return the profile as a file.
+
+    One at a time (409 otherwise). Of several workers it is the one that answers.
+    """
+    from kickserve_profiling.profiler import PROFILER  # yappi is imported by the first profile
+
+    written = FORMATS.get(format_)
+    if written is None:
+        known = "; ".join(f"{name} ({each.opened_by})" for name, each in FORMATS.items())
+        detail = f"must be one of {known}"
+        raise InvalidInput(
+            f"format {detail}", [FieldError(field="format", detail=detail, value=format_[:60])]
+        )
+    app: Any = request.app
+    title = f"kickserve-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    found = await PROFILER.profile_process(seconds, clock, lambda: app.draining)
+    return Response(
+        await asyncio.to_thread(written.write, found, title),
+        media_type=written.media_type,
+        headers={"Content-Disposition": f'attachment; filename="{title}{written.suffix}"'},
+    )

@@ -1,21 +1,21 @@
-"""Writes profiles in the formats of other people's tools: pstat, callgrind, speedscope, and SVG."""
+"""Writes profiles for other tools: pstat, callgrind, and the JSON of speedscope."""
 
 from __future__ import annotations
 
 import marshal
 import pstats
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from kickserve_profiling import flame
-from kickserve_profiling.calls import calls_of, named, tree
+from kickserve_profiling.profile import calls_of, label, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve_profiling.calls import Calls, Function, Node, Times
+    from kickserve_profiling.profile import Calls, Function, Times
 
 _SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"  # a name: nothing is fetched from there
 
@@ -24,13 +24,15 @@ class Format(NamedTuple):
     """A way to write a profile.
 
     Attributes:
-        suffix: what files end with.
+        suffix: of files.
         media_type: over HTTP.
-        write: makes the file's content of a profile and its title.
+        opened_by: the tools that read it.
+        write: takes a profile and its title, returns the file's content.
     """
 
     suffix: str
     media_type: str
+    opened_by: str
     write: Callable[[pstats.Stats, str], bytes]
 
 
@@ -40,12 +42,12 @@ def pstat(profile: pstats.Stats, _title: str) -> bytes:
 
 
 class _Names:
-    """Names as callgrind has them: written out where they come first, a number ever after."""
+    """Names in callgrind's way: written out the first time, and by number from then on."""
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
 
-    def of(self, key: Any, text: str) -> str:
+    def write(self, key: Any, text: str) -> str:
         if key in self._numbers:
             return f"({self._numbers[key]})"
         self._numbers[key] = len(self._numbers) + 1
@@ -62,17 +64,17 @@ def callgrind(profile: pstats.Stats, title: str) -> bytes:
 
 
 def _costs(calls: Calls) -> Iterator[str]:
-    called: dict[Function, list[tuple[Function, Times]]] = {function: [] for function in calls}
+    callees: defaultdict[Function, list[tuple[Function, Times]]] = defaultdict(list)
     for function, (*_, callers) in calls.items():
         for caller, times in callers.items():
-            called[caller].append((function, times))
+            callees[caller].append((function, times))
     files, functions = _Names(), _Names()
     for function, (_, _, own, _, _) in calls.items():
         file, line, name = function
-        yield f"\nfl={files.of(file, file)}\nfn={functions.of(function, name)}"
+        yield f"\nfl={files.write(file, file)}\nfn={functions.write(function, name)}"
         yield f"{line} {_nanoseconds(own)}"
-        for callee, (count, _, _, total) in called[function]:
-            yield f"cfi={files.of(callee[0], callee[0])}\ncfn={functions.of(callee, callee[2])}"
+        for callee, (count, _, _, total) in callees[function]:
+            yield f"cfi={files.write(callee[0], callee[0])}\ncfn={functions.write(callee, callee[2])}"
             yield f"calls={max(1, count)} {callee[1]}\n{line} {_nanoseconds(total)}"
 
 
@@ -85,55 +87,44 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def speedscope(profile: pstats.Stats, title: str) -> bytes:
-    """Write for speedscope: a stack for each function that took time of its own, with its weight."""
+    """Write for speedscope, which draws a flame graph of stacks and the seconds of each."""
     frames: dict[Function, int] = {}
     samples: list[list[int]] = []
     weights: list[float] = []
-    for stack, seconds in _stacks(tree(profile), ()):
+    for stack, seconds in stacks(profile):
         samples.append([frames.setdefault(each, len(frames)) for each in stack])
         weights.append(seconds)
+    sampled = {
+        "type": "sampled",
+        "name": title,
+        "unit": "seconds",
+        "startValue": 0,
+        "endValue": sum(weights),
+        "samples": samples,
+        "weights": weights,
+    }
     document = {
         "$schema": _SCHEMA,
         "exporter": "kickserve",
         "name": title,
         "activeProfileIndex": 0,
         "shared": {"frames": [_frame(each) for each in frames]},
-        "profiles": [
-            {
-                "type": "sampled",
-                "name": title,
-                "unit": "seconds",
-                "startValue": 0,
-                "endValue": sum(weights),
-                "samples": samples,
-                "weights": weights,
-            }
-        ],
+        "profiles": [sampled],
     }
     return msgspec.json.encode(document)
 
 
-def _stacks(nodes: list[Node], above: tuple[Function, ...]) -> Iterator[tuple[tuple[Function, ...], float]]:
-    for node in nodes:
-        stack = (*above, node.function)
-        if node.own > 0:
-            yield stack, node.own
-        yield from _stacks(node.children, stack)
-
-
 def _frame(function: Function) -> dict[str, Any]:
     file, line, _ = function
-    return {"name": named(function), "file": file, **({"line": line} if line else {})}
-
-
-def svg(profile: pstats.Stats, title: str) -> bytes:
-    """Write a flame graph that any browser shows, without a network."""
-    return flame.draw(tree(profile), title).encode()
+    return {"name": label(function), "file": file, **({"line": line} if line else {})}
 
 
 FORMATS: Final = {
-    "pstat": Format(".pstat", "application/octet-stream", pstat),
-    "callgrind": Format(".callgrind", "text/plain", callgrind),
-    "speedscope": Format(".speedscope.json", "application/json", speedscope),
-    "svg": Format(".svg", "image/svg+xml", svg),
+    "pstat": Format(
+        ".pstat", "application/octet-stream", "`kickserve profile show` and snakeviz open it", pstat
+    ),
+    "callgrind": Format(".callgrind", "text/plain", "kcachegrind and speedscope open it", callgrind),
+    "speedscope": Format(
+        ".speedscope.json", "application/json", "speedscope draws its flame graph", speedscope
+    ),
 }

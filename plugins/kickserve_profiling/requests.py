@@ -1,49 +1,62 @@
-"""Profiles each request, or every n-th, into a file of its own, and tells how long it took in its answer."""
+"""Profiles each request, or every n-th, into files of its own; its answer's headers have the seconds."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from kickserve_profiling.engine import TAG
-from kickserve_profiling.waits import drive
+import yappi
+
+from kickserve.wholefile import atomic_write
+from kickserve_profiling import profiler as profiler_module
+from kickserve_profiling.formats import FORMATS
+from kickserve_profiling.profile import correct
+from kickserve_profiling.profiler import TAG, generators, record_waits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-    from kickserve_profiling.engine import Engine, Profiled
-    from kickserve_profiling.shelf import Shelf
+    from kickserve_profiling.profile import Waits
+    from kickserve_profiling.profiler import ProfiledRequest, Profiler
 
 _API: Final = "/api/"
 _NEVER: Final = ("/api/v1/health", "/api/v1/profile")  # asked again and again; or a profile by itself
 _SKIP: Final = b"x-skip-profiling"
 _NO: Final = frozenset({b"", b"0", b"false", b"no"})
 _LONGEST: Final = 60  # characters of each part of a name
+_WRITTEN: Final = (FORMATS["pstat"], FORMATS["callgrind"])
+# Names of files that `ProfileStore` writes: other files in the folder are neither counted nor removed.
+_OURS: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[\w.{}-]+\.(pstat|callgrind)")
+_MOST_PENDING: Final = 50  # profiles, each of which takes some hundred kB until it is written
+_HIDDEN: Final = frozenset({__file__, profiler_module.__file__})
 
 _log = logging.getLogger(__name__)
 
 
 class RequestProfiler:
-    """An application that leads to another, and profiles it.
+    """ASGI middleware that profiles requests of the API.
 
     Args:
         app: answers.
-        engine: profiles.
-        shelf: keeps the profiles.
+        profiler: of the process.
+        store: keeps the profiles.
         every: 1 for each request, n for every n-th.
     """
 
-    def __init__(self, app: ASGIApp, engine: Engine, shelf: Shelf, every: int) -> None:
+    def __init__(self, app: ASGIApp, profiler: Profiler, store: ProfileStore, every: int) -> None:
         self._app: Any = app
-        self._engine = engine
-        self._shelf = shelf
+        self._profiler = profiler
+        self._store = store
         self._every = every
         self._numbers = itertools.count()
 
@@ -54,38 +67,33 @@ class RequestProfiler:
             await self._app(scope, receive, send)
             return
         answer = _Answer(scope, send)
-        profiled = self._begin(path, scope)
-        if profiled is None:
+        request = self._profiler.begin() if self._is_due(path, scope) else None
+        if request is None:
             await self._app(scope, receive, answer)
-        else:
-            answer.profiled = True
-            await self._profile(profiled, self._app(scope, receive, answer), answer)
-
-    def _begin(self, path: str, scope: Any) -> Profiled | None:
-        skipped = any(name == _SKIP and value.lower() not in _NO for name, value in scope["headers"])
-        if skipped or path.startswith(_NEVER) or next(self._numbers) % self._every:
-            return None
-        return self._engine.begin()
-
-    async def _profile(self, profiled: Profiled, call: Coroutine[Any, Any, None], answer: _Answer) -> None:
-        token = TAG.set(profiled.tag)
+            return
+        answer.profiled = True
+        token = TAG.set(request.tag)
         try:
-            await drive(call, profiled.waits)
+            await record_waits(self._app(scope, receive, answer), request.waits)
         finally:
             TAG.reset(token)
-            self._end(profiled, answer.name())
+            self._end(request, answer.name())
 
-    def _end(self, profiled: Profiled, name: str) -> None:
+    def _is_due(self, path: str, scope: Any) -> bool:
+        skipped = any(name == _SKIP and value.lower() not in _NO for name, value in scope["headers"])
+        return not (skipped or path.startswith(_NEVER) or next(self._numbers) % self._every)
+
+    def _end(self, request: ProfiledRequest, name: str) -> None:
         try:
-            figures = self._engine.end(profiled)
+            figures = self._profiler.end(request)
             if figures is not None:
-                self._shelf.keep(name, figures, profiled.waits)
-        except Exception:  # noqa: BLE001  the client has its answer: nothing may come after it
+                self._store.keep(name, figures, request.waits)
+        except Exception:  # noqa: BLE001  the client has its answer already
             _log.exception("the profile %s is lost", name)
 
 
 class _Answer:
-    """Adds to an answer how long it took until it began, and the name of its profile.
+    """Adds headers to an answer: the seconds until it began, and the name of its profile.
 
     Attributes:
         profiled: whether it has one.
@@ -111,7 +119,7 @@ class _Answer:
         return self._send(message)
 
     def name(self) -> str:
-        """Name the profile by time, endpoint and request; it stays as it is asked for first."""
+        """Name the profile by time, endpoint and request; the first name given stays."""
         if not self._name:
             scope = self._scope
             endpoint = scope.get("path_template") or scope["path"]
@@ -126,24 +134,94 @@ def _word(text: str) -> str:
 
 
 class TaskFactory:
-    """Makes the event loop's tasks; those of a profiled request so that it is seen where they wait.
+    """Makes the event loop's tasks; those of a profiled request with their waits recorded.
 
     Args:
-        engine: knows which requests are being profiled.
-        before: what made tasks before; None where the loop did so itself.
+        profiler: knows which requests are being profiled.
+        before: the factory until now; None for the loop's own.
     """
 
-    def __init__(self, engine: Engine, before: Callable[..., Any] | None) -> None:
-        self._engine = engine
+    def __init__(self, profiler: Profiler, before: Callable[..., Any] | None) -> None:
+        self._profiler = profiler
         self._before = before
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
         """Make a task."""
         context = more.get("context")
         tag = TAG.get() if context is None else context.get(TAG, 0)
-        profiled = self._engine.of_this_context(tag) if tag else None
-        if profiled is not None and asyncio.iscoroutine(coroutine):
-            coroutine = drive(coroutine, profiled.waits)
+        request = self._profiler.request_of(tag) if tag else None
+        if request is not None and asyncio.iscoroutine(coroutine):
+            coroutine = record_waits(coroutine, request.waits)
         if self._before is not None:
             return self._before(loop, coroutine, **more)
         return asyncio.Task(coroutine, loop=loop, **more)
+
+
+class ProfileStore:
+    """A folder of profiles, written by a thread of its own; the oldest are removed.
+
+    Args:
+        folder: made when there is something to keep.
+        most: profiles that are kept.
+        limit: bytes that they may take altogether.
+    """
+
+    def __init__(self, folder: Path, *, most: int, limit: int) -> None:
+        self._folder = folder
+        self._most = most
+        self._limit = limit
+        self._thread = ThreadPoolExecutor(1, "profiles")
+        self._pending = 0
+        self._failing = False
+
+    def keep(self, name: str, figures: yappi.YFuncStats, waits: Waits) -> None:
+        """Have a profile written soon. Where the disk can't keep up, the profile is dropped.
+
+        Args:
+            name: of the file, without its suffix.
+            figures: of the request.
+            waits: where the request waited.
+        """
+        if self._pending >= _MOST_PENDING:
+            _log.debug("the profile %s is dropped: too many wait to be written", name)
+            return
+        self._pending += 1
+        self._thread.submit(self._write, name, figures, waits)
+
+    def close(self) -> None:
+        """Wait until all profiles are written."""
+        self._thread.shutdown()
+
+    def _write(self, name: str, figures: yappi.YFuncStats, waits: Waits) -> None:
+        try:
+            profile = correct(yappi.convert2pstats(figures), waits, generators(figures), _HIDDEN)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for each in _WRITTEN:
+                with atomic_write(self._folder / f"{name}{each.suffix}") as unfinished:
+                    unfinished.write_bytes(each.write(profile, name))
+            self._tidy()
+        except OSError as error:
+            if not self._failing:  # once, and again when it had worked in between
+                _log.warning("profiles can't be written to %s: %s", self._folder, error.strerror)
+            self._failing = True
+        except Exception:  # noqa: BLE001  the executor would keep it to itself
+            _log.exception("the profile %s could not be written", name)
+        else:
+            self._failing = False
+        finally:
+            self._pending -= 1
+
+    def _tidy(self) -> None:
+        """Remove the oldest until the rest is within its limits; the newest stays in any case."""
+        sizes: dict[str, int] = {}
+        for entry in os.scandir(self._folder):
+            if _OURS.fullmatch(entry.name):
+                stem = entry.name.rpartition(".")[0]
+                sizes[stem] = sizes.get(stem, 0) + entry.stat().st_size
+        total = sum(sizes.values())
+        for number, stem in enumerate(sorted(sizes)[:-1]):
+            if len(sizes) - number <= self._most and total <= self._limit:
+                break
+            total -= sizes[stem]
+            for each in _WRITTEN:
+                (self._folder / f"{stem}{each.suffix}").unlink(missing_ok=True)

@@ -42,5 +42,5 @@ async def quality(
 ) -> QualityReport:
     """Say how good the predictions were whose outcome is known: all, by model, and by month."""
     begin, end = parse_instant("since", since), parse_instant("until", until)
-    await service.recorder.settle()
-    return await report(service.store.judged(model=model, since=begin, until=end))
+    await service.recorder.flush()
+    return await report(service.store.labelled(model=model, since=begin, until=end))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.documents import Profile
+    from kickserve.model import Profile
     from kickserve.predictor import Predictor
 
 _SUREST: Final = 1e-9  # keeps the log-odds of a probability of 0 or 1 finite

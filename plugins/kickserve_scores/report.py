@@ -1,4 +1,4 @@
-"""How good kept predictions were, from a stream of those whose outcome is known."""
+"""How good stored predictions were, from a stream of those with a known outcome."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.store import Judged
+    from kickserve.store import LabelledPrediction
 
-_TOGETHER: Final = 1_000  # that are taken up before others get their turn on the event loop: 1 ms
+_AT_A_TIME: Final = 1_000  # predictions, before the event loop gets its turn: 1 ms
 
 
 class ShadowQuality(Struct, kw_only=True, frozen=True):
-    """A model and the second one that was asked as well, on the same kicks.
+    """A model and its shadow (`KICKSERVE_SHADOW`), on the same kicks.
 
     Attributes:
         model: name of the model that answered.
         shadow: name of the second one.
-        quality: how good the first was on the kicks that both were asked of.
+        quality: how good the first was on the kicks that both predicted.
         shadow_quality: how good the second was.
         brier_difference: mean difference of the squared errors, second less first: below 0 the second is
             better.
@@ -44,7 +44,7 @@ class ShadowQuality(Struct, kw_only=True, frozen=True):
 
 
 class QualityReport(Struct, kw_only=True, frozen=True):
-    """How good predictions were whose outcome is known.
+    """How good predictions with a known outcome were.
 
     Attributes:
         count: how many there are.
@@ -61,36 +61,23 @@ class QualityReport(Struct, kw_only=True, frozen=True):
     shadows: list[ShadowQuality]
 
 
-class _Pairs:
-    """Predictions and outcomes, nine bytes a pair."""
+class _Columns:
+    """Predictions and outcomes as columns: nine bytes a kick, seventeen with a shadow."""
 
     def __init__(self) -> None:
-        self._predictions = array("d")
-        self._successes = array("b")
+        self._prediction, self._shadow, self._success = array("d"), array("d"), array("b")
 
-    def add(self, judged: Judged) -> None:
-        self._predictions.append(judged.prediction)
-        self._successes.append(judged.success)
+    def add(self, judged: LabelledPrediction) -> None:
+        self._prediction.append(judged.prediction)
+        self._success.append(judged.success)
+        if judged.shadow_prediction is not None:
+            self._shadow.append(judged.shadow_prediction)
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        return np.frombuffer(self._predictions), np.frombuffer(self._successes, dtype=np.int8)
-
-
-class _Triples:
-    """What two models predicted, and outcomes: 17 bytes each."""
-
-    def __init__(self) -> None:
-        self._predictions = array("d"), array("d")
-        self._successes = array("b")
-
-    def add(self, prediction: float, shadow: float, *, success: bool) -> None:
-        self._predictions[0].append(prediction)
-        self._predictions[1].append(shadow)
-        self._successes.append(success)
+        return np.frombuffer(self._prediction), np.frombuffer(self._success, dtype=np.int8)
 
     def compare(self, model: str, shadow: str) -> ShadowQuality:
-        success = np.frombuffer(self._successes, dtype=np.int8)
-        first, second = map(np.frombuffer, self._predictions)
+        (first, success), second = self.arrays(), np.frombuffer(self._shadow)
         difference = (second - success) ** 2 - (first - success) ** 2
         return ShadowQuality(
             model=model,
@@ -102,28 +89,27 @@ class _Triples:
         )
 
 
-class _Gathered:
-    """Pairs by model and month, of which all that is measured can be put together."""
+class _Collector:
+    """Collects predictions by model and month, and by pair of model and shadow."""
 
     def __init__(self) -> None:
-        self._pairs: defaultdict[tuple[str, int, int], _Pairs] = defaultdict(_Pairs)
-        self._shadows: defaultdict[tuple[str, str], _Triples] = defaultdict(_Triples)
+        self._parts: defaultdict[tuple[str, int, int], _Columns] = defaultdict(_Columns)
+        self._shadows: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)
 
-    def add(self, group: Sequence[Judged]) -> None:
+    def add(self, group: Sequence[LabelledPrediction]) -> None:
         for judged in group:
             at = judged.created_at
-            self._pairs[judged.model, at.year, at.month].add(judged)
+            self._parts[judged.model, at.year, at.month].add(judged)
             if judged.shadow is not None and judged.shadow_prediction is not None:
-                triples = self._shadows[judged.model, judged.shadow]
-                triples.add(judged.prediction, judged.shadow_prediction, success=judged.success)
+                self._shadows[judged.model, judged.shadow].add(judged)
 
     def report(self) -> QualityReport:
-        models: defaultdict[str, list[_Pairs]] = defaultdict(list)
-        months: defaultdict[str, list[_Pairs]] = defaultdict(list)
-        for (model, year, month), pairs in self._pairs.items():
-            models[model].append(pairs)
-            months[f"{year}-{month:02}"].append(pairs)
-        overall = _assess(self._pairs.values()) if self._pairs else None
+        models: defaultdict[str, list[_Columns]] = defaultdict(list)
+        months: defaultdict[str, list[_Columns]] = defaultdict(list)
+        for (model, year, month), part in self._parts.items():
+            models[model].append(part)
+            months[f"{year}-{month:02}"].append(part)
+        overall = _assess(self._parts.values()) if self._parts else None
         return QualityReport(
             count=0 if overall is None else overall.count,
             overall=overall,
@@ -133,16 +119,18 @@ class _Gathered:
         )
 
 
-def _assess(parts: Iterable[_Pairs]) -> Quality:
+def _assess(parts: Iterable[_Columns]) -> Quality:
     predictions, successes = map(np.concatenate, zip(*(each.arrays() for each in parts), strict=True))
     return assess(predictions, successes)
 
 
-async def report(stream: AsyncIterator[Sequence[Judged]]) -> QualityReport:
-    """Assess predictions as they come: what is held is the pairs, not the records."""
-    gathered = _Gathered()
+async def report(stream: AsyncIterator[Sequence[LabelledPrediction]]) -> QualityReport:
+    """Assess predictions as they come: numbers are held, not records."""
+    collector = _Collector()
     async for group in stream:
-        for start in range(0, len(group), _TOGETHER):
-            gathered.add(group[start : start + _TOGETHER])
+        for start in range(0, len(group), _AT_A_TIME):
+            collector.add(group[start : start + _AT_A_TIME])
             await asyncio.sleep(0)
-    return await asyncio.to_thread(gathered.report)  # to sort so many takes long, and can be done beside
+    return await asyncio.to_thread(
+        collector.report
+    )  # sorting takes long, and need not hold up the event loop

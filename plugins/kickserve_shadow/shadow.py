@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from kickserve.errors import PredictionFailed
 from kickserve.features import COUNT
-from kickserve.model import ask
+from kickserve.model import predict
 from kickserve.record import NUMBER, ShadowAnswers, numbers_of
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _lacks_it(batch: RecordBatch) -> bool:
 
 
 def _answers(model: Model, batches: Sequence[RecordBatch]) -> list[ShadowAnswers]:
-    probability: NDArray[Any] = ask(model, numbers_of(batches)[:, :COUNT]).probability.astype(NUMBER)
+    probability: NDArray[Any] = predict(model, numbers_of(batches)[:, :COUNT]).probability.astype(NUMBER)
     card, answers, at = model.card, [], 0
     for batch in batches:
         part = probability[at : at + len(batch)]

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.operations import Judge
-    from kickserve.record import RecordBatch
+    from kickserve.record import RecordBatch, SetOutcome
 
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")
@@ -178,7 +177,7 @@ def columns_of(
     return Table(names, columns)
 
 
-def latest(outcomes: Iterable[Judge]) -> list[Judge]:
+def latest(outcomes: Iterable[SetOutcome]) -> list[SetOutcome]:
     """Return the last word on each kick, by id, which is spelt as it is stored; what is no id is left out.
 
     In the order of their ids, so that two who tell of the same kicks never wait for each other in a ring.
@@ -187,7 +186,7 @@ def latest(outcomes: Iterable[Judge]) -> list[Judge]:
     return [replace(last[record_id], id=record_id) for record_id in sorted(last)]
 
 
-def unknown_among(outcomes: Iterable[Judge], known: Container[str]) -> set[str]:
+def unknown_among(outcomes: Iterable[SetOutcome], known: Container[str]) -> set[str]:
     """Return the ids, as they came, of what is not among the ids that are known to the store."""
     return {each.id for each in outcomes if canonical(each.id) not in known}
 

@@ -13,7 +13,7 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 from kickserve import features
 from kickserve.errors import StoreError, StoreUnavailable
 from kickserve.ids import canonical, first_id_in, instant
-from kickserve.store import Judged
+from kickserve.store import LabelledPrediction
 from kickserve_storage.columns import (
     COLUMNS,
     JUDGED_GROUP,
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
-    from kickserve.operations import Judge
-    from kickserve.record import RecordBatch
+    from kickserve.record import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
 _TYPES: Final = {
@@ -107,8 +106,8 @@ def record_from(values: Sequence[Any]) -> Record:
     return record_of([str(values[0]), *values[1:]])
 
 
-def _judged(row: Sequence[Any]) -> Judged:
-    return Judged(*row)
+def _judged(row: Sequence[Any]) -> LabelledPrediction:
+    return LabelledPrediction(*row)
 
 
 class PostgresStore:
@@ -212,7 +211,7 @@ class PostgresStore:
         sql = "UPDATE predictions SET outcome = $1, outcome_at = $2 WHERE id = $3"
         return await self._change(sql, success, to_millisecond(at), canonical(record_id)) > 0
 
-    async def set_outcomes(self, outcomes: Sequence[Judge]) -> set[str]:
+    async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
         """Keep what came of many kicks; return the ids under which no record is there."""
         told, known = latest(outcomes), set[str]()
         for start in range(0, len(told), _STEP):
@@ -220,9 +219,9 @@ class PostgresStore:
             known.update(str(found) for [found] in await self._rows(_OUTCOMES, *zip(*rows, strict=True)))
         return unknown_among(outcomes, known)
 
-    async def judged(
+    async def labelled(
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
-    ) -> AsyncIterator[list[Judged]]:
+    ) -> AsyncIterator[list[LabelledPrediction]]:
         """Yield, ten thousand at a time, the predictions whose outcome is known."""
         async with self._cursor(_JUDGED, *span(since=since, until=until), model) as cursor:
             while rows := await self._fetch(cursor, JUDGED_GROUP):

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from kickserve.ids import canonical, instant
-from kickserve.store import Judged
+from kickserve.store import LabelledPrediction
 from kickserve_storage.columns import (
     COLUMNS,
     CREATED,
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
 
-    from kickserve.operations import Judge
-    from kickserve.record import RecordBatch
+    from kickserve.record import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes
@@ -135,9 +134,9 @@ def record_from(values: Sequence[Any]) -> Record:
     return record_of(row)
 
 
-def _judged(row: Sequence[Any]) -> Judged:
+def _judged(row: Sequence[Any]) -> LabelledPrediction:
     _, created, model, prediction, outcome, *shadow = row
-    return Judged(instant(created), model, prediction, outcome == 1, *shadow)
+    return LabelledPrediction(instant(created), model, prediction, outcome == 1, *shadow)
 
 
 class SqliteStore:
@@ -225,7 +224,7 @@ class SqliteStore:
         values = (success, to_millisecond(at), canonical(record_id))
         return await self._database.change(_OUTCOME, values) > 0
 
-    async def set_outcomes(self, outcomes: Sequence[Judge]) -> set[str]:
+    async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
         """Keep what came of many kicks; return the ids under which no record is there."""
         told, known = latest(outcomes), set[str]()
         for start in range(0, len(told), _OUTCOMES):
@@ -238,9 +237,9 @@ class SqliteStore:
                 known.update(*await connection.execute_fetchall(_known_among(len(ids)), ids))
         return unknown_among(outcomes, known)
 
-    async def judged(
+    async def labelled(
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
-    ) -> AsyncIterator[list[Judged]]:
+    ) -> AsyncIterator[list[LabelledPrediction]]:
         """Yield, ten thousand at a time, the predictions whose outcome is known."""
         low, high = span(since=since, until=until)
         while rows := await self._database.rows(_JUDGED, (low, high, model, JUDGED_GROUP)):

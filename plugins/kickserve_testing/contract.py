@@ -28,12 +28,12 @@ import pytest
 from msgspec.structs import replace
 
 from kickserve.ids import instant
-from kickserve.operations import Judge
-from kickserve.store import Judged, TakesBatches, TakesOutcomes
+from kickserve.record import SetOutcome
+from kickserve.store import LabelledPrediction, TakesBatches, TakesOutcomes
 from kickserve_testing.contract_samples import (
     START,
     UNKNOWN,
-    all_judged,
+    all_labelled,
     batch_at,
     expected_page,
     record_at,
@@ -242,10 +242,10 @@ class StoreContract:
         first, told = instant(START), instant(START + 60_000)
         gone = [record_at(START - at).id for at in range(1, 4)]
         outcomes = [
-            *(Judge(record.id, success=True, at=first) for record in records[:2]),
-            *(Judge(record.id, success=at % 3 == 0, at=told) for at, record in enumerate(records[:-1])),
-            *(Judge(each, success=True, at=told) for each in gone),
-            Judge("no id", success=True, at=told),
+            *(SetOutcome(record.id, success=True, at=first) for record in records[:2]),
+            *(SetOutcome(record.id, success=at % 3 == 0, at=told) for at, record in enumerate(records[:-1])),
+            *(SetOutcome(each, success=True, at=told) for each in gone),
+            SetOutcome("no id", success=True, at=told),
         ]
         assert await store.set_outcomes(outcomes) == {*gone, "no id"}
         assert await streamed(store) == [
@@ -255,7 +255,7 @@ class StoreContract:
             ),
             records[-1],
         ]
-        spelt = Judge(records[-1].id.upper(), success=True, at=told)
+        spelt = SetOutcome(records[-1].id.upper(), success=True, at=told)
         assert await store.set_outcomes([spelt]) == set()
         assert await store.get(records[-1].id) == replace(records[-1], outcome=True, outcome_at=told)
         assert await store.set_outcomes([]) == set()
@@ -272,9 +272,11 @@ class StoreContract:
             ]
         )
         await store.set_outcome(record_at(START + 3).id, success=True, at=told)
-        assert await all_judged(store) == [
-            Judged(instant(START), "contract", 0.25, success=False),
-            Judged(instant(START + 3), "other", 0.75, success=True, shadow="it", shadow_prediction=0.5),
+        assert await all_labelled(store) == [
+            LabelledPrediction(instant(START), "contract", 0.25, success=False),
+            LabelledPrediction(
+                instant(START + 3), "other", 0.75, success=True, shadow="it", shadow_prediction=0.5
+            ),
         ]
 
     async def test_judged_can_be_asked_by_model_and_time(self, store: Store) -> None:
@@ -285,18 +287,18 @@ class StoreContract:
         ]
         await store.add(records)
         since, until = instant(START + 3), instant(START + 8)
-        assert [each.prediction for each in await all_judged(store, since=since, until=until)] == [
+        assert [each.prediction for each in await all_labelled(store, since=since, until=until)] == [
             record.prediction for record in records[3:8]
         ]
-        assert {each.model for each in await all_judged(store, model="b")} == {"b"}
-        assert len(await all_judged(store, model="b", since=since)) == 4
-        assert await all_judged(store, model="c") == []
+        assert {each.model for each in await all_labelled(store, model="b")} == {"b"}
+        assert len(await all_labelled(store, model="b", since=since)) == 4
+        assert await all_labelled(store, model="c") == []
 
     async def test_many_judged_come_in_several_groups(self, store: Store) -> None:
         told = instant(START)
         records = [record_at(START + at, outcome=at % 2 == 0, outcome_at=told) for at in range(10_500)]
         await store.add(records)
-        groups = [group async for group in store.judged()]
+        groups = [group async for group in store.labelled()]
         assert len(groups) > 1
         assert [each.success for group in groups for each in group] == [record.outcome for record in records]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from kickserve.store import Judged, Store
+    from kickserve.store import LabelledPrediction, Store
 
 START: Final = 1_790_000_000_000  # milliseconds since 1970
 UNKNOWN: Final = "01900000-0000-7000-8000-000000000000"  # an id that none of these tests keeps
@@ -115,6 +115,6 @@ async def streamed(
     return [record async for group in store.stream(since=since, until=until) for record in group]
 
 
-async def all_judged(store: Store, **filters: Any) -> list[Judged]:
-    """Collect all that `judged` yields."""
-    return [each async for group in store.judged(**filters) for each in group]
+async def all_labelled(store: Store, **filters: Any) -> list[LabelledPrediction]:
+    """Collect all that `labelled` yields."""
+    return [each async for group in store.labelled(**filters) for each in group]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from kickserve.log_odds import mean_shrink
+from kickserve.documents import mean_shrink
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

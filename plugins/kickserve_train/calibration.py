@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.log_odds import expit
+from kickserve.documents import expit
 from kickserve_train.measures import Value
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve_data.kick_rows import Refusal
+    from kickserve_data.kicks import RefusedRow
     from kickserve_train.data import Known
 
 FEWEST: Final = 200
@@ -73,7 +73,7 @@ class Findings(Struct, kw_only=True, frozen=True):
     warnings: list[str]
 
 
-def check(known: Known, refusals: Sequence[Refusal]) -> Findings:
+def check(known: Known, refusals: Sequence[RefusedRow]) -> Findings:
     """Look at the data.
 
     Raises:
@@ -123,7 +123,7 @@ def _enough(known: Known) -> None:
         )
 
 
-def _missing(refusals: Sequence[Refusal]) -> dict[str, int]:
+def _missing(refusals: Sequence[RefusedRow]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for refusal in refusals:
         name, found, _ = refusal.reason.partition(" is missing")

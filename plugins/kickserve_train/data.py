@@ -11,8 +11,8 @@ import numpy as np
 
 from kickserve.errors import DataError
 from kickserve.features import BY_NAME, COUNT, INDEX, NAMES, acceptable
-from kickserve_data.kick_rows import Refusal, block_of
-from kickserve_data.tables import OUTCOMES, open_rows
+from kickserve_data.kicks import RefusedRow, block_of
+from kickserve_data.reader import OUTCOMES, open_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve_data.csv_rows import Row
-    from kickserve_data.kick_rows import Block
+    from kickserve_data.kicks import Block
 
 KMH: Final = 3.6
 """Kilometres an hour in a metre a second."""
@@ -36,7 +36,7 @@ class Naming:
 
     Attributes:
         columns: names in the file by name of the feature, where the two differ.
-        outcome: the column that says 1 or 0; None for one of `kickserve_data.tables.OUTCOMES`.
+        outcome: the column that says 1 or 0; None for one of `kickserve_data.reader.OUTCOMES`.
         kicker: the column that names the kicker; None where no column does.
         wind_in_ms: whether `wind_speed` is in metres a second there.
     """
@@ -98,7 +98,7 @@ class Known:
 
 def read_known(
     path: Path, naming: Naming, progress: Callable[[int], None] | None = None
-) -> tuple[Known, list[Refusal]]:
+) -> tuple[Known, list[RefusedRow]]:
     """Read kicks whose outcome is known.
 
     Args:
@@ -134,14 +134,14 @@ class _Reader:
         self._blocks: list[Block] = []
         self._numbers: dict[str, int] = {}  # of the kickers
         self._kickers: list[NDArray[np.intp]] = []
-        self._refusals: list[Refusal] = []
+        self._refusals: list[RefusedRow] = []
 
     def take(self, rows: Iterator[Row]) -> Iterator[int]:
         while some := list(islice(rows, _BLOCK)):
             self._add(some)
             yield len(some)
 
-    def result(self) -> tuple[Known, list[Refusal]]:
+    def result(self) -> tuple[Known, list[RefusedRow]]:
         empty = np.empty((0, COUNT))
         matrix = np.concatenate([empty, *(block.matrix for block in self._blocks)])
         told = [block.outcome for block in self._blocks if block.outcome is not None]
@@ -194,7 +194,7 @@ class _Reader:
         """Refuse the kicks of a block where a mask is true."""
         if not mask.any():
             return block
-        refused = [Refusal(int(block.lines[at]), reason(at)) for at in np.flatnonzero(mask).tolist()]
+        refused = [RefusedRow(int(block.lines[at]), reason(at)) for at in np.flatnonzero(mask).tolist()]
         kept = block.where(~mask)
         kept.refusals.extend(refused)
         return kept

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kickserve.documents import expit
 from kickserve.errors import DataError
-from kickserve.log_odds import expit
 from kickserve.terms import expand
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def fit(
     Args:
         batches: gives all kicks each time that it is called, the same in the same order: pairs of features,
             shape (n, 11), and success, shape (n,).
-        terms: k names that `kickserve.terms.find_term` knows.
+        terms: k names that `kickserve.terms.is_term` knows.
         start: where to begin, shape (k,); by default at 0.
         precision: shape (k,), of a normal prior around 0 of each coefficient: 1 over its variance, 0 for
             none. The covariance is then that of the normal approximation to the posterior.

@@ -8,17 +8,17 @@ import msgspec
 import numpy as np
 
 from kickserve import linear
+from kickserve.documents import mean_shrink
 from kickserve.features import NAMES
 from kickserve.linear import LinearDocument, LinearModel
-from kickserve.log_odds import mean_shrink
-from kickserve.origin import Origin
+from kickserve.model import Origin
 from kickserve_train.families import BOOSTED, LOGISTIC, SPLINES
 from kickserve_train.profiles import domain_of, profile, round_off, rounded
 from kickserve_trees import model as trees
 from kickserve_trees.model import TreesDocument, TreesModel
 
 if TYPE_CHECKING:
-    from kickserve.documents import Profile
+    from kickserve.model import Profile
     from kickserve_train.boosting import BoostedFitted
     from kickserve_train.calibration import Line
     from kickserve_train.data import Known

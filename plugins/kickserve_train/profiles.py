@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kickserve.documents import Profile
 from kickserve.features import FEATURES
+from kickserve.model import Profile
 
 if TYPE_CHECKING:
     from typing import SupportsFloat

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import Struct
 
+from kickserve.documents import expit
 from kickserve.errors import MissingExtra
-from kickserve.log_odds import expit
 from kickserve_train.families import (
     BOOSTED,
     CONSTANT,

@@ -9,7 +9,7 @@ import rich_click as click
 from kickserve.features import NAMES, columns
 from kickserve.terminal import print_facts, print_json, progress
 from kickserve_data.simulate import blocks
-from kickserve_data.table_writer import open_writer
+from kickserve_data.writer import open_writer
 
 
 @click.command("simulate")

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from kickserve.documents import expit
 from kickserve.errors import KickserveError
-from kickserve.log_odds import expit
-from kickserve.model import ask
+from kickserve.model import predict
 from kickserve_train.ability import ability_spread
 from kickserve_train.calibration import Calibration, calibrate
 from kickserve_train.checks import Findings
@@ -217,7 +217,7 @@ class _Lesson:
         if in_use is None:
             return None
         try:
-            other = ask(in_use, self._known.matrix).probability
+            other = predict(in_use, self._known.matrix).probability
         except KickserveError as error:
             self._warnings.append(f"no comparison with the model in use: {error}")
             return None

@@ -10,11 +10,12 @@ import rich_click as click
 
 from kickserve.errors import DataError, ModelUnusable
 from kickserve.loading import load_model
+from kickserve.model import wrong_name
 from kickserve.settings import Settings
-from kickserve.terminal import print_facts, print_json, progress, say, show_refusals
-from kickserve.trial import wrong_name
-from kickserve_data.batch import REFUSALS_KEPT, ROWS_REFUSED
-from kickserve_data.tables import count_rows
+from kickserve.terminal import print_facts, print_json, progress, say
+from kickserve_data.kicks import show_refusals
+from kickserve_data.reader import count_rows
+from kickserve_data.scoring import REFUSALS_KEPT, ROWS_REFUSED
 from kickserve_train.checks import check
 from kickserve_train.data import Naming, read_known
 from kickserve_train.default import DEFAULT_SEED, DEFAULT_SIZE, train_default
@@ -25,7 +26,7 @@ from kickserve_train.train_report import show
 
 if TYPE_CHECKING:
     from kickserve.model import Model
-    from kickserve_data.kick_rows import Refusal
+    from kickserve_data.kicks import RefusedRow
     from kickserve_train.data import Known
     from kickserve_train.making import Document
     from kickserve_train.teach import Report
@@ -135,7 +136,7 @@ def _default(output: Path, seed: int, options: dict[str, Any], *, as_json: bool)
     return 0
 
 
-def _read(data: Path, options: dict[str, Any]) -> tuple[Known, list[Refusal]]:
+def _read(data: Path, options: dict[str, Any]) -> tuple[Known, list[RefusedRow]]:
     naming = Naming(
         columns=_columns(options["columns"]),
         outcome=options["outcome"],
@@ -155,7 +156,7 @@ def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
     return {name.strip(): column.strip() for name, _, column in parts}
 
 
-def _teach(known: Known, refusals: list[Refusal], order: Order) -> tuple[Document, Report]:
+def _teach(known: Known, refusals: list[RefusedRow], order: Order) -> tuple[Document, Report]:
     findings = check(known, refusals)
     in_use = _in_use()
     with progress() as bar:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from msgspec import Struct
 
-from kickserve.documents import Header, OwnModel, Profile, read, revision_of
-from kickserve.log_odds import NORMAL_975, answer_in_place, answer_one, mean_shrink
+from kickserve.documents import (
+    NORMAL_975,
+    Document,
+    DocumentModel,
+    Header,
+    answer_in_place,
+    answer_one,
+    mean_shrink,
+    read,
+    revision_of,
+)
 from kickserve_trees.ensembles import Ensemble, Sums, wrong_ensemble
 
 if TYPE_CHECKING:
@@ -17,8 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Answer
-    from kickserve.origin import Origin
+    from kickserve.model import Answer, Origin
 
 FORMAT: Final = "kickserve/trees"
 VERSION: Final = 1
@@ -28,45 +35,25 @@ _LEAST_LN: Final = -40.0  # variances in between are those that make any sense
 _MOST_LN: Final = 10.0
 
 
-class TreesDocument(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """A model of trees as its file has it.
+class TreesDocument(Document, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A model of trees as its file has it: the fields of `kickserve.documents.Document`, and these.
 
     Attributes:
         format: `kickserve/trees`.
         version: of the format.
-        name: name of the model.
-        revision: what `fingerprint` gives; may be left out.
-        description: one paragraph on what it is.
-        features: the eleven features, in order.
         log_odds: the trees that add up to the log-odds, before calibration.
         slope: calibration: what the log-odds are multiplied with, above 0.
         offset: calibration: what is then added.
         ln_variance: the trees that add up to the logarithm of the variance of the log-odds before
             calibration.
-        ability_sd: spread of the kickers' ability in log-odds; 0 where the model knows none.
-        domain: ranges of features outside which it warns.
-        interval: what the interval covers, in words.
-        trained_on: provenance.
-        metrics: how good it is, and on what that was measured.
-        reference: what its training data looked like, or null.
     """
 
     format: str = FORMAT
     version: int = VERSION
-    name: str
-    revision: str = ""
-    description: str
-    features: list[str]
     log_odds: Ensemble
     slope: float = 1.0
     offset: float = 0.0
     ln_variance: Ensemble
-    ability_sd: float = 0.0
-    domain: dict[str, tuple[float, float]]
-    interval: str
-    trained_on: dict[str, Any]
-    metrics: dict[str, Any]
-    reference: Profile | None = None
 
 
 def fingerprint(document: TreesDocument) -> str:
@@ -74,7 +61,7 @@ def fingerprint(document: TreesDocument) -> str:
     return revision_of(document, document.log_odds, document.slope, document.offset, document.ln_variance)
 
 
-class TreesModel(OwnModel[TreesDocument]):
+class TreesModel(DocumentModel[TreesDocument]):
     """A model of trees that is ready to answer; it fills `kickserve.model.Model`.
 
     With f the sum of the trees of a kick, v its variance, a and b slope and offset of the calibration (Platt
@@ -82,7 +69,7 @@ class TreesModel(OwnModel[TreesDocument]):
 
     - The probability is expit(a·f + b): the mean over kickers, as the trees were fitted to kicks of all.
     - The interval is expit(m ∓ 1.96·√(a²·v + s²)) around m = (a·f + b)·√(1 + π·s²/8), the log-odds of a
-      kicker of middling ability (MacKay 1992; see `kickserve.log_odds.mean_shrink`).
+      kicker of middling ability (MacKay 1992; see `kickserve.documents.mean_shrink`).
 
     Args:
         document: the model.
@@ -98,7 +85,7 @@ class TreesModel(OwnModel[TreesDocument]):
             origin,
             kind="trees",
             revision=fingerprint(document),
-            looks=(_wrong_numbers, _wrong_ensembles),
+            checks=(_wrong_numbers, _wrong_ensembles),
         )
         self._sums = Sums([document.log_odds, document.ln_variance])
         self._slope, self._offset = document.slope, document.offset

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import astuple
 
-from kickserve.pacing import others_first
+from kickserve.batching import yield_to_loop
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def csv_lines(store: Store, wanted: Filter) -> AsyncIterator[str]:
         taken = [each for each in records if wanted.takes(each)]
         for start in range(0, len(taken), _TOGETHER):
             yield _lines([_cells(each) for each in taken[start : start + _TOGETHER]])
-            await others_first()
+            await yield_to_loop()
 
 
 def _lines(rows: Sequence[Sequence[Any]]) -> str:

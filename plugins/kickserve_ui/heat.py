@@ -109,7 +109,7 @@ async def heat_map(predictor: Predictor, scene: Scene) -> HeatMap:
     kicks = kicks_at(_ALL_X, _ALL_OUT, scene.row)
     shape = (len(_OUT), len(_X))
     probability = (await predictor.look(kicks))[:, 0]
-    return HeatMap(probability.reshape(shape), predictor.model.outside(kicks).reshape(shape))
+    return HeatMap(probability.reshape(shape), predictor.model.out_of_domain(kicks).reshape(shape))
 
 
 async def tee_line(predictor: Predictor, scene: Scene) -> TeeLine:
@@ -122,7 +122,7 @@ async def tee_line(predictor: Predictor, scene: Scene) -> TeeLine:
     x = scene.spot.x
     kicks = kicks_at(np.full(len(out), x), out, scene.row)
     probability = (await predictor.look(kicks))[:, 0]
-    known = ~predictor.model.outside(kicks)
+    known = ~predictor.model.out_of_domain(kicks)
     at = int(np.argmax(np.where(known, probability, -1.0) if known.any() else probability))
     return TeeLine(out, probability, Spot(x, float(out[at])), float(probability[at]))
 

@@ -131,7 +131,7 @@ class History:
         if self._before is not None:
             return
         try:
-            await self._service.recorder.settle()
+            await self._service.recorder.flush()
             newest = await self._service.store.page(1)
         except StoreError:
             await self._show()  # says so
@@ -143,7 +143,7 @@ class History:
         self._asked_for += 1
         this = self._asked_for
         try:
-            await self._service.recorder.settle()
+            await self._service.recorder.flush()
             newest = await self._service.store.page(1) if self._before is None else None
             found = await self._page()
         except StoreError:
@@ -201,7 +201,7 @@ class History:
 
     async def _judge(self, record_id: str, *, success: bool) -> None:
         if self._visit.may(Scope.PREDICT):
-            await self._carry_out(self._service.recorder.judge(record_id, success=success))
+            await self._carry_out(self._service.recorder.set_outcome(record_id, success=success))
 
     def _ask(self, record_id: str) -> None:
         self._asked = record_id

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from litestar import MediaType, Request, Response, asgi, get
 from litestar.exceptions import NotFoundException
 
-from kickserve.background import end
+from kickserve.batching import cancel_task
 from kickserve.errors import Forbidden
 from kickserve.security import SAFE
 from kickserve_ui import PATH
@@ -82,7 +82,7 @@ class _Site:
             yield
         finally:
             self._end.set()
-            await end(warming)
+            await cancel_task(warming)
             if self._task is not None:
                 await self._task
 

@@ -112,7 +112,7 @@ async def _download(request: Request, since: str = "", until: str = "", outcome:
     if not site.admits(request, Scope.READ):
         return RedirectResponse(f"{PATH}/sign-in?to=/history", _SEE_OTHER)
     try:
-        await site.service.recorder.settle()
+        await site.service.recorder.flush()
     except StoreError:
         words = words_for(request)
         page = plain(words, words("title_history"), words("store_away"))

@@ -37,8 +37,8 @@ class SharedQuality:
         async with self._turn:
             started = time.monotonic()
             if self._found is None or started > self._until:
-                await self._service.recorder.settle()
-                self._found = await report(self._service.store.judged())
+                await self._service.recorder.flush()
+                self._found = await report(self._service.store.labelled())
                 ended = time.monotonic()
                 self._until = ended + _REST * (ended - started)
             return self._found

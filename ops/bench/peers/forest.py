@@ -49,7 +49,7 @@ class Forest:
         """Warn of nothing."""
         return []
 
-    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Find nothing unusual."""
         return np.zeros(len(matrix), dtype=bool)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import Struct
 
 from kickserve.errors import DataError
-from kickserve_data.places import files_of, open_parquet, place_of
-from kickserve_data.tables import columns_of
+from kickserve_data.kicks import Block, RefusedRow
+from kickserve_data.locations import files_of, open_parquet, place_of, reached
+from kickserve_data.reader import columns_of
+from kickserve_data.scoring import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from kickserve_data.places import Found
+    from kickserve_data.locations import Found
 
 _READERS: Final = 16  # files whose ends are read at once; that is waiting, not work
 
@@ -136,3 +140,59 @@ def _difference(these: Sequence[tuple[str, str]], those: Sequence[tuple[str, str
         if ((name, kind) in these) != ((name, kind) in those)
     ]
     return ", ".join(odd) or "their order"
+
+
+class Reading(NamedTuple):
+    """A partition that is open.
+
+    Attributes:
+        schema: the `pyarrow.Schema` of the columns to carry along.
+        blocks: of its kicks; a refusal says which file it is of, where there are several.
+    """
+
+    schema: Any
+    blocks: Iterator[Block]
+
+
+def read(partition: Partition, others: Sequence[str] = ()) -> Reading:
+    """Open a partition.
+
+    Args:
+        partition: to read.
+        others: columns to carry along.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    import pyarrow as pa
+
+    file = open_parquet(partition.url)
+    schema = pa.schema([file.schema_arrow.field(name) for name in others])
+    return Reading(schema, _blocks(file, partition, others))
+
+
+def _blocks(file: Any, partition: Partition, others: Sequence[str]) -> Iterator[Block]:
+    from kickserve_data.parquet_kicks import blocks
+
+    names, _ = columns_of(partition.url, file.schema_arrow.names)
+    with reached(partition.url):
+        for block in blocks(file, names, BLOCK, others, partition.group):
+            yield _named(block, partition.name)
+
+
+def _named(block: Block, name: str | None) -> Block:
+    if name is None or not block.refusals:
+        return block
+    return replace(
+        block, refusals=[replace(each, reason=f"{name}: {each.reason}") for each in block.refusals]
+    )
+
+
+def in_order(refusals: Sequence[RefusedRow], *, single: bool) -> list[RefusedRow]:
+    """Put refusals in the order of the files and lines, whichever partition was done first.
+
+    Args:
+        refusals: of blocks that `read` gave.
+        single: whether all are of one file.
+    """
+    return sorted(refusals, key=lambda each: ("" if single else each.reason.partition(": ")[0], each.line))

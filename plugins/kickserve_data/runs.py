@@ -9,22 +9,21 @@ from msgspec import Struct, field, structs
 
 from kickserve.errors import DataError
 from kickserve.loading import file_of
-from kickserve_data import batch
+from kickserve_data import scoring
 from kickserve_data.engines import HERE, engine_of
+from kickserve_data.locations import GLOB, place_of
 from kickserve_data.manifest import Manifest, Run
-from kickserve_data.places import GLOB, place_of
-from kickserve_data.plan import plan_of
-from kickserve_data.reading import in_order
-from kickserve_data.scoring import FILE, Scoring
-from kickserve_data.tables import KINDS
+from kickserve_data.partition_work import FILE, Scoring
+from kickserve_data.partitions import in_order, plan_of
+from kickserve_data.reader import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kickserve.model import Model
     from kickserve.settings import Settings
-    from kickserve_data.engines import Where
-    from kickserve_data.plan import Partition, Plan
+    from kickserve_data.engines import EngineConfig
+    from kickserve_data.partitions import Partition, Plan
 
     Tell = Callable[[int, int], None]
 
@@ -51,7 +50,7 @@ class Failed(Struct, frozen=True):
     reason: str
 
 
-class PartsSummary(batch.Summary, kw_only=True):
+class PartsSummary(scoring.Summary, kw_only=True):
     """What a run over many partitions came to; all but `seconds` and `rate` is of the whole run.
 
     Attributes:
@@ -83,7 +82,9 @@ class Job(NamedTuple):
     restart: bool = False
 
 
-def run(job: Job, where: Where, settings: Settings, tell: Tell, say: Callable[[str], None]) -> PartsSummary:
+def run(
+    job: Job, where: EngineConfig, settings: Settings, tell: Tell, say: Callable[[str], None]
+) -> PartsSummary:
     """Do all partitions that are not done.
 
     Args:
@@ -120,7 +121,7 @@ def run(job: Job, where: Where, settings: Settings, tell: Tell, say: Callable[[s
 
 
 def _scoring(job: Job, plan: Plan, *, pipelined: bool) -> Scoring:
-    columns = batch.COLUMNS if plan.single else (FILE, *batch.COLUMNS)
+    columns = scoring.COLUMNS if plan.single else (FILE, *scoring.COLUMNS)
     return Scoring(
         output=place_of(job.output).address,
         columns=columns,
@@ -145,7 +146,7 @@ class _State:
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self._plan = plan
         self._tell = tell
-        self._tally = batch.Tally(plan.rows)
+        self._tally = scoring.Tally(plan.rows)
         self._done: set[int] = set()
         self._rows = 0
         self._failed: list[Failed] = []
@@ -153,7 +154,7 @@ class _State:
         self._earlier = 0  # kicks that an earlier start had answered
         self.taken_up = 0
 
-    def take_up(self, number: int, share: batch.Share) -> None:
+    def take_up(self, number: int, share: scoring.Share) -> None:
         """Count a partition that an earlier start of the run has done."""
         self._done.add(number)
         self.taken_up += 1
@@ -164,7 +165,7 @@ class _State:
         """Yield the partitions that are to be done."""
         return (each for each in self._plan.partitions() if each.number not in self._done)
 
-    def add(self, partition: Partition, share: batch.Share | None, reason: str) -> None:
+    def add(self, partition: Partition, share: scoring.Share | None, reason: str) -> None:
         """Count what came of a partition."""
         if share is not None:
             self._count(share)
@@ -186,7 +187,7 @@ class _State:
             failed=self._failed,
         )
 
-    def _count(self, share: batch.Share) -> None:
+    def _count(self, share: scoring.Share) -> None:
         self._tally.take(share)
         self._rows += share.sent + share.refused + share.skipped
         self._tell(self._rows, self._plan.rows)

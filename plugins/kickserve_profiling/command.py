@@ -1,4 +1,4 @@
-"""`kickserve profile`: profiles a running service, and shows what was found."""
+"""`kickserve profile`: profiles a running service, and `kickserve profile show` lists what took the time."""
 
 from __future__ import annotations
 
@@ -17,22 +17,18 @@ from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
 from kickserve_client import calls
 from kickserve_client.remote import connected
+from kickserve_profiling.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from click import Context
 
-    from kickserve_profiling.calls import Row
+    from kickserve_profiling.profile import Row
 
 _TOP: Final = 20
 _SPARE: Final = 60.0  # seconds that an answer may take beyond the profile itself
-_SUFFIXES: Final = {
-    ".pstat": "pstat",
-    ".callgrind": "callgrind",
-    ".json": "speedscope",
-    ".svg": "svg",
-}
+_SUFFIXES: Final = {".pstat": "pstat", ".callgrind": "callgrind", ".json": "speedscope"}
 
 
 @click.group("profile", invoke_without_command=True)
@@ -52,18 +48,18 @@ _SUFFIXES: Final = {
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write: .pstat, .callgrind, .json (speedscope) or .svg (a flame graph).",
+    help="File to write: .pstat, .callgrind or .json (speedscope, which draws a flame graph).",
 )
 @click.pass_context
 def command(context: Context, url: str | None, seconds: float, clock: str, output: Path | None) -> None:
-    r"""Profile a running service for some seconds, and write what was found to a file.
+    r"""Profile a running service for some seconds, and write the profile to a file.
 
     The service is slower meanwhile. It is asked with API_KEY, where that is set.
 
     \b
     Examples:
       kickserve profile
-      kickserve profile --url http://127.0.0.1:7860 --seconds 5 --output flames.svg
+      kickserve profile --url http://127.0.0.1:7860 --seconds 5 --output flames.json
       kickserve profile show profiles/20261124T170533.123456Z-POST-api-v1-predict.pstat
     """
     if context.invoked_subcommand is not None:
@@ -82,12 +78,12 @@ def command(context: Context, url: str | None, seconds: float, clock: str, outpu
 async def _fetch(url: str, settings: Settings, query: Mapping[str, Any], seconds: float) -> bytes:
     async with connected(url, settings) as client:
         call = calls.raw("POST", "/profile", query, timeout=seconds + _SPARE)
-        asked = asyncio.create_task(client.send(call))
+        answer = asyncio.create_task(client.send(call))
         with progress() as bar:
             task = bar.add_task("profiling", total=round(seconds))
-            while not (await asyncio.wait({asked}, timeout=1))[0]:
+            while not (await asyncio.wait({answer}, timeout=1))[0]:
                 bar.advance(task)
-        return await asked
+        return await answer
 
 
 @command.command("show")
@@ -96,21 +92,20 @@ async def _fetch(url: str, settings: Settings, query: Mapping[str, Any], seconds
 @click.option(
     "--flame",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write a flame graph: .svg for a browser, .json for speedscope, or .callgrind.",
+    help="Also write it for a tool that draws flame graphs: .json for speedscope, or .callgrind.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, all functions.")
 def show(file: Path, top: int, flame: Path | None, *, as_json: bool) -> None:
     r"""Show the functions of a profile that took the most time themselves.
 
-    Only from those whom you trust: a file that was made to do harm can crash this program.
+    Only open files from people you trust: a forged one can crash this program.
 
     \b
     Examples:
       kickserve profile show kickserve-20261124T170533Z.pstat
-      kickserve profile show kickserve-20261124T170533Z.pstat --flame flames.svg
+      kickserve profile show kickserve-20261124T170533Z.pstat --flame flames.json
     """
-    from kickserve_profiling.calls import read, rows
-    from kickserve_profiling.formats import FORMATS
+    from kickserve_profiling.profile import read, rows
 
     profile = read(file)
     if flame is not None:
@@ -142,8 +137,8 @@ def _time(seconds: float) -> str:
 def _format_of(file: Path) -> str:
     form = _SUFFIXES.get(file.suffix.lower())
     if form is None:
-        known = ", ".join(_SUFFIXES)
-        raise DataError(f"{file}: no profile is written in a file of that name; it may end with {known}")
+        known = "; ".join(f"{suffix} ({FORMATS[name].opened_by})" for suffix, name in _SUFFIXES.items())
+        raise DataError(f"{file}: no profile is written under that name. It may end with {known}")
     return form
 
 

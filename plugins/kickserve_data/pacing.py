@@ -1,4 +1,4 @@
-"""Spreads work over time: so much a second, at some hours of the day, with turns for others in between."""
+"""Spreads work over time: so much a second, at some hours of the day."""
 
 from __future__ import annotations
 
@@ -6,22 +6,10 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock_time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-_TURNS: Final = 4
-
-
-async def others_first() -> None:
-    """Give everybody else on the event loop some turns, after one of a long answer.
-
-    With one turn each, a stream takes most of a loop that answers some predictions a turn: at half load it
-    holds them up for as long as it lasts. Where nobody else is there, these take microseconds.
-    """
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
 
 
 class Hours(NamedTuple):

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kickserve.errors import DataError, KickserveError, MissingExtra
-from kickserve.origin import first_line
-from kickserve.wholefile import appearing, sync_folder
-from kickserve_data.tables import parquet
+from kickserve.errors import DataError, KickserveError, MissingExtra, first_line
+from kickserve.wholefile import atomic_write, sync_folder
+from kickserve_data.reader import parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,7 +96,7 @@ class Place:
                 return
             path = Path(self.path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with appearing(path, durable=True) as part:
+            with atomic_write(path, durable=True) as part:
                 part.write_bytes(content)
             sync_folder(path.parent)
 

@@ -17,7 +17,7 @@ from kickserve.errors import DataError, MissingExtra
 from kickserve.features import NAMES
 from kickserve.schemas import UNDECODABLE
 from kickserve_data.csv_rows import Layout, Row, picked, records, spoilt
-from kickserve_data.kick_rows import Block, Refusal, block_of, must_be, number
+from kickserve_data.kicks import Block, RefusedRow, block_of, must_be, number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +120,7 @@ def schema_of(path: Path, columns: Sequence[str]) -> Any:
 
 def read_outcomes(
     path: Path, *, size: int = 1000
-) -> Iterator[tuple[list[tuple[int, str, bool]], list[Refusal]]]:
+) -> Iterator[tuple[list[tuple[int, str, bool]], list[RefusedRow]]]:
     """Read what came of kicks: blocks of line, id and success, and the lines that were refused.
 
     Raises:
@@ -132,15 +132,15 @@ def read_outcomes(
         raise DataError(f"{path} has no column {OUTCOMES[0]}: it must say 1 or 0 for each id")
     while rows := list(islice(source.rows, size)):
         told: list[tuple[int, str, bool]] = []
-        refusals: list[Refusal] = []
+        refusals: list[RefusedRow] = []
         for line, cells in rows:
             success = math.nan if isinstance(cells, str) else number(cells[1], flag=True, text=source.text)
             if isinstance(cells, str):
-                refusals.append(Refusal(line, cells))
+                refusals.append(RefusedRow(line, cells))
             elif not isinstance(cells[0], str) or not cells[0].strip():
-                refusals.append(Refusal(line, "id is missing"))
+                refusals.append(RefusedRow(line, "id is missing"))
             elif success not in {0.0, 1.0}:
-                refusals.append(Refusal(line, must_be(source.outcome, cells[1], "1 or 0")))
+                refusals.append(RefusedRow(line, must_be(source.outcome, cells[1], "1 or 0")))
             else:
                 told.append((line, cells[0].strip(), success == 1))
         yield told, refusals

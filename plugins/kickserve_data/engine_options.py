@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from kickserve_data.engines import DASK, HERE, RETRIES, Where
+from kickserve_data.engines import DASK, HERE, RETRIES, EngineConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def engine_options(command: Command) -> Command:
     return command
 
 
-def where_of(options: dict[str, Any]) -> Where:
+def engine_config_of(options: dict[str, Any]) -> EngineConfig:
     """Take what does the work out of the options of a command.
 
     Raises:
@@ -61,7 +61,7 @@ def where_of(options: dict[str, Any]) -> Where:
         raise click.UsageError(
             "--workers and --memory are for a cluster on this machine: leave --scheduler out"
         )
-    return Where(engine, workers or _cores(), memory or "auto", scheduler, retries)
+    return EngineConfig(engine, workers or _cores(), memory or "auto", scheduler, retries)
 
 
 def _cores() -> int:

@@ -11,8 +11,8 @@ import numpy as np
 
 from kickserve.errors import DataError
 from kickserve.features import FLAGS
-from kickserve.wholefile import appearing
-from kickserve_data.tables import OUTCOMES, kind_of, parquet
+from kickserve.wholefile import atomic_write
+from kickserve_data.reader import OUTCOMES, kind_of, parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ def open_writer(
     """
     kind = _WRITERS[kind_of(path)]
     try:
-        with appearing(path, durable=durable) as part:
+        with atomic_write(path, durable=durable) as part:
             writer = kind(part, columns, others)
             try:
                 yield writer

@@ -23,11 +23,12 @@ _BITS: Final = {0: 0.0, 1: 1.0, None: math.nan}  # true and false as well: they 
 IS_FLAG: Final = (*(feature.kind == "flag" for feature in FEATURES), True)
 """Whether each of the eleven features, and what came of the kick, is a flag."""
 
+_SHOWN: Final = 10  # refused rows that a person sees
 _LONGEST_SHOWN: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedRow:
     """A line that holds no kick.
 
     Attributes:
@@ -56,7 +57,7 @@ class Block:
     lines: NDArray[np.int64]
     matrix: NDArray[np.float64]
     outcome: NDArray[np.float64] | None
-    refusals: list[Refusal]
+    refusals: list[RefusedRow]
     others: Any = None
     odd: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, COUNT + 1)))
 
@@ -79,7 +80,7 @@ def block_of(rows: Sequence[Row], outcome: str | None, *, text: bool = False) ->
         outcome: the column that tells what came of the kicks; None where there is none.
         text: whether all cells are text, as in CSV; elsewhere `"1"` is no number.
     """
-    refusals = [Refusal(line, cells) for line, cells in rows if isinstance(cells, str)]
+    refusals = [RefusedRow(line, cells) for line, cells in rows if isinstance(cells, str)]
     whole = [(line, cells) for line, cells in rows if not isinstance(cells, str)]
     cells = [cells for _, cells in whole]
     values = _numbers(cells, text=text)
@@ -87,7 +88,7 @@ def block_of(rows: Sequence[Row], outcome: str | None, *, text: bool = False) ->
     told = np.array([_is_told(row[COUNT]) for row in cells], dtype=bool)
     good = acceptable(values[:, :COUNT]).all(axis=1) & (~told | (success == 0) | (success == 1))
     refusals += [
-        Refusal(whole[at][0], _reason(whole[at][1], values[at], outcome)) for at in np.flatnonzero(~good)
+        RefusedRow(whole[at][0], _reason(whole[at][1], values[at], outcome)) for at in np.flatnonzero(~good)
     ]
     return Block(
         lines=np.array([line for line, _ in whole], dtype=np.int64)[good],
@@ -189,3 +190,13 @@ def must_be(name: str | None, cell: Any, wanted: str) -> str:
 def _shown(cell: Any) -> str:
     text = repr(cell)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+
+
+def show_refusals(refusals: Sequence[RefusedRow], count: int) -> None:
+    """Write the first refused rows and their reasons; `count` is how many there are in all."""
+    from kickserve.terminal import say
+
+    for refused in refusals[:_SHOWN]:
+        say(f"line {refused.line}: {refused.reason}")
+    if count > _SHOWN:
+        say(f"... and {count - _SHOWN:,} more refused lines (--json lists them)")
