@@ -352,7 +352,7 @@ async def beta(number: FromQuery[int]) -> str:
 @pytest.fixture
 async def busy(start, profiling, monkeypatch):
     load = app_module.discover
-    monkeypatch.setattr(app_module, "discover", lambda settings: [*load(settings), Busy()])
+    monkeypatch.setattr(app_module, "discover", lambda settings: [*load(settings), Busy(Settings())])
     return await start(profiling)
 
 
