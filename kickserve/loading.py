@@ -71,8 +71,6 @@ LOADERS: Final[Mapping[str, Loader]] = {
 """Loaders by the ending of the file."""
 
 _PICKLES: Final = (".pkl", ".pickle", ".joblib")
-# What of a repository is taken: the first kind of these that it holds.
-_KINDS: Final = ((".json",), (".onnx",), (".skops",), _PICKLES)
 
 
 class ModelFile(NamedTuple):
@@ -111,9 +109,11 @@ def file_of(settings: Settings) -> ModelFile:
     if settings.model is not None:
         path, origin = settings.model, Origin(str(settings.model), settings.model.stem)
     elif settings.hf_repo_id is not None:
-        from kickserve_models.hub import take
+        from kickserve_models.hub import Repository, download
 
-        path, origin = take(settings, _KINDS)
+        path, origin = download(
+            Repository(settings.hf_repo_id, settings.hf_revision, settings.hf_token, settings.hf_offline)
+        )
     else:
         return ModelFile(b"", "", Origin("the package", "default"))
     return _file(path, origin, allow_pickle=settings.allow_pickle)

@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 from importlib.resources import files
-from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
@@ -147,35 +146,6 @@ def test_a_model_is_compared_with_the_one_in_use(check, tmp_path, kicks_csv):
     assert len(found["comparison"]["candidate"]["bins"]) == 10
     assert found["check"]["model"]["kind"] == "sklearn-linear"
     assert found["check"]["one_us"] < found["check"]["many_ms"] * 1000
-
-
-def test_the_reliability_of_both_is_drawn(check, tmp_path, kicks_csv):
-    (tmp_path / "a & b.onnx").write_bytes(onnx())
-    plot = tmp_path / "reliability.svg"
-    code, _, err = check(tmp_path / "a & b.onnx", "--data", kicks_csv, "--plot", plot)
-    assert (code, err) == (0, "")
-    root = ET.fromstring(plot.read_text())  # noqa: S314  drawn by ourselves
-    text = " ".join(root.itertext())
-    assert "a & b (this model): Brier " in text
-    assert "simulated (in use): Brier " in text
-    points = [each for each in root.iter() if each.tag.endswith("circle") and each.get("r") == "4"]
-    assert len(points) == 20
-    assert all(60 <= float(each.get("cx")) <= 460 and 20 <= float(each.get("cy")) <= 420 for each in points)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--plot", "a.svg"), "--plot needs kicks whose outcome is known"),
-        (("--data", "kicks.csv", "--plot", "nowhere/a.svg"), "nowhere/a.svg can't be written"),
-    ],
-)
-def test_a_plot_that_can_not_be_drawn_says_why(check, tmp_path, kicks_csv, monkeypatch, arguments, words):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "kicks.onnx").write_bytes(onnx())
-    code, _, err = check("kicks.onnx", *[kicks_csv if each == "kicks.csv" else each for each in arguments])
-    assert code == 2
-    assert words in err
 
 
 def test_lines_that_hold_no_kick_are_named_and_those_without_outcome_counted(check, tmp_path, kicks_csv):

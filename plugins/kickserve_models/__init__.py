@@ -25,5 +25,5 @@ class ModelsPlugin(Plugin):
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the commands."""
-        for name in ("model_command",):
+        for name in ("commands",):
             cli.add_command(import_module(f"kickserve_models.{name}").command)

@@ -1,4 +1,4 @@
-"""Checks a model before it is served: what it says of a kick, how quick it is, how it does on kicks known."""
+"""Checks a model before it serves: one prediction, its speed, and its quality on kicks with an outcome."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ENOUGH: Final = 0.2  # seconds that are spent on measuring one time
 
 
 class Check(Struct, kw_only=True, frozen=True):
-    """What came out for one model.
+    """The result for one model.
 
     Attributes:
-        model: what it is.
-        probability: what it says of a typical kick: 30 m, 20°, a light wind.
+        model: its card.
+        probability: its prediction of a typical kick: 30 m, 20°, a light wind.
         one_us: microseconds for one kick, the quickest of several calls.
         many_ms: milliseconds for 10,000 kicks together.
     """
@@ -44,10 +44,10 @@ class Comparison(Struct, kw_only=True, frozen=True):
     """Two models on the same kicks.
 
     Attributes:
-        candidate: how good the model that is checked is.
-        current: how good the one in use is.
-        in_use: what that is.
-        without_outcome: kicks left out because it is not known what came of them.
+        candidate: quality of the model that is checked.
+        current: quality of the current model.
+        in_use: card of the current model.
+        without_outcome: kicks left out because their outcome is unknown.
         refused: lines left out because they hold no kick.
     """
 
@@ -59,7 +59,7 @@ class Comparison(Struct, kw_only=True, frozen=True):
 
 
 def check(model: Model) -> Check:
-    """Ask a model about a typical kick, and measure how long it takes.
+    """Predict a typical kick, and measure the time.
 
     Raises:
         PredictionFailed: it raised, or returned something that is no probability.
@@ -79,42 +79,39 @@ def check(model: Model) -> Check:
 
 
 def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[Comparison, list[RefusedRow]]:
-    """Ask two models about kicks whose outcome is known.
+    """Measure two models on the same kicks.
 
     Args:
-        candidate: the one that is checked.
-        current: the one in use.
-        blocks: kicks, as `kickserve_data.reader.read_blocks` gives them.
+        candidate: the model that is checked.
+        current: the model in use.
+        blocks: kicks, as `kickserve_data.reader.read_blocks` yields them.
 
     Returns:
-        How good they are, and the first thousand of the lines that hold no kick.
+        The quality of both, and the first thousand of the lines that hold no kick.
 
     Raises:
         DataError: no outcome is known.
         PredictionFailed: a model raised, or returned something that is no probability.
     """
-    models, qualities = (candidate, current), (RunningQuality(), RunningQuality())
+    measures = [(candidate, RunningQuality()), (current, RunningQuality())]
     refusals: list[RefusedRow] = []
-    unknown = refused = 0
+    without_outcome = refused = 0
     for block in blocks:
         refused += len(block.refusals)
         refusals += block.refusals[: REFUSALS_KEPT - len(refusals)]
-        if block.outcome is None:
-            unknown += len(block.lines)
-            continue
-        told = ~np.isnan(block.outcome)
-        matrix, success = block.matrix[told], block.outcome[told]
-        unknown += len(told) - len(matrix)
-        for model, quality in zip(models, qualities, strict=True):
-            quality.add(predict(model, matrix).probability, success)
-    found, found_current = (quality.result() for quality in qualities)
+        outcome = np.full(len(block.lines), np.nan) if block.outcome is None else block.outcome
+        known = ~np.isnan(outcome)
+        without_outcome += len(known) - int(known.sum())
+        for model, quality in measures:
+            quality.add(predict(model, block.matrix[known]).probability, outcome[known])
+    found, found_current = (quality.result() for _, quality in measures)
     if found is None or found_current is None:
-        raise DataError("no kick of the data says what came of it: it needs a column success with 1 and 0")
+        raise DataError("no kick of the data has an outcome: it needs a column success with 1 and 0")
     comparison = Comparison(
         candidate=found,
         current=found_current,
         in_use=current.card,
-        without_outcome=unknown,
+        without_outcome=without_outcome,
         refused=refused,
     )
     return comparison, refusals

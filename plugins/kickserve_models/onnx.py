@@ -10,7 +10,7 @@ import numpy as np
 from kickserve.errors import first_line, need_extra
 from kickserve.features import COUNT, FLAGS, INDEX, NAMES
 from kickserve.model import TYPICAL, Answer
-from kickserve_models.foreign import ForeignModel, card_of, wrong_inputs
+from kickserve_models.external import ExternalModel, card_of, wrong_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,20 +32,20 @@ _OF_FLAGS: Final[Mapping[str, Any]] = {
 }
 _MAPS: Final = ("seq(map(int64,tensor(float)))", "seq(map(int64,tensor(double)))")
 _ROUNDING: Final = 1e-6  # by which a probability of single precision may miss 0 and 1, and a sum of two 1
-_QUIET: Final = 3  # onnxruntime's level of errors: what it can't do is raised as well
+_QUIET: Final = 3  # onnxruntime's level of errors: each failure is raised as well
 _PAIR: Final = 2
 
 
-class OnnxModel(ForeignModel):
-    """An ONNX model that is ready to answer, without an interval.
+class OnnxModel(ExternalModel):
+    """An ONNX model, without an interval.
 
-    There is no `predict_one`: a call costs 20 µs whether for one kick or for ten, so kicks that come in
-    together are better asked together.
+    It has no `predict_one`: a call costs 20 µs whether for one kick or for ten, so kicks that come in
+    together are better predicted together.
 
     Args:
-        card: what it is.
+        card: of the model.
         session: its `onnxruntime.InferenceSession`.
-        output: name of the output that tells the probability.
+        output: name of the output with the probability.
         feed: makes the inputs of kicks, shape (n, 11).
         read: finds the probability of success, shape (n,), in the output.
     """
@@ -57,7 +57,7 @@ class OnnxModel(ForeignModel):
         self._read = read
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
-        """Answer n kicks.
+        """Predict n kicks.
 
         Args:
             matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
@@ -77,7 +77,7 @@ def load_onnx(data: bytes, origin: Origin) -> OnnxModel:
     It gives the probability as a sequence of maps {0: p, 1: p}, or as floats of shape (n, 2), (n, 1) or (n,).
 
     Raises:
-        ModelUnusable: it can't be read, or takes or gives something else; the message says what.
+        ModelUnusable: it can't be read, or has other inputs or outputs; the message names them.
         MissingExtra: onnxruntime is not installed.
     """
     session = _session(data, origin)
@@ -115,13 +115,14 @@ def _card(session: Any, data: bytes, origin: Origin) -> ModelCard:
     return card_of(origin, data, "onnx", description, {"made with": maker, **meta.custom_metadata_map})
 
 
-# What goes in.
+# Inputs.
 
 
 def _feed(inputs: Sequence[Any], origin: Origin) -> Feed:
     if len(inputs) == 1 and inputs[0].name not in INDEX:
         return _one_input(inputs[0], origin)
-    _check_names([each.name for each in inputs], origin)
+    if reason := wrong_inputs([each.name for each in inputs]):
+        raise origin.unusable(reason)
     for each in inputs:
         _check_shape(each, 1, _OF_FLAGS if each.name in FLAGS else _FLOATS, origin)
     places = [(each.name, INDEX[each.name], _OF_FLAGS[each.type]) for each in inputs]
@@ -132,12 +133,6 @@ def _one_input(single: Any, origin: Origin) -> Feed:
     _check_shape(single, COUNT, _FLOATS, origin)
     name, kind = single.name, _FLOATS[single.type]
     return lambda matrix: {name: np.ascontiguousarray(matrix, dtype=kind)}
-
-
-def _check_names(names: Sequence[str], origin: Origin) -> None:
-    reason = wrong_inputs(names)
-    if reason:
-        raise origin.unusable(reason)
 
 
 def _check_shape(each: Any, width: int, kinds: Mapping[str, Any], origin: Origin) -> None:
@@ -151,7 +146,7 @@ def _check_shape(each: Any, width: int, kinds: Mapping[str, Any], origin: Origin
         raise origin.unusable(f"its input {each.name} is a {each.type}, and must be a {' or '.join(kinds)}")
 
 
-# What comes out.
+# Outputs.
 
 
 def _output(outputs: Sequence[Any], origin: Origin) -> tuple[str, Read]:
@@ -178,14 +173,14 @@ def _of_array(found: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _rounded(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Put on 0 and 1 what single precision moved beyond; what lies further out is no rounding."""
+    """Clip to 0 and 1 by no more than the error of single precision; more is a fault of the model."""
     np.copyto(probability, 1.0, where=(probability > 1) & (probability < 1 + _ROUNDING))
     np.copyto(probability, 0.0, where=(probability < 0) & (probability > -_ROUNDING))
     return probability
 
 
 def _check_two(model: OnnxModel, origin: Origin) -> None:
-    """Refuse a model whose answers are not about two outcomes; one that raises, the trial refuses."""
+    """Refuse a model whose answers are not about two outcomes; one that raises fails the smoke test."""
     try:
         found = model.raw(TYPICAL)
     except Exception:  # noqa: BLE001  onnxruntime's errors have nothing else in common

@@ -1,4 +1,4 @@
-"""Puts a model into a repository of the Hugging Face hub, with a card that says what it is."""
+"""Publishes a model in a repository of the Hugging Face hub, with a card of its origin and quality."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is documented there
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kickserve.errors import ModelUnusable, RemoteError, first_line
 from kickserve.features import BY_NAME
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kickserve.schemas import ModelCard
-    from kickserve.settings import Settings
 
-# What a file is called in the repository: by these names `HF_REPO_ID` finds it before others of its kind.
+# The names of files in the repository: by these `HF_REPO_ID` finds them before others of their kind.
 _NAMES: Final = {".json": JSON, ".onnx": "model.onnx", ".skops": "model.skops"}
 _README: Final = "README.md"
 _SCORES: Final = {
@@ -36,14 +36,14 @@ _REFUSED: Final = (401, 403)
 
 
 class Publication(Struct, kw_only=True, frozen=True):
-    """What is put into a repository, or would be.
+    """The files for a repository, before or after they are uploaded.
 
     Attributes:
         repository: its name, `owner/name`.
-        private: whether it is to be private, where it is new.
+        private: whether a new repository becomes private.
         files: their contents by their names there.
-        commit: the revision that it became; null where nothing was uploaded.
-        url: where to look at it; null likewise.
+        commit: the new revision; null where nothing was uploaded.
+        url: of the commit's page; null likewise.
     """
 
     repository: str
@@ -56,14 +56,14 @@ class Publication(Struct, kw_only=True, frozen=True):
 def prepare(
     repository: str, file: Path, card: ModelCard, *, private: bool, licence: str | None
 ) -> Publication:
-    """Lay out what is to be published.
+    """Make the files of a publication.
 
     Args:
         repository: `owner/name`.
-        file: of the model, which has been loaded and tried.
+        file: of the model, which has been loaded and tested.
         card: of the model.
-        private: whether a new repository is to be private.
-        licence: its identifier on the hub, such as `mit`; None where the card is to say nothing of it.
+        private: whether a new repository becomes private.
+        licence: its identifier on the hub, such as `mit`; None for a card without one.
 
     Raises:
         ModelUnusable: the name is none, or the file of a kind that others could not load safely.
@@ -77,8 +77,8 @@ def prepare(
     ending = file.suffix.lower()
     if ending not in _NAMES:
         raise ModelUnusable(
-            f"{file.name} is not published: whoever loads a pickle runs its code. Save it with skops or as"
-            " ONNX, or train it with kickserve"
+            f"{file.name} is not published: it is a pickle, and to load one runs its code. Save it with skops"
+            " or as ONNX, or train it with kickserve"
         )
     readme = "".join(_readme(repository, card, licence))
     return Publication(
@@ -88,21 +88,19 @@ def prepare(
     )
 
 
-def publish(publication: Publication, settings: Settings) -> Publication:
-    """Upload it in one commit; the repository is made where there is none.
+def publish(publication: Publication, token: str | None) -> Publication:
+    """Upload the files in one commit; the repository is made where there is none.
 
     Args:
-        publication: what `prepare` made.
-        settings: `HF_TOKEN`, or else what the hub's own command line has logged in with.
+        publication: made by `prepare`.
+        token: of the hub; None for the login of the hub's own command line.
 
     Raises:
-        RemoteError: the hub can't be reached or refuses; the message says what to do.
+        RemoteError: the hub can't be reached or refuses; the message names the next step.
     """
-    if settings.hf_offline:
-        raise RemoteError("HF_HUB_OFFLINE is set: unset it to publish")
     name = publication.repository
     try:
-        api = HfApi(token=settings.hf_token)
+        api = HfApi(token=token)
         api.create_repo(name, private=publication.private, exist_ok=True)
         additions = [CommitOperationAdd(path, data) for path, data in publication.files.items()]
         made = api.create_commit(name, additions, commit_message=_MESSAGE)
@@ -110,13 +108,7 @@ def publish(publication: Publication, settings: Settings) -> Publication:
         raise RemoteError(_refusal(name, error)) from error
     except Exception as error:  # the hub's library passes on those of its HTTP client, whichever that is
         raise RemoteError(f"the hub can't be reached ({first_line(error)}): nothing was published") from error
-    return Publication(
-        repository=name,
-        private=publication.private,
-        files=publication.files,
-        commit=made.oid,
-        url=made.commit_url,
-    )
+    return replace(publication, commit=made.oid, url=made.commit_url)
 
 
 def _refusal(repository: str, error: HfHubHTTPError) -> str:
@@ -184,7 +176,7 @@ def _quality(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _reliability(found: Any) -> Iterator[str]:
-    """Lay out bins of mean probability, share that succeeded, and kicks: a file may hold anything."""
+    """Make a table of bins (mean probability, share that succeeded, kicks): a file may hold anything."""
     try:
         bins = msgspec.convert(found or [], list[tuple[float, float, float]])
     except msgspec.ValidationError:

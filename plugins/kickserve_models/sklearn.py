@@ -1,4 +1,4 @@
-"""scikit-learn models: read off into numpy where they are linear, else asked with arrays."""
+"""scikit-learn models: a linear one becomes a `LogisticModel`, any other is called with arrays."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from msgspec.structs import replace
 from kickserve.errors import KickserveError, first_line
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
 from kickserve.model import SMOKE_KICKS, Answer
-from kickserve_models.foreign import ForeignModel, card_of, wrong_inputs
-from kickserve_models.logistic import LogisticModel
-from kickserve_models.read_off import read_off
+from kickserve_models.external import ExternalModel, LogisticModel, card_of, wrong_inputs
+from kickserve_models.extract_linear import extract_linear
 from kickserve_models.unpacking import unpack_skops, unpickle
 
 if TYPE_CHECKING:
@@ -27,41 +26,43 @@ if TYPE_CHECKING:
     from kickserve.model import Model, Origin
     from kickserve.schemas import ModelCard
 
-    Ask = Callable[[NDArray[np.float64]], Any]  # columns as it was trained, shape (n, 11), to (n, 2)
+    PredictProba = Callable[[NDArray[np.float64]], Any]  # columns as in training, shape (n, 11), to (n, 2)
 
-_SAME: Final = 1e-12  # by which what was read off may miss what the model itself says
-_COMPARED: Final = 256  # kicks, to see that it doesn't
+_SAME: Final = 1e-12  # largest difference between the extracted weights and the model itself, in probability
+_COMPARED: Final = 256  # kicks on which both are compared
 _CLASSES: Final = frozenset({0, 1})  # True and False are them too
 _log = logging.getLogger(__name__)
 
 
-class SklearnModel(ForeignModel):
-    """A fitted scikit-learn classifier that is ready to answer, without an interval.
+class SklearnModel(ExternalModel):
+    """A fitted scikit-learn classifier, without an interval.
 
     Args:
-        card: what it is.
-        probabilities: its `predict_proba`.
-        order: where each of the columns that it was trained with stands among `kickserve.features.NAMES`.
-        success: which of its two classes is a kick that succeeds, 0 or 1.
+        card: of the model.
+        predict_proba: of the classifier.
+        order: place of each column that it was trained with among `kickserve.features.NAMES`.
+        success: the place of a kick that succeeds among its two classes, 0 or 1.
     """
 
-    def __init__(self, card: ModelCard, probabilities: Ask, order: Sequence[int], success: int) -> None:
+    def __init__(
+        self, card: ModelCard, predict_proba: PredictProba, order: Sequence[int], success: int
+    ) -> None:
         super().__init__(card)
-        self._probabilities = probabilities
+        self._predict_proba = predict_proba
         self._order = None if list(order) == list(range(COUNT)) else list(order)
         self._success = success
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
-        """Answer n kicks.
+        """Predict n kicks.
 
         Args:
             matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
         """
-        if not len(matrix):  # which scikit-learn refuses
+        if not len(matrix):  # scikit-learn refuses that
             return Answer(np.empty(0), None, None)
         ordered = matrix if self._order is None else matrix[:, self._order]
-        found = np.asarray(self._probabilities(ordered), dtype=np.float64)
-        return Answer(found[:, self._success], None, None)
+        probabilities = np.asarray(self._predict_proba(ordered), dtype=np.float64)
+        return Answer(probabilities[:, self._success], None, None)
 
 
 def load_skops(data: bytes, origin: Origin) -> Model:
@@ -88,32 +89,33 @@ def of_estimator(
 ) -> Model:
     """Make a model of a fitted classifier.
 
-    It is asked with arrays, in the order of its `feature_names_in_` or else of `kickserve.features.NAMES`.
-    Only where a step of it looks for columns by name itself (a function of the user's own) it gets a
-    DataFrame, which costs half a millisecond a call and needs pandas.
+    It is called with arrays, their columns in the order of its `feature_names_in_` or else of
+    `kickserve.features.NAMES`. Only where a step of it looks for columns by name itself (a function of the
+    user's own) it gets a DataFrame, which costs half a millisecond a call and needs pandas.
 
     Args:
         estimator: the classifier.
-        warned: what was warned of when it was loaded: it may be of another version of scikit-learn.
+        warned: the warnings when it was loaded: it may be of another version of scikit-learn.
         data: its file, for the revision.
         origin: where it came from.
 
     Raises:
         ModelUnusable: it is no classifier of two classes 0 and 1 over the eleven features.
     """
-    notes = list(dict.fromkeys(_in_short(each.message) for each in warned))
+    notes = list(dict.fromkeys(_shortened(each.message) for each in warned))
     for note in notes:
         _log.warning("the model %s: %s", origin.source, note)
     order, success = _order(estimator, origin), _success(estimator, origin)
-    ask, by_position = _asked(estimator, order, origin)
-    description = " ".join(f"{each}." for each in [f"A scikit-learn model: {_in_words(estimator)}", *notes])
-    model = SklearnModel(card_of(origin, data, "sklearn", description, {}), ask, order, success)
-    linear = None if by_position is None else read_off(by_position, COUNT)
+    predict_proba, by_position = _callable(estimator, order, origin)
+    description = " ".join(f"{each}." for each in [f"A scikit-learn model: {_steps(estimator)}", *notes])
+    card = card_of(origin, data, "sklearn", description, {})
+    model = SklearnModel(card, predict_proba, order, success)
+    linear = None if by_position is None else extract_linear(by_position, COUNT)
     return model if linear is None else _quicker(model, *linear, order=order, success=success)
 
 
-def _in_short(message: Warning | str) -> str:
-    """Shorten what scikit-learn says of a model from another version, once for each of its parts."""
+def _shortened(message: Warning | str) -> str:
+    """Shorten the warning about a model from another version, which comes once for each of its parts."""
     then = getattr(message, "original_sklearn_version", None)
     if then is None:
         return str(message).partition("\n")[0].rstrip(".")
@@ -121,13 +123,13 @@ def _in_short(message: Warning | str) -> str:
     return f"It was made with scikit-learn {then} and is loaded with {now}, which may change what it answers"
 
 
-def _in_words(estimator: Any) -> str:
+def _steps(estimator: Any) -> str:
     steps = [step for _, step in getattr(estimator, "steps", [])] or [estimator]
     return ", then ".join(step if isinstance(step, str) else type(step).__name__ for step in steps)
 
 
 def _order(estimator: Any, origin: Origin) -> list[int]:
-    """Return where the columns that it was trained with stand among ours."""
+    """Return the place of each column that it was trained with among the eleven features."""
     names = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
     if not names:
         count = getattr(estimator, "n_features_in_", COUNT)
@@ -141,7 +143,7 @@ def _order(estimator: Any, origin: Origin) -> list[int]:
 
 
 def _success(estimator: Any, origin: Origin) -> int:
-    """Return which of its classes is a kick that succeeds."""
+    """Return the place of a kick that succeeds among its classes."""
     if not hasattr(estimator, "predict_proba"):
         kind = type(estimator).__name__
         raise origin.unusable(f"it is a {kind} without predict_proba: it must be a classifier that has it")
@@ -152,24 +154,24 @@ def _success(estimator: Any, origin: Origin) -> int:
     return int(classes.index(1))
 
 
-def _asked(estimator: Any, order: Sequence[int], origin: Origin) -> tuple[Ask, Any]:
-    """Return how it is asked, and what is asked with arrays; None in its place where that can't be."""
-    from kickserve_models.by_position import take_arrays
+def _callable(estimator: Any, order: Sequence[int], origin: Origin) -> tuple[PredictProba, Any]:
+    """Return a `predict_proba` of arrays, and the estimator changed for arrays; None where it can't be."""
+    from kickserve_models.estimators import drop_feature_names
 
     try:
         changed = copy.deepcopy(estimator)
-        take_arrays(changed)
+        drop_feature_names(changed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             changed.predict_proba(SMOKE_KICKS[:, order])
-    except Exception as error:  # noqa: BLE001  its steps may be anybody's code
+    except Exception as error:  # noqa: BLE001  its steps may be anyone's code
         if not hasattr(estimator, "feature_names_in_"):
-            return estimator.predict_proba, None  # with its error the trial refuses it
-        return _asked_by_name(estimator, order, origin, error), None
+            return estimator.predict_proba, None  # the smoke test refuses it with its error
+        return _by_name(estimator, order, origin, error), None
     return changed.predict_proba, changed
 
 
-def _asked_by_name(estimator: Any, order: Sequence[int], origin: Origin, error: Exception) -> Ask:
+def _by_name(estimator: Any, order: Sequence[int], origin: Origin, error: Exception) -> PredictProba:
     if find_spec("pandas") is None:
         reason = f"it can't be asked with arrays ({first_line(error)}), and to ask it by name takes pandas"
         raise origin.unusable(f"{reason}: pip install pandas") from error
@@ -187,20 +189,20 @@ def _quicker(
     order: Sequence[int],
     success: int,
 ) -> Model:
-    """Return what was read off a linear model, where it answers as the model itself does; else the model."""
-    ours = np.empty(COUNT)
-    ours[list(order)] = weights
+    """Return the extracted linear model where its predictions equal those of the model; else the model."""
+    in_order = np.empty(COUNT)
+    in_order[list(order)] = weights
     sign = 1 if success else -1
     words = f"{model.card.description} It is linear: its weights are read off, and computed without it."
     card = replace(model.card, kind="sklearn-linear", description=words)
-    quick = LogisticModel(card, sign * ours, sign * intercept)
-    kicks = _some_kicks()
+    quick = LogisticModel(card, sign * in_order, sign * intercept)
+    kicks = _random_kicks()
     off = quick.predict(kicks).probability - model.predict(kicks).probability
     return quick if np.max(np.abs(off)) <= _SAME else model
 
 
-def _some_kicks() -> NDArray[np.float64]:
-    """Make kicks from all over the features' ranges, the same each time; shape (256, 11)."""
+def _random_kicks() -> NDArray[np.float64]:
+    """Draw kicks from the whole of the features' ranges, the same each time; shape (256, 11)."""
     low = np.array([feature.low for feature in FEATURES])
     high = np.array([feature.high for feature in FEATURES])
     flags = [feature.kind == "flag" for feature in FEATURES]

@@ -1,4 +1,4 @@
-"""Takes scikit-learn estimators out of their files: skops, which runs no code, and pickle, which does."""
+"""Loads scikit-learn estimators from their files: skops, which runs no code, and pickle, which does."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from kickserve.model import Origin
 
-# What skops does not trust by itself and models of kicks are made of: data, and functions that only compute.
-# It is fixed: what a file asks for never gets onto it. The numbers in trees are checked after loading.
+# Types beyond those that skops itself trusts, in models of kicks: data, and functions that only compute.
+# The list is fixed: no file can add to it. The numbers in trees are checked after loading.
 TRUSTED: Final = (
     "numpy.dtype",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
@@ -39,10 +39,10 @@ _SKLEARN: Final = {"sklearn": "scikit-learn"}
 
 
 def unpack_skops(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMessage]]:
-    """Take an estimator out of the bytes of a skops file.
+    """Load an estimator from the bytes of a skops file.
 
     Returns:
-        It, and what was warned of meanwhile.
+        The estimator, and the warnings meanwhile.
 
     Raises:
         ModelUnusable: it can't be read, holds types that are not on the list, or trees that are spoilt.
@@ -52,7 +52,7 @@ def unpack_skops(data: bytes, origin: Origin) -> tuple[Any, list[warnings.Warnin
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
-    from kickserve_models.tree_check import wrong_tree
+    from kickserve_models.estimators import wrong_tree
 
     try:
         estimator, warned = _watched(lambda: skops.io.loads(data, trusted=list(TRUSTED)))
@@ -67,7 +67,7 @@ def unpack_skops(data: bytes, origin: Origin) -> tuple[Any, list[warnings.Warnin
 
 
 def _untrusted(data: bytes, error: Exception) -> str:
-    """Name the types in words of ours: the error's own advise to trust them."""
+    """Name the types: the error's own message advises to trust them."""
     import skops.io
 
     try:
@@ -78,10 +78,10 @@ def _untrusted(data: bytes, error: Exception) -> str:
 
 
 def unpickle(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMessage]]:
-    """Take an estimator out of the bytes of a pickle, also one of joblib's: this runs whatever code it holds.
+    """Load an estimator from the bytes of a pickle, also one of joblib's: this runs the code in it.
 
     Returns:
-        It, and what was warned of meanwhile.
+        The estimator, and the warnings meanwhile.
 
     Raises:
         ModelUnusable: it can't be read.
@@ -94,7 +94,7 @@ def unpickle(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMes
         return _watched(lambda: joblib.load(io.BytesIO(data)))
     except ModuleNotFoundError as error:
         raise origin.unusable(f"it needs the module {error.name}, which is not installed") from error
-    except Exception as error:  # it runs anybody's code
+    except Exception as error:  # it runs anyone's code
         raise origin.unusable(f"it can't be unpickled ({first_line(error)})") from error
 
 

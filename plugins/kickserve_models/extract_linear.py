@@ -1,4 +1,4 @@
-"""Reads a linear scikit-learn pipeline off into weights: scalers and a logistic regression together."""
+"""Extracts the weights of a linear scikit-learn pipeline: scalers and a logistic regression in one map."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ class Affine(NamedTuple):
     offset: NDArray[np.float64]
 
     def after(self, first: Affine) -> Affine:
-        """Return this map of what another gives."""
+        """Return this map after the map `first`."""
         return Affine(self.matrix @ first.matrix, self.matrix @ first.offset + self.offset)
 
 
-class NotAffine(Exception):
-    """Some part of a model is no affine map, or none that is known here."""
+class _NotAffine(Exception):
+    """A part of a model is no affine map, or none that is known here."""
 
 
-def read_off(estimator: Any, width: int) -> tuple[NDArray[np.float64], float] | None:
+def extract_linear(estimator: Any, width: int) -> tuple[NDArray[np.float64], float] | None:
     """Return the weights, shape (width,), and the intercept of the log-odds of the second class.
 
     Known are pipelines of the common scalers, of imputers (no feature is ever missing here) and of column
-    transformers that take columns by position, ended by a logistic regression. The caller checks that both
-    give the same probabilities: another version of scikit-learn may compute something else.
+    transformers that take columns by position, ended by a logistic regression. The caller compares the
+    probabilities of both: another version of scikit-learn may compute something else.
 
     Args:
         estimator: fitted, its column transformers by position.
         width: how many features it takes.
 
     Returns:
-        None where some part of it is something else.
+        None where a part of it is unknown.
     """
     try:
         affine = _affine(estimator, width)
-    except NotAffine:
+    except _NotAffine:
         return None
     return (affine.matrix[0], float(affine.offset[0])) if affine.matrix.shape == (1, width) else None
 
@@ -56,10 +56,10 @@ def _affine(part: Any, width: int) -> Affine:
     if part is None or (isinstance(part, str) and part == "passthrough"):
         return _same(width)
     # By the exact name: a class that inherits may compute something else.
-    read = _READERS.get(f"{type(part).__module__.partition('.')[0]}.{type(part).__name__}")
-    if read is None:
-        raise NotAffine
-    return read(part, width)
+    extract = _EXTRACTORS.get(f"{type(part).__module__.partition('.')[0]}.{type(part).__name__}")
+    if extract is None:
+        raise _NotAffine
+    return extract(part, width)
 
 
 def _same(width: int) -> Affine:
@@ -80,7 +80,7 @@ def _centred(center: Any, scale: Any, width: int) -> Affine:
 
 def _min_max(part: Any, width: int) -> Affine:
     if part.clip:
-        raise NotAffine
+        raise _NotAffine
     return _scaled(part.scale_, part.min_, width)
 
 
@@ -91,16 +91,16 @@ def _robust(part: Any, width: int) -> Affine:
 
 def _function(part: Any, width: int) -> Affine:
     if part.func is not None:
-        raise NotAffine
+        raise _NotAffine
     return _same(width)
 
 
 def _imputer(part: Any, width: int) -> Affine:
     missing = part.missing_values
     if part.add_indicator or not isinstance(missing, float) or not np.isnan(missing):
-        raise NotAffine
+        raise _NotAffine
     if np.isnan(part.statistics_.astype(np.float64)).any():  # it drops such a feature
-        raise NotAffine
+        raise _NotAffine
     return _same(width)
 
 
@@ -113,38 +113,36 @@ def _pipeline(part: Any, width: int) -> Affine:
 
 def _columns(part: Any, width: int) -> Affine:
     if part.transformer_weights:
-        raise NotAffine
+        raise _NotAffine
     parts = [
         _affine(step, len(places)).after(Affine(np.eye(width)[places], np.zeros(len(places))))
         for _, step, columns in part.transformers_
         if not (isinstance(step, str) and step == "drop") and len(places := _places(columns, width))
     ]
     if not parts:
-        raise NotAffine
+        raise _NotAffine
     return Affine(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
 def _places(columns: Any, width: int) -> NDArray[np.intp]:
     if isinstance(columns, str | int) or callable(columns):
-        raise NotAffine  # a single one selects an array of one dimension: no scaler takes that
+        raise _NotAffine  # a single one selects an array of one dimension: no scaler takes that
+    if not isinstance(columns, slice) and not len(columns):
+        return np.empty(0, dtype=np.intp)
     try:
         return np.atleast_1d(np.arange(width)[columns if isinstance(columns, slice) else np.asarray(columns)])
     except (IndexError, TypeError):
-        return np.empty(0, dtype=np.intp) if not len(columns) else _refuse()
-
-
-def _refuse() -> NDArray[np.intp]:
-    raise NotAffine
+        raise _NotAffine from None
 
 
 def _logistic(part: Any, width: int) -> Affine:
     if np.shape(part.coef_) != (1, width):
-        raise NotAffine
+        raise _NotAffine
     offset = np.broadcast_to(np.asarray(part.intercept_, dtype=np.float64), (1,))
     return Affine(np.asarray(part.coef_, dtype=np.float64), offset)
 
 
-_READERS: Final[Mapping[str, Callable[[Any, int], Affine]]] = {
+_EXTRACTORS: Final[Mapping[str, Callable[[Any, int], Affine]]] = {
     "sklearn.StandardScaler": lambda part, width: _centred(
         part.mean_ if part.with_mean else None, part.scale_, width
     ),

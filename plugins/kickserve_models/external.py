@@ -1,0 +1,112 @@
+"""The common part of models that were made elsewhere: a card, no interval, and no domain to warn of."""
+
+from __future__ import annotations
+
+import math
+from operator import mul
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kickserve.documents import expit
+from kickserve.features import INDEX, NAMES
+from kickserve.linear import product
+from kickserve.model import Answer
+from kickserve.schemas import ModelCard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from kickserve.model import Origin
+
+
+class ExternalModel:
+    """All of `kickserve.model.Model` but `predict`, for a model without interval and warnings.
+
+    Args:
+        card: of the model.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+    def warnings(self, row: Sequence[float]) -> list[str]:  # noqa: ARG002  the protocol gives it one
+        """Warn of nothing: its file says nothing of the kicks that it was trained on."""
+        return []
+
+    def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return false for each of n kicks, shape (n, 11); shape (n,)."""
+        return np.zeros(len(matrix), dtype=np.bool_)
+
+
+class LogisticModel(ExternalModel):
+    """expit(weights · features + intercept), without an interval.
+
+    Args:
+        card: of the model.
+        weights: log-odds a unit of each feature, shape (11,), in the order of `kickserve.features.NAMES`.
+        intercept: log-odds.
+    """
+
+    def __init__(self, card: ModelCard, weights: NDArray[np.float64], intercept: float) -> None:
+        super().__init__(card)
+        self._row = weights[None, :]
+        self._weights = weights.tolist()
+        self._intercept = intercept
+
+    def predict(self, matrix: NDArray[np.float64]) -> Answer:
+        """Predict n kicks.
+
+        Args:
+            matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
+        """
+        return Answer(expit(product(self._row, matrix.T)[0] + self._intercept), None, None)
+
+    def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
+        """Predict one kick.
+
+        Args:
+            row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
+
+        Returns:
+            Probability, and NaN twice: it gives no interval.
+        """
+        z = sum(map(mul, self._weights, row), self._intercept)
+        return 0.5 + 0.5 * math.tanh(0.5 * z), math.nan, math.nan
+
+
+def card_of(
+    origin: Origin, data: bytes, kind: str, description: str, trained_on: Mapping[str, str]
+) -> ModelCard:
+    """Make the card of a model that brings none.
+
+    Args:
+        origin: where it came from.
+        data: its file.
+        kind: the library that computes it.
+        description: one paragraph.
+        trained_on: provenance, as far as its file has it.
+    """
+    return ModelCard(
+        name=origin.name,
+        revision=origin.revision(data),
+        kind=kind,
+        source=origin.source,
+        description=description,
+        features=list(NAMES),
+        domain={},
+        interval=None,
+        trained_on=dict(trained_on),
+        metrics={},
+    )
+
+
+def wrong_inputs(names: Sequence[str]) -> str:
+    """Return the fault in the names of a model's inputs, as a clause; empty where there is none."""
+    missing = [name for name in NAMES if name not in names]
+    too_many = [name for name in names if name not in INDEX]
+    parts = [f"lacks {', '.join(missing)}"] if missing else []
+    parts += [f"asks for {', '.join(too_many)}, which kickserve doesn't have"] if too_many else []
+    return f"it must take the eleven features of a kick, and {' and '.join(parts)}" if parts else ""
