@@ -1,30 +1,26 @@
 """kickserve: the honest probability that a rugby place kick goes over."""
 
+import warnings
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kickserve.errors import RemoteError, ServiceAway
-    from kickserve.schemas import Kick
-    from kickserve_client.client import AsyncClient, Client
-
-__all__ = ["AsyncClient", "Client", "Kick", "RemoteError", "ServiceAway", "__version__"]
+__all__ = ["__version__"]
 __version__ = version("kickserve")
 
-# Imported when asked for (PEP 562): the command line need not wait for a client that it does not use.
-_LATER: Final["Mapping[str, str]"] = {
-    "AsyncClient": "kickserve_client.client",
-    "Client": "kickserve_client.client",
-    "Kick": "kickserve.schemas",
-    "RemoteError": "kickserve.errors",
-    "ServiceAway": "kickserve.errors",
+# Names of version 0.1 and the modules that have them now; to be removed in version 0.3.
+_MOVED: Final = {
+    "AsyncClient": "kickserve_client",
+    "Client": "kickserve_client",
+    "Kick": "kickserve_client",
+    "RemoteError": "kickserve_client",
+    "ServiceAway": "kickserve_client",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"kickserve.{name} has moved: use  from {_MOVED[name]} import {name}"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return getattr(import_module(_MOVED[name]), name)

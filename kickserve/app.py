@@ -115,6 +115,8 @@ def create_app(
         security_headers=SecurityHeaders(settings),
         metrics=service.metrics,
         plugins=plugins,
+        wrappers=[plugin.wrap for plugin in plugins],
+        router_wrappers=[plugin.wrap_router for plugin in plugins],
         route_handlers=[home, openapi.assets(), Router(API, route_handlers=ROUTES)],
         lifespan=[_running(service)],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},

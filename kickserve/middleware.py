@@ -15,16 +15,18 @@ from litestar.routes import BaseRoute, HTTPRoute
 from kickserve.auth import KEY_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from litestar.connection import ASGIConnection
     from litestar.types import ASGIApp, Message, Receive, Send
 
     from kickserve.auth import Authenticator
     from kickserve.metrics import Metrics
-    from kickserve.plugins import Plugin
     from kickserve.security import SecurityHeaders
     from kickserve.settings import Settings
+
+    Wrapper = Callable[[ASGIApp], ASGIApp]
+    RouterWrapper = Callable[[ASGIApp, "App"], ASGIApp]
 
 REQUEST_ID: Final = b"x-request-id"
 REQUEST: Final[ContextVar[bytes | None]] = ContextVar("kickserve_request", default=None)
@@ -59,7 +61,8 @@ class App(Litestar):
         authenticator: finds the principal of a request.
         security_headers: of answers, with the check of origins.
         metrics: counts requests.
-        plugins: those whose hooks are called.
+        wrappers: `Plugin.wrap` of each plugin.
+        router_wrappers: `Plugin.wrap_router` of each plugin.
         named: as for `litestar.Litestar`.
 
     Attributes:
@@ -67,7 +70,6 @@ class App(Litestar):
         authenticator: the same.
         security_headers: the same.
         metrics: the same.
-        loaded: the plugins.
         wrapped: whether a plugin wraps every request.
         draining: whether each answer closes its connection.
     """
@@ -79,24 +81,25 @@ class App(Litestar):
         authenticator: Authenticator,
         security_headers: SecurityHeaders,
         metrics: Metrics,
-        plugins: Sequence[Plugin],
+        wrappers: Sequence[Wrapper],
+        router_wrappers: Sequence[RouterWrapper],
         **named: Any,
     ) -> None:
-        super().__init__(*arguments, plugins=plugins, **named)
+        super().__init__(*arguments, **named)
         self.settings = settings
         self.authenticator = authenticator
         self.security_headers = security_headers
         self.metrics = metrics
-        self.loaded = plugins
         self.draining = False
         metrics.set_routes(pair for route in self.routes for pair in _pairs(route))
         self._allow = dict(map(_allowed, self.routes))
         self._prefix = secrets.token_hex(4).encode()  # drawn per app: forked workers would share a module's
         self._router: ASGIApp = super().__call__
         self._serve: ASGIApp = self._respond
-        for plugin in plugins:
-            self._router = plugin.wrap_router(self._router, self)
-            self._serve = plugin.wrap(self._serve)
+        for wrap_router in router_wrappers:
+            self._router = wrap_router(self._router, self)
+        for wrap in wrappers:
+            self._serve = wrap(self._serve)
         self.wrapped = self._serve != self._respond
 
     def drain(self) -> None:

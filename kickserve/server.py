@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from kickserve.errors import ConfigurationError, KickserveError
+from kickserve.plugins import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,7 +191,7 @@ class _Server(uvicorn.Server):
 
 def _protocol(app: App) -> Any:
     """Return the connections of the first plugin that brings some, or else uvicorn's own."""
-    found = (plugin.create_protocol(app) for plugin in app.loaded)
+    found = (plugin.create_protocol(app) for plugin in app.plugins if isinstance(plugin, Plugin))
     return next((protocol for protocol in found if protocol is not None), "auto")
 
 

@@ -18,10 +18,10 @@ import pytest
 from serving import serving
 
 import kickserve
-from kickserve import AsyncClient, Client, Kick, RemoteError, ServiceAway
 from kickserve.errors import InvalidInput, ServiceBusy
 from kickserve.openapi import EXAMPLE
 from kickserve.schemas import OutcomeOf, Prediction
+from kickserve_client import AsyncClient, Client, Kick, RemoteError, ServiceAway
 
 KICK = msgspec.convert(EXAMPLE, Kick)
 KEY = "a secret of the test's"

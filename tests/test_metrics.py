@@ -192,7 +192,8 @@ async def test_a_mounted_application_counts_as_other(metrics):
         authenticator=Authenticator(settings),
         security_headers=SecurityHeaders(settings),
         metrics=metrics,
-        plugins=(),
+        wrappers=(),
+        router_wrappers=(),
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as client:
         await client.get("/ui/deep/below")

@@ -9,11 +9,10 @@ from typing import Final
 
 import rich_click as click
 
-from kickserve import Client, RemoteError
 from kickserve.commands import serve
 from kickserve.settings import Settings
 from kickserve.terminal import stdout
-from kickserve_client import calls
+from kickserve_client import Client, RemoteError, calls
 from kickserve_ui import PATH
 
 _TRY_EVERY: Final = 0.2
