@@ -17,7 +17,7 @@ from kickserve.openapi import EXAMPLE
 from kickserve.plugins import discover
 from kickserve.settings import Settings
 
-pytest_plugins = ["fixtures_postgres", "journal_help"]
+pytest_plugins = ["postgres", "journal_help"]
 
 
 @pytest.fixture(autouse=True)

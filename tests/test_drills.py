@@ -17,7 +17,7 @@ DRILLS = Path(__file__).parents[1] / "ops" / "chaos" / "drills.py"
 SHORT = ["--rounds", "2", "--outage", "1", "--warm", "0.7", "--json"]
 
 
-@pytest.mark.usefixtures("postgres_url")  # skipped, with the reason, where no Postgres can be had
+@pytest.mark.usefixtures("postgres_server")  # skipped, with the reason, where no Postgres can be had
 @pytest.mark.parametrize("drills", [["kill"], ["terminate", "outage"], ["disk", "three"]], ids=" and ".join)
 def test_under_load_no_answer_is_lost_and_none_is_stored_twice(drills, tmp_path):
     finished = subprocess.run(

@@ -13,7 +13,7 @@ import pytest
 DRILL = Path(__file__).parents[1] / "ops" / "chaos" / "replicas.py"
 
 
-@pytest.mark.usefixtures("postgres_url")  # skipped, with the reason, where no Postgres can be had
+@pytest.mark.usefixtures("postgres_server")  # skipped, with the reason, where no Postgres can be had
 def test_behind_nginx_no_client_notices_that_one_is_killed_and_another_restarted(tmp_path):
     try:
         nginx.program()

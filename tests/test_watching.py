@@ -123,7 +123,7 @@ async def test_promtool_finds_nothing_to_mend_in_the_metrics(start, settings, ki
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.usefixtures("promtool", "postgres_url")
+@pytest.mark.usefixtures("promtool", "postgres_server")
 def test_prometheus_scrapes_a_service_and_its_rules_fire_when_the_store_is_stopped(tmp_path):
     done = subprocess.run(
         [sys.executable, str(OPS / "chaos" / "watching.py"), "--json"],

@@ -1,42 +1,100 @@
-"""Keeps predictions in Postgres."""
+"""Keeps predictions in Postgres, in a table with a partition for each month."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from kickserve import features
-from kickserve.errors import StoreError, StoreUnavailable
-from kickserve.ids import canonical, first_id_in, instant
+from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve.ids import first_id_in, instant
 from kickserve.store import LabelledPrediction
-from kickserve_storage.columns import (
+from kickserve_storage.postgres_months import AHEAD, LOCK, drop, into_months, make, month_of, this_month
+from kickserve_storage.postgres_server import address_of, explained
+from kickserve_storage.table import (
     COLUMNS,
-    JUDGED_GROUP,
+    LABELLED,
+    LABELLED_GROUP,
+    OLDEST,
     STREAM_GROUP,
+    TableStore,
     columns_of,
     in_steps,
-    latest,
     record_of,
     row_of,
     span,
     steps,
-    unknown_among,
 )
-from kickserve_storage.postgres_months import drop, make, month_of
-from kickserve_storage.postgres_server import COMMAND_TIMEOUT, CONNECTIONS, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from kickserve.record import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
+CONNECTIONS: Final = 4
+STREAMS: Final = CONNECTIONS // 2  # a slow reader keeps its connection, so some are left to everybody else
+COMMAND_TIMEOUT: Final = 30.0  # seconds
+# A change of the schema waits so long for those who read the table, and all others wait behind it.
+LOCK_TIMEOUT: Final = "3s"
+STEP_TIMEOUT: Final = 3_600.0  # seconds: an index over many millions of predictions takes its time
+VERSION_MIN: Final = 14  # the first version that can detach a partition while others use the table
+_STEP: Final = 500  # rows a statement: 5 ms of the event loop
+
+# Each is a step from one version of the schema to the next, and never changes once released.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE predictions (
+        id uuid PRIMARY KEY,
+        created_at timestamptz NOT NULL,
+        time_norm double precision NOT NULL,
+        distance double precision NOT NULL,
+        angle double precision NOT NULL,
+        wind_speed double precision NOT NULL,
+        precipitation_probability double precision NOT NULL,
+        is_left_footed boolean NOT NULL,
+        game_away boolean NOT NULL,
+        is_endgame boolean NOT NULL,
+        is_start boolean NOT NULL,
+        is_left_side boolean NOT NULL,
+        has_previous_attempts boolean NOT NULL,
+        prediction double precision,
+        confidence double precision,
+        interval_low double precision,
+        interval_high double precision,
+        model text NOT NULL,
+        revision text NOT NULL,
+        latency_ms double precision NOT NULL,
+        cpu_percent double precision NOT NULL,
+        memory_mb double precision NOT NULL,
+        status_code integer NOT NULL,
+        error text,
+        outcome boolean,
+        outcome_at timestamptz
+    );
+    -- All that quality needs stands in this index; a prediction enters it when its outcome is told.
+    CREATE INDEX predictions_judged ON predictions (id) INCLUDE (created_at, model, prediction, outcome)
+        WHERE outcome IS NOT NULL AND prediction IS NOT NULL
+    """,
+    """
+    ALTER TABLE predictions
+        ADD COLUMN shadow_model text,
+        ADD COLUMN shadow_revision text,
+        ADD COLUMN shadow_prediction double precision;
+    DROP INDEX predictions_judged;
+    CREATE INDEX predictions_judged ON predictions (id)
+        INCLUDE (created_at, model, prediction, outcome, shadow_model, shadow_prediction)
+        WHERE outcome IS NOT NULL AND prediction IS NOT NULL
+    """,
+    into_months,
+)
 _TYPES: Final = {
     "id": "uuid",
     **dict.fromkeys(("created_at", "outcome_at"), "timestamptz"),
@@ -44,11 +102,15 @@ _TYPES: Final = {
     **dict.fromkeys((*features.FLAGS, "outcome"), "boolean"),
     "status_code": "integer",
 }
-_STEP: Final = 500  # rows a statement: 5 ms of the event loop
-STREAMS: Final = CONNECTIONS // 2  # a slow reader keeps its connection, so some are left to everybody else
+# The same plan of a prepared statement for all values: else the server would look, each time anew, which
+# months it needs, which takes longer than to read a page; that plan leaves out months as well when it is run.
+_PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
 
-_NAMES: Final = ", ".join(COLUMNS)
-# Nothing of a request ever becomes part of these: what is filled in here are our own column names.
+_OUTCOMES: Final = """UPDATE predictions SET outcome = new.outcome, outcome_at = new.at
+    FROM unnest($1::uuid[], $2::boolean[], $3::timestamptz[]) AS new (id, outcome, at)
+    WHERE predictions.id = new.id RETURNING predictions.id"""
+
+_log = logging.getLogger(__name__)
 
 
 @cache
@@ -56,29 +118,13 @@ def _insert(columns: tuple[str, ...]) -> str:
     """Make one statement, and so one transaction and one way to the server and back: an array a column."""
     arrays = (f"${at}::{_TYPES.get(name, 'double precision')}[]" for at, name in enumerate(columns, start=1))
     return (
-        f"INSERT INTO predictions ({', '.join(columns)}) SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 - see above
+        f"INSERT INTO predictions ({', '.join(columns)}) SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 - columns
         " ON CONFLICT (id) DO NOTHING"
     )
 
 
-_GET: Final = f"SELECT {_NAMES} FROM predictions WHERE id = $1"  # noqa: S608 - see above
-_SPAN: Final = f"SELECT {_NAMES} FROM predictions WHERE id >= $1 AND id < $2"  # noqa: S608 - see above
-_NEWEST: Final = f"{_SPAN} ORDER BY id DESC LIMIT $3"
-_OLDEST: Final = f"{_SPAN} ORDER BY id"
-_JUDGED: Final = """SELECT created_at, model, prediction, outcome, shadow_model, shadow_prediction
-    FROM predictions
-    WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
-        AND ($3::text IS NULL OR model = $3) ORDER BY id"""
-_OUTCOMES: Final = """UPDATE predictions SET outcome = told.outcome, outcome_at = told.at
-    FROM unnest($1::uuid[], $2::boolean[], $3::timestamptz[]) AS told (id, outcome, at)
-    WHERE predictions.id = told.id RETURNING predictions.id"""
-_PURGE: Final = (
-    "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < $1 ORDER BY id LIMIT $2)"
-)
-
-
 @asynccontextmanager
-async def unbroken_end() -> AsyncIterator[AsyncExitStack]:
+async def _unbroken_end() -> AsyncIterator[AsyncExitStack]:
     """Have what is opened closed in order even where the task is cancelled, and again at each await.
 
     So it is when a client goes away while it is read for: the transaction would never be rolled back, and its
@@ -91,32 +137,13 @@ async def unbroken_end() -> AsyncIterator[AsyncExitStack]:
         await asyncio.shield(opened.__aexit__(*sys.exc_info()))
 
 
-def to_millisecond(moment: datetime) -> datetime:
-    """Cut off what is below a millisecond, as SQLite's store does."""
-    return moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
-
-
-def values_of(record: Record) -> list[Any]:
-    """Turn a record into a row of the table."""
-    return row_of(record, to_millisecond)
-
-
-def record_from(values: Sequence[Any]) -> Record:
-    """Turn a row of the table, whose id is a UUID, into a record."""
-    return record_of([str(values[0]), *values[1:]])
-
-
-def _judged(row: Sequence[Any]) -> LabelledPrediction:
-    return LabelledPrediction(*row)
-
-
-class PostgresStore:
-    """A `kickserve.store.Store` in Postgres.
+class PostgresStore(TableStore):
+    """A `kickserve.store.Store` in Postgres: a pool of connections to one database, which heals by itself.
 
     Args:
         url: `postgresql://user:password@host:5432/database`, with parameters as libpq has them.
         statement_cache: statements that a connection keeps prepared; 0 behind pgbouncer.
-        command_timeout: seconds that a command may take.
+        command_timeout: seconds that a command may take, and that one may wait for a connection.
 
     Raises:
         StoreMisconfigured: the URL can't be understood.
@@ -125,31 +152,46 @@ class PostgresStore:
     def __init__(
         self, url: str, *, statement_cache: int = 100, command_timeout: float = COMMAND_TIMEOUT
     ) -> None:
-        self._server = Server(url, statement_cache=statement_cache, command_timeout=command_timeout)
+        self._address = address_of(url)
+        self._statement_cache = statement_cache
+        self._command_timeout = command_timeout
         self._streams = asyncio.Semaphore(STREAMS)
-        self._patience = command_timeout
+        self._wanted = False
+        self._pool: Any = None
+        self._opening = asyncio.Lock()
+        self._ready_for: int | None = None  # the month in which the coming ones were made
 
     @property
     def label(self) -> str:
         """The URL without password and parameters."""
-        return self._server.label
+        return self._address.label
 
     async def open(self) -> None:
         """Connect, and bring the schema to the version that this code knows."""
-        await self._server.open()
+        self._wanted = True
+        await self._connected()
+        await self._look_ahead()
 
     async def close(self) -> None:
-        """Let go of every connection."""
-        await self._server.close()
+        """Close the connections: politely, but not for longer than connecting may take."""
+        self._wanted = False
+        async with self._opening:
+            pool, self._pool = self._pool, None
+            if pool is None:
+                return
+            try:
+                await asyncio.wait_for(pool.close(), self._address.connect_timeout)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pool.terminate()
 
     async def add(self, records: Sequence[Record]) -> None:
         """Keep all of these or none; a record whose id is kept already is passed over."""
         if not records:
             return
-        rows = await in_steps(records, values_of)
+        rows = await in_steps(records, lambda record: row_of(record, self._instant))
 
         async def write() -> None:
-            async with self._server.connection() as connection:
+            async with self._connection() as connection:
                 await connection.execute(_insert(COLUMNS), *zip(*rows, strict=True))
 
         await self._in_months(write, (record.id for record in records))
@@ -158,7 +200,7 @@ class PostgresStore:
         """Keep the predictions of all of these or of none: the same as `add` with their records."""
 
         async def write() -> None:
-            async with self._server.connection() as connection, connection.transaction():
+            async with self._connection() as connection, connection.transaction():
                 for step in steps(batches, _STEP):
                     names, columns = columns_of(step, moment=instant, flag=bool)
                     await connection.execute(_insert(names), *columns)
@@ -167,99 +209,66 @@ class PostgresStore:
 
     async def _in_months(self, write: Callable[[], Awaitable[None]], ids: Iterable[str]) -> None:
         """Write; where a month that these ids are of has no partition, make it, and write again."""
-        await self._server.look_ahead()
+        await self._look_ahead()
         try:
             await write()
         except StoreError as error:
             if not isinstance(error.__cause__, asyncpg.CheckViolationError):
                 raise
-            async with self._server.connection() as connection:
+            async with self._connection() as connection:
                 await make(connection, map(month_of, ids))
             await write()
-
-    async def get(self, record_id: str) -> Record | None:
-        """Return one record, or None."""
-        rows = await self._rows(_GET, canonical(record_id))
-        return record_from(rows[0]) if rows else None
-
-    async def page(
-        self,
-        limit: int,
-        *,
-        before: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[Record]:
-        """Return at most `limit` records, newest first."""
-        low, high = span(before=before, since=since, until=until)
-        return await in_steps(await self._rows(_NEWEST, low, high, limit), record_from)
 
     async def stream(
         self, *, since: datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[list[Record]]:
         """Yield the records that are kept when it starts, oldest first, some hundreds at a time."""
-        async with self._cursor(_OLDEST, *span(since=since, until=until)) as cursor:
+        async with self._cursor(OLDEST, *span(since=since, until=until)) as cursor:
             while rows := await self._fetch(cursor, STREAM_GROUP):
-                yield await in_steps(rows, record_from)
-
-    async def delete(self, record_id: str) -> bool:
-        """Remove one record; say whether it was there."""
-        return await self._change("DELETE FROM predictions WHERE id = $1", canonical(record_id)) > 0
-
-    async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
-        """Keep what came of the kick; say whether the record is there."""
-        sql = "UPDATE predictions SET outcome = $1, outcome_at = $2 WHERE id = $3"
-        return await self._change(sql, success, to_millisecond(at), canonical(record_id)) > 0
-
-    async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
-        """Keep what came of many kicks; return the ids under which no record is there."""
-        told, known = latest(outcomes), set[str]()
-        for start in range(0, len(told), _STEP):
-            rows = [(each.id, each.success, to_millisecond(each.at)) for each in told[start : start + _STEP]]
-            known.update(str(found) for [found] in await self._rows(_OUTCOMES, *zip(*rows, strict=True)))
-        return unknown_among(outcomes, known)
+                yield await in_steps(rows, self._record)
 
     async def labelled(
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[list[LabelledPrediction]]:
         """Yield, ten thousand at a time, the predictions whose outcome is known."""
-        async with self._cursor(_JUDGED, *span(since=since, until=until), model) as cursor:
-            while rows := await self._fetch(cursor, JUDGED_GROUP):
-                yield await in_steps(rows, _judged)
-
-    async def purge(self, until: datetime, limit: int) -> int:
-        """Remove the oldest records made before this instant, `limit` at most; say how many."""
-        return await self._change(_PURGE, span(until=until).high, limit)
+        async with self._cursor(LABELLED, *span(since=since, until=until), model) as cursor:
+            while rows := await self._fetch(cursor, LABELLED_GROUP):
+                yield await in_steps(rows, lambda row: LabelledPrediction(*row[:-1]))
 
     async def drop_whole(self, until: datetime) -> list[str]:
         """Drop each month that is over before this instant, whatever is in it; return their tables' names."""
-        async with self._server.connection() as connection:
+        async with self._connection() as connection:
             return await drop(connection, span(until=until).high)
 
-    async def count(self) -> int:
-        """Return how many records are kept."""
-        [(number,)] = await self._rows("SELECT count(*) FROM predictions")
-        return int(number)
-
-    async def ping(self) -> None:
-        """Return when the table can be read."""
-        await self._rows("SELECT id FROM predictions LIMIT 1")
-
     async def _rows(self, sql: str, *values: object) -> list[Any]:
-        async with self._server.connection() as connection:
+        async with self._connection() as connection:
             return list(await connection.fetch(sql, *values))
 
     async def _change(self, sql: str, *values: object) -> int:
-        async with self._server.connection() as connection:
+        async with self._connection() as connection:
             status: str = await connection.execute(sql, *values)
             return int(status.rpartition(" ")[2])  # such as "DELETE 3"
+
+    async def _set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
+        rows = [(each.id, each.success, self._instant(each.at)) for each in outcomes]
+        return {str(found) for [found] in await self._rows(_OUTCOMES, *zip(*rows, strict=True))}
+
+    @staticmethod
+    def _instant(moment: datetime) -> datetime:
+        """Cut off what is below a millisecond, as SQLite's store does."""
+        return moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
+
+    @staticmethod
+    def _record(row: Sequence[Any]) -> Record:
+        """Turn a row of the table, whose id is a UUID, into a record."""
+        return record_of([str(row[0]), *row[1:]])
 
     @asynccontextmanager
     async def _cursor(self, sql: str, *values: object) -> AsyncIterator[Any]:
         """Open a cursor on the server, in a transaction that sees the table as it is now."""
-        async with unbroken_end() as opened:
+        async with _unbroken_end() as opened:
             await opened.enter_async_context(self._turn())
-            connection = await opened.enter_async_context(self._server.connection())
+            connection = await opened.enter_async_context(self._connection())
             transaction = connection.transaction(isolation="repeatable_read", readonly=True)
             await opened.enter_async_context(transaction)
             yield await connection.cursor(sql, *values)
@@ -267,7 +276,7 @@ class PostgresStore:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._command_timeout):
                 await self._streams.acquire()
         except TimeoutError:
             raise StoreUnavailable(
@@ -279,5 +288,116 @@ class PostgresStore:
             self._streams.release()
 
     async def _fetch(self, cursor: Any, number: int) -> list[Any]:
-        with self._server.in_our_words():
+        with self._in_our_words():
             return list(await cursor.fetch(number))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        """Lend a connection."""
+        pool = await self._connected()
+        with self._in_our_words():
+            async with pool.acquire(timeout=self._command_timeout) as connection:
+                yield connection
+
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        """Raise the errors inside as those of `kickserve.errors`."""
+        try:
+            yield
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,  # TimeoutError is one
+        ) as error:
+            raise explained(error, self.label) from error
+
+    async def _connected(self) -> Any:
+        if self._pool is None:
+            async with self._opening:
+                if not self._wanted:
+                    raise StoreUnavailable(f"{self.label} is not open: call open() first")
+                if self._pool is None:
+                    with self._in_our_words():
+                        self._pool = await self._connect()
+        return self._pool
+
+    async def _connect(self) -> Any:
+        for file in self._address.files:
+            if not file.is_file():  # asyncpg would say no more than that some file is missing
+                raise StoreMisconfigured(
+                    f"{self.label}: DATABASE_URL names the file {file}, which is not there"
+                )
+        pool = asyncpg.create_pool(
+            self._address.dsn,
+            min_size=0,  # kept up by asyncpg, one would be a traceback in the log each second of an outage
+            max_size=CONNECTIONS,
+            timeout=self._address.connect_timeout,
+            command_timeout=self._command_timeout,
+            statement_cache_size=self._statement_cache,
+            # A transaction pooler takes no settings; nothing is prepared there anyway.
+            server_settings=_PLAN_ONCE if self._statement_cache else None,
+        )
+        try:
+            await pool
+            async with pool.acquire() as connection:
+                self._check_age(connection)
+                await self._migrate(connection)
+        except BaseException:
+            pool.terminate()
+            raise
+        return pool
+
+    def _check_age(self, connection: Any) -> None:
+        version = connection.get_server_version().major
+        if version < VERSION_MIN:
+            raise StoreMisconfigured(
+                f"{self.label} is Postgres {version}, and kickserve needs {VERSION_MIN} or newer: upgrade it"
+            )
+
+    async def _migrate(self, connection: Any) -> None:
+        if await self._version(connection) == len(MIGRATIONS):
+            return
+        async with connection.transaction():
+            await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            # Another process may have done it while this one waited for the lock.
+            for version in range(await self._version(connection), len(MIGRATIONS)):
+                await self._step(connection, version)
+
+    async def _step(self, connection: Any, version: int) -> None:
+        if version == 0:
+            await connection.execute("CREATE TABLE kickserve_schema (version integer NOT NULL)")
+        step = MIGRATIONS[version]
+        if isinstance(step, str):
+            await connection.execute(step, timeout=STEP_TIMEOUT)
+        else:
+            await step(connection)
+        await connection.execute("DELETE FROM kickserve_schema")
+        await connection.execute("INSERT INTO kickserve_schema VALUES ($1)", version + 1)
+
+    async def _version(self, connection: Any) -> int:
+        # Through pg_class, because to_regclass alone may repeat what it said before this process waited.
+        if not await connection.fetchval(
+            "SELECT 1 FROM pg_class WHERE oid = to_regclass('kickserve_schema')"
+        ):
+            return 0
+        version = int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM kickserve_schema"))
+        if version > len(MIGRATIONS):
+            raise StoreMisconfigured(
+                f"{self.label} has schema {version}, and this kickserve knows {len(MIGRATIONS)}:"
+                " upgrade kickserve, or point DATABASE_URL to another database"
+            )
+        return version
+
+    async def _look_ahead(self) -> None:
+        """Make the coming months ready, once a month: an insert that finds none has to wait for it."""
+        month = this_month()
+        if month == self._ready_for:
+            return
+        self._ready_for = month
+        try:
+            async with self._connection() as connection:
+                await make(connection, range(month, month + AHEAD + 1))
+        except StoreError as error:  # it may never matter; where it does, an insert says so
+            _log.warning("the table could not be made ready for the coming months: %s", error)

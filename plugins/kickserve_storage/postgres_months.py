@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LOCK: Final = 0x6B69636B  # "kick": the advisory lock under which the schema and the months change
 AHEAD: Final = 2  # months that are made before they begin
 PATIENCE: Final = 600.0  # seconds to wait for exports that began before a month is dropped
+OLD: Final = "predictions_before"  # the table of schema 2, as a partition
+CHECK_PATIENCE: Final = 3_600.0  # seconds: all ids of the old table are read once
 _DOOMED: Final = "kickserve drops this"  # the comment of what is on its way out
 _BOUND: Final = re.compile(r"FROM \((MINVALUE|'(?P<low>[^']+)')\) TO \((MAXVALUE|'(?P<high>[^']+)')\)")
 
@@ -151,3 +153,44 @@ async def _drop(connection: Any, name: str, *, attached: bool, leaving: bool = F
         _log.debug("another process drops %s as well: %s", name, error)
         return []
     return [name]
+
+
+async def into_months(connection: Any) -> None:
+    """Make schema 3: a table in months takes the old one's place, with the old one as its first partition.
+
+    Nothing is copied: Postgres reads the ids once, to see that all lie below the bound of that partition.
+    A kickserve of before that still runs goes on writing, to the table of the same name.
+    """
+    await connection.execute("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE")
+    newest = await connection.fetchval("SELECT id::text FROM predictions ORDER BY id DESC LIMIT 1")
+    bound = first_id(max(this_month(), month_of(newest) if newest else 0) + 2)
+    grants = await connection.fetch(_GRANTS)
+    await connection.execute(_CHANGE)
+    for (grant,) in grants:
+        await connection.execute(grant)
+    if newest is None:
+        await connection.execute(f"DROP TABLE {OLD}")
+        return
+    await connection.execute(
+        f"ALTER TABLE predictions ATTACH PARTITION {OLD} FOR VALUES FROM (MINVALUE) TO ('{bound}')",
+        timeout=CHECK_PATIENCE,
+    )
+
+
+_CHANGE: Final = f"""
+    ALTER TABLE predictions DROP CONSTRAINT IF EXISTS predictions_below;
+    ALTER TABLE predictions RENAME TO {OLD};
+    ALTER INDEX predictions_pkey RENAME TO {OLD}_pkey;
+    ALTER INDEX predictions_judged RENAME TO {OLD}_judged;
+    CREATE TABLE predictions (LIKE {OLD}) PARTITION BY RANGE (id);
+    ALTER TABLE predictions ADD PRIMARY KEY (id);
+    CREATE INDEX predictions_judged ON predictions (id)
+        INCLUDE (created_at, model, prediction, outcome, shadow_model, shadow_prediction)
+        WHERE outcome IS NOT NULL AND prediction IS NOT NULL
+"""
+# What others may do with the table, a dashboard's user say, they may go on doing.
+_GRANTS: Final = """
+    SELECT format('GRANT %s ON predictions TO %s', privilege_type,
+        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
+    FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass('predictions') AND grantee <> relowner
+"""

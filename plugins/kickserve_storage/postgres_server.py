@@ -1,83 +1,17 @@
-"""The way to a Postgres server: its URL, the pool of connections, the schema, and its errors in our words."""
+"""A Postgres server as its URL names it, and its errors in our words."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import ssl
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
-from kickserve_storage.postgres_into_months import into_months, prepare
-from kickserve_storage.postgres_months import AHEAD, LOCK, make, this_month
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-CONNECTIONS: Final = 4
 CONNECT_TIMEOUT: Final = 5.0  # seconds
-COMMAND_TIMEOUT: Final = 30.0  # seconds
-# A change of the schema waits so long for those who read the table, and all others wait behind it.
-LOCK_TIMEOUT: Final = "3s"
-STEP_TIMEOUT: Final = 3_600.0  # seconds: an index over many millions of predictions takes its time
-OLDEST: Final = 14  # the first version that can detach a partition while others use the table
-
-# Each is a step from one version of the schema to the next, and never changes once released.
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE predictions (
-        id uuid PRIMARY KEY,
-        created_at timestamptz NOT NULL,
-        time_norm double precision NOT NULL,
-        distance double precision NOT NULL,
-        angle double precision NOT NULL,
-        wind_speed double precision NOT NULL,
-        precipitation_probability double precision NOT NULL,
-        is_left_footed boolean NOT NULL,
-        game_away boolean NOT NULL,
-        is_endgame boolean NOT NULL,
-        is_start boolean NOT NULL,
-        is_left_side boolean NOT NULL,
-        has_previous_attempts boolean NOT NULL,
-        prediction double precision,
-        confidence double precision,
-        interval_low double precision,
-        interval_high double precision,
-        model text NOT NULL,
-        revision text NOT NULL,
-        latency_ms double precision NOT NULL,
-        cpu_percent double precision NOT NULL,
-        memory_mb double precision NOT NULL,
-        status_code integer NOT NULL,
-        error text,
-        outcome boolean,
-        outcome_at timestamptz
-    );
-    -- All that quality needs stands in this index; a prediction enters it when its outcome is told.
-    CREATE INDEX predictions_judged ON predictions (id) INCLUDE (created_at, model, prediction, outcome)
-        WHERE outcome IS NOT NULL AND prediction IS NOT NULL
-    """,
-    """
-    ALTER TABLE predictions
-        ADD COLUMN shadow_model text,
-        ADD COLUMN shadow_revision text,
-        ADD COLUMN shadow_prediction double precision;
-    DROP INDEX predictions_judged;
-    CREATE INDEX predictions_judged ON predictions (id)
-        INCLUDE (created_at, model, prediction, outcome, shadow_model, shadow_prediction)
-        WHERE outcome IS NOT NULL AND prediction IS NOT NULL
-    """,
-    into_months,
-)
-_IN_MONTHS: Final = 3  # the version that the last of these makes
-
-
-_log = logging.getLogger(__name__)
 
 
 class Address(NamedTuple):
@@ -168,183 +102,6 @@ def _label(login: str, hosts: str, path: str, parameters: dict[str, str]) -> str
     return f"postgresql://{user}{'@' if user else ''}{where}/{database}"
 
 
-class _PlansOnce(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
-    """A connection that plans a prepared statement once, for all values.
-
-    Else the server would look, each time anew, which months a statement needs, which takes longer than to
-    read a page; a plan for all values leaves out months as well, when it is run.
-    """
-
-    SETTING: Final = "SET plan_cache_mode = force_generic_plan"
-
-    def get_reset_query(self) -> str:
-        """Return what gives the pool a connection back as it was new."""
-        return f"{super().get_reset_query()}\n{self.SETTING}"
-
-
-async def _plan_once(connection: Any) -> None:
-    await connection.execute(_PlansOnce.SETTING)
-
-
-class Server:
-    """A pool of connections to one database, which heals by itself.
-
-    Args:
-        url: the database URL.
-        statement_cache: statements that a connection keeps prepared; 0 behind pgbouncer.
-        command_timeout: seconds that a command may take, and that one may wait for a connection.
-
-    Raises:
-        StoreMisconfigured: the URL can't be understood.
-    """
-
-    def __init__(self, url: str, *, statement_cache: int, command_timeout: float = COMMAND_TIMEOUT) -> None:
-        self._address = address_of(url)
-        self._statement_cache = statement_cache
-        self._command_timeout = command_timeout
-        self._wanted = False
-        self._pool: Any = None
-        self._opening = asyncio.Lock()
-        self._ready_for: int | None = None  # the month in which the coming ones were made
-
-    @property
-    def label(self) -> str:
-        """The URL without password and parameters."""
-        return self._address.label
-
-    async def open(self) -> None:
-        """Connect, and bring the schema up to date."""
-        self._wanted = True
-        await self._connected()
-        await self.look_ahead()
-
-    async def close(self) -> None:
-        """Close the connections: politely, but not for longer than connecting may take."""
-        self._wanted = False
-        async with self._opening:
-            pool, self._pool = self._pool, None
-            if pool is not None:
-                await _close(pool, self._address.connect_timeout)
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        """Lend a connection."""
-        pool = await self._connected()
-        with self.in_our_words():
-            async with pool.acquire(timeout=self._command_timeout) as connection:
-                yield connection
-
-    async def look_ahead(self) -> None:
-        """Make the coming months ready, once a month: an insert that finds none has to wait for it."""
-        month = this_month()
-        if month == self._ready_for:
-            return
-        self._ready_for = month
-        try:
-            async with self.connection() as connection:
-                await make(connection, range(month, month + AHEAD + 1))
-        except StoreError as error:  # it may never matter; where it does, an insert says so
-            _log.warning("the table could not be made ready for the coming months: %s", error)
-
-    async def _connected(self) -> Any:
-        if self._pool is None:
-            async with self._opening:
-                if not self._wanted:
-                    raise StoreUnavailable(f"{self.label} is not open: call open() first")
-                if self._pool is None:
-                    with self.in_our_words():
-                        self._pool = await self._connect()
-        return self._pool
-
-    async def _connect(self) -> Any:
-        for file in self._address.files:
-            if not file.is_file():  # asyncpg would say no more than that some file is missing
-                raise StoreMisconfigured(
-                    f"{self.label}: DATABASE_URL names the file {file}, which is not there"
-                )
-        pool = asyncpg.create_pool(
-            self._address.dsn,
-            min_size=0,  # kept up by asyncpg, one would be a traceback in the log each second of an outage
-            max_size=CONNECTIONS,
-            timeout=self._address.connect_timeout,
-            command_timeout=self._command_timeout,
-            statement_cache_size=self._statement_cache,
-            # A transaction pooler would hand the setting on to others; nothing is prepared there anyway.
-            **({"connection_class": _PlansOnce, "init": _plan_once} if self._statement_cache else {}),
-        )
-        try:
-            await pool
-            async with pool.acquire() as connection:
-                self._check_age(connection)
-                await self._migrate(connection)
-        except BaseException:
-            pool.terminate()
-            raise
-        return pool
-
-    def _check_age(self, connection: Any) -> None:
-        version = connection.get_server_version().major
-        if version < OLDEST:
-            raise StoreMisconfigured(
-                f"{self.label} is Postgres {version}, and kickserve needs {OLDEST} or newer: upgrade it"
-            )
-
-    async def _migrate(self, connection: Any) -> None:
-        version = await self._version(connection)
-        if version == len(MIGRATIONS):
-            return
-        if 0 < version < _IN_MONTHS <= len(MIGRATIONS):
-            await prepare(connection)
-        async with connection.transaction():
-            await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
-            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-            # Another process may have done it while this one waited for the lock.
-            for version in range(await self._version(connection), len(MIGRATIONS)):
-                await self._step(connection, version)
-
-    async def _step(self, connection: Any, version: int) -> None:
-        if version == 0:
-            await connection.execute("CREATE TABLE kickserve_schema (version integer NOT NULL)")
-        step = MIGRATIONS[version]
-        if isinstance(step, str):
-            await connection.execute(step, timeout=STEP_TIMEOUT)
-        else:
-            await step(connection)
-        await connection.execute("DELETE FROM kickserve_schema")
-        await connection.execute("INSERT INTO kickserve_schema VALUES ($1)", version + 1)
-
-    async def _version(self, connection: Any) -> int:
-        # Through pg_class, because to_regclass alone may repeat what it said before this process waited.
-        if not await connection.fetchval(
-            "SELECT 1 FROM pg_class WHERE oid = to_regclass('kickserve_schema')"
-        ):
-            return 0
-        version = int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM kickserve_schema"))
-        if version > len(MIGRATIONS):
-            raise StoreMisconfigured(
-                f"{self.label} has schema {version}, and this kickserve knows {len(MIGRATIONS)}:"
-                " upgrade kickserve, or point DATABASE_URL to another database"
-            )
-        return version
-
-    @contextmanager
-    def in_our_words(self) -> Iterator[None]:
-        """Raise what goes wrong inside as one of `kickserve.errors`."""
-        try:
-            yield
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            raise _explained(error, self.label) from error
-        except (OSError, TimeoutError) as error:
-            raise _unreachable(error, self.label) from error
-
-
-async def _close(pool: Any, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(pool.close(), seconds)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        pool.terminate()
-
-
 # Classes of SQLSTATE, as PostgreSQL's manual lists them in appendix A.
 _PASSING: Final = {
     "08": "the connection broke",
@@ -368,8 +125,10 @@ _LASTING: Final = {
 _UNFIT: Final = frozenset({"22", "23"})
 
 
-def _explained(error: Exception, label: str) -> StoreError:
-    """Turn what Postgres or asyncpg says into what may pass, what will not, or a record that doesn't fit."""
+def explained(error: Exception, label: str) -> StoreError:
+    """Turn an error of Postgres or asyncpg into one of a store: may pass, will not, or a record is unfit."""
+    if isinstance(error, OSError):
+        return _unreachable(error, label)
     state = str(getattr(error, "sqlstate", None) or "")
     family = state[:2]
     lasting = _LASTING.get(state) or _LASTING.get(family)

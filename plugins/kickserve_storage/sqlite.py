@@ -1,146 +1,154 @@
-"""Keeps predictions in a SQLite file, or in memory."""
+"""Keeps predictions in a SQLite file in WAL mode, or in memory."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import sqlite3
-from collections.abc import Sequence
+import time
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
-from kickserve.ids import canonical, instant
+import aiosqlite
+
+from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve.ids import instant
 from kickserve.store import LabelledPrediction
-from kickserve_storage.columns import (
+from kickserve_storage.table import (
     COLUMNS,
     CREATED,
     FLAGS,
-    JUDGED_GROUP,
+    LABELLED,
+    LABELLED_GROUP,
+    NEWEST_ID,
+    OLDEST,
     OUTCOME,
     OUTCOME_AT,
+    SET_OUTCOME,
     SHADOW,
     STREAM_GROUP,
     USUAL,
-    Table,
+    TableStore,
     after,
     columns_of,
     in_steps,
-    latest,
     record_of,
     row_of,
     span,
     steps,
     to_millisecond,
-    unknown_among,
 )
-from kickserve_storage.sqlite_database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from kickserve.record import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
+    Statement = tuple[str, Sequence[Sequence[Any]]]  # and the rows of values to run it with
+
 BUSY: Final = 5.0  # seconds to wait for another process that writes
-
-_NAMES: Final = ", ".join(COLUMNS)
-# Nothing of a request ever becomes part of these: what is filled in here are our own column names.
-_GET: Final = f"SELECT {_NAMES} FROM predictions WHERE id = ?"  # noqa: S608 - see above
-_SPAN: Final = f"SELECT {_NAMES} FROM predictions WHERE id >= ? AND id < ?"  # noqa: S608 - see above
-_NEWEST: Final = f"{_SPAN} ORDER BY id DESC LIMIT ?"
-_OLDEST: Final = f"{_SPAN} ORDER BY id LIMIT ?"
-_END: Final = "SELECT max(id) FROM predictions WHERE id >= ? AND id < ?"
-_JUDGED: Final = """SELECT id, created_at, model, prediction, outcome, shadow_model, shadow_prediction
-    FROM predictions
-    WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= ? AND id < ? AND (?3 IS NULL OR model = ?3)
-    ORDER BY id LIMIT ?4"""
-_PURGE: Final = (
-    "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < ? ORDER BY id LIMIT ?)"
-)
-
-
-_OUTCOME: Final = "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?"
-_OUTCOMES: Final = 500  # a statement: SQLite before 3.32 takes 999 values at most
+READERS: Final = 2
+APPLICATION: Final = 0x4B49434B  # "KICK": tells our file from one of another program
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
+
+_STRICT: Final = ", STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+# Each is a step from one version of the schema to the next, and never changes once released.
+MIGRATIONS: Final = (
+    (
+        f"""CREATE TABLE predictions (
+            id TEXT NOT NULL PRIMARY KEY,
+            created_at INTEGER NOT NULL,
+            time_norm REAL NOT NULL,
+            distance REAL NOT NULL,
+            angle REAL NOT NULL,
+            wind_speed REAL NOT NULL,
+            precipitation_probability REAL NOT NULL,
+            is_left_footed INTEGER NOT NULL,
+            game_away INTEGER NOT NULL,
+            is_endgame INTEGER NOT NULL,
+            is_start INTEGER NOT NULL,
+            is_left_side INTEGER NOT NULL,
+            has_previous_attempts INTEGER NOT NULL,
+            prediction REAL,
+            confidence REAL,
+            interval_low REAL,
+            interval_high REAL,
+            model TEXT NOT NULL,
+            revision TEXT NOT NULL,
+            latency_ms REAL NOT NULL,
+            cpu_percent REAL NOT NULL,
+            memory_mb REAL NOT NULL,
+            status_code INTEGER NOT NULL,
+            error TEXT,
+            outcome INTEGER,
+            outcome_at INTEGER
+        ) WITHOUT ROWID{_STRICT}""",
+        # All that quality needs stands in this index; a prediction enters it when its outcome is told.
+        """CREATE INDEX predictions_judged ON predictions (id, created_at, model, prediction, outcome)
+            WHERE outcome IS NOT NULL AND prediction IS NOT NULL""",
+        f"PRAGMA application_id = {APPLICATION}",
+    ),
+    (
+        "ALTER TABLE predictions ADD COLUMN shadow_model TEXT",
+        "ALTER TABLE predictions ADD COLUMN shadow_revision TEXT",
+        "ALTER TABLE predictions ADD COLUMN shadow_prediction REAL",
+        "DROP INDEX predictions_judged",
+        """CREATE INDEX predictions_judged
+            ON predictions (id, created_at, model, prediction, outcome, shadow_model, shadow_prediction)
+            WHERE outcome IS NOT NULL AND prediction IS NOT NULL""",
+    ),
+)
 
 
 @cache
 def _insert(columns: tuple[str, ...], rows: int = 1) -> str:
     row = f"({', '.join('?' * len(columns))})"
     return (
-        f"INSERT INTO predictions ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - see above
+        f"INSERT INTO predictions ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - columns
         " ON CONFLICT (id) DO NOTHING"
     )
 
 
-def _known_among(number: int) -> str:
-    return f"SELECT id FROM predictions WHERE id IN ({', '.join('?' * number)})"  # noqa: S608 - see above
-
-
-def values_of(record: Record) -> list[Any]:
-    """Turn a record into a row of the table."""
-    row = row_of(record, to_millisecond)
-    # For a boolean, as for None, sqlite3 looks for an adapter each time, which costs more than to write it.
-    for at in FLAGS:
-        row[at] = int(row[at])
-    return row
-
-
-Statement = tuple[str, Sequence[Sequence[Any]]]  # and the rows of values to run it with
-
-
-def _one_by_one(records: Sequence[Record]) -> Iterator[Statement]:
-    for start in range(0, len(records), _STEP):
-        yield _insert(COLUMNS), [values_of(record) for record in records[start : start + _STEP]]
-
-
 def _statements(batches: Sequence[RecordBatch]) -> Iterator[Statement]:
+    """Yield the statements that insert predictions: as many rows as go `_TOGETHER`, the rest one by one."""
     for step in steps(batches, _STEP):
-        table = columns_of(step)
-        if "error" in table.names:  # a rare thing: not worth a long statement of its own
-            yield _insert(table.names), [*zip(*table.columns, strict=True)]
-        else:
-            yield from _together(table)
+        names, columns = columns_of(step)
+        rows = [*zip(*columns, strict=True)]
+        # An error is a rare thing, and not worth a long statement of its own.
+        whole = 0 if "error" in names else len(rows) // _TOGETHER * _TOGETHER
+        for start in range(0, whole, _STEP):
+            ends = range(start, min(start + _STEP, whole), _TOGETHER)
+            values = [[*itertools.chain.from_iterable(rows[at : at + _TOGETHER])] for at in ends]
+            yield _insert(names, _TOGETHER), values
+        yield _insert(names), rows[whole:]
 
 
-def _together(table: Table) -> Iterator[Statement]:
-    """Yield statements for usual rows: as many as go `_TOGETHER`, and the rest one by one."""
-    names, columns = table
-    width, length = len(columns), len(columns[0])
-    values: list[Any] = [None] * (width * length)
-    for at, column in enumerate(columns):
-        values[at::width] = column
+class _Connection(NamedTuple):
+    """A connection (a thread of its own), and the lock that keeps its transactions apart."""
 
-    def cut(start: int, end: int, rows: int) -> list[Sequence[Any]]:
-        return [values[at * width : (at + rows) * width] for at in range(start, end, rows)]
-
-    whole = length // _TOGETHER * _TOGETHER
-    for start in range(0, whole, _STEP):
-        yield _insert(names, _TOGETHER), cut(start, min(start + _STEP, whole), _TOGETHER)
-    yield _insert(names), cut(whole, length, 1)
+    connection: aiosqlite.Connection
+    lock: asyncio.Lock
 
 
-def record_from(values: Sequence[Any]) -> Record:
-    """Turn a row of the table, where instants are milliseconds and flags 0 and 1, into a record."""
-    row = list(values)
-    row[CREATED] = instant(row[CREATED])
-    for at in FLAGS:
-        row[at] = row[at] == 1
-    if row[OUTCOME] is not None:
-        row[OUTCOME] = row[OUTCOME] == 1
-    if row[OUTCOME_AT] is not None:
-        row[OUTCOME_AT] = instant(row[OUTCOME_AT])
-    return record_of(row)
+class _Connections(NamedTuple):
+    """The connections to one database: all of them, the one that writes, and the readers in turns."""
+
+    every: list[_Connection]
+    writer: _Connection
+    readers: itertools.cycle[_Connection]
 
 
-def _judged(row: Sequence[Any]) -> LabelledPrediction:
-    _, created, model, prediction, outcome, *shadow = row
-    return LabelledPrediction(instant(created), model, prediction, outcome == 1, *shadow)
-
-
-class SqliteStore:
+class SqliteStore(TableStore):
     """A `kickserve.store.Store` in a SQLite file or in memory.
+
+    One connection writes, others read meanwhile, and neither waits for the other.
 
     Args:
         url: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `sqlite://` for memory.
@@ -151,51 +159,52 @@ class SqliteStore:
     """
 
     def __init__(self, url: str, *, busy: float = BUSY) -> None:
-        self._database = Database(url, busy=busy)
+        self._path = path_of(url)
+        self._busy = busy
+        self._wanted = False
+        self._connections: _Connections | None = None
+        self._opening = asyncio.Lock()
 
     @property
     def label(self) -> str:
         """The URL, with the absolute path."""
-        return self._database.label
+        return "sqlite:///:memory:" if self._path is None else f"sqlite:///{self._path}"
 
     @property
     def shared(self) -> bool:
         """Whether other processes see the same records: not those in memory."""
-        return not self._database.in_memory
+        return self._path is not None
 
     async def open(self) -> None:
         """Connect, and bring the schema to the version that this code knows."""
-        await self._database.open()
+        self._wanted = True
+        await self._connected()
 
     async def close(self) -> None:
         """Let go of every connection. A database in memory is gone with it."""
-        await self._database.close()
+        self._wanted = False
+        async with self._opening:
+            connections, self._connections = self._connections, None
+            for each, lock in connections.every if connections else ():
+                async with lock:
+                    await each.close()
 
     async def add(self, records: Sequence[Record]) -> None:
         """Keep all of these or none; a record whose id is kept already is passed over."""
         if records:
-            await self._database.change_all(_one_by_one(records))
+            rows = await in_steps(records, lambda record: row_of(record, to_millisecond))
+            await self._run([(_insert(COLUMNS), rows)])
 
     async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
         """Keep the predictions of all of these or of none: the same as `add` with their records."""
-        await self._database.change_all(_statements(batches))
+        await self._run(_statements(batches))
 
-    async def get(self, record_id: str) -> Record | None:
-        """Return one record, or None."""
-        rows = await self._database.rows(_GET, (canonical(record_id),))
-        return record_from(rows[0]) if rows else None
-
-    async def page(
-        self,
-        limit: int,
-        *,
-        before: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[Record]:
-        """Return at most `limit` records, newest first."""
-        low, high = span(before=before, since=since, until=until)
-        return await in_steps(await self._database.rows(_NEWEST, (low, high, limit)), record_from)
+    async def _run(self, statements: Iterable[Statement]) -> None:
+        """Run statements, each with many rows of values, all or none; others get their turn between them."""
+        async with self._using(write=True) as connection, _transaction(connection):
+            for sql, rows in statements:
+                if rows:
+                    await connection.executemany(sql, rows)
 
     async def stream(
         self, *, since: datetime | None = None, until: datetime | None = None
@@ -205,56 +214,252 @@ class SqliteStore:
         Each group is a short read of its own: a long one would keep the WAL from being written back.
         """
         low, high = span(since=since, until=until)
-        [(newest,)] = await self._database.rows(_END, (low, high))
+        [(newest,)] = await self._rows(NEWEST_ID, low, high)
         while newest and low <= newest:
-            rows = await self._database.rows(_OLDEST, (low, after(newest), STREAM_GROUP))
+            rows = await self._rows(f"{OLDEST} LIMIT $3", low, after(newest), STREAM_GROUP)
             if not rows:
-                return  # what was left has been deleted meanwhile
-            yield [record_from(row) for row in rows]
+                return  # the rest has been deleted meanwhile
+            yield [self._record(row) for row in rows]
             low = after(rows[-1][0])
-
-    async def delete(self, record_id: str) -> bool:
-        """Remove one record; say whether it was there."""
-        return (
-            await self._database.change("DELETE FROM predictions WHERE id = ?", (canonical(record_id),)) > 0
-        )
-
-    async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
-        """Keep what came of the kick; say whether the record is there."""
-        values = (success, to_millisecond(at), canonical(record_id))
-        return await self._database.change(_OUTCOME, values) > 0
-
-    async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
-        """Keep what came of many kicks; return the ids under which no record is there."""
-        told, known = latest(outcomes), set[str]()
-        for start in range(0, len(told), _OUTCOMES):
-            values = [
-                (each.success, to_millisecond(each.at), each.id) for each in told[start : start + _OUTCOMES]
-            ]
-            ids = [row[-1] for row in values]
-            async with self._database.writing() as connection:
-                await connection.executemany(_OUTCOME, values)
-                known.update(*await connection.execute_fetchall(_known_among(len(ids)), ids))
-        return unknown_among(outcomes, known)
 
     async def labelled(
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[list[LabelledPrediction]]:
         """Yield, ten thousand at a time, the predictions whose outcome is known."""
         low, high = span(since=since, until=until)
-        while rows := await self._database.rows(_JUDGED, (low, high, model, JUDGED_GROUP)):
-            yield await in_steps(rows, _judged)
-            low = after(rows[-1][0])
+        while rows := await self._rows(f"{LABELLED} LIMIT $4", low, high, model, LABELLED_GROUP):
+            yield await in_steps(rows, _labelled)
+            low = after(rows[-1][-1])
 
-    async def purge(self, until: datetime, limit: int) -> int:
-        """Remove the oldest records made before this instant, `limit` at most; say how many."""
-        return await self._database.change(_PURGE, (span(until=until).high, limit))
+    async def _rows(self, sql: str, *values: object) -> list[Any]:
+        async with self._using(write=False) as connection:
+            return list(await connection.execute_fetchall(_numbered(sql), values))
 
-    async def count(self) -> int:
-        """Return how many records are kept."""
-        [(number,)] = await self._database.rows("SELECT count(*) FROM predictions")
-        return int(number)
+    async def _change(self, sql: str, *values: object) -> int:
+        async with self._using(write=True) as connection:
+            cursor = await connection.execute(_numbered(sql), values)
+            await cursor.close()
+            return cursor.rowcount
 
-    async def ping(self) -> None:
-        """Return when the table can be read."""
-        await self._database.rows("SELECT id FROM predictions LIMIT 1")
+    async def _set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
+        ids = [each.id for each in outcomes]
+        known = f"SELECT id FROM predictions WHERE id IN ({', '.join('?' * len(ids))})"  # noqa: S608 - marks
+        async with self._using(write=True) as connection, _transaction(connection):
+            rows = [(each.success, to_millisecond(each.at), each.id) for each in outcomes]
+            await connection.executemany(_numbered(SET_OUTCOME), rows)
+            return {found for (found,) in await connection.execute_fetchall(known, ids)}
+
+    _instant = staticmethod(to_millisecond)
+
+    @staticmethod
+    def _record(values: Sequence[Any]) -> Record:
+        """Turn a row of the table, where instants are milliseconds and flags 0 and 1, into a record."""
+        row = list(values)
+        row[CREATED] = instant(row[CREATED])
+        for at in FLAGS:
+            row[at] = row[at] == 1
+        if row[OUTCOME] is not None:
+            row[OUTCOME] = row[OUTCOME] == 1
+        if row[OUTCOME_AT] is not None:
+            row[OUTCOME_AT] = instant(row[OUTCOME_AT])
+        return record_of(row)
+
+    @asynccontextmanager
+    async def _using(self, *, write: bool) -> AsyncIterator[aiosqlite.Connection]:
+        """Lend a connection: the one that writes, or one that reads."""
+        connections = await self._connected()
+        connection, lock = connections.writer if write else next(connections.readers)
+        async with lock:
+            if self._connections is not connections:
+                raise StoreUnavailable(f"{self.label} was closed meanwhile: try again")
+            with self._in_our_words():
+                yield connection
+
+    async def _connected(self) -> _Connections:
+        if self._connections is None:
+            async with self._opening:
+                if not self._wanted:
+                    raise StoreUnavailable(f"{self.label} is not open: call open() first")
+                if self._connections is None:
+                    with self._in_our_words():
+                        self._connections = await self._connect()
+        return self._connections
+
+    async def _connect(self) -> _Connections:
+        if self._path is not None:
+            _check_place(self._path)
+        every: list[_Connection] = []
+        try:
+            for _ in range(1 if self._path is None else 1 + READERS):
+                # No implicit transactions: where one is needed, it is begun by name.
+                where, wait = self._path or ":memory:", self._busy
+                connection = await aiosqlite.connect(where, timeout=wait, isolation_level=None)
+                every.append(_Connection(connection, asyncio.Lock()))
+                if len(every) == 1:
+                    await self._prepare(connection)
+        except BaseException:
+            for each in every:
+                await each.connection.close()
+            raise
+        return _Connections(every, every[0], itertools.cycle(every[1:] or every))
+
+    async def _prepare(self, connection: aiosqlite.Connection) -> None:
+        if self._path is not None:
+            await self._switch_to_wal(connection)
+            # With WAL this keeps the file whole through a loss of power; the last commits may be missing.
+            await connection.execute("PRAGMA synchronous = NORMAL")
+            await connection.execute("PRAGMA journal_size_limit = 67108864")
+        await self._migrate(connection)
+
+    async def _switch_to_wal(self, connection: aiosqlite.Connection) -> None:
+        """Switch to WAL, which stands in the file and so is done once.
+
+        Two processes that do it at the same time don't wait for each other as they do elsewhere: SQLite
+        sees a deadlock coming and tells one at once that the file is locked. So it asks again.
+        """
+        deadline = time.monotonic() + self._busy
+        while True:
+            try:
+                await connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+    async def _migrate(self, connection: aiosqlite.Connection) -> None:
+        if await self._version(connection) == len(MIGRATIONS):
+            return
+        async with _transaction(connection):
+            # Another process may have done it while this one waited for the lock.
+            for version in range(await self._version(connection), len(MIGRATIONS)):
+                await self._step(connection, version)
+
+    async def _step(self, connection: aiosqlite.Connection, version: int) -> None:
+        tables = await connection.execute_fetchall(
+            "SELECT name FROM sqlite_master WHERE name = 'predictions'"
+        )
+        if version == 0 and list(tables):
+            raise StoreMisconfigured(self._foreign())
+        for statement in MIGRATIONS[version]:
+            await connection.execute(statement)
+        await connection.execute(f"PRAGMA user_version = {version + 1}")
+
+    async def _version(self, connection: aiosqlite.Connection) -> int:
+        [(version,)] = await connection.execute_fetchall("PRAGMA user_version")
+        [(application,)] = await connection.execute_fetchall("PRAGMA application_id")
+        if application not in (0, APPLICATION) or (version and not application):
+            raise StoreMisconfigured(self._foreign())
+        if version > len(MIGRATIONS):
+            raise StoreMisconfigured(
+                f"{self.label} has schema {version}, and this kickserve knows {len(MIGRATIONS)}:"
+                " upgrade kickserve, or point DATABASE_URL to another file"
+            )
+        return int(version)
+
+    def _foreign(self) -> str:
+        return f"{self.label} was made by another program: point DATABASE_URL to a file of kickserve's own"
+
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _explained(error, self.label) from error
+        except OverflowError as error:  # of a whole number of more than 64 bits
+            raise RecordUnfit(f"{self.label} can't hold this record: {error}") from error
+
+
+def _labelled(row: Sequence[Any]) -> LabelledPrediction:
+    created, model, prediction, outcome, *shadow, _ = row
+    return LabelledPrediction(instant(created), model, prediction, outcome == 1, *shadow)
+
+
+def _numbered(sql: str) -> str:
+    """Spell the values of a statement as SQLite does: ?1 for $1."""
+    return sql.replace("$", "?")
+
+
+@asynccontextmanager
+async def _transaction(connection: aiosqlite.Connection) -> AsyncIterator[None]:
+    """Begin a transaction that may write, and end it as a whole, also when its task is cancelled."""
+    try:
+        await connection.execute(
+            "BEGIN IMMEDIATE"
+        )  # a task can be cancelled here, and it is begun all the same
+        yield
+        await connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # what failed may have ended the transaction already
+            await connection.execute("ROLLBACK")
+        raise
+
+
+def path_of(url: str) -> Path | None:
+    """Read the path out of a URL such as `sqlite:///relative.db` or `sqlite:////absolute.db`.
+
+    Returns:
+        The absolute path, or None for a database in memory.
+
+    Raises:
+        StoreMisconfigured: the URL can't be understood.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise StoreMisconfigured(f"DATABASE_URL={url} can't be understood: {error}") from error
+    if parts.netloc:
+        raise StoreMisconfigured(
+            f"DATABASE_URL={url} needs three slashes before a relative path (sqlite:///kickserve.db),"
+            " and four before an absolute one"
+        )
+    if parts.query or parts.fragment:
+        raise StoreMisconfigured(
+            f"DATABASE_URL={url}: a SQLite URL takes no parameters."
+            " Take out what follows '?' or '#', or write these as %3F and %23 in a file's name"
+        )
+    name = unquote(parts.path).removeprefix("/")
+    return None if name in ("", ":memory:") else Path(name).absolute()
+
+
+def _check_place(path: Path) -> None:
+    """Say what is wrong with the place of a file in words that SQLite doesn't have."""
+    if not path.parent.is_dir():
+        raise StoreMisconfigured(
+            f"there is no folder {path.parent} for {path.name}: make it, or point DATABASE_URL elsewhere"
+        )
+    if path.is_dir():
+        raise StoreMisconfigured(f"{path} is a folder: point DATABASE_URL to a file in it")
+
+
+_PASSING: Final = {
+    sqlite3.SQLITE_BUSY: "is locked by another process: it is tried again",
+    sqlite3.SQLITE_LOCKED: "is locked by another process: it is tried again",
+    sqlite3.SQLITE_FULL: "can't grow, its disk is full: make room",
+    sqlite3.SQLITE_IOERR: "can't be read or written: look at its disk and the system's log",
+    sqlite3.SQLITE_NOMEM: "needs more memory than there is",
+    sqlite3.SQLITE_ERROR: "failed: if its table is gone, restart the service",
+}
+_LASTING: Final = {
+    sqlite3.SQLITE_NOTADB: "is no SQLite database: point DATABASE_URL to another file",
+    sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup, or rescue it with sqlite3's .recover",
+    sqlite3.SQLITE_READONLY: "may not be written: give the service's user write access to it and its folder",
+    sqlite3.SQLITE_PERM: "may not be used: give the service's user access to it and its folder",
+    sqlite3.SQLITE_CANTOPEN: "can't be opened: give the service's user access to it and its folder",
+}
+_UNFIT: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _explained(error: sqlite3.Error, label: str) -> StoreError:
+    """Turn what SQLite says into what may pass by itself, what will not, or a record that doesn't fit."""
+    code = _primary_code(error)
+    if code in _UNFIT:
+        return RecordUnfit(f"{label} can't hold this record: {error}")
+    if code in _LASTING:
+        return StoreMisconfigured(f"{label} {_LASTING[code]} ({error})")
+    return StoreUnavailable(f"{label} {_PASSING.get(code, 'failed')} ({error})")

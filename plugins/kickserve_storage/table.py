@@ -1,0 +1,311 @@
+"""The table of predictions, in both databases: its columns, its statements, and the calls that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import uuid
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from msgspec.structs import astuple, replace
+
+from kickserve import features
+from kickserve.features import COUNT
+from kickserve.ids import canonical, first_id_at
+from kickserve.record import numbers_of
+from kickserve.schemas import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from kickserve.record import RecordBatch, SetOutcome
+
+FIELDS: Final = Record.__struct_fields__
+INTERVAL: Final = FIELDS.index("interval")
+COLUMNS: Final = (*FIELDS[:INTERVAL], "interval_low", "interval_high", *FIELDS[INTERVAL + 1 :])
+CREATED: Final = COLUMNS.index("created_at")
+OUTCOME: Final = COLUMNS.index("outcome")
+OUTCOME_AT: Final = COLUMNS.index("outcome_at")
+FLAGS: Final = tuple(COLUMNS.index(name) for name in features.FLAGS)
+USUAL: Final = COLUMNS[: COLUMNS.index("error")]
+"""The columns that a new prediction fills; the others are nearly always null."""
+SHADOW: Final = ("shadow_model", "shadow_revision", "shadow_prediction")
+TEXTS: Final = tuple(COLUMNS.index(name) for name in ("model", "revision", "error", *SHADOW[:2]))
+
+STREAM_GROUP: Final = 250  # records a group: 1 ms of the event loop, and another to encode them
+LABELLED_GROUP: Final = 10_000  # labelled predictions are a few values each, so more of them go in a group
+OUTCOMES_GROUP: Final = 500  # outcomes a statement: SQLite before 3.32 takes 999 values at most
+
+# Values are $1, $2, …; nothing of a request ever becomes part of a statement, only names of columns do.
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM predictions"  # noqa: S608 - see above
+_SPAN: Final = f"{_SELECT} WHERE id >= $1 AND id < $2 ORDER BY id"
+GET: Final = f"{_SELECT} WHERE id = $1"
+OLDEST: Final = _SPAN
+NEWEST: Final = f"{_SPAN} DESC LIMIT $3"
+NEWEST_ID: Final = "SELECT max(id) FROM predictions WHERE id >= $1 AND id < $2"
+LABELLED: Final = """SELECT created_at, model, prediction, outcome, shadow_model, shadow_prediction, id
+    FROM predictions WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
+    AND model = coalesce($3, model) ORDER BY id"""
+SET_OUTCOME: Final = "UPDATE predictions SET outcome = $1, outcome_at = $2 WHERE id = $3"
+DELETE: Final = "DELETE FROM predictions WHERE id = $1"
+PURGE: Final = (
+    "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < $1 ORDER BY id LIMIT $2)"
+)
+
+_BATCH_COST: Final = 3  # of a batch, in rows: its cost beside its rows
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final = str(uuid.UUID(int=0))
+_LAST: Final = str(uuid.UUID(int=(1 << 128) - 1))
+
+
+class TableStore(ABC):
+    """The calls of a `kickserve.store.Store` that are the same statement in both databases."""
+
+    @abstractmethod
+    async def _rows(self, sql: str, *values: object) -> list[Any]:
+        """Read all rows that a statement finds."""
+
+    @abstractmethod
+    async def _change(self, sql: str, *values: object) -> int:
+        """Change rows by one statement; return how many."""
+
+    @abstractmethod
+    async def _set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
+        """Set some hundreds of outcomes, one a record; return the ids of the records that are there."""
+
+    @staticmethod
+    @abstractmethod
+    def _instant(moment: datetime) -> object:
+        """Return what the database keeps of an instant: milliseconds, what is below them cut off."""
+
+    @staticmethod
+    @abstractmethod
+    def _record(row: Sequence[Any]) -> Record:
+        """Turn a row of `COLUMNS` into a record."""
+
+    async def get(self, record_id: str) -> Record | None:
+        """Return one record, or None."""
+        rows = await self._rows(GET, canonical(record_id))
+        return self._record(rows[0]) if rows else None
+
+    async def page(
+        self,
+        limit: int,
+        *,
+        before: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Record]:
+        """Return at most `limit` records, newest first."""
+        low, high = span(before=before, since=since, until=until)
+        return await in_steps(await self._rows(NEWEST, low, high, limit), self._record)
+
+    async def delete(self, record_id: str) -> bool:
+        """Remove one record; say whether it was there."""
+        return await self._change(DELETE, canonical(record_id)) > 0
+
+    async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
+        """Keep the outcome of a kick; say whether the record is there."""
+        return await self._change(SET_OUTCOME, success, self._instant(at), canonical(record_id)) > 0
+
+    async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
+        """Keep the outcomes of many kicks; return the ids under which no record is there."""
+        newest, known = latest(outcomes), set[str]()
+        for start in range(0, len(newest), OUTCOMES_GROUP):
+            known |= await self._set_outcomes(newest[start : start + OUTCOMES_GROUP])
+        return {each.id for each in outcomes if canonical(each.id) not in known}
+
+    async def purge(self, until: datetime, limit: int) -> int:
+        """Remove the oldest records made before this instant, `limit` at most; say how many."""
+        return await self._change(PURGE, span(until=until).high, limit)
+
+    async def count(self) -> int:
+        """Return how many records are kept."""
+        [(number,)] = await self._rows("SELECT count(*) FROM predictions")
+        return int(number)
+
+    async def ping(self) -> None:
+        """Return when the table can be read."""
+        await self._rows("SELECT id FROM predictions LIMIT 1")
+
+
+class Span(NamedTuple):
+    """A range of ids, `low <= id < high`: each search is one walk along the primary key."""
+
+    low: str
+    high: str
+
+
+def span(*, before: str | None = None, since: datetime | None = None, until: datetime | None = None) -> Span:
+    """Turn the bounds of a search into a range of ids.
+
+    Args:
+        before: an id, itself left out.
+        since: from this instant on.
+        until: up to this instant, itself left out.
+    """
+    low = first_id_at(since) if since else _FIRST
+    high = first_id_at(until) if until else _LAST
+    return Span(low, min(high, before) if before else high)
+
+
+def after(record_id: str) -> str:
+    """Return the smallest id that is greater: where the next group of a stream starts."""
+    return str(uuid.UUID(int=uuid.UUID(record_id).int + 1))
+
+
+def to_millisecond(moment: datetime) -> int:
+    """Turn an instant into milliseconds since 1970, what is below a millisecond cut off."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def latest(outcomes: Iterable[SetOutcome]) -> list[SetOutcome]:
+    """Return the last outcome of each kick, by id, which is spelt as it is stored; what is no id is left out.
+
+    In the order of their ids, so that two writers of the same kicks never wait for each other in a ring.
+    """
+    last = {record_id: each for each in outcomes if (record_id := canonical(each.id)) is not None}
+    return [replace(last[record_id], id=record_id) for record_id in sorted(last)]
+
+
+def row_of(record: Record, instant: Callable[[datetime], object]) -> list[Any]:
+    """Turn a record into the values of `COLUMNS`.
+
+    Args:
+        record: what is to be kept.
+        instant: turns a datetime into what the database keeps.
+    """
+    row = list(astuple(record))
+    row[INTERVAL : INTERVAL + 1] = record.interval or (None, None)
+    row[CREATED] = instant(record.created_at)
+    if record.outcome_at is not None:
+        row[OUTCOME_AT] = instant(record.outcome_at)
+    for at in TEXTS:
+        row[at] = storable(row[at])
+    return row
+
+
+def record_of(row: list[Any]) -> Record:
+    """Turn the values of `COLUMNS` into a record; the list is used up by it."""
+    low, high = row[INTERVAL : INTERVAL + 2]
+    row[INTERVAL : INTERVAL + 2] = [None if low is None else (low, high)]
+    return Record(**dict(zip(FIELDS, row, strict=True)))
+
+
+class Table(NamedTuple):
+    """Rows for the table, column by column.
+
+    Attributes:
+        names: of the columns.
+        columns: their values, each of the same length.
+    """
+
+    names: tuple[str, ...]
+    columns: list[list[Any]]
+
+
+def columns_of(
+    batches: Sequence[RecordBatch],
+    *,
+    moment: Callable[[int], object] = int,
+    flag: type[int] = int,
+) -> Table:
+    """Turn predictions as the journal keeps them into columns.
+
+    Args:
+        batches: one at least.
+        moment: turns milliseconds since 1970 into what the database keeps.
+        flag: the type in which it keeps a flag, `int` or `bool`.
+
+    Returns:
+        Those of `USUAL`; `error`, where the model failed for one of these; and those of `SHADOW`, where a
+        second one was asked.
+    """
+    numbers = numbers_of(batches)
+    kick, found = numbers[:, :COUNT].T, numbers[:, COUNT : COUNT + 3].T
+    lengths = [len(batch) for batch in batches]
+
+    def repeated(values: Iterable[Any]) -> list[Any]:
+        return [*chain.from_iterable(map(repeat, values, lengths))]
+
+    columns = [
+        [text for batch in batches for text in batch.ids.texts()],
+        repeated(moment(batch.millisecond) for batch in batches),
+        *(
+            (values.astype(flag) if name in features.FLAGS else values).tolist()
+            for name, values in zip(features.NAMES, kick, strict=True)
+        ),
+        *map(_with_nulls, (found[0], np.maximum(found[0], 1 - found[0]), found[1], found[2])),
+        repeated(storable(batch.model) for batch in batches),
+        repeated(storable(batch.revision) for batch in batches),
+        numbers[:, -1].tolist(),
+        repeated(batch.cpu_percent for batch in batches),
+        repeated(batch.memory_mb for batch in batches),
+        repeated(batch.status_code for batch in batches),
+    ]
+    names = USUAL
+    if any(batch.error is not None for batch in batches):
+        names += ("error",)
+        columns.append(repeated(storable(batch.error) for batch in batches))
+    if any(batch.shadow is not None for batch in batches):
+        names += SHADOW
+        columns += map(list, zip(*chain.from_iterable(map(_shadow_rows, batches)), strict=True))
+    return Table(names, columns)
+
+
+def _shadow_rows(batch: RecordBatch) -> Iterable[tuple[str | None, str | None, float | None]]:
+    shadow = batch.shadow
+    if shadow is None:
+        return repeat((None, None, None), len(batch))
+    texts = storable(shadow.model), storable(shadow.revision)
+    return ((*texts, probability) for probability in shadow.probability.tolist())
+
+
+def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
+    """Turn numbers into what a database keeps: NaN, where there is none, into null."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def storable(text: str | None) -> str | None:
+    """Replace what a database can't hold, so that one odd error message can't block all that wait behind it.
+
+    These are U+0000 (Postgres) and surrogates without their pair (both).
+    """
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def steps(batches: Sequence[RecordBatch], rows: int) -> Iterator[list[RecordBatch]]:
+    """Put batches together so that it takes about equally long to make rows of each step.
+
+    Args:
+        batches: in order.
+        rows: how many a step has, about; one large batch is a step of its own.
+    """
+    step: list[RecordBatch] = []
+    cost = 0
+    for batch in batches:
+        step.append(batch)
+        cost += _BATCH_COST + len(batch)
+        if cost >= rows:
+            yield step
+            step, cost = [], 0
+    if step:
+        yield step
+
+
+async def in_steps(rows: Sequence[Any], convert: Callable[[Any], Any]) -> list[Any]:
+    """Convert rows some hundreds at a time, with a turn for everybody else in between."""
+    converted: list[Any] = []
+    for start in range(0, len(rows), STREAM_GROUP):
+        if start:
+            await asyncio.sleep(0)
+        converted += map(convert, rows[start : start + STREAM_GROUP])
+    return converted
