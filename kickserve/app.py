@@ -1,9 +1,9 @@
 """The service in one file: `create_app`, every route of /api/v1, and the lifespan.
 
 The way of a kick: connection (`kickserve_lane`, or uvicorn and `middleware`) → key (`auth`) → decode
-(`bodies`) → vector and model (`predictor`) → record (`record`) → journal (`recorder`, `journal`) → answer.
-Behind the answer the recorder brings the journal to the store. Plugins (`plugins`) bring the store, other
-kinds of models, and more routes.
+(`validation`) → vector and model (`predictor`) → record (`record`) → journal (`recorder`, `journal`) →
+answer. Behind the answer the recorder brings the journal to the store. Plugins (`plugins`) bring the store,
+other kinds of models, and more routes.
 """
 
 from __future__ import annotations

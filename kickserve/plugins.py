@@ -44,10 +44,11 @@ from kickserve.errors import (
     UnknownPlugin,
 )
 from kickserve.middleware import REQUEST_ID, App, app_of, request_context
-from kickserve.openapi import answers, refusals
+from kickserve.openapi import EXAMPLE, TakesKick, answers, refusals, takes
 from kickserve.parameters import Before, Limit, Since, Until, parse_instant, read_body
 from kickserve.record import RecordBatch, numbers_of
 from kickserve.settings import Settings, SettingsTable, setting
+from kickserve.validation import out_of_range, read_kick
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -64,6 +65,7 @@ __all__ = [
     "ANONYMOUS",
     "API",
     "DEFAULT_KEY",
+    "EXAMPLE",
     "FORWARDED_FOR",
     "KEY_NAME",
     "MEANINGS",
@@ -87,6 +89,7 @@ __all__ = [
     "SettingsTable",
     "Since",
     "StoreMisconfigured",
+    "TakesKick",
     "TooManyRequests",
     "UnknownPlugin",
     "Until",
@@ -101,13 +104,16 @@ __all__ = [
     "kinds",
     "numbers_of",
     "open_store",
+    "out_of_range",
     "parse_instant",
     "problems",
     "read_body",
+    "read_kick",
     "refusals",
     "request_context",
     "requires",
     "setting",
+    "takes",
 ]
 
 API: Final = "/api/v1"

@@ -233,12 +233,6 @@ class Settings(SettingsTable):
         kinds.one_of("critical", "error", "warning", "info", "debug"),
         "critical, error, warning, info or debug.",
     )
-    postgres_statement_cache: int = setting(
-        "KICKSERVE_POSTGRES_STATEMENT_CACHE",
-        "100",
-        kinds.whole,
-        "Statements that a Postgres connection keeps prepared. 0 behind pgbouncer.",
-    )
     profile_dir: Path = setting(
         "KICKSERVE_PROFILE_DIR",
         "profiles",

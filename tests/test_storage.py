@@ -16,6 +16,7 @@ from together import run_together
 import kickserve_storage
 from kickserve.errors import MissingExtra, RecordUnfit, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
+from kickserve.plugins import create_store, discover
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin, sqlite
 from kickserve_storage.sqlite import SqliteStore
@@ -52,7 +53,6 @@ def test_a_relative_path_is_from_where_the_service_starts(plugin):
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("mysql://app:secret@db/kicks", "mysql"),
         ("sqlite://kicks.db", "three slashes"),
         ("sqlite:///kicks.db?mode=ro", "takes no parameters"),
         ("sqlite://[/x.db", "can't be understood"),
@@ -61,6 +61,11 @@ def test_a_relative_path_is_from_where_the_service_starts(plugin):
 def test_another_url_is_refused(plugin, url, words):
     with pytest.raises(StoreMisconfigured, match=rf"DATABASE_URL.*{words}"):
         plugin.create_store(url)
+
+
+def test_the_scheme_of_no_plugin_is_refused():
+    with pytest.raises(StoreMisconfigured, match="mysql"):
+        create_store(discover(Settings()), "mysql://app:secret@db/kicks")
 
 
 def test_missing_asyncpg_names_the_extra(plugin, monkeypatch):

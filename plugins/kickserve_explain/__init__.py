@@ -9,9 +9,7 @@ from litestar.params import RawBody
 from msgspec.structs import astuple
 
 from kickserve.app import TheService
-from kickserve.openapi import TakesKick, refusals
-from kickserve.plugins import API, Plugin, Scope, requires
-from kickserve.validation import read_kick
+from kickserve.plugins import API, Plugin, Scope, TakesKick, read_kick, refusals, requires
 from kickserve_scores.explain import Explanation
 from kickserve_scores.explain import explain as explain_kick
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from litestar import Request, Response
     from litestar.config.app import AppConfig
 
-    from kickserve.settings import Settings
+    from kickserve.plugins import Settings
 
     Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
 
@@ -24,7 +24,7 @@ PREFIX: Final = "/v2"
 
 
 def create_plugin(settings: Settings) -> OipPlugin:
-    """Make the plugin: what the entry point names."""
+    """Make the plugin: the entry point names this function."""
     return OipPlugin(settings)
 
 

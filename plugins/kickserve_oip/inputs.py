@@ -17,8 +17,8 @@ from msgspec import UNSET, Meta
 
 from kickserve.errors import MalformedBody
 from kickserve.features import COUNT, INDEX, NAMES
+from kickserve.plugins import out_of_range
 from kickserve.schemas import BATCH_MAX, UNDECODABLE, Flag
-from kickserve.validation import out_of_range
 from kickserve_oip.messages import BadInference, InferenceRequest
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from litestar import Response
 
 from kickserve.features import COUNT
-from kickserve.record import numbers_of
+from kickserve.plugins import numbers_of
 from kickserve_oip.inputs import LENGTH_HEADER
 from kickserve_oip.messages import BadInference, InferenceResponse, ResponseOutput
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.model import Model
-    from kickserve.record import RecordBatch
+    from kickserve.plugins import RecordBatch
     from kickserve.schemas import ModelCard, Prediction
     from kickserve_oip.messages import InferenceRequest, RequestOutput
 

@@ -10,13 +10,11 @@ from litestar import Request, Response, Router, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
 
-from kickserve import __version__, problems
+from kickserve import __version__
 from kickserve.app import TheService
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
-from kickserve.openapi import EXAMPLE, takes
-from kickserve.parameters import read_body
-from kickserve.plugins import Scope, app_of, requires
+from kickserve.plugins import EXAMPLE, Scope, app_of, problems, read_body, requires, takes
 from kickserve.schemas import Kick
 from kickserve_oip import PREFIX
 from kickserve_oip.inputs import LENGTH_HEADER, read

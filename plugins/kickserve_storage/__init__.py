@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from kickserve.plugins import MissingExtra, Plugin
+from kickserve.plugins import MissingExtra, Plugin, SettingsTable, kinds, setting
 
 if TYPE_CHECKING:
-    from kickserve.settings import Settings
+    from kickserve.plugins import Settings
     from kickserve.store import Store
 
-__all__ = ["StoragePlugin", "create_plugin"]
+__all__ = ["StoragePlugin", "StorageSettings", "create_plugin"]
 
-_SQLITE: Final = frozenset({"sqlite"})
-_POSTGRES: Final = frozenset({"postgresql", "postgres"})
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings(SettingsTable):
+    """The settings of databases."""
+
+    postgres_statement_cache: int = setting(
+        "KICKSERVE_POSTGRES_STATEMENT_CACHE",
+        "100",
+        kinds.whole,
+        "Statements that a Postgres connection keeps prepared. 0 behind pgbouncer.",
+    )
 
 
 def create_plugin(settings: Settings) -> StoragePlugin:
-    """Make the plugin: what the entry point names."""
+    """Make the plugin: the entry point names this function."""
     return StoragePlugin(settings)
 
 
 class StoragePlugin(Plugin):
-    """Makes the store for a `sqlite:` or `postgresql:` URL.
-
-    Args:
-        settings: how many statements Postgres keeps prepared stands there.
-    """
+    """Makes the store for a `sqlite:` or `postgresql:` URL."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._settings = settings
+        self.table: StorageSettings = StorageSettings.load(settings.environ)
 
     def create_store(self, url: str) -> Store | None:
         """Make a store for a database URL, without connecting yet.
 
         Args:
-            url: such as `sqlite:///file.db` or `postgresql://user:password@host/database`. A driver
-                behind the scheme (`postgresql+psycopg2:`), as other programs want it, is passed over.
+            url: such as `sqlite:///file.db` or `postgresql://user:password@host/database`. A driver behind
+                the scheme (`postgresql+psycopg2:`), as other programs want it, is passed over.
 
         Raises:
             StoreMisconfigured: the URL can't be understood.
             MissingExtra: asyncpg is not installed.
         """
         scheme, _, rest = url.partition(":")
-        family = scheme.lower().partition("+")[0]
-        if family in _SQLITE:
-            return _sqlite(f"sqlite:{rest}")
-        if family in _POSTGRES:
-            return _postgres(f"postgresql:{rest}", self._settings.postgres_statement_cache)
+        # A driver is imported where it is used: SQLite's start must not pay for asyncpg, nor the reverse.
+        match scheme.lower().partition("+")[0]:
+            case "sqlite":
+                from kickserve_storage.sqlite import SqliteStore
+
+                return SqliteStore(f"sqlite:{rest}")
+            case "postgresql" | "postgres":
+                # Looked for, not tried, so that a bug inside it is not taken for its absence.
+                if find_spec("asyncpg") is None:
+                    raise MissingExtra("Storing to Postgres", "postgres", ["asyncpg"])
+                from kickserve_storage.postgres import PostgresStore
+
+                cache = self.table.postgres_statement_cache
+                return PostgresStore(f"postgresql:{rest}", statement_cache=cache)
         return None
-
-
-# The drivers are imported where they are used: SQLite's start must not pay for asyncpg, nor the reverse.
-def _sqlite(url: str) -> Store:
-    from kickserve_storage.sqlite import SqliteStore
-
-    return SqliteStore(url)
-
-
-def _postgres(url: str, statement_cache: int) -> Store:
-    if find_spec("asyncpg") is None:  # asked, not tried, so that a bug inside it is not taken for its absence
-        raise MissingExtra("Storing to Postgres", "postgres", ["asyncpg"])
-    from kickserve_storage.postgres import PostgresStore
-
-    return PostgresStore(url, statement_cache=statement_cache)
