@@ -7,7 +7,6 @@ import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import httpx
 import pytest
@@ -119,39 +118,19 @@ def kick():
 
 
 WORKERS_MAX = 4  # more have not been tried
-# Their tests share a server, a cluster or a browser, and stay in one process; the largest begin first.
-IN_ONE_PIECE = {"client", "dask_engine", "evaluate", "lines", "snippets", "ui_browser", "ui_security"}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """Spread the whole suite over the cores; whoever picks tests, or looks closer, has one process."""
+    """Spread a whole suite over the cores; picked tests run in one process."""
     option = config.option
     picked = option.keyword or getattr(option, "lf", False) or not all(map(os.path.isdir, config.args))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if picked or option.capture == "no" or cores == 1 else min(cores, WORKERS_MAX)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """Hand out tests one by one, but those in one piece that share what is slow to start."""
-    if config.getoption("dist") != "loadscope":
-        return None
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Pieces(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0]
-            return file if Path(file).stem.removeprefix("test_") in IN_ONE_PIECE else nodeid
-
-    return Pieces(config, log)
+    return 0 if picked or option.capture == "no" else min(len(os.sched_getaffinity(0)), WORKERS_MAX)
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """In CI nothing may be skipped: what a test needs must be there."""
+    """In CI nothing may be skipped: the requirements of every test must be there."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:  # one of several processes: the first counts for all
-        return
-    if os.environ.get("CI") and exitstatus == 0 and reporter.stats.get("skipped"):
+    if os.environ.get("CI") and exitstatus == 0 and reporter and reporter.stats.get("skipped"):
         reporter.write_line("CI is set, and tests were skipped: that counts as a failure", red=True)
         session.exitstatus = 1

@@ -1,6 +1,6 @@
 """Reads the snippets of a document, runs them as a reader would, and holds what they print against the text.
 
-How a snippet is marked is told in .github/CONTRIBUTING.md.
+.github/CONTRIBUTING.md lists the marks of a snippet.
 """
 
 from __future__ import annotations

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from kickserve.openapi import EXAMPLE
-
-# Last on the path: there, too, is a module named `serving`.
-sys.path.append(str(Path(__file__).parents[1] / "ops" / "bench"))
-
-import figures
-import processes
-import report
-import wrk
-from figures import Measurement, Tally
-from peers import bare
+from ops.bench import figures, processes, report, wrk
+from ops.bench.figures import Measurement, Tally
+from ops.bench.peers import bare
 
 SAID = """Running 4s test @ http://127.0.0.1:7860/predict
   1 threads and 32 connections

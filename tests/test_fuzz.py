@@ -16,22 +16,20 @@ from kickserve.kinds import names
 from kickserve.linear import LinearModel
 from kickserve.openapi import EXAMPLE
 from kickserve_lane.limits import HEAD_MAX
+from ops.fuzz.shapes import AMBIGUOUS, OVERSIZED
+from ops.fuzz.ways import Wire, alike, running
+from ops.fuzz.words import KEY, ORIGIN
 
-FUZZ = Path(__file__).parents[1] / "ops" / "fuzz"
-sys.path.insert(0, str(FUZZ))
-
-from shapes import AMBIGUOUS, OVERSIZED  # noqa: E402  found through the line above
-from ways import Wire, alike, running  # noqa: E402  likewise
-from words import KEY, ORIGIN  # noqa: E402  likewise
+ROOT = Path(__file__).parents[1]
 
 KICK = msgspec.json.encode(EXAMPLE)
 
 
 def run(script, folder, *arguments):
     finished = subprocess.run(
-        [sys.executable, str(FUZZ / script), *arguments, "--json"],
+        [sys.executable, "-m", "ops.fuzz", script, *arguments, "--json"],
         cwd=folder,
-        env=os.environ,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -41,7 +39,7 @@ def run(script, folder, *arguments):
 
 
 def test_what_is_nearly_right_is_answered_alike_by_lane_and_router(tmp_path):
-    found = run("lane.py", tmp_path, "--inputs", "2000", "--seed", "11")
+    found = run("lane", tmp_path, "--inputs", "2000", "--seed", "11")
     assert found["passed"], found["findings"][:3]
     assert found["inputs"] == 2000
     assert found["kept"] > 500
@@ -49,12 +47,12 @@ def test_what_is_nearly_right_is_answered_alike_by_lane_and_router(tmp_path):
 
 
 def test_over_sockets_too(tmp_path):
-    found = run("lane.py", tmp_path, "--inputs", "50", "--seed", "12", "--sockets")
+    found = run("lane", tmp_path, "--inputs", "50", "--seed", "12", "--sockets")
     assert found["passed"], found["findings"][:3]
 
 
 def test_the_service_keeps_to_its_openapi_document(tmp_path):
-    found = run("contract.py", tmp_path, "--cases", "300", "--examples", "2", "--seed", "13")
+    found = run("contract", tmp_path, "--cases", "300", "--examples", "2", "--seed", "13")
     assert found["passed"], found["text"] or found
     assert found["operations"] >= 19
     assert found["cases"] >= 300
@@ -63,7 +61,7 @@ def test_the_service_keeps_to_its_openapi_document(tmp_path):
 @pytest.mark.parametrize("attack", ["slow body, router", "idle", "crowded", "half", "resets", "pipelined"])
 def test_rude_clients_get_no_further_and_others_are_served(tmp_path, attack):
     arguments = ["--timeout", "1", "--slow", "20", "--idle", "200"]
-    rows = run("hardness.py", tmp_path, "--only", attack, *arguments)
+    rows = run("hardness", tmp_path, "--only", attack, *arguments)
     assert rows
     assert all(row["passed"] for row in rows), rows
 

@@ -1,6 +1,6 @@
 """Measures `kickserve batch` from Parquet to Parquet: kicks a second, CPU time and peak memory.
 
-Run it as  python ops/bench/batch.py [--kicks N] [--runs R] [--folder PATH] [--json]. Each run is the whole
+Run it as  python -m ops.bench batch [--kicks N] [--runs R] [--folder PATH] [--json]. Each run is the whole
 command in a process of its own, from its start to its end. The kicks are made once, with what came of them,
 and the answers are compared with the model's.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import commands
 import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -24,6 +23,7 @@ from rich.table import Table
 
 from kickserve.features import NAMES
 from kickserve.linear import load_default
+from ops.bench import commands
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +92,3 @@ def main() -> None:
         json.dump(result, sys.stdout, indent=2)
     else:
         Console().print(table(result))
-
-
-if __name__ == "__main__":
-    main()

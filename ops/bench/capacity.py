@@ -1,6 +1,6 @@
 """Measures what a core, a store and a disk can do, and calculates what gives out first at ten times as much.
 
-Run it as  python ops/bench/capacity.py [--records N] [--seconds S] [--base R] [--json]. It needs wrk, and a
+Run it as  python -m ops.bench capacity [--records N] [--seconds S] [--base R] [--json]. It needs wrk, and a
 Postgres as the tests find one. What was measured and what is calculated from it are told apart.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -17,10 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import wrk
-from drift_live import PREDICT, serve
-from paging import fill
-from processes import cores, pinned
+from postgres import Cluster, binaries
 from rich.console import Console
 from rich.table import Table
 
@@ -34,11 +30,10 @@ from kickserve.settings import Settings
 from kickserve_data.simulate import simulate
 from kickserve_storage import create_plugin
 from kickserve_testing.contract import records_from
-
-ROOT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from postgres import Cluster, binaries  # noqa: E402  found through the line above
+from ops.bench import wrk
+from ops.bench.drift_live import PREDICT, serve
+from ops.bench.paging import fill
+from ops.bench.processes import cores, pinned
 
 if TYPE_CHECKING:
     from kickserve.store import Store
@@ -233,7 +228,3 @@ def main() -> None:
         return
     for each in tables(measured, calculated):
         Console().print(each)
-
-
-if __name__ == "__main__":
-    main()

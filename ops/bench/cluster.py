@@ -1,6 +1,6 @@
 """Measures and drills `kickserve batch` on a Dask cluster of this machine, beside one process.
 
-Run it as  python ops/bench/cluster.py [--kicks N] [--workers W] [--drills] [--folder PATH] [--json].
+Run it as  python -m ops.bench cluster [--kicks N] [--workers W] [--drills] [--folder PATH] [--json].
 Simulated kicks are written as Parquet; each run is the whole command, and of its processes the CPU time and
 the peak of the memory are taken. Then all answers are read: that each kick has one, in order, and a hash over
 all of them, which must be the same whatever did the work. With --drills a worker is killed on the way, and in
@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
-from commands import write_kicks
 from rich.console import Console
 from rich.table import Table
+
+from ops.bench.commands import write_kicks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -296,7 +297,3 @@ def main() -> None:
     print(f"hash over all answers, sorted, the same of each run: {expected}")
     minutes = result["billion_calculated_seconds"] / 60
     print(f"10⁹ kicks on these {asked.workers} workers: {minutes:.0f} minutes, calculated and not run")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import processes
-from peers import environment
+from ops.bench import processes
+from ops.bench.peers import environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

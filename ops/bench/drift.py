@@ -1,6 +1,6 @@
 """Measures a report of drift of many kept predictions: seconds, peak memory, size of the page.
 
-Run it as  python ops/bench/drift.py [--kicks N] [--runs R] [--folder PATH] [--json]. The kicks are put
+Run it as  python -m ops.bench drift [--kicks N] [--runs R] [--folder PATH] [--json]. The kicks are put
 into a SQLite store once; each run is the whole command in a process of its own, from its start to its end.
 """
 
@@ -12,9 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import commands
 from rich.console import Console
 from rich.table import Table
+
+from ops.bench import commands
 
 GOALS = {"seconds": 30.0, "peak_mb": 600.0, "page_mb": 6.0}
 
@@ -49,7 +50,3 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         table.add_row(str(number), *(f"{run[name]:.1f}" for name in GOALS))
     Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Measures what the live figures of drift cost: predictions with and without them, memory over ten reports.
 
-Run it as  python ops/bench/drift_live.py [--rounds N] [--seconds S] [--reports N] [--json]. It needs wrk.
+Run it as  python -m ops.bench drift_live [--rounds N] [--seconds S] [--reports N] [--json]. It needs wrk.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import wrk
-from processes import Server, Start, cores, free_port, pinned
-
 from kickserve.features import named
 from kickserve_data.simulate import simulate
+from ops.bench import wrk
+from ops.bench.processes import Server, Start, cores, free_port, pinned
 
 PREDICT: Final = "/api/v1/predict"
 REPORTS: Final = "/api/v1/drift/reports"
@@ -116,7 +115,3 @@ def main() -> None:
     if not asked.json:
         print("with the live figures of drift against without them, in turn, on one core")
     print(json.dumps(result, indent=2))
-
-
-if __name__ == "__main__":
-    main()

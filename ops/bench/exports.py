@@ -1,6 +1,6 @@
 """Measures how long predictions wait beside an export, and how long the export takes beside predictions.
 
-`just bench-exports`. With SQLite, and with a Postgres of its own where there is one; clients ask at a steady
+`just bench exports`. With SQLite, and with a Postgres of its own where there is one; clients ask at a steady
 rate, and their times are counted from when each was to be asked for, so that none that was held up is missed.
 """
 
@@ -12,7 +12,6 @@ import json
 import sys
 import tempfile
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -20,15 +19,11 @@ import httpx
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from serving import BARE, serving
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "ops" / "chaos")]
-
-from clients import Clients  # noqa: E402  found through the line above
-from serving import BARE, serving  # noqa: E402
-from stores import with_each_store  # noqa: E402
-
-from kickserve.openapi import EXAMPLE  # noqa: E402  where the folders above have been added
+from kickserve.openapi import EXAMPLE
+from ops.bench.stores import with_each_store
+from ops.chaos.clients import Clients
 
 MANY: Final = 200_000
 TOGETHER: Final = 50_000
@@ -118,7 +113,3 @@ def show(found: dict[str, dict[str, Any]], many: int) -> None:
             f"{each['export_s']:.2f}",
         )
     Console().print(table)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

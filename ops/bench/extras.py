@@ -10,13 +10,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import processes
-import wrk
-from contenders import API, BY_NAME, KEY, Running
-from figures import MANY, Tally
 
 from kickserve.features import named
 from kickserve_data.simulate import simulate
+from ops.bench import processes, wrk
+from ops.bench.contenders import API, BY_NAME, KEY, Running
+from ops.bench.figures import MANY, Tally
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

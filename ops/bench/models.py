@@ -1,4 +1,4 @@
-"""How quick a kick is answered by each kind of model: `just bench-models`; times are those of one process.
+"""How quick a kick is answered by each kind of model: `just bench models`; times are those of one process.
 
 The same scikit-learn pipeline (scaler, logistic regression) is asked by itself, read off into numpy, and as
 ONNX; beside it a forest of 100 trees, and the packaged model.
@@ -6,7 +6,6 @@ ONNX; beside it a forest of 100 trees, and the packaged model.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -83,7 +82,3 @@ def _round(call: Callable[[], Any]) -> float:
         call()
         count += 1
     return (time.perf_counter() - started) / count
-
-
-if __name__ == "__main__":
-    sys.exit(main())

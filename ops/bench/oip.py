@@ -1,6 +1,6 @@
 """Measures the Open Inference Protocol beside `/api/v1`: one kick, and many, as JSON and binary.
 
-Run it as  python ops/bench/oip.py [--kicks N] [--rounds R] [--json]. One connection asks one thing after the
+Run it as  python -m ops.bench oip [--kicks N] [--rounds R] [--json]. One connection asks one thing after the
 other; in each round every way has its turn, and a ratio is taken within the round: the median is told.
 """
 
@@ -17,15 +17,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-import contenders
 import msgspec
-import processes
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from kickserve.features import COUNT, NAMES, named
 from kickserve_data.simulate import simulate
+from ops.bench import contenders, processes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,7 +200,3 @@ def main() -> None:
         json.dump(result, sys.stdout, indent=2)
     else:
         Console().print(table(result))
-
-
-if __name__ == "__main__":
-    main()

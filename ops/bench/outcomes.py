@@ -1,6 +1,6 @@
 """Measures how long it takes to tell outcomes, together and one by one, and how long predictions wait for it.
 
-`just bench-outcomes`. With SQLite, and with a Postgres of its own where there is one. The last column is the
+`just bench outcomes`. With SQLite, and with a Postgres of its own where there is one. The last column is the
 longest that a lone client waited for a prediction, beside outcomes that are told together and beside none.
 """
 
@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import httpx
 from rich.console import Console
 from rich.table import Table
+from serving import BARE, serving
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from serving import BARE, serving  # noqa: E402  the tests' own way to a server
-from stores import with_each_store  # noqa: E402
-
-from kickserve.openapi import EXAMPLE  # noqa: E402  where the folder above has been added
+from kickserve.openapi import EXAMPLE
+from ops.bench.stores import with_each_store
 
 MANY: Final = 100_000
 SINGLE: Final = 300
@@ -117,7 +111,3 @@ def main() -> None:
             name, f"{each['one_by_one_us']:,.0f}", f"{each['together_us']:,.1f}", f"{ratio:,.0f}", waited
         )
     Console().print(table)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Measures the page: first paint, from a click to its answer, and what ten open pages cost the API.
 
-`just bench-page`. It needs Chromium, and wrk for the last of the three.
+`just bench page`. It needs Chromium, and wrk for the last of the three.
 """
 
 from __future__ import annotations
@@ -8,20 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-import wrk
+from browser import FLAGS, chromium
 from playwright.sync_api import Browser, Page, sync_playwright
+from serving import serving
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from browser import FLAGS, chromium  # noqa: E402  the tests' own ways to a server and a browser
-from serving import serving  # noqa: E402
+from ops.bench import wrk
 
 PAGES: Final = 10
 PAINTS: Final = 6
@@ -123,7 +119,3 @@ def throughput(api: str, bodies: Path) -> float:
     """Return predictions a second, by wrk over 16 connections."""
     load, _ = wrk.run(f"{api}/predict", CONNECTIONS, SECONDS, bodies, "")
     return load.requests / load.seconds
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Measures the stores: records a second by size of group, the time of a page near and far, and retention.
 
-Run it as  python ops/bench/paging.py [--records N] [--months M] [--postgres URL] [--json]. The records are
+Run it as  python -m ops.bench paging [--records N] [--months M] [--postgres URL] [--json]. The records are
 spread evenly over the months, and the oldest three months are removed at the end, as the service does it
 itself. The database that --postgres names must have no table `predictions`; ours is dropped at the end.
 """
@@ -148,8 +148,13 @@ def table(results: list[dict[str, Any]]) -> Table:
     return made
 
 
-async def main() -> None:
-    """Measure what the command line asks for."""
+def main() -> None:
+    """Measure the stores that the command line names."""
+    asyncio.run(measure_all())
+
+
+async def measure_all() -> None:
+    """Measure them one after the other."""
     parser = argparse.ArgumentParser(description="Measures the stores of predictions.")
     parser.add_argument("--records", type=int, default=1_000_000, help="records to page through")
     parser.add_argument("--months", type=int, default=13, help="months to spread them over")
@@ -163,7 +168,3 @@ async def main() -> None:
         json.dump(results, sys.stdout, indent=2)
     else:
         Console().print(table(results))
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

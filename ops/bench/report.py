@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import chart
-import figures
 from rich.table import Table
+
+from ops.bench import chart, figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from figures import Measurement, Tally
+    from ops.bench.figures import Measurement, Tally
 
 
 class Sheet(NamedTuple):

@@ -1,4 +1,4 @@
-"""Compares model servers in one run, taking turns: `just bench`, or `python ops/bench/serving.py --quick`.
+"""Compares model servers in one run, taking turns: `just bench`, or `python -m ops.bench serving --quick`.
 
 Each round starts every server anew; at each number of connections they take their turn one after another,
 while the others are suspended. Server and load generator have a core each. What was answered is counted
@@ -24,16 +24,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-import contenders
-import extras
-import processes
-import report
-import wrk
-from contenders import Contender, Running
-from figures import CROWDED, MANY, TOO_BUSY, Measurement, Tally
-from peers import environment
 from rich.console import Console
 from rich.progress import Progress
+
+from ops.bench import contenders, extras, processes, report, wrk
+from ops.bench.contenders import Contender, Running
+from ops.bench.figures import CROWDED, MANY, TOO_BUSY, Measurement, Tally
+from ops.bench.peers import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -317,10 +314,3 @@ def main() -> int:
     for each in [*notes(run), *run.failures]:
         console.print(each, style="red" if each in run.failures else "yellow")
     return 1 if run.failures else 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing is left running")

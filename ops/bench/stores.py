@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from postgres import Cluster, NoPostgres, binaries  # found through the line above
 

@@ -1,4 +1,4 @@
-"""Measures what it costs to be watched: counting, `/metrics`, plugins that are off. `just bench-watching`.
+"""Measures what it costs to be watched: counting, `/metrics`, plugins that are off. `just bench watching`.
 
 All servers run from the beginning, and take their turn one after another in each round, while the others are
 suspended. A ratio is taken within a round, and the median over the rounds is told.
@@ -17,13 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-import contenders
-import extras
-import processes
-import wrk
-from contenders import BY_NAME, Running
 from rich.console import Console
 from rich.table import Table
+
+from ops.bench import contenders, extras, processes, wrk
+from ops.bench.contenders import BY_NAME, Running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +132,3 @@ def main() -> int:
         table.add_row(each["ratio"], f"{each['throughput_lost']:+.1%}", f"{each['cpu_more']:+.1%}", most)
     Console(width=110).print(table)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,15 +14,11 @@ import sys
 from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from playwright.async_api import Browser, Page, async_playwright
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-
 from browser import FLAGS, NoBrowser, chromium  # found through the line above
+from playwright.async_api import Browser, Page, async_playwright
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

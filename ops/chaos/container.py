@@ -1,8 +1,8 @@
 """Builds the image, and runs it read-only, as user 1000, without capabilities, and first without a network.
 
-`just check-image`, a few minutes with both variants, most of them for the build. Ends with 1 where a variant
-is too large, does not start or predict, loses something over a restart or a SIGTERM under load, or takes more
-than 5 s to end. BUILD_OPTIONS holds what this machine's engine needs to build, such as `--pull=never`.
+`just chaos container` takes a few minutes with both variants, most of them for the build. Ends with 1 where a
+variant is too large, does not start or predict, loses something over a restart or a SIGTERM under load, or
+takes more than 5 s to end. BUILD_OPTIONS holds options of the engine's build, such as `--pull=never`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,14 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
-from drilling import OK, WARM, Load, verdict
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "ops"))
-
-import engine  # noqa: E402  these are found through the line above
-import image  # noqa: E402
+from ops import compose
+from ops.chaos.drilling import OK, WARM, Load, verdict
 
 VARIANTS = {"full": None, "api": "metrics,postgres"}  # the extras of each; None: those of the Containerfile
 LARGEST = {"full": 400, "api": 250}  # MB
@@ -58,7 +53,7 @@ for row in sqlite3.connect("/data/kickserve.db").execute("SELECT id FROM predict
 
 def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Have the engine do something."""
-    done = subprocess.run([engine.engine(), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([compose.engine(), *arguments], capture_output=True, text=True, check=False)
     if check and done.returncode:
         sys.exit(f"{' '.join(done.args)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
@@ -117,7 +112,7 @@ class Container:
 
     def healthy(self) -> bool:
         """Say what the image's own health check says."""
-        if engine.engine() == "podman":  # it runs checks on demand, and by itself only under systemd
+        if compose.engine() == "podman":  # it runs checks on demand, and by itself only under systemd
             return call("healthcheck", "run", self.name, check=False).returncode == 0
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -216,7 +211,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console(width=140).print(table)
 
 
-def main(variants: list[str], *, build: bool) -> list[dict[str, Any]]:
+def run(variants: list[str], *, build: bool) -> list[dict[str, Any]]:
     """Build and check these variants."""
     rows = []
     for variant in variants:
@@ -224,18 +219,19 @@ def main(variants: list[str], *, build: bool) -> list[dict[str, Any]]:
         if build:
             extras = VARIANTS[variant]
             options = ("--build-arg", f"EXTRAS={extras}") if extras else ()
-            image.build(tag, *options, *shlex.split(os.environ.get("BUILD_OPTIONS", "")))
+            compose.build(tag, *options, *shlex.split(os.environ.get("BUILD_OPTIONS", "")))
         rows += check(variant, tag)
     return rows
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Build and check the variants that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=VARIANTS, action="append", help="one variant")
     parser.add_argument("--no-build", action="store_true", help="check the images of the last time")
     parser.add_argument("--json", action="store_true", help="write the figures as JSON")
     chosen = parser.parse_args()
-    figures = main(chosen.only or [*VARIANTS], build=not chosen.no_build)
+    figures = run(chosen.only or [*VARIANTS], build=not chosen.no_build)
     if chosen.json:
         print(json.dumps(figures, indent=2))
     else:

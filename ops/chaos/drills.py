@@ -21,15 +21,11 @@ from typing import Any
 
 import asyncpg
 import httpx
-from drilling import OK, WARM, Load, finish, stored_in, verdict
+from postgres import Cluster, binaries
+from serving import Server
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from postgres import Cluster, binaries  # noqa: E402  found through the line above
-from serving import Server  # noqa: E402
-
-from kickserve.openapi import EXAMPLE  # noqa: E402
+from kickserve.openapi import EXAMPLE
+from ops.chaos.drilling import OK, WARM, Load, finish, stored_in, verdict
 
 FILLING = 60.0  # seconds that the journal may take to fill its disk
 MANY = 200
@@ -160,7 +156,7 @@ async def three(cluster: Cluster, folder: Path, warm: float) -> dict[str, Any]:
     return {**result, "exit_codes": codes, "passed": not (result["lost"] or result["twice"] or any(codes))}
 
 
-async def main(only: list[str], rounds: int, seconds: float, warm: float) -> list[dict[str, Any]]:
+async def run(only: list[str], rounds: int, seconds: float, warm: float) -> list[dict[str, Any]]:
     """Run the drills; return a row of figures for each."""
     sqlite = "sqlite:///drill.db"
     with ExitStack() as stack:
@@ -195,7 +191,8 @@ async def _empty(url: str) -> None:
         await connection.close()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the drills that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], help="words that drills begin with, such as kill")
     parser.add_argument("--rounds", type=int, default=20, help="how often to kill")
@@ -203,5 +200,5 @@ if __name__ == "__main__":
     parser.add_argument("--warm", type=float, default=WARM, help="seconds of load before anything happens")
     parser.add_argument("--json", action="store_true", help="write the figures as JSON")
     options = parser.parse_args()
-    figures = asyncio.run(main(options.only, options.rounds, options.outage, options.warm))
+    figures = asyncio.run(run(options.only, options.rounds, options.outage, options.warm))
     finish(figures, as_json=options.json)

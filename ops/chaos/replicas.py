@@ -1,6 +1,6 @@
 """Three replicas on one Postgres behind nginx: one is killed, another restarted, and no client notices.
 
-`just chaos-replicas`, about a quarter of a minute. nginx is Debian's, with ops/nginx/kickserve.conf. Ends
+`just chaos replicas`, about a quarter of a minute. nginx is Debian's, with ops/nginx/kickserve.conf. Ends
 with 1 where a client met an error, or an answered prediction was lost or stored twice. One that nginx asked
 for again may stand in Postgres a second time, under an id that nobody was told: such are counted as `untold`.
 """
@@ -12,21 +12,17 @@ import asyncio
 import base64
 import os
 import signal
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
-from drilling import OK, Load, finish, stored_in, verdict
+from nginx import Nginx
+from postgres import Cluster, binaries, free_port
+from serving import Server
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from nginx import Nginx  # noqa: E402  these are found through the line above
-from postgres import Cluster, binaries, free_port  # noqa: E402
-from serving import Server  # noqa: E402
+from ops.chaos.drilling import OK, Load, finish, stored_in, verdict
 
 REPLICAS = 3
 SWITCHING = 101
@@ -101,7 +97,7 @@ async def drill(cluster: Cluster, folder: Path, seconds: float) -> dict[str, Any
     return {"drill": "three replicas", **result, "passed": passed}
 
 
-def main(seconds: float) -> dict[str, Any]:
+def run(seconds: float) -> dict[str, Any]:
     """Run the drill; return its figures."""
     with ExitStack() as stack:
         cluster = Cluster(binaries())
@@ -111,10 +107,11 @@ def main(seconds: float) -> dict[str, Any]:
         return asyncio.run(drill(cluster, folder, seconds))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the drill."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3, help="of load before and after each blow")
     parser.add_argument("--json", action="store_true", help="write the figures as JSON")
     options = parser.parse_args()
-    figures = main(options.seconds)
+    figures = run(options.seconds)
     finish(figures, as_json=options.json)

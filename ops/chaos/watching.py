@@ -1,6 +1,6 @@
 """Has a real Prometheus watch a real service, stops its Postgres, and looks which alerts fire.
 
-`just chaos-watching`, about half a minute. Ends with 1 where the alert of the store does not fire while the
+`just chaos watching`, about half a minute. Ends with 1 where the alert of the store does not fire while the
 store is stopped, or any fires before or after. The rules are those of ops/prometheus, but that each needs to
 hold for a second only.
 """
@@ -18,16 +18,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+import httpx
+from postgres import Cluster, binaries
+from prometheus import Prometheus
+from serving import Server
 
-import httpx  # noqa: E402  the ones below are found through the line above
-from postgres import Cluster, binaries  # noqa: E402
-from prometheus import Prometheus  # noqa: E402
-from serving import Server  # noqa: E402
-
-from kickserve.features import named  # noqa: E402
-from kickserve_data.simulate import simulate  # noqa: E402
+from kickserve.features import named
+from kickserve_data.simulate import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +74,8 @@ async def drill(cluster: Cluster, folder: Path) -> dict[str, Any]:
     return told
 
 
-def main() -> dict[str, Any]:
-    """Run the drill."""
+def run() -> dict[str, Any]:
+    """Run the drill; return the names of the alerts."""
     with ExitStack() as stack:
         cluster = Cluster(binaries())
         stack.callback(cluster.remove)
@@ -87,11 +84,12 @@ def main() -> dict[str, Any]:
         return asyncio.run(drill(cluster, Path(folder)))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the drill."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="write what was found as JSON")
     options = parser.parse_args()
-    found = main()
+    found = run()
     passed = not found["before"] and WANTED in found["during"] and not found["after"]
     if options.json:
         print(json.dumps(found))

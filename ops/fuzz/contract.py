@@ -1,6 +1,6 @@
 """Holds a running service to its OpenAPI document: schemathesis asks what fits, and what does not.
 
-`just fuzz-contract` (20,000 cases); `just fuzz-contract --cases 2000 --seed 7` some. Every operation, alone
+`just fuzz contract` (20,000 cases); `just fuzz contract --cases 2000 --seed 7` some. Every operation, alone
 and along the document's links, with drift, metrics and profiling installed. No answer may be a 5xx, or other
 than documented; no nonsense may be taken, nothing that fits be refused, no key be needless. Ends with 1 where
 one is otherwise, and prints the command that shows it.
@@ -21,13 +21,9 @@ from typing import Any, Final
 
 import httpx
 from rich.console import Console
+from serving import serving
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from serving import serving  # noqa: E402  found through the line above
-
-from kickserve.openapi import EXAMPLE  # noqa: E402  likewise
+from kickserve.openapi import EXAMPLE
 
 KEY: Final = "contract"
 KICKS: Final = 100
@@ -135,7 +131,3 @@ def main() -> None:
         print(text)
     print(json.dumps(summary if not arguments.json else {**summary, "text": text}))
     sys.exit(not summary["passed"])
-
-
-if __name__ == "__main__":
-    main()

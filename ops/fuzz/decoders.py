@@ -1,7 +1,7 @@
 """Feeds the decoders bytes that atheris makes up, seeing what their code does: no error but ours may come.
 
-`just fuzz-decoders` (a minute), with atheris installed (`pip install atheris`; not every system has a wheel).
-`just fuzz-decoders -max_total_time=600 -seed=7` and the other flags of libFuzzer. Ends with 77 and prints the
+`just fuzz decoders` (a minute), with atheris installed (`pip install atheris`; not every system has a wheel).
+`just fuzz decoders -max_total_time=600 -seed=7` and the other flags of libFuzzer. Ends with 77 and prints the
 bytes where one raises something else, or does not read again what it wrote.
 """
 
@@ -63,7 +63,3 @@ def main() -> None:
         usual = [folder, f"-max_total_time={SECONDS}", "-max_len=1000"]
         atheris.Setup([sys.argv[0], *usual, *sys.argv[1:]], one)
         atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,8 @@ import gzip
 import json
 from typing import TYPE_CHECKING, Final
 
-from words import (
+from kickserve.openapi import EXAMPLE
+from ops.fuzz.words import (
     BLANKS,
     CHUNK_ENDS,
     KEY,
@@ -20,8 +21,6 @@ from words import (
     VALUES,
     VERSIONS,
 )
-
-from kickserve.openapi import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Attacks a real server as slow, rude and numerous clients do, while others are served as ever.
 
-`just fuzz-hardness` runs all attacks (about two minutes); `just fuzz-hardness --only slow idle` some. Ends
+`just fuzz hardness` runs all attacks (about two minutes); `just fuzz hardness --only slow idle` some. Ends
 with 1 where an attack got through: a client that holds on for ever, memory that grows, two answers to one
 ambiguous request, or an error for those who ask as one should.
 """
@@ -25,11 +25,9 @@ from urllib.parse import urlsplit
 import psutil
 from rich.console import Console
 from rich.table import Table
+from serving import Server, serving
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "tests")]
-
-from serving import Server, serving  # noqa: E402  found through the line above
-from shapes import AMBIGUOUS, KICK, OVERSIZED, POST  # noqa: E402  likewise
+from ops.fuzz.shapes import AMBIGUOUS, KICK, OVERSIZED, POST
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -390,7 +388,3 @@ def main() -> None:
     else:
         show(rows)
     sys.exit(0 if all(row["passed"] for row in rows) else 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Sends a million requests that are nearly right down all three ways to a prediction, and compares answers.
 
-`just fuzz-lane` (half an hour); `just fuzz-lane --inputs 20000 --seed 7` some; `--sockets` over real sockets.
+`just fuzz lane` (half an hour); `just fuzz lane --inputs 20000 --seed 7` some; `--sockets` over real sockets.
 The fast lane, on uvicorn's connections and in the application, must answer to the byte what the router does,
 but for ids and dates; count the same; and keep as many predictions. No answer may be a 5xx, and no request
 may hang. Ends with 1 where one is otherwise, and prints the bytes that were sent.
@@ -25,16 +25,14 @@ import uvloop
 from rich.console import Console
 from rich.progress import Progress
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from grammar import Grammar
-from ways import WAYS, alike, running
-from words import KEY, ORIGIN
+from ops.fuzz.grammar import Grammar
+from ops.fuzz.ways import WAYS, alike, running
+from ops.fuzz.words import KEY, ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ways import Way
+    from ops.fuzz.ways import Way
 
 TOGETHER: Final = 50  # conversations at a time
 ROUND: Final = 25_000  # conversations before the stores begin anew
@@ -164,7 +162,3 @@ def main() -> None:
     summary = tally.summary()
     print(json.dumps(summary, indent=None if arguments.json else 2))
     sys.exit(not summary["passed"])
-
-
-if __name__ == "__main__":
-    main()

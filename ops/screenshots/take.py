@@ -5,25 +5,21 @@ They are taken of a service of its own with simulated kicks in it, in a browser 
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from browser import FLAGS, chromium
 from playwright.sync_api import Browser, sync_playwright
+from serving import serving
+
+from kickserve.schemas import Kick
+from kickserve_data.simulate import simulate
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "plugins"))
-
-from browser import FLAGS, chromium  # noqa: E402  the tests' own ways to a server and a browser
-from serving import serving  # noqa: E402
-
-from kickserve.schemas import Kick  # noqa: E402
-from kickserve_data.simulate import simulate  # noqa: E402
-
 HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parents[1]
 DESKTOP: Final = {"width": 1280, "height": 840}
 PHONE: Final = {"width": 390, "height": 1560}
 CONVERSION: Final = "/?kind=conversion&distance=34&angle=48&side=right&wind=25&rain=40&minute=72"

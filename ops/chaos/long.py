@@ -1,6 +1,6 @@
 """Runs the service for an hour at half load, with all that happens to one in a year: does it age?
 
-`just chaos-long`, or `just chaos-long --minutes 5`. It starts its own Postgres, service and, where there is
+`just chaos long`, or `just chaos long --minutes 5`. It starts its own Postgres, service and, where there is
 one, Chromium. On the way reports of drift are asked for, the model is loaded anew, pages are open, the
 history is read and exported, outcomes are told, metrics scraped, old predictions removed, and Postgres is
 stopped three times.
@@ -30,28 +30,24 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import numpy as np
+from postgres import Cluster, binaries, free_port
 from rich.console import Console
 from rich.table import Table
+from serving import Server
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.append(str(ROOT / "ops" / "bench"))  # last: there, too, is a module named `serving`
-
-import processes  # noqa: E402  found through the lines above
-from clients import ID_BYTES, OK, Clients, counted  # noqa: E402
-from postgres import Cluster, binaries, free_port  # noqa: E402
-from serving import Server  # noqa: E402
-from vitals import Sample, Verdict, Watched, sparkline, thirds, typical, typical_cores, verdicts  # noqa: E402
-
-from kickserve.settings import Settings  # noqa: E402
-from kickserve_storage import create_plugin  # noqa: E402
-from kickserve_testing.contract_samples import record_at  # noqa: E402
+from kickserve.settings import Settings
+from kickserve_storage import create_plugin
+from kickserve_testing.contract_samples import record_at
+from ops.bench import processes
+from ops.chaos.clients import ID_BYTES, OK, Clients, counted
+from ops.chaos.vitals import Sample, Verdict, Watched, sparkline, thirds, typical, typical_cores, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+ROOT = Path(__file__).resolve().parents[2]
 CONNECTIONS = 16
 PEAK_SECONDS = 20.0  # with a start of each thing that goes on beside
 WARM_SHARE = 0.2  # of the time; all that happens at all has happened once by then
@@ -75,8 +71,8 @@ class Beside:
     """
 
     def __init__(self, url: str, pace: float) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("beside.py")), url, str(pace)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "ops.chaos.beside", url, str(pace)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def pid(self) -> int:
         """Return the process."""
@@ -346,7 +342,3 @@ def tell(console: Console, said: Sample | str) -> None:
             f"{'  the store was away' if said.troubled else ''}"
         )
     console.print(said)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

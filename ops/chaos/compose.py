@@ -1,8 +1,8 @@
 """Has `just up` start service and Postgres on a clean copy of the project, and stops Postgres under load.
 
-`just check-compose-up`, about a minute when the image is built. Ends with 1 where page, API or Postgres does
+`just chaos compose`, about a minute when the image is built. Ends with 1 where page, API or Postgres does
 not answer, Postgres is open to the outside, a client notices that it was away, or something is lost on the
-way or by `just down` and `just up`. ENGINE and COMPOSE name what this machine has: see ops/engine.py.
+way or by `just down` and `just up`. ENGINE and COMPOSE name what this machine has: see ops/compose.py.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from drilling import OK, WARM, Load, finish, verdict
+from postgres import free_port
+
+from ops.chaos.drilling import OK, WARM, Load, finish, verdict
+from ops.compose import engine
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "ops"), str(ROOT / "tests")]
-
-import engine  # noqa: E402  these are found through the line above
-from postgres import free_port  # noqa: E402
-
 UNAUTHORIZED = 401
 
 
@@ -96,7 +94,7 @@ def _files() -> list[str]:
 
 
 def _engine(*arguments: str) -> str:
-    command = [engine.engine(), *arguments]
+    command = [engine(), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
@@ -148,7 +146,7 @@ async def drill(composed: Composed) -> dict[str, Any]:
     return {"drill": "compose", **result, "passed": right and closed and faultless and load.answered != []}
 
 
-def main(*, no_build: bool) -> dict[str, Any]:
+def run(*, no_build: bool) -> dict[str, Any]:
     """Run the drill, and leave nothing of it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-drill-")))
@@ -157,10 +155,11 @@ def main(*, no_build: bool) -> dict[str, Any]:
         return asyncio.run(drill(composed))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the drill."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-build", action="store_true", help="take the image as it is (KICKSERVE_IMAGE)")
     parser.add_argument("--json", action="store_true", help="write the figures as JSON")
     options = parser.parse_args()
-    figures = main(no_build=options.no_build)
+    figures = run(no_build=options.no_build)
     finish(figures, as_json=options.json)

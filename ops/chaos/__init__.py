@@ -1,0 +1,1 @@
+"""Drills: `just chaos NAME`."""

@@ -1,0 +1,1 @@
+"""Attacks: `just fuzz NAME`."""

@@ -1,0 +1,221 @@
+"""The drills and attacks, shortened, the figures of a long run, and the dashboard with its alerts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import nginx
+import pytest
+from prometheus import RULES, NoPrometheus, program
+from prometheus_client.parser import text_string_to_metric_families
+from serving import BARE
+
+from ops.bench.__main__ import NAMES as BENCHMARKS
+from ops.chaos import vitals
+from ops.chaos.__main__ import NAMES as DRILLS
+from ops.fuzz.__main__ import NAMES as ATTACKS
+
+ROOT = Path(__file__).parents[1]
+DASHBOARD = ROOT / "ops" / "grafana" / "kickserve.json"
+MODULES = [
+    *(f"ops.bench.{name}" for name in BENCHMARKS),
+    *(f"ops.chaos.{name}" for name in DRILLS),
+    *(f"ops.fuzz.{name}" for name in ATTACKS if name != "decoders"),  # atheris has no wheel for every system
+]
+
+
+@pytest.mark.slow  # most import packages that only `just test-all` has
+@pytest.mark.parametrize("module", MODULES)
+def test_every_benchmark_drill_and_attack_has_its_imports(module):
+    assert callable(import_module(module.replace("-", "_")).main)
+
+
+def run(package, folder, *arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", f"ops.{package}", *arguments, "--json"],
+        cwd=folder,
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.usefixtures("postgres_url")  # skipped, with the reason, where there is no Postgres
+class TestDrills:
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "drills", [["kill"], ["terminate", "outage"], ["disk", "three"]], ids=" and ".join
+    )
+    def test_under_load_no_answer_is_lost_and_none_is_stored_twice(self, drills, tmp_path):
+        short = ["--rounds", "2", "--outage", "1", "--warm", "0.7"]
+        rows = run("chaos", tmp_path, "drills", "--only", *drills, *short, **BARE)
+        assert all(any(row["drill"].startswith(drill) for row in rows) for drill in drills)
+        for row in rows:
+            assert row.get("lost", 0) == row.get("twice", 0) == row.get("errors", 0) == 0, row
+            assert row["passed"] or "p99_during_ms" in row, row  # no test asserts a time
+
+    @pytest.mark.slow
+    def test_behind_nginx_no_client_notices_that_a_replica_is_killed_and_another_restarted(self, tmp_path):
+        try:
+            nginx.program()
+        except nginx.NoNginx as error:
+            pytest.skip(str(error))
+        row = run("chaos", tmp_path, "replicas", "--seconds", "0.7")
+        assert row["answered"] > 0
+        assert (row["errors"], row["lost"], row["twice"]) == (0, 0, 0), row
+        assert row["passed"], row
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("promtool")
+    def test_the_alert_of_the_store_fires_while_it_is_stopped(self, tmp_path):
+        found = run("chaos", tmp_path, "watching")
+        assert found["before"] == found["after"] == []
+        assert "KickserveStoreAway" in found["during"]
+        assert found["scraped"] > 0
+
+
+LEVEL = {
+    "pss_mb": 120.0,
+    "rss_mb": 130.0,
+    "children": 0,
+    "handles": 50,
+    "threads": 9,
+    "journal_bytes": 1000,
+    "cores": {"service": 0.5},
+    "rate": 1000.0,
+    "p50_ms": 1.0,
+    "p99_ms": 9.0,
+    "bare_p99_ms": 3.0,
+    "troubled": False,
+}
+
+
+def grown(**changes):
+    """Return the figures that grew too much in a run of a hundred samples ten seconds apart.
+
+    A change says what a sample shows by its number.
+    """
+    samples = [
+        vitals.Sample(**{**LEVEL, "seconds": 10.0 * at, **{name: of(at) for name, of in changes.items()}})
+        for at in range(100)
+    ]
+    return {each.what for each in vitals.verdicts(*vitals.thirds(samples, 200.0)) if not each.passed}
+
+
+class TestLongRun:
+    @pytest.mark.parametrize(
+        ("name", "growing"),
+        [
+            ("pss_mb", lambda at: 120 + at / 4),
+            ("handles", lambda at: 50 + at // 10),
+            ("handles", lambda at: (68 if at % 3 == 0 else 46) + at // 15),
+            ("threads", lambda at: 9 + at // 10),
+            ("journal_bytes", lambda at: 10**6 + 10**5 * at),
+        ],
+    )
+    def test_steady_growth_fails(self, name, growing):
+        assert grown(**{name: growing}) == {name}
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"pss_mb": lambda at: min(at, 20) * 6},  # in the warm-up alone
+            {"handles": lambda at: 68 if at % 3 == 0 or at % 2 == at // 60 else 46},  # pages come and go
+            {"pss_mb": lambda at: 900 if at == 90 else 120, "troubled": lambda at: at == 90},  # an outage
+        ],
+    )
+    def test_a_level_run_passes(self, changes):
+        assert grown(**changes) == set()
+
+    @pytest.mark.parametrize(
+        ("late", "bare", "passed"),
+        [(124, 10, True), (126, 10, False), (240, 20, True), (260, 20, False), (124, 5, True)],
+    )
+    def test_times_may_grow_a_quarter_more_than_those_of_the_bare_app(self, late, bare, passed):
+        changes = {
+            "p99_ms": lambda at: 100 if at < 50 else late,
+            "bare_p99_ms": lambda at: 10 if at < 50 else bare,
+        }
+        assert grown(**changes) == (set() if passed else {"p99_ms"})
+
+    def test_a_process_is_seen_with_its_memory_and_files(self, tmp_path):
+        (tmp_path / "1.log").write_bytes(b"x" * 100)
+        watched = vitals.Watched(os.getpid(), tmp_path, gone=lambda: 2**22)
+        before = watched.look()
+        with (tmp_path / "open").open("w"):
+            seen = watched.look()
+        assert seen["handles"] == before["handles"] + 1
+        assert seen["journal_bytes"] == 100
+        assert seen["pss_mb"] > 10
+        assert seen["cores"].keys() == {"service", "gone", "clients", "stolen"}
+
+
+@pytest.fixture
+def promtool():
+    try:
+        return program("promtool")
+    except NoPrometheus as error:
+        pytest.skip(str(error))
+
+
+def metrics_in(text):
+    return set(re.findall(r"\bkickserve_\w+", text))
+
+
+class TestWatching:
+    @pytest.fixture
+    async def metrics(self, start, settings, kick):
+        client = await start(settings)
+        await client.post("/predict", json=kick)
+        return (await client.get("http://test/metrics")).text
+
+    @pytest.fixture
+    def shown(self, metrics):
+        return {each.name for family in text_string_to_metric_families(metrics) for each in family.samples}
+
+    def test_every_metric_of_dashboard_and_rules_exists(self, shown):
+        drift = (ROOT / "plugins" / "kickserve_drift").glob("*.py")  # its metrics come with enough kicks
+        known = shown | metrics_in("".join(file.read_text() for file in drift))
+        for text in (RULES.read_text(), DASHBOARD.read_text()):
+            assert metrics_in(text)
+            assert metrics_in(text) - known == set()
+
+    def test_the_dashboard_shows_every_metric(self, shown):
+        ours = {name for name in shown if name.startswith("kickserve_")}
+        parts = {name for name in ours if name.endswith(("_sum", "_count", "_created"))}
+        assert ours - parts - metrics_in(DASHBOARD.read_text()) == set()
+
+    def test_panels_have_a_title_and_do_not_overlap(self):
+        panels = json.loads(DASHBOARD.read_text())["panels"]
+        cells = [
+            (x, y)
+            for grid in (panel["gridPos"] for panel in panels)
+            for x in range(grid["x"], grid["x"] + grid["w"])
+            for y in range(grid["y"], grid["y"] + grid["h"])
+        ]
+        assert len(cells) == len(set(cells))
+        assert all(x < 24 for x, _ in cells)
+        assert all(panel["title"] for panel in panels)
+
+    def test_promtool_accepts_rules_and_configuration(self, promtool):
+        for command in (["rules", RULES], ["config", RULES.with_name("prometheus.yml")]):
+            done = subprocess.run([promtool, "check", *command], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    async def test_promtool_accepts_the_metrics(self, metrics, promtool):
+        command = [promtool, "check", "metrics"]
+        done = await asyncio.to_thread(
+            subprocess.run, command, input=metrics, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
