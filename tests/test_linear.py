@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickserve.errors import ModelUnusable
-from kickserve.features import FEATURES, FLAGS, INDEX, NAMES
+from kickserve.features import COUNT, FEATURES, FLAGS, INDEX, NAMES
 from kickserve.linear import LinearDocument, LinearModel, fingerprint, load_default, load_linear
 from kickserve.model import Origin, Profile
-from kickserve.terms import TERMS, expand, values_of
+from kickserve.terms import TERMS, expand, is_term, spline_names, spline_of, values_of
 from kickserve_data.simulate import simulate
 
 DEFAULT = load_default()
@@ -296,3 +296,41 @@ def test_a_covariance_of_coefficients_that_hang_together_is_taken():
     assert [low, high] == pytest.approx(
         [1 / (1 + math.exp(half - 2)), 1 / (1 + math.exp(-half - 2))], rel=1e-9
     )
+
+
+class TestSplines:
+    @given(st.floats(0, 90))
+    def test_a_piece_is_the_same_for_one_kick_and_for_many(self, angle):
+        row = dict.fromkeys(NAMES, 0.0) | {"angle": angle}
+        values = [row[name] for name in NAMES]
+        names = spline_names("angle", [5, 20, 40, 60])
+        many = expand(np.array([values]), names)[0]
+        assert [spline_of(name)(values) for name in names] == pytest.approx(many.tolist(), abs=1e-9)
+
+    def test_beyond_its_outer_knots_a_spline_is_straight(self):
+        matrix = np.zeros((40, COUNT))
+        matrix[:, INDEX["distance"]] = np.r_[np.linspace(2, 10, 20), np.linspace(60, 100, 20)]
+        for values in expand(matrix, spline_names("distance", [10, 20, 40, 60])).T:
+            assert values[:20] == pytest.approx(0)
+            assert np.diff(values[20:], 2) == pytest.approx(0, abs=1e-8)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "spline",
+            "spline:moon:1:1,2,3",
+            "spline:angle:0:1,2,3",
+            "spline:angle:2:1,2,3",
+            "spline:angle:x:1,2,3",
+            "spline:angle:1:1,2",
+            "spline:angle:1:3,2,1",
+            "spline:angle:1:1,1.0001,3",
+            "spline:angle:1:1,2,nan",
+            "spline:angle:1:1,2,inf",
+            "spline:angle:1:1,2,91",
+            "spline:angle:1:" + ",".join(map(str, range(13))),
+            "line:angle:1:1,2,3",
+        ],
+    )
+    def test_what_is_no_spline_is_no_term(self, name):
+        assert not is_term(name)

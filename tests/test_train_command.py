@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -45,27 +46,25 @@ def test_it_says_what_it_found_compared_chose_and_wrote(kickserve, kicks_csv):
 
 
 @pytest.mark.parametrize("kind", ["logistic", "splines", "boosted"])
-def test_the_family_asked_for_is_written_and_predicts(kickserve, kicks_csv, monkeypatch, kind):
-    code, out, _ = kickserve("train", kicks_csv, "--kind", kind, "--name", "ours", "--json", "--folds", 3)
+def test_the_family_asked_for_is_written_with_the_same_bytes_and_predicts(
+    kickserve, kicks_csv, monkeypatch, kind
+):
+    arguments = ("train", kicks_csv, "--kind", kind, "--name", "ours", "--json", "--folds", 3)
+    code, out, _ = kickserve(*arguments)
     report = json.loads(out)
     assert code == 0
     assert (report["kind"], report["name"], report["refusals"]) == (kind, "ours", [])
     assert set(report["measured"]) == {"brier", "log_loss", "ece", "auc"}
     assert report["in_use"]["name"] == "simulated"
+    kickserve(*arguments, "--output", "again.json")
+    assert Path("again.json").read_bytes() == Path("model.json").read_bytes()
     monkeypatch.setenv("KICKSERVE_MODEL", "model.json")
-    code, out, _ = kickserve("predict", "--distance", 38, "--angle", 24, "--no-keep", "--json")
+    _, out, _ = kickserve("predict", "--distance", 38, "--angle", 24, "--no-keep", "--json")
     answer = json.loads(out)
     assert answer["interval"][0] < answer["prediction"] < answer["interval"][1]
     shown = json.loads(kickserve("model", "show", "--json")[1])
     assert shown["revision"] == report["revision"]
     assert shown["kind"] == ("trees" if kind == "boosted" else "linear")
-    assert kickserve("batch", kicks_csv, "--output", "answers.csv")[0] == 0
-
-
-def test_the_same_seed_gives_the_same_bytes(kickserve, kicks_csv):
-    for name in ("a.json", "b.json"):
-        kickserve("train", kicks_csv, "--seed", 3, "--output", name)
-    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
 
 
 def test_lines_that_can_not_be_used_are_named_and_the_rest_is_learnt(kickserve, kicks_csv):
@@ -78,36 +77,27 @@ def test_lines_that_can_not_be_used_are_named_and_the_rest_is_learnt(kickserve, 
     assert "line 5: distance 'moon" in err
     assert "line 10: success is missing" in err
     assert "missing success" in out
-    code, out, _ = kickserve("train", kicks_csv, "--kind", "logistic", "--json")
-    assert code == 3
+    _, out, _ = kickserve("train", kicks_csv, "--kind", "logistic", "--json")
     assert [each["line"] for each in json.loads(out)["refusals"]] == [5, 10]
     assert json.loads(out)["findings"]["missing"] == {"success": 1}
 
 
-def test_other_names_and_the_kicker_come_by_option(kickserve, kicks_csv):
+def test_other_names_the_kicker_and_the_unit_of_wind_come_by_option(kickserve, kicks_csv):
     header, *lines = kicks_csv.read_text().splitlines()
-    header = header.replace("distance", "dist_m").replace("success", "goal") + ",who"
-    rows = [f"{line},player {number % 30}" for number, line in enumerate(lines)]
-    kicks_csv.write_text("\n".join([header, *rows]))
-    arguments = ["--column", "distance=dist_m", "--outcome", "goal", "--kicker", "who", "--kind", "logistic"]
-    code, out, _ = kickserve("train", kicks_csv, *arguments)
-    assert code == 0
-    assert "spread of ability" in out
+    at = header.split(",").index("wind_speed")
+    slow = [
+        [*row[:at], str(float(row[at]) / 3.6), *row[at + 1 :], f"player {number % 30}"]
+        for number, row in enumerate(csv.reader(lines))
+    ]
+    names = header.replace("distance", "dist_m").replace("success", "goal") + ",who"
+    kicks_csv.write_text("\n".join([names, *map(",".join, slow)]))
+    arguments = ["train", kicks_csv, "--column", "distance=dist_m", "--outcome", "goal", "--kind", "logistic"]
+    assert "looks like m/s" in kickserve(*arguments)[2]
+    code, out, err = kickserve(*arguments, "--kicker", "who", "--wind-in-ms")
+    assert (code, "looks like m/s" in err, "spread of ability" in out) == (0, False, True)
     document = json.loads(Path("model.json").read_text())
     assert document["trained_on"]["kickers"] == 30
     assert "for a kicker of unknown ability" in document["interval"]
-
-
-def test_wind_that_looks_like_metres_a_second_is_warned_of_and_converted_on_demand(kickserve, kicks_csv):
-    header, *lines = kicks_csv.read_text().splitlines()
-    at = header.split(",").index("wind_speed")
-    rows = [line.split(",") for line in lines]
-    slow = [",".join([*row[:at], str(float(row[at]) / 3.6), *row[at + 1 :]]) for row in rows]
-    kicks_csv.write_text("\n".join([header, *slow]))
-    assert "looks like m/s" in kickserve("train", kicks_csv, "--kind", "logistic")[2]
-    _, out, err = kickserve("train", kicks_csv, "--kind", "logistic", "--wind-in-ms", "--json")
-    assert "looks like m/s" not in err
-    assert json.loads(out)["findings"]["columns"]["wind_speed"]["mean"] > 12
 
 
 @pytest.mark.parametrize(
@@ -132,13 +122,6 @@ def test_what_can_not_be_done_is_said(kickserve, kicks_csv, arguments, message):
     assert message in " ".join((out + err).split())
 
 
-def test_too_few_kicks_are_refused_with_the_number_needed(kickserve):
-    kickserve("simulate", "--size", 150, "--output", "few.csv")
-    code, _, err = kickserve("train", "few.csv")
-    assert code == 2
-    assert "150 kicks that can be used, and training needs 200" in err
-
-
 def test_a_model_in_use_that_is_not_there_yet_is_no_hindrance(kickserve, kicks_csv, monkeypatch):
     monkeypatch.setenv("KICKSERVE_MODEL", "model.json")
     code, out, err = kickserve("train", kicks_csv, "--kind", "logistic", "--json")
@@ -149,15 +132,14 @@ def test_a_model_in_use_that_is_not_there_yet_is_no_hindrance(kickserve, kicks_c
     assert "trained on these very kicks" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("kind", ["splines", "boosted"])
-def test_a_trained_model_is_served(kickserve, kicks_csv, tmp_path, kick, kind):
-    kickserve("train", kicks_csv, "--kind", kind)
+def test_a_trained_model_is_served(kickserve, kicks_csv, tmp_path, kick):
+    kickserve("train", kicks_csv, "--kind", "boosted")
     with serving(tmp_path, **BARE, KICKSERVE_MODEL="model.json") as server:
         answer = httpx.post(f"{server.url}/predict", json=kick).json()
         assert answer["model"] == "kicks"
         assert answer["interval"][0] < answer["prediction"] < answer["interval"][1]
         assert "distance beyond" in httpx.post(f"{server.url}/predict", json=kick | {"distance": 99}).text
-        assert httpx.get(f"{server.url}/model").json()["trained_on"]["family"] == kind
+        assert httpx.get(f"{server.url}/model").json()["trained_on"]["family"] == "boosted"
         assert server.end() == 0
 
 

@@ -21,7 +21,7 @@ from kickserve.loading import load_file
 from kickserve.model import Origin
 from kickserve_data.simulate import simulate
 from kickserve_train.boosting import ensemble_of
-from kickserve_train.making import encode
+from kickserve_train.serialization import encode
 from kickserve_trees.ensembles import MOST_TREES, Ensemble, Sums, Tree, wrong_ensemble
 from kickserve_trees.model import TreesDocument, TreesModel, fingerprint, load_trees
 

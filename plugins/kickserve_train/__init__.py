@@ -1,8 +1,7 @@
-"""The plugin `train`: the commands `simulate` and `train`."""
+"""The plugin `training`: the commands `simulate` and `train`."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kickserve.plugins import Plugin
@@ -10,20 +9,22 @@ from kickserve.plugins import Plugin
 if TYPE_CHECKING:
     from click import Group
 
-    from kickserve.settings import Settings
+    from kickserve.plugins import Settings
 
-__all__ = ["TrainPlugin", "create_plugin"]
+__all__ = ["TrainingPlugin", "create_plugin"]
 
 
-def create_plugin(settings: Settings) -> TrainPlugin:
+def create_plugin(settings: Settings) -> TrainingPlugin:
     """Make the plugin: the entry point names this function."""
-    return TrainPlugin(settings)
+    return TrainingPlugin(settings)
 
 
-class TrainPlugin(Plugin):
-    """Brings commands."""
+class TrainingPlugin(Plugin):
+    """Brings the commands."""
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the commands."""
-        for name in ("simulate_command", "train_command"):
-            cli.add_command(import_module(f"kickserve_train.{name}").command)
+        from kickserve_train.commands import simulate_command, train_command
+
+        cli.add_command(simulate_command)
+        cli.add_command(train_command)

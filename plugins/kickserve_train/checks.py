@@ -1,7 +1,8 @@
-"""Looks at kicks before a model is trained on them: what they are, and what is odd about them."""
+"""Looks at kicks before a model is trained on them: whether there are enough, and whether values look odd."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,32 +12,29 @@ from kickserve.errors import DataError
 from kickserve.features import FEATURES, INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from kickserve_data.kicks import RefusedRow
-    from kickserve_train.data import Known
+    from kickserve_train.dataset import Dataset
 
-FEWEST: Final = 200
-"""Kicks that training needs."""
-FEWEST_OF_EACH: Final = 50
-"""Successes that it needs, and as many misses."""
-FEWEST_DIFFERENT: Final = 50
-"""Kicks that differ in some feature: the others are kept together, and say nothing new."""
-FEWEST_KICKERS: Final = 10
+_FEWEST: Final = 200  # kicks
+_FEWEST_OF_EACH: Final = 50  # successes, and as many misses
+_FEWEST_DIFFERENT: Final = 50  # kicks that differ in some feature
+_FEWEST_KICKERS: Final = 10
 
 _FEW: Final = 1_000
 _CALM: Final = 6.0  # mean wind, km/h, below which it is more likely m/s ...
 _STORM: Final = 25.0  # ... if no kick had more than this
-_HEAPED: Final = 0.2  # share of kicks with one value of what should take many
+_HEAPED: Final = 0.2  # share of kicks with one value of a feature that should take many
 _TOUCH: Final = 36.0  # metres to the side; a pitch is at most 70 m wide
 _RADIANS: Final = 1.6  # 90° and a little more
-_MANY_TWINS: Final = 0.01
+_MANY_DUPLICATES: Final = 0.01
 
 
-class Column(Struct, kw_only=True, frozen=True):
-    """What a feature looks like in the data.
+class ColumnSummary(Struct, kw_only=True, frozen=True):
+    """A feature in the data.
 
     Attributes:
         low: smallest value.
@@ -49,18 +47,18 @@ class Column(Struct, kw_only=True, frozen=True):
     high: float
 
 
-class Findings(Struct, kw_only=True, frozen=True):
-    """What was found in the data.
+class DataSummary(Struct, kw_only=True, frozen=True):
+    """The kicks that a model is trained on.
 
     Attributes:
         kicks: that can be used.
         successes: of them.
         kickers: how many there are, or null where the data name none.
-        refused: lines that hold no kick that can be used.
+        refused: rows that hold no kick that can be used.
         missing: of them, how many lacked a value, by column.
-        duplicates: kicks that are the same as an earlier one in all that is known.
+        duplicates: kicks that are equal to an earlier one in all columns.
         columns: of each feature, smallest, mean and largest value.
-        warnings: what is odd, in words.
+        warnings: of odd values, in words.
     """
 
     kicks: int
@@ -69,75 +67,70 @@ class Findings(Struct, kw_only=True, frozen=True):
     refused: int
     missing: dict[str, int]
     duplicates: int
-    columns: dict[str, Column]
+    columns: dict[str, ColumnSummary]
     warnings: list[str]
 
 
-def check(known: Known, refusals: Sequence[RefusedRow]) -> Findings:
+def check(dataset: Dataset, refusals: Sequence[RefusedRow]) -> DataSummary:
     """Look at the data.
 
     Raises:
-        DataError: it is too little; the message says how much is needed.
+        DataError: there are too few kicks; the message says how many are needed.
     """
-    _enough(known)
-    duplicates = _duplicates(known)
-    return Findings(
-        kicks=len(known),
-        successes=int(known.success.sum()),
-        kickers=known.kickers,
+    _check_count(dataset)
+    matrix, duplicates = dataset.matrix, _duplicates(dataset)
+    missing = (each.reason.partition(" is missing") for each in refusals)
+    return DataSummary(
+        kicks=len(dataset),
+        successes=int(dataset.success.sum()),
+        kickers=dataset.kickers,
         refused=len(refusals),
-        missing=_missing(refusals),
+        missing=dict(Counter(name for name, found, _ in missing if found)),
         duplicates=duplicates,
         columns={
-            feature.name: Column(low=float(column.min()), mean=float(column.mean()), high=float(column.max()))
-            for feature, column in zip(FEATURES, known.matrix.T, strict=True)
+            feature.name: ColumnSummary(
+                low=float(column.min()), mean=float(column.mean()), high=float(column.max())
+            )
+            for feature, column in zip(FEATURES, matrix.T, strict=True)
         },
         warnings=[
-            *_constant(known.matrix),
-            *_heaps(known.matrix),
-            *(warning for look in _LOOKS if (warning := look(known.matrix))),
-            *_about_number(known, duplicates),
+            *_constants(matrix),
+            *_heaps(matrix),
+            *_units(matrix[:, INDEX["wind_speed"]], matrix[:, INDEX["angle"]]),
+            *_beyond_touch(matrix),
+            *_counts(len(dataset), duplicates),
         ],
     )
 
 
-def _enough(known: Known) -> None:
-    successes = int(known.success.sum())
-    if len(known) < FEWEST:
-        raise DataError(f"there are {len(known):,} kicks that can be used, and training needs {FEWEST}")
-    for word, count in (("successes", successes), ("misses", len(known) - successes)):
-        if count < FEWEST_OF_EACH:
+def _check_count(dataset: Dataset) -> None:
+    count, successes = len(dataset), int(dataset.success.sum())
+    if count < _FEWEST:
+        raise DataError(f"there are {count:,} kicks that can be used, and training needs {_FEWEST}")
+    for word, some in (("successes", successes), ("misses", count - successes)):
+        if some < _FEWEST_OF_EACH:
             raise DataError(
-                f"there are {count} {word} among {len(known):,} kicks, and training needs {FEWEST_OF_EACH}"
+                f"there are {some} {word} among {count:,} kicks, and training needs {_FEWEST_OF_EACH}"
             )
-    different = len(np.unique(known.matrix, axis=0))
-    if different < FEWEST_DIFFERENT:
+    different = len(np.unique(dataset.matrix, axis=0))
+    if different < _FEWEST_DIFFERENT:
         raise DataError(
-            f"there are {different} different kicks among {len(known):,}, and training needs"
-            f" {FEWEST_DIFFERENT}: is a column always the same that should not be?"
+            f"there are {different} different kicks among {count:,}, and training needs"
+            f" {_FEWEST_DIFFERENT}: is a column always the same that should not be?"
         )
-    if known.kickers is not None and known.kickers < FEWEST_KICKERS:
+    if dataset.kickers is not None and dataset.kickers < _FEWEST_KICKERS:
         raise DataError(
-            f"there are {known.kickers} kickers, and learning how they differ needs {FEWEST_KICKERS}:"
+            f"there are {dataset.kickers} kickers, and learning how they differ needs {_FEWEST_KICKERS}:"
             " leave --kicker out"
         )
 
 
-def _missing(refusals: Sequence[RefusedRow]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for refusal in refusals:
-        name, found, _ = refusal.reason.partition(" is missing")
-        if found:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+def _duplicates(dataset: Dataset) -> int:
+    parts = [dataset.matrix, dataset.success, *([] if dataset.kicker is None else [dataset.kicker])]
+    return len(dataset) - len(np.unique(np.column_stack(parts), axis=0))
 
 
-def _duplicates(known: Known) -> int:
-    parts = [known.matrix, known.success, *([] if known.kicker is None else [known.kicker])]
-    return len(known) - len(np.unique(np.column_stack(parts), axis=0))
-
-
-def _constant(matrix: NDArray[np.float64]) -> list[str]:
+def _constants(matrix: NDArray[np.float64]) -> list[str]:
     return [
         f"{feature.name} is always {column[0]:g}: a model of these kicks can't know its effect"
         for feature, column in zip(FEATURES, matrix.T, strict=True)
@@ -146,7 +139,7 @@ def _constant(matrix: NDArray[np.float64]) -> list[str]:
 
 
 def _heaps(matrix: NDArray[np.float64]) -> list[str]:
-    """Find values that stand there too often; 0 and 1 of the rain are natural."""
+    """Find values that occur too often; 0 and 1 of the rain are natural."""
     found = []
     for name in ("time_norm", "distance", "angle", "wind_speed"):
         values, counts = np.unique(matrix[:, INDEX[name]], return_counts=True)
@@ -156,34 +149,28 @@ def _heaps(matrix: NDArray[np.float64]) -> list[str]:
     return found
 
 
-def _wind(matrix: NDArray[np.float64]) -> str:
-    wind = matrix[:, INDEX["wind_speed"]]
+def _units(wind: NDArray[np.float64], angle: NDArray[np.float64]) -> list[str]:
+    found = []
     if 0 < wind.max() < _STORM and wind.mean() < _CALM:
-        return (
+        found.append(
             f"wind_speed looks like m/s, not km/h (mean {wind.mean():.1f}, largest {wind.max():.1f}):"
             " if so, convert it with --wind-in-ms"
         )
-    return ""
+    if 0 < angle.max() < _RADIANS:
+        found.append(f"angle looks like radians (largest {angle.max():.2f})")
+    return found
 
 
-def _angle(matrix: NDArray[np.float64]) -> str:
-    angle = matrix[:, INDEX["angle"]]
-    return f"angle looks like radians (largest {angle.max():.2f})" if 0 < angle.max() < _RADIANS else ""
-
-
-def _aside(matrix: NDArray[np.float64]) -> str:
+def _beyond_touch(matrix: NDArray[np.float64]) -> list[str]:
     aside = matrix[:, INDEX["distance"]] * np.sin(np.radians(matrix[:, INDEX["angle"]]))
     count = int((aside > _TOUCH).sum())
-    return f"{count:,} kicks lie beyond the touchline, more than {_TOUCH:g} m to the side" if count else ""
+    return [f"{count:,} kicks lie beyond the touchline, more than {_TOUCH:g} m to the side"] if count else []
 
 
-_LOOKS: Final[tuple[Callable[[NDArray[np.float64]], str], ...]] = (_wind, _angle, _aside)
-
-
-def _about_number(known: Known, duplicates: int) -> list[str]:
+def _counts(kicks: int, duplicates: int) -> list[str]:
     found = []
-    if duplicates > _MANY_TWINS * len(known):
+    if duplicates > _MANY_DUPLICATES * kicks:
         found.append(f"{duplicates:,} kicks are the same as an earlier one: are they in the file twice?")
-    if len(known) < _FEW:
-        found.append(f"{len(known)} kicks are few: expect wide intervals")
+    if kicks < _FEW:
+        found.append(f"{kicks} kicks are few: expect wide intervals")
     return found

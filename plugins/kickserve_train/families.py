@@ -1,30 +1,35 @@
-"""The families of models that training compares, from simple to rich."""
+"""Families of models that training compares, but for the trees: logistic regressions on terms."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kickserve.documents import expit
+from kickserve.errors import DataError
 from kickserve.features import INDEX
 from kickserve.terms import TERMS, expand, spline_names
-from kickserve_train.logistic import Fit, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from numpy.typing import NDArray
+    from kickserve_train.dataset import Dataset
 
-    from kickserve_train.data import Known
-    from kickserve_train.logistic import Batch
+    Batch = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 CONSTANT: Final = "constant"
 LOGISTIC: Final = "logistic"
 SPLINES: Final = "splines"
 BOOSTED: Final = "boosted"
 KINDS: Final = (LOGISTIC, SPLINES, BOOSTED)
-"""What may be chosen, from simple to rich; the constant is there to be compared with."""
+"""The families to choose from, from simple to rich; the constant is only compared with."""
 
+_STEPS: Final = 25  # Newton's method takes about seven
+_SMALL_STEP: Final = 1e-6  # in standard errors: after it the error is that squared
+_SINGULAR: Final = 1e-10  # smallest eigenvalue of the standardised information; smaller is noise
 _BATCH: Final = 65_536
 _PRIOR_SD: Final = 2.5
 _KNOTS: Final = (0.05, 0.275, 0.5, 0.725, 0.95)  # quantiles (Harrell 2015, table 2.3)
@@ -32,7 +37,7 @@ _SPLINED: Final = ("distance", "angle")
 _FEWEST_KNOTS: Final = 3
 
 
-class Fitted(Protocol):
+class FittedModel(Protocol):
     """A model fitted to kicks."""
 
     def log_odds(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,103 +53,177 @@ class Family(Protocol):
         """Its name."""
         ...
 
-    def fit(self, known: Known, seed: int) -> Fitted:
+    def fit(self, dataset: Dataset, seed: int) -> FittedModel:
         """Fit a model; the same for the same kicks and seed."""
         ...
 
 
-class Constant:
-    """Always says the share of successes."""
+class LogisticFit(NamedTuple):
+    """A fitted logistic regression.
 
-    kind = CONSTANT
+    Attributes:
+        terms: k names.
+        coefficients: shape (k,), log-odds.
+        covariance: shape (k, k), of the coefficients: the inverse of Fisher's information.
+        kicks: how many it was fitted to.
+    """
 
-    def fit(self, known: Known, seed: int) -> Fitted:  # noqa: ARG002  nothing is drawn
-        """Fit it."""
-        share = (known.success.sum() + 0.5) / (len(known) + 1)
-        return _ConstantFitted(float(np.log(share / (1 - share))))
-
-
-class _ConstantFitted(NamedTuple):
-    z: float
+    terms: Sequence[str]
+    coefficients: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    kicks: int
 
     def log_odds(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.full(len(matrix), self.z)
+        """Return the log-odds of n kicks, shape (n,)."""
+        return _product(expand(matrix, self.terms), self.coefficients)
 
 
 class Logistic:
     """Logistic regression on terms.
 
-    A weak prior keeps coefficients finite where a term tells success from failure without error, and apart
-    where terms hang together: normal around 0, its standard deviation 2.5 for the spread of the term (after
-    Gelman et al. 2008, who scale theirs so too). Against hundreds of kicks it weighs next to nothing. The
-    spread is the standard deviation, or a quarter of the range where that is more, as of a term that is 0 but
-    for a few kicks.
+    A weak prior keeps coefficients finite where a term separates success from failure without error, and
+    apart where terms are collinear: normal around 0, its standard deviation 2.5 for the spread of the term
+    (after Gelman et al. 2008, who scale theirs so too). Against hundreds of kicks it weighs next to nothing.
+    The spread is the standard deviation, or a quarter of the range where that is more, as of a term that is
+    0 but for a few kicks.
 
     Args:
         kind: name of the family.
-        terms: k names; those that never differ in the data are left out.
-        known: the kicks that the terms' spread is taken from; their outcomes are not looked at.
+        terms: k names; a term that never differs in the data is left out.
+        dataset: the kicks that the terms' spread is taken from; their outcomes are not looked at.
     """
 
-    def __init__(self, kind: str, terms: list[str], known: Known) -> None:
-        spread = _spreads(known.matrix, terms)
+    def __init__(self, kind: str, terms: list[str], dataset: Dataset) -> None:
+        spread = _spreads(dataset.matrix, terms)
         kept = [at for at, name in enumerate(terms) if name == "intercept" or spread[at] > 0]
         self.kind = kind
         self.terms = [terms[at] for at in kept]
         precision = (spread[kept] / _PRIOR_SD) ** 2
         self._precision = np.where(np.array(self.terms) == "intercept", 0, precision)
 
-    def fit(self, known: Known, seed: int = 0) -> LogisticFitted:  # noqa: ARG002  nothing is drawn
+    def fit(self, dataset: Dataset, seed: int = 0) -> LogisticFit:  # noqa: ARG002  nothing is drawn
         """Fit it.
 
         Raises:
             DataError: the kicks don't determine the coefficients.
         """
-        found = fit(lambda: _batches(known), self.terms, precision=self._precision)
-        return LogisticFitted(self.terms, found)
+        return fit(lambda: designs(_batches(dataset), self.terms), self.terms, precision=self._precision)
 
 
-class LogisticFitted(NamedTuple):
-    """A fitted logistic regression."""
-
-    terms: list[str]
-    found: Fit
-
-    def log_odds(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the log-odds of n kicks, shape (n,)."""
-        parts = range(0, len(matrix), _BATCH)
-        return np.concatenate(
-            [
-                np.einsum("ij,j->i", expand(matrix[at : at + _BATCH], self.terms), self.found.coefficients)
-                for at in parts
-            ]
-            or [np.empty(0)]
-        )
+def constant(dataset: Dataset) -> Logistic:
+    """Make the family that always predicts the share of successes."""
+    return Logistic(CONSTANT, ["intercept"], dataset)
 
 
-def logistic(known: Known) -> Logistic:
+def logistic(dataset: Dataset) -> Logistic:
     """Make the family that has the terms of the default model."""
-    return Logistic(LOGISTIC, [name for name in TERMS if name != "angle"], known)
+    return Logistic(LOGISTIC, [name for name in TERMS if name != "angle"], dataset)
 
 
-def splines(known: Known) -> Logistic:
+def splines(dataset: Dataset) -> Logistic:
     """Make the family that has natural cubic splines of distance and angle as well.
 
-    The knots stand at quantiles of the data; where these are too few for a spline, it is a straight line.
+    The knots are quantiles of the data; where these are too few for a spline, it is a straight line.
     """
     # A spline of the distance bends by itself beyond 60 m.
     terms = [name for name in TERMS if name != "beyond_60"]
     for feature in _SPLINED:
-        knots = np.unique(np.quantile(known.matrix[:, INDEX[feature]], _KNOTS).round(2))
+        knots = np.unique(np.quantile(dataset.matrix[:, INDEX[feature]], _KNOTS).round(2))
         if len(knots) >= _FEWEST_KNOTS:
             terms += spline_names(feature, knots.tolist())
-    return Logistic(SPLINES, terms, known)
+    return Logistic(SPLINES, terms, dataset)
 
 
-def _batches(known: Known) -> Iterator[Batch]:
-    for at in range(0, len(known), _BATCH):
+def designs(batches: Iterable[Batch], terms: Sequence[str]) -> Iterator[Batch]:
+    """Turn batches of features, shape (n, 11), and success into those of terms, shape (n, k), and success."""
+    return ((expand(matrix, terms), success) for matrix, success in batches)
+
+
+def fit(
+    batches: Callable[[], Iterable[Batch]],
+    terms: Sequence[str],
+    *,
+    start: NDArray[np.float64] | None = None,
+    precision: NDArray[np.float64] | None = None,
+) -> LogisticFit:
+    """Fit a logistic regression by maximum likelihood, or at the mode of the posterior with a prior.
+
+    Newton's method, which for this likelihood is iteratively reweighted least squares (McCullagh & Nelder
+    1989, section 2.5). It reads the kicks anew in each step and keeps only sums of them, so that memory
+    does not grow with their number.
+
+    Args:
+        batches: gives all kicks at each call, the same in the same order: pairs of a design matrix, shape
+            (n, k), and success, shape (n,).
+        terms: names of the k columns.
+        start: where to begin, shape (k,); by default at 0.
+        precision: shape (k,), of a normal prior around 0 of each coefficient: 1 over its variance, 0 for
+            none. The covariance is then that of the normal approximation to the posterior.
+
+    Raises:
+        DataError: the kicks don't determine the coefficients.
+    """
+    coefficients = np.zeros(len(terms)) if start is None else start
+    prior = np.zeros(len(terms)) if precision is None else precision
+    for _ in range(_STEPS):
+        gradient, information, count = _add_up(batches(), coefficients)
+        covariance = _inverse(information + np.diag(prior), terms)
+        change = covariance @ (gradient - prior * coefficients)
+        coefficients = coefficients + change
+        if np.abs(change / np.sqrt(np.diag(covariance))).max() < _SMALL_STEP:
+            return LogisticFit(terms, coefficients, covariance, count)
+    raise DataError(
+        "the fit does not settle, most likely because some term tells success from failure without error:"
+        " give more kicks, of both outcomes"
+    )
+
+
+def _product(x: NDArray[np.float64], coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply in one order: a matrix product splits the work over threads.
+
+    The sums, and with them the bytes of the model file, must not depend on the machine's number of cores.
+    """
+    result: NDArray[np.float64] = np.einsum("ij,j->i", x, coefficients)
+    return result
+
+
+def _add_up(
+    batches: Iterable[Batch], coefficients: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Gradient of the log-likelihood, shape (k,), Fisher's information, shape (k, k), count of kicks."""
+    gradient = np.zeros(len(coefficients))
+    information = np.zeros((len(coefficients), len(coefficients)))
+    count = 0
+    for x, success in batches:
+        p = expit(_product(x, coefficients))
+        gradient += np.einsum("ij,i->j", x, success - p)
+        information += np.einsum("ij,ik->jk", x * (p * (1 - p))[:, np.newaxis], x)
+        count += len(x)
+    return gradient, information, count
+
+
+def _inverse(information: NDArray[np.float64], terms: Sequence[str]) -> NDArray[np.float64]:
+    diagonal = np.diag(information)
+    if diagonal.min() <= 0:
+        raise DataError(
+            f"the kicks say nothing about {terms[int(diagonal.argmin())]}: give more kicks, where it differs"
+        )
+    # To the same scale first: a term in metres and one of shares differ by thousands.
+    scale = np.sqrt(diagonal)
+    standard = information / np.outer(scale, scale)
+    if np.linalg.eigvalsh(standard)[0] < _SINGULAR:
+        raise DataError(
+            f"the kicks can't tell the terms {', '.join(terms)} apart: give more kicks, or fewer terms"
+        )
+    inverse = np.linalg.inv(standard) / np.outer(scale, scale)
+    result: NDArray[np.float64] = (inverse + inverse.T) / 2  # rounding leaves it not quite symmetric
+    return result
+
+
+def _batches(dataset: Dataset) -> Iterator[Batch]:
+    for at in range(0, len(dataset), _BATCH):
         part = slice(at, at + _BATCH)
-        yield known.matrix[part], known.success[part]
+        yield dataset.matrix[part], dataset.success[part]
 
 
 def _spreads(matrix: NDArray[np.float64], terms: list[str]) -> NDArray[np.float64]:

@@ -1,0 +1,214 @@
+"""Makes the document of a fitted model: calibration folded in, card, domain, reference profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from kickserve import linear
+from kickserve.documents import mean_shrink
+from kickserve.features import FEATURES, NAMES
+from kickserve.linear import LinearDocument, LinearModel
+from kickserve.model import Origin, Profile
+from kickserve_train.families import BOOSTED, LOGISTIC, SPLINES
+from kickserve_trees import model as trees
+from kickserve_trees.model import TreesDocument, TreesModel
+
+if TYPE_CHECKING:
+    from typing import SupportsFloat
+
+    from numpy.typing import NDArray
+
+    from kickserve_train.boosting import BoostedFit
+    from kickserve_train.calibration import Line
+    from kickserve_train.dataset import Dataset
+    from kickserve_train.families import LogisticFit
+    from kickserve_trees.ensembles import Ensemble
+
+Document = LinearDocument | TreesDocument
+
+LEVELS: Final = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+"""Levels of the quantiles in the reference profile."""
+
+_DIGITS: Final = 10
+_RARE: Final = 0.002  # share of the kicks beyond each end of the domain
+_NEAR: Final = 0.02  # of the whole range
+_DESCRIPTIONS: Final = {
+    LOGISTIC: "Logistic regression on distance, on the angle that the posts open to the kicker, and on"
+    " smaller terms",
+    SPLINES: "Logistic regression on natural cubic splines of distance and angle, on the angle that the"
+    " posts open to the kicker, and on smaller terms",
+    BOOSTED: "Boosted decision trees, which never say that a kick from further away or further aside is"
+    " easier",
+}
+
+
+class Card(msgspec.Struct, kw_only=True, frozen=True):
+    """The fields of a document that no fit gives, and that all kinds of documents share.
+
+    Attributes:
+        name: of the model.
+        kind: family.
+        ability_sd: spread of ability in log-odds; 0 where the data name no kicker, or none differs.
+        trained_on: provenance.
+        metrics: how good it is, and on which kicks that was measured.
+    """
+
+    name: str
+    kind: str
+    ability_sd: float
+    trained_on: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def linear_document(fitted: LogisticFit, line: Line, dataset: Dataset, card: Card) -> LinearDocument:
+    """Make the document of a logistic regression.
+
+    Calibration multiplies the coefficients and moves the intercept. The coefficients are stretched as those
+    of `kickserve_train.default`, to speak of a kicker of middling ability. Where the data name kickers, their
+    mean ability is not that of all kickers: its variance, s²·Σn²/(Σn)² with n the kicks of each, is added to
+    the intercept's.
+    """
+    stretch = mean_shrink(card.ability_sd) * line.slope
+    coefficients = fitted.coefficients * stretch
+    covariance = fitted.covariance * stretch**2
+    at = fitted.terms.index("intercept")
+    coefficients[at] += line.offset * mean_shrink(card.ability_sd)
+    covariance[at, at] += card.ability_sd**2 * _inverse_of_kickers(dataset)
+    document = LinearDocument(
+        **_shared(dataset, card),
+        terms=list(fitted.terms),
+        coefficients=rounded(coefficients),
+        covariance=rounded(covariance),
+    )
+    return msgspec.structs.replace(
+        document, revision=linear.fingerprint(document), reference=_reference(document, dataset)
+    )
+
+
+def trees_document(
+    fitted: BoostedFit, ln_variance: Ensemble, line: Line, dataset: Dataset, card: Card
+) -> TreesDocument:
+    """Make the document of boosted trees."""
+    document = TreesDocument(
+        **_shared(dataset, card),
+        log_odds=fitted.ensemble,
+        slope=round_off(line.slope),
+        offset=round_off(line.offset),
+        ln_variance=ln_variance,
+    )
+    return msgspec.structs.replace(
+        document, revision=trees.fingerprint(document), reference=_reference(document, dataset)
+    )
+
+
+def model_of(document: Document) -> LinearModel | TreesModel:
+    """Make the model of a document that was just fitted."""
+    origin = Origin("training", document.name)
+    if isinstance(document, TreesDocument):
+        return TreesModel(document, origin)
+    return LinearModel(document, origin)
+
+
+def encode(document: Document) -> bytes:
+    """Write a document as JSON for people and `git diff`; that of trees, mere numbers, in one line."""
+    data = msgspec.json.encode(document)
+    return (data if isinstance(document, TreesDocument) else msgspec.json.format(data, indent=2)) + b"\n"
+
+
+def profile(matrix: NDArray[np.float64], prediction: NDArray[np.float64]) -> Profile:
+    """Describe kicks and their predictions, to notice later that others are unlike them.
+
+    Args:
+        matrix: kicks, shape (n, 11), n from 1, in the order of `kickserve.features.NAMES`.
+        prediction: probabilities, shape (n,).
+    """
+    quantiles, shares = {}, {}
+    for feature, column in zip(FEATURES, matrix.T, strict=True):
+        if feature.kind == "flag":
+            shares[feature.name] = round_off(column.mean())
+        else:
+            quantiles[feature.name] = rounded(np.quantile(column, LEVELS))
+    return Profile(
+        count=len(matrix),
+        levels=list(LEVELS),
+        quantiles=quantiles,
+        shares=shares,
+        prediction=rounded(np.quantile(prediction, LEVELS)),
+    )
+
+
+def domain_of(matrix: NDArray[np.float64]) -> dict[str, tuple[float, float]]:
+    """Return the ranges of the numeric features that hold nearly all kicks, shape (n, 11).
+
+    An end that nearly is the end of the allowed range is taken to be that.
+    """
+    domain = {}
+    for feature, column in zip(FEATURES, matrix.T, strict=True):
+        low, high = (round_off(end) for end in np.quantile(column, (_RARE, 1 - _RARE)))
+        # As floating point, as a file gives them back: the revision must be the same.
+        least, most = float(feature.low), float(feature.high)
+        near = _NEAR * (most - least)
+        low = least if low <= least + near else low
+        high = most if high >= most - near else high
+        if feature.kind == "number" and (low, high) != (least, most):
+            domain[feature.name] = (low, high)
+    return domain
+
+
+def round_off(value: SupportsFloat) -> float:
+    """Return a number with ten digits: the digits after these differ from machine to machine."""
+    return float(f"{float(value):.{_DIGITS}g}")
+
+
+def rounded(values: NDArray[np.float64]) -> Any:
+    """Return nested lists of the values of an array, each as of `round_off`."""
+    return [rounded(each) if each.ndim else round_off(each) for each in map(np.asarray, values)]
+
+
+def _shared(dataset: Dataset, card: Card) -> dict[str, Any]:
+    data = card.trained_on["data"]
+    return {
+        "name": card.name,
+        "description": f"{_DESCRIPTIONS[card.kind]}. Trained on {len(dataset):,} kicks of {data}.",
+        "features": list(NAMES),
+        "ability_sd": round_off(card.ability_sd),
+        "domain": domain_of(dataset.matrix),
+        "interval": _interval(dataset, card),
+        "trained_on": card.trained_on,
+        "metrics": card.metrics,
+    }
+
+
+def _interval(dataset: Dataset, card: Card) -> str:
+    if card.kind == BOOSTED:
+        how = (
+            "the error of the trees, measured by fitting them anew to outcomes drawn from a logistic model"
+            " with splines"
+        )
+    else:
+        how = f"the uncertainty of the coefficients, as of {len(dataset):,} kicks"
+    if dataset.kicker is None:
+        return (
+            "The range in which the mean probability of such kicks, over kickers of all abilities, lies in 95"
+            f" of 100 cases. It covers {how}; not how kickers differ, as the data name none."
+        )
+    return (
+        "The range in which the probability lies, in 95 of 100 cases, for a kicker of unknown ability. It"
+        f" covers the spread of ability ({card.ability_sd:.2f} in log-odds, estimated from"
+        f" {dataset.kickers:,} kickers) and {how}."
+    )
+
+
+def _inverse_of_kickers(dataset: Dataset) -> float:
+    """Return Σn²/(Σn)² over the kickers: 1 over their number, where all have as many kicks."""
+    if dataset.kicker is None:
+        return 0.0
+    counts = np.bincount(dataset.kicker).astype(np.float64)
+    return float(np.sum(counts**2) / np.sum(counts) ** 2)
+
+
+def _reference(document: Document, dataset: Dataset) -> Profile:
+    return profile(dataset.matrix, model_of(document).predict(dataset.matrix).probability)
