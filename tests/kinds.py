@@ -7,8 +7,6 @@ from functools import cache
 import cloudpickle
 import numpy as np
 import pandas as pd
-import skl2onnx
-from skl2onnx.common.data_types import FloatTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -39,6 +37,9 @@ def linear():
 @cache
 def onnx(*, named=True, zipmap=True):
     """The same as ONNX, in bytes."""
+    import skl2onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
     if named:
         inputs = [(name, FloatTensorType([None, 1])) for name in NAMES]
     else:

@@ -12,13 +12,11 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-import tritonclient.http as triton
 from conftest import running
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from serving import serving
-from tritonclient.utils import InferenceServerException
 
 from kickserve.app import create_app
 from kickserve.features import FEATURES, FLAGS, NAMES, named
@@ -726,7 +724,13 @@ class TestTritonClient:
     """A client that nobody here wrote, on a real server."""
 
     @pytest.fixture
-    def client(self, server):
+    def triton(self):
+        import tritonclient.http
+
+        return tritonclient.http
+
+    @pytest.fixture
+    def client(self, server, triton):
         url = httpx.URL(server.url)
         client = triton.InferenceServerClient(f"{url.host}:{url.port}")
         yield client
@@ -749,7 +753,7 @@ class TestTritonClient:
 
     @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
     @pytest.mark.parametrize("count", [1, 40])
-    def test_a_matrix_is_answered_as_predict_does(self, server, client, binary, count):
+    def test_a_matrix_is_answered_as_predict_does(self, server, client, triton, binary, count):
         rows = np.ascontiguousarray(KICKS[:count])
         tensor = triton.InferInput("kicks", [*rows.shape], "FP64")
         tensor.set_data_from_numpy(rows, binary_data=binary)
@@ -761,7 +765,7 @@ class TestTritonClient:
         record = httpx.get(f"{server.url}/predictions/{ids[-1]}", headers=key()).json()
         assert [float(record[name]) for name in NAMES] == rows[-1].tolist()
 
-    def test_columns_as_the_metadata_has_them_are_answered_with_all_outputs(self, server, client):
+    def test_columns_as_the_metadata_has_them_are_answered_with_all_outputs(self, server, client, triton):
         metadata = client.get_model_metadata("kickserve", headers=key())
         inputs = []
         for each, column in zip(metadata["inputs"], KICKS.T, strict=True):
@@ -774,16 +778,18 @@ class TestTritonClient:
         assert np.allclose(result.as_numpy("prediction"), self.said(server, KICKS), rtol=1e-12)
         assert result.as_numpy("warnings").shape == (40,)
 
-    def test_it_tells_what_the_service_says_of_an_error(self, client):
+    def test_it_tells_what_the_service_says_of_an_error(self, client, triton):
         tensor = triton.InferInput("kicks", [40, 11], "FP32")
         tensor.set_data_from_numpy(at(3, 1, 500).astype(np.float32))
-        with pytest.raises(InferenceServerException, match=r"row 3, column 1 \(distance\): 500\.0 must be"):
+        with pytest.raises(
+            triton.InferenceServerException, match=r"row 3, column 1 \(distance\): 500\.0 must be"
+        ):
             client.infer("simulated", [tensor], headers=key())
-        with pytest.raises(InferenceServerException, match="no model 'other' is served"):
+        with pytest.raises(triton.InferenceServerException, match="no model 'other' is served"):
             client.infer("other", [tensor], headers=key())
-        with pytest.raises(InferenceServerException, match="without Content-Encoding"):
+        with pytest.raises(triton.InferenceServerException, match="without Content-Encoding"):
             client.infer("simulated", [tensor], headers=key(), request_compression_algorithm="gzip")
-        with pytest.raises(InferenceServerException, match="X-API-Key"):
+        with pytest.raises(triton.InferenceServerException, match="X-API-Key"):
             client.infer("simulated", [tensor])
 
 

@@ -50,7 +50,7 @@ def run(package, folder, *arguments, **environment):
     return json.loads(done.stdout)
 
 
-@pytest.mark.usefixtures("postgres_url")  # skipped, with the reason, where there is no Postgres
+@pytest.mark.usefixtures("postgres_server")  # skipped, with the reason, where there is no Postgres
 class TestDrills:
     @pytest.mark.slow
     @pytest.mark.parametrize(
