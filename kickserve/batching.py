@@ -1,152 +1,142 @@
-"""Shares the event loop: gathers what comes in one turn, gives turns to others, ends tasks."""
+"""Shares the event loop: gathers what comes in one turn, gives turns to other tasks, ends tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import Future as ThreadFuture
-from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
 _TURNS: Final = 4
 
 _log = logging.getLogger(__name__)
 
-Question = TypeVar("Question")
+Item = TypeVar("Item")
 Found = TypeVar("Found")
 Answer = TypeVar("Answer")
 
 
-class Batcher(Generic[Question, Found, Answer]):
-    """Gathers questions and has them answered in one go, one to one.
+class Batcher(Generic[Item, Found, Answer]):
+    """Gathers items and has them worked on together: kicks for a model, frames for a disk.
 
-    It never waits for more to come. Where questions come one by one, each is answered on the spot; where
-    the last turn of the event loop brought several, those of a turn go together. What comes while a slow
-    model is busy goes together as soon as it is free.
+    It never waits for more to come. Where items come one by one, each is worked on at once; after a turn of
+    the event loop that brought several, those of a turn go together. Where the work is done in a thread, the
+    items that come while it is busy go together as soon as it is free.
 
     Args:
-        ask: finds the answers to many questions; where it is slow, in a thread.
-        conclude: makes answers of what was found, and gives them, in the order of the questions, to the
-            function that it gets: at once or later, in the event loop's thread. An error in one of them is an
-            answer too; what these two functions raise, all get.
-        most: how many questions go together, from 1.
-        executor: of one thread, where `ask` is slow; else it is called in the event loop.
+        work: takes items, and returns what `finish` needs of them; called in the thread, where there is one.
+        finish: takes items, the future of each, and what `work` returned; gives each future its answer
+            (`resolve`), at once or later. Called in the thread of the event loop.
+        limit: how many items go together, from 1.
+        thread: an executor with one thread, for work that takes its time; None for the event loop's own.
     """
 
     def __init__(
         self,
-        ask: Callable[[Sequence[Question]], Found],
-        conclude: Callable[[Sequence[Question], Found, Callable[[Sequence[Answer]], None]], None],
+        work: Callable[[Sequence[Item]], Found],
+        finish: Callable[[Sequence[Item], Sequence[asyncio.Future[Answer]], Found], None],
         *,
-        most: int,
-        executor: Executor | None = None,
+        limit: int,
+        thread: Executor | None = None,
     ) -> None:
-        self._ask = ask
-        self._conclude = conclude
-        self._most = most
-        self._executor = executor
-        self._questions: list[Question] = []
+        self._work = work
+        self._finish = finish
+        self._limit = limit
+        self._thread = thread
+        self._items: list[Item] = []
         self._futures: list[asyncio.Future[Answer]] = []
-        self._busy = False
-        self._retired = False
-        self._context = copy_context()  # in a thread, the questions are those of the first who asked
-        self._lone = True  # whether the last turn brought one question at most
-        self._put = 0  # questions that this turn has brought by now
+        self._flight: asyncio.Future[Found] | None = None  # the work that the thread does at present
+        self._context = copy_context()  # in the thread, work is done in the context of its first item
+        self._alone = True  # whether the last turn brought one item at most
+        self._count = 0  # items that this turn has brought by now
 
-    def put(self, question: Question) -> asyncio.Future[Answer]:
-        """Ask; the future brings the answer. It may be cancelled, which takes nothing back."""
+    @property
+    def busy(self) -> bool:
+        """Whether the thread is at work."""
+        return self._flight is not None
+
+    def put(self, item: Item) -> asyncio.Future[Answer]:
+        """Add an item; the future brings its answer, or what `work` or `finish` raised for all of its batch.
+
+        To cancel the future changes nothing for the item.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        if not self._put:
+        if not self._count:
             loop.call_soon(self._end_turn)
-        self._put += 1
-        if self._lone and self._executor is None:
-            self._settle([question], partial(self._ask, [question]), [future])
+        self._count += 1
+        if self._alone and self._thread is None:
+            self._run([item], [future])
         else:
-            if self._executor is not None and not self._futures:
+            if self._thread is not None and not self._items:
                 self._context = copy_context()
-            self._questions.append(question)
+            self._items.append(item)
             self._futures.append(future)
         return future
 
-    def retire(self) -> None:
-        """Let go of the executor as soon as what was put by now is answered."""
-        self._retired = True
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._retired and self._executor is not None and not (self._futures or self._busy):
-            self._executor.shutdown(wait=False)
+    async def drain(self) -> None:
+        """Wait until the thread has worked on everything put so far."""
+        while self._items or self._flight is not None:
+            await (asyncio.sleep(0) if self._flight is None else asyncio.wait([self._flight]))
 
     def _end_turn(self) -> None:
-        self._lone = self._put <= 1
-        self._put = 0
+        self._alone = self._count <= 1
+        self._count = 0
         self._flush()
 
     def _flush(self) -> None:
-        """Have the questions answered that have been gathered, `most` at a time."""
-        while self._futures and not self._busy:
-            questions, self._questions = self._questions[: self._most], self._questions[self._most :]
-            futures, self._futures = self._futures[: self._most], self._futures[self._most :]
-            if self._executor is None:
-                self._settle(questions, partial(self._ask, questions), futures)
+        """Work on the items gathered, `limit` at a time."""
+        while self._items and self._flight is None:
+            items, self._items = self._items[: self._limit], self._items[self._limit :]
+            futures, self._futures = self._futures[: self._limit], self._futures[self._limit :]
+            if self._thread is None:
+                self._run(items, futures)
             else:
-                self._send(self._executor, questions, futures)
+                self._send(self._thread, items, futures)
+
+    def _run(self, items: Sequence[Item], futures: Sequence[asyncio.Future[Answer]]) -> None:
+        try:
+            self._finish(items, futures, self._work(items))
+        except Exception as error:  # noqa: BLE001  a bug must leave no future undone
+            _fail(futures, error)
 
     def _send(
-        self,
-        executor: Executor,
-        questions: Sequence[Question],
-        futures: Sequence[asyncio.Future[Answer]],
+        self, thread: Executor, items: Sequence[Item], futures: Sequence[asyncio.Future[Answer]]
     ) -> None:
-        self._busy = True
         loop = asyncio.get_running_loop()
-        try:
-            sent = executor.submit(self._context.run, self._ask, questions)
-        except RuntimeError as error:  # it has been shut down
-            sent = ThreadFuture()
-            sent.set_exception(error)
 
-        def land(sent: ThreadFuture[Found]) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._land, questions, sent, futures)
-
-        sent.add_done_callback(land)
-
-    def _land(
-        self,
-        questions: Sequence[Question],
-        found: ThreadFuture[Found],
-        futures: Sequence[asyncio.Future[Answer]],
-    ) -> None:
-        self._busy = False
-        self._flush()
-        self._settle(questions, found.result, futures)
-        self._let_go()
-
-    def _settle(
-        self,
-        questions: Sequence[Question],
-        find: Callable[[], Found],
-        futures: Sequence[asyncio.Future[Answer]],
-    ) -> None:
-        def answer(answers: Sequence[Answer]) -> None:
-            for future, each in zip(futures, answers, strict=True):
-                if not future.done():  # whoever asked may have been cancelled
-                    future.set_result(each)
+        def land(flight: asyncio.Future[Found]) -> None:
+            self._flight = None
+            try:
+                self._finish(items, futures, flight.result())
+            except Exception as error:  # noqa: BLE001  as above
+                _fail(futures, error)
+            # Not at once: what the answers lead to in the next turn may go in the same batch.
+            loop.call_soon(self._flush)
 
         try:
-            self._conclude(questions, find(), answer)
-        except Exception as error:  # noqa: BLE001  nobody may wait for ever because of a bug
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
+            self._flight = loop.run_in_executor(thread, self._context.run, self._work, items)
+        except RuntimeError as error:  # the thread has ended
+            _fail(futures, error)
+        else:
+            self._flight.add_done_callback(land)
+
+
+def resolve(futures: Iterable[asyncio.Future[Answer]], answers: Iterable[Answer]) -> None:
+    """Give futures their answers, one to one; pass over those that were cancelled."""
+    for future, answer in zip(futures, answers, strict=True):
+        if not future.done():
+            future.set_result(answer)
+
+
+def _fail(futures: Iterable[asyncio.Future[Answer]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
 
 
 async def yield_to_loop() -> None:

@@ -1,8 +1,8 @@
 """The journal: an append-only log on local disk that every prediction goes to before its answer leaves.
 
-`append` keeps payloads; the recorder drains them into the store with `take` and `done`; `scan` finds what
-has not drained. The files are described in `segments` and `boxes`. A process that dies between
-the store's commit and `done` leaves that one group to be taken once more: the store passes over what it has.
+`write` keeps payloads; the recorder drains them into the store with `take` and `done`; `scan` finds what has
+not drained. `kickserve.segments` has the files. Where a process dies between the store's commit and `done`,
+that one group is drained once more: the store passes over the records that it has.
 """
 
 from __future__ import annotations
@@ -14,58 +14,75 @@ import logging
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from kickserve.boxes import Box, boxes, claim, files_in
+from kickserve.batching import Batcher, resolve
 from kickserve.errors import Backlogged, ConfigurationError
-from kickserve.groupcommit import Writer
-from kickserve.segments import PREAMBLE, Group, Segment, encode, next_group, read_all
-from kickserve.wholefile import sync_folder
+from kickserve.segments import (
+    Group,
+    JournalDir,
+    Segment,
+    encode,
+    files_in,
+    folders_in,
+    next_group,
+    read,
+)
+from kickserve.wholefile import sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from kickserve.groupcommit import Settled
     from kickserve.settings import Settings
 
-_WORTH_A_NEW_ONE: Final = 64 * 1024  # bytes from which a segment that has drained is replaced by a new one
+    Written = asyncio.Future[Backlogged | None]
+
+Mark = list[tuple[Segment, int]]
+
+_WORTH_REPLACING: Final = 64 * 1024  # bytes from which a drained segment gives way to a new one
 _PAUSE: Final = 1.0  # seconds until a file that could not be read is tried again
 
 _log = logging.getLogger(__name__)
 
 
-Mark = list[tuple[Segment, int]]
-
-
 class Journal:
-    """Keeps payloads (opaque bytes, never empty) on disk until they are said to be done with.
+    """Keeps payloads (opaque bytes, never empty) on disk until they have drained.
 
-    All methods are for the thread of one event loop; what `scan` returns may be consumed in any.
+    All methods are for the thread of one event loop; the iterator that `scan` returns, for any.
 
     Args:
-        folder: where; made if missing. On a local disk: locks of network shares can't be relied on.
-        limit: bytes that may wait undrained, this process's and those of dead ones that it took up.
-        fsync: whether an append also survives the death of the machine, not of the process alone.
+        folder: made if missing. On a local disk: locks of network shares can't be relied on.
+        limit: bytes that may wait undrained, those of this process and of dead ones that it recovered.
+        fsync: whether written payloads also survive the death of the machine, not of the process alone.
         segment_bytes: size from which a new file is begun.
+
+    Attributes:
+        folder: as above.
+        size: bytes that wait to be drained, the frames' headers included.
     """
 
     def __init__(
         self, folder: Path, *, limit: int, fsync: bool = False, segment_bytes: int = 4 * 2**20
     ) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.size = 0
         self._limit = limit
         self._fsync = fsync
         self._segment_bytes = segment_bytes
-        self._writer: Writer | None = None
-        self._box: Box | None = None
-        self._current: Segment | None = None
-        self._queue: list[Segment] = []  # what drains next stands first
-        self._size = 0
-        self._moved = 0.0
+        self._own: JournalDir | None = None
+        self._current: Segment | None = None  # the one that is written to
+        self._queue: list[Segment] = []  # drained from the front
+        self._thread = ThreadPoolExecutor(1, "journal") if fsync else None
+        self._batcher = Batcher(self._write, self._finish, limit=sys.maxsize, thread=self._thread)
+        self._pending = 0  # bytes on their way to the disk
+        self._seal_asked = False
+        self._progressed = 0.0  # when something last drained, or began to wait
         self._arrived = asyncio.Event()
         self._trouble: str | None = None
-        self._complained: set[Path] = set()
+        self._logged: set[Path] = set()
 
     @classmethod
     def from_settings(cls, settings: Settings, label: str) -> Journal:
@@ -73,8 +90,8 @@ class Journal:
 
         Args:
             settings: folder, limit and whether to fsync.
-            label: the store's. Each store has a folder of its own, so that what waits for one database
-                never ends up in another.
+            label: the store's. Each store has a folder of its own, so that predictions that wait for one
+                database never end up in another.
         """
         words = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-.")[:40]
         digest = hashlib.blake2s(label.encode(), digest_size=4).hexdigest()
@@ -82,101 +99,149 @@ class Journal:
         return cls(folder, limit=settings.journal_max, fsync=settings.journal == "fsync")
 
     @property
-    def size(self) -> int:
-        """Bytes that wait to be drained, frames' headers included."""
-        return self._size
-
-    @property
     def lag(self) -> float:
         """Seconds for which something has waited and nothing has drained; 0 where nothing waits."""
-        return time.monotonic() - self._moved if self._size else 0.0
-
-    @property
-    def folder(self) -> Path:
-        """Where it stands."""
-        return self._folder
+        return time.monotonic() - self._progressed if self.size else 0.0
 
     @property
     def state(self) -> str:
         """`ok`, or in words why it takes nothing at present."""
         if self._trouble is not None:
             return f"its disk takes nothing: {self._trouble}"
-        return "ok" if self._size < self._limit else "as large as KICKSERVE_JOURNAL_MAX lets it be"
-
-    def mark(self) -> Mark:
-        """Remember how far it has been written by now; see `passed`."""
-        return [(segment, segment.end) for segment in self._queue if segment.box is self._box]
-
-    def passed(self, mark: Mark) -> bool:
-        """Say whether all that was written before `mark` was taken has drained."""
-        return all(segment.start >= end or segment not in self._queue for segment, end in mark)
+        return "ok" if self.size < self._limit else "as large as KICKSERVE_JOURNAL_MAX lets it be"
 
     def open(self) -> None:
-        """Take a sub-folder of its own, and take up those of dead processes.
+        """Make a folder for this process, and recover those of dead ones.
 
         Raises:
-            ConfigurationError: the folder can't be made or written to.
+            ConfigurationError: the journal's folder can't be made or written to.
         """
         try:
-            self._box = self._make_box()
+            self._own = self._create_own()
         except OSError as error:
             raise ConfigurationError(
-                f"the journal's folder {self._folder} can't be used ({error.strerror}): let this user write"
+                f"the journal's folder {self.folder} can't be used ({error.strerror}): let this user write"
                 " to it, or choose another with KICKSERVE_JOURNAL_DIR"
             ) from error
-        self._writer = Writer(self, fsync=self._fsync)
         self.recover_orphans()
 
-    def close(self) -> None:
-        """Write what waits, and unlock; what has not drained stays. May be called more than once."""
-        if self._box is None or self._writer is None:
+    async def close(self) -> None:
+        """Finish the writes under way, and unlock the folders; undrained segments stay. May be repeated."""
+        await self._batcher.drain()
+        if self._own is None:
             return
-        self._writer.close()
         self._seal()
-        filled = {segment.box for segment in self._queue}
-        for box in {self._box, *filled}:
-            box.release(remove=box not in filled)
-        self._box = self._writer = None
-        self._queue = []
-        self._size = 0
+        undrained = {segment.folder for segment in self._queue}
+        for folder in {self._own, *undrained}:
+            folder.release(remove=folder not in undrained)
+        self._own = None
+        self._queue, self.size = [], 0
 
-    async def append(self, payloads: Sequence[bytes]) -> None:
-        """Keep payloads, all or none; return when they are in the file, or with `fsync` on the medium.
+    def write(self, payloads: Sequence[bytes]) -> Written:
+        """Keep payloads, all or none.
 
-        All that is appended in one turn of the event loop goes in one write. Cancelling takes nothing back:
-        they may be kept or not.
-
-        Raises:
-            Backlogged: too much waits already, the disk does not take it, or the journal is not open.
-            ValueError: a payload is empty.
-        """
-        refusal = await self._put(payloads)
-        if refusal is not None:
-            raise refusal
-
-    def write(self, payloads: Sequence[bytes]) -> Settled:
-        """Keep payloads as `append` does, but at once: for who has gathered those of a turn already.
+        Without `fsync` they are in the file when this returns; with it, those of a turn of the event loop,
+        or of the time that another sync takes, go to the medium together. To cancel takes nothing back.
 
         Returns:
-            Tells why they are not kept, or None. It is done when this returns, but for `fsync`.
+            Brings None once they are kept, or the reason why they are not: too much waits already, the disk
+            refuses them, or the journal is not open.
 
         Raises:
-            Backlogged: as `append`.
             ValueError: a payload is empty.
         """
-        return self._put(payloads, at_once=True)
-
-    def _put(self, payloads: Sequence[bytes], *, at_once: bool = False) -> Settled:
         frames = encode(payloads)
-        writer = self._writer
-        if writer is None:
-            raise Backlogged("the journal is not open: the service is stopping; ask again when it is back")
-        if self._size + writer.claimed + len(frames) > self._limit:
-            raise Backlogged(
-                f"{self._size + writer.claimed} bytes of predictions wait for the store, {len(frames)} more"
-                f" would, and KICKSERVE_JOURNAL_MAX is {self._limit}: is the store away? /health says so"
+        if self._own is None or self.size + self._pending + len(frames) > self._limit:
+            refusal: Backlogged | None = self._refusal_of(len(frames))
+        else:
+            self._pending += len(frames)
+            if self._fsync:
+                return self._batcher.put(frames)
+            refusal = self._settle(len(frames), self._write([frames]))
+        written: Written = asyncio.get_running_loop().create_future()
+        written.set_result(refusal)
+        return written
+
+    def _refusal_of(self, length: int) -> Backlogged:
+        if self._own is None:
+            return Backlogged("the journal is not open: the service is stopping; ask again when it is back")
+        return Backlogged(
+            f"{self.size + self._pending} bytes of predictions wait for the store, {length} more would, and"
+            f" KICKSERVE_JOURNAL_MAX is {self._limit}: is the store away? /health says so"
+        )
+
+    def _write(self, frames: Sequence[bytes]) -> OSError | None:
+        """Write frames to the current segment, with `fsync` in the thread; return why the disk refuses."""
+        try:
+            if self._current is None:
+                self._current = self._begin_segment()
+            self._current.write(b"".join(frames), durable=self._fsync)
+        except OSError as error:
+            return error
+        return None
+
+    def _begin_segment(self) -> Segment:
+        if self._own is None:
+            raise OSError(errno.EBADF, "the journal is not open")
+        segment = self._own.new_segment(durable=self._fsync)
+        self._queue.append(segment)
+        return segment
+
+    def _finish(self, frames: Sequence[bytes], futures: Sequence[Written], error: OSError | None) -> None:
+        refusal = self._settle(sum(map(len, frames)), error)
+        resolve(futures, [refusal] * len(futures))
+
+    def _settle(self, length: int, error: OSError | None) -> Backlogged | None:
+        """Count bytes that were written, or return why they were not."""
+        self._pending -= length
+        if error is not None or self._current is None:
+            return self._failed(error or OSError(errno.EBADF, "the journal is not open"))
+        self._current.end += length
+        if not self.size:
+            self._progressed = time.monotonic()
+        self.size += length
+        self._arrived.set()
+        if self._seal_asked or self._current.end >= self._segment_bytes:
+            self._seal()
+        if self._trouble is not None:
+            self._trouble = None
+            _log.warning("the journal in %s can be written again", self.folder)
+        return None
+
+    def _failed(self, error: OSError) -> Backlogged:
+        if self._trouble is None:
+            _log.error(
+                "the journal in %s can't be written (%s): predictions are refused until the disk takes them",
+                self.folder,
+                error.strerror,
             )
-        return writer.put(frames, at_once=at_once)
+        self._trouble = str(error.strerror)
+        self._seal()  # after a sync that failed, a later one of the same file that succeeds proves nothing
+        refusal = Backlogged(
+            f"the journal can't be written ({error.strerror}): the service's log names the disk to see to"
+        )
+        refusal.__cause__ = error
+        return refusal
+
+    def _seal(self) -> bool:
+        """End the current segment, now or when the thread has written to it; return whether it has ended."""
+        self._seal_asked = self._batcher.busy
+        if self._seal_asked:
+            return False
+        segment, self._current = self._current, None
+        if segment is not None:
+            segment.close()
+            if not segment.left:
+                self._drop(segment)
+        return True
+
+    def mark(self) -> Mark:
+        """Remember how far this process has written by now; see `passed`."""
+        return [(segment, segment.end) for segment in self._queue if segment.folder is self._own]
+
+    def passed(self, mark: Mark) -> bool:
+        """Whether everything written before a mark has drained."""
+        return all(segment.start >= end or segment not in self._queue for segment, end in mark)
 
     async def arrival(self) -> None:
         """Wait until something is undrained."""
@@ -184,210 +249,156 @@ class Journal:
             self._arrived.clear()
             await self._arrived.wait()
 
-    async def take(self, most: int, *, size: int = sys.maxsize) -> Group:
-        """Wait until something is undrained, and return the oldest of it; what the dead left goes first.
+    async def take(self, size: int = sys.maxsize) -> Group:
+        """Wait until something is undrained, and return the oldest of it; orphans of dead processes first.
 
-        It comes again until `done` is called with the group.
+        The same comes again until `done` is called with it.
 
         Args:
-            most: how many payloads at most, from 1.
             size: bytes after which no more payloads are added.
         """
         while True:
             await self.arrival()
             segment = next(each for each in self._queue if each.left)
             try:
-                group = self._read(segment, most, size)
+                group = next_group(segment, size)
+                if group.payloads:
+                    return group
+                if segment is not self._current or self._seal():
+                    self._set_aside(segment)
+            except FileNotFoundError:
+                if segment is not self._current or self._seal():
+                    _log.error("%s is gone, and %d bytes of predictions with it", segment.path, segment.left)
+                    self._drop(segment)
             except OSError as error:
-                self._postpone(segment, error)
+                self._log_once(segment.path, "can't be read, and is tried again and again", error)
+                self._queue.append(self._queue.pop(self._queue.index(segment)))
                 await asyncio.sleep(_PAUSE)
-                continue
-            if group.payloads:
-                return group
+            await asyncio.sleep(0)
+
+    def _set_aside(self, segment: Segment) -> None:
+        """Deal with a segment whose next frame is not whole; everything before it has drained."""
+        _log.error(
+            "%d bytes of predictions can't be read from byte %d on: kept in %s. Where the process or the"
+            " machine died in the middle of a write, no client was answered for them; else the disk damaged"
+            " them",
+            segment.left,
+            segment.start,
+            segment.set_aside(),
+        )
+        self._drop(segment)
 
     def done(self, group: Group) -> None:
-        """Let go of a group that the store has. Saying so twice changes nothing."""
+        """Let go of a group that the store has."""
         segment = group.segment
-        if segment not in self._queue or segment.start != group.start:
+        if segment not in self._queue:
             return
-        self._size -= group.end - group.start
+        self.size -= group.end - segment.start
         segment.advance(group.end)
-        self._moved = time.monotonic()
+        self._progressed = time.monotonic()
         if segment.left:
             return
         if segment is not self._current:
             self._drop(segment)
-        elif segment.end >= _WORTH_A_NEW_ONE and not (self._writer and self._writer.syncing):
+        elif segment.end >= _WORTH_REPLACING:
             self._seal()
 
     def scan(self, *, others: bool = True) -> Iterator[bytes]:
-        """Return every undrained payload of all processes, living ones too, oldest segment first.
-
-        With `others` off, only those that this process is going to drain.
+        """Return the undrained payloads of all processes, living ones too, oldest segment first.
 
         To find a prediction look here first and then in the store: the other way round it may drain in
         between and be missed. Some that the store has already may come too.
+
+        Args:
+            others: whether to look further than the segments that this process is going to drain.
         """
         mine = self._held()
         parts = [(segment.path, segment.start, segment.end) for segment in self._queue]
-        for path in boxes(self._folder) if others else ():
-            if path not in mine:
-                parts += [(file, 0, sys.maxsize) for file in files_in(path)]
-        return read_all(sorted(parts, key=lambda part: part[0].name))
+        for folder in folders_in(self.folder) if others else ():
+            if folder not in mine:
+                parts += [(file, 0, sys.maxsize) for file in files_in(folder)]
+        return _read_all(sorted(parts, key=lambda part: part[0].name))
 
     def recover_orphans(self) -> int:
         """Take up what dead processes left. To be called at intervals: processes die at any time.
 
         Returns:
-            How many sub-folders with something in them were taken up.
+            How many folders with something in them were taken up.
         """
-        if self._box is None:
+        if self._own is None:
             return 0
-        if not self._box.stands():
-            self._replace_box()
+        if not self._own.exists():
+            self._replace_own()
         mine = self._held()
-        found = [
-            segments for path in boxes(self._folder) if path not in mine and (segments := self._claim(path))
-        ]
-        self._queue[:0] = sorted(
-            (segment for segments in found for segment in segments), key=lambda segment: segment.path.name
-        )
-        return len(found)
+        found = [self._recover(folder) for folder in folders_in(self.folder) if folder not in mine]
+        segments = sorted((each for some in found for each in some), key=lambda segment: segment.path.name)
+        self._queue[:0] = segments
+        return sum(map(bool, found))
 
-    def _held(self) -> set[Path]:
-        own = set() if self._box is None else {self._box.path}
-        return own | {segment.box.path for segment in self._queue}
-
-    def _claim(self, path: Path) -> list[Segment]:
-        """Return what a dead process left; nothing where it lives or left nothing."""
+    def _recover(self, path: Path) -> list[Segment]:
+        """Return the segments that a dead process left; none where it lives or left none."""
+        folder = None
         try:
-            segments = claim(path)
+            folder = JournalDir.take(path)
+            segments = [] if folder is None else folder.recover()
         except OSError as error:
-            self._complain(path, "can't be taken up", error)
-            return []
+            self._log_once(path, "can't be taken up", error)
+            segments = []
+            if folder is not None:
+                folder.release(remove=False)  # to be tried again
+            return segments
         if segments:
             length = sum(segment.left for segment in segments)
-            self._grow(length)
+            if not self.size:
+                self._progressed = time.monotonic()
+            self.size += length
+            self._arrived.set()
             _log.info("took up %d bytes of predictions that a process left in %s", length, path)
+        elif folder is not None:
+            folder.release(remove=True)
         return segments
 
-    def _make_box(self) -> Box:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        box = Box.make(self._folder)
-        if self._fsync:
-            sync_folder(self._folder.parent)
-            sync_folder(self._folder)
-        return box
+    def _held(self) -> set[Path]:
+        own = set() if self._own is None else {self._own.path}
+        return own | {segment.folder.path for segment in self._queue}
 
-    def _replace_box(self) -> None:
-        """Begin a new sub-folder: somebody removed the old one, or the lock in it."""
+    def _create_own(self) -> JournalDir:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own = JournalDir.create(self.folder)
+        if self._fsync:
+            sync(self.folder.parent)
+            sync(self.folder)
+        return own
+
+    def _replace_own(self) -> None:
+        """Begin a new folder: the old one, or the lock in it, was removed by hand."""
         self._seal()
         try:
-            box = self._make_box()
+            own = self._create_own()
         except OSError as error:
-            self._complain(self._folder, "can't be made again", error)
+            self._log_once(self.folder, "can't be made again", error)
             return
-        _log.error("the journal's folder was removed, with what stood in it: began %s", box.path)
-        if self._box is not None:
-            self._box.release(remove=False)
-        self._box = box
-
-    def _read(self, segment: Segment, most: int, size: int) -> Group:
-        """Read the next payloads of a segment; none where it had to be put out of the way."""
-        try:
-            group = next_group(segment, most, size)
-            if not group.payloads:
-                self._put_away(segment)
-        except FileNotFoundError:
-            _log.error("%s is gone, and %d bytes of predictions with it", segment.path, segment.left)
-            self._stop_writing(segment)
-            self._drop(segment)
-            group = Group([], segment, segment.start, segment.start)
-        return group
-
-    def _put_away(self, segment: Segment) -> None:
-        """Deal with a segment whose next frame is not whole. All before it has drained."""
-        self._stop_writing(segment)
-        segment.put_away(own=segment.box is self._box)
-        self._drop(segment)
-
-    def _postpone(self, segment: Segment, error: OSError) -> None:
-        """Let others go first: this one can't be read at present."""
-        self._complain(segment.path, "can't be read, and is tried again and again", error)
-        self._queue.remove(segment)
-        self._queue.append(segment)
-
-    def _complain(self, path: Path, what: str, error: OSError) -> None:
-        if path not in self._complained:
-            self._complained.add(path)
-            _log.error("of the journal, %s %s (%s)", path, what, error.strerror)
-
-    def _seal(self) -> None:
-        """Write no more to the current segment; delete it where all of it has drained."""
-        if self._writer is not None:
-            self._writer.finish()
-        segment, self._current = self._current, None
-        if segment is None:
-            return
-        segment.close()
-        if not segment.left:
-            self._drop(segment)
-
-    def _stop_writing(self, segment: Segment) -> None:
-        if segment is self._current:
-            self._seal()
+        _log.error("the journal's folder was removed, with the predictions in it: began %s", own.path)
+        if self._own is not None:
+            self._own.release(remove=False)
+        self._own = own
 
     def _drop(self, segment: Segment) -> None:
-        if segment not in self._queue:
-            return
-        self._size -= segment.left
+        """Delete a segment that has drained, and its folder where that was the last one of a dead process."""
+        self.size -= segment.left
         self._queue.remove(segment)
         segment.remove()
-        if segment.box is not self._box and all(each.box is not segment.box for each in self._queue):
-            segment.box.release(remove=True)
+        if segment.folder is not self._own and all(each.folder is not segment.folder for each in self._queue):
+            segment.folder.release(remove=True)
 
-    def _grow(self, length: int) -> None:
-        if not self._size:
-            self._moved = time.monotonic()
-        self._size += length
-        self._arrived.set()
+    def _log_once(self, path: Path, trouble: str, error: OSError) -> None:
+        if path not in self._logged:
+            self._logged.add(path)
+            _log.error("of the journal, %s %s (%s)", path, trouble, error.strerror)
 
-    # What follows is called by the writer.
 
-    def writable(self) -> Segment:
-        """Return the segment to write to: a new one where there is none, or it is full."""
-        if self._current is not None and self._current.end >= self._segment_bytes:
-            self._seal()
-        if self._current is None:
-            if self._box is None:
-                raise OSError(errno.EBADF, "the journal is not open")
-            self._current = self._box.new_segment()
-            self._queue.append(self._current)
-        return self._current
-
-    def written(self, segment: Segment, length: int) -> None:
-        """Let readers go on to what was written."""
-        segment.end = max(segment.end, len(PREAMBLE)) + length
-        self._grow(length)
-        if self._trouble is not None:
-            self._trouble = None
-            _log.warning("the journal in %s can be written again", self._folder)
-
-    def failed(self, error: OSError) -> Backlogged:
-        """Log once that the disk takes nothing, and return what to tell those who wait."""
-        if self._trouble is None:
-            _log.error(
-                "the journal in %s can't be written (%s): predictions are refused until the disk takes them",
-                self._folder,
-                error.strerror,
-            )
-        self._trouble = str(error.strerror)
-        refusal = Backlogged(
-            f"the journal can't be written ({error.strerror}): the service's log names the disk to see to"
-        )
-        refusal.__cause__ = error
-        return refusal
-
-    def distrust(self) -> None:
-        """Begin a new segment: after a sync that failed, a later one that succeeds proves nothing."""
-        self._seal()
+def _read_all(parts: list[tuple[Path, int, int]]) -> Iterator[bytes]:
+    """Yield the payloads of many segments, each given as for `read`; pass over those that are gone."""
+    for path, start, end in parts:
+        with suppress(OSError):  # it has drained meanwhile
+            yield from read(path, start, end)

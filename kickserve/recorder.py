@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import random
-import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -100,7 +99,7 @@ class Recorder:
         except StoreUnavailable as error:
             self._note(error)
         except BaseException:
-            self._journal.close()
+            await self._journal.close()
             raise
         self._writer = asyncio.create_task(self._write_all(), name="writer")
 
@@ -117,7 +116,7 @@ class Recorder:
                 self._store.label,
                 self._journal.folder,
             )
-        self._journal.close()
+        await self._journal.close()
         await self._store.close()
 
     def keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
@@ -127,12 +126,7 @@ class Recorder:
             Is done when they are in the journal: with None, or with why they are not (the journal is as large
             as it may be, or its disk is full).
         """
-        try:
-            return self._journal.write([encode(Add(batch)) for batch in batches])
-        except Backlogged as refusal:
-            settled = asyncio.get_running_loop().create_future()
-            settled.set_result(refusal)
-            return settled
+        return self._journal.write([encode(Add(batch)) for batch in batches])
 
     async def flush(self, patience: float = PATIENCE) -> None:
         """Wait until what was kept before this call is in the store.
@@ -220,7 +214,8 @@ class Recorder:
         except StoreUnavailable:
             # In our own journal the changes come after the records, whenever the store comes back.
             if ids <= await asyncio.to_thread(standing, ids, self._journal.scan(others=False)):
-                await self._journal.append([encode(each) for each in changes])
+                if (refusal := await self._journal.write([encode(each) for each in changes])) is not None:
+                    raise refusal from None
                 return set()
             raise
         if unknown and (coming := await asyncio.to_thread(standing, unknown, self._journal.scan())):
@@ -283,7 +278,7 @@ class Recorder:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LINGER):
                     await self._wanted.wait()
-        return await self._journal.take(sys.maxsize, size=GROUP)
+        return await self._journal.take(GROUP)
 
     async def _write(self, operations: list[Operation]) -> None:
         for pause in _pauses():

@@ -1,4 +1,10 @@
-"""The journal's files: frames, and the segments that they stand in.
+"""The files of the journal: a folder for each process, held by a lock, with segments of frames in it.
+
+    journal/
+      4711-5f3a9c02/                         process 4711 and a random number
+        lock                                 locked by the process; the lock ends with the process
+        01795500000000000000.log             a segment, named after the nanosecond of its beginning
+      4711-5f3a9c02-0179….log.damaged        a segment that can't be read to its end, kept for a person
 
 A segment is `MAGIC`; u64, the offset up to which it has drained (0 at first); then frames: u32 length, u32
 CRC-32 of the payload, payload. All little endian.
@@ -6,51 +12,50 @@ CRC-32 of the payload, payload. All little endian.
 
 from __future__ import annotations
 
-import logging
+import fcntl
 import os
+import re
+import secrets
 import struct
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-import numpy as np
-
-from kickserve.wholefile import sync_folder
+from kickserve.wholefile import sync
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
-
-    from kickserve.boxes import Box
 
 MAGIC: Final = b"kickjrn\x01"  # the last byte is the version of the format
 _DRAINED: Final = struct.Struct("<Q")
 PREAMBLE: Final = MAGIC + _DRAINED.pack(0)
 HEADER: Final = struct.Struct("<II")
 _CHUNK: Final = 256 * 1024  # bytes read at a time
-_LONGEST: Final = 1 << 20  # bytes of a payload that is looked for behind damage; a batch of kicks has 240 KB
-FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-MODE: Final = 0o660
-_sync: Final = getattr(os, "fdatasync", os.fsync)  # macOS and Windows have no fdatasync
-
-_log = logging.getLogger(__name__)
+_FLAGS: Final = os.O_RDWR | os.O_CREAT
+_MODE: Final = 0o660
+_NAME: Final = re.compile(r"\d+-[0-9a-f]{8}")
+_sync_data: Final = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 def encode(payloads: Sequence[bytes]) -> bytes:
     """Return the frames of payloads.
 
     Raises:
-        ValueError: a payload is empty: a file's end that a dead machine left as zeros would look like it.
+        ValueError: a payload is empty: the zeros that a machine's crash leaves would look like its frame.
     """
-    if not all(payloads):
-        raise ValueError("a payload of the journal is empty: each must have a byte at least")
-    return b"".join([HEADER.pack(len(payload), crc32(payload)) + payload for payload in payloads])
+    frames: list[bytes] = []
+    for payload in payloads:
+        if not payload:
+            raise ValueError("a payload of the journal is empty: each must have a byte at least")
+        frames += HEADER.pack(len(payload), crc32(payload)), payload
+    return b"".join(frames)
 
 
 def decode(data: bytes) -> tuple[list[bytes], int]:
-    """Return the payloads of all whole frames at the beginning, and how many bytes those frames take."""
+    """Return the payloads of all whole frames at the beginning, and the bytes that those frames take."""
     payloads = []
     at = 0
     while at + HEADER.size <= len(data):
@@ -69,7 +74,7 @@ def read(path: Path, start: int, end: int) -> Generator[bytes, None, None]:
 
     Args:
         path: the segment's file.
-        start: offset of the first frame to read, or 0 for the first that the file says has not drained.
+        start: offset of the first frame to read, or 0 for the first that has not drained by the file.
         end: offset not to read beyond.
 
     Raises:
@@ -88,131 +93,63 @@ def read(path: Path, start: int, end: int) -> Generator[bytes, None, None]:
             rest = rest[length:]
 
 
-def read_all(parts: Iterable[tuple[Path, int, int]]) -> Iterator[bytes]:
-    """Yield the payloads of many segments, each given as for `read`; pass over those that are gone."""
-    for path, start, end in parts:
-        with suppress(OSError):  # it has drained meanwhile
-            yield from read(path, start, end)
-
-
 def _drained(preamble: bytes, size: int) -> int:
     drained = 0
     if preamble.startswith(MAGIC) and len(preamble) == len(PREAMBLE):
         (drained,) = _DRAINED.unpack_from(preamble, len(MAGIC))
-    # An offset that can't be is damage: to drain all once more is better than to lose it.
+    # An impossible offset is damage: to drain everything once more is better than to lose it.
     return drained if len(PREAMBLE) <= drained <= size else len(PREAMBLE)
-
-
-def is_torn(path: Path, start: int) -> bool:
-    """Say whether what follows `start` is a write that its process did not live to finish.
-
-    It is not where another whole frame stands behind it: then something has damaged the file since.
-    """
-    data = path.read_bytes()
-    if not data.startswith(MAGIC):
-        return not data.strip(b"\0")
-    rest = memoryview(data)[start:]
-    return not any(_is_frame(rest, at) for at in _perhaps_frames(rest))
-
-
-def _perhaps_frames(data: memoryview) -> Iterator[int]:
-    """Yield the offsets, from 1, at which stands a length that a frame could have."""
-    for remainder in range(HEADER.size):  # numpy reads numbers one behind the other, so in eight rows
-        count = (len(data) - remainder) // HEADER.size
-        if count <= 0:
-            return
-        lengths = np.frombuffer(data, "<u4", count * 2, remainder)[::2]
-        at = remainder + HEADER.size * np.arange(count)
-        fits = (lengths > 0) & (lengths <= _LONGEST) & (lengths <= len(data) - HEADER.size - at) & (at > 0)
-        yield from at[fits].tolist()
-
-
-def _is_frame(data: memoryview, at: int) -> bool:
-    length, checksum = HEADER.unpack_from(data, at)
-    begin = at + HEADER.size
-    return crc32(data[begin : begin + length]) == int(checksum)
 
 
 class Segment:
     """One file of frames.
 
     Attributes:
-        box: the sub-folder that it is in.
+        folder: the folder of the process that it is in.
         path: its file.
         start: offset of the first frame that has not drained.
-        end: offset behind the last frame that is known to be whole, or of the file's end where another
-            process wrote it.
-        descriptor: open for writing, or None.
+        end: offset behind the last whole frame, or of the file's end where another process wrote it.
     """
 
-    __slots__ = ("box", "descriptor", "end", "path", "start")
+    __slots__ = ("_descriptor", "end", "folder", "path", "start")
 
-    def __init__(self, box: Box, path: Path, end: int) -> None:
-        self.box = box
+    def __init__(self, folder: JournalDir, path: Path, start: int, end: int, descriptor: int = -1) -> None:
+        self.folder = folder
         self.path = path
-        self.start = len(PREAMBLE)
+        self.start = start
         self.end = end
-        self.descriptor: int | None = None
-
-    @classmethod
-    def left_in(cls, box: Box, path: Path) -> Segment:
-        """Take up one that another process wrote, from where that has drained it to.
-
-        Raises:
-            OSError: it can't be read.
-        """
-        segment = cls(box, path, path.stat().st_size)
-        with path.open("rb") as file:
-            segment.start = _drained(file.read(len(PREAMBLE)), segment.end)
-        return segment
+        self._descriptor = descriptor  # open for writing, or -1
 
     @property
     def left(self) -> int:
         """Bytes that have not drained."""
         return max(self.end - self.start, 0)
 
-    def write(self, frames: bytes) -> None:
-        """Write frames behind the end, all or none; `end` is for the caller to move.
+    def write(self, frames: bytes, *, durable: bool) -> None:
+        """Write frames behind the end, all or none; the caller moves `end`.
+
+        Args:
+            frames: whole frames.
+            durable: whether to wait until the medium has them.
 
         Raises:
-            OSError: the disk does not take them. The file is as it was before.
+            OSError: the disk refuses them, and the file is as before.
         """
-        if self.descriptor is None:
-            raise ValueError(f"{self.path} is not open for writing")
-        data = frames if self.end else PREAMBLE + frames
         try:
-            written = os.write(self.descriptor, data)
-            while written < len(data):  # a disk about to be full takes a part, and says why at the next try
-                written += os.write(self.descriptor, data[written:])
+            written = os.write(self._descriptor, frames)
+            while written < len(frames):  # a disk almost full takes a part, and says why at the next try
+                written += os.write(self._descriptor, frames[written:])
+            if durable:
+                _sync_data(self._descriptor)
         except OSError:
-            self._take_back()
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self.end)
             raise
-
-    def write_and_sync(self, frames: bytes) -> None:
-        """Write frames, and wait until the medium has them; raises as `write` does."""
-        self.write(frames)
-        if self.descriptor is None:
-            return
-        try:
-            _sync(self.descriptor)
-            if not self.end:
-                sync_folder(self.path.parent)
-        except OSError:
-            self._take_back()
-            raise
-
-    def _take_back(self) -> None:
-        if self.descriptor is None:
-            return
-        os.lseek(self.descriptor, self.end, os.SEEK_SET)
-        # Where even this fails, the next write goes over what was left, and readers stop at `end`.
-        with suppress(OSError):
-            os.ftruncate(self.descriptor, self.end)
 
     def advance(self, start: int) -> None:
-        """Note that all before this offset has drained, in the file too, for whoever takes it up or looks in.
+        """Note, in the file too, that everything before an offset has drained.
 
-        Else a record that was deleted from the store would come back with what drains a second time.
+        Without the note a record deleted from the store would come back when the segment drains again.
         """
         self.start = start
         with suppress(OSError), self.path.open("r+b", buffering=0) as file:
@@ -220,46 +157,24 @@ class Segment:
             file.write(_DRAINED.pack(start))
 
     def close(self) -> None:
-        """Let go of the file; no more is written to it."""
-        if self.descriptor is not None:
-            descriptor, self.descriptor = self.descriptor, None
+        """Close the file for writing."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
 
     def remove(self) -> None:
-        """Delete the file. Where that fails it drains once more some day, which changes nothing."""
+        """Delete the file. One that can't be deleted drains once more some day, which changes nothing."""
         with suppress(OSError):
             self.path.unlink()
 
-    def put_away(self, *, own: bool) -> None:
-        """Deal with a next frame that is not whole; all before it has drained. `remove` is for the caller.
-
-        Args:
-            own: whether this process wrote it. Then no write was cut short, and it must be damage.
-
-        Raises:
-            OSError: it can't be read or renamed.
-        """
-        if not own and is_torn(self.path, self.start):
-            _log.warning(
-                "%s ended in the middle of a write, when its process died: cut its last %d bytes, which"
-                " nobody was told had been kept",
-                self.path,
-                self.left,
-            )
-            return
-        kept = self.set_aside()
-        _log.error(
-            "%d bytes of predictions can't be read from byte %d on: kept in %s", self.left, self.start, kept
-        )
-
     def set_aside(self) -> Path:
-        """Rename the file so that nothing reads it any more but a person; return its new path.
+        """Rename the file so that only a person reads it any more; return its new path.
 
         Raises:
             OSError: it can't be renamed.
         """
-        new = self.path.parent.parent / f"{self.box.path.name}-{self.path.name}.damaged"
-        return self.path.replace(new)
+        folder = self.folder.path
+        return self.path.replace(folder.with_name(f"{folder.name}-{self.path.name}.damaged"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,35 +182,167 @@ class Group:
     """Payloads to be drained together.
 
     Attributes:
-        payloads: in the order in which they were appended.
+        payloads: in the order in which they were written.
     """
 
     payloads: list[bytes]
     segment: Segment = field(repr=False)
-    start: int = field(repr=False)
     end: int = field(repr=False)
 
 
-def next_group(segment: Segment, most: int, size: int) -> Group:
+def next_group(segment: Segment, size: int) -> Group:
     """Read the next payloads of a segment; none where the next frame is not whole.
 
     Args:
-        segment: what to read.
-        most: how many payloads at most, from 1.
+        segment: the segment.
         size: bytes after which no more payloads are added.
 
     Raises:
         OSError: its file is gone or can't be read.
     """
+    taken, end = [], segment.start
     with closing(read(segment.path, segment.start, segment.end)) as payloads:
-        taken = list(islice(_up_to(size, payloads), most))
-    length = sum(map(len, taken)) + HEADER.size * len(taken)
-    return Group(taken, segment, segment.start, segment.start + length)
+        for payload in payloads:
+            taken.append(payload)
+            end += HEADER.size + len(payload)
+            if end - segment.start >= size:
+                break
+    return Group(taken, segment, end)
 
 
-def _up_to(size: int, payloads: Iterator[bytes]) -> Iterator[bytes]:
-    for payload in payloads:
-        yield payload
-        size -= len(payload)
-        if size <= 0:
+class JournalDir:
+    """The folder of one process in the journal, held by this process through its lock.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+        self._newest = 0
+
+    @classmethod
+    def create(cls, journal: Path) -> JournalDir:
+        """Make one for this process.
+
+        Raises:
+            OSError: the journal's folder can't be written to, or its disk has no locks.
+        """
+        while True:
+            path = journal / f"{os.getpid()}-{secrets.token_hex(4)}"
+            path.mkdir()
+            if (created := cls.take(path)) is not None:
+                return created
+            # Another process took it for an orphan before it was locked, and is about to remove it.
+
+    @classmethod
+    def take(cls, path: Path) -> JournalDir | None:
+        """Hold the folder of a dead process; return None where a process holds it, or it is gone.
+
+        Raises:
+            OSError: the lock can't be opened, or the disk has no locks.
+        """
+        lock = _lock(path / "lock")
+        return None if lock is None else cls(path, lock)
+
+    def exists(self) -> bool:
+        """Whether the folder is still there: a person may have removed it."""
+        return _is_at(self._lock, self.path / "lock")
+
+    def recover(self) -> list[Segment]:
+        """Return the undrained segments, oldest first; delete those that have drained.
+
+        Raises:
+            OSError: one can't be read.
+        """
+        undrained = []
+        for file in files_in(self.path):
+            with file.open("rb") as opened:
+                size = os.fstat(opened.fileno()).st_size
+                segment = Segment(self, file, _drained(opened.read(len(PREAMBLE)), size), size)
+            if segment.left:
+                undrained.append(segment)
+            else:
+                segment.remove()
+        return undrained
+
+    def new_segment(self, *, durable: bool) -> Segment:
+        """Begin a segment.
+
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        self._newest = max(time.time_ns(), self._newest + 1)
+        path = self.path / f"{self._newest:020}.log"
+        descriptor = os.open(path, _FLAGS | os.O_EXCL, _MODE)
+        segment = Segment(self, path, len(PREAMBLE), 0, descriptor)
+        try:
+            segment.write(PREAMBLE, durable=False)
+            if durable:
+                sync(self.path)
+        except OSError:
+            segment.close()
+            segment.remove()
+            raise
+        segment.end = len(PREAMBLE)
+        return segment
+
+    def release(self, *, remove: bool) -> None:
+        """Unlock it; remove it first where asked to, and where only the lock is in it."""
+        if self._lock < 0:
             return
+        if remove:
+            # The lock's file goes while it is held: a process that has opened it sees that it is gone.
+            with suppress(OSError):
+                (self.path / "lock").unlink()
+        lock, self._lock = self._lock, -1
+        os.close(lock)
+        if remove:
+            with suppress(OSError):
+                self.path.rmdir()
+
+
+def folders_in(journal: Path) -> list[Path]:
+    """Return the folders of all processes; none where the journal is not there."""
+    try:
+        with os.scandir(journal) as entries:
+            names = [each.name for each in entries if _NAME.fullmatch(each.name)]
+    except OSError:
+        return []
+    return [journal / name for name in sorted(names)]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the segments' files in the folder of a process, oldest first; none where it is gone."""
+    with suppress(FileNotFoundError):
+        return sorted(folder.glob("*.log"))
+    return []
+
+
+def _lock(path: Path) -> int | None:
+    try:
+        descriptor = os.open(path, _FLAGS, _MODE)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        # Not lockf: that lock is lost when any descriptor of the file is closed, and two journals in one
+        # process would not see each other's.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    # Its last holder may have removed file and folder before it let go of the lock.
+    if _is_at(descriptor, path):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
