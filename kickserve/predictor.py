@@ -1,282 +1,388 @@
-"""Answers kicks, and has each answer kept before it leaves. Every way in leads here."""
+"""Answers kicks: scored by the model, recorded in the journal, and only then answered."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from msgspec.structs import astuple
 
-from kickserve.batching import Batcher
-from kickserve.errors import Backlogged, KickserveError, PredictionFailed
+from kickserve.batching import Batcher, resolve
+from kickserve.errors import (
+    Backlogged,
+    KickserveError,
+    MissingExtra,
+    ModelUnusable,
+    PredictionFailed,
+    RequestError,
+)
+from kickserve.ids import IdFactory
 from kickserve.model import TYPICAL
 from kickserve.schemas import Prediction, matrix, matrix_of
+from kickserve.scorer import Score, Scorer
+from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from kickserve.metrics import Metrics
     from kickserve.model import Model
+    from kickserve.process import ProcessSampler
     from kickserve.record import RecordBatch
-    from kickserve.schemas import Kick
-    from kickserve.scorer import Found, Row, Scorer
+    from kickserve.recorder import Recorder
+    from kickserve.schemas import Kick, ModelCard
+    from kickserve.scorer import Row, Rows
 
-    Asked = tuple[Row, float]  # a kick that waits for its answer, and since when (`time.perf_counter`)
+    Asked = tuple[Row, float]  # a kick, and when it came in (`time.perf_counter`)
+    Outcome = Prediction | KickserveError
     Kept = asyncio.Future[Backlogged | None]
-    Keep = Callable[[Sequence[RecordBatch]], Kept]
-    Settle = Callable[[Sequence[Prediction | KickserveError]], None]
+    Finish = Callable[
+        [Sequence[Asked], Sequence[asyncio.Future[Outcome]], Sequence[Score | PredictionFailed]], None
+    ]
 
 Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]")
 
-CHUNK: Final = 2_000  # kicks of a batch that are answered before others get their turn on the event loop
-_SLOW: Final = 0.001  # seconds for one kick, from which a model is asked in a thread
-_TURN: Final = 0.005  # seconds that a model in the event loop may take for a part of a batch
-_MANY: Final = 64  # kicks from which is told what each more costs
+CHUNK: Final = 2_000  # kicks of a batch that are scored in one turn of the event loop
+_SLOW: Final = 0.001  # seconds for one kick, from which a model works in a thread
+_TURN: Final = 0.005  # seconds of the event loop that a part of a batch may take
+_MANY: Final = 64  # kicks that show what each further one costs
 _TRIES: Final = 3
 
+_log = logging.getLogger(__name__)
 
-class Predictor:
-    """Answers kicks and has the answers kept.
 
-    Kicks that come in together are put to the model together (`microbatch`), and have one record together
-    (`record_batch`).
+class ServedModel:
+    """A model that is served. Where another takes its place, it goes with the last call that uses it.
 
     Args:
-        scorer: asks the model.
-        keep: takes records before the answers leave, all or none; its future tells why it could not, or None.
-        batch_max: kicks that are put to the model together, at most.
+        scorer: scores with it.
+        limit: how many single kicks are scored together, at most.
+        finish: as for `Batcher`.
+
+    Attributes:
+        scorer: as above.
+        batcher: gathers single kicks.
+        chunk: how many kicks of a batch are scored in one turn of the event loop.
     """
 
-    def __init__(self, scorer: Scorer, keep: Keep, *, batch_max: int) -> None:
-        self._scorer = scorer
-        self._keep = keep
+    def __init__(self, scorer: Scorer, limit: int, finish: Finish) -> None:
         slow = _seconds(scorer.model, 1) > _SLOW
+        self.scorer = scorer
+        self.chunk = CHUNK if slow else _chunk_of(scorer.model)
+        # A thread ends by itself where its executor is let go of.
         self._thread = ThreadPoolExecutor(1, "model") if slow else None
-        self._chunk = CHUNK if slow else _chunk_of(scorer.model)
-        self._batcher = Batcher(self._find, self._conclude, most=batch_max, executor=self._thread)
-        self._under_way = 0  # calls that ask in several steps
-        self._retired = False
+        self.batcher = Batcher(partial(_score, scorer), finish, limit=limit, thread=self._thread)
 
     @property
     def model(self) -> Model:
-        """The model that answers."""
-        return self._scorer.model
+        """The model."""
+        return self.scorer.model
 
-    def retire(self) -> None:
-        """Ask no more after this: what is under way is still answered."""
-        self._retired = True
-        self._let_go()
+    async def score(self, rows: Rows) -> Rows:
+        """Score kicks without a record, as `Predictor.score` does."""
+        scores = []
+        for part in _parts(rows, self.chunk):
+            scores.append(await self.score_part(part))
+            await asyncio.sleep(0)
+        return np.concatenate(scores)
 
-    def _let_go(self) -> None:
-        if self._retired and not self._under_way:
-            self._batcher.retire()
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Keep the thread for a call that asks more than once, should the model be changed meanwhile."""
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            self._let_go()
-
-    def ask(self, kick: Kick) -> asyncio.Future[Prediction | KickserveError]:
-        """Have one kick answered.
-
-        Returns:
-            Brings the answer, once it is kept; or PredictionFailed, where the model could not (the attempt is
-            kept all the same); or Backlogged, where the answer could not be kept.
-        """
-        return self._batcher.put((astuple(kick), time.perf_counter()))
+    async def score_part(self, rows: Rows) -> Rows:
+        """Score at most `chunk` kicks: in the thread, where the model is slow."""
+        if self._thread is None:
+            return self.scorer.score(rows)
+        # In this context, so that logs and profiles of the thread belong to this request.
+        score = partial(copy_context().run, self.scorer.score, rows)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, score)
 
     def close(self) -> None:
-        """Let go of the thread; whoever asks a slow model from now on gets an error."""
+        """End the thread: what is asked from now on gets an error."""
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Predictor:
+    """Answers kicks with the current model. Every way to a prediction leads here.
+
+    An answer leaves once its record is kept. Kicks that come in together are scored together and share a
+    record.
+
+    Args:
+        load: loads the model: now, and again on `reload`.
+        recorder: keeps the records.
+        metrics: counts predictions, failures and refused kicks.
+        sampler: of processor and memory, for the records.
+        batch_max: kicks that came in together and are scored together, at most.
+        on_predictions: called with each batch of answers that was kept, in the event loop.
+
+    Attributes:
+        current: the model that is served at present.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Model],
+        recorder: Recorder,
+        *,
+        metrics: Metrics,
+        sampler: ProcessSampler,
+        batch_max: int = 64,
+        on_predictions: Sequence[Callable[[RecordBatch], Any]] = (),
+    ) -> None:
+        self._load = load
+        self._recorder = recorder
+        self._metrics = metrics
+        self._sampler = sampler
+        self._batch_max = batch_max
+        self._on_predictions = on_predictions
+        self._ids = IdFactory()
+        self._loading = asyncio.Lock()
+        self.current = self._serve(load())
+
+    @property
+    def model(self) -> Model:
+        """The current model; a reload may change it during any `await`."""
+        return self.current.model
+
+    def _serve(self, model: Model) -> ServedModel:
+        scorer = Scorer(model, self._sampler, self._ids)
+        return ServedModel(scorer, self._batch_max, partial(self._finish, scorer))
+
+    async def reload(self) -> ModelCard:
+        """Load the model anew beside the current one, try it, and put it in its place between two requests.
+
+        What has been asked already is still answered by the model before, and recorded as such.
+
+        Returns:
+            The card of the current model from now on.
+
+        Raises:
+            ModelUnusable: it can't be loaded or does not answer; the model before stays.
+        """
+        async with self._loading:
+            self.current = await asyncio.to_thread(self._load_anew)
+        card = self.model.card
+        self._metrics.set_model(card.name, card.revision)
+        _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)
+        return card
+
+    def _load_anew(self) -> ServedModel:
+        try:
+            model = self._load()
+            for _ in range(_TRIES):  # as often as it takes to be warm
+                Scorer(model, self._sampler).score(TYPICAL)
+        except (PredictionFailed, MissingExtra) as error:
+            raise ModelUnusable(f"{error}: the model before stays") from error
+        return self._serve(model)
+
+    def close(self) -> None:
+        """End the thread of a slow model: what is asked from now on gets an error."""
+        self.current.close()
+
+    def predict_json(self, body: bytes) -> asyncio.Future[Outcome]:
+        """Answer one kick as it came over the network, as `predict` does.
+
+        Raises:
+            MalformedBody: it is no JSON.
+            InvalidInput: it is JSON that is no kick.
+        """
+        try:
+            kick = read_kick(body)
+        except RequestError:
+            self._metrics.count("refused_kicks")
+            raise
+        return self.predict(kick)
+
+    def predict(self, kick: Kick, served: ServedModel | None = None) -> asyncio.Future[Outcome]:
+        """Answer one kick.
+
+        Args:
+            kick: the kick.
+            served: what `current` was before, where that must answer; the current model by default.
+
+        Returns:
+            Brings the answer, once its record is kept; or PredictionFailed where the model could not score it
+            (the attempt is kept all the same); or Backlogged where the record could not be kept.
+        """
+        return (served or self.current).batcher.put((astuple(kick), time.perf_counter()))
 
     async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
         """Answer many kicks, in their order.
 
         Raises:
-            PredictionFailed: the model could not. The attempt is kept all the same: that at the part of the
-                kicks where it failed, and no answer to the others.
-            Backlogged: the answers could not be kept, so none was given.
+            PredictionFailed: the model could not score them. A record is kept of the part of the kicks where
+                it failed, and none of the others.
+            Backlogged: the records could not be kept, so no kick was answered.
         """
+        served = self.current
         predictions: list[Prediction] = []
-        for batch in await self._answer(map(matrix, _parts(kicks, self._chunk))):
-            predictions += self._scorer.predictions(batch)
+        for batch in await self._answer(served, map(matrix, _parts(kicks, served.chunk))):
+            predictions += served.scorer.predictions(batch)
             await asyncio.sleep(0)
         return predictions
 
-    async def predict_matrix(self, rows: NDArray[np.float64]) -> list[RecordBatch]:
+    async def predict_matrix(self, rows: Rows, served: ServedModel | None = None) -> list[RecordBatch]:
         """Answer many kicks that are numbers already, without an object for each.
 
         Args:
             rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
+            served: as for `predict`.
 
         Returns:
             Their records: n kicks altogether, in their order.
 
         Raises:
-            PredictionFailed: as `predict_batch`, and so is Backlogged.
+            PredictionFailed: as `predict_batch`.
+            Backlogged: as `predict_batch`.
         """
-        return await self._answer(_parts(rows, self._chunk))
+        served = served or self.current
+        return await self._answer(served, _parts(rows, served.chunk))
 
-    async def predict_each(self, kicks: Sequence[Kick]) -> list[Prediction | KickserveError]:
-        """Answer kicks as `ask` does, in their order: what fails for one hurts no other.
+    async def predict_each(self, kicks: Sequence[Kick]) -> list[Outcome]:
+        """Answer kicks as `predict` does, in their order: a failure of one concerns no other.
 
         Args:
-            kicks: few enough to be answered in one turn of the event loop.
+            kicks: few enough for one turn of the event loop.
         """
         if not kicks:
             return []
-        started = time.perf_counter()
-        rows = matrix(kicks)
-        with self._asking():
-            try:
-                found = await self._ask_aside(rows)
-            except PredictionFailed:
-                return await asyncio.gather(*map(self.ask, kicks))
-        batch = self._scorer.record(rows, found, time.perf_counter() - started)
+        served, rows, started = self.current, matrix(kicks), time.perf_counter()
+        try:
+            scores = await served.score_part(rows)
+        except PredictionFailed:
+            return await asyncio.gather(*map(self.predict, kicks))
+        batch = served.scorer.record(rows, scores, time.perf_counter() - started)
         refusal = await self._keep([batch])
-        return [*self._scorer.predictions(batch)] if refusal is None else [refusal] * len(kicks)
+        return [*served.scorer.predictions(batch)] if refusal is None else [refusal] * len(kicks)
 
-    async def look(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Ask the model without a record, for what nobody is told as the prediction of a kick.
+    async def score(self, rows: Rows) -> Rows:
+        """Score kicks without a record, for pictures and explanations of what the model does.
 
         Args:
             rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
 
         Returns:
-            Probability, low and high, shape (n, 3); NaN where the model gives no interval.
+            Probability, low and high, shape (n, 3); NaN for low and high where the model has no interval.
 
         Raises:
             PredictionFailed: the model could not.
         """
-        found = []
-        with self._asking():
-            for part in _parts(rows, self._chunk):
-                found.append(await self._ask_aside(part))
-                await asyncio.sleep(0)
-        return np.concatenate(found)
+        return await self.current.score(rows)
 
-    async def _answer(self, parts: Iterable[NDArray[np.float64]]) -> list[RecordBatch]:
-        """Answer kicks part by part, and keep all of the answers or none: who is refused may ask again."""
-        found = []
-        with self._asking():
-            for rows in parts:
-                found.append(await self._ask_part(rows))
-                await asyncio.sleep(0)
-        # Not before all are answered: an id tells when its prediction was kept.
-        batches = [self._scorer.record(*each) for each in found]
-        refusal = await self._keep(batches)
-        if refusal is not None:
+    async def _answer(self, served: ServedModel, parts: Iterator[Rows]) -> list[RecordBatch]:
+        """Score kicks part by part, and keep all of the records or none: a refused client may ask again."""
+        scored = []
+        for rows in parts:
+            started = time.perf_counter()
+            try:
+                scores = await served.score_part(rows)
+            except PredictionFailed as error:
+                await self._keep([served.scorer.record_failures(rows, error)])
+                raise
+            scored.append((rows, scores, time.perf_counter() - started))
+            await asyncio.sleep(0)
+        # Only now: an id holds the time at which its record is kept.
+        batches = [served.scorer.record(*each) for each in scored]
+        if (refusal := await self._keep(batches)) is not None:
             raise refusal
         return batches
 
-    async def _ask_part(
-        self, rows: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """Return kicks, what the model says of them, and the seconds that it took."""
-        started = time.perf_counter()
-        try:
-            found = await self._ask_aside(rows)
-        except PredictionFailed as error:
-            await self._keep([self._scorer.failures(rows, error)])
-            raise
-        return rows, found, time.perf_counter() - started
-
-    async def _ask_aside(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self._thread is None:
-            return self._scorer.ask(rows)
-        # In this context, so that what is logged or profiled there is known to be this request's.
-        ask = partial(copy_context().run, self._scorer.ask, rows)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
-
-    # The micro-batcher calls what follows: the first perhaps in a thread.
-
-    def _find(self, asked: Sequence[Asked]) -> list[Found | PredictionFailed]:
-        return self._scorer.ask_each([row for row, _ in asked])
-
-    def _conclude(
-        self, asked: Sequence[Asked], found: Sequence[Found | PredictionFailed], settle: Settle
+    def _finish(
+        self,
+        scorer: Scorer,
+        asked: Sequence[Asked],
+        futures: Sequence[asyncio.Future[Outcome]],
+        scores: Sequence[Score | PredictionFailed],
     ) -> None:
-        """Make the answers, have them kept, and only then give them."""
-        good = [each for each in found if not isinstance(each, PredictionFailed)]
-        if len(good) < len(found):
-            failed = self._keep_failures(asked, found)
-            settle = _between(found, settle)
+        """Make the answers of single kicks, have their records kept, and give the answers once they are."""
+        good: list[Score] = [each for each in scores if not isinstance(each, PredictionFailed)]
+        if len(good) < len(scores):
+            asked, futures = self._finish_failed(scorer, asked, futures, scores)
             if not good:
-                _give_when(failed, [], settle)
                 return
-            pairs = zip(asked, found, strict=True)
-            asked = [kick for kick, each in pairs if not isinstance(each, PredictionFailed)]
-        predictions, batch = self._scorer.record_each(asked, good)
-        _give_when(self._keep([batch]), predictions, settle)
+        predictions, batch = scorer.record_each(asked, good)
+        kept = self._keep([batch])
+        if kept.done():
+            _give(futures, predictions, kept)
+        else:
+            kept.add_done_callback(partial(_give, futures, predictions))
 
-    def _keep_failures(self, asked: Sequence[Asked], found: Sequence[Found | PredictionFailed]) -> Kept:
-        """Keep the attempts that failed."""
-        return self._keep(
-            [
-                self._scorer.failures(matrix_of([row]), each)
-                for (row, _), each in zip(asked, found, strict=True)
-                if isinstance(each, PredictionFailed)
-            ]
-        )
+    def _finish_failed(
+        self,
+        scorer: Scorer,
+        asked: Sequence[Asked],
+        futures: Sequence[asyncio.Future[Outcome]],
+        scores: Sequence[Score | PredictionFailed],
+    ) -> tuple[list[Asked], list[asyncio.Future[Outcome]]]:
+        """Keep the attempts that failed, and then say so; return the other kicks and their futures."""
+        others, failures, records = [], [], []
+        for each, future, score in zip(asked, futures, scores, strict=True):
+            if isinstance(score, PredictionFailed):
+                failures.append((future, score))
+                records.append(scorer.record_failures(matrix_of([each[0]]), score))
+            else:
+                others.append((each, future))
+        self._keep(records).add_done_callback(lambda _: resolve(*zip(*failures, strict=True)))
+        return [each for each, _ in others], [future for _, future in others]
+
+    def _keep(self, batches: Sequence[RecordBatch]) -> Kept:
+        kept = self._recorder.keep(batches)
+        if kept.done():
+            self._count(batches, kept)
+        else:
+            kept.add_done_callback(partial(self._count, batches))
+        return kept
+
+    def _count(self, batches: Sequence[RecordBatch], kept: Kept) -> None:
+        # A client may have gone away while the disk was busy, and taken its answers back.
+        given = not kept.cancelled() and kept.result() is None
+        for batch in batches:
+            if batch.error is not None:
+                self._metrics.count("failed_kicks", len(batch))
+            elif given:
+                self._metrics.count_predictions(batch)
+                for call in self._on_predictions:
+                    call(batch)
+
+
+def _score(scorer: Scorer, asked: Sequence[Asked]) -> list[Score | PredictionFailed]:
+    return scorer.score_each([row for row, _ in asked])
+
+
+def _give(futures: Sequence[asyncio.Future[Outcome]], predictions: Sequence[Prediction], kept: Kept) -> None:
+    """Give the answers, or the reason why their records could not be kept."""
+    refusal = kept.result()
+    resolve(futures, predictions if refusal is None else [refusal] * len(futures))
 
 
 def _parts(kicks: Kicks, size: int) -> Iterator[Kicks]:
-    """Yield kicks in parts of so many, in their order."""
+    """Yield kicks in parts of at most `size`, in their order."""
     return (kicks[start : start + size] for start in range(0, len(kicks), size))
 
 
-def _give_when(kept: Kept, predictions: Sequence[Prediction], settle: Settle) -> None:
-    """Give answers when they are kept, or why they are not."""
-
-    def give(kept: Kept) -> None:
-        refusal = kept.result()
-        settle(predictions if refusal is None else [refusal] * len(predictions))
-
-    if kept.done():
-        give(kept)
-    else:
-        kept.add_done_callback(give)
-
-
-def _between(found: Sequence[Found | PredictionFailed], settle: Settle) -> Settle:
-    """Return what takes the answers to the others, and puts the failures between them."""
-
-    def settle_all(answers: Sequence[Prediction | KickserveError]) -> None:
-        others = iter(answers)
-        settle([each if isinstance(each, PredictionFailed) else next(others) for each in found])
-
-    return settle_all
-
-
 def _chunk_of(model: Model) -> int:
-    """Say how many kicks a model answers in one turn of the event loop: a few, where each costs much."""
+    """Return how many kicks a model may score in one turn of the event loop: a few where each costs much."""
     more = (_seconds(model, _MANY) - _seconds(model, 1)) / (_MANY - 1)
     return CHUNK if more <= _TURN / CHUNK else max(1, int(_TURN / more))
 
 
 def _seconds(model: Model, kicks: int) -> float:
-    """Try how long the model takes, at its quickest; one that fails says so when it is asked for a kick."""
+    """Measure how long a model takes, at its quickest; a failing one says so when it scores a kick."""
     rows = np.repeat(TYPICAL, kicks, axis=0)
     took = []
     try:
-        # The first time may cost more than those that follow; and another process may come between.
+        # The first try may cost more than those that follow, and another process may come between.
         for _ in range(_TRIES):
             started = time.perf_counter()
             model.predict(rows)
             took.append(time.perf_counter() - started)
-    except Exception:  # noqa: BLE001  the model may be anybody's code
+    except Exception:  # noqa: BLE001  a model may be anyone's code
         return 0.0
     return min(took)

@@ -1,4 +1,4 @@
-"""Asks the model, and makes the record of what it says; keeping it is for others."""
+"""Scores kicks with a model, and makes the records of the scores. To keep them is the recorder's."""
 
 from __future__ import annotations
 
@@ -28,68 +28,57 @@ if TYPE_CHECKING:
     from kickserve.model import Model
     from kickserve.process import ProcessSampler
 
-    # What a model says of one kick: probability, low and high, these two NaN where it gives no interval.
-    Found = tuple[float, float, float]
+    Rows = NDArray[np.float64]
 
 Row = Sequence[float]  # the eleven numbers of a kick; flags may be booleans
+Score = tuple[float, float, float]
+"""Probability of one kick, and low and high of its interval; NaN for both where the model has none."""
 
-_FEW: Final = 8  # kicks up to which asking one by one is quicker than to make arrays of them
+_FEW: Final = 8  # kicks up to which a model scores them more quickly one by one than as an array
 _pack: Final = Packing(f"<{WIDTH}d").pack
+
 _log = logging.getLogger(__name__)
 
 
 class Scorer:
-    """Asks one model.
+    """Scores kicks with one model, and makes their records.
 
     Args:
         model: the model.
-        sampler: of processor and memory, for the record.
-        ids: makes the ids; its own where not given.
+        sampler: of processor and memory, for the records.
+        ids: makes the ids; a factory of its own by default.
     """
 
     def __init__(self, model: Model, sampler: ProcessSampler, ids: IdFactory | None = None) -> None:
         self.model = model
         self._sampler = sampler
         self._ids = ids or IdFactory()
-        self._answer_one = model.predict_one if isinstance(model, AnswersOne) else None
+        self._predict_one = model.predict_one if isinstance(model, AnswersOne) else None
 
-    def answer(self, rows: NDArray[np.float64]) -> RecordBatch:
-        """Ask the model, and make the record.
+    def answer(self, rows: Rows) -> RecordBatch:
+        """Score kicks and make their record.
 
         Args:
             rows: n kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
 
         Raises:
-            PredictionFailed: the model raised, or returned something that is no probability.
+            PredictionFailed: as `score`.
         """
         started = time.perf_counter()
-        found = self.ask(rows)
-        return self.record(rows, found, time.perf_counter() - started)
+        scores = self.score(rows)
+        return self.record(rows, scores, time.perf_counter() - started)
 
-    def predictions(self, batch: RecordBatch) -> list[Prediction]:
-        """Turn the record of answers into what clients see, warnings included."""
-        numbers = numbers_of([batch])
-        rows, found = numbers[:, :COUNT], numbers[:, COUNT : COUNT + 3]
-        answers = zip(batch.ids.texts(), found.tolist(), self._warnings(rows), strict=True)
-        return [_prediction(record_id, batch.model, each, warnings) for record_id, each, warnings in answers]
-
-    def _warnings(self, rows: NDArray[np.float64]) -> list[tuple[str, ...]]:
-        warnings: list[tuple[str, ...]] = [()] * len(rows)
-        for at in np.flatnonzero(self.model.out_of_domain(rows)).tolist():
-            warnings[at] = tuple(self.model.warnings(rows[at].tolist()))
-        return warnings
-
-    def ask(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Ask the model alone; may be called in another thread.
+    def score(self, rows: Rows) -> Rows:
+        """Score kicks; may be called in another thread.
 
         Args:
             rows: as for `answer`.
 
         Returns:
-            Probability, low and high, shape (n, 3); NaN where the model gives no interval.
+            Probability, low and high, shape (n, 3); NaN for low and high where the model has no interval.
 
         Raises:
-            PredictionFailed: as `answer`.
+            PredictionFailed: the model raised, or returned something other than probabilities.
         """
         try:
             answer = self.model.predict(rows)
@@ -98,70 +87,75 @@ class Scorer:
             raise self._raised(error) from error
         if not sound:
             raise self._no_probability()
-        found = np.full((len(rows), 3), np.nan)
+        scores = np.full((len(rows), 3), np.nan)
         for at, part in enumerate(answer):
             if part is not None:
-                found[:, at] = part
-        return found
+                scores[:, at] = part
+        return scores
 
-    def ask_each(self, rows: Sequence[Row]) -> list[Found | PredictionFailed]:
-        """Ask the model of kicks that came in together: what fails for one hurts only that one.
-
-        May be called in another thread.
-        """
-        if self._answer_one is not None and len(rows) <= _FEW:
-            return [self._ask_one(self._answer_one, row) for row in rows]
+    def score_each(self, rows: Sequence[Row]) -> list[Score | PredictionFailed]:
+        """Score kicks that came in together, and fail for each by itself; may be called in another thread."""
+        if self._predict_one is not None and len(rows) <= _FEW:
+            return [self._score_one(self._predict_one, row) for row in rows]
         try:
-            found = self.ask(matrix_of(rows)).tolist()
+            return [*map(tuple, self.score(matrix_of(rows)).tolist())]
         except PredictionFailed as error:
-            return [error] if len(rows) == 1 else [self.ask_each([row])[0] for row in rows]
-        return list(map(tuple, found))
+            return [error] if len(rows) == 1 else [self.score_each([row])[0] for row in rows]
 
-    def _ask_one(self, answer_one: Callable[[Row], Found], row: Row) -> Found | PredictionFailed:
+    def _score_one(self, predict_one: Callable[[Row], Score], row: Row) -> Score | PredictionFailed:
         try:
-            probability, low, high = found = answer_one(row)
+            probability, low, high = score = predict_one(row)
             if type(probability) is type(low) is type(high) is float and 0 <= low <= probability <= high <= 1:
-                return found
-            found = float(probability), float(low), float(high)  # numpy's own can't be encoded
-        except Exception as error:  # noqa: BLE001  the model may be anybody's code
+                return score
+            score = float(probability), float(low), float(high)  # numpy's own floats can't be encoded
+        except Exception as error:  # noqa: BLE001  a model may be anyone's code
             return self._raised(error)
-        return found if _are_probabilities(*found) else self._no_probability()
+        return score if _is_probability(*score) else self._no_probability()
 
     def record_each(
-        self, asked: Sequence[tuple[Row, float]], found: Sequence[Found]
+        self, asked: Sequence[tuple[Row, float]], scores: Sequence[Score]
     ) -> tuple[list[Prediction], RecordBatch]:
         """Make answers and record of kicks that came in together.
 
         Args:
             asked: each kick, and when it came in by `time.perf_counter`.
-            found: what the model says of each.
+            scores: of each kick.
         """
         ids = self._ids.take(len(asked))
         now, name, warnings = time.perf_counter(), self.model.card.name, self.model.warnings
         predictions, numbers = [], []
-        for record_id, (row, since), each in zip(ids.texts(), asked, found, strict=True):
-            numbers.append(_pack(*row, *each, (now - since) * 1000))
-            predictions.append(_prediction(record_id, name, each, tuple(warnings(row))))
+        for record_id, (row, since), score in zip(ids.texts(), asked, scores, strict=True):
+            numbers.append(_pack(*row, *score, (now - since) * 1000))
+            predictions.append(_prediction(record_id, name, score, tuple(warnings(row))))
         return predictions, self._batch(ids, b"".join(numbers))
 
-    def record(self, rows: NDArray[np.float64], found: NDArray[np.float64], seconds: float) -> RecordBatch:
-        """Make the record of kicks that were asked for together.
+    def record(self, rows: Rows, scores: Rows, seconds: float) -> RecordBatch:
+        """Make the record of kicks that were scored together.
 
         Args:
             rows: as for `answer`.
-            found: as `ask` returns it.
-            seconds: how long that took; each kick bears its share.
+            scores: shape (n, 3), as `score` returns them.
+            seconds: that the scoring took; each kick has its share as latency.
         """
         numbers = np.empty((len(rows), WIDTH), NUMBER)
         numbers[:, :COUNT] = rows
-        numbers[:, COUNT:-1] = found
+        numbers[:, COUNT:-1] = scores
         numbers[:, -1] = seconds * 1000 / max(len(rows), 1)
         return self._batch(self._ids.take(len(rows)), numbers.tobytes())
 
-    def failures(self, rows: NDArray[np.float64], error: PredictionFailed) -> RecordBatch:
-        """Make the record of kicks that the model could not answer."""
+    def record_failures(self, rows: Rows, error: PredictionFailed) -> RecordBatch:
+        """Make the record of kicks that the model could not score."""
         batch = self.record(rows, np.full((len(rows), 3), np.nan), 0.0)
         return replace(batch, status_code=error.status, error=str(error))
+
+    def predictions(self, batch: RecordBatch) -> list[Prediction]:
+        """Make the answers that belong to a record, warnings included."""
+        numbers = numbers_of([batch])
+        warnings: list[tuple[str, ...]] = [()] * len(batch)
+        for at in np.flatnonzero(self.model.out_of_domain(numbers[:, :COUNT])).tolist():
+            warnings[at] = tuple(self.model.warnings(numbers[at, :COUNT].tolist()))
+        parts = zip(batch.ids.texts(), numbers[:, COUNT : COUNT + 3].tolist(), warnings, strict=True)
+        return [_prediction(record_id, batch.model, score, warned) for record_id, score, warned in parts]
 
     def _batch(self, ids: Ids, numbers: bytes) -> RecordBatch:
         card, sampler = self.model.card, self._sampler
@@ -185,19 +179,19 @@ class Scorer:
         return PredictionFailed("the model returned something that is no probability")
 
 
-def _are_probabilities(probability: float, low: float, high: float) -> bool:
-    without = math.isnan(low) and math.isnan(high)
-    return 0 <= probability <= 1 and (without or (0 <= low <= 1 and 0 <= high <= 1))
+def _is_probability(probability: float, low: float, high: float) -> bool:
+    no_interval = math.isnan(low) and math.isnan(high)
+    return 0 <= probability <= 1 and (no_interval or (0 <= low <= 1 and 0 <= high <= 1))
 
 
-def _prediction(record_id: str, model: str, found: Sequence[float], warnings: tuple[str, ...]) -> Prediction:
-    probability, low, high = found
+def _prediction(record_id: str, model: str, score: Sequence[float], warnings: tuple[str, ...]) -> Prediction:
+    probability, low, high = score
     other = 1 - probability
     return Prediction(
         id=record_id,
         prediction=probability,
         confidence=probability if probability > other else other,  # noqa: FURB136  max() costs five times as much
-        interval=None if low != low else (low, high),  # noqa: PLR0124  the quick way to ask for NaN
+        interval=None if low != low else (low, high),  # noqa: PLR0124  the quick test for NaN
         model=model,
         warnings=warnings,
     )

@@ -9,25 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kickserve import __version__
-from kickserve.errors import MissingExtra, ModelUnusable, PredictionFailed, RequestError
-from kickserve.ids import IdFactory
+from kickserve.errors import MissingExtra, ModelUnusable, RequestError
 from kickserve.metrics import Metrics
-from kickserve.model import TYPICAL, predict
 from kickserve.plugins import Plugin
 from kickserve.predictor import Predictor
 from kickserve.process import ProcessSampler
 from kickserve.schemas import Health
-from kickserve.scorer import Scorer
 from kickserve.store import Retention
-from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kickserve.errors import Backlogged, KickserveError
+    from kickserve.errors import KickserveError
     from kickserve.model import Model
     from kickserve.plugins import Metric
-    from kickserve.record import RecordBatch
     from kickserve.recorder import Recorder
     from kickserve.schemas import DriftSummary, ModelCard, Prediction
     from kickserve.settings import Settings
@@ -72,23 +67,22 @@ class Service:
         self.recorder = recorder
         recorder.on_failure = partial(self.metrics.count, "store_errors")
         recorder.on_refusal = partial(self.metrics.count, "dead_letters")
-        self._load = load
-        self._batch_max = settings.batch_max
-        self._ids = IdFactory()
-        self.predictor = self._predictor(load())
-        self._loading = asyncio.Lock()
+        self.predictor = Predictor(
+            load,
+            recorder,
+            metrics=self.metrics,
+            sampler=self.sampler,
+            batch_max=settings.batch_max,
+            # Hooks that do nothing are not called on the way of a prediction.
+            on_predictions=[
+                each.on_predictions
+                for each in plugins
+                if getattr(each.on_predictions, "__func__", None) is not Plugin.on_predictions
+            ],
+        )
         self._retention = Retention(store, settings.retention)
         self._stopping = False
         self._plugins = plugins
-        # Hooks that do nothing are not called on the way of a prediction.
-        self._watchers = [
-            each.on_predictions
-            for each in plugins
-            if getattr(each.on_predictions, "__func__", None) is not Plugin.on_predictions
-        ]
-
-    def _predictor(self, model: Model) -> Predictor:
-        return Predictor(Scorer(model, self.sampler, self._ids), self._keep, batch_max=self._batch_max)
 
     async def start(self) -> None:
         """Begin: take up what an earlier process left, and open the store.
@@ -125,12 +119,7 @@ class Service:
             MalformedBody: it is no JSON.
             InvalidInput: it is JSON that is no kick.
         """
-        try:
-            kick = read_kick(body)
-        except RequestError:
-            self.metrics.count("refused_kicks")
-            raise
-        return self.predictor.ask(kick)
+        return self.predictor.predict_json(body)
 
     async def reload(self) -> ModelCard:
         """Load the model anew beside the one that answers, try it, and change between two requests.
@@ -143,26 +132,15 @@ class Service:
         Raises:
             ModelUnusable: it can't be loaded or does not answer; the model before stays.
         """
-        async with self._loading:
-            before = self.predictor
-            # Both or none: the settings that name them may have been changed together.
-            shadow = self.recorder.shadow
-            shadow.model, self.predictor = await asyncio.to_thread(self._loaded_anew)
-            before.retire()
-            self._tell_model()
-        card = self.predictor.model.card
-        _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)
-        return card
-
-    def _loaded_anew(self) -> tuple[Model | None, Predictor]:
-        """Load the second model, and the one that is to answer; ask that as often as it takes to be warm."""
+        # Both models or none: the settings that name them may have been changed together.
+        shadow = self.recorder.shadow
         try:
-            shadow, model = self.recorder.shadow.load(), self._load()
-            for _ in range(_TRIALS):
-                predict(model, TYPICAL)
-        except (PredictionFailed, MissingExtra) as error:
+            second = await asyncio.to_thread(shadow.load)
+        except MissingExtra as error:
             raise ModelUnusable(f"{error}: the model before stays") from error
-        return shadow, self._predictor(model)
+        card = await self.predictor.reload()
+        shadow.model = second
+        return card
 
     async def health(self) -> Health:
         """Ask every part how it is."""
@@ -197,25 +175,6 @@ class Service:
         except RequestError as error:
             self.metrics.count("refused_kicks", len({fault.row for fault in error.errors}) or 1)
             raise
-
-    def _keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
-        kept = self.recorder.keep(batches)
-        if kept.done():
-            self._note(batches, kept)
-        else:
-            kept.add_done_callback(partial(self._note, batches))
-        return kept
-
-    def _note(self, batches: Sequence[RecordBatch], kept: asyncio.Future[Backlogged | None]) -> None:
-        # Who asked may have gone away while the disk was busy: then nobody got the answers.
-        given = not kept.cancelled() and kept.result() is None
-        for batch in batches:
-            if batch.error is not None:
-                self.metrics.count("failed_kicks", len(batch))
-            elif given:
-                self.metrics.count_predictions(batch)
-                for watch in self._watchers:
-                    watch(batch)
 
     def _tell(self) -> None:
         waiting = self.recorder.backlog()

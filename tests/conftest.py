@@ -19,7 +19,7 @@ from kickserve.openapi import EXAMPLE
 from kickserve.plugins import discover
 from kickserve.settings import Settings
 
-pytest_plugins = ["postgres", "journal_help"]
+pytest_plugins = ["postgres"]
 
 
 @pytest.fixture(autouse=True)

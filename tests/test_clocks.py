@@ -13,32 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving import BARE, serving
 
-import kickserve.ids as ids_module
-from kickserve.ids import IdFactory, first_id_at, in_utc, instant
+from kickserve.ids import first_id_at, in_utc, instant
 from kickserve.openapi import EXAMPLE
 from kickserve_storage.postgres import PostgresStore
 from kickserve_testing.contract import START, record_at, some_records, streamed
-
-YEAR = 366 * 86_400_000
-
-
-@given(
-    st.lists(st.tuples(st.integers(-5 * YEAR, 5 * YEAR) | st.integers(-90_000, 90_000), st.integers(1, 3)))
-)
-def test_wherever_the_clock_is_set_ids_stay_unique_and_near_to_it(steps):
-    """And they grow but where it is set back by more than a minute."""
-    factory, now, made = IdFactory(), 56 * YEAR, []
-    with pytest.MonkeyPatch.context() as patch:
-        for step, number in steps:
-            now = max(now + step, 0)
-            patch.setattr(ids_module.time, "time_ns", lambda now=now: now * 1_000_000)
-            ids = factory.take(number)
-            assert 0 <= ids.millisecond - now <= 60_000
-            if made and now >= made[-1][0].millisecond - 60_000:
-                assert ids.texts()[0] > made[-1][1][-1]
-            made.append((ids, ids.texts()))
-    texts = [text for _, each in made for text in each]
-    assert len(set(texts)) == len(texts)
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001 - hypothesis wants them bare

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from kickserve_models.foreign import ForeignModel
 
 from kickserve.errors import DataError, ModelUnusable
 from kickserve.features import COUNT, INDEX, NAMES
@@ -19,7 +20,6 @@ from kickserve.schemas import ModelCard
 from kickserve_data.simulate import simulate
 from kickserve_drift.drift import LEAST, Limits, chi_square, eased, judge, psi, reference_of, summarize
 from kickserve_drift.drift_bins import COLUMNS, MOST, Column, Counts, Reference
-from kickserve_models.foreign import ForeignModel
 
 MODEL = load_default()
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -1,291 +1,462 @@
-"""The journal keeps what it is given, in groups, within its limit, for one process or several."""
+"""The journal keeps payloads in order and within its limit, through deaths, full disks and damage."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import os
-import time
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
 
 import pytest
-from journal_help import crash, drain, files, full_disk, leave, opened
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from kickserve import journal as journal_module
 from kickserve import segments
 from kickserve.errors import Backlogged, ConfigurationError
 from kickserve.journal import Journal
 from kickserve.segments import HEADER, PREAMBLE, encode
 from kickserve.settings import Settings
 
+BIG = 10**9
+
+
+def opened(folder, *, limit=BIG, **options):
+    journal = Journal(folder, limit=limit, **options)
+    journal.open()
+    return journal
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+async def journal(folder):
+    journal = opened(folder)
+    yield journal
+    await journal.close()
+
+
+async def kept(journal, *payloads):
+    assert await journal.write(payloads) is None
+
+
+async def drain(journal, size=BIG):
+    payloads = []
+    while journal.size:
+        group = await asyncio.wait_for(journal.take(size), 5)
+        payloads += group.payloads
+        journal.done(group)
+    return payloads
+
+
+async def drain_damaged(journal):
+    """Drain where the last bytes can't be read: then `take` returns no group of them."""
+    payloads = []
+
+    async def drain_for_ever():
+        while True:
+            group = await journal.take()
+            payloads.extend(group.payloads)
+            journal.done(group)
+
+    task = asyncio.create_task(drain_for_ever())
+    async with asyncio.timeout(10):
+        while journal.size:
+            await asyncio.sleep(0)
+    task.cancel()
+    return payloads
+
+
+def crash(folder):
+    """Leave the files of a folder as a killed process does: every descriptor is closed, locks and all."""
+    for descriptor in [*Path("/proc/self/fd").iterdir()]:
+        with contextlib.suppress(OSError):
+            if str(descriptor.readlink()).startswith(str(folder)):
+                os.close(int(descriptor.name))
+
+
+async def leave(folder, *payloads):
+    """Have a process die that has written payloads; return its segment's file."""
+    before = {*folder.rglob("*.log")}
+    await kept(opened(folder), *payloads)
+    (path,) = {*folder.rglob("*.log")} - before
+    crash(path.parent)
+    return path
+
+
+def files(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != "lock")
+
+
+@contextlib.contextmanager
+def full_disk(size):
+    """No file grows beyond this size: for a writer much like a full disk, and needs no mount."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
 
 @pytest.mark.parametrize("fsync", [False, True])
 async def test_payloads_come_back_in_their_order(folder, fsync):
     journal = opened(folder, fsync=fsync)
-    await journal.append([b"a", b"b"])
-    await asyncio.gather(*(journal.append([b"%d" % number]) for number in range(50)))
+    writes = [journal.write([b"a", b"b"]), *(journal.write([b"%d" % number]) for number in range(50))]
+    writes[3].cancel()  # takes nothing back
+    await asyncio.wait(writes)
     assert await drain(journal) == [b"a", b"b", *(b"%d" % number for number in range(50))]
-    journal.close()
+    await journal.close()
     assert list(folder.iterdir()) == []
 
 
-async def test_what_is_appended_in_one_turn_goes_in_one_write(journal, monkeypatch):
-    writes = []
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda *args: writes.append(len(args[1])) or write(*args))
-    await asyncio.gather(*(journal.append([b"12345678"]) for _ in range(20)))
-    assert writes == [len(PREAMBLE) + 20 * (HEADER.size + 8)]
-
-
-async def test_what_comes_while_the_disk_syncs_goes_in_the_next_group(folder, monkeypatch):
-    syncs = []
-    monkeypatch.setattr(segments, "_sync", lambda _: syncs.append(time.sleep(0.05)))
-    journal = opened(folder, fsync=True)
-    first = asyncio.create_task(journal.append([b"first"]))
-    await asyncio.sleep(0.01)
-    assert journal.size == 0
-    await asyncio.gather(first, *(journal.append([b"later"]) for _ in range(10)))
-    assert len(syncs) == 2
-    assert len(await drain(journal)) == 11
-    journal.close()
+async def test_without_fsync_a_write_is_on_disk_when_it_returns(journal, folder):
+    assert journal.write([b"payload"]).done()
+    (path,) = folder.rglob("*.log")
+    assert path.read_bytes() == PREAMBLE + encode([b"payload"])
 
 
 async def test_a_group_comes_again_until_it_is_done(journal):
-    await journal.append([b"a", b"b", b"c"])
-    first = await journal.take(2)
-    again = await journal.take(2)
-    assert first.payloads == again.payloads == [b"a", b"b"]
-    journal.done(first)
-    journal.done(again)
-    assert (await journal.take(2)).payloads == [b"c"]
-    assert journal.size == HEADER.size + 1
-
-
-async def test_take_waits_for_an_append(journal):
-    taken = asyncio.create_task(journal.take(10))
-    await asyncio.sleep(0.01)
-    assert not taken.done()
-    await journal.append([b"x"])
-    assert (await taken).payloads == [b"x"]
-
-
-async def test_lag_counts_only_while_something_waits(journal):
-    assert journal.lag == 0
-    await journal.append([b"x"])
-    await asyncio.sleep(0.02)
-    assert 0.02 <= journal.lag < 5
-    journal.done(await journal.take(1))
-    assert journal.lag == 0
-
-
-async def test_a_cancelled_append_does_not_disturb_the_others(journal):
-    tasks = [asyncio.create_task(journal.append([b"%d" % number])) for number in range(3)]
+    waiting = asyncio.create_task(journal.take(HEADER.size + 2))
     await asyncio.sleep(0)
-    tasks[1].cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [type(None), asyncio.CancelledError, type(None)]
-    assert {b"0", b"2"} <= set(await drain(journal))
+    assert journal.lag == 0
+    await kept(journal, b"a", b"b", b"c")
+    first, again = await waiting, await journal.take(HEADER.size + 2)
+    assert first.payloads == again.payloads == [b"a", b"b"]
+    mark = journal.mark()
+    assert journal.lag > 0
+    assert not journal.passed(mark)
+    journal.done(first)
+    assert journal.size == HEADER.size + 1
+    journal.done(await journal.take())
+    assert journal.passed(mark)
+    assert journal.lag == 0
 
 
 async def test_full_segments_are_followed_by_new_ones_and_deleted_when_drained(folder):
     journal = opened(folder, segment_bytes=100)
     for number in range(20):
-        await journal.append([b"%030d" % number])
+        await kept(journal, b"%030d" % number)
     assert len(files(folder)) == 7
-    assert [int(payload) for payload in await drain(journal, 2)] == list(range(20))
-    assert len(files(folder)) == 1
-    journal.close()
-
-
-async def test_a_large_segment_is_deleted_when_the_drain_has_caught_up(journal, folder):
-    await journal.append([bytes([1]) * 70_000])
-    await drain(journal)
+    assert [int(payload) for payload in await drain(journal, 50)] == list(range(20))
+    await kept(journal, bytes([1]) * 1_000_000, b"next")
+    assert len((await drain(journal))[0]) == 1_000_000
     assert files(folder) == []
-    await journal.append([b"next"])
-    assert await drain(journal) == [b"next"]
-
-
-async def test_a_payload_larger_than_what_is_read_at_a_time_comes_back(journal):
-    payload = os.urandom(1_000_000)
-    await journal.append([payload, b"x"])
-    assert await drain(journal) == [payload, b"x"]
+    await journal.close()
 
 
 async def test_an_empty_payload_is_refused(journal):
     with pytest.raises(ValueError, match="empty"):
-        await journal.append([b"x", b""])
+        journal.write([b"x", b""])
 
 
-async def test_beyond_the_limit_appends_are_refused_until_something_drains(folder):
-    journal = opened(folder, limit=100)
-    await journal.append([bytes(80)])
-    with pytest.raises(Backlogged, match="KICKSERVE_JOURNAL_MAX is 100"):
-        await journal.append([bytes(80)])
+@pytest.mark.parametrize("fsync", [False, True])
+async def test_beyond_the_limit_writes_are_refused_until_something_drains(folder, fsync):
+    await leave(folder, bytes([1]) * 40)
+    journal = opened(folder, limit=100, fsync=fsync)
+    refusals = await asyncio.gather(*(journal.write([bytes([2]) * 30]) for _ in range(3)))
+    assert [type(each) for each in refusals] == [type(None), Backlogged, Backlogged]
+    assert "KICKSERVE_JOURNAL_MAX is 100" in str(refusals[1])
+    assert journal.state == "ok"
     await drain(journal)
-    results = await asyncio.gather(*(journal.append([bytes(40)]) for _ in range(4)), return_exceptions=True)
-    assert [type(result) for result in results] == [type(None), type(None), Backlogged, Backlogged]
-    journal.close()
-
-
-async def test_what_dead_processes_left_counts_towards_the_limit(folder):
-    await leave(folder, bytes(80))
-    journal = opened(folder, limit=100)
-    with pytest.raises(Backlogged):
-        await journal.append([bytes(80)])
-    journal.close()
+    await kept(journal, bytes([3]) * 92)
+    assert "KICKSERVE_JOURNAL_MAX" in journal.state
+    await journal.close()
 
 
 @pytest.mark.parametrize("fsync", [False, True])
 async def test_a_full_disk_refuses_leaves_no_torn_frame_and_recovers_by_itself(folder, caplog, fsync):
-    caplog.set_level(logging.WARNING)
     journal = opened(folder, fsync=fsync)
-    await journal.append([b"kept"])
+    await kept(journal, b"kept")
     with full_disk(100):
         for _ in range(3):
-            with pytest.raises(Backlogged, match="File too large"):
-                await journal.append([bytes(60), bytes(60)])
+            refusal = await journal.write([bytes([1]) * 60, bytes([1]) * 60])
+            assert "File too large" in str(refusal)
         assert "File too large" in journal.state
         assert [path.read_bytes() for path in folder.rglob("*.log")] == [PREAMBLE + encode([b"kept"])]
-    await journal.append([b"after"])
+    await kept(journal, b"after")
     assert journal.state == "ok"
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert await drain(journal) == [b"kept", b"after"]
-    journal.close()
+    await journal.close()
 
 
 async def test_a_sync_that_fails_refuses_and_begins_a_new_segment(folder, monkeypatch):
     journal = opened(folder, fsync=True)
-    await journal.append([b"kept"])
+    await kept(journal, b"kept")
 
     def fail(_):
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(segments, "_sync", fail)
-        with pytest.raises(Backlogged, match="Input/output error"):
-            await journal.append([b"lost"])
-    await journal.append([b"after"])
+        patch.setattr(segments, "_sync_data", fail)
+        assert "Input/output error" in str(await journal.write([b"lost"]))
+    await kept(journal, b"after")
     assert len(files(folder)) == 2
     assert await drain(journal) == [b"kept", b"after"]
-    journal.close()
+    await journal.close()
 
 
-async def test_a_closed_journal_keeps_what_waits_and_refuses_more(folder):
-    for fsync in (False, True):
-        journal = opened(folder, fsync=fsync)
-        task = asyncio.create_task(journal.append([b"%d" % fsync]))
-        await asyncio.sleep(0)
-        journal.close()
-        journal.close()
-        await task
-        assert journal.recover_orphans() == 0
-        with pytest.raises(Backlogged, match="not open"):
-            await journal.append([b"x"])
-    journal = opened(folder)
-    assert await drain(journal) == [b"0", b"1"]
-    journal.close()
-    assert list(folder.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match="KICKSERVE_JOURNAL_DIR"):
-        Journal(tmp_path / "file" / "journal", limit=1).open()
-
-
-async def test_dead_processes_payloads_are_taken_first_and_their_folders_removed(folder):
-    journal = opened(folder)
-    await journal.append([b"own"])
-    await leave(folder, b"left")
-    assert journal.recover_orphans() == 1
+@pytest.mark.parametrize("fsync", [False, True])
+async def test_a_closed_journal_keeps_what_waits_and_refuses_more(folder, fsync):
+    journal = opened(folder, fsync=fsync)
+    written = journal.write([b"kept"])
+    await journal.close()
+    await journal.close()
+    assert written.result() is None
     assert journal.recover_orphans() == 0
-    assert await drain(journal) == [b"left", b"own"]
-    assert [path for path in folder.iterdir() if path != journal._box.path] == []
-    journal.close()
-
-
-async def test_living_processes_are_left_alone_and_empty_leftovers_removed(folder):
-    living = opened(folder)
-    await living.append([b"mine"])
-    dead = await leave(folder, b"x")
-    dead.write_bytes(PREAMBLE)
-    (folder / "99-0123abcd").mkdir()
-    (folder / "lost+found").mkdir()
+    assert "not open" in str(await journal.write([b"x"]))
     journal = opened(folder)
-    assert journal.size == 0
-    assert {path.name for path in folder.iterdir()} == {
-        "lost+found",
-        living._box.path.name,
-        journal._box.path.name,
-    }
-    living.close()
-    journal.close()
+    assert await drain(journal) == [b"kept"]
+    await journal.close()
 
 
-async def test_scan_finds_what_any_process_holds_oldest_first(folder):
-    living = opened(folder)
-    await living.append([b"living"])
-    await leave(folder, b"dead")
-    journal = opened(folder)
-    await journal.append([b"own", b"more"])
-    await leave(folder, b"unclaimed")
-    assert list(journal.scan()) == [b"living", b"dead", b"own", b"more", b"unclaimed"]
-    found = journal.scan()
-    await drain(living)
-    living.close()  # its file is gone before it is come to
-    assert list(found) == [b"dead", b"own", b"more", b"unclaimed"]
-    journal.close()
-    assert list(Journal(folder / "none", limit=1).scan()) == []
+@pytest.mark.parametrize("broken", ["folder", "locks"])
+def test_a_folder_that_cannot_be_used_is_a_configuration_error(tmp_path, monkeypatch, broken):
+    def fail(*_):
+        raise OSError(37, "No locks available")
+
+    if broken == "locks":
+        monkeypatch.setattr(segments.fcntl, "flock", fail)
+    else:
+        (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="KICKSERVE_JOURNAL_DIR"):
+        Journal(tmp_path / ("file" if broken == "folder" else "x") / "journal", limit=1).open()
 
 
 def test_each_store_has_a_folder_of_its_own(tmp_path):
-    settings = Settings(journal_dir=tmp_path, journal="fsync", journal_max=7)
-    one = Journal.from_settings(settings, "sqlite:///kicks.db")
-    other = Journal.from_settings(settings, "sqlite://kicks.db")
-    assert one._folder.parent == other._folder.parent == tmp_path
-    assert one._folder != other._folder
-    assert one._folder.name.startswith("sqlite-kicks.db-")
-    assert (one._limit, one._fsync) == (7, True)
+    settings = Settings(journal_dir=tmp_path)
+    one = Journal.from_settings(settings, "sqlite:///kicks.db").folder
+    other = Journal.from_settings(settings, "sqlite://kicks.db").folder
+    assert one.parent == other.parent == tmp_path
+    assert one != other
+    assert one.name.startswith("sqlite-kicks.db-")
 
 
-@pytest.mark.parametrize("dies", [True, False])
-async def test_what_is_done_comes_to_no_other_process_again(folder, dies):
-    first = opened(folder)
-    await first.append([b"done", b"waits"])
-    first.done(await first.take(1))
-    assert list(Journal(folder, limit=1).scan()) == [b"waits"]
-    crash(first) if dies else first.close()
-    second = opened(folder)
-    assert second.size == HEADER.size + 5
-    assert await drain(second) == [b"waits"]
-    second.close()
+async def test_orphans_of_dead_processes_drain_first_and_their_folders_are_removed(folder):
+    journal = opened(folder)
+    (own,) = folder.iterdir()
+    ended, killed, living = opened(folder), opened(folder), opened(folder)
+    await kept(journal, b"own")
+    await kept(ended, b"done", b"left")
+    ended.done(await ended.take(1))
+    await ended.close()
+    before = {*folder.rglob("*.log")}
+    await kept(killed, b"more")
+    (path,) = {*folder.rglob("*.log")} - before
+    crash(path.parent)
+    await kept(living, b"living")
+    (folder / "99-0123abcd").mkdir()  # a process that died before it wrote anything
+    (folder / "lost+found").mkdir()
+    assert list(journal.scan(others=False)) == [b"own"]
+    assert list(journal.scan()) == [b"own", b"left", b"more", b"living"]
+    assert journal.recover_orphans() == 2
+    assert journal.recover_orphans() == 0
+    scanned = journal.scan()
+    await drain(living)
+    await living.close()  # its file is gone before the scan comes to it
+    assert list(scanned) == [b"own", b"left", b"more"]
+    assert await drain(journal) == [b"left", b"more", b"own"]
+    assert {*folder.iterdir()} == {own, folder / "lost+found"}
+    await journal.close()
+    assert list(Journal(folder / "none", limit=1).scan()) == []
 
 
-async def test_a_mark_is_passed_when_what_stood_before_it_has_drained(journal):
-    assert journal.passed(journal.mark())
-    await journal.append([b"before"])
-    mark = journal.mark()
-    await journal.append([b"after"])
-    assert not journal.passed(mark)
-    journal.done(await journal.take(1))
-    assert journal.passed(mark)
-    assert not journal.passed(journal.mark())
+@pytest.mark.parametrize("at", [len(PREAMBLE) + 20, 3, 8])
+async def test_damage_is_kept_aside_and_what_precedes_it_drains(folder, caplog, at):
+    path = await leave(folder, b"first", b"second", b"third")
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    journal = opened(folder)
+    drained = {3: [], 8: [b"first", b"second", b"third"]}  # at 8, an offset up to which it has drained
+    assert await drain_damaged(journal) == drained.get(at, [b"first"])
+    if at != 8:
+        assert files(folder) == [f"{path.parent.name}-{path.name}.damaged"]
+        assert next(folder.glob("*.damaged")).read_bytes()[len(PREAMBLE) :] == data[len(PREAMBLE) :]
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert "damaged" in caplog.text
+    await journal.close()
 
 
-async def test_state_says_why_nothing_is_taken(folder):
-    journal = opened(folder, limit=20)
-    assert journal.state == "ok"
-    with full_disk(1), pytest.raises(Backlogged):
-        await journal.append([b"x"])
-    assert "File too large" in journal.state
-    await journal.append([bytes(12)])
-    assert "KICKSERVE_JOURNAL_MAX" in journal.state
-    journal.close()
+async def test_damage_to_its_own_segment_is_kept_aside_too(journal, folder):
+    await kept(journal, b"first", b"second")
+    (path,) = folder.rglob("*.log")
+    os.truncate(path, path.stat().st_size - 1)
+    assert await drain_damaged(journal) == [b"first"]
+    assert len(list(folder.glob("*.damaged"))) == 1
+    await kept(journal, b"after")
+    assert await drain(journal) == [b"after"]
 
 
-async def test_scan_can_leave_out_what_other_processes_hold(journal, folder):
-    living = opened(folder)
-    await living.append([b"theirs"])
-    await journal.append([b"ours"])
-    assert list(journal.scan(others=False)) == [b"ours"]
-    assert list(journal.scan()) == [b"theirs", b"ours"]
-    assert journal.folder == folder
-    living.close()
+async def test_what_cannot_be_read_or_locked_at_present_is_tried_again(folder, monkeypatch, caplog):
+    monkeypatch.setattr(journal_module, "_PAUSE", 0)
+    path = await leave(folder, b"left")
+    lock, away = path.with_name("lock"), folder / "away"
+    lock.rename(away)
+    lock.mkdir()  # it can't be locked
+    journal = opened(folder)
+    assert journal.recover_orphans() == 0
+    lock.rmdir()
+    away.rename(lock)
+    assert journal.recover_orphans() == 1
+    path.rename(away)
+    path.mkdir()  # to read a folder fails, though it is there
+    taken = asyncio.create_task(journal.take())
+    async with asyncio.timeout(5):
+        while "can't be read" not in caplog.text:
+            await asyncio.sleep(0)
+    path.rmdir()
+    away.rename(path)
+    assert (await asyncio.wait_for(taken, 5)).payloads == [b"left"]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    await journal.close()
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+async def test_a_folder_removed_by_hand_is_begun_again(folder, caplog, fsync):
+    journal = opened(folder, fsync=fsync)
+    await kept(journal, b"gone")
+    away = folder.rename(folder.with_name("away"))
+    folder.touch()
+    journal.recover_orphans()
+    assert "can't be written" in str(await journal.write([b"x"]))
+    folder.unlink()
+    journal.recover_orphans()
+    await kept(journal, b"new")
+    assert await drain(journal) == [b"new"]
+    for words in ("can't be made again", "was removed", "is gone"):
+        assert words in caplog.text
+    assert len(list(away.iterdir())) == 1
+    await journal.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=5), st.data())
+def test_a_file_cut_at_any_byte_gives_back_the_whole_payloads_before_the_cut(payloads, data):
+    async def cut_and_drain(folder):
+        path = await leave(folder, *payloads)
+        cut = data.draw(st.integers(0, path.stat().st_size))
+        os.truncate(path, cut)
+        ends = [len(PREAMBLE) + len(encode(payloads[:count])) for count in range(len(payloads) + 1)]
+        whole = payloads[: sum(end <= cut for end in ends[1:])]
+        journal = opened(folder)
+        assert list(journal.scan()) == whole
+        assert await drain_damaged(journal) == whole
+        assert [name for name in files(folder) if name.endswith(".log")] == []
+        await journal.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(cut_and_drain(Path(folder)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from(["write", "write", "take", "done", "crash", "close", "recover"]), max_size=40),
+    st.booleans(),
+)
+def test_nothing_written_is_lost_or_kept_twice_whatever_happens(steps, fsync):
+    async def live(folder):
+        written, stored, group = [], [], None
+        journal = opened(folder, fsync=fsync, segment_bytes=60)
+        for number, step in enumerate(steps):
+            if step == "write":
+                payloads = [b"%d-%d" % (number, each) for each in range(3)]
+                await kept(journal, *payloads)
+                written += payloads
+            elif step == "take" and journal.size:
+                group = await journal.take(20)
+            elif step == "done" and group is not None:
+                stored += group.payloads
+                journal.done(group)
+                group = None
+            elif step == "recover":
+                journal.recover_orphans()
+            elif step in {"crash", "close"}:
+                await journal.close() if step == "close" else crash(folder)
+                journal, group = opened(folder, fsync=fsync, segment_bytes=60), None
+            assert set(journal.scan()) == set(written) - set(stored)
+        stored += await drain(journal)
+        await journal.close()
+        assert sorted(stored) == sorted(written)
+        assert list(folder.iterdir()) == []
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(live(Path(folder)))
+
+
+WRITE_FOR_EVER = """
+    import asyncio, itertools, sys
+    from pathlib import Path
+    from kickserve.journal import Journal
+
+    async def one(journal, task):
+        for number in itertools.count():
+            assert await journal.write([f"{task}-{number}".encode()] * 3) is None
+            print(f"{task}-{number}", flush=True)
+            await asyncio.sleep(0)
+
+    async def main():
+        journal = Journal(Path(sys.argv[1]), limit=10**9, segment_bytes=2_000)
+        journal.open()
+        await asyncio.gather(*(one(journal, task) for task in range(8)))
+
+    asyncio.run(main())
+"""
+DRAIN = """
+    import asyncio, sys
+    from pathlib import Path
+    from kickserve.journal import Journal
+
+    async def main():
+        journal = Journal(Path(sys.argv[1]), limit=10**9)
+        journal.open()
+        while journal.size:
+            group = await journal.take(100)
+            print(*(payload.decode() for payload in group.payloads), sep="\\n", flush=True)
+            journal.done(group)
+            await asyncio.sleep(0)
+        await journal.close()
+
+    asyncio.run(main())
+"""
+
+
+def start(script, folder):
+    command = [sys.executable, "-c", textwrap.dedent(script), str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+async def test_a_killed_process_has_lost_nothing_that_it_said_it_had_written(folder):
+    process = start(WRITE_FOR_EVER, folder)
+    said = [process.stdout.readline() for _ in range(500)]
+    process.send_signal(signal.SIGKILL)
+    said += process.communicate()[0].splitlines(keepends=True)
+    journal = opened(folder)
+    found = {payload.decode() for payload in await drain_damaged(journal)}
+    assert {line.strip() for line in said if line.endswith("\n")} <= found
+    await journal.close()
+
+
+async def test_processes_that_recover_the_same_orphans_at_once_share_them(folder):
+    for number in range(30):
+        journal = opened(folder / "apart")
+        await kept(journal, *(b"%d-%d" % (number, each) for each in range(20)))
+        await journal.close()
+        (left,) = (folder / "apart").iterdir()
+        left.rename(folder / left.name)
+    (folder / "apart").rmdir()
+    processes = [start(DRAIN, folder) for _ in range(4)]
+    drained = [word for process in processes for word in process.communicate()[0].split()]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert sorted(drained) == sorted(f"{number}-{each}" for number in range(30) for each in range(20))
+    assert list(folder.iterdir()) == []

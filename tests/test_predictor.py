@@ -1,10 +1,9 @@
-"""The predictor with the real scorer; models are whatever anybody may bring."""
+"""The predictor answers and records kicks, whatever model it serves."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from types import SimpleNamespace
 
@@ -12,13 +11,12 @@ import numpy as np
 import pytest
 
 from kickserve.errors import Backlogged, PredictionFailed
+from kickserve.metrics import Metrics
 from kickserve.model import Answer
 from kickserve.openapi import EXAMPLE
 from kickserve.predictor import CHUNK, Predictor
 from kickserve.process import ProcessSampler
 from kickserve.schemas import Kick, matrix
-from kickserve.scorer import Scorer
-from kickserve.service import Service
 
 CARD = SimpleNamespace(name="odd", revision="r1")
 BAD = 13.0  # metres of a kick that the models here can't answer
@@ -60,13 +58,13 @@ class One(Model):
 
 
 class Kept(list):
-    """Takes records as the recorder does: at once, or when `release` is called."""
+    """Keeps records as the recorder does: at once, or when `release` is called."""
 
     def __init__(self, *, waits=False, refusal=None):
         super().__init__()
         self.waits, self.refusal, self.futures = waits, refusal, []
 
-    def __call__(self, batches):
+    def keep(self, batches):
         self += batches
         future = asyncio.get_running_loop().create_future()
         self.futures.append(future)
@@ -84,11 +82,11 @@ class Kept(list):
 
 
 def made(model, kept, **options):
-    return Predictor(Scorer(model, ProcessSampler()), kept, batch_max=options.get("batch_max", 64))
+    return Predictor(lambda: model, kept, metrics=Metrics(), sampler=ProcessSampler(), **options)
 
 
 @pytest.mark.parametrize("model", [Model(), Slow()])
-@pytest.mark.parametrize("way", ["ask", "predict_each"])
+@pytest.mark.parametrize("way", ["predict", "predict_each"])
 async def test_what_fails_for_one_kick_hurts_no_other_and_each_has_one_record(model, way):
     kept = Kept()
     predictor = made(model, kept)
@@ -96,8 +94,8 @@ async def test_what_fails_for_one_kick_hurts_no_other_and_each_has_one_record(mo
     for _ in range(2):  # one by one at first, then together
         kept.clear()
         kicks = [kick_from(each) for each in distances]
-        if way == "ask":
-            answers = await asyncio.gather(*map(predictor.ask, kicks))
+        if way == "predict":
+            answers = await asyncio.gather(*map(predictor.predict, kicks))
         else:
             answers = await predictor.predict_each(kicks)
         assert [None if isinstance(each, PredictionFailed) else each.prediction for each in answers] == [
@@ -124,7 +122,7 @@ async def test_nothing_is_answered_before_it_is_kept_failures_neither(distances)
     kept = Kept(waits=True)
     predictor = made(Model(), kept)
     for _ in range(2):
-        futures = [predictor.ask(kick_from(each)) for each in distances]
+        futures = [predictor.predict(kick_from(each)) for each in distances]
         await asyncio.sleep(0.01)
         assert not any(future.done() for future in futures)
         kept.release()
@@ -165,7 +163,7 @@ async def test_a_batch_that_the_model_fails_at_in_a_later_part_has_a_record_of_t
 
 async def test_what_could_not_be_kept_is_not_given():
     predictor = made(Model(), Kept(refusal=Backlogged("full")))
-    assert isinstance(await predictor.ask(kick_from()), Backlogged)
+    assert isinstance(await predictor.predict(kick_from()), Backlogged)
     refused = await predictor.predict_each([kick_from(), kick_from()])
     assert [type(each) for each in refused] == [Backlogged] * 2
     with pytest.raises(Backlogged):
@@ -191,7 +189,7 @@ async def test_what_could_not_be_kept_is_not_given():
 )
 async def test_a_model_of_one_kick_may_give_no_interval_and_numbers_of_numpy(said, expected):
     kept = Kept()
-    answer = await made(One(lambda _: said), kept).ask(kick_from())
+    answer = await made(One(lambda _: said), kept).predict(kick_from())
     [record] = kept.records()
     if expected is None:
         assert isinstance(answer, PredictionFailed)
@@ -206,7 +204,7 @@ async def test_a_model_that_answers_nonsense_has_failed(said):
     model, kept = Model(), Kept()
     model.predict = lambda _: said
     predictor = made(model, kept)
-    assert isinstance(await predictor.ask(kick_from()), PredictionFailed)
+    assert isinstance(await predictor.predict(kick_from()), PredictionFailed)
     with pytest.raises(PredictionFailed):
         await predictor.predict_batch([kick_from()])
     assert [record.prediction for record in kept.records()] == [None, None]
@@ -222,7 +220,7 @@ async def test_a_pause_of_the_machine_while_it_is_tried_makes_no_model_a_slow_on
 
     model = Model()
     model.predict = predict
-    assert made(model, Kept()).ask(kick_from()).done()
+    assert made(model, Kept()).predict(kick_from()).done()
 
 
 async def test_a_model_that_takes_its_time_for_each_kick_gets_fewer_of_them_in_a_turn():
@@ -238,34 +236,28 @@ async def test_a_model_that_takes_its_time_for_each_kick_gets_fewer_of_them_in_a
     sizes.clear()
     assert len(await predictor.predict_batch([kick_from()] * 60)) == 60
     assert max(sizes) < 30
-    assert made(Model(), kept)._chunk == CHUNK
+    assert made(Model(), kept).current.chunk == CHUNK
 
 
-async def test_the_thread_of_a_slow_model_ends_with_the_predictor():
-    before = threading.active_count()
+async def test_a_slow_model_that_is_closed_answers_with_an_error():
     predictor = made(Slow(), Kept())
-    assert (await predictor.ask(kick_from())).prediction == 0.3
+    assert (await predictor.predict(kick_from())).prediction == 0.3
     predictor.close()
-    async with asyncio.timeout(5):
-        while threading.active_count() > before:
-            await asyncio.sleep(0.01)
     with pytest.raises(RuntimeError):
-        await asyncio.wait_for(predictor.ask(kick_from()), 5)
+        await asyncio.wait_for(predictor.predict(kick_from()), 5)
 
 
-async def test_a_batch_whose_client_goes_away_while_the_disk_is_busy_disturbs_nobody(caplog):
-    kept = Kept(waits=True)
-    counted = []
-    service = Service.__new__(Service)
-    service.recorder = SimpleNamespace(keep=kept)
-    service.metrics = SimpleNamespace(count_predictions=counted.append)
-    predictor = made(Model(), service._keep)
+async def test_a_batch_whose_client_goes_away_while_the_disk_is_busy_disturbs_no_other(caplog):
+    kept, counted = Kept(waits=True), []
+    predictor = made(Model(), kept, on_predictions=[counted.append])
     task = asyncio.create_task(predictor.predict_batch([kick_from()] * 3))
-    await asyncio.sleep(0.01)
+    while not kept:
+        await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
+    kept.waits = False
     kept.release()
-    await asyncio.sleep(0.01)
+    assert (await predictor.predict(kick_from())).prediction == 0.3
     assert task.cancelled()
-    assert counted == []
+    assert [len(batch) for batch in counted] == [1]  # the batch that went away is not counted
     assert "Exception in callback" not in caplog.text

@@ -1,24 +1,30 @@
-"""What was answered is kept: with the store there, away, and back again. The store is a real Postgres."""
+"""Every answer is kept: with the store there, away, back again, or refusing. The store is a real Postgres."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
+from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from conftest import running
 from httpx import ASGITransport, AsyncClient
 from serving import BARE, serving
-from turns import counted_turns
 
 from kickserve import recorder
-from kickserve import store as retention
+from kickserve import store as store_module
 from kickserve.app import create_app
-from kickserve.batching import cancel_task
-from kickserve.journal import Group, Journal
-from kickserve_testing.contract_samples import START, batch_at
+from kickserve.errors import RecordUnfit
+from kickserve.journal import Journal
+from kickserve.record import NUMBER, WIDTH, Delete
+from kickserve.recorder import DeadLetters
+from kickserve_storage.sqlite import SqliteStore
+from kickserve_testing.contract_samples import START, batch_at, shadow_of
 
 
 @pytest.fixture
@@ -191,77 +197,28 @@ async def test_what_another_process_has_not_stored_yet_can_be_found(postgres_clu
         assert (one.end(), other.end()) == (0, 0)
 
 
-async def test_old_predictions_are_removed_in_small_groups(client, start, settings, kick):
+async def test_old_predictions_are_removed_in_small_groups_also_after_a_bug_in_the_store(
+    client, start, settings, kick, monkeypatch
+):
+    monkeypatch.setattr(store_module, "EVERY", 0.01)
     await client.post("/predict/batch", json=[kick] * 2_500)
     assert len((await client.get("/predictions?limit=10000")).json()) == 2_500
-    await asyncio.sleep(0.02)
+    purge, failures = SqliteStore.purge, []
+
+    async def fail_once(store, until, limit):
+        if not failures:
+            failures.append(ZeroDivisionError())
+            raise failures[0]
+        return await purge(store, until, limit)
+
+    monkeypatch.setattr(SqliteStore, "purge", fail_once)
     other = await start(replace(settings, retention=timedelta(milliseconds=1)))
 
     async def is_empty():
         return (await other.get("/predictions")).json() == []
 
     await eventually(is_empty)
-
-
-async def test_a_bug_in_a_store_does_not_end_the_removal_of_old_predictions(
-    start, settings, kick, monkeypatch
-):
-    monkeypatch.setattr(retention, "EVERY", 0.01)
-    client = await start(replace(settings, retention=timedelta(milliseconds=1)))
-    store = client.app.state.service.store
-    purge, broken = store.purge, True
-
-    async def purge_or_break(until, limit):
-        if broken:
-            raise ZeroDivisionError
-        return await purge(until, limit)
-
-    monkeypatch.setattr(store, "purge", purge_or_break)
-    await client.post("/predict", json=kick)
-    await asyncio.sleep(0.05)
-    broken = False
-
-    async def is_empty():
-        return await store.count() == 0
-
-    await client.get("/predictions")  # waits until it is in the store
-    await eventually(is_empty)
-
-
-async def test_the_event_loop_turns_while_records_are_made_of_large_batches(tmp_path):
-    kept = []
-
-    async def add(records):
-        kept.extend(records)
-
-    batches = [batch_at(START + at, 500) for at in range(4)]
-    journal = Journal(tmp_path, limit=1)
-    async with counted_turns() as turns:
-        await recorder.Recorder(SimpleNamespace(add=add), journal, None, patience=1)._add(batches)
-        assert len(turns) >= len(batches)
-    assert kept == [record for batch in batches for record in batch.records()]
-
-
-@pytest.mark.parametrize("turns", range(4))
-async def test_the_writer_ends_also_where_something_comes_in_at_that_moment(client, monkeypatch, turns):
-    own = client.app.state.service.recorder
-    arrived, group = asyncio.Event(), Group([], None, 0, 0)
-
-    async def take():
-        await arrived.wait()
-        arrived.clear()
-        return group
-
-    monkeypatch.setattr(own, "_take", take)
-    await cancel_task(own._writer)
-    own._writer = asyncio.create_task(own._write_all())
-    await asyncio.sleep(0.01)
-    arrived.set()
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    own._writer.cancel()
-    ended, _ = await asyncio.wait([own._writer], timeout=1)
-    assert ended
+    assert failures
 
 
 async def test_outcomes_of_what_waits_in_the_journal_are_kept_all_or_none(
@@ -278,3 +235,128 @@ async def test_outcomes_of_what_waits_in_the_journal_are_kept_all_or_none(
     await eventually(lambda: is_well(client))
     kept = {record["id"]: record["outcome"] for record in (await client.get("/predictions")).json()}
     assert kept == {**dict.fromkeys(waiting, True), first: None}
+
+
+def with_unfit(batch, *places):
+    """Return a batch in which kicks have a distance that is no number, which no store holds."""
+    numbers = np.frombuffer(batch.numbers, NUMBER).reshape(-1, WIDTH).copy()
+    numbers[list(places), 1] = math.nan
+    return msgspec.structs.replace(batch, numbers=numbers.tobytes())
+
+
+async def kept(client):
+    return {record["id"] for record in (await client.get("/predictions?limit=10000")).json()}
+
+
+def lines_of(client):
+    text = client.app.state.service.recorder.dead_letters.file.read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, kick, caplog):
+    own = client.app.state.service.recorder
+    batches = [
+        batch_at(START, 40),
+        with_unfit(batch_at(START + 1, 50, shadow=shadow_of(50)), 17, 49),
+        batch_at(START + 2),
+    ]
+    await own.keep(batches)
+    ids = [record.id for batch in batches for record in batch.records()]
+    unfit = {ids[40 + 17], ids[40 + 49]}
+    behind = (await client.post("/predict", json=kick)).json()["id"]
+    assert await kept(client) == {*ids, behind} - unfit
+    lines = lines_of(client)
+    assert {line["refused"][0]["id"] for line in lines} == unfit
+    assert all("distance" in line["reason"] for line in lines)
+    assert "refused.jsonl" in caplog.text.replace("\n", "")
+    assert client.app.state.service.metrics.read().counts["dead_letters"] == 2
+    # A person is told, until they have seen to it; who asks for predictions notices nothing.
+    health = (await client.get("/health")).json()
+    assert health["status"] == "degraded"
+    assert "refused.jsonl" in health["parts"]["store"]
+    assert (await client.get("/health/ready")).status_code == 200
+    own.dead_letters.file.unlink()
+    assert await is_well(client)
+
+
+async def test_a_store_that_refuses_everything_is_waited_for(client, kick, monkeypatch):
+    monkeypatch.setattr(recorder, "IN_A_ROW", 3)
+    service = client.app.state.service
+    add, broken = service.store.add_batches, True
+
+    async def refuse(batches):
+        if broken:
+            raise RecordUnfit("a rule of somebody else's")
+        await add(batches)
+
+    monkeypatch.setattr(service.store, "add_batches", refuse)
+    ids = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 20)).json()]
+
+    async def the_reason_is_said():
+        return "somebody else's" in (await client.get("/health")).json()["parts"]["store"]
+
+    await eventually(the_reason_is_said)
+    broken = False
+    aside = {line["refused"][0]["id"] for line in lines_of(client)}
+
+    async def the_others_are_there():
+        return (await client.get("/predictions?limit=100")).status_code == 200
+
+    await eventually(the_others_are_there)
+    assert await kept(client) == {*ids} - aside
+    assert len(aside) == 3
+
+
+async def test_what_cannot_be_put_aside_waits_in_the_journal(client, kick):
+    own = client.app.state.service.recorder
+    own.dead_letters.file.mkdir()
+    await own.keep([with_unfit(batch_at(START), 0)])
+
+    async def is_said():
+        return "can't be put aside" in (await client.get("/health")).json()["parts"]["store"]
+
+    await eventually(is_said)
+    behind = (await client.post("/predict", json=kick)).json()["id"]
+    own.dead_letters.file.rmdir()
+
+    async def is_there():
+        return (await client.get("/predictions")).status_code == 200
+
+    await eventually(is_there)
+    assert await kept(client) == {behind}
+    assert len(lines_of(client)) == 1
+
+
+def test_an_operation_that_is_accepted_ends_the_row_of_refusals(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "IN_A_ROW", 2)
+    dead_letters = DeadLetters(tmp_path)
+    assert dead_letters.state == "ok"
+    one, reason = Delete("an id"), RecordUnfit("no")
+    assert [dead_letters.add(one, reason) for _ in range(3)] == [True, True, False]
+    dead_letters.accepted()
+    assert dead_letters.add(one, reason)
+    assert len((tmp_path / "refused.jsonl").read_bytes().splitlines()) == 3
+
+
+async def test_a_journal_of_the_version_before_is_drained(start, settings):
+    """It holds a drained batch, three more (one with a shadow, one failed), an outcome and a deletion."""
+    folder = Journal.from_settings(settings, settings.database_url).folder / "4711-0123abcd"
+    folder.mkdir(parents=True)
+    old = Path(__file__).parent / "old_journals" / "0.1.0.log"
+    (folder / "01796070872879776696.log").write_bytes(old.read_bytes())
+    client = await start(settings)
+
+    async def has_drained():
+        return not folder.exists()
+
+    await eventually(has_drained)
+    records = (await client.get("/predictions")).json()
+    assert [(each["id"][9:23], each["outcome"], each["prediction"]) for each in records] == [
+        ("6c03-7000-8000", None, None),
+        ("6c02-7000-8001", None, 0.75),
+        ("6c02-7000-8000", None, 0.75),
+        ("6c01-7000-8002", None, 0.75),
+        ("6c01-7000-8000", True, 0.75),
+    ]
+    assert [each["shadow_prediction"] for each in records] == [None, 0.5, 0.25, None, None]
+    assert records[0]["status_code"] == 500

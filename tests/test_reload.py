@@ -136,12 +136,12 @@ async def test_a_call_that_asks_a_slow_model_in_parts_is_answered_though_it_chan
 ):
     slow = Slow(client.app.state.service.predictor.model, seconds=0.05)
     other = await start(replace(settings, database_url="sqlite://"), model=slow)
-    other.app.state.service.predictor._chunk = 10
+    other.app.state.service.predictor.current.chunk = 10
     before = slow.asked
     asked = asyncio.create_task(other.post(path, json=[kick] * 30 if "batch" in path else kick))
     while slow.asked == before:
         await asyncio.sleep(0.001)
-    other.app.state.service.predictor.retire()
+    await other.post("/model/reload")
     assert (await asked).status_code == 200
     assert slow.asked > before + 1
 
@@ -152,7 +152,7 @@ async def test_an_extra_that_is_missing_is_409_too(client, kick, monkeypatch, wh
         raise MissingExtra("An ONNX model", "onnx", ["onnxruntime"])
 
     service = client.app.state.service
-    owner, name = (service, "_load") if which == "answers" else (service.recorder.shadow, "load")
+    owner, name = (service.predictor, "_load") if which == "answers" else (service.recorder.shadow, "load")
     monkeypatch.setattr(owner, name, load)
     response = await client.post("/model/reload")
     assert response.status_code == 409

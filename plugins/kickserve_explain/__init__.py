@@ -48,4 +48,4 @@ async def explain(body: RawBody, service: TheService) -> Explanation:
 
     Nothing is recorded. The shares are exact Shapley values, whatever the kind of the model.
     """
-    return await explain_kick(service.predictor, astuple(read_kick(body)))
+    return await explain_kick(service.predictor.current, astuple(read_kick(body)))

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kickserve.predictor import Predictor
+    from kickserve.model import Model
+    from kickserve.predictor import Predictor, ServedModel
     from kickserve.schemas import ModelCard
     from kickserve.service import Service
     from kickserve_oip.outputs import Columns
@@ -135,7 +136,7 @@ async def model_metadata(
     service: TheService, name: FromPath[str], owner: FromPath[str] = "", version: FromPath[str] = ""
 ) -> ModelMetadata:
     """Say what a model takes and gives. The inputs, in their order, are the columns of a matrix, too."""
-    card = _served(service.predictor, owner, name, version)
+    card = _served(service.predictor.model, owner, name, version)
     return ModelMetadata(
         name=card.name,
         versions=[card.revision],
@@ -152,7 +153,7 @@ async def model_ready(
     service: TheService, name: FromPath[str], owner: FromPath[str] = "", version: FromPath[str] = ""
 ) -> Response[ModelReady]:
     """Say whether a model can be asked: 200, or 503."""
-    card, is_ready = _served(service.predictor, owner, name, version), _is_ready(service)
+    card, is_ready = _served(service.predictor.model, owner, name, version), _is_ready(service)
     return Response(ModelReady(name=card.name, ready=is_ready), status_code=_STATUS[is_ready])
 
 
@@ -169,13 +170,13 @@ async def infer(
     shape [n, 11]. Tensors may also be sent and asked for as Triton's extension `binary_tensor_data` has it.
     """
     body = await read_body(request)
-    predictor = service.predictor  # held: should the model be changed meanwhile, this one still answers
-    card = _served(predictor, owner, name, version)
+    served = service.predictor.current  # held: it also answers where a reload changes the model meanwhile
+    card = _served(served.model, owner, name, version)
     with service.counting_refusals():
         inference, rows = await _aside(len(body), read, body, request.headers.get(LENGTH_HEADER))
         outputs = wanted(inference, card)
     app_of(request).authenticator.charge(request.scope, len(rows))
-    columns = await _answer(predictor, rows, {each.name for each in outputs})
+    columns = await _answer(service.predictor, served, rows, {each.name for each in outputs})
     return await _aside(len(body), respond, inference, card, outputs, columns)
 
 
@@ -188,23 +189,25 @@ def _is_ready(service: Service) -> bool:
     return service.readiness().status == "ready"
 
 
-async def _answer(predictor: Predictor, rows: NDArray[np.float64], names: Collection[str]) -> Columns:
+async def _answer(
+    predictor: Predictor, served: ServedModel, rows: NDArray[np.float64], names: Collection[str]
+) -> Columns:
     if len(rows) > 1:
-        return await columns_of_batches(await predictor.predict_matrix(rows), predictor.model, names)
+        return await columns_of_batches(await predictor.predict_matrix(rows, served), served.model, names)
     # One goes to the model together with all others that have come in, from wherever.
-    outcome = await predictor.ask(msgspec.convert(named(rows[0].tolist()), Kick))
+    outcome = await predictor.predict(msgspec.convert(named(rows[0].tolist()), Kick), served)
     if isinstance(outcome, KickserveError):
         raise outcome
     return columns_of(outcome)
 
 
-def _served(predictor: Predictor, owner: str, name: str, version: str) -> ModelCard:
+def _served(model: Model, owner: str, name: str, version: str) -> ModelCard:
     """Return the card of the model that is meant.
 
     Raises:
         ModelNotServed: it is not the one that is served.
     """
-    card = predictor.model.card
+    card = model.card
     asked = f"{owner}/{name}" if owner else name
     if asked not in {card.name, ALIAS}:
         what = f"no model {asked[:100]!r}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.model import Profile
-    from kickserve.predictor import Predictor
+    from kickserve.predictor import ServedModel
 
 _SUREST: Final = 1e-9  # keeps the log-odds of a probability of 0 or 1 finite
 
@@ -184,17 +184,17 @@ def _weights(count: int) -> NDArray[np.float64]:
     return np.array([*weights, 0.0])
 
 
-async def explain(predictor: Predictor, row: Sequence[float]) -> Explanation:
+async def explain(served: ServedModel, row: Sequence[float]) -> Explanation:
     """Explain the answer to one kick. Nothing is recorded.
 
     Args:
-        predictor: asks the model that serves.
+        served: the model that is served.
         row: the kick's eleven numbers, in the order of `kickserve.features.NAMES`.
 
     Raises:
         PredictionFailed: the model could not answer.
     """
-    average = average_kick(profile_of(predictor.model))
-    found = await predictor.look(mixtures(np.array(row, dtype=np.float64), average))
-    card = predictor.model.card
+    average = average_kick(profile_of(served.model))
+    found = await served.score(mixtures(np.array(row, dtype=np.float64), average))
+    card = served.model.card
     return explanation(row, average, found[:, 0], model=card.name, revision=card.revision)

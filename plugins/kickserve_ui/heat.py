@@ -15,7 +15,7 @@ from kickserve_ui.geometry import DEPTH, WIDTH, Spot, kicks_at
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve.predictor import Predictor
+    from kickserve.predictor import ServedModel
     from kickserve_ui.scene import Scene
 
     _Lines = Sequence[NDArray[np.float64]]
@@ -89,18 +89,18 @@ class Maps:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[Any, ...], HeatMap] = OrderedDict()
 
-    async def of(self, predictor: Predictor, scene: Scene) -> HeatMap:
+    async def of(self, served: ServedModel, scene: Scene) -> HeatMap:
         """Return the map for the conditions of a scene; one call of the model, or none."""
-        card = predictor.model.card
+        card = served.model.card
         key = (card.name, card.revision, *_conditions(scene))
-        found = self._kept.pop(key, None) or await heat_map(predictor, scene)
+        found = self._kept.pop(key, None) or await heat_map(served, scene)
         self._kept[key] = found
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return found
 
 
-async def heat_map(predictor: Predictor, scene: Scene) -> HeatMap:
+async def heat_map(served: ServedModel, scene: Scene) -> HeatMap:
     """Ask the model of every spot, under the conditions of a scene. Nothing of it is recorded.
 
     Raises:
@@ -108,11 +108,11 @@ async def heat_map(predictor: Predictor, scene: Scene) -> HeatMap:
     """
     kicks = kicks_at(_ALL_X, _ALL_OUT, scene.row)
     shape = (len(_OUT), len(_X))
-    probability = (await predictor.look(kicks))[:, 0]
-    return HeatMap(probability.reshape(shape), predictor.model.out_of_domain(kicks).reshape(shape))
+    probability = (await served.score(kicks))[:, 0]
+    return HeatMap(probability.reshape(shape), served.model.out_of_domain(kicks).reshape(shape))
 
 
-async def tee_line(predictor: Predictor, scene: Scene) -> TeeLine:
+async def tee_line(served: ServedModel, scene: Scene) -> TeeLine:
     """Ask the model of every spot on the line through the ball, parallel to the touch lines.
 
     Raises:
@@ -121,8 +121,8 @@ async def tee_line(predictor: Predictor, scene: Scene) -> TeeLine:
     out = _OUT[_OUT >= _NEAREST]
     x = scene.spot.x
     kicks = kicks_at(np.full(len(out), x), out, scene.row)
-    probability = (await predictor.look(kicks))[:, 0]
-    known = ~predictor.model.out_of_domain(kicks)
+    probability = (await served.score(kicks))[:, 0]
+    known = ~served.model.out_of_domain(kicks)
     at = int(np.argmax(np.where(known, probability, -1.0) if known.any() else probability))
     return TeeLine(out, probability, Spot(x, float(out[at])), float(probability[at]))
 

@@ -102,7 +102,7 @@ class PitchPage:
 
     @property
     def _predictor(self) -> Any:
-        return self._site.service.predictor  # asked for each time: a reload puts another in its place
+        return self._site.service.predictor.current  # each time: a reload puts another in its place
 
     def _foot(self) -> None:
         with ui.element("div").classes("foot"):
@@ -206,7 +206,7 @@ class PitchPage:
     async def _ask(self, scene: Scene) -> Told:
         if not self._visit.may(Scope.PREDICT):
             return await self._look(scene)
-        found: Prediction | KickserveError = await self._predictor.ask(scene.kick)
+        found: Prediction | KickserveError = await self._site.service.predictor.predict(scene.kick)
         if isinstance(found, KickserveError):
             return replace(await self._look(scene), note=self._words("not_kept_error", why=found))
         return Told(found.prediction, found.interval, found.warnings, self._words("kept"), kept=True)
@@ -214,7 +214,7 @@ class PitchPage:
     async def _look(self, scene: Scene) -> Told:
         predictor = self._predictor
         row = scene.row
-        probability, low, high = (await predictor.look(row[np.newaxis, :]))[0].tolist()
+        probability, low, high = (await predictor.score(row[np.newaxis, :]))[0].tolist()
         interval = None if math.isnan(low) else (low, high)
         note = self._words("not_kept_yet" if self._visit.may(Scope.PREDICT) else "not_kept_key")
         return Told(probability, interval, tuple(predictor.model.warnings(row.tolist())), note, kept=False)

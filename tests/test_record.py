@@ -1,4 +1,4 @@
-"""Predictions that were made together: their ids, and the records that are made of them."""
+"""Batches of predictions, their ids, and the operations that the journal holds of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,23 @@ from hypothesis import strategies as st
 from kickserve import ids as ids_module
 from kickserve.features import COUNT, FEATURES
 from kickserve.ids import IdFactory, Ids, canonical, instant
-from kickserve.record import NUMBER, WIDTH, RecordBatch
+from kickserve.record import (
+    NUMBER,
+    WIDTH,
+    Add,
+    Delete,
+    RecordBatch,
+    SetOutcome,
+    encode,
+    operations_in,
+    replay,
+    standing,
+)
+from kickserve.recorder import halves
+from kickserve_testing.contract_samples import START, batch_at, shadow_of
 
 TAIL = "0123456789ab"
+_YEAR = 366 * 86_400_000
 MILLISECOND = 1_790_000_000_000
 
 kicks = st.tuples(
@@ -85,22 +99,6 @@ def test_ids_are_uuids_of_version_7_that_grow_and_are_found_again(millisecond, c
         assert Ids(millisecond ^ 1, counter, number, TAIL).find(texts[at]) is None
 
 
-@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 1 << 26)), max_size=20))
-def test_a_factory_only_ever_goes_up_also_when_the_clock_goes_back(steps):
-    factory, now, last = IdFactory(), 1_000, ""
-    with pytest.MonkeyPatch.context() as patch:
-        for step, number in steps:
-            now = max(now + step, 1)
-            patch.setattr(ids_module.time, "time_ns", lambda now=now: now * 1_000_000)
-            ids = factory.take(number)
-            [first], [end] = (
-                Ids(ids.millisecond, at, 1, ids.tail).texts()
-                for at in (ids.counter, ids.counter + number - 1)
-            )
-            assert last < first <= end
-            last = end
-
-
 def test_a_full_millisecond_borrows_the_next(monkeypatch):
     monkeypatch.setattr(ids_module.time, "time_ns", lambda: MILLISECOND * 1_000_000)
     factory = IdFactory()
@@ -117,3 +115,72 @@ def test_a_full_millisecond_borrows_the_next(monkeypatch):
 def test_two_factories_share_no_id():
     one, other = IdFactory().take(1_000), IdFactory().take(1_000)
     assert not {*one.texts()} & {*other.texts()}
+
+
+@given(
+    st.lists(st.tuples(st.integers(-5 * _YEAR, 5 * _YEAR) | st.integers(-90_000, 90_000), st.integers(1, 3)))
+)
+def test_wherever_the_clock_is_set_ids_stay_unique_and_near_to_it(steps):
+    """And they grow but where it is set back by more than a minute."""
+    factory, now, made = IdFactory(), 56 * _YEAR, []
+    with pytest.MonkeyPatch.context() as patch:
+        for step, number in steps:
+            now = max(now + step, 0)
+            patch.setattr(ids_module.time, "time_ns", lambda now=now: now * 1_000_000)
+            ids = factory.take(number)
+            assert 0 <= ids.millisecond - now <= 60_000
+            if made and now >= made[-1][0].millisecond - 60_000:
+                assert ids.texts()[0] > made[-1][1][-1]
+            made.append((ids, ids.texts()))
+    texts = [text for _, each in made for text in each]
+    assert len(set(texts)) == len(texts)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_halves_are_the_same_predictions_in_the_same_order(sizes):
+    whole = [Add(batch_at(START + at, size, shadow=shadow_of(size))) for at, size in enumerate(sizes)]
+
+    def records(operations):
+        return [record for each in operations for record in each.batch.records()]
+
+    def down(operations):
+        parts = halves(operations)
+        assert all(parts)
+        return [each for part in parts for each in down(part)] if parts else [records(operations)]
+
+    assert down(whole) == [[record] for record in records(whole)]
+
+
+@pytest.mark.parametrize("change", [Delete("an id"), SetOutcome("an id", success=True, at=instant(START))])
+def test_a_change_is_not_cut(change):
+    assert halves([change]) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("ajd"), st.integers(0, 3), st.integers(0, 4)), max_size=20))
+def test_the_ids_left_in_a_journal_are_those_that_a_replay_finds(story):
+    batches = [batch_at(START + at, 5, tail=f"{at % 2:012x}") for at in range(4)]
+    ids = [record.id for batch in batches for record in batch.records()]
+    operations = [
+        Add(batches[at])
+        if kind == "a"
+        else SetOutcome(ids[5 * at + place], success=True, at=instant(START))
+        if kind == "j"
+        else Delete(ids[5 * at + place])
+        for kind, at, place in story
+    ]
+    payloads = [encode(each) for each in operations]
+    assert standing(ids, payloads) == {each for each in ids if replay(each, payloads) is not None}
+
+
+def test_many_ids_of_many_processes_are_found_in_one_reading():
+    batches = [batch_at(START + at, 2, tail=f"{at:012x}") for at in range(50)]
+    ids = [record.id for batch in batches for record in batch.records()]
+    payloads = [encode(Add(batch)) for batch in batches[:40]] + [encode(Delete(ids[0]))]
+    assert standing(ids, payloads) == {*ids[1:80]}
+
+
+def test_an_operation_of_another_version_is_left_out_and_logged(caplog):
+    good = Delete("an id")
+    payloads = [b"\xc1", encode(["unknown", 1]), encode(Add(batch_of([], 0))), encode(good)]
+    assert [*operations_in(payloads)] == [good]
+    assert len(caplog.records) == 3

@@ -1,0 +1,178 @@
+"""What comes in together is worked on together, one to one, and no future stays undone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kickserve.batching import Batcher, cancel_task, resolve
+
+PATIENCE = 5
+
+
+class Squares:
+    """Answers each number with its square, and remembers what it worked on together."""
+
+    def __init__(self, *, held=False):
+        self.groups, self.threads = [], set()
+        self.begun, self.free = threading.Event(), threading.Event()
+        if not held:
+            self.free.set()
+
+    def work(self, numbers):
+        self.begun.set()
+        assert self.free.wait(PATIENCE)
+        self.groups.append([*numbers])
+        self.threads.add(threading.get_ident())
+        return [number * number for number in numbers]
+
+    def batcher(self, limit=10, thread=None):
+        return Batcher(
+            self.work, lambda _, futures, found: resolve(futures, found), limit=limit, thread=thread
+        )
+
+
+@pytest.fixture
+def thread():
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+async def test_a_lone_item_is_worked_on_at_once_and_those_of_a_busy_turn_together():
+    squares = Squares()
+    batcher = squares.batcher(limit=2)
+    for number in range(1, 3):
+        assert batcher.put(number).result() == number * number
+        await asyncio.sleep(0)
+    for _ in range(2):
+        assert await asyncio.gather(*map(batcher.put, (3, 2, 1))) == [9, 4, 1]
+    await asyncio.sleep(0)
+    lone = batcher.put(5)
+    assert not lone.done()  # only at the end of the turn is it known to be alone
+    assert await lone == 25
+    assert batcher.put(6).done()
+    assert squares.groups == [[1], [2], [3], [2], [1], [3, 2], [1], [5], [6]]
+
+
+async def test_what_comes_while_the_thread_is_busy_goes_together(thread):
+    squares = Squares(held=True)
+    batcher = squares.batcher(limit=3, thread=thread)
+    futures = [batcher.put(1)]
+    assert await asyncio.to_thread(squares.begun.wait, PATIENCE)
+    assert batcher.busy
+    for number in range(2, 7):
+        futures.append(batcher.put(number))
+        await asyncio.sleep(0)
+    squares.free.set()
+    await asyncio.wait_for(batcher.drain(), PATIENCE)
+    assert [future.result() for future in futures] == [1, 4, 9, 16, 25, 36]
+    assert squares.groups == [[1], [2, 3, 4], [5, 6]]
+    assert threading.get_ident() not in squares.threads
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("where", ["work", "finish", "too few answers", "too many answers"])
+async def test_an_error_reaches_every_future_that_has_no_answer(thread, where, slow):
+    def work(numbers):
+        if where == "work":
+            raise ValueError(where)
+        return numbers
+
+    def finish(_, futures, found):
+        if where == "finish":
+            raise ValueError(where)
+        resolve(futures, found[:-1] if where == "too few answers" else [*found, 1])
+
+    batcher = Batcher(work, finish, limit=10, thread=thread if slow else None)
+    for _ in range(2):
+        done, _ = await asyncio.wait([*map(batcher.put, (1, 2, 3))], timeout=PATIENCE)
+        assert len(done) == 3
+        assert all(isinstance(each.exception(), ValueError) for each in done) or "answers" in where
+
+
+async def test_a_thread_that_has_ended_is_an_error_at_once():
+    thread, squares = ThreadPoolExecutor(1), Squares(held=True)
+    batcher = squares.batcher(limit=2, thread=thread)
+    first = batcher.put(1)
+    assert await asyncio.to_thread(squares.begun.wait, PATIENCE)
+    later = [*map(batcher.put, (2, 3, 4))]
+    thread.shutdown(wait=False, cancel_futures=True)
+    squares.free.set()
+    assert await asyncio.wait_for(first, PATIENCE) == 1
+    done, _ = await asyncio.wait(later, timeout=PATIENCE)
+    assert [type(each.exception()) for each in done] == [RuntimeError] * 3
+
+
+@given(
+    turns=st.lists(st.lists(st.tuples(st.integers(0, 99), st.booleans()), max_size=9), max_size=9),
+    limit=st.integers(1, 5),
+    slow=st.booleans(),
+)
+def test_each_gets_its_own_answer_in_the_order_of_asking_whoever_goes_away(turns, limit, slow):
+    squares = Squares()
+
+    async def run(executor):
+        batcher = squares.batcher(limit, executor)
+        futures = []
+        for turn in turns:
+            for number, goes in turn:
+                futures.append((number, batcher.put(number)))
+                if goes:
+                    futures[-1][1].cancel()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.wait_for(batcher.drain(), PATIENCE)
+        assert all(future.cancelled() or future.result() == number**2 for number, future in futures)
+
+    with ThreadPoolExecutor(1) as executor:
+        asyncio.run(run(executor if slow else None))
+    assert all(len(group) <= limit for group in squares.groups)
+    order = [number for group in squares.groups for number in group]
+    assert order == [number for turn in turns for number, _ in turn]
+
+
+async def test_a_cancelled_task_is_waited_for_and_a_failed_one_is_logged(caplog):
+    ended = []
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    async def fail():
+        raise RuntimeError("a bug")
+
+    tasks = [asyncio.create_task(work()), asyncio.create_task(fail(), name="the bug's task")]
+    await asyncio.sleep(0)
+    with caplog.at_level(logging.ERROR):
+        for task in [*tasks, tasks[0], None]:
+            await cancel_task(task)
+    assert ended == [True]
+    assert ["the bug's task" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_to_cancel_a_stubborn_task_can_be_cancelled_itself():
+    cancelled = asyncio.Event()
+
+    async def stubborn():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(cancel_task(task))
+    await cancelled.wait()
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    await cancel_task(task)
