@@ -210,19 +210,6 @@ async def test_a_model_that_answers_nonsense_has_failed(said):
     assert [record.prediction for record in kept.records()] == [None, None]
 
 
-async def test_a_pause_of_the_machine_while_it_is_tried_makes_no_model_a_slow_one():
-    calls = []
-
-    def predict(matrix):
-        calls.append(len(matrix))
-        time.sleep(0.004 if len(calls) < 3 else 0)
-        return Answer(np.full(len(matrix), 0.5), None, None)
-
-    model = Model()
-    model.predict = predict
-    assert made(model, Kept()).predict(kick_from()).done()
-
-
 async def test_a_model_that_takes_its_time_for_each_kick_gets_fewer_of_them_in_a_turn():
     model, kept, sizes = Model(), Kept(), []
 
