@@ -1,4 +1,4 @@
-"""Whose request it is, by address: right behind proxies, as far as these are trusted."""
+"""Addresses of clients, also behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OWN: Final = 8  # bytes of an IPv6 address: who has one has all that begin with
 
 
 def proxies(value: str) -> Trusted:
-    """Read which proxies are trusted: addresses and networks, or how many stand one after the other.
+    """Parse the trusted proxies: addresses and networks, or the number of proxies in a row.
 
     Raises:
         ValueError: it is neither; the message is a clause that begins with "must".
@@ -37,11 +37,11 @@ def proxies(value: str) -> Trusted:
 
 
 class Proxies:
-    """Those that stand before the service, and what they tell of its clients.
+    """The trusted proxies, and the clients behind them.
 
     Args:
-        trusted: by their networks; or so many, whatever their addresses: then nobody may reach the service
-            but through them.
+        trusted: networks of proxies; or the number of proxies in a row, whatever their addresses, where every
+            client has to pass them.
     """
 
     def __init__(self, trusted: Trusted) -> None:
@@ -62,17 +62,19 @@ class Proxies:
         return self._behind(forwarded[-1024:]) or peer
 
     def apply(self, scope: Any) -> None:
-        """Put client and scheme into the scope of a connection (ASGI), as a trusted proxy tells them."""
+        """Set client and scheme in the scope of a connection (ASGI) from the headers of a trusted proxy."""
         client = scope.get("client")
         if client is None or not self.trusts(client[0]):
             return
-        told = [value for name, value in scope["headers"] if name == FORWARDED_FOR]
-        if told:
-            scope["client"] = (self.client(client[0], b",".join(told)), 0)
+        chain: list[bytes] = []
         for name, value in scope["headers"]:
-            if name == _FORWARDED_PROTO and value in {b"http", b"https"}:
+            if name == FORWARDED_FOR:
+                chain.append(value)
+            elif name == _FORWARDED_PROTO and value in {b"http", b"https"}:
                 web = value.decode()
                 scope["scheme"] = web.replace("http", "ws") if scope["type"] == "websocket" else web
+        if chain:
+            scope["client"] = (self.client(client[0], b",".join(chain)), 0)
 
     def _trusts(self, peer: str) -> bool:
         if isinstance(self._trusted, int):
@@ -98,7 +100,7 @@ class Proxies:
 
 @lru_cache(_REMEMBERED)
 def identity(host: str) -> bytes:
-    """Return what stands for a client's address in limits: of IPv6 the first half, of which each has many."""
+    """Return a client's address as rate limits see it: of IPv6 its /64, which one client has all of."""
     address = _address(host)
     if address is None:
         return host.encode()[:64]

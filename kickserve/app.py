@@ -26,7 +26,7 @@ from kickserve.batching import yield_to_loop
 from kickserve.errors import EncodedBody, KickserveError
 from kickserve.journal import Journal
 from kickserve.loading import load_model, load_shadow
-from kickserve.middleware import App, app_of
+from kickserve.middleware import App, SecurityHeaders, app_of
 from kickserve.ndjson import Lines, answer_lines
 from kickserve.openapi import (
     NDJSON,
@@ -55,7 +55,6 @@ from kickserve.parameters import (
 from kickserve.plugins import API, create_authenticator, create_store, discover
 from kickserve.recorder import Recorder
 from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
-from kickserve.security import SecurityHeaders
 from kickserve.service import Service
 from kickserve.settings import Settings
 from kickserve.validation import read_kicks_in_turns, read_outcome, read_outcomes
@@ -194,7 +193,7 @@ async def predict(body: RawBody, service: TheService) -> Prediction:
     status_code=200,
     operation_class=TakesKicks,
     responses={
-        200: answers(list[Prediction], "The answers, in the order of the kicks."),
+        200: answers(list[Prediction], "The predictions, in the order of the kicks."),
         **refusals(500, 503),
     },
     tags=["predictions"],
@@ -233,7 +232,7 @@ async def list_predictions(
     since: Since = None,
     until: Until = None,
 ) -> Response[list[Record]] | Stream:
-    """List what was predicted, newest first.
+    """List predictions, newest first.
 
     The header `Link` leads to the next page. With `Accept: application/x-ndjson` all of it is streamed,
     oldest first, one record a line.
@@ -258,7 +257,7 @@ async def list_predictions(
     guards=[requires(Scope.READ)],
 )
 async def get_prediction(record_id: FromPath[str], service: TheService) -> Record:
-    """Return one prediction as it is kept."""
+    """Return one stored prediction."""
     return await service.recorder.find(parse_id(record_id))
 
 
@@ -282,7 +281,7 @@ async def delete_prediction(record_id: FromPath[str], service: TheService) -> No
     guards=[requires(Scope.PREDICT)],
 )
 async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
-    """Tell what came of a kick. Told again, the newer word holds."""
+    """Record the outcome of a kick; a later one replaces it."""
     await service.recorder.set_outcome(parse_id(record_id), success=read_outcome(body).success)
 
 
@@ -294,13 +293,13 @@ async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheServi
     guards=[requires(Scope.PREDICT)],
 )
 async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
-    """Tell what came of many kicks; says which ids are unknown."""
+    """Record the outcomes of many kicks; the answer lists unknown ids."""
     return await service.recorder.set_outcomes(read_outcomes(body))
 
 
 @get("/model", tags=["service"], guards=[requires(Scope.READ)])
 async def model(service: TheService) -> ModelCard:
-    """Say what model is loaded, what it was trained on, and how well it does."""
+    """Return the card of the current model: name, revision, provenance and metrics."""
     return service.predictor.model.card
 
 
@@ -312,10 +311,10 @@ async def model(service: TheService) -> ModelCard:
     guards=[requires(Scope.ADMIN)],
 )
 async def reload_model(request: Request[Any, Any, Any], service: TheService) -> ModelCard:
-    """Load the model anew, from where the settings say, and serve it from the next request on.
+    """Load the model of the settings again, and serve it from the next request on.
 
-    Where it can't be used, the answer says why (409), and the one before stays. Of several workers, the
-    others follow at once.
+    A model that can't be used is refused with the reason (409), and the current one stays. Other workers
+    follow at once.
     """
     card = await service.reload()
     if "reloaded" in request.app.state:
@@ -325,13 +324,13 @@ async def reload_model(request: Request[Any, Any, Any], service: TheService) -> 
 
 @get("/health", operation_class=Open, tags=["service"])
 async def health(service: TheService) -> Health:
-    """Say in one word how the service is, for a person; `parts` says of what."""
+    """Return the health of the service in one word, for a person, and the state of each part."""
     return await service.health()
 
 
 @get("/health/live", operation_class=Open, tags=["service"])
 async def live() -> Health:
-    """Answer as long as the process can: where this fails, restart it."""
+    """Answer 200 while the process lives: where this fails, restart it."""
     return Health(status="live", version=__version__)
 
 
@@ -342,7 +341,7 @@ async def live() -> Health:
     tags=["service"],
 )
 async def ready(service: TheService) -> Response[Health]:
-    """Say whether to send requests here: 200, or 503 with the part that is not ready."""
+    """Answer 200 where the service takes predictions, else 503 with the part that is not ready."""
     readiness = service.readiness()
     return Response(readiness, status_code=200 if readiness.status == "ready" else 503)
 

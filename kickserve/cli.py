@@ -70,9 +70,10 @@ class _Commands(click.RichGroup):
 
 
 def _keep_lines(command: Command) -> None:
-    r"""Have examples shown line by line: what tells click so stands as two letters in a raw docstring.
+    r"""Mark the examples of a docstring so that click keeps their lines.
 
-    Another `\b` stands before the first example: rich-click would else take the margin off all of them.
+    Commands write `\b` as two letters in raw docstrings. A second one goes before the first example, because
+    rich-click would remove the margin of all of them.
     """
     command.help = _EXAMPLES.sub("\b\n\\1\b", cleandoc(command.help or ""))
     for each in getattr(command, "commands", {}).values():

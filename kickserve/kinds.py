@@ -1,4 +1,4 @@
-"""Reads the values of settings: each of these takes the text of a variable, and says what it must be.
+"""Parsers of settings: each turns the text of a variable into a value.
 
 All of them raise ValueError, with a clause that begins with "must".
 """
@@ -149,7 +149,7 @@ def origins(value: str) -> tuple[str, ...] | None:
 def asking_origins(value: str) -> tuple[str, ...] | None:
     """Read origins whose pages may ask, or `*`, between commas or spaces; None where there are none.
 
-    A browser sends an origin without a path, and what is written with one here would never be equal to it.
+    Browsers send an origin without a path, so one with a path would never match.
     """
     found = names(value)
     if not all(_ASKING.fullmatch(each) for each in found or ()):

@@ -51,7 +51,7 @@ def configure(settings: Settings, plugins: Sequence[Plugin] = (), worker: int | 
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """The standard error of a service, which goes on where nobody reads that any more.
+    """A handler for standard error that ignores a closed pipe.
 
     Attributes:
         hides: finds what must not be written.
@@ -68,7 +68,7 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 def _hiding(secrets: Iterable[str]) -> re.Pattern[str]:
-    """Make what finds secrets wherever they got into a line: those of the settings, and every made key."""
+    """Return a pattern of secrets: those of the settings, and every generated key."""
     # As they are, and as JSON writes them. What is very short would be found in words.
     forms = {form for each in secrets for form in (each, msgspec.json.encode(each).decode()[1:-1])}
     known = sorted((re.escape(each) for each in forms if len(each) >= _SHORTEST), key=len, reverse=True)
@@ -76,7 +76,7 @@ def _hiding(secrets: Iterable[str]) -> re.Pattern[str]:
 
 
 def _hide_queries(record: logging.LogRecord) -> bool:
-    """Leave the values out of a query that a request's line would show: a key may have got in there."""
+    """Remove the values of a query from the log line of a request: a key may be among them."""
     if record.name == "uvicorn.access" and isinstance(record.args, tuple):
         record.args = tuple(
             _QUERY.sub(_hide_query, each) if isinstance(each, str) else each for each in record.args
@@ -119,7 +119,7 @@ def _json(event: EventDict, **_: Any) -> str:
 
 
 class _Origin:
-    """Says which worker, which request and whose a line comes from."""
+    """Adds worker, request id and name of the key to a line."""
 
     def __init__(self, worker: int | None) -> None:
         self._worker = worker

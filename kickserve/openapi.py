@@ -28,9 +28,9 @@ from litestar.static_files import create_static_files_router
 
 from kickserve import __version__
 from kickserve.errors import KickserveError
+from kickserve.middleware import nonce_of, with_nonce
 from kickserve.problems import MEDIA_TYPE
 from kickserve.schemas import Kick, Kicks, Outcome, Outcomes, Problem
-from kickserve.security import nonce_of, with_nonce
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

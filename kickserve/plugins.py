@@ -218,7 +218,7 @@ class Plugin(InitPlugin, CLIPlugin):
         return ()
 
     def health(self) -> Mapping[str, str]:
-        """Return the state of each part of the plugin for `/health`: `ok`, or what is wrong."""
+        """Return the state of each part of the plugin for `/health`: `ok`, or a description of the fault."""
         return {}
 
     def drift(self) -> DriftSummary | None:

@@ -77,7 +77,7 @@ def run(
     *,
     lifeline: int | None = None,
 ) -> bool:
-    """Serve until SIGTERM or SIGINT, then finish what is under way.
+    """Serve until SIGTERM or SIGINT, then finish the requests in progress.
 
     Args:
         app: what to serve.

@@ -1,4 +1,4 @@
-"""What commands write to the terminal with: words for people, JSON for machines, bars for the patient."""
+"""Output of commands: text and tables for people, JSON for machines, progress bars."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def stderr() -> Console:
 
 
 def complain(message: str) -> None:
-    """Say what went wrong."""
+    """Write an error."""
     stderr().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 
 def say(message: str) -> None:
-    """Say something beside the result."""
+    """Write a note to standard error."""
     stderr().print(Text(message), soft_wrap=True)
 
 
@@ -61,7 +61,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table of which all columns but the first stand to the right."""
+    """Write a table; all columns but the first are right-aligned."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for at, head in enumerate(heads):
         table.add_column(head, justify="right" if at else "left", no_wrap=True)
@@ -75,8 +75,8 @@ def progress(*, in_bytes: bool = False, shares: bool = False) -> Progress:
     """Make a progress bar on the standard error; it draws nothing where that is no terminal.
 
     Args:
-        in_bytes: what is counted are bytes.
-        shares: what is counted are parts of a whole.
+        in_bytes: count bytes.
+        shares: count fractions of a whole.
     """
     counted = TaskProgressColumn() if shares else DownloadColumn() if in_bytes else MofNCompleteColumn()
     console = stderr()

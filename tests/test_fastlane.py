@@ -31,9 +31,9 @@ from kickserve.model import Answer
 from kickserve.openapi import EXAMPLE
 from kickserve.plugins import Plugin
 from kickserve_access.rates import Rate
-from kickserve_lane import LaneSettings
 from kickserve_lane.connection import LaneConnection
 from kickserve_lane.limits import ConnectionLimits, LimitedConnection
+from kickserve_lane.settings import LaneSettings
 
 KICK = msgspec.json.encode(EXAMPLE)
 KEY = "sesame"

@@ -15,9 +15,8 @@ from kickserve.app import create_app
 from kickserve.auth import Authenticator
 from kickserve.features import COUNT
 from kickserve.metrics import BOUNDS, MODELS, ROUTES, Metrics
-from kickserve.middleware import App
+from kickserve.middleware import App, SecurityHeaders
 from kickserve.record import NUMBER, WIDTH, RecordBatch
-from kickserve.security import SecurityHeaders
 from kickserve.settings import Settings
 from kickserve.shared import OTHER
 

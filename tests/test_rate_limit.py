@@ -14,8 +14,8 @@ from keyring import KEYS, entry, write
 from serving import BARE, serving
 
 from kickserve.addresses import Proxies, identity, proxies
-from kickserve_access import AccessSettings
 from kickserve_access.rates import Buckets, Rate, rate
+from kickserve_access.settings import AccessSettings
 
 SLOW = Rate(3, 3600)  # three, and no more while a test runs
 

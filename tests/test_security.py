@@ -19,7 +19,7 @@ from by_hand import handshake
 from keyring import KEYS, write
 from serving import serving
 
-from kickserve.security import SecurityHeaders, with_nonce
+from kickserve.middleware import SecurityHeaders, with_nonce
 
 ROOT = Path(__file__).parent.parent
 POLICY = "content-security-policy"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kickserve.plugins import Key, Principal, Settings
-    from kickserve_access import AccessSettings
+    from kickserve_access.settings import AccessSettings
 
 RELOAD_EVERY: Final = 1.0  # seconds between checks of the file of keys
 KICKS_A_REQUEST: Final = 100
@@ -121,7 +121,7 @@ class AccessAuthenticator(Authenticator):
 
     def headers(self, principal: Principal) -> list[tuple[bytes, bytes]]:
         """Return the `RateLimit` headers of an answer."""
-        return rate_limit_headers(principal)
+        return rate_limit_headers(principal) if principal.limits else []
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:

@@ -11,7 +11,8 @@ import rich_click as click
 
 from kickserve.plugins import MEANINGS, ConfigurationError, Scope, kinds
 from kickserve.terminal import print_json, print_table, say, stdout
-from kickserve_access import AccessSettings, keyfile
+from kickserve_access import keyfile
+from kickserve_access.settings import AccessSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +41,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="Write the result a
 def command() -> None:
     """Make, list, change and remove the keys of clients.
 
-    They stand in the file that KICKSERVE_KEYS names: as SHA-256, never themselves. Running services follow it
-    within a second.
+    The file KICKSERVE_KEYS holds their SHA-256, never the keys. Running services read changes within a
+    second.
     """
 
 

@@ -1,7 +1,7 @@
 """Rate limits: token buckets in memory that workers share.
 
 A bucket is one number, the instant at which it will be full again (the generic cell rate algorithm, ATM
-Forum TM 4.0, appendix I: the same as a token bucket, without a clock that fills it). The buckets stand in a
+Forum TM 4.0, appendix I: the same as a token bucket, without a clock that fills it). The buckets lie in a
 table of fixed size, made before the fork, so that all workers know what a client has had from any of them:
 
     [tag | tag | …  | instant | instant | …]      tag i and instant i are a bucket; 8 of them a set
@@ -200,8 +200,6 @@ class RateLimits:
 
 def rate_limit_headers(principal: Principal) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer about the rate limits (draft-ietf-httpapi-ratelimit-headers-10)."""
-    if not principal.limits:
-        return []
     policies = b", ".join([limit.policy for limit, _ in principal.limits])
     left = b", ".join([limit.left(place) for limit, place in principal.limits])
     return [(b"ratelimit-policy", policies), (b"ratelimit", left)]

@@ -12,10 +12,10 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response import File
 
 from kickserve.errors import TooFewKicks
+from kickserve.middleware import SANDBOX
 from kickserve.openapi import refusals
 from kickserve.plugins import API, Scope, requires
 from kickserve.schemas import DriftSummary
-from kickserve.security import SANDBOX
 from kickserve.service import Service
 from kickserve_drift.drift import LEAST
 from kickserve_drift.names import PATH

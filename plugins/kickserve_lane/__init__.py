@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kickserve.plugins import API, Plugin, SettingsTable, kinds, setting
+from kickserve.plugins import API, Plugin
+from kickserve_lane.settings import LaneSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from litestar.types import ASGIApp, Receive, Scope, Send
+    from litestar.types import ASGIApp
 
     from kickserve.plugins import App, Settings
     from kickserve_lane.lane import Lane
 
-__all__ = ["LanePlugin", "LaneSettings", "create_plugin"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneSettings(SettingsTable):
-    """The settings of the lane and of connections."""
-
-    client_timeout: float = setting(
-        "KICKSERVE_CLIENT_TIMEOUT",
-        "30",
-        kinds.seconds,
-        "Seconds that a client has for the head of a request, for its body (and one more for each 500 bytes)"
-        " and for taking the answer (likewise). 0: no limit.",
-    )
-    connections_max: int = setting(
-        "KICKSERVE_CONNECTIONS_MAX",
-        "10000",
-        kinds.count,
-        "Open connections of a process, at most; fewer where the system allows fewer open files. Others are"
-        " answered 503.",
-    )
-    fastlane: bool = setting(
-        "KICKSERVE_FASTLANE",
-        "1",
-        kinds.switch,
-        "Whether `/predict` goes around the framework's router. It answers the same either way.",
-    )
+__all__ = ["LanePlugin", "create_plugin"]
 
 
 def create_plugin(settings: Settings) -> LanePlugin:
@@ -64,12 +38,8 @@ class LanePlugin(Plugin):
             return router
         from kickserve_lane.lane import Lane
 
-        lane = self._lane = Lane(app, f"{API}/predict")
-
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            await (lane if lane.takes(scope) else router)(scope, receive, send)
-
-        return serve
+        self._lane = Lane(app, router, f"{API}/predict")
+        return self._lane
 
     def create_protocol(self, app: App) -> Callable[..., Any] | None:
         """Return connections with limits, and with the lane where no plugin wraps requests."""

@@ -74,10 +74,10 @@ class LaneConnection(LimitedConnection):
     """A connection that answers predictions itself.
 
     Args:
-        app: whose lane it takes.
+        app: the application.
         limits: of the process.
-        lane: answers.
-        arguments: as uvicorn gives them.
+        lane: answers predictions.
+        arguments: of uvicorn's protocol.
     """
 
     def __init__(self, app: App, limits: ConnectionLimits, lane: Lane, **arguments: Any) -> None:
@@ -86,8 +86,8 @@ class LaneConnection(LimitedConnection):
         self._path = lane.path.encode()
         self._inline = InlineRequest()
         self._always = header_lines(app.security_headers.always)
-        self._made_of: object = None
-        self._made = b""
+        self._default_headers: object = None
+        self._default_lines = b""
 
     def on_message_begin(self) -> None:
         """Begin a request; its scope is made when it turns out to need one."""
@@ -103,12 +103,8 @@ class LaneConnection(LimitedConnection):
             self._begin_body()
             inline = self._inline
             inline.began = time.perf_counter()
-            inline.body, inline.headers, inline.more_body, inline.response_complete = (
-                b"",
-                self.headers,
-                True,
-                False,
-            )
+            inline.body, inline.headers = b"", self.headers
+            inline.more_body, inline.response_complete = True, False
             self.cycle = inline  # type: ignore[assignment] # it has what uvicorn asks of a cycle
             return
         self._check_host()
@@ -155,7 +151,7 @@ class LaneConnection(LimitedConnection):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Ask, now that the request is whole."""
+        """Predict: the request is complete."""
         if not self._is_inline():
             super().on_message_complete()
             return
@@ -171,7 +167,7 @@ class LaneConnection(LimitedConnection):
             answer.add_done_callback(self._conclude)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count a request that never came whole, as it is counted the usual way."""
+        """Count a request whose body never ended, as the middleware counts others."""
         super().connection_lost(exc)
         if self._is_inline() and self._inline.more_body:
             self._count(_ABORTED)
@@ -220,15 +216,15 @@ class LaneConnection(LimitedConnection):
         self._lane.meter.add(status, time.perf_counter() - self._inline.began)
 
     def _defaults(self) -> bytes:
-        """Return what uvicorn adds to every answer: the date, which it makes anew each second."""
+        """Return the headers that uvicorn adds to every answer: the date, new each second."""
         defaults = self.server_state.default_headers
-        if defaults is not self._made_of:
-            self._made_of = defaults
-            self._made = header_lines(defaults)
-        return self._made
+        if defaults is not self._default_headers:
+            self._default_headers = defaults
+            self._default_lines = header_lines(defaults)
+        return self._default_lines
 
     def _scope(self) -> HTTPScope:
-        """Make as much of a scope as an error needs to be described."""
+        """Return the part of a scope that an error document needs."""
         inline = self._inline
         scope: Any = {
             "type": "http",

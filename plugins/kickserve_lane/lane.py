@@ -18,7 +18,7 @@ from kickserve.plugins import KEY_NAME, KickserveError, problems
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from litestar.types import HTTPScope, Receive, Send
+    from litestar.types import ASGIApp, HTTPScope, Receive, Send
 
     from kickserve.plugins import App, Principal
     from kickserve.schemas import Prediction
@@ -36,7 +36,8 @@ class Lane:
 
     Args:
         app: the application.
-        path: of the requests that it takes.
+        router: answers all requests that the lane leaves.
+        path: of the requests that the lane takes.
 
     Attributes:
         path: the same.
@@ -44,8 +45,9 @@ class Lane:
         meter: counts the requests.
     """
 
-    def __init__(self, app: App, path: str) -> None:
+    def __init__(self, app: App, router: ASGIApp, path: str) -> None:
         self.path = path
+        self._router = router
         self.predict = app.state.service.ask
         self.meter = app.metrics.route(path, "POST")
         self._authenticator = app.authenticator
@@ -103,7 +105,10 @@ class Lane:
         return True
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer a request that the lane takes (ASGI)."""
+        """Answer a request (ASGI), or leave it to the router."""
+        if not self.takes(scope):
+            await self._router(scope, receive, send)
+            return
         try:
             body = await _body(receive)
             if body is None:

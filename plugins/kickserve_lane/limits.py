@@ -1,7 +1,7 @@
-"""What one connection may take of the server: so much time, so long a head, and no more connections than fit.
+"""Limits of connections: time for a request, length of its head, number of connections.
 
-uvicorn waits for ever for a request that never ends, and takes a head of any length. A few hundred clients
-that do either, by intent or on a bad line, would take the server from all others.
+uvicorn waits for ever for a request that never ends, and reads a head of any length: a few hundred slow
+clients would block all others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kickserve.plugins import App
-    from kickserve_lane import LaneSettings
+    from kickserve_lane.settings import LaneSettings
 
 HEAD_MAX: Final = 32_768  # bytes of a request line and its headers
 SLOWEST: Final = 500  # bytes a second that a body must bring, and an answer be taken with
@@ -38,15 +38,15 @@ _ADVICE: Final = {
 
 
 class ConnectionLimits:
-    """The limits of a process, and the rounds in which it looks who is beyond them.
+    """The limits of a process, checked once a second for all connections.
 
-    Nothing is timed request by request: each round lets the connections grow older by one tick.
+    Requests have no timers of their own: each round ages every connection by one tick.
 
     Args:
-        settings: how long clients have, and how many connections there may be.
+        settings: `KICKSERVE_CLIENT_TIMEOUT` and `KICKSERVE_CONNECTIONS_MAX`.
 
     Attributes:
-        most: connections that are taken.
+        most: number of connections that are accepted.
     """
 
     def __init__(self, settings: LaneSettings) -> None:
@@ -58,21 +58,21 @@ class ConnectionLimits:
         self._looking = False
 
     def watch(self, connection: LimitedConnection) -> None:
-        """Look at a connection in each round from now on."""
+        """Check a connection in each round from now on."""
         self._connections.add(connection)
         if not self._looking:
             self._looking = True
             asyncio.get_running_loop().call_later(self._tick, self._look)
 
     def forget(self, connection: LimitedConnection) -> None:
-        """Look at it no more."""
+        """Stop checking a connection."""
         self._connections.discard(connection)
 
     def _look(self) -> None:
         self._look_at([*self._connections])
 
     def _look_at(self, connections: Sequence[LimitedConnection]) -> None:
-        """Look at some of them, and at the rest when others have had their turn on the event loop."""
+        """Check some connections, and the rest in later turns of the event loop."""
         for connection in connections[:_TOGETHER]:
             connection.age(self._tick, self._patience)
         loop = asyncio.get_running_loop()
@@ -85,12 +85,12 @@ class ConnectionLimits:
 
 
 class LimitedConnection(HttpToolsProtocol):
-    """A connection that keeps to the limits, and says in a problem document where a client does not.
+    """A connection with limits; a client beyond one gets a problem document.
 
     Args:
-        app: what is served.
+        app: the application.
         limits: of the process.
-        arguments: as uvicorn gives them.
+        arguments: of uvicorn's protocol.
     """
 
     def __init__(self, app: App, limits: ConnectionLimits, **arguments: Any) -> None:
@@ -110,7 +110,7 @@ class LimitedConnection(HttpToolsProtocol):
         self._stalled = 0.0  # seconds since then
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Take the connection, or make ready to turn it away."""
+        """Accept the connection, or mark it as one too many."""
         super().connection_made(transport)
         self._superfluous = len(self.connections) > self._limits.most
         self._limits.watch(self)
@@ -254,7 +254,7 @@ class LimitedConnection(HttpToolsProtocol):
         return cycle is None or getattr(cycle, "response_started", False)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request: uvicorn calls this, whatever the parser met."""
+        """Refuse a malformed request; uvicorn calls this for every error of the parser."""
         del msg
         self._refuse(self._fault or HTTPStatus.BAD_REQUEST)
 
@@ -296,7 +296,7 @@ class LimitedConnection(HttpToolsProtocol):
 
 
 def header_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Write headers as they stand in the head of an answer."""
+    """Format headers for the head of an answer."""
     return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 

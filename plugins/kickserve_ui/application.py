@@ -17,7 +17,7 @@ from kickserve_ui.scripts import with_policy
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
 
-    from kickserve.security import SecurityHeaders
+    from kickserve.middleware import SecurityHeaders
 
 _RECONNECT: Final = 10.0  # seconds that a page which lost its connection finds the same state again
 _SESSION: Final = 14 * 24 * 3600  # seconds after which the key is asked for again

@@ -17,7 +17,7 @@ from litestar.exceptions import NotFoundException
 
 from kickserve.batching import cancel_task
 from kickserve.errors import Forbidden
-from kickserve.security import SAFE
+from kickserve.middleware import SAFE
 from kickserve_ui import PATH
 from kickserve_ui.leftovers import set_apart
 from kickserve_ui.plain import plain

@@ -10,8 +10,8 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Stre
 from nicegui import Client, app, ui
 
 from kickserve.errors import StoreError, TooManyRequests, Unauthorized
+from kickserve.middleware import SANDBOX
 from kickserve.plugins import Scope
-from kickserve.security import SANDBOX
 from kickserve_ui import PATH
 from kickserve_ui.download import csv_lines
 from kickserve_ui.frame import Visit, sign_in, visit, words_for

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from kickserve.security import nonce_of, with_nonce
+from kickserve.middleware import nonce_of, with_nonce
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Send
 
-    from kickserve.security import SecurityHeaders
+    from kickserve.middleware import SecurityHeaders
 
 _POLICY: Final = b"content-security-policy"
 _LENGTH: Final = b"content-length"

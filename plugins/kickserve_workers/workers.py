@@ -1,4 +1,4 @@
-"""Several processes on one port: a supervisor forks them, passes signals on, and replaces those that die."""
+"""The supervisor of workers: it forks them, forwards signals, and replaces workers that die."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What a worker finds itself with after the fork.
+    """A worker process, as it finds itself after the fork.
 
     Attributes:
-        number: its place, from 0; one that takes another's place has the same.
-        listener: where it takes connections.
+        number: from 0; a replacement keeps the number.
+        listener: its listening socket.
         lifeline: a descriptor that becomes readable when the supervisor is gone.
     """
 
@@ -48,14 +48,14 @@ class Worker:
     _says: int
 
     def ready(self, message: bytes) -> None:
-        """Tell the supervisor that requests are taken, and what it may want to say of that."""
+        """Report to the supervisor that the worker accepts requests, with a message for its output."""
         os.write(self._says, message)
         os.close(self._says)
 
 
 @dataclass(slots=True)
 class WorkerSlot:
-    """Where one worker follows the other, at the same socket."""
+    """A place for one worker and its replacements, with its socket."""
 
     number: int
     listener: socket.socket
@@ -69,12 +69,12 @@ class WorkerSlot:
 
 
 class Supervisor:
-    """Keeps a worker at every place until it is told to end.
+    """Keeps a worker in every slot until SIGTERM or SIGINT.
 
     Args:
-        listeners: one socket a worker, all on the same port, or the same socket several times. The
-            supervisor holds on to them: what waits in the queue of a dead worker waits for the next.
-        all_ready: called once, when all take requests, with what the first of them said.
+        listeners: a socket for each worker, all on the same port, or one socket for all. The supervisor keeps
+            them open: connections in the queue of a dead worker wait for its replacement.
+        all_ready: called once, when all workers accept requests, with the message of the first.
     """
 
     def __init__(self, listeners: Sequence[socket.socket], all_ready: Callable[[bytes], None]) -> None:
@@ -83,7 +83,7 @@ class Supervisor:
         self._first_ready = False
         self._stopping = False
         self._code = 0
-        # Nobody writes to it: it ends when the supervisor does, however that comes about.
+        # Never written to: it closes when the supervisor dies, whatever the cause.
         self._lifeline, self._anchor = os.pipe()
         self._signals = _Signals()
         self._selector = selectors.DefaultSelector()
@@ -95,8 +95,8 @@ class Supervisor:
         As `os.fork` does, it returns in several processes.
 
         Returns:
-            In each worker, at once, what it has to know. In the supervisor, at the end, the exit code: 0
-            where all workers ended well; where the first one could not even start, that one's.
+            In each worker, at once, the worker. In the supervisor, at the end, the exit code: 0
+            where all workers ended well; that of the first worker where it could not start.
         """
         gc.collect()
         gc.freeze()  # so that collections in workers leave the pages alone that all of them share
@@ -119,7 +119,7 @@ class Supervisor:
         return None if self._stopping or due == math.inf else max(0.0, due - time.monotonic())
 
     def _fork(self, slot: WorkerSlot) -> Worker | None:
-        """Begin a worker. In it return what it has to know, in the supervisor None."""
+        """Fork a worker. Returns the worker in the new process, None in the supervisor."""
         slot.hears, says = os.pipe()
         slot.due, slot.began, slot.said = math.inf, time.monotonic(), b""
         sys.stdout.flush()  # what stands in the buffers would be written by both
@@ -258,7 +258,7 @@ class _Signals:
             signal.signal(each, _pass)
 
     def read(self) -> bytes:
-        """Return the numbers of those that have come."""
+        """Return the numbers of received signals."""
         return os.read(self.descriptor, _PIECE)
 
     def forget(self) -> None:
