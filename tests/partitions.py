@@ -51,17 +51,14 @@ def batch(capsys: Any, *arguments: object) -> tuple[int, Any, str]:
 
 
 def lasting(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a summary does not depend on time, or on where a run stopped; floats to ten digits."""
-    return rounded({name: summary[name] for name in summary if name not in {"seconds", "rate", "taken_up"}})
+    """Return the figures of a summary that depend neither on time nor on a stop, rounded."""
+    kept: dict[str, Any] = rounded(summary)
+    return {name: kept[name] for name in kept if name not in {"seconds", "rate", "taken_up"}}
 
 
 def rounded(value: Any) -> Any:
-    """Return a JSON value with each float cut to ten digits: sums depend on the order of their parts."""
-    if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [rounded(each) for each in value]
-    return float(f"{value:.10g}") if isinstance(value, float) else value
+    """Return a JSON value with floats cut to ten digits: sums depend on the order of their parts."""
+    return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.10g}"))
 
 
 def evaluate(capsys: Any, *arguments: object) -> tuple[int, Any, str]:

@@ -20,11 +20,13 @@ from kickserve.errors import ConfigurationError, ServiceAway
 from kickserve.loading import ModelFile, file_of
 from kickserve.model import Origin
 from kickserve.settings import Settings
-from kickserve_data.dask_engine import on_cluster
+from kickserve_batch.runs import PARTITIONS_FAILED
+from kickserve_data.dask_engine import start_dask
+from kickserve_data.engines import DASK, EngineConfig
 from kickserve_data.partitions import Partition
-from kickserve_data.runs import FAILED
 
 pytestmark = [
+    pytest.mark.slow,
     # s3fs leaves the connections of its own thread to the collector of rubbish.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
@@ -66,13 +68,13 @@ def dask(batch, cluster):
     return partial(batch, "--engine", "dask", "--scheduler", cluster)
 
 
-def test_a_file_is_answered_as_in_one_process_to_the_last_bit(batch, dask, tmp_path):
+def test_a_file_is_answered_as_in_one_process(batch, dask, tmp_path):
     table = table_of(5_000, match=[f"match {at % 7}" for at in range(5_000)])
     pq.write_table(table, "kicks.parquet", row_group_size=800)
     _, here, _ = batch("kicks.parquet", "--output", "here.parquet")
     code, there, _ = dask("kicks.parquet", "--output", "there")
     assert (code, there["partitions"], there["taken_up"], there["failed"]) == (0, 7, 0, [])
-    assert {name: lasting(there)[name] for name in lasting(here)} == lasting(here)
+    assert {**lasting(there), **lasting(here)} == lasting(there)
     assert answers(tmp_path / "there").equals(pq.read_table("here.parquet"))
     assert {"line", "match", "prediction", "low", "high", "revision"} < {
         *pq.read_schema("here.parquet").names
@@ -84,7 +86,7 @@ def test_a_run_begun_here_is_taken_up_there(batch, dask, tmp_path):
     _, here, _ = batch(kicks, "--output", "answers")
     whole = answers(tmp_path / "answers")
     for number in (0, 3, 7):
-        (tmp_path / "answers" / "_kickserve" / "done" / f"part-00000{number}.json").unlink()
+        (tmp_path / "answers" / f"part-00000{number}.parquet").unlink()
     _, there, _ = dask(kicks, "--output", "answers")
     assert there["taken_up"] == 5
     assert lasting(there) == lasting(here)
@@ -109,7 +111,7 @@ def test_a_partition_that_fails_is_named_and_the_others_are_done(dask, tmp_path)
     content[begins : begins + 60] = b"\xff" * 60
     path.write_bytes(content)
     code, summary, _ = dask(kicks, "--output", "answers", "--retries", 1)
-    assert (code, summary["failures"], summary["sent"]) == (FAILED, 1, 1_500)
+    assert (code, summary["failures"], summary["sent"]) == (PARTITIONS_FAILED, 1, 1_500)
     [failed] = summary["failed"]
     assert (failed["partition"], failed["row_group"], failed["file"]) == (5, 2, str(path))
     assert failed["reason"]
@@ -133,7 +135,7 @@ def test_s3_is_read_written_and_taken_up(s3, batch, dask, tmp_path):
     assert (code, lasting(there)) == (0, lasting(here))
     s3.invalidate_cache()
     assert answers("season/answers", filesystem=s3).equals(expected)
-    s3.rm("season/answers/_kickserve/done/part-000002.json")
+    s3.rm("season/answers/part-000002.parquet")
     s3.rm("season/answers/part-000004.parquet")
     assert dask("s3://season/kicks/*.parquet", "--output", "s3://season/answers")[1]["taken_up"] == 5
     s3.pipe("season/kicks/kicks-0.parquet", (kicks / "kicks-1.parquet").read_bytes())
@@ -148,7 +150,7 @@ def test_s3_is_read_written_and_taken_up(s3, batch, dask, tmp_path):
 
 @pytest.fixture
 def engine(cluster):
-    with on_cluster(file_of(Settings()), cluster, 1, "auto") as (engine, _):
+    with start_dask(EngineConfig(DASK, scheduler=cluster), file_of(Settings()), print) as engine:
         yield engine
 
 
@@ -231,4 +233,4 @@ def test_a_scheduler_that_is_not_there_is_said_to_be_away(batch, tmp_path, monke
 def test_a_model_that_workers_can_not_load_is_said_to_be_so(cluster):
     file = ModelFile(b"no model", ".json", Origin("a file", "a"))
     with pytest.raises(ConfigurationError, match="a worker can't load the model"):
-        on_cluster(file, cluster, 1, "auto").__enter__()
+        start_dask(EngineConfig(DASK, scheduler=cluster), file, print).__enter__()

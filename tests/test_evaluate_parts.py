@@ -1,10 +1,9 @@
-"""The parts of a report: samples, kicks drawn back, which kicks are looked at, the pace of a batch."""
+"""The parts of a report: samples, kicks drawn back, which kicks are looked at."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from datetime import time as clock_time
 
 import msgspec
 import numpy as np
@@ -15,7 +14,6 @@ from kickserve.batching import yield_to_loop
 from kickserve.linear import load_default
 from kickserve.openapi import EXAMPLE
 from kickserve.schemas import Record
-from kickserve_data.pacing import Hours, Pace
 from kickserve_drift.kicks import Window, kept
 from kickserve_drift.sampling import Sample, drawn_back
 from kickserve_drift.window import Seen, chosen, newest_report
@@ -117,36 +115,9 @@ async def test_kept_predictions_come_newest_first_page_by_page(window, count, mo
     assert window.model is None or {each.model for each in found} == {window.model}
 
 
-@pytest.mark.parametrize(
-    ("hour", "hours", "wait"),
-    [
-        (15, ("14:00", "22:00"), 0),
-        (23, ("14:00", "22:00"), 15),
-        (1, ("22:00", "02:00"), 0),
-        (3, ("22:00", "02:00"), 19),
-    ],
-)
-def test_a_batch_waits_for_its_hours(hour, hours, wait):
-    begin, end = map(clock_time.fromisoformat, hours)
-    assert Hours(begin, end).until_open(BEGIN.replace(hour=hour)) == timedelta(hours=wait)
-
-
 async def test_others_get_several_turns_after_one_of_a_stream():
     async with counted_turns() as turns:
         await asyncio.sleep(0)
         before = len(turns)
         await yield_to_loop()
     assert len(turns) - before >= 4
-
-
-async def test_a_pace_pauses_after_each_part_but_not_before_the_first():
-    waits = []
-
-    async def sleep(seconds):
-        waits.append(seconds)
-
-    pace = Pace(rate=10, sleep=sleep)
-    await pace.wait(50)
-    await pace.wait(50)
-    assert waits[0] == 0
-    assert waits[1] == pytest.approx(5, abs=0.5)

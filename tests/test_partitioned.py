@@ -1,4 +1,4 @@
-"""`kickserve batch` over a folder: each row group once, and a run that stopped is taken up again."""
+"""`kickserve batch` over a folder: each row group is done once, and a stopped run is resumed."""
 
 from __future__ import annotations
 
@@ -9,26 +9,20 @@ import sys
 import time
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from msgspec.structs import replace
 from partitions import answers, folder_of, lasting, table_of
 from partitions import batch as run_batch
 
+from kickserve.cli import run
 from kickserve.errors import DataError, MissingExtra, PredictionFailed
 from kickserve.linear import LinearModel, load_default
+from kickserve_batch.runs import PARTITIONS_FAILED, _Run
 from kickserve_data.engines import LocalEngine
-from kickserve_data.kicks import Block, RefusedRow
-from kickserve_data.locations import Place, files_of, place_of
-from kickserve_data.partitions import Partition, in_order
-from kickserve_data.runs import FAILED
-from kickserve_data.scoring import Tally, run_direct
-from kickserve_data.simulate import simulate
-
-MARKS = "_kickserve/done"
+from kickserve_data.locations import find_files, locate
+from kickserve_data.partitions import Partition
 
 
 @pytest.fixture
@@ -41,8 +35,17 @@ def kicks(tmp_path):
     return folder_of(tmp_path / "kicks", [2_500, 1_200, 3_000])
 
 
-def marks(output):
-    return sorted(path.name for path in (output / MARKS).iterdir())
+def parts(folder):
+    return sorted((folder / "answers").glob("part-*.parquet"))
+
+
+def spoil(path, group):
+    """Damage a row group of a file, so that the others can be read."""
+    column = pq.read_metadata(path).row_group(group).column(1)
+    content = bytearray(path.read_bytes())
+    begins = column.dictionary_page_offset or column.data_page_offset
+    content[begins : begins + 60] = b"\xff" * 60
+    path.write_bytes(content)
 
 
 class TestARun:
@@ -59,16 +62,9 @@ class TestARun:
 
     def test_makes_a_file_of_each_row_group_in_order(self, batch, kicks, tmp_path):
         batch(kicks, "--output", "answers")
-        parts = sorted((tmp_path / "answers").glob("*.parquet"))
-        assert [pq.read_metadata(part).num_rows for part in parts] == [
-            1000,
-            1000,
-            500,
-            1000,
-            200,
-            *[1000] * 3,
-        ]
-        assert pq.read_table(parts[2])["line"].to_pylist() == [*range(2_001, 2_501)]
+        sizes = [pq.read_metadata(part).num_rows for part in parts(tmp_path)]
+        assert sizes == [1000, 1000, 500, 1000, 200, *[1000] * 3]
+        assert pq.read_table(parts(tmp_path)[2])["line"].to_pylist() == [*range(2_001, 2_501)]
 
     @pytest.mark.parametrize("source", ["kicks/*.parquet", "kicks/kicks-[012].parquet", "file://{}/kicks"])
     def test_takes_a_pattern_or_a_url_as_well(self, batch, kicks, tmp_path, source):
@@ -119,13 +115,8 @@ class TestARun:
         assert summary["sent"] + summary["skipped"] == 6_700
         assert min(answers(tmp_path / "answers")["distance"].to_pylist()) >= 30
 
-    def test_names_refused_lines_in_their_order_whichever_part_is_done_first(self):
-        refusals = [RefusedRow(9, "b: x"), RefusedRow(10, "a: x"), RefusedRow(2, "a: y")]
-        assert [each.line for each in in_order(refusals, single=False)] == [2, 10, 9]
-        assert [each.line for each in in_order(refusals, single=True)] == [2, 9, 10]
 
-
-class TestTakingUp:
+class TestResuming:
     def test_is_not_hindered_by_brackets_in_the_names_of_folders(self, batch, tmp_path):
         folder_of(tmp_path / "kicks[2026]", [1_200])
         _, first, _ = batch("kicks[2026]", "--output", "answers[1]")
@@ -133,36 +124,34 @@ class TestTakingUp:
         assert (code, second["sent"], second["taken_up"]) == (0, 1_200, 2)
         assert lasting(second) == lasting(first)
 
-    def test_does_only_what_is_left_and_says_the_same_of_all(self, batch, kicks, tmp_path):
+    def test_does_only_what_is_left_and_has_the_same_figures(self, batch, kicks, tmp_path):
         _, first, _ = batch(kicks, "--output", "answers")
         whole = answers(tmp_path / "answers")
-        for name in marks(tmp_path / "answers")[2:5]:
-            (tmp_path / "answers" / MARKS / name).unlink()
-        written = {path: path.stat().st_mtime_ns for path in (tmp_path / "answers").glob("*.parquet")}
+        for part in parts(tmp_path)[2:5]:
+            part.unlink()
+        written = {path: path.stat().st_mtime_ns for path in parts(tmp_path)}
         code, second, err = batch(kicks, "--output", "answers")
         assert (code, second["taken_up"]) == (0, 5)
         assert "5 of 8 partitions are done" in err
         assert lasting(second) == lasting(first)
-        assert sum(path.stat().st_mtime_ns != before for path, before in written.items()) == 3
+        assert all(path.stat().st_mtime_ns == before for path, before in written.items())
         assert answers(tmp_path / "answers").equals(whole)
 
-    def test_does_again_what_was_lost_or_damaged(self, batch, kicks, tmp_path):
+    def test_does_again_what_was_damaged_or_half_written(self, batch, kicks, tmp_path):
         batch(kicks, "--output", "answers")
         whole = answers(tmp_path / "answers")
-        (tmp_path / "answers" / "part-000001.parquet").unlink()
-        (tmp_path / "answers" / "part-000003.parquet").write_bytes(b"half of it")
-        (tmp_path / "answers" / MARKS / "part-000005.json").write_text("{")
+        parts(tmp_path)[3].write_bytes(b"half of it")
+        pq.write_table(pq.read_table(parts(tmp_path)[6]), parts(tmp_path)[6])  # by an older kickserve
         (tmp_path / "answers" / ".part-000006.parquet.0123abcd.part").write_text("half written")
-        assert batch(kicks, "--output", "answers")[1]["taken_up"] == 5
+        assert batch(kicks, "--output", "answers")[1]["taken_up"] == 6
         assert not [*(tmp_path / "answers").glob(".*")]
         assert answers(tmp_path / "answers").equals(whole)
 
-    def test_after_a_kill_no_row_is_missing_and_none_there_twice(self, batch, tmp_path):
+    def test_after_a_kill_misses_no_row_and_has_none_twice(self, batch, tmp_path):
         source = folder_of(tmp_path / "many", [30_000, 30_000], rows=500)
         command = [sys.executable, "-m", "kickserve", "batch", str(source), "--output", "answers"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        folder = tmp_path / "answers" / MARKS
-        while process.poll() is None and (not folder.exists() or len([*folder.glob("*.json")]) < 5):
+        while process.poll() is None and len(parts(tmp_path)) < 5:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -176,6 +165,7 @@ class TestTakingUp:
     def test_is_refused_for_another_run_and_changes_nothing(self, batch, kicks, tmp_path, monkeypatch):
         batch(kicks, "--output", "answers")
         before = {path: path.read_bytes() for path in (tmp_path / "answers").rglob("*") if path.is_file()}
+        of = _Run.of
 
         def refused(*arguments):
             code, _, err = batch(kicks, "--output", "answers", *arguments)
@@ -184,18 +174,20 @@ class TestTakingUp:
             return err
 
         assert "--min-distance: it was begun with 0 m, and now that is 20 m" in refused("--min-distance", 20)
-        monkeypatch.setattr("kickserve_data.runs.Run", partial(_run_of, kickserve="9.9"))
+        monkeypatch.setattr(_Run, "of", lambda *each: replace(of(*each), kickserve="9.9"))
         assert "and this is 9.9" in refused()
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(LinearModel, "card", _renamed(load_default().card))
+        monkeypatch.setattr(LinearModel, "card", replace(load_default().card, revision="another"))
         assert "with the model simulated" in refused()
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
         os.utime(kicks / "kicks-2.parquet", (1, 1))
         assert "kicks-2.parquet has changed" in refused()
         (kicks / "kicks-2.parquet").unlink()
-        assert "kicks-2.parquet is no longer there" in refused()
+        assert (
+            "kicks-2.parquet has changed since it was begun, is new, or is no longer asked for" in refused()
+        )
         after = {path: path.read_bytes() for path in (tmp_path / "answers").rglob("*") if path.is_file()}
         assert after == before
 
@@ -215,29 +207,17 @@ class TestTakingUp:
         assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letters.parquet"]
 
 
-def _run_of(*arguments, kickserve):
-    from kickserve_data.manifest import Run
-
-    return Run(*arguments, kickserve=kickserve)
-
-
-def _renamed(card):
-    from msgspec.structs import replace
-
-    return replace(card, revision="another")
-
-
 class TestFailures:
     def test_of_a_partition_are_named_and_the_others_done(self, batch, kicks, tmp_path, capsys):
         spoil(kicks / "kicks-1.parquet", 1)
         code, summary, _ = batch(kicks, "--output", "answers", "--retries", 0)
-        assert (code, summary["failures"], summary["sent"]) == (FAILED, 1, 6_500)
+        assert (code, summary["failures"], summary["sent"]) == (PARTITIONS_FAILED, 1, 6_500)
         [failed] = summary["failed"]
         assert (failed["partition"], failed["row_group"]) == (4, 1)
         assert failed["file"].endswith("kicks-1.parquet")
         assert failed["reason"]
-        assert len(marks(tmp_path / "answers")) == 7
-        assert run_plain(kicks, "answers") == FAILED
+        assert len(parts(tmp_path)) == 7
+        assert run(["batch", str(kicks), "--output", "answers", "--retries", "0"]) == PARTITIONS_FAILED
         out, err = capsys.readouterr()
         assert "1 failed: the same command tries them again" in " ".join(out.split())
         assert "partition 4 (row group 1 of" in err
@@ -259,20 +239,14 @@ class TestFailures:
         [result] = LocalEngine("the model").run(work, [partition], retries=1)
         assert (result.value, result.reason) == (None, "the disk is busy")
 
+    def test_of_the_model_fail_all_partitions(self, batch, kicks, monkeypatch):
+        def fails(*_):
+            raise PredictionFailed("the model is tired")
 
-def spoil(path, group):
-    """Damage a row group of a file, so that the others can be read."""
-    column = pq.read_metadata(path).row_group(group).column(1)
-    content = bytearray(path.read_bytes())
-    begins = column.dictionary_page_offset or column.data_page_offset
-    content[begins : begins + 60] = b"\xff" * 60
-    path.write_bytes(content)
-
-
-def run_plain(*arguments):
-    from kickserve.cli import run
-
-    return run(["batch", str(arguments[0]), "--output", arguments[1], "--retries", "0"])
+        monkeypatch.setattr("kickserve_data.scoring.predict", fails)
+        code, summary, _ = batch(kicks, "--output", "answers", "--retries", 0)
+        assert (code, summary["failures"], summary["mean_prediction"]) == (PARTITIONS_FAILED, 8, None)
+        assert {each["reason"] for each in summary["failed"]} == {"the model is tired"}
 
 
 class TestWords:
@@ -283,7 +257,7 @@ class TestWords:
             (["kicks", "--output", "answers.csv"], "names a file"),
             (["kicks", "--output", "s3://season/answers[1]"], "is a pattern: name one folder"),
             (["kicks", "--output", "answers", "--keep"], "--keep: not with a folder"),
-            (["kicks", "--output", "answers", "--rate", "3", "--between", "1:00-2:00"], "--between"),
+            (["kicks", "--output", "answers", "--rate", "3"], "--rate: not with a folder"),
             (["--size", "10", "--engine", "dask", "--output", "answers"], "reads Parquet"),
             (["kicks", "--output", "answers", "--workers", "3"], "are for --engine dask"),
             (
@@ -313,7 +287,7 @@ class TestWords:
         pq.write_table(table_of(10).drop_columns(["angle"]), kicks / "x.parquet")
         assert "x.parquet has no column angle" in batch(kicks, "--output", "a")[2]
         (kicks / "x.parquet").write_text("no Parquet at all")
-        assert "x.parquet can't be used" in batch(kicks, "--output", "a")[2]
+        assert "x.parquet is no Parquet file" in batch(kicks, "--output", "a")[2]
 
     def test_say_which_extra_is_missing(self, monkeypatch, batch, kicks):
         def missing(_):
@@ -321,17 +295,17 @@ class TestWords:
 
         monkeypatch.setattr("fsspec.core.url_to_fs", missing)
         with pytest.raises(MissingExtra, match=r"kickserve\[s3\]"):
-            place_of("s3://bucket/kicks")
+            locate("s3://bucket/kicks")
         with pytest.raises(DataError, match="gs://bucket"):
-            place_of("gs://bucket/kicks")
+            locate("gs://bucket/kicks")
         monkeypatch.setattr("kickserve.errors.find_spec", lambda _: None)
         code, _, err = batch(kicks, "--output", "a", "--engine", "dask")
         assert (code, "kickserve[dask]" in err) == (2, True)
 
 
-class TestPlaces:
+class TestLocations:
     def test_a_file_appears_whole_or_not_at_all(self, tmp_path, monkeypatch):
-        place = place_of(str(tmp_path / "a")).child("b")
+        place = locate(str(tmp_path / "a")).child("b")
         place.write(b"first")
 
         def fails(_):
@@ -341,64 +315,14 @@ class TestPlaces:
         with pytest.raises(DataError, match="the disk is full"):
             place.write(b"second")
         assert place.read() == b"first"
-        assert place_of(str(tmp_path / "a")).sizes() == {"b": 5}
+        assert locate(str(tmp_path / "a")).sizes() == {"b": 5}
 
     def test_files_stand_in_the_order_of_their_names(self, kicks):
-        found, single = files_of(place_of(str(kicks)))
+        found, single = find_files(locate(str(kicks)))
         assert ([each.name for each in found], single) == ([f"kicks-{at}.parquet" for at in range(3)], False)
-        assert files_of(place_of(found[1].url)) == ([found[1]], True)
+        assert find_files(locate(found[1].url)) == ([found[1]], True)
 
     def test_what_is_not_there_can_be_removed(self, tmp_path):
-        place = place_of(str(tmp_path / "nothing"))
+        place = locate(str(tmp_path / "nothing"))
         place.remove()
-        assert isinstance(place, Place)
         assert (place.read(), place.sizes()) == (None, {})
-
-
-def tally_of(matrix, outcome, rows, parts):
-    """Add up answers in parts, each in a tally of its own."""
-    whole = Tally(rows)
-    for part in parts:
-        lines = np.flatnonzero(part)
-        block = Block(lines, matrix[lines], outcome[lines], [])
-        tally = Tally(rows)
-        for answered in run_direct([block], load_default()):
-            tally.add(answered)
-        whole.take(tally.share())
-    summary = whole.summary()
-    summary.seconds = summary.rate = 0
-    return summary
-
-
-MATRIX = simulate(400, 3).matrix
-OUTCOME = np.where(np.arange(400) % 7 == 0, np.nan, simulate(400, 3).success.astype(float))
-
-
-class TestAnySplit:
-    @pytest.mark.parametrize("rows", [400, 10**9])
-    def test_of_rows_into_partitions_gives_the_same_summary(self, rows):
-        chosen = np.random.default_rng(0).integers(5, size=400)
-        parts = [chosen == part for part in range(5)]
-        together = tally_of(MATRIX, OUTCOME, rows, [np.ones(400, dtype=bool)])
-        split = tally_of(MATRIX, OUTCOME, rows, parts)
-        assert split.mean_prediction == pytest.approx(together.mean_prediction, rel=1e-12)
-        assert split.quality.brier == pytest.approx(together.quality.brier, rel=1e-12)
-        assert [each.count for each in split.quality.bins] == [each.count for each in together.quality.bins]
-
-    @given(st.integers(0, 300), st.integers(1, 99))
-    def test_of_a_batch_gives_each_kick_the_same_answer_to_the_last_bit(self, start, size):
-        model = load_default()
-        whole = model.predict(MATRIX)
-        part = model.predict(MATRIX[start : start + size])
-        for one, all_ in zip(part, whole, strict=True):
-            assert one.tolist() == all_[start : start + size].tolist()
-
-
-def test_a_model_that_fails_fails_the_partitions(batch, kicks, monkeypatch):
-    def fails(*_):
-        raise PredictionFailed("the model is tired")
-
-    monkeypatch.setattr("kickserve_data.scoring.ask", fails)
-    code, summary, _ = batch(kicks, "--output", "answers", "--retries", 0)
-    assert (code, summary["failures"], summary["mean_prediction"]) == (FAILED, 8, None)
-    assert {each["reason"] for each in summary["failed"]} == {"the model is tired"}

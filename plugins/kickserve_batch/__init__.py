@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kickserve.plugins import Plugin
@@ -25,5 +24,7 @@ class BatchPlugin(Plugin):
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the commands."""
-        for name in ("batch_command", "outcomes_command", "export_command"):
-            cli.add_command(import_module(f"kickserve_batch.{name}").command)
+        from kickserve_batch import batch_command, record_commands
+
+        for command in (batch_command.command, record_commands.outcomes, record_commands.export):
+            cli.add_command(command)

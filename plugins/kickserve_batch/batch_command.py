@@ -1,11 +1,10 @@
-"""`kickserve batch`: many kicks at once, from a file or simulated."""
+"""`kickserve batch`: many kicks at once, from a file, a folder or a URL, or simulated."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
-from datetime import time as clock_time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,41 +18,28 @@ from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say
-from kickserve_batch import batch_parts
-from kickserve_batch.batch_words import facts_of
+from kickserve_batch import runs
+from kickserve_batch.keeping import CHUNK, Pace, ServiceKeeper, StoreKeeper, score_and_keep, simulated
 from kickserve_data import reader, scoring
-from kickserve_data.engine_options import engine_config_of, engine_options
-from kickserve_data.engines import DASK
+from kickserve_data.engines import DASK, engine_config_of, engine_options
 from kickserve_data.kicks import show_refusals
 from kickserve_data.locations import is_many
-from kickserve_data.pacing import Hours, Pace
-from kickserve_data.pipeline import ahead, behind
-from kickserve_data.runs import Job as PartsJob
-from kickserve_data.runs import folder_for
+from kickserve_data.pipeline import prefetch, write_behind
 from kickserve_data.writer import open_writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+    from kickserve_batch.keeping import Keeper
+    from kickserve_data.engines import EngineConfig
     from kickserve_data.kicks import Block
-    from kickserve_data.scoring import Answered
+    from kickserve_data.scoring import ScoredBlock
 
-    Take = Callable[[Answered], None]
+    Take = Callable[[ScoredBlock], None]
 
 _PULSE: Final = 0.25  # seconds between two chunks, about, where kicks come at a rate
-_BLOCK_OF_TEXT: Final = 8_192  # while they are read as rows of text
-
-
-def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
-    if value is None:
-        return None
-    try:
-        begin, end = (clock_time.fromisoformat(each.strip()) for each in value.split("-"))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no pair of hours such as 14:00-22:30") from None
-    if begin.tzinfo or end.tzinfo:
-        raise click.BadParameter(f"{value!r} names a time zone: the hours are UTC, such as 14:00-22:30")
-    return Hours(begin, end)
+_BLOCK_OF_TEXT: Final = 8_192  # rows of text at a time
+_SHOWN: Final = 10  # failed partitions that a person sees
 
 
 @click.command("batch")
@@ -78,7 +64,6 @@ def _hours(_: Any, __: Any, value: str | None) -> Hours | None:
     " folder (path or URL) where many files or a cluster are at work.",
 )
 @click.option("--rate", type=FiniteRange(0, min_open=True), help="Kicks a second, with pauses between.")
-@click.option("--between", "hours", callback=_hours, help="Only at these hours, UTC: 14:00-22:30.")
 @click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
 @engine_options
 @click.option(
@@ -107,56 +92,60 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
       kickserve batch kicks.csv --output answers.csv --keep
       kickserve batch --size 500 --min-distance 40
       kickserve batch kicks.csv --url http://127.0.0.1:7860
-      kickserve batch --size 5000 --url auto --rate 20 --between 14:00-22:00
+      kickserve batch --size 5000 --url auto --rate 20
       kickserve batch archive/ --output answers/ --engine dask
       kickserve batch s3://kicks/2026/ --output s3://answers/2026/ --engine dask --scheduler tcp://dask:8786
     """
     if (file is None) == (size is None):
         raise click.UsageError("give either a file of kicks, or --size for simulated ones")
-    where, restart = engine_config_of(options), options.pop("restart")
-    if where.engine == DASK or (file is not None and is_many(file)):
-        parts = _parts(file, options)._replace(restart=restart)
-        return batch_parts.run(parts, where, as_json=as_json)
+    config, restart = engine_config_of(options), options.pop("restart")
+    if config.engine == DASK or (file is not None and is_many(file)):
+        job = _partitioned(file, options)._replace(restart=restart)
+        return _run_partitioned(job, config, as_json=as_json)
     if restart:
         raise click.UsageError("--restart is for an --output that is a folder")
-    output = options.pop("output")
-    job = _Job(
-        file=None if file is None else Path(file),
-        size=size or 0,
-        output=None if output is None else Path(output),
-        **options,
-    )
-    if job.file is not None and job.output is not None and _same(job.file, job.output):
-        raise click.UsageError(
-            f"the answers would take the place of the kicks: name another file than {output}"
-        )
-    if job.paced and not job.keeps:
-        raise click.UsageError("--rate and --between spread what is kept: leave --output out, or add --keep")
-    summary = _run(job)
+    summary = _run(_Job.of(file, size, **options))
     if as_json:
         print_json(summary)
     else:
-        _show(summary)
+        show_refusals(summary.refusals, summary.refused)
+        print_facts(_facts_of(summary))
     return scoring.ROWS_REFUSED if summary.refused else 0
 
 
-def _same(file: Path, output: Path) -> bool:
-    return file.exists() and output.exists() and file.samefile(output)
-
-
-def _parts(file: str | None, options: dict[str, Any]) -> PartsJob:
+def _partitioned(file: str | None, options: dict[str, Any]) -> runs.BatchJob:
     if file is None:
         raise click.UsageError("--engine dask reads Parquet: give a file, a folder, a pattern or a URL")
     wrong = [f"--{name}" for name in ("url", "rate", "keep") if options[name]]
-    wrong += ["--between"] if options["hours"] else []
     if wrong:
         raise click.UsageError(f"{', '.join(wrong)}: not with a folder, a pattern, a URL or --engine dask")
-    return PartsJob(file, folder_for(options["output"], file), options["min_distance"])
+    return runs.BatchJob(file, runs.output_folder(options["output"], file), options["min_distance"])
+
+
+def _run_partitioned(job: runs.BatchJob, config: EngineConfig, *, as_json: bool) -> int:
+    with progress() as bar:
+        task = bar.add_task("predicting", total=None)
+        summary = runs.run(
+            job,
+            config,
+            Settings.load(),
+            lambda done, rows: bar.update(task, completed=done, total=rows),
+            say,
+        )
+    if as_json:
+        print_json(summary)
+    else:
+        show_refusals(summary.refusals, summary.refused)
+        _show_failures(summary)
+        print_facts([("partitions", _partitions_of(summary)), *_facts_of(summary)])
+    if summary.failures:
+        return runs.PARTITIONS_FAILED
+    return scoring.ROWS_REFUSED if summary.refused else 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What the command line asks for."""
+    """A batch over one file, or over simulated kicks."""
 
     file: Path | None
     size: int
@@ -165,17 +154,24 @@ class _Job:
     min_distance: float
     output: Path | None
     rate: float | None
-    hours: Hours | None
     keep: bool
 
-    @property
-    def paced(self) -> bool:
-        return (self.rate, self.hours) != (None, None)
+    @classmethod
+    def of(cls, file: str | None, size: int | None, output: str | None, **options: Any) -> _Job:
+        source, target = Path(file) if file else None, Path(output) if output else None
+        if source and target and source.exists() and target.exists() and source.samefile(target):
+            raise click.UsageError(
+                f"the answers would take the place of the kicks: name another file than {output}"
+            )
+        job = cls(source, size or 0, output=target, **options)
+        if job.rate is not None and not job.keeps:
+            raise click.UsageError("--rate spreads kept predictions: leave --output out, or add --keep")
+        return job
 
     @property
     def chunk(self) -> int:
-        """How many kicks go together where they are kept: few enough that a rate is one."""
-        return scoring.CHUNK if self.rate is None else min(max(int(self.rate * _PULSE), 1), scoring.CHUNK)
+        """Kicks that go together where they are kept: few enough for a steady rate."""
+        return CHUNK if self.rate is None else min(max(int(self.rate * _PULSE), 1), CHUNK)
 
     @property
     def keeps(self) -> bool:
@@ -185,59 +181,57 @@ class _Job:
     def columns(self) -> tuple[str, ...]:
         return (*scoring.COLUMNS, "id") if self.keeps else scoring.COLUMNS
 
-    def beside(self) -> list[str]:
-        """Name the columns of the input that the output could have too."""
+    def others(self) -> Any:
+        """Return the `pyarrow.Schema` of the input's columns that can be carried along, or None."""
         if self.file is None or self.output is None or reader.kind_of(self.output) != "parquet":
-            return []
+            return None
         return reader.other_columns(self.file)
 
     def blocks(self, others: list[str]) -> Iterator[Block]:
         if self.file is None:
             size = self.chunk if self.keeps else scoring.BLOCK
-            return scoring.simulated(self.size, self.seed, self.min_distance, chunk=size)
+            return simulated(self.size, self.seed, self.min_distance, chunk=size)
         most = scoring.BLOCK if reader.kind_of(self.file) == "parquet" else _BLOCK_OF_TEXT
         return reader.read_blocks(self.file, size=self.chunk if self.keeps else most, others=others)
-
-    def total(self) -> int | None:
-        return self.size if self.file is None else reader.count_rows(self.file)
 
 
 def _run(job: _Job) -> scoring.Summary:
     settings = Settings.load()
-    total = job.total()
-    tally = scoring.Tally(total)
-    beside = job.beside()
+    total = job.size if job.file is None else reader.count_rows(job.file)
+    stats = scoring.RunStats(total)
+    schema = job.others()
+    beside = [] if schema is None else schema.names
     others = [name for name in beside if name not in job.columns]
     with ExitStack() as stack:
-        blocks = stack.enter_context(closing(ahead(job.blocks(others))))
-        write = stack.enter_context(_writing(job, others))
+        blocks = stack.enter_context(closing(prefetch(job.blocks(others))))
+        write = stack.enter_context(_writing(job, reader.select_fields(schema, others) if others else None))
         bar = stack.enter_context(progress())
         task = bar.add_task("predicting", total=total)
 
-        def take(answered: Answered) -> None:
-            tally.add(answered)
-            write(answered)
-            bar.advance(task, len(answered.block.lines) + len(answered.block.refusals))
+        def take(scored: ScoredBlock) -> None:
+            stats.add(scored)
+            write(scored)
+            bar.advance(task, len(scored.block.lines) + len(scored.block.refusals))
 
-        far = scoring.only_from(blocks, job.min_distance, tally)
+        far = scoring.only_from(blocks, job.min_distance, stats)
         if job.keeps:
             asyncio.run(_run_keeping(settings, job, far, take))
         else:
-            for answered in scoring.run_direct(far, load_model(settings)):
-                take(answered)
-    left_out = [name for name in beside if name not in others]
-    return tally.summary(kept=job.keeps, not_carried=left_out)
+            for scored in scoring.score(far, load_model(settings)):
+                take(scored)
+    not_carried = [name for name in beside if name not in others]
+    return stats.summary(kept=job.keeps, not_carried=not_carried)
 
 
 async def _run_keeping(settings: Settings, job: _Job, blocks: Iterable[Block], take: Take) -> None:
-    pace = Pace(job.rate, job.hours) if job.paced else None
-    async with _answerer(settings, job.url) as answerer:
-        async for answered in scoring.run(blocks, answerer, pace):
-            take(answered)
+    pace = None if job.rate is None else Pace(job.rate)
+    async with _keeper(settings, job.url) as keeper:
+        async for scored in score_and_keep(blocks, keeper, pace):
+            take(scored)
 
 
 @asynccontextmanager
-async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[scoring.Answerer]:
+async def _keeper(settings: Settings, url: str | None) -> AsyncIterator[Keeper]:
     if url is not None:
         from kickserve_client.remote import connected, running
 
@@ -245,29 +239,67 @@ async def _answerer(settings: Settings, url: str | None) -> AsyncIterator[scorin
     if url is not None:
         say(f"through the service at {url}")
         async with connected(url, settings) as client:
-            yield scoring.Remote(client)
+            yield ServiceKeeper(client)
         return
     model = load_model(settings)
     async with open_store(settings) as store:
-        yield scoring.Local(Scorer(model, ProcessSampler()), store)
+        yield StoreKeeper(Scorer(model, ProcessSampler()), store)
 
 
 @contextmanager
-def _writing(job: _Job, others: list[str]) -> Iterator[Take]:
-    """Give what writes answers to the output while others work; it does nothing where there is no output."""
+def _writing(job: _Job, schema: Any) -> Iterator[Take]:
+    """Give a function that writes scored blocks to the output, or does nothing without an output."""
     if job.output is None:
         yield lambda _: None
         return
-    schema = reader.schema_of(job.file, others) if job.file is not None and others else None
     with open_writer(job.output, job.columns, schema) as writer:
 
-        def write(answered: Answered) -> None:
-            writer.write(scoring.table_of(answered), answered.block.others)
+        def write(scored: ScoredBlock) -> None:
+            writer.write(scoring.columns_of(scored), scored.block.others)
 
-        with behind(write) as put:
+        with write_behind(write) as put:
             yield put
 
 
-def _show(summary: scoring.Summary) -> None:
-    show_refusals(summary.refusals, summary.refused)
-    print_facts(facts_of(summary))
+def _show_failures(summary: runs.RunSummary) -> None:
+    for failed in summary.failed[:_SHOWN]:
+        say(f"partition {failed.partition} (row group {failed.row_group} of {failed.file}): {failed.reason}")
+    if summary.failures > _SHOWN:
+        say(f"... and {summary.failures - _SHOWN:,} more that failed (--json lists them)")
+
+
+def _partitions_of(summary: runs.RunSummary) -> str:
+    parts = f"{summary.partitions:,}"
+    if summary.taken_up:
+        parts += f", {summary.taken_up:,} of them done by an earlier start"
+    if summary.failures:
+        parts += f"; {summary.failures:,} failed: the same command tries them again"
+    return parts
+
+
+def _facts_of(summary: scoring.Summary) -> list[tuple[str, str]]:
+    mean = "none" if summary.mean_prediction is None else f"{summary.mean_prediction:.1%}"
+    facts = [
+        ("predicted", f"{summary.sent:,}"),
+        ("refused", f"{summary.refused:,}"),
+        ("mean probability", mean),
+        ("rate", f"{summary.rate:,.0f} kicks a second"),
+    ]
+    if summary.skipped:
+        facts.insert(2, ("left out", f"{summary.skipped:,}, by --min-distance"))
+    if summary.warned:
+        facts.append(("with a warning", f"{summary.warned:,}"))
+    if not summary.kept:
+        facts.append(("kept", "no, only written: --keep does both"))
+    if summary.not_carried:
+        names = ", ".join(summary.not_carried)
+        facts.append(("not carried along", f"{names}: the output has columns of its own by that name"))
+    if (quality := summary.quality) is not None:
+        facts += [
+            ("outcomes known", f"{quality.count:,}, of which {quality.success_rate:.1%} succeeded"),
+            ("Brier score", f"{quality.brier:.4f}"),
+            ("log loss", f"{quality.log_loss:.4f}"),
+            ("ECE", f"{quality.ece:.4f}"),
+            ("AUC", "none: all came out alike" if quality.auc is None else f"{quality.auc:.4f}"),
+        ]
+    return facts

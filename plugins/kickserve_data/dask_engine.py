@@ -1,6 +1,6 @@
-"""Does the work of many partitions on a Dask cluster: one on this machine, or one that runs elsewhere.
+"""The engine of a Dask cluster: one on this machine, or one that runs elsewhere.
 
-The module needs dask and distributed, so it is imported where that engine is asked for.
+The module needs dask and distributed, so it is imported only for `--engine dask`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_wo
 
 from kickserve import __version__
 from kickserve.errors import ConfigurationError, ServiceAway, first_line
-from kickserve_data.engines import Result
+from kickserve_data.engines import EngineConfig, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HOST: Final = "127.0.0.1"
-_AHEAD: Final = 2  # partitions that wait for each core, so that none is idle
+_QUEUED: Final = 2  # partitions that wait for each core, so that none is idle
 _PATIENCE: Final = 30.0  # seconds for a scheduler to answer, and to have a worker
 
 
 class _LoadedModel(WorkerPlugin):
-    """Has the model loaded once in each worker, also in one that comes later or takes a dead one's place.
+    """Loads the model once in each worker, also in one that comes later or replaces a dead one.
 
     Args:
         file: the model as it was read: workers need not see the disk of this machine.
@@ -56,7 +56,7 @@ class _LoadedModel(WorkerPlugin):
         self.model: Model = self._file.load()
 
 
-class Dask:
+class DaskEngine:
     """Works on a Dask cluster.
 
     Args:
@@ -71,7 +71,7 @@ class Dask:
     def run(
         self, work: Callable[[Partition, Model], T], partitions: Iterable[Partition], retries: int
     ) -> Iterator[Result[T]]:
-        """Do it; see `kickserve_data.engines.Engine`.
+        """Do the work; see `kickserve_data.engines.LocalEngine.run`.
 
         Raises:
             ServiceAway: the scheduler went away.
@@ -88,60 +88,57 @@ class Dask:
         # Never more than the cluster can begin soon: the scheduler would keep them all in memory.
         ended = as_completed(begin(self._room()))
         for future in ended:
-            partition = under_way.pop(future)
-            yield _result(partition, future)
+            yield _result(under_way.pop(future), future)
             ended.update(begin(self._room() - len(under_way)))
 
     def _room(self) -> int:
         cores: int = sum(self._client.nthreads().values())
-        return (1 + _AHEAD) * max(cores, 1)
+        return (1 + _QUEUED) * max(cores, 1)
 
     def _submit(self, work: Callable[[Partition, Model], T], partition: Partition, retries: int) -> Any:
         key = f"{self._name}-{partition.number}"
-        return self._client.submit(_do, work, partition, self._name, key=key, retries=retries, pure=False)
+        return self._client.submit(
+            _work_in_worker, work, partition, self._name, key=key, retries=retries, pure=False
+        )
 
 
 @contextmanager
-def on_cluster(
-    file: ModelFile, scheduler: str | None, workers: int, memory: str
-) -> Iterator[tuple[Dask, str]]:
-    """Connect to a cluster, or start one on this machine, and send it the model.
+def start_dask(config: EngineConfig, file: ModelFile, say: Callable[[str], None]) -> Iterator[DaskEngine]:
+    """Connect to a cluster, or start one on this machine that ends with the context, and send it the model.
 
     Args:
+        config: address of a scheduler, or the size of a cluster on this machine.
         file: the model.
-        scheduler: address of a scheduler; None for a cluster of this machine, which ends with the context.
-        workers: processes of that cluster.
-        memory: how much each of them may take, such as `2GB`, or `auto`; one that takes more is restarted.
-
-    Yields:
-        The engine, and the address of the dashboard; empty where there is none.
+        say: gets the address of the dashboard, if there is one.
 
     Raises:
         ServiceAway: the scheduler does not answer, or has no workers.
         ConfigurationError: a worker can't load the model.
     """
     with ExitStack() as stack:
-        if scheduler is None:
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                host=_HOST,
-                dashboard_address=f"{_HOST}:0",
-                memory_limit=memory,
-                silence_logs=logging.ERROR,
+        address: Any = config.scheduler
+        if address is None:
+            address = stack.enter_context(
+                LocalCluster(
+                    n_workers=config.workers,
+                    threads_per_worker=1,
+                    host=_HOST,
+                    dashboard_address=f"{_HOST}:0",
+                    memory_limit=config.memory,
+                    silence_logs=logging.ERROR,
+                )
             )
-            address: Any = stack.enter_context(cluster)
-        else:
-            address = scheduler
-        client = stack.enter_context(_connected(address))
+        client = stack.enter_context(_connect(address))
         plugin = _LoadedModel(file, f"kickserve-{token_hex(4)}")
-        stack.callback(_forget, client, plugin.name)
+        stack.callback(_remove, client, plugin.name)
         _send(client, plugin)
-        yield Dask(client, plugin.name), _dashboard(client)
+        if "dashboard" in client.scheduler_info(n_workers=0).get("services", {}):
+            say(f"dashboard: {client.dashboard_link}")
+        yield DaskEngine(client, plugin.name)
 
 
 @contextmanager
-def _connected(address: Any) -> Iterator[Client]:
+def _connect(address: Any) -> Iterator[Client]:
     try:
         client = Client(address, timeout=_PATIENCE)
         client.wait_for_workers(1, timeout=_PATIENCE)
@@ -163,18 +160,12 @@ def _send(client: Client, plugin: _LoadedModel) -> None:
         ) from error
 
 
-def _forget(client: Client, name: str) -> None:
+def _remove(client: Client, name: str) -> None:
     if client.status == "running":
         client.unregister_worker_plugin(name)
 
 
-def _dashboard(client: Client) -> str:
-    services = client.scheduler_info(n_workers=0).get("services", {})
-    return str(client.dashboard_link) if "dashboard" in services else ""
-
-
-def _do(work: Callable[[Partition, Model], T], partition: Partition, name: str) -> T:
-    """Do the work in a worker."""
+def _work_in_worker(work: Callable[[Partition, Model], T], partition: Partition, name: str) -> T:
     plugin: Any = get_worker().plugins[name]
     return work(partition, plugin.model)
 

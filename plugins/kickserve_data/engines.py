@@ -1,10 +1,13 @@
-"""What does the work of many partitions: this process, or others."""
+"""Engines that work through many partitions: this process, or a Dask cluster; with their options."""
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+
+import rich_click as click
 
 from kickserve.errors import first_line, need_extra
 from kickserve_data.partitions import Partition
@@ -14,49 +17,43 @@ if TYPE_CHECKING:
 
     from kickserve.loading import ModelFile
     from kickserve.model import Model
+    from kickserve_data.dask_engine import DaskEngine
+
+    Command = Callable[..., Any]
 
 T = TypeVar("T")
 
-HERE: Final = "here"
+LOCAL: Final = "here"
 DASK: Final = "dask"
-RETRIES: Final = 2
+_RETRIES: Final = 2
 _PAUSE: Final = 0.5  # seconds before a partition is tried again
 
 
 class EngineConfig(NamedTuple):
-    """What does the work.
+    """An engine and its size.
 
     Attributes:
         engine: `here` or `dask`.
         workers: processes of a cluster on this machine.
-        memory: how much each may take.
+        memory: limit of each of them, such as `2GB`.
         scheduler: address of a cluster that runs already.
         retries: how often a partition that failed is tried again.
     """
 
-    engine: str = HERE
+    engine: str = LOCAL
     workers: int = 1
     memory: str = "auto"
     scheduler: str | None = None
-    retries: int = RETRIES
-
-    def check(self) -> None:
-        """Make sure that what the engine needs is installed.
-
-        Raises:
-            MissingExtra: it is not.
-        """
-        if self.engine == DASK:
-            need_extra("--engine dask", "dask", {"distributed": "distributed", "pyarrow": "pyarrow"})
+    retries: int = _RETRIES
 
 
 class Result(NamedTuple, Generic[T]):
-    """What came of a partition.
+    """The result of a partition.
 
     Attributes:
         partition: which one.
-        value: what the work returned; None where it failed.
-        reason: why it failed; empty where it did not.
+        value: returned by the work; None for a failure.
+        reason: of the failure; empty for a success.
     """
 
     partition: Partition
@@ -64,27 +61,13 @@ class Result(NamedTuple, Generic[T]):
     reason: str = ""
 
 
-class Engine(Protocol):
-    """Does work on partitions, as many at once as it can, and holds only few of them at a time."""
-
-    def run(
-        self, work: Callable[[Partition, Model], T], partitions: Iterable[Partition], retries: int
-    ) -> Iterator[Result[T]]:
-        """Do it, and yield what came of each, in whatever order they get done.
-
-        Args:
-            work: can be pickled; it may be done twice, where a machine dies.
-            partitions: are taken as they are needed.
-            retries: how often one that failed is tried again.
-        """
-        ...
-
-
 class LocalEngine:
     """Works in this process, one partition after another.
 
+    Every engine holds only few partitions at a time, and yields results in the order in which they are ready.
+
     Args:
-        model: is asked.
+        model: passed to the work.
     """
 
     def __init__(self, model: Model) -> None:
@@ -93,7 +76,13 @@ class LocalEngine:
     def run(
         self, work: Callable[[Partition, Model], T], partitions: Iterable[Partition], retries: int
     ) -> Iterator[Result[T]]:
-        """Do it; see `Engine`."""
+        """Do work on partitions.
+
+        Args:
+            work: can be pickled; it may be done twice, where a machine dies.
+            partitions: are taken as they are needed.
+            retries: how often one that failed is tried again.
+        """
         for partition in partitions:
             yield self._try(work, partition, retries)
 
@@ -109,16 +98,78 @@ class LocalEngine:
 
 
 @contextmanager
-def engine_of(
-    where: EngineConfig, file: ModelFile, model: Model, say: Callable[[str], None]
-) -> Iterator[Engine]:
-    """Give what does the work, with the model in place: read for others, loaded for this process."""
-    if where.engine == HERE:
+def start_engine(
+    config: EngineConfig, file: ModelFile, model: Model, say: Callable[[str], None]
+) -> Iterator[LocalEngine | DaskEngine]:
+    """Start an engine.
+
+    Args:
+        config: which one.
+        file: the model as it was read, for a cluster.
+        model: the same model loaded, for this process.
+        say: gets the address of the cluster's dashboard.
+
+    Raises:
+        ServiceAway: the scheduler does not answer, or has no workers.
+        ConfigurationError: a worker can't load the model.
+    """
+    if config.engine == LOCAL:
         yield LocalEngine(model)
         return
-    from kickserve_data.dask_engine import on_cluster
+    from kickserve_data.dask_engine import start_dask
 
-    with on_cluster(file, where.scheduler, where.workers, where.memory) as (engine, dashboard):
-        if dashboard:
-            say(f"dashboard: {dashboard}")
+    with start_dask(config, file, say) as engine:
         yield engine
+
+
+def engine_options(command: Command) -> Command:
+    """Add the options of engines to a command."""
+    for option in reversed(
+        (
+            click.option(
+                "--engine",
+                type=click.Choice([LOCAL, DASK]),
+                default=LOCAL,
+                show_default=True,
+                help="What does the work: this process, or a Dask cluster, a row group at a time.",
+            ),
+            click.option(
+                "--workers",
+                type=click.IntRange(1),
+                help="Processes of a cluster on this machine. Without it: one a core.",
+            ),
+            click.option("--memory", help="With --engine dask: how much each of them may take, such as 2GB."),
+            click.option("--scheduler", help="Address of a Dask cluster that runs already: tcp://HOST:8786."),
+            click.option(
+                "--retries",
+                type=click.IntRange(0),
+                default=_RETRIES,
+                show_default=True,
+                help="How often a partition that fails is tried again.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def engine_config_of(options: dict[str, Any]) -> EngineConfig:
+    """Take the options of engines out of the options of a command.
+
+    Raises:
+        UsageError: they contradict each other.
+        MissingExtra: the engine's packages are not installed.
+    """
+    engine, workers, memory, scheduler, retries = (
+        options.pop(name) for name in ("engine", "workers", "memory", "scheduler", "retries")
+    )
+    if engine != DASK and (workers, memory, scheduler) != (None, None, None):
+        raise click.UsageError("--workers, --memory and --scheduler are for --engine dask")
+    if scheduler is not None and (workers, memory) != (None, None):
+        raise click.UsageError(
+            "--workers and --memory are for a cluster on this machine: leave --scheduler out"
+        )
+    if engine == DASK:
+        need_extra("--engine dask", "dask", {"distributed": "distributed", "pyarrow": "pyarrow"})
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return EngineConfig(engine, workers or cores, memory or "auto", scheduler, retries)

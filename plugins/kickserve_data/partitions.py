@@ -1,4 +1,4 @@
-"""What is to be done: the files of kicks, and the partitions that they make, one a row group."""
+"""Finds and reads the partitions of many kicks, one for each row group of their Parquet files."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import structs
 
 from kickserve.errors import DataError
 from kickserve_data.kicks import Block, RefusedRow
-from kickserve_data.locations import files_of, open_parquet, place_of, reached
-from kickserve_data.reader import columns_of
+from kickserve_data.locations import File, find_files, locate, reached
+from kickserve_data.reader import columns_of, parquet_blocks, select_fields
 from kickserve_data.scoring import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve_data.locations import Found
-
 _READERS: Final = 16  # files whose ends are read at once; that is waiting, not work
 
 
 class Partition(NamedTuple):
-    """A row group of a file: what is done in one piece, and makes one file of the output.
+    """A row group of a file: done in one piece, it makes one file of the output.
 
     Attributes:
         number: from 0, in the order of the files and of the row groups in them.
         url: of the file.
-        name: of the file, below the folder; None where no folder was asked for, but one file.
+        name: of the file, below the folder; None where one single file was asked for.
         group: the row group, from 0.
-        before: how many rows all partitions before it have.
-        rows: how many it has.
+        before: rows in all partitions before it.
+        rows: rows in it.
     """
 
     number: int
@@ -43,45 +41,30 @@ class Partition(NamedTuple):
     rows: int
 
 
-class File(Struct, frozen=True, array_like=True):
-    """A file of kicks, as it was when the run began.
+class Plan(NamedTuple):
+    """The files of kicks.
 
     Attributes:
-        url: where it is.
-        name: its path below the folder.
-        size: bytes.
-        stamp: what changes when it is written anew.
-        groups: how many rows each row group has.
-    """
-
-    url: str
-    name: str
-    size: int
-    stamp: str
-    groups: list[int]
-
-
-class Plan(Struct, frozen=True):
-    """All that is to be read.
-
-    Attributes:
-        files: in order.
-        single: whether one file was asked for, and no folder or pattern.
-        others: columns beside the features and the outcome, which can be carried along.
+        files: in the order of their names.
+        single: whether one single file was asked for.
     """
 
     files: list[File]
     single: bool
-    others: list[str]
+
+    @property
+    def others(self) -> list[str]:
+        """The columns beside the features and the outcome, the same in all files."""
+        return [name for name, _ in self.files[0].others]
 
     @property
     def rows(self) -> int:
-        """How many rows all files have."""
+        """Rows in all files."""
         return sum(sum(file.groups) for file in self.files)
 
     @property
-    def count(self) -> int:
-        """How many partitions there are."""
+    def size(self) -> int:
+        """The number of partitions."""
         return sum(len(file.groups) for file in self.files)
 
     def partitions(self) -> Iterator[Partition]:
@@ -94,6 +77,18 @@ class Plan(Struct, frozen=True):
                 number, before = number + 1, before + rows
 
 
+class Reading(NamedTuple):
+    """An open partition.
+
+    Attributes:
+        schema: the `pyarrow.Schema` of the columns to carry along.
+        blocks: of its kicks; a refusal names its file, where there are several.
+    """
+
+    schema: Any
+    blocks: Iterator[Block]
+
+
 def plan_of(source: str) -> Plan:
     """Look at the files of kicks: only their ends are read.
 
@@ -104,57 +99,21 @@ def plan_of(source: str) -> Plan:
         DataError: there are none, one can't be read or lacks features, or they differ in other columns.
         MissingExtra: a package is not installed.
     """
-    found, single = files_of(place_of(source))
+    found, single = find_files(locate(source))
     with ThreadPoolExecutor(_READERS) as readers:
-        ends = [*readers.map(_end_of, found)]
-    url, others = found[0].url, ends[0].others
-    for file, end in zip(found, ends, strict=True):
-        if end.others != others:
-            odd = _difference(end.others, others)
+        files = [*readers.map(_with_groups, found)]
+    first = files[0]
+    for file in files:
+        if file.others != first.others:
+            odd = ", ".join(f"{name} ({kind})" for name, kind in sorted({*file.others} ^ {*first.others}))
             raise DataError(
-                f"{file.url} has other columns beside the features than {url}: {odd}."
+                f"{file.url} has other columns beside the features than {first.url}: {odd or 'their order'}."
                 " Columns are carried along only if all files have them alike"
             )
-    files = [File(*file, end.groups) for file, end in zip(found, ends, strict=True)]
-    return Plan(files, single, [name for name, _ in others])
+    return Plan(files, single)
 
 
-class _End(NamedTuple):
-    groups: list[int]
-    others: list[tuple[str, str]]  # names and types
-
-
-def _end_of(found: Found) -> _End:
-    file: Any = open_parquet(found.url)
-    with file:
-        schema, metadata = file.schema_arrow, file.metadata
-        _, others = columns_of(found.url, schema.names)
-        groups = [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
-    return _End(groups, [(name, str(schema.field(name).type)) for name in others])
-
-
-def _difference(these: Sequence[tuple[str, str]], those: Sequence[tuple[str, str]]) -> str:
-    odd = [
-        f"{name} ({kind})"
-        for name, kind in [*these, *those]
-        if ((name, kind) in these) != ((name, kind) in those)
-    ]
-    return ", ".join(odd) or "their order"
-
-
-class Reading(NamedTuple):
-    """A partition that is open.
-
-    Attributes:
-        schema: the `pyarrow.Schema` of the columns to carry along.
-        blocks: of its kicks; a refusal says which file it is of, where there are several.
-    """
-
-    schema: Any
-    blocks: Iterator[Block]
-
-
-def read(partition: Partition, others: Sequence[str] = ()) -> Reading:
+def read_partition(partition: Partition, others: Sequence[str] = ()) -> Reading:
     """Open a partition.
 
     Args:
@@ -164,35 +123,36 @@ def read(partition: Partition, others: Sequence[str] = ()) -> Reading:
     Raises:
         DataError: it can't be read.
     """
-    import pyarrow as pa
-
-    file = open_parquet(partition.url)
-    schema = pa.schema([file.schema_arrow.field(name) for name in others])
-    return Reading(schema, _blocks(file, partition, others))
+    file = locate(partition.url).open_parquet()
+    return Reading(select_fields(file.schema_arrow, others), _blocks(file, partition, others))
 
 
-def _blocks(file: Any, partition: Partition, others: Sequence[str]) -> Iterator[Block]:
-    from kickserve_data.parquet_kicks import blocks
-
-    names, _ = columns_of(partition.url, file.schema_arrow.names)
-    with reached(partition.url):
-        for block in blocks(file, names, BLOCK, others, partition.group):
-            yield _named(block, partition.name)
-
-
-def _named(block: Block, name: str | None) -> Block:
-    if name is None or not block.refusals:
-        return block
-    return replace(
-        block, refusals=[replace(each, reason=f"{name}: {each.reason}") for each in block.refusals]
-    )
-
-
-def in_order(refusals: Sequence[RefusedRow], *, single: bool) -> list[RefusedRow]:
-    """Put refusals in the order of the files and lines, whichever partition was done first.
+def sort_refusals(refusals: Sequence[RefusedRow], *, single: bool) -> list[RefusedRow]:
+    """Sort refusals by file and line, whichever partition was done first.
 
     Args:
-        refusals: of blocks that `read` gave.
+        refusals: of blocks from `read_partition`.
         single: whether all are of one file.
     """
     return sorted(refusals, key=lambda each: ("" if single else each.reason.partition(": ")[0], each.line))
+
+
+def _with_groups(found: File) -> File:
+    with locate(found.url).open_parquet() as file:
+        schema, metadata = file.schema_arrow, file.metadata
+        _, others = columns_of(found.url, schema.names)
+        groups = [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
+    return structs.replace(
+        found, groups=groups, others=[(name, str(schema.field(name).type)) for name in others]
+    )
+
+
+def _blocks(file: Any, partition: Partition, others: Sequence[str]) -> Iterator[Block]:
+    names, _ = columns_of(partition.url, file.schema_arrow.names)
+    with reached(partition.url):
+        for block in parquet_blocks(file, names, BLOCK, others, partition.group):
+            yield block if partition.name is None else replace(block, refusals=_named(block, partition.name))
+
+
+def _named(block: Block, name: str) -> list[RefusedRow]:
+    return [replace(each, reason=f"{name}: {each.reason}") for each in block.refusals]

@@ -1,6 +1,6 @@
-"""Lets steps of a stream work at the same time: the next item is made ahead, the last one dealt with behind.
+"""Stages of a stream of blocks that work at the same time, in threads.
 
-The threads gain something where a step leaves Python: numpy, pyarrow and files let other threads run.
+The threads gain something where a stage leaves Python: numpy, pyarrow and files let other threads run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ DEPTH: Final = 2
 _END: Final = object()
 
 
-def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T]:
+def prefetch(items: Iterable[T], depth: int = DEPTH) -> Generator[T]:
     """Take items in a thread of its own, while their user is busy with those before.
 
-    What making an item raises is raised where the item would come. The thread ends with the generator.
+    An error in making an item is raised in its place. The thread ends with the generator.
 
     Args:
         items: made by that thread alone.
@@ -33,7 +33,7 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T]:
         The items, in their order.
     """
     iterator = iter(items)
-    thread = ThreadPoolExecutor(1, "ahead")
+    thread = ThreadPoolExecutor(1, "prefetch")
     try:
         waiting = deque(thread.submit(next, iterator, _END) for _ in range(depth))
         while (item := waiting.popleft().result()) is not _END:
@@ -44,23 +44,23 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T]:
 
 
 @contextmanager
-def behind(work: Callable[[T], None], depth: int = DEPTH) -> Generator[Callable[[T], None]]:
-    """Do work in a thread of its own, item after item, while those who ask for it go on.
+def write_behind(write: Callable[[T], None], depth: int = DEPTH) -> Generator[Callable[[T], None]]:
+    """Write in a thread of its own, item after item, while their maker goes on.
 
-    Leaving the context waits for all of it; an error drops what has not begun.
+    Leaving the context waits for all of it; an error drops the items that have not begun.
 
     Args:
-        work: done by that thread alone; what it raises is raised by a later call, or at the end.
+        write: called by that thread alone; its errors are raised by a later call, or at the end.
         depth: how many items wait at most, from 1; a call beyond waits, so the memory stays bounded.
 
     Yields:
-        What takes the next item.
+        A function that takes the next item.
     """
     waiting: deque[Future[None]] = deque()
-    thread = ThreadPoolExecutor(1, "behind")
+    thread = ThreadPoolExecutor(1, "write-behind")
 
     def put(item: T) -> None:
-        waiting.append(thread.submit(work, item))
+        waiting.append(thread.submit(write, item))
         if len(waiting) > depth:
             waiting.popleft().result()
 
@@ -73,9 +73,9 @@ def behind(work: Callable[[T], None], depth: int = DEPTH) -> Generator[Callable[
 
 
 def _end(thread: ThreadPoolExecutor) -> None:
-    """Drop what has not begun, and wait for what has.
+    """Drop the items that have not begun, and wait for the one under way.
 
-    That takes a moment. A second Ctrl-C must not leave it running on a file that is closed meanwhile.
+    A second Ctrl-C must not leave it running on a file that is closed meanwhile.
     """
     while True:
         try:

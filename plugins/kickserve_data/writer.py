@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-
 _INTEGERS: Final = frozenset({*FLAGS, *OUTCOMES, "line", "status_code"})
 _TIMES: Final = frozenset({"created_at", "outcome_at"})
 _REPEATED: Final = ("file", "model", "revision", "error")  # texts of which there are few
 _TEXTS: Final = frozenset({"id", *_REPEATED})
-_GROUP_ROWS: Final = 1 << 18  # of Parquet, that are written at a time
+_GROUP_ROWS: Final = 1 << 18  # of Parquet that are written at a time: read fast, and no burden on memory
 _GROUP_BYTES: Final = 48_000_000
 
 
@@ -34,13 +33,13 @@ def open_writer(
     """Write a table; the file appears under its name when it is whole.
 
     Args:
-        path: its ending says what kind of table.
+        path: its ending decides the kind of table.
         columns: their names; each has its type by its name.
         others: the `pyarrow.Schema` of columns after those; for Parquet only.
         durable: whether the medium has all of it before it appears.
 
     Raises:
-        DataError: it can't be written, or the kind is unknown.
+        DataError: the file can't be written, or the kind is unknown.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
     kind = _WRITERS[kind_of(path)]
@@ -70,9 +69,13 @@ class Writer:
 
         Args:
             columns: by name, an array, a list, or a text or None that holds for every row; at least one is an
-                array or a list. NaN in an array for a column of whole numbers stands for nothing.
+                array or a list. NaN in an array of a column of whole numbers makes an empty cell.
             others: the `pyarrow.RecordBatch` of the other columns, if they were asked for.
         """
+        raise NotImplementedError
+
+    def annotate(self, key: bytes, value: bytes) -> None:
+        """Write a value into the footer; for Parquet only."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -80,8 +83,14 @@ class Writer:
         raise NotImplementedError
 
     def drop(self) -> None:
-        """Close a file that nobody wants."""
+        """Close an unfinished file."""
         self.close()
+
+    def _rows(self, columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        count = _count(columns)
+        return zip(
+            *(_list(columns[name], count, whole=name in _INTEGERS) for name in self._columns), strict=True
+        )
 
 
 class _CsvWriter(Writer):
@@ -92,8 +101,7 @@ class _CsvWriter(Writer):
         self._csv.writerow(columns)
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:  # noqa: ARG002  Parquet's own
-        lists = _lists(columns, self._columns)
-        self._csv.writerows(zip(*([_text(value) for value in each] for each in lists), strict=True))
+        self._csv.writerows(map(_text, row) for row in self._rows(columns))
 
     def close(self) -> None:
         self._file.close()
@@ -103,21 +111,16 @@ class _NdjsonWriter(Writer):
     def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:
         super().__init__(path, columns, others)
         self._file = path.open("wb")
-        self._encoder = msgspec.json.Encoder()
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:  # noqa: ARG002  Parquet's own
-        rows = zip(*_lists(columns, self._columns), strict=True)
-        self._file.write(
-            self._encoder.encode_lines([dict(zip(self._columns, row, strict=True)) for row in rows])
-        )
+        rows = [dict(zip(self._columns, row, strict=True)) for row in self._rows(columns)]
+        self._file.write(msgspec.json.Encoder().encode_lines(rows))
 
     def close(self) -> None:
         self._file.close()
 
 
 class _ParquetWriter(Writer):
-    """Writes groups of rows, large enough to be read fast and small enough for the memory."""
-
     def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:
         super().__init__(path, columns, others)
         module = parquet()
@@ -134,7 +137,7 @@ class _ParquetWriter(Writer):
             column_encoding={name: "DELTA_BINARY_PACKED" for name in columns if name in _INTEGERS | _TIMES},
         )
         self._waiting: list[Any] = []
-        self._rows = self._bytes = 0  # that wait
+        self._rows_waiting = self._bytes_waiting = 0
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:
         count = _count(columns)
@@ -144,10 +147,13 @@ class _ParquetWriter(Writer):
         arrays += [] if self._others is None else others.columns
         batch = self._pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         self._waiting.append(batch)
-        self._rows += len(batch)
-        self._bytes += batch.nbytes
-        if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+        self._rows_waiting += len(batch)
+        self._bytes_waiting += batch.nbytes
+        if self._rows_waiting >= _GROUP_ROWS or self._bytes_waiting >= _GROUP_BYTES:
             self._flush()
+
+    def annotate(self, key: bytes, value: bytes) -> None:
+        self._file.add_key_value_metadata({key: value})
 
     def close(self) -> None:
         self._flush()
@@ -161,7 +167,7 @@ class _ParquetWriter(Writer):
 
     def _flush(self) -> None:
         table = self._pa.Table.from_batches(self._waiting, self._schema).unify_dictionaries()
-        self._waiting, self._rows, self._bytes = [], 0, 0
+        self._waiting, self._rows_waiting, self._bytes_waiting = [], 0, 0
         if len(table):
             self._file.write_table(table, row_group_size=len(table))
 
@@ -173,7 +179,7 @@ class _ParquetWriter(Writer):
         if not self._pa.types.is_integer(kind):
             return self._pa.array(values, kind)
         if not isinstance(values, np.ndarray):
-            return self._pa.array(list(map(_as_int, values)), kind)
+            return self._pa.array([None if value is None else int(value) for value in values], kind)
         missing = np.isnan(values)
         whole = np.where(missing, 0, values).astype(kind.to_pandas_dtype())
         return self._pa.array(whole, kind, mask=missing if missing.any() else None)
@@ -194,11 +200,6 @@ def _count(columns: Mapping[str, Any]) -> int:
     return next(len(each) for each in columns.values() if each is not None and not isinstance(each, str))
 
 
-def _lists(columns: Mapping[str, Any], names: Sequence[str]) -> list[list[Any]]:
-    count = _count(columns)
-    return [_list(columns[name], count, whole=name in _INTEGERS) for name in names]
-
-
 def _list(values: Any, count: int, *, whole: bool) -> list[Any]:
     if values is None or isinstance(values, str):
         return [values] * count
@@ -208,13 +209,9 @@ def _list(values: Any, count: int, *, whole: bool) -> list[Any]:
     return [None if cell != cell else int(cell) for cell in cells] if whole else cells  # noqa: PLR0124  NaN
 
 
-def _as_int(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
 def _text(value: Any) -> Any:
     if isinstance(value, bool):
-        return int(value)  # as the readers and their users spell it
+        return int(value)  # as readers and their users spell it
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 

@@ -12,7 +12,7 @@ from kickserve.cli import FiniteRange, ServiceUrl
 from kickserve.ids import in_utc
 from kickserve.settings import Settings
 from kickserve.terminal import print_json
-from kickserve_data.engine_options import engine_config_of, engine_options
+from kickserve_data.engines import engine_config_of, engine_options
 from kickserve_data.kicks import show_refusals
 from kickserve_data.scoring import ROWS_REFUSED
 from kickserve_drift.drift import Limits

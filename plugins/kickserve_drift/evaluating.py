@@ -100,7 +100,6 @@ def evaluate(job: Job, settings: Settings, tell: Tell) -> Made:
         PredictionFailed: the model can't be asked.
     """
     at = datetime.now(UTC)
-    job.where.check()
     file = file_of(settings)
     model = file.load()
     base = baseline.of_model(model, job.seed)

@@ -9,8 +9,8 @@ import numpy as np
 
 from kickserve.errors import DataError
 from kickserve.terminal import say
-from kickserve_data.engines import engine_of
-from kickserve_data.partitions import in_order, read
+from kickserve_data.engines import start_engine
+from kickserve_data.partitions import read_partition, sort_refusals
 from kickserve_drift.findings import SHOWN, WIDTH, Findings
 from kickserve_drift.kicks import parts_of
 from kickserve_drift.sampling import Sample, quota
@@ -55,7 +55,7 @@ class Evaluation:
         size = quota(SHOWN, partition.before, partition.rows, self.rows)
         sample = Sample(size, WIDTH, (self.seed, partition.number))
         findings = Findings(self.reference, self.domain, sample, self.rows)
-        for part in parts_of(read(partition).blocks, model):
+        for part in parts_of(read_partition(partition).blocks, model):
             findings.add(part)
         return findings.share()
 
@@ -79,7 +79,7 @@ def evaluate_partitions(
     findings = Findings(work.reference, work.domain, Sample(0, WIDTH, work.seed), plan.rows)
     drawn: dict[int, NDArray[np.float64]] = {-1: np.empty((0, WIDTH))}
     seen = 0
-    with engine_of(where, *model, say) as engine:
+    with start_engine(where, *model, say) as engine:
         for result in engine.run(work, plan.partitions(), where.retries):
             partition, share = result.partition, result.value
             if share is None:
@@ -90,6 +90,6 @@ def evaluate_partitions(
             drawn[partition.number] = share.sample
             seen += share.seen
             tell("reading", (seen + findings.refused) / max(plan.rows, 1))
-    findings.refusals = in_order(findings.refusals, single=plan.single)
+    findings.refusals = sort_refusals(findings.refusals, single=plan.single)
     findings.sample = Sample.gathered([drawn[number] for number in sorted(drawn)], seen)
     return findings

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve_data.csv_rows import Row
-    from kickserve_data.kicks import Block
+    from kickserve_data.kicks import Block, Row
 
 _KMH: Final = 3.6  # in a metre a second
 _BLOCK: Final = 8_192  # rows that are Python objects at a time

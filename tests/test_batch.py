@@ -1,0 +1,404 @@
+"""`kickserve batch`, `outcomes` and `export`: what is written, what is kept, and what a failure leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from partitions import table_of
+from serving import BARE, serving
+
+from kickserve.cli import run
+from kickserve.errors import PredictionFailed
+from kickserve.features import FLAGS, NAMES
+from kickserve.linear import load_default
+from kickserve.model import Answer, predict
+from kickserve_batch.keeping import Pace
+from kickserve_data.simulate import simulate
+
+ENDINGS = ["csv", "parquet", "ndjson"]
+ANSWERS = ["prediction", "confidence", "low", "high", "model", "revision"]
+
+
+@pytest.fixture
+def kickserve(capsys):
+    """Run a command; return exit code, standard output and standard error."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = run([str(each) for each in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def batch(kickserve):
+    """Run `kickserve batch --json`; return exit code, summary and standard error."""
+
+    def call(*arguments):
+        code, out, err = kickserve("batch", "--json", *arguments)
+        return code, json.loads(out) if out else None, err
+
+    return call
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Return a column of the predictions in the default store."""
+
+    def column(name):
+        with sqlite3.connect(tmp_path / "kickserve.db") as connection:
+            rows = connection.execute(f"SELECT {name} FROM predictions ORDER BY id").fetchall()  # noqa: S608  ours
+        connection.close()
+        return [row[0] for row in rows]
+
+    return column
+
+
+@pytest.fixture
+def kicks_csv(tmp_path, kickserve):
+    kickserve("simulate", "--size", 300, "--seed", 5, "--output", tmp_path / "kicks.csv")
+    return tmp_path / "kicks.csv"
+
+
+@pytest.fixture
+def kicks(tmp_path):
+    """Write simulated kicks as Parquet with other columns beside them, and return the path."""
+
+    def write(size=100, **others):
+        table = table_of(size, 4, **others)
+        for flag in FLAGS:
+            at = table.column_names.index(flag)
+            table = table.set_column(at, flag, table[flag].cast(pa.bool_()))
+        pq.write_table(table, tmp_path / "kicks.parquet")
+        return tmp_path / "kicks.parquet"
+
+    return write
+
+
+def read(path):
+    """Return the rows of a table as dictionaries."""
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if path.suffix == ".csv":
+        return list(csv.DictReader(path.read_text().splitlines()))
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class TestOutput:
+    @pytest.mark.parametrize(
+        ("source", "ending"), [*((e, e) for e in ENDINGS), ("csv", "parquet"), ("parquet", "csv")]
+    )
+    def test_has_the_models_answers_and_nothing_is_kept(self, kickserve, batch, tmp_path, source, ending):
+        kickserve("simulate", "--size", 50, "--output", f"kicks.{source}")
+        code, summary, _ = batch(f"kicks.{source}", "--output", f"answers.{ending}")
+        assert (code, summary["sent"], summary["kept"], summary["not_carried"]) == (0, 50, False, [])
+        rows = read(tmp_path / f"answers.{ending}")
+        assert list(rows[0]) == ["line", *NAMES, "success", *ANSWERS]
+        drawn, model = simulate(50, 0), load_default()
+        probability, low, high = model.predict(drawn.matrix)
+        expected = {"prediction": probability, "confidence": np.maximum(probability, 1 - probability)}
+        for name, values in {**expected, "low": low, "high": high}.items():
+            assert [float(row[name]) for row in rows] == pytest.approx(values.tolist(), rel=1e-12)
+        assert {(row["model"], row["revision"]) for row in rows} == {(model.card.name, model.card.revision)}
+        assert [[float(row[name]) for name in NAMES] for row in rows] == drawn.matrix.tolist()
+        assert [int(row["success"]) for row in rows] == drawn.success.tolist()
+        assert [int(row["line"]) for row in rows] == [at + 1 + (source == "csv") for at in range(50)]
+        assert not (tmp_path / "kickserve.db").exists()
+
+    @pytest.mark.parametrize("ending", ENDINGS)
+    def test_may_be_written_beside_what_is_kept_with_the_ids(self, batch, kicks_csv, kept, ending):
+        output = kicks_csv.with_name(f"answers.{ending}")
+        assert batch(kicks_csv, "--output", output, "--keep")[1]["kept"]
+        rows = read(output)
+        assert list(rows[0])[-1] == "id"
+        assert [row["id"] for row in rows] == kept("id")
+        assert [float(row["prediction"]) for row in rows] == kept("prediction")
+        assert [int(row["success"]) for row in rows] == kept("outcome")
+
+    @pytest.mark.parametrize("keep", [[], ["--keep"]])
+    def test_carries_other_columns_unchanged(self, batch, kicks, tmp_path, keep):
+        others = {
+            "match": pa.array([f"match {at % 7}" for at in range(100)]).dictionary_encode(),
+            "tags": [[at, None] for at in range(100)],
+            "at": pa.array(range(100), pa.timestamp("us", "Europe/Paris")),
+            "nothing": pa.nulls(100),
+            "place": [{"ground": "north", "row": at} for at in range(100)],
+        }
+        path = kicks(**others)
+        assert batch(path, "--output", "answers.parquet", *keep, "--min-distance", 30)[0] == 0
+        before, after = pq.read_table(path), pq.read_table(tmp_path / "answers.parquet")
+        taken = before.take([line - 1 for line in after["line"].to_pylist()])
+        assert 0 < len(taken) < 100
+        for name in [*others, "distance"]:
+            assert after[name].type == before[name].type
+            assert after[name].to_pylist() == taken[name].to_pylist()
+
+    def test_carries_an_id_of_the_users_own_unless_its_own_takes_the_name(self, kickserve, batch, kicks):
+        path = kicks(id=[f"mine {at}" for at in range(100)])
+        assert batch(path, "--output", "answers.parquet")[1]["not_carried"] == []
+        assert batch(path, "--output", "answers.parquet", "--keep")[1]["not_carried"] == ["id"]
+        out = kickserve("batch", path, "--output", "answers.parquet", "--keep")[1]
+        assert "id: the output has columns of its own" in " ".join(out.split())
+
+    def test_can_be_predicted_again(self, batch, kicks, tmp_path):
+        batch(kicks(), "--output", "answers.parquet")
+        code, summary, _ = batch("answers.parquet", "--output", "again.parquet")
+        assert (code, summary["sent"], summary["not_carried"]) == (0, 100, ["line", *ANSWERS])
+        assert pq.read_table(tmp_path / "again.parquet").equals(pq.read_table(tmp_path / "answers.parquet"))
+
+    def test_has_the_same_types_whether_answers_are_kept_or_not(self, batch, kicks, tmp_path):
+        path = kicks()
+        batch(path, "--output", "direct.parquet")
+        batch(path, "--output", "kept.parquet", "--keep")
+        direct, kept = (pq.read_schema(tmp_path / name) for name in ["direct.parquet", "kept.parquet"])
+        assert list(kept)[:-1] == list(direct)
+        assert {direct.field(name).type for name in FLAGS} == {pa.int8()}
+        assert direct.field("line").type == pa.int64()
+
+    @pytest.mark.parametrize("ending", ENDINGS)
+    def test_is_a_table_without_rows_where_all_are_refused(self, batch, tmp_path, ending):
+        (tmp_path / "kicks.csv").write_text(",".join(NAMES) + "\n" + ",".join(["x"] * 11) + "\n")
+        code, summary, _ = batch("kicks.csv", "--output", f"answers.{ending}")
+        assert (code, summary["sent"], summary["mean_prediction"]) == (3, 0, None)
+        assert read(tmp_path / f"answers.{ending}") == []
+
+    def test_of_many_blocks_is_in_order_with_the_quality_of_all(self, batch, kicks, tmp_path):
+        path = kicks(200_000)
+        _, summary, _ = batch(path, "--output", "answers.parquet")
+        table = pq.read_table(tmp_path / "answers.parquet")
+        assert table["line"].to_pylist() == list(range(1, 200_001))
+        assert table["time_norm"].equals(pq.read_table(path)["time_norm"])
+        prediction, success = table["prediction"].to_numpy(), table["success"].to_numpy()
+        assert summary["mean_prediction"] == pytest.approx(prediction.mean(), rel=1e-12)
+        assert summary["quality"]["brier"] == pytest.approx(np.mean((prediction - success) ** 2), rel=1e-12)
+        out_of_domain = (table["distance"].to_numpy() > 60) | (table["angle"].to_numpy() > 60)
+        assert summary["warned"] == out_of_domain.sum()
+
+    def test_must_not_take_the_place_of_the_kicks(self, batch, kicks_csv):
+        assert "take the place" in batch(kicks_csv, "--output", kicks_csv)[2]
+
+
+class TestRefusals:
+    def test_are_named_by_line_and_the_rest_is_done(self, kickserve, batch, kept, kicks_csv):
+        lines = kicks_csv.read_text().splitlines()
+        lines[4] = lines[4].replace(",", ",moon", 1)
+        lines[9] = "1,2,3"
+        kicks_csv.write_text("\n".join(lines))
+        code, out, err = kickserve("batch", kicks_csv)
+        assert (code, "298" in out, len(kept("id"))) == (3, True, 298)
+        assert "line 5: distance 'moon" in err
+        assert "line 10: has 3 cells where the header has 12" in err
+        code, summary, _ = batch(kicks_csv)
+        assert (code, summary["sent"], summary["refused"]) == (3, 298, 2)
+        assert [each["line"] for each in summary["refusals"]] == [5, 10]
+
+    def test_of_parquet_are_named_by_row(self, batch, kicks, tmp_path):
+        path = kicks(match=[f"{at}" for at in range(100)])
+        table = pq.read_table(path)
+        distance = table["distance"].to_pylist()
+        distance[6], distance[70] = 1.0, None
+        at = table.column_names.index("distance")
+        pq.write_table(table.set_column(at, "distance", pa.array(distance)), path)
+        code, summary, _ = batch(path, "--output", "answers.parquet")
+        assert (code, summary["sent"]) == (3, 98)
+        assert [(each["line"], each["reason"]) for each in summary["refusals"]] == [
+            (7, "distance 1.0 must be a number from 2 to 100 m"),
+            (71, "distance is missing: must be a number from 2 to 100 m"),
+        ]
+        rows = read(tmp_path / "answers.parquet")
+        assert [row["match"] for row in rows] == [f"{at}" for at in range(100) if at not in {6, 70}]
+
+
+class TestFailures:
+    def test_in_the_middle_of_a_file_leave_no_output(self, batch, kicks, tmp_path):
+        path = kicks(300_000)
+        pq.write_table(pq.read_table(path), path, row_group_size=200_000)
+        broken = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+        content = bytearray(path.read_bytes())
+        content[broken : broken + 400] = b"\xff" * 400
+        path.write_bytes(content)
+        code, _, err = batch(path, "--output", "answers.parquet")
+        assert (code, "can't be read" in err) == (2, True)
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("ending", ENDINGS)
+    def test_of_a_full_disk_leave_no_output(self, tmp_path, ending):
+        def small():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+        # In a folder of its own: a measurement of coverage leaves a file in the current one.
+        folder = tmp_path / "out"
+        folder.mkdir()
+        command = [sys.executable, "-m", "kickserve", "batch", "--size", "100000"]
+        ended = subprocess.run(
+            [*command, "--output", f"out/answers.{ending}"],
+            cwd=tmp_path,
+            preexec_fn=small,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 2
+        assert f"can't write out/answers.{ending}" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert "ignored" not in ended.stderr
+        assert list(folder.iterdir()) == []
+
+    def test_by_an_interrupt_leave_no_output(self, tmp_path):
+        running = subprocess.Popen(
+            [sys.executable, "-m", "kickserve", "batch", "--size", "50000000", "--output", "answers.parquet"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 120
+        while not any(path.stat().st_size > 1_000_000 for path in tmp_path.iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        _, complaint = running.communicate(timeout=120)
+        assert (running.returncode, "Traceback" in complaint) == (130, False)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("answer", "message"),
+        [
+            (lambda _: 1 / 0, "raised ZeroDivisionError"),
+            (lambda n: Answer(np.full(n, np.nan), None, None), "no probability"),
+            (lambda n: Answer(np.full(n, 0.5), np.full(n, -0.1), np.ones(n)), "no probability"),
+            (lambda n: Answer(np.full(n + 1, 0.5), None, None), "no probability"),
+        ],
+    )
+    def test_of_a_model_name_it(self, answer, message):
+        class Broken:
+            card = load_default().card
+
+            def predict(self, matrix):
+                return answer(len(matrix))
+
+        with pytest.raises(PredictionFailed, match=f"the model simulated.* {message}"):
+            predict(Broken(), np.zeros((3, 11)))
+
+    @pytest.mark.parametrize("arguments", [[], ["kicks.csv", "--size", "5"]])
+    def test_a_file_or_a_size_is_needed(self, batch, arguments):
+        assert batch(*arguments)[0] == 2
+
+    def test_no_service_at_the_url_is_said_with_advice(self, batch):
+        code, _, err = batch("--size", 5, "--url", "http://127.0.0.1:9")
+        assert (code, "kickserve serve" in err) == (6, True)
+        assert "http://" in batch("--size", 5, "--url", "moon")[2]
+
+    def test_a_store_that_can_not_be_opened_is_said(self, batch, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", "sqlite:///nowhere/x.db")
+        code, _, err = batch("--size", 5)
+        assert (code, "there is no folder" in err) == (2, True)
+
+    def test_a_rate_is_for_predictions_that_are_kept(self, batch):
+        assert "--rate" in batch("--size", 5, "--rate", 3, "--output", "answers.csv")[2]
+
+
+class TestKeeping:
+    def test_a_file_with_outcomes_is_predicted_kept_and_compared(self, kickserve, kept, kicks_csv):
+        code, out, _ = kickserve("batch", kicks_csv)
+        assert code == 0
+        for word in ["predicted", "300", "Brier score", "log loss", "ECE", "AUC", "mean probability"]:
+            assert word in out
+        assert [bool(each) for each in kept("outcome")] == simulate(300, 5).success.tolist()
+
+    def test_predictions_that_are_not_kept_are_said_to_be_so(self, kickserve):
+        assert "no, only written" in kickserve("batch", "--size", 3, "--output", "answers.csv")[1]
+
+    def test_simulated_kicks_and_those_of_a_file_can_be_cut_by_distance(self, kickserve, kept, kicks_csv):
+        assert kickserve("batch", "--size", 200, "--min-distance", 40)[0] == 0
+        assert len(kept("distance")) == 200
+        assert "left out" in kickserve("batch", kicks_csv, "--min-distance", 40)[1]
+        assert min(kept("distance")) >= 40
+
+    def test_through_a_service_outcomes_follow_the_predictions(
+        self, kickserve, kept, kicks_csv, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("API_KEY", "sesame")
+        with serving(tmp_path, **BARE) as server:
+            url = server.url.removesuffix("/api/v1")
+            code, out, _ = kickserve("batch", kicks_csv, "--url", url, "--output", "answers.csv")
+            assert (code, "Brier score" in out) == (0, True)
+            rows = read(tmp_path / "answers.csv")
+            lines = [f"{row['id']},0" for row in rows[:10]]
+            (tmp_path / "results.csv").write_text("\n".join(["id,success", *lines, "nonsense,1"]))
+            code, out, err = kickserve("outcomes", "results.csv", "--url", url)
+            assert code == 3
+            assert "line 12: no prediction is kept under the id 'nonsense'" in err
+            monkeypatch.setenv("API_KEY", "wrong")
+            code, _, err = kickserve("batch", kicks_csv, "--url", url)
+            assert (code, "401" in err) == (1, True)
+            assert server.end() == 0
+        assert kept("id") == [row["id"] for row in rows]
+        assert kept("outcome")[:10] == [0] * 10
+
+    async def test_a_pace_holds_kicks_back_and_makes_up_for_no_pause(self, monkeypatch):
+        now, slept = [100.0], []
+
+        async def sleep(seconds):
+            slept.append(seconds)
+            now[0] += seconds
+
+        monkeypatch.setattr("kickserve_batch.keeping.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("kickserve_batch.keeping.asyncio.sleep", sleep)
+        pace = Pace(10)
+        for _ in range(3):
+            await pace.wait(5)
+        now[0] += 60
+        await pace.wait(5)
+        await pace.wait(5)
+        assert slept == pytest.approx([0, 0.5, 0.5, 0, 0.5])
+
+
+class TestOutcomesAndExport:
+    def test_outcomes_go_straight_into_the_store(self, kickserve, kept, tmp_path):
+        kickserve("predict", "--distance", 30, "--angle", 5)
+        rows = [{"id": kept("id")[0], "success": True}, {"id": "x"}]
+        (tmp_path / "results.ndjson").write_text("\n".join(map(json.dumps, rows)))
+        code, out, _ = kickserve("outcomes", "results.ndjson", "--json")
+        assert (code, json.loads(out)["kept"], kept("outcome")) == (3, 1, [1])
+
+    def test_refused_outcomes_are_named_by_line(self, kickserve, tmp_path):
+        (tmp_path / "results.csv").write_text("when,id,success\n2,,0\n3,b,x\n4,c\n5,d,false\n")
+        summary = json.loads(kickserve("outcomes", "results.csv", "--json")[1])
+        assert [(each["line"], each["reason"]) for each in summary["refusals"]] == [
+            (2, "id is missing"),
+            (3, "success 'x' must be 1 or 0"),
+            (4, "has 2 cells where the header has 3"),
+            (5, "no prediction is kept under the id 'd'"),
+        ]
+
+    def test_of_many_refused_outcomes_the_first_are_named(self, kickserve, tmp_path):
+        (tmp_path / "results.csv").write_text("id,success\n" + ",1\n" * 2_500)
+        summary = json.loads(kickserve("outcomes", "results.csv", "--json")[1])
+        assert (summary["refused"], len(summary["refusals"])) == (2_500, 1_000)
+
+    def test_a_file_without_the_columns_is_refused(self, kickserve, tmp_path):
+        (tmp_path / "results.csv").write_text("id,when\nx,1\n")
+        assert "success" in kickserve("outcomes", "results.csv")[2]
+
+    @pytest.mark.parametrize("ending", ENDINGS)
+    def test_export_writes_everything(self, kickserve, kept, kicks_csv, tmp_path, ending):
+        kickserve("batch", kicks_csv)
+        code, out, _ = kickserve("export", "--output", f"all.{ending}", "--json")
+        assert (code, json.loads(out)["predictions"]) == (0, 300)
+        rows = read(tmp_path / f"all.{ending}")
+        assert [row["id"] for row in rows] == kept("id")
+        assert [float(row["low"]) < float(row["prediction"]) for row in rows] == [True] * 300
+        out = kickserve("export", "--output", "none.csv", "--until", "2020-01-01")[1]
+        assert "predictions  0" in out
