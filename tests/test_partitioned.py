@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from functools import partial
+from importlib.resources import files
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +20,6 @@ from partitions import batch as run_batch
 
 from kickserve.cli import run
 from kickserve.errors import DataError, MissingExtra, PredictionFailed
-from kickserve.linear import LinearModel, load_default
 from kickserve_batch.runs import PARTITIONS_FAILED, _Run
 from kickserve_data.engines import LocalEngine
 from kickserve_data.locations import find_files, locate
@@ -178,7 +179,9 @@ class TestResuming:
         assert "and this is 9.9" in refused()
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(LinearModel, "card", replace(load_default().card, revision="another"))
+        document = json.loads(files("kickserve").joinpath("default.json").read_bytes())
+        (tmp_path / "mine.json").write_text(json.dumps({**document, "revision": "another"}))
+        monkeypatch.setenv("KICKSERVE_MODEL", "mine.json")
         assert "with the model simulated" in refused()
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
