@@ -180,7 +180,7 @@ class TestResuming:
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
         document = json.loads(files("kickserve").joinpath("default.json").read_bytes())
-        (tmp_path / "mine.json").write_text(json.dumps({**document, "revision": "another"}))
+        (tmp_path / "mine.json").write_text(json.dumps({**document, "name": "another"}))
         monkeypatch.setenv("KICKSERVE_MODEL", "mine.json")
         assert "with the model simulated" in refused()
         monkeypatch.undo()
