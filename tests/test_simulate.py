@@ -6,8 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kickserve.errors import InvalidInput
 from kickserve.features import INDEX, acceptable
@@ -47,10 +45,6 @@ def test_outcomes_follow_their_probabilities(kicks):
         assert abs(error) < 4 * 0.5 / np.sqrt(mask.sum())
 
 
-def test_the_mean_success_is_the_published_one(kicks):
-    assert percent(kicks, slice(None)) == pytest.approx(73.5, abs=0.2)
-
-
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -63,16 +57,12 @@ def test_features_hang_together_as_specified(columns, first, second, expected):
     assert np.corrcoef(columns[first], columns[second])[0, 1] == pytest.approx(expected, abs=0.01)
 
 
-def test_kicks_from_beyond_halfway_and_from_in_front_succeed_as_published(kicks, columns):
+def test_kicks_in_all_from_beyond_halfway_and_from_in_front_succeed_as_published(kicks, columns):
     out = columns["distance"] * np.cos(np.radians(columns["angle"]))
     in_front = (abs(columns["distance"] - 23) < 1) & (columns["angle"] < 5)
+    assert percent(kicks, slice(None)) == pytest.approx(73.5, abs=0.2)
     assert percent(kicks, out > 50) == pytest.approx(37.6, abs=1)
     assert percent(kicks, in_front) == pytest.approx(95.1, abs=1)
-
-
-def test_the_easiest_tenth_of_kicks_succeeds_in_99_percent(kicks):
-    odds = logit(kicks.matrix)
-    assert percent(kicks, odds >= np.quantile(odds, 0.9)) == pytest.approx(99, abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -111,15 +101,12 @@ def test_ability_spreads_the_probability_around_the_formula(kicks):
     assert ability.std() == pytest.approx(0.29, abs=0.003)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(1, 2 * BLOCK), st.integers(1, 2 * BLOCK), st.integers(0, 2**63))
-def test_the_first_kicks_are_the_same_whatever_the_size(one, other, seed):
-    shared = min(one, other)
-    first, second = simulate(one, seed), simulate(other, seed)
-    assert len(first) == one
-    assert np.array_equal(first.matrix[:shared], second.matrix[:shared])
-    assert np.array_equal(first.success[:shared], second.success[:shared])
-    assert np.array_equal(first.probability[:shared], second.probability[:shared])
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK + 1, 2 * BLOCK])
+def test_the_first_kicks_are_the_same_whatever_the_size(size):
+    first, second = simulate(size, 2**63), simulate(2 * BLOCK, 2**63)
+    assert len(first) == size
+    for name in ("matrix", "success", "probability"):
+        assert np.array_equal(getattr(first, name), getattr(second, name)[:size])
 
 
 def test_another_seed_and_another_block_give_other_kicks():
@@ -128,7 +115,7 @@ def test_another_seed_and_another_block_give_other_kicks():
     assert not np.isin(first.matrix[:, 1], simulate(BLOCK, 4).matrix[:, 1]).any()
 
 
-def test_blocks_have_the_size_of_a_block_and_the_rest_comes_last():
+def test_the_rest_comes_in_the_last_block():
     assert [len(block) for block in blocks(2 * BLOCK + 5, 0)] == [BLOCK, BLOCK, 5]
     assert [len(block) for block in blocks(BLOCK, 0)] == [BLOCK]
 
@@ -156,19 +143,11 @@ def test_arguments_out_of_range_are_refused_in_words(arguments, message):
         simulate(**arguments)
 
 
-def test_blocks_refuse_an_empty_order():
-    with pytest.raises(InvalidInput, match="size=-3"):
-        next(blocks(-3, 1))
-
-
-def test_the_posts_open_to_the_kicker_as_geometry_has_it():
+def test_the_posts_open_to_the_kicker_as_geometry_has_it_and_never_close_wholly():
     distance, angle = np.array([22.0, 22.0, 40.0, 8.0]), np.array([0.0, 45.0, 30.0, 60.0])
     aside, out = distance * np.sin(np.radians(angle)), distance * np.cos(np.radians(angle))
     expected = np.degrees(np.arctan2(aside + 2.8, out) - np.arctan2(aside - 2.8, out))
     assert theta(distance, angle) == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_posts_never_close_wholly():
     assert theta(np.array([30.0]), np.array([90.0])).tolist() == [0.05]
 
 

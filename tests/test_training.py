@@ -34,7 +34,7 @@ from kickserve_train.evaluation import (
 )
 from kickserve_train.families import fit, logistic, splines
 from kickserve_train.serialization import domain_of, encode, model_of
-from kickserve_train.training import TrainingConfig, train
+from kickserve_train.training import TrainingConfig, TrainingRun
 
 DISTANCE, ANGLE, WIND = INDEX["distance"], INDEX["angle"], INDEX["wind_speed"]
 
@@ -55,7 +55,7 @@ def kickers_of(count, each, seed, spread=ABILITY_SD):
 
 def trained(dataset, current=None, **changes):
     config = TrainingConfig(**({"name": "test", "data": "simulated", "seed": 1, "folds": 3} | changes))
-    return train(dataset, check(dataset, []), config, current)
+    return TrainingRun(dataset, check(dataset, []), config).run(current)
 
 
 class TestReading:

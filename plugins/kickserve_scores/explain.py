@@ -1,4 +1,4 @@
-"""Says what drives a model's answer to a kick: each feature's share on the log-odds (Shapley values)."""
+"""Explains a prediction: each feature's share of the log-odds (Shapley values)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SUREST: Final = 1e-9  # keeps the log-odds of a probability of 0 or 1 finite
 
 
 class Share(Struct, kw_only=True, frozen=True):
-    """What one feature does to the answer.
+    """The effect of one feature on a prediction.
 
     Attributes:
         feature: its name.
         value: of this kick.
         average: of the average kick.
-        share: on the log-odds; above 0 it makes success likelier.
+        share: of the log-odds; above 0 it makes success likelier.
     """
 
     feature: str
@@ -39,7 +39,7 @@ class Share(Struct, kw_only=True, frozen=True):
 
 
 class Explanation(Struct, kw_only=True, frozen=True):
-    """Why a kick's probability is what it is, compared with that of the average kick.
+    """The difference between the probability of a kick and that of the average kick, feature by feature.
 
     The shares add up to `log_odds - average_log_odds`, but for rounding.
 
@@ -63,10 +63,10 @@ class Explanation(Struct, kw_only=True, frozen=True):
 
 
 def average_kick(profile: Profile) -> NDArray[np.float64]:
-    """Return the average kick of those that a model was trained on, shape (11,).
+    """Return the average kick of the training data of a model, shape (11,).
 
-    Of a number it has the mean (the integral of the quantile function), of a flag the commoner value: half a
-    left foot is no kick that a model could be asked about.
+    Of a number it has the mean (the integral of the quantile function), of a flag the commoner value: a model
+    can't predict a kick with half a left foot.
     """
     return np.array([_average(profile, name) for name in BY_NAME])
 
@@ -109,7 +109,7 @@ def shares(
     Args:
         row: the kick, shape (11,).
         average: the average one, shape (11,).
-        probability: what the model says of each of the `mixtures`, shape (2ᵏ,).
+        probability: the prediction for each of the `mixtures`, shape (2ᵏ,).
 
     Returns:
         Shape (11,); 0 where a feature is the same in both.
@@ -133,12 +133,12 @@ def explanation(
     model: str,
     revision: str,
 ) -> Explanation:
-    """Put together what a client sees.
+    """Make the explanation that a client sees.
 
     Args:
         row: the kick's eleven numbers.
         average: the average kick, shape (11,).
-        probability: what the model says of each of the `mixtures` of both.
+        probability: the prediction for each of the `mixtures` of both, shape (2ᵏ,).
         model: its name.
         revision: its revision.
     """
@@ -169,7 +169,7 @@ def log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _members(count: int) -> NDArray[np.bool_]:
-    """Return who belongs to each coalition of so many, shape (2ᵏ, k)."""
+    """Return the members of each coalition of k features, shape (2ᵏ, k)."""
     result: NDArray[np.bool_] = (np.arange(1 << count)[:, None] >> np.arange(count) & 1) == 1
     return result
 
@@ -177,7 +177,7 @@ def _members(count: int) -> NDArray[np.bool_]:
 @cache
 def _weights(count: int) -> NDArray[np.float64]:
     """Return Shapley's weights |S|!·(k - |S| - 1)!/k! by the size of the coalition that one joins."""
-    # 1 / (k · C(k - 1, |S|)), the next from the one before; nobody joins the whole.
+    # 1 / (k · C(k - 1, |S|)), the next from the one before; no feature is left to join the whole.
     weights = [1.0 / max(count, 1)]
     for size in range(1, count):
         weights.append(weights[-1] * size / (count - size))
@@ -185,14 +185,14 @@ def _weights(count: int) -> NDArray[np.float64]:
 
 
 async def explain(served: ServedModel, row: Sequence[float]) -> Explanation:
-    """Explain the answer to one kick. Nothing is recorded.
+    """Explain the prediction of one kick. Nothing is recorded.
 
     Args:
         served: the model that is served.
         row: the kick's eleven numbers, in the order of `kickserve.features.NAMES`.
 
     Raises:
-        PredictionFailed: the model could not answer.
+        PredictionFailed: the model could not predict.
     """
     average = average_kick(profile_of(served.model))
     found = await served.score(mixtures(np.array(row, dtype=np.float64), average))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve_train.dataset import Dataset
-    from kickserve_train.families import FittedModel
+    from kickserve_train.families import LogisticFit
 
 REFITS: Final = 12
 """Fits that the error of a boosted model is estimated from."""
@@ -63,7 +63,7 @@ class BoostedFit(NamedTuple):
 
 
 def fit_variance(
-    fitted: BoostedFit, smooth: FittedModel, dataset: Dataset, seed: int, advance: Callable[[str], None]
+    fitted: BoostedFit, smooth: LogisticFit, dataset: Dataset, seed: int, advance: Callable[[str], None]
 ) -> Ensemble:
     """Fit trees to the squared error of boosted trees, kick by kick, in a world where the truth is known.
 

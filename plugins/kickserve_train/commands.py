@@ -12,7 +12,7 @@ from kickserve.errors import DataError, ModelUnusable
 from kickserve.features import NAMES, columns
 from kickserve.loading import load_model
 from kickserve.model import wrong_name
-from kickserve.settings import Settings
+from kickserve.plugins import Settings
 from kickserve.terminal import print_facts, print_json, progress, say
 from kickserve_data.kicks import show_refusals
 from kickserve_data.reader import count_rows
@@ -25,7 +25,7 @@ from kickserve_train.default import DEFAULT_SEED, DEFAULT_SIZE, MEASURED, PASSES
 from kickserve_train.families import KINDS
 from kickserve_train.report import TrainingReport, show
 from kickserve_train.serialization import Document, encode
-from kickserve_train.training import FOLDS, TrainingConfig, train
+from kickserve_train.training import FOLDS, TrainingConfig, TrainingRun
 
 if TYPE_CHECKING:
     from kickserve.model import Model
@@ -46,7 +46,7 @@ _NEED_DATA = ("kind", "column", "outcome", "kicker", "wind_in_ms", "name")  # op
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def simulate_command(size: int, seed: int, output: Path, *, as_json: bool) -> None:
-    r"""Simulate kicks and what came of them.
+    r"""Simulate kicks and their outcomes.
 
     \b
     Examples:
@@ -84,7 +84,7 @@ def simulate_command(size: int, seed: int, output: Path, *, as_json: bool) -> No
     show_default=True,
     help="Where to write the model.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write what came out as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
 def train_command(data: Path | None, output: Path, seed: int, *, as_json: bool, **options: Any) -> int:
     r"""Train a model on the kicks of a CSV, Parquet or NDJSON file DATA: the eleven features, and `success`.
 
@@ -177,13 +177,12 @@ def _train(
     current = _current_model()
     with progress() as bar:
         task = bar.add_task("comparing", total=None)
-        return train(
+        return TrainingRun(
             dataset,
             summary,
             config,
-            current,
             lambda done, total, work: bar.update(task, completed=done, total=total, description=work),
-        )
+        ).run(current)
 
 
 def _current_model() -> Model | None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kickserve_train.boosting import Boosted
     from kickserve_train.dataset import Dataset
-    from kickserve_train.families import Family
+    from kickserve_train.families import Logistic
 
     Statistic = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 
@@ -155,7 +156,7 @@ def _jackknife(without: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def cross_validate(
-    families: Sequence[Family],
+    families: Sequence[Logistic | Boosted],
     dataset: Dataset,
     folds: NDArray[np.intp],
     seed: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,27 +35,6 @@ _PRIOR_SD: Final = 2.5
 _KNOTS: Final = (0.05, 0.275, 0.5, 0.725, 0.95)  # quantiles (Harrell 2015, table 2.3)
 _SPLINED: Final = ("distance", "angle")
 _FEWEST_KNOTS: Final = 3
-
-
-class FittedModel(Protocol):
-    """A model fitted to kicks."""
-
-    def log_odds(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the log-odds of success of n kicks, shape (n, 11), over kickers of all abilities; (n,)."""
-        ...
-
-
-class Family(Protocol):
-    """A way to fit a model."""
-
-    @property
-    def kind(self) -> str:
-        """Its name."""
-        ...
-
-    def fit(self, dataset: Dataset, seed: int) -> FittedModel:
-        """Fit a model; the same for the same kicks and seed."""
-        ...
 
 
 class LogisticFit(NamedTuple):

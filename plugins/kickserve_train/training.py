@@ -25,7 +25,16 @@ from kickserve_train.evaluation import (
     groups_of,
     sample_of,
 )
-from kickserve_train.families import BOOSTED, KINDS, LOGISTIC, SPLINES, constant, logistic, splines
+from kickserve_train.families import (
+    BOOSTED,
+    KINDS,
+    LOGISTIC,
+    SPLINES,
+    Logistic,
+    constant,
+    logistic,
+    splines,
+)
 from kickserve_train.report import CurrentModel, TrainingReport
 from kickserve_train.serialization import Card, Document, linear_document, round_off, trees_document
 
@@ -35,10 +44,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.model import Model
+    from kickserve_train.boosting import Boosted
     from kickserve_train.checks import DataSummary
     from kickserve_train.dataset import Dataset
     from kickserve_train.evaluation import Measure
-    from kickserve_train.families import Family
 
     Progress = Callable[[int, int, str], None]
 
@@ -67,37 +76,25 @@ class TrainingConfig(Struct, kw_only=True, frozen=True):
     folds: int = FOLDS
 
 
-def train(
-    dataset: Dataset,
-    summary: DataSummary,
-    config: TrainingConfig,
-    current: Model | None = None,
-    progress: Progress = lambda *_: None,
-) -> tuple[Document, TrainingReport]:
-    """Train a model.
+class TrainingRun:
+    """One training, from the kicks to the document: the same for the same kicks and options.
 
     Args:
         dataset: the kicks.
         summary: of the kicks, as `kickserve_train.checks.check` makes it.
         config: the options.
-        current: a model to compare with; None for none.
         progress: called after each step with the steps done, all of them, and the name of the work.
 
-    Returns:
-        The same document and report for the same kicks and options.
-
     Raises:
-        DataError: the kicks don't determine a model.
         MissingExtra: the family of the options needs scikit-learn, and it is not installed.
     """
-    return TrainingRun(dataset, summary, config, progress).run(current)
-
-
-class TrainingRun:
-    """One training, from the kicks to the document."""
 
     def __init__(
-        self, dataset: Dataset, summary: DataSummary, config: TrainingConfig, progress: Progress
+        self,
+        dataset: Dataset,
+        summary: DataSummary,
+        config: TrainingConfig,
+        progress: Progress = lambda *_: None,
     ) -> None:
         self._all = dataset
         self._summary = summary
@@ -113,8 +110,12 @@ class TrainingRun:
         self._progress = progress
         self._done, self._steps = 0, len(self._families) * config.folds + _LAST_STEPS
 
-    def run(self, current: Model | None) -> tuple[Document, TrainingReport]:
-        """Train; the arguments and results are those of `train`."""
+    def run(self, current: Model | None = None) -> tuple[Document, TrainingReport]:
+        """Train, and compare with the current model, if there is one.
+
+        Raises:
+            DataError: the kicks don't determine a model.
+        """
         found = cross_validate(self._families, self._sample, self._folds, self._config.seed, self._advance)
         candidates = candidates_of(found, self._evaluator)
         kind = choose(candidates)
@@ -191,8 +192,8 @@ class TrainingRun:
         return ability_spread(calibration.log_odds, self._sample.success, number)
 
     def _document(self, kind: str, calibration: Calibration, card: Card) -> Document:
-        family: Any = next(each for each in self._families if each.kind == kind)
-        if kind != BOOSTED:
+        family = next(each for each in self._families if each.kind == kind)
+        if isinstance(family, Logistic):
             return linear_document(family.fit(self._all), calibration.line, self._all, card)
         from kickserve_train.boosting import REFITS, fit_variance
 
@@ -251,7 +252,7 @@ class TrainingRun:
         return metrics
 
 
-def families_for(dataset: Dataset, kind: str | None) -> tuple[list[Family], list[str]]:
+def families_for(dataset: Dataset, kind: str | None) -> tuple[list[Logistic | Boosted], list[str]]:
     """Make the families to compare, from simple to rich; return warnings of the ones left out.
 
     Args:
@@ -262,7 +263,7 @@ def families_for(dataset: Dataset, kind: str | None) -> tuple[list[Family], list
         MissingExtra: that family needs scikit-learn, and it is not installed.
     """
     kinds = KINDS if kind is None else (kind,)
-    families: list[Family] = [constant(dataset)]
+    families: list[Logistic | Boosted] = [constant(dataset)]
     families += [make(dataset) for name, make in ((LOGISTIC, logistic), (SPLINES, splines)) if name in kinds]
     if BOOSTED not in kinds:
         return families, []

@@ -1,4 +1,4 @@
-"""Sums of small decision trees, worked out for all trees at once without walking any."""
+"""Sums of small decision trees, looked up for all trees at once without walking any."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tree(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     from left to right.
 
     Attributes:
-        feature: of each inner node, where the feature stands in the order of `kickserve.features.NAMES`.
+        feature: of each inner node, the position of the feature in `kickserve.features.NAMES`.
         threshold: of each inner node.
         left: child of each inner node.
         right: child of each inner node.
@@ -49,7 +49,7 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A sum of trees.
 
     Attributes:
-        base: what the values of the leaves are added to.
+        base: added to the values of the leaves.
         trees: may be none.
     """
 
@@ -58,15 +58,16 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class Sums:
-    """Works out the sums of several ensembles together.
+    """Computes the sums of several ensembles together.
 
-    The way of QuickScorer (Lucchese et al. 2015): each tree has a set of leaves that a kick may still reach,
-    one bit a leaf. Whatever threshold a feature lies above takes away the leaves to the left of it. What all
-    thresholds of a feature take away is known for each place between them, so that a kick costs one look-up
-    a feature, whatever the number of trees. In the end the leftmost leaf that is left is the right one.
+    The algorithm is QuickScorer (Lucchese et al. 2015): each tree has a set of leaves that a kick may still
+    reach, one bit a leaf. Each threshold below the value of its feature removes the leaves to the left of
+    it. For each interval between the thresholds of a feature a table holds the leaves that remain, so that a
+    kick costs one look-up a feature, whatever the number of trees. The leftmost leaf that remains is the
+    leaf that the kick reaches.
 
     Args:
-        ensembles: that `wrong_ensemble` finds nothing wrong with.
+        ensembles: without fault, as of `wrong_ensemble`.
     """
 
     def __init__(self, ensembles: Sequence[Ensemble]) -> None:
@@ -105,7 +106,7 @@ class Sums:
 
 
 def wrong_ensemble(ensemble: Ensemble) -> str:
-    """Say what is wrong with an ensemble; nothing where nothing is."""
+    """Return the fault of an ensemble as a clause; empty where there is none."""
     if len(ensemble.trees) > MOST_TREES:
         return f"it has {len(ensemble.trees):,} trees, and at most {MOST_TREES:,} are taken"
     if not abs(ensemble.base) <= _BIGGEST:
@@ -150,10 +151,10 @@ Table = tuple[int, "NDArray[np.float64]", list[float], "NDArray[np.uint8]"]
 
 
 def _tables(trees: Sequence[Tree]) -> list[Table]:
-    """Tell for each feature that is asked for: where it stands, its thresholds, and what may be reached.
+    """Return for each feature in use its position, its t thresholds as array and as list, and a table.
 
-    The last has shape (t + 1, number of trees): row r holds the sets of leaves for a value above r of the t
-    thresholds, which are there as an array and as a list.
+    The table has shape (t + 1, number of trees): row r holds the sets of leaves that a value above r of the
+    thresholds may reach.
     """
     splits: dict[int, list[tuple[float, int, int]]] = {}
     for number, tree in enumerate(trees):

@@ -1,4 +1,4 @@
-"""The model of trees: boosted decision trees as plain numbers in JSON, answered with numpy alone."""
+"""The model of trees: boosted decision trees as plain numbers in JSON, which numpy alone predicts with."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 FORMAT: Final = "kickserve/trees"
 VERSION: Final = 1
 
-_BIGGEST: Final = 1e3  # slope, offset and spread of ability that make any sense
-_LEAST_LN: Final = -40.0  # variances in between are those that make any sense
+_BIGGEST: Final = 1e3  # slope, offset and spread of ability beyond it make no sense
+_LEAST_LN: Final = -40.0  # nor does a variance whose logarithm is not between these
 _MOST_LN: Final = 10.0
 
 
@@ -42,8 +42,8 @@ class TreesDocument(Document, kw_only=True, frozen=True, forbid_unknown_fields=T
         format: `kickserve/trees`.
         version: of the format.
         log_odds: the trees that add up to the log-odds, before calibration.
-        slope: calibration: what the log-odds are multiplied with, above 0.
-        offset: calibration: what is then added.
+        slope: calibration: the factor of the log-odds, above 0.
+        offset: calibration: the summand after that.
         ln_variance: the trees that add up to the logarithm of the variance of the log-odds before
             calibration.
     """
@@ -57,12 +57,12 @@ class TreesDocument(Document, kw_only=True, frozen=True, forbid_unknown_fields=T
 
 
 def fingerprint(document: TreesDocument) -> str:
-    """Return 12 hexadecimal digits (SHA-256) that change with whatever changes an answer of the model."""
+    """Return 12 hexadecimal digits (SHA-256) that change with any change of a prediction of the model."""
     return revision_of(document, document.log_odds, document.slope, document.offset, document.ln_variance)
 
 
 class TreesModel(DocumentModel[TreesDocument]):
-    """A model of trees that is ready to answer; it fills `kickserve.model.Model`.
+    """A model of trees that is ready to predict; a `kickserve.model.Model`.
 
     With f the sum of the trees of a kick, v its variance, a and b slope and offset of the calibration (Platt
     1999) and s the spread of ability:
@@ -93,7 +93,7 @@ class TreesModel(DocumentModel[TreesDocument]):
         self._stretch = mean_shrink(document.ability_sd)
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
-        """Answer n kicks.
+        """Predict n kicks.
 
         Args:
             matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
@@ -108,7 +108,7 @@ class TreesModel(DocumentModel[TreesDocument]):
         return answer_in_place(np.array([z, middle - half, middle + half]))
 
     def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
-        """Answer one kick, without the cost of arrays of one row.
+        """Predict one kick, without the cost of arrays of one row.
 
         Args:
             row: its eleven numbers, in the order of `kickserve.features.NAMES`, flags as 0 and 1.
@@ -131,7 +131,7 @@ def load_trees(data: bytes, origin: Origin) -> TreesModel:
         origin: where it came from.
 
     Raises:
-        ModelUnusable: it can't be read or used; the message says what is wrong where.
+        ModelUnusable: it can't be read or used; the message names the fault.
     """
     expected = Header(format=FORMAT, version=VERSION)
     return TreesModel(read(data, origin, TreesDocument, expected), origin)
