@@ -25,7 +25,7 @@ from kickserve.auth import Scope, requires
 from kickserve.batching import yield_to_loop
 from kickserve.errors import EncodedBody, KickserveError
 from kickserve.journal import Journal
-from kickserve.loading import load_model, load_shadow
+from kickserve.loading import load_model
 from kickserve.middleware import App, SecurityHeaders, app_of
 from kickserve.ndjson import Lines, answer_lines
 from kickserve.openapi import (
@@ -58,7 +58,6 @@ from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Recor
 from kickserve.service import Service
 from kickserve.settings import Settings
 from kickserve.validation import read_kicks_in_turns, read_outcome, read_outcomes
-from kickserve_shadow.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -104,10 +103,10 @@ def create_app(
     authenticator = create_authenticator(plugins, settings)
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
-    recorder = Recorder(
-        store, journal, Shadow(lambda: load_shadow(settings)), patience=settings.shutdown_timeout
+    recorder = Recorder(store, journal, plugins, patience=settings.shutdown_timeout)
+    service = Service(
+        lambda: model or load_model(settings, plugins), recorder, store, settings, metrics, plugins
     )
-    service = Service(lambda: model or load_model(settings), recorder, store, settings, metrics, plugins)
     return App(
         settings=settings,
         authenticator=authenticator,

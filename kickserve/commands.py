@@ -150,7 +150,7 @@ def predict(*, keep: bool, as_json: bool, **features: float | bool) -> None:
 
 
 async def _predict(settings: Settings, kick: Kick, *, keep: bool) -> Prediction:
-    scorer = Scorer(load_model(settings), ProcessSampler())
+    scorer = Scorer(load_model(settings, discover(settings)), ProcessSampler())
     batch = scorer.answer(matrix([kick]))
     if keep:
         async with open_store(settings) as store:

@@ -1,169 +1,105 @@
-"""Loads the model that the settings ask for: a file, one from the hub, or the one that is packaged.
+"""Loads models: fetches the file that a source names, and finds its loader, with the help of plugins.
 
-A kind of model is a loader: it takes the bytes of the file and where they came from, and makes a `Model`. A
-table says which one reads which ending, and a second one, for JSON, which one reads which format.
+A source is a path, `default` for the packaged model, or anything that a plugin knows, such as
+`hf:owner/name@revision`. The core itself loads the packaged model and linear documents.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from kickserve import linear
 from kickserve.documents import header_of
 from kickserve.errors import KickserveError
-from kickserve.linear import load_default
-from kickserve.model import HasProfile, Origin, smoke_test
-from kickserve_trees import model as trees
+from kickserve.linear import load_default, load_linear
+from kickserve.model import HasProfile, ModelFile, Origin, smoke_test
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Sequence
 
     from kickserve.model import Model, Profile
+    from kickserve.plugins import Plugin
     from kickserve.settings import Settings
 
-    Loader = Callable[[bytes, Origin], Model]
-
-# Loaders import what they need when they are called: who serves one kind of model needs no other's libraries.
+_PACKAGED: Final = ModelFile(b"", "", Origin("the package", "default"))
 
 
-def _onnx(data: bytes, origin: Origin) -> Model:
-    from kickserve_models.onnx import load_onnx
-
-    return load_onnx(data, origin)
-
-
-def _skops(data: bytes, origin: Origin) -> Model:
-    from kickserve_models.sklearn import load_skops
-
-    return load_skops(data, origin)
-
-
-def _pickle(data: bytes, origin: Origin) -> Model:
-    from kickserve_models.sklearn import load_pickle
-
-    return load_pickle(data, origin)
-
-
-def _json(data: bytes, origin: Origin) -> Model:
-    header = header_of(data, origin)
-    if header.format not in FORMATS:
-        raise origin.unusable(f"its format is {header.format!r} instead of {' or '.join(map(repr, FORMATS))}")
-    return FORMATS[header.format](data, origin)
-
-
-FORMATS: Final[Mapping[str, Loader]] = {
-    linear.FORMAT: linear.load_linear,
-    trees.FORMAT: trees.load_trees,
-}
-"""Loaders of kickserve's own JSON, by the format that it names."""
-
-LOADERS: Final[Mapping[str, Loader]] = {
-    ".json": _json,
-    ".onnx": _onnx,
-    ".skops": _skops,
-    ".pkl": _pickle,
-    ".pickle": _pickle,
-    ".joblib": _pickle,
-}
-"""Loaders by the ending of the file."""
-
-_PICKLES: Final = (".pkl", ".pickle", ".joblib")
-
-
-class ModelFile(NamedTuple):
-    """A model as it is read, before it is loaded: so it can go to another process, or another machine.
-
-    Attributes:
-        data: the bytes of the file; empty for the model that is packaged.
-        ending: what says how to load them.
-        origin: where they came from.
-    """
-
-    data: bytes
-    ending: str
-    origin: Origin
-
-    def load(self) -> Model:
-        """Load it.
-
-        Raises:
-            ModelUnusable: it can't be trusted, or is no model that kickserve knows.
-            MissingExtra: its kind needs an extra that is not installed.
-        """
-        if not self.data:
-            return load_default()
-        model = LOADERS[self.ending](self.data, self.origin)
-        smoke_test(model, self.origin)
-        return model
-
-
-def file_of(settings: Settings) -> ModelFile:
-    """Read the model that the settings ask for, and don't load it yet.
+def load_model(settings: Settings, plugins: Sequence[Plugin]) -> Model:
+    """Load the model that the settings name.
 
     Raises:
-        ModelUnusable: it can't be found, read or trusted; the message says what to do.
-    """
-    if settings.model is not None:
-        path, origin = settings.model, Origin(str(settings.model), settings.model.stem)
-    elif settings.hf_repo_id is not None:
-        from kickserve_models.hub import Repository, download
-
-        path, origin = download(
-            Repository(settings.hf_repo_id, settings.hf_revision, settings.hf_token, settings.hf_offline)
-        )
-    else:
-        return ModelFile(b"", "", Origin("the package", "default"))
-    return _file(path, origin, allow_pickle=settings.allow_pickle)
-
-
-def load_model(settings: Settings) -> Model:
-    """Load the model that the settings ask for.
-
-    Raises:
-        ModelUnusable: it can't be found, read or trusted; the message says what to do.
+        ModelUnusable: it can't be found, read or trusted; the message names the next step.
         MissingExtra: its kind needs an extra that is not installed.
     """
-    return file_of(settings).load()
+    return load_file(fetch_model(source_of(settings), plugins), plugins)
 
 
-def load_shadow(settings: Settings) -> Model | None:
-    """Load the second model that the settings ask for, to be asked as well; None where they ask for none.
-
-    Raises:
-        ModelUnusable: as `load_model`.
-        MissingExtra: as there.
-    """
-    name = settings.shadow
-    if name is None:
-        return None
-    if name == "default":
-        return load_default()
-    scheme, _, place = name.partition(":")
-    if scheme != "hf":
-        return load_file(Path(name).expanduser(), allow_pickle=settings.allow_pickle)
-    repository, _, revision = place.partition("@")
-    return load_model(replace(settings, model=None, hf_repo_id=repository, hf_revision=revision or "main"))
+def load_source(source: str, plugins: Sequence[Plugin]) -> Model:
+    """Load the model of a source; raises as `load_model` does."""
+    return load_file(fetch_model(source, plugins), plugins)
 
 
-def load_file(path: Path, *, allow_pickle: bool = False) -> Model:
-    """Load a model from a file.
+def source_of(settings: Settings) -> str:
+    """Return the source that the settings name; empty where they name none."""
+    return "" if settings.model is None else str(settings.model)
+
+
+def fetch_model(source: str, plugins: Sequence[Plugin]) -> ModelFile:
+    """Fetch the file of a source, without loading it.
 
     Args:
-        path: of the file; its ending says what it is.
-        allow_pickle: whether it may be a pickle, which runs the code that it holds.
+        source: empty for that of a plugin's setting, or else the packaged model.
+        plugins: asked first, for sources that they know.
 
     Raises:
-        ModelUnusable: it can't be read or trusted, or is no model that kickserve knows.
+        ModelUnusable: it can't be found, read or trusted; the message names the next step.
+    """
+    for plugin in plugins:
+        if (file := plugin.fetch_model(source)) is not None:
+            return file
+    if source in ("", "default"):
+        return _PACKAGED
+    path = Path(source).expanduser()
+    origin = Origin(str(path), path.stem)
+    return ModelFile(_read(path, origin), path.suffix.lower(), origin)
+
+
+def load_file(file: ModelFile, plugins: Sequence[Plugin]) -> Model:
+    """Load a model that was fetched, and test it on a few kicks.
+
+    Raises:
+        ModelUnusable: it can't be trusted, fails the test, or no loader knows it.
         MissingExtra: its kind needs an extra that is not installed.
     """
-    return _file(path, Origin(str(path), path.stem), allow_pickle=allow_pickle).load()
+    if file == _PACKAGED:  # also where it came from another process
+        return load_default()
+    model = _load(file, plugins)
+    smoke_test(model, file.origin)
+    return model
+
+
+def _load(file: ModelFile, plugins: Sequence[Plugin]) -> Model:
+    reason = (
+        f"its ending is {file.ending!r}, and no plugin reads that: kickserve's own read .json, .onnx, .skops,"
+        " .pkl, .pickle and .joblib"
+    )
+    if file.ending == ".json":
+        name = header_of(file.data, file.origin).format
+        if name == linear.FORMAT:
+            return load_linear(file.data, file.origin)
+        reason = (
+            f"its format is {name!r} instead of {linear.FORMAT!r}, and no plugin that is loaded reads that"
+        )
+    for plugin in plugins:
+        if (model := plugin.load_model(file)) is not None:
+            return model
+    raise file.origin.unusable(reason)
 
 
 def profile_of(model: Model) -> Profile:
-    """Return what a model was trained on; for one that does not tell, what the packaged one was."""
+    """Return the profile of a model's training data; of the packaged model's, where a model brings none."""
     profile = model.profile if isinstance(model, HasProfile) else None
     return profile or _default_profile()
 
@@ -176,30 +112,13 @@ def _default_profile() -> Profile:
     return profile
 
 
-def _file(path: Path, origin: Origin, *, allow_pickle: bool) -> ModelFile:
-    # In this order: what is no file is said to be none whatever its ending, and a pickle is not even read.
-    _check_file(path, origin)
-    ending = path.suffix.lower()
-    if ending not in LOADERS:
-        raise origin.unusable(f"its ending is {ending!r}, and kickserve knows {', '.join(LOADERS)}")
-    if ending in _PICKLES and not allow_pickle:
-        raise origin.unusable(
-            f"{path.name} is a pickle, which can run any code when it is loaded, and nothing of it was read."
-            " If you trust who made it, set KICKSERVE_ALLOW_PICKLE=1; better, save it with skops or as ONNX"
-        )
-    return ModelFile(_read(path, origin), ending, origin)
-
-
-def _check_file(path: Path, origin: Origin) -> None:
+def _read(path: Path, origin: Origin) -> bytes:
     if path.is_dir():
         raise origin.unusable("it is a folder: name a file in it")
     if not path.exists():
         raise origin.unusable("there is no such file")
     if not path.is_file():  # reading a pipe or a device may never end
         raise origin.unusable("it is no regular file")
-
-
-def _read(path: Path, origin: Origin) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -135,6 +135,20 @@ class Origin(NamedTuple):
         return ModelUnusable(f"the model {self.source} can't be used: {reason}")
 
 
+class ModelFile(NamedTuple):
+    """The file of a model before it is loaded, which can go to another process or machine.
+
+    Attributes:
+        data: its bytes; empty for the packaged model.
+        ending: of its name, with the dot and in lower case, such as `.onnx`: the kind of file.
+        origin: where it came from.
+    """
+
+    data: bytes
+    ending: str
+    origin: Origin
+
+
 def fingerprint_of(data: bytes) -> str:
     """Return 12 hexadecimal digits of the SHA-256 of some bytes."""
     return hashlib.sha256(data).hexdigest()[:12]

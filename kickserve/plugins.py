@@ -44,6 +44,7 @@ from kickserve.errors import (
     UnknownPlugin,
 )
 from kickserve.middleware import REQUEST_ID, App, app_of, request_context
+from kickserve.model import SMOKE_KICKS, TYPICAL, Answer, AnswersOne, Model, ModelFile, Origin, predict
 from kickserve.openapi import EXAMPLE, TakesKick, answers, refusals, takes
 from kickserve.parameters import Before, Limit, Since, Until, parse_instant, read_body
 from kickserve.record import RecordBatch, numbers_of
@@ -71,6 +72,10 @@ __all__ = [
     "MEANINGS",
     "NO_KEY",
     "REQUEST_ID",
+    "SMOKE_KICKS",
+    "TYPICAL",
+    "Answer",
+    "AnswersOne",
     "App",
     "Authenticator",
     "Before",
@@ -81,6 +86,9 @@ __all__ = [
     "Limit",
     "Metric",
     "MissingExtra",
+    "Model",
+    "ModelFile",
+    "Origin",
     "Plugin",
     "Principal",
     "RecordBatch",
@@ -106,6 +114,7 @@ __all__ = [
     "open_store",
     "out_of_range",
     "parse_instant",
+    "predict",
     "problems",
     "read_body",
     "read_kick",
@@ -176,6 +185,46 @@ class Plugin(InitPlugin, CLIPlugin):
             MissingExtra: the driver of the store is not installed.
         """
         return None
+
+    def fetch_model(self, source: str) -> ModelFile | None:  # noqa: ARG002
+        """Return the file of a model, not loaded yet; None for a source that the plugin does not know.
+
+        Args:
+            source: the value of `KICKSERVE_MODEL` or `KICKSERVE_SHADOW`: a path, `hf:owner/name@revision`, …;
+                empty where `KICKSERVE_MODEL` is.
+
+        Raises:
+            ModelUnusable: it can't be found, read or trusted.
+        """
+        return None
+
+    def load_model(self, file: ModelFile) -> Model | None:  # noqa: ARG002
+        """Return the model of a file; None for a kind of file that the plugin does not know.
+
+        Raises:
+            ModelUnusable: it can't be trusted, or is no model of its kind.
+            MissingExtra: its kind needs an extra that is not installed.
+        """
+        return None
+
+    def reload(self) -> Callable[[], None] | None:
+        """Load again the models of the plugin's own, and return a function that puts them in place.
+
+        Called in a thread when the model is reloaded. The function is called only where everything has
+        loaded: all models change, or none.
+
+        Raises:
+            ModelUnusable: a model can't be loaded.
+            MissingExtra: its kind needs an extra that is not installed.
+        """
+        return None
+
+    async def complete(self, batches: Sequence[RecordBatch]) -> Sequence[RecordBatch]:
+        """Return predictions with additions of the plugin, in the same order, on their way to the store.
+
+        No answer waits for it; the store does. An exception would hold up the store for good.
+        """
+        return batches
 
     def create_authenticator(self) -> Authenticator | None:
         """Return the authenticator of the service; it is asked for once before workers are forked."""

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kickserve.journal import Journal, Mark
+    from kickserve.plugins import Plugin
     from kickserve.record import Operation, RecordBatch
     from kickserve.schemas import OutcomeOf, Record
     from kickserve.segments import Group
     from kickserve.store import Store
-    from kickserve_shadow.shadow import Shadow
 
 GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
 LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
@@ -59,19 +59,20 @@ class Recorder:
     Args:
         store: where records are kept for good.
         journal: where they are until then.
-        shadow: the second model, asked about predictions on their way from the one to the other.
+        plugins: add to predictions on their way to the store (`Plugin.complete`).
         patience: seconds that stopping may take to bring the rest to the store.
 
     Attributes:
         on_failure: called when an attempt to write to the store has failed.
         on_refusal: called when something has been put aside that the store refuses for good.
-        shadow: as above.
     """
 
-    def __init__(self, store: Store, journal: Journal, shadow: Shadow, *, patience: float) -> None:
+    def __init__(
+        self, store: Store, journal: Journal, plugins: Sequence[Plugin] = (), *, patience: float
+    ) -> None:
         self.on_failure: Callable[[], None] = _nobody_counts
         self.on_refusal: Callable[[], None] = _nobody_counts
-        self.shadow = shadow
+        self._plugins = plugins
         self._lag = JournalLag(journal)
         self.dead_letters = DeadLetters(journal.folder)
         self._store = store
@@ -265,10 +266,10 @@ class Recorder:
             await self._tell()
 
     async def _completed(self, operations: list[Operation]) -> list[Operation]:
-        if self.shadow.model is None:
-            return operations
-        batches = [each.batch for each in operations if isinstance(each, Add)]
-        completed = iter(await self.shadow.complete(batches))
+        batches: Sequence[RecordBatch] = [each.batch for each in operations if isinstance(each, Add)]
+        for plugin in self._plugins:
+            batches = await plugin.complete(batches)
+        completed = iter(batches)
         return [Add(next(completed)) if isinstance(each, Add) else each for each in operations]
 
     async def _take(self) -> Group:

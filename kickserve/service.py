@@ -132,21 +132,22 @@ class Service:
         Raises:
             ModelUnusable: it can't be loaded or does not answer; the model before stays.
         """
-        # Both models or none: the settings that name them may have been changed together.
-        shadow = self.recorder.shadow
+        # All models or none: the settings that name them may have been changed together.
         try:
-            second = await asyncio.to_thread(shadow.load)
+            commits = await asyncio.to_thread(self._reload_plugins)
         except MissingExtra as error:
             raise ModelUnusable(f"{error}: the model before stays") from error
         card = await self.predictor.reload()
-        shadow.model = second
+        for commit in commits:
+            commit()
         return card
+
+    def _reload_plugins(self) -> list[Callable[[], None]]:
+        return [commit for plugin in self._plugins if (commit := plugin.reload()) is not None]
 
     async def health(self) -> Health:
         """Ask every part how it is."""
         parts = {**self._parts(), "store": await self.recorder.store_state()}
-        if self.recorder.shadow.model is not None:
-            parts["shadow"] = self.recorder.shadow.state
         for plugin in self._plugins:
             parts |= plugin.health()
         well = all(state == "ok" for state in parts.values())

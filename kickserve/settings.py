@@ -118,39 +118,11 @@ class Settings(SettingsTable):
     debug: bool = setting(
         "DEBUG", "0", kinds.switch, "Development: logs each request, and more of everything."
     )
-    hf_repo_id: str | None = setting(
-        "HF_REPO_ID", "", kinds.text, "Repository on the Hugging Face hub to take the model from."
-    )
-    hf_revision: str = setting(
-        "HF_REVISION", "main", str.strip, "Branch, tag or commit of `HF_REPO_ID`; a commit never changes."
-    )
-    hf_token: str | None = setting(
-        "HF_TOKEN", "", kinds.text, "Token for a repository on the hub that is private or gated.", secret=True
-    )
-    hf_offline: bool = setting(
-        "HF_HUB_OFFLINE",
-        "0",
-        kinds.switch,
-        "Whether to take the hub's files from this machine's cache alone.",
-    )
     model: Path | None = setting(
         "KICKSERVE_MODEL",
         "",
         kinds.perhaps(kinds.path),
         "A model file to serve. Without it and `HF_REPO_ID`: the model that ships with kickserve.",
-    )
-    allow_pickle: bool = setting(
-        "KICKSERVE_ALLOW_PICKLE",
-        "0",
-        kinds.switch,
-        "Whether a model may be a pickle (.pkl, .pickle, .joblib): it runs the code that is in it.",
-    )
-    shadow: str | None = setting(
-        "KICKSERVE_SHADOW",
-        "",
-        kinds.text,
-        "A second model that is asked as well, off the path, to compare it in `/quality`: a file,"
-        " `hf:owner/name` (with `@revision` where wanted), or `default` for the one that ships.",
     )
     host: str = setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
     port: int = setting("KICKSERVE_PORT", "7860", kinds.port, "Port to listen on; 0 picks a free one.")

@@ -52,11 +52,12 @@ OF_PLUGINS = {
     "rate_address": "KICKSERVE_RATE_ADDRESS",
     "rate_failures": "KICKSERVE_RATE_FAILURES",
     "fastlane": "KICKSERVE_FASTLANE",
+    "shadow": "KICKSERVE_SHADOW",
 }
 
 
 def having(settings, **changes):
-    """Return settings with changes: of the core by field, and of the plugins access and lane too."""
+    """Return settings with changes: of the core by field, and of some plugins too."""
     environ = {
         OF_PLUGINS[name]: str(int(value) if isinstance(value, bool) else value)
         for name, value in changes.items()

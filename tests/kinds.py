@@ -13,6 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kickserve.features import FLAGS, NAMES
+from kickserve.loading import load_source
+from kickserve.plugins import discover
+from kickserve.settings import Settings
 from kickserve_data.simulate import simulate
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -20,6 +23,11 @@ NUMBERS = [name for name in NAMES if name not in FLAGS]
 KICKS = simulate(2_000, 1)
 X, Y = KICKS.matrix, KICKS.success.astype(int)
 FRESH = simulate(500, 2).matrix
+
+
+def load(path, **environ):
+    """Load the model of a file as the service does, with some variables set."""
+    return load_source(str(path), discover(Settings(environ=environ)))
 
 
 def frame(matrix, names=NAMES):

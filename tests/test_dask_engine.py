@@ -17,9 +17,8 @@ from partitions import answers, evaluate, folder_of, lasting, rounded, table_of,
 from partitions import batch as run_batch
 
 from kickserve.errors import ConfigurationError, ServiceAway
-from kickserve.loading import ModelFile, file_of
-from kickserve.model import Origin
-from kickserve.settings import Settings
+from kickserve.loading import fetch_model
+from kickserve.model import ModelFile, Origin
 from kickserve_batch.runs import PARTITIONS_FAILED
 from kickserve_data.dask_engine import start_dask
 from kickserve_data.engines import DASK, EngineConfig
@@ -150,7 +149,7 @@ def test_s3_is_read_written_and_taken_up(s3, batch, dask, tmp_path):
 
 @pytest.fixture
 def engine(cluster):
-    with start_dask(EngineConfig(DASK, scheduler=cluster), file_of(Settings()), print) as engine:
+    with start_dask(EngineConfig(DASK, scheduler=cluster), fetch_model("default", ()), print) as engine:
         yield engine
 
 

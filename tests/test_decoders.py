@@ -13,7 +13,7 @@ from conftest import settings_rows
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from kinds import FRESH, linear, onnx
+from kinds import FRESH, linear, load, onnx
 
 from kickserve import setting_kinds
 from kickserve.errors import (
@@ -27,7 +27,6 @@ from kickserve.errors import (
 )
 from kickserve.features import FEATURES, NAMES
 from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
-from kickserve.loading import load_file
 from kickserve.openapi import EXAMPLE
 from kickserve.record import WIDTH, Add, RecordBatch, ShadowAnswers, operations_in
 from kickserve.schemas import Kick
@@ -300,7 +299,7 @@ class TestModels:
         def check(data):
             path.write_bytes(data)
             try:
-                model = load_file(path)
+                model = load(path)
             except KickserveError as error:
                 assert isinstance(error, ModelUnusable)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import kinds
 import numpy as np
 import pytest
 import skl2onnx
@@ -11,7 +12,6 @@ from sklearn.tree import DecisionTreeClassifier
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import FLAGS, NAMES
-from kickserve.loading import load_file
 from kickserve.model import AnswersOne
 
 FLOAT, DOUBLE, INT64, BOOL = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.BOOL
@@ -22,7 +22,7 @@ def load(tmp_path):
     def load(data):
         file = tmp_path / "kicks.onnx"
         file.write_bytes(data)
-        return load_file(file)
+        return kinds.load(file)
 
     return load
 

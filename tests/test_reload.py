@@ -13,10 +13,13 @@ from importlib.resources import files
 
 import httpx
 import pytest
+from conftest import having
 from serving import BARE, serving
 
 from kickserve.errors import MissingExtra
+from kickserve.linear import load_default
 from kickserve.model import Answer
+from kickserve.plugins import Plugin, discover
 
 DEFAULT = json.loads((files("kickserve") / "default.json").read_bytes())
 
@@ -146,18 +149,25 @@ async def test_a_call_that_asks_a_slow_model_in_parts_is_answered_though_it_chan
     assert slow.asked > before + 1
 
 
-@pytest.mark.parametrize("which", ["answers", "is asked as well"])
-async def test_an_extra_that_is_missing_is_409_too(client, kick, monkeypatch, which):
-    def load():
-        raise MissingExtra("An ONNX model", "onnx", ["onnxruntime"])
+@pytest.mark.parametrize("source", ["", "second"])
+async def test_an_extra_that_is_missing_is_409_too(start, settings, kick, file, source):
+    class Loading(Plugin):
+        ready = True
 
-    service = client.app.state.service
-    owner, name = (service.predictor, "_load") if which == "answers" else (service.recorder.shadow, "load")
-    monkeypatch.setattr(owner, name, load)
+        def load_model(self, file):  # noqa: ARG002
+            if not self.ready:
+                raise MissingExtra("An ONNX model", "onnx", ["onnxruntime"])
+            return load_default()
+
+    file = file.rename(file.with_suffix(".other"))
+    settings = having(settings, shadow=str(file)) if source else replace(settings, model=file)
+    loading = Loading(settings)
+    client = await start(settings, plugins=[loading, *discover(settings)])
+    loading.ready = False
     response = await client.post("/model/reload")
     assert response.status_code == 409
     assert "kickserve[onnx]" in response.json()["detail"]
-    assert (await predict(client, kick))["model"] == "before"
+    assert (await predict(client, kick))["model"] == "simulated"
 
 
 def models_of(url, workers):

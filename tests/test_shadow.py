@@ -8,18 +8,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import having
 from kinds import REVISION, lay_out
 from test_reload import write
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import COUNT
 from kickserve.linear import load_default
-from kickserve.loading import load_shadow
 from kickserve.model import Answer
 from kickserve.record import numbers_of
 from kickserve.settings import Settings
 from kickserve_scores.quality import assess
-from kickserve_shadow.shadow import Shadow
+from kickserve_shadow import ShadowPlugin
 from kickserve_testing.contract_samples import batch_at
 
 DEFAULT = load_default()
@@ -41,10 +41,16 @@ class Moody:
         return Answer(1 - DEFAULT.predict(matrix).probability, None, None)
 
 
+def shadow_of(model):
+    plugin = ShadowPlugin(Settings())
+    plugin.model = model
+    return plugin
+
+
 class TestComplete:
     async def test_each_batch_gets_its_own_answers(self):
         batches = [batch_at(1_000 + at, count) for at, count in enumerate((3, 1, 70))]
-        found = await Shadow(Moody).complete(batches)
+        found = await shadow_of(Moody()).complete(batches)
         for before, after in zip(batches, found, strict=True):
             expected = 1 - DEFAULT.predict(numbers_of([before])[:, :COUNT]).probability
             assert np.array_equal(after.shadow.probability, expected)
@@ -53,12 +59,12 @@ class TestComplete:
             assert after.find(before.records()[0].id).shadow_revision == DEFAULT.card.revision
 
     async def test_what_failed_and_what_it_answered_already_is_left_alone(self):
-        [answered] = await Shadow(Moody).complete([batch_at(1_000)])
+        [answered] = await shadow_of(Moody()).complete([batch_at(1_000)])
         failed = batch_at(1_001, status_code=500, error="no luck")
-        assert await Shadow(Moody).complete([failed, answered]) == [failed, answered]
+        assert await shadow_of(Moody()).complete([failed, answered]) == [failed, answered]
 
     async def test_where_it_fails_predictions_are_kept_without_it_and_it_says_so(self, caplog):
-        shadow = Shadow(Moody)
+        shadow = shadow_of(Moody())
         shadow.model.broken = True
         batches = [batch_at(1_000)]
         assert await shadow.complete(batches) == batches
@@ -72,31 +78,31 @@ class TestComplete:
 
     async def test_without_one_nothing_changes(self):
         batches = [batch_at(1_000)]
-        assert await Shadow(lambda: None).complete(batches) == batches
+        assert await shadow_of(None).complete(batches) == batches
+
+
+def shadow_in(client):
+    return client.app.plugins.get(ShadowPlugin)
 
 
 class TestWhichOne:
-    def test_none_is_the_default(self):
-        assert load_shadow(Settings()) is None
+    async def second(self, start, settings, source):
+        return shadow_in(await start(having(settings, shadow=source))).model.card
 
-    def test_the_packaged_one_by_its_word(self):
-        assert load_shadow(Settings(shadow="default")).card == DEFAULT.card
+    async def test_the_packaged_one_by_its_word(self, start, settings):
+        assert await self.second(start, settings, "default") == DEFAULT.card
 
-    def test_a_file_by_its_path(self, tmp_path):
-        write(tmp_path / "second.json", "second")
-        assert load_shadow(Settings(shadow=str(tmp_path / "second.json"))).card.name == "second"
-
-    def test_one_of_the_hub_by_its_name(self, tmp_path, monkeypatch):
+    async def test_one_of_the_hub_by_its_name(self, start, settings, tmp_path, monkeypatch):
         write(tmp_path / "second.json", "second")
         lay_out(tmp_path, "me/kicks", {"kickserve.json": (tmp_path / "second.json").read_bytes()}, "next")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-        served = tmp_path / "served.json"
-        loaded = load_shadow(Settings(shadow="hf:me/kicks@next", hf_offline=True, model=served))
-        assert (loaded.card.name, loaded.card.revision) == ("second", REVISION)
+        offline = replace(settings, environ={"HF_HUB_OFFLINE": "1"})
+        card = await self.second(start, offline, "hf:me/kicks@next")
+        assert (card.name, card.revision) == ("second", REVISION)
 
     async def test_one_that_is_not_there_is_said_at_the_start(self, start, settings):
         with pytest.raises(ModelUnusable, match=r"nowhere.json can't be used: there is no such file"):
-            await start(replace(settings, shadow="nowhere.json"))
+            await start(having(settings, shadow="nowhere.json"))
 
 
 class TestInTheService:
@@ -108,7 +114,7 @@ class TestInTheService:
 
     @pytest.fixture
     async def client(self, start, settings, file):
-        return await start(replace(settings, shadow=str(file)))
+        return await start(having(settings, shadow=str(file)))
 
     async def test_a_record_holds_both_answers(self, client, kick):
         answer = (await client.post("/predict", json=kick)).json()
@@ -141,7 +147,7 @@ class TestInTheService:
         assert 0 < found["brier_difference_error"] < 0.1
 
     async def test_no_answer_waits_for_it(self, client, kick):
-        moody = client.app.state.service.recorder.shadow.model = Moody()
+        moody = shadow_in(client).model = Moody()
         moody.gate.clear()
         try:
             for _ in range(20):
@@ -167,4 +173,4 @@ class TestInTheService:
         file.write_text("{}")
         assert (await client.post("/model/reload")).status_code == 409
         assert client.app.state.service.predictor is before
-        assert client.app.state.service.recorder.shadow.model.card.name == "second"
+        assert shadow_in(client).model.card.name == "second"

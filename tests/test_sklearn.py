@@ -10,6 +10,7 @@ import re
 
 import cloudpickle
 import joblib
+import kinds
 import numpy as np
 import pytest
 import sklearn
@@ -37,7 +38,6 @@ from sklearn.svm import LinearSVC
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES
-from kickserve.loading import load_file
 from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve_models.unpacking import TRUSTED
@@ -54,7 +54,7 @@ def load(tmp_path):
         if not isinstance(made, bytes):
             made = skops.io.dumps(made) if ending == ".skops" else cloudpickle.dumps(made)
         file.write_bytes(made)
-        return load_file(file, allow_pickle=allow_pickle)
+        return kinds.load(file, KICKSERVE_ALLOW_PICKLE=str(int(allow_pickle)))
 
     return load
 

@@ -17,8 +17,10 @@ from threadpoolctl import threadpool_limits
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
-from kickserve.loading import load_file
+from kickserve.loading import load_source
 from kickserve.model import Origin
+from kickserve.plugins import discover
+from kickserve.settings import Settings
 from kickserve_data.simulate import simulate
 from kickserve_train.boosting import ensemble_of
 from kickserve_train.serialization import encode
@@ -166,7 +168,7 @@ def test_many_kicks_are_answered_in_their_order():
 def test_a_model_survives_being_written_and_read(tmp_path):
     document = small(revision=fingerprint(small()))
     (tmp_path / "trees.json").write_bytes(encode(document))
-    model = load_file(tmp_path / "trees.json")
+    model = load_source(str(tmp_path / "trees.json"), discover(Settings()))
     assert model.document == document
     assert (model.card.kind, model.card.revision) == ("trees", document.revision)
 
@@ -249,10 +251,11 @@ def test_answering_with_trees_imports_no_scikit_learn(tmp_path):
         "import sys\n"
         "from kickserve.app import create_app\n"
         "from kickserve.loading import load_model\n"
+        "from kickserve.plugins import discover\n"
         "from kickserve.settings import Settings\n"
         "settings = Settings.load()\n"
         "create_app(settings)\n"
-        f"print(load_model(settings).predict_one({kick()}))\n"
+        f"print(load_model(settings, discover(settings)).predict_one({kick()}))\n"
         "print(*[name for name in sys.modules if name.split('.')[0] in {'sklearn', 'scipy', 'pandas'}])\n"
     )
     environment = os.environ | {"KICKSERVE_MODEL": str(tmp_path / "trees.json")}

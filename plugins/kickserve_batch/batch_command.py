@@ -13,7 +13,7 @@ import rich_click as click
 from kickserve.cli import AUTO, FiniteRange, ServiceUrl
 from kickserve.features import BY_NAME
 from kickserve.loading import load_model
-from kickserve.plugins import open_store
+from kickserve.plugins import discover, open_store
 from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings
@@ -217,7 +217,7 @@ def _run(job: _Job) -> scoring.Summary:
         if job.keeps:
             asyncio.run(_run_keeping(settings, job, far, take))
         else:
-            for scored in scoring.score(far, load_model(settings)):
+            for scored in scoring.score(far, load_model(settings, discover(settings))):
                 take(scored)
     not_carried = [name for name in beside if name not in others]
     return stats.summary(kept=job.keeps, not_carried=not_carried)
@@ -241,7 +241,7 @@ async def _keeper(settings: Settings, url: str | None) -> AsyncIterator[Keeper]:
         async with connected(url, settings) as client:
             yield ServiceKeeper(client)
         return
-    model = load_model(settings)
+    model = load_model(settings, discover(settings))
     async with open_store(settings) as store:
         yield StoreKeeper(Scorer(model, ProcessSampler()), store)
 

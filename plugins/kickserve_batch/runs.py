@@ -19,7 +19,8 @@ from msgspec import Struct, field, structs
 
 from kickserve import __version__
 from kickserve.errors import DataError
-from kickserve.loading import file_of
+from kickserve.loading import fetch_model, load_file, source_of
+from kickserve.plugins import discover
 from kickserve_data import scoring
 from kickserve_data.engines import LOCAL, start_engine
 from kickserve_data.locations import GLOB, File, Location, locate
@@ -122,8 +123,9 @@ def run(
         MissingExtra: a package is not installed.
         ServiceAway: the scheduler is away.
     """
-    plan, output, file = plan_of(job.source), locate(job.output), file_of(settings)
-    model = file.load()
+    plan, output, plugins = plan_of(job.source), locate(job.output), discover(settings)
+    file = fetch_model(source_of(settings), plugins)
+    model = load_file(file, plugins)
     work = _work(job, plan, output, pipelined=config.engine == LOCAL)
     _begin(output, _Run.of(plan, model, work), restart=job.restart)
     stats = RunStats(plan.rows)

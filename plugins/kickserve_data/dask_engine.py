@@ -15,13 +15,15 @@ from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_wo
 
 from kickserve import __version__
 from kickserve.errors import ConfigurationError, ServiceAway, first_line
+from kickserve.loading import load_file
+from kickserve.plugins import discover
+from kickserve.settings import Settings
 from kickserve_data.engines import EngineConfig, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from kickserve.loading import ModelFile
-    from kickserve.model import Model
+    from kickserve.model import Model, ModelFile
     from kickserve_data.partitions import Partition
 
 T = TypeVar("T")
@@ -53,7 +55,7 @@ class _LoadedModel(WorkerPlugin):
                 f"a worker has kickserve {__version__}, and this is {self._version}: install the same there"
             )
         pa.set_cpu_count(1)  # a worker is a core: tasks go side by side already
-        self.model: Model = self._file.load()
+        self.model: Model = load_file(self._file, discover(Settings.load()))
 
 
 class DaskEngine:

@@ -15,8 +15,7 @@ from kickserve_data.partitions import Partition
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from kickserve.loading import ModelFile
-    from kickserve.model import Model
+    from kickserve.model import Model, ModelFile
     from kickserve_data.dask_engine import DaskEngine
 
     Command = Callable[..., Any]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import structs
 
 from kickserve.errors import KickserveError, TooFewKicks
-from kickserve.loading import file_of
-from kickserve.plugins import open_store
+from kickserve.loading import fetch_model, load_file, source_of
+from kickserve.plugins import discover, open_store
 from kickserve_data import reader
 from kickserve_data.engines import DASK
 from kickserve_data.locations import is_many
@@ -32,8 +32,7 @@ from kickserve_drift.window import NEWEST, chosen, newest_report
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kickserve.loading import ModelFile
-    from kickserve.model import Model
+    from kickserve.model import Model, ModelFile
     from kickserve.settings import Settings
     from kickserve_data.engines import EngineConfig
     from kickserve_drift.drift_bins import Reference
@@ -100,8 +99,9 @@ def evaluate(job: Job, settings: Settings, tell: Tell) -> Made:
         PredictionFailed: the model can't be asked.
     """
     at = datetime.now(UTC)
-    file = file_of(settings)
-    model = file.load()
+    plugins = discover(settings)
+    file = fetch_model(source_of(settings), plugins)
+    model = load_file(file, plugins)
     base = baseline.of_model(model, job.seed)
     if job.reference is not None:
         base = baseline.of_kicks(job.reference, model, job.seed)

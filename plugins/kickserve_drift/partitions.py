@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.loading import ModelFile
-    from kickserve.model import Model
+    from kickserve.model import Model, ModelFile
     from kickserve_data.engines import EngineConfig
     from kickserve_data.partitions import Partition, Plan
     from kickserve_drift.drift_bins import Reference

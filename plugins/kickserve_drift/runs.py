@@ -40,7 +40,7 @@ _PATIENCE: Final = 5.0  # seconds that a report gets to end when the service end
 _ERROR: Final = "Error: "  # how the command line begins to say what went wrong
 _INHERITED: Final = (
     *("database_url", "reports", "drift_psi", "drift_share"),
-    *("model", "allow_pickle", "hf_repo_id", "hf_revision"),
+    "model",
 )
 
 

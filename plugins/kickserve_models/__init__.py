@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kickserve.plugins import Plugin
+from kickserve_models import loaders
 
 if TYPE_CHECKING:
     from click import Group
 
-    from kickserve.settings import Settings
+    from kickserve.plugins import Model, ModelFile, Settings
 
 __all__ = ["ModelsPlugin", "create_plugin"]
 
@@ -21,9 +21,28 @@ def create_plugin(settings: Settings) -> ModelsPlugin:
 
 
 class ModelsPlugin(Plugin):
-    """Brings commands."""
+    """Fetches and loads kinds of models, and brings the command `kickserve model`.
+
+    Args:
+        settings: of the core.
+    """
+
+    table: loaders.ModelsSettings
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.table = loaders.ModelsSettings.load(settings.environ)
+
+    def fetch_model(self, source: str) -> ModelFile | None:
+        """Return the file of a repository of the hub; None for any other source."""
+        return loaders.fetch_model(source, self.table)
+
+    def load_model(self, file: ModelFile) -> Model | None:
+        """Return the model of a file of trees, ONNX, skops or pickle; None for any other."""
+        return loaders.load_model(file)
 
     def on_cli_init(self, cli: Group) -> None:
-        """Add the commands."""
-        for name in ("commands",):
-            cli.add_command(import_module(f"kickserve_models.{name}").command)
+        """Add the command."""
+        from kickserve_models.commands import command
+
+        cli.add_command(command)

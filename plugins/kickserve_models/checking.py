@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from kickserve.errors import DataError
-from kickserve.model import TYPICAL, AnswersOne, predict
+from kickserve.plugins import TYPICAL, AnswersOne, predict
 from kickserve.schemas import ModelCard
 from kickserve_data.scoring import REFUSALS_KEPT
 from kickserve_scores.quality import Quality, RunningQuality
@@ -17,7 +17,7 @@ from kickserve_scores.quality import Quality, RunningQuality
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kickserve.model import Model
+    from kickserve.plugins import Model
     from kickserve_data.kicks import Block, RefusedRow
 
 MANY: Final = 10_000

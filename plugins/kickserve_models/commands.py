@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from kickserve.errors import RemoteError
-from kickserve.loading import load_file, load_model
+from kickserve.loading import load_model, load_source
+from kickserve.plugins import discover
 from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, print_table, say, stdout
 from kickserve_data import reader
 from kickserve_data.kicks import show_refusals
 from kickserve_data.scoring import ROWS_REFUSED
 from kickserve_models.checking import MANY, check, compare
+from kickserve_models.loaders import ModelsSettings
 
 if TYPE_CHECKING:
     from kickserve.schemas import ModelCard
@@ -40,7 +42,8 @@ def show(*, as_json: bool) -> None:
       kickserve model show
       KICKSERVE_MODEL=mine.json kickserve model show --json
     """
-    card = load_model(Settings.load()).card
+    settings = Settings.load()
+    card = load_model(settings, discover(settings)).card
     if as_json:
         print_json(card)
         return
@@ -71,12 +74,13 @@ def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
       KICKSERVE_ALLOW_PICKLE=1 kickserve model check model.pkl --json
     """
     settings = Settings.load()
-    model = load_file(file, allow_pickle=settings.allow_pickle)
+    plugins = discover(settings)
+    model = load_source(str(file), plugins)
     checked = check(model)
     comparison: Comparison | None = None
     refusals: list[RefusedRow] = []
     if data is not None:
-        comparison, refusals = compare(model, load_model(settings), reader.read_blocks(data))
+        comparison, refusals = compare(model, load_model(settings, plugins), reader.read_blocks(data))
     if as_json:
         print_json({"check": checked, "comparison": comparison, "refusals": refusals})
     else:
@@ -113,19 +117,25 @@ def publish_command(
       kickserve model publish me/kicks --file model.json
       HF_TOKEN=... kickserve model publish me/kicks --file model.json --public --license mit --upload
     """
-    from kickserve_models.publishing import prepare, publish  # the hub's library takes its time
+    from kickserve_models.publishing import (  # the hub's library takes its time
+        check_publishable,
+        prepare,
+        publish,
+    )
 
     settings = Settings.load()
     chosen = file or settings.model
     if chosen is None:
         raise click.UsageError("say which model: --file model.json, or KICKSERVE_MODEL")
     # Loaded as the service would: a model that can't serve is not published.
-    card = load_file(chosen).card
+    check_publishable(repository, chosen)
+    card = load_source(str(chosen), discover(settings)).card
     publication = prepare(repository, chosen, card, private=not public, licence=licence)
-    if upload and settings.hf_offline:
+    hub = ModelsSettings.load(settings.environ)
+    if upload and hub.hf_offline:
         raise RemoteError("HF_HUB_OFFLINE is set: unset it to publish")
     if upload:
-        publication = publish(publication, settings.hf_token)
+        publication = publish(publication, hub.hf_token)
     if as_json:
         print_json(_summary(publication))
     else:

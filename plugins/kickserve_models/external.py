@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kickserve.documents import expit
 from kickserve.features import INDEX, NAMES
-from kickserve.linear import product
-from kickserve.model import Answer
+from kickserve.plugins import Answer
 from kickserve.schemas import ModelCard
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Origin
+    from kickserve.plugins import Origin
 
 
 class ExternalModel:
@@ -52,8 +50,8 @@ class LogisticModel(ExternalModel):
 
     def __init__(self, card: ModelCard, weights: NDArray[np.float64], intercept: float) -> None:
         super().__init__(card)
-        self._row = weights[None, :]
-        self._weights = weights.tolist()
+        self._weights = weights
+        self._row = weights.tolist()
         self._intercept = intercept
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
@@ -62,7 +60,8 @@ class LogisticModel(ExternalModel):
         Args:
             matrix: shape (n, 11), in the order of `kickserve.features.NAMES`, within the ranges given there.
         """
-        return Answer(expit(product(self._row, matrix.T)[0] + self._intercept), None, None)
+        z = np.einsum("ij,j->i", matrix, self._weights) + self._intercept  # in one thread, unlike @
+        return Answer(0.5 + 0.5 * np.tanh(0.5 * z), None, None)
 
     def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
         """Predict one kick.
@@ -73,7 +72,7 @@ class LogisticModel(ExternalModel):
         Returns:
             Probability, and NaN twice: it gives no interval.
         """
-        z = sum(map(mul, self._weights, row), self._intercept)
+        z = sum(map(mul, self._row, row), self._intercept)
         return 0.5 + 0.5 * math.tanh(0.5 * z), math.nan, math.nan
 
 

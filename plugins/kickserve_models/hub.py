@@ -21,7 +21,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is documented there
 
 from kickserve.errors import ModelUnusable, first_line
-from kickserve.model import Origin
+from kickserve.plugins import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

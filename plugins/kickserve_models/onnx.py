@@ -9,7 +9,7 @@ import numpy as np
 
 from kickserve.errors import first_line, need_extra
 from kickserve.features import COUNT, FLAGS, INDEX, NAMES
-from kickserve.model import TYPICAL, Answer
+from kickserve.plugins import TYPICAL, Answer
 from kickserve_models.external import ExternalModel, card_of, wrong_inputs
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Origin
+    from kickserve.plugins import Origin
     from kickserve.schemas import ModelCard
 
     Feed = Callable[[NDArray[np.float64]], dict[str, NDArray[Any]]]

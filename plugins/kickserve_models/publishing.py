@@ -53,17 +53,12 @@ class Publication(Struct, kw_only=True, frozen=True):
     url: str | None = None
 
 
-def prepare(
-    repository: str, file: Path, card: ModelCard, *, private: bool, licence: str | None
-) -> Publication:
-    """Make the files of a publication.
+def check_publishable(repository: str, file: Path) -> None:
+    """Check a name and a kind of file, before the file is read.
 
     Args:
         repository: `owner/name`.
-        file: of the model, which has been loaded and tested.
-        card: of the model.
-        private: whether a new repository becomes private.
-        licence: its identifier on the hub, such as `mit`; None for a card without one.
+        file: of the model.
 
     Raises:
         ModelUnusable: the name is none, or the file of a kind that others could not load safely.
@@ -74,17 +69,30 @@ def prepare(
         raise ModelUnusable(f"{repository} is no name of a repository: it must read owner/name") from error
     if "/" not in repository:
         raise ModelUnusable(f"{repository} says nothing of the owner: it must read owner/name")
-    ending = file.suffix.lower()
-    if ending not in _NAMES:
+    if file.suffix.lower() not in _NAMES:
         raise ModelUnusable(
-            f"{file.name} is not published: it is a pickle, and to load one runs its code. Save it with skops"
-            " or as ONNX, or train it with kickserve"
+            f"{file.name} is not published: only JSON, ONNX and skops run no code of their own. A pickle can"
+            " be saved with skops or as ONNX"
         )
+
+
+def prepare(
+    repository: str, file: Path, card: ModelCard, *, private: bool, licence: str | None
+) -> Publication:
+    """Make the files of a publication.
+
+    Args:
+        repository: `owner/name`.
+        file: of the model, which passes `check_publishable` and has been loaded.
+        card: of the model.
+        private: whether a new repository becomes private.
+        licence: its identifier on the hub, such as `mit`; None for a card without one.
+    """
     readme = "".join(_readme(repository, card, licence))
     return Publication(
         repository=repository,
         private=private,
-        files={_NAMES[ending]: file.read_bytes(), _README: readme.encode()},
+        files={_NAMES[file.suffix.lower()]: file.read_bytes(), _README: readme.encode()},
     )
 
 

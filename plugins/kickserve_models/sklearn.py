@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kickserve.errors import KickserveError, first_line
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
-from kickserve.model import SMOKE_KICKS, Answer
+from kickserve.plugins import SMOKE_KICKS, Answer
 from kickserve_models.external import ExternalModel, LogisticModel, card_of, wrong_inputs
 from kickserve_models.extract_linear import extract_linear
 from kickserve_models.unpacking import unpack_skops, unpickle
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Model, Origin
+    from kickserve.plugins import Model, Origin
     from kickserve.schemas import ModelCard
 
     PredictProba = Callable[[NDArray[np.float64]], Any]  # columns as in training, shape (n, 11), to (n, 2)

@@ -11,7 +11,7 @@ from kickserve.errors import first_line, need_extra
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kickserve.model import Origin
+    from kickserve.plugins import Origin
 
 # Types beyond those that skops itself trusts, in models of kicks: data, and functions that only compute.
 # The list is fixed: no file can add to it. The numbers in trees are checked after loading.

@@ -1,1 +1,125 @@
-"""The plugin `shadow`: a second model is asked about every kick as well, off the path."""
+"""The plugin `shadow`: a second model predicts every kick too, off the path, for a comparison."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from kickserve.errors import PredictionFailed
+from kickserve.features import COUNT
+from kickserve.loading import load_source
+from kickserve.plugins import Plugin, SettingsTable, kinds, numbers_of, predict, setting
+from kickserve.record import NUMBER, ShadowAnswers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from litestar.config.app import AppConfig
+    from numpy.typing import NDArray
+
+    from kickserve.plugins import Model, RecordBatch, Settings
+
+__all__ = ["ShadowPlugin", "create_plugin"]
+
+_log = logging.getLogger(__name__)
+
+
+def create_plugin(settings: Settings) -> ShadowPlugin:
+    """Make the plugin: the entry point names this function."""
+    return ShadowPlugin(settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowSettings(SettingsTable):
+    """The setting of the plugin."""
+
+    source: str | None = setting(
+        "KICKSERVE_SHADOW",
+        "",
+        kinds.text,
+        "A second model that is asked as well, off the path, to compare it in `/quality`: a file,"
+        " `hf:owner/name` (with `@revision` where wanted), or `default` for the one that ships.",
+    )
+
+
+class ShadowPlugin(Plugin):
+    """Adds the predictions of a second model on the way from the journal to the store.
+
+    It predicts about 2,000 kicks at a time, in a thread: no answer waits for it, and a process that dies
+    leaves no kick without it.
+
+    Args:
+        settings: of the core.
+
+    Attributes:
+        model: the second model; None without `KICKSERVE_SHADOW`.
+        state: `ok`, or the fault in words.
+    """
+
+    table: ShadowSettings
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.table = ShadowSettings.load(settings.environ)
+        self.model: Model | None = None
+        self.state = "ok"
+        self._plugins: Sequence[Plugin] = ()
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Load the model, with the help of the other plugins."""
+        self._plugins = [plugin for plugin in app_config.plugins if isinstance(plugin, Plugin)]
+        self.model = self._load()
+        return app_config
+
+    def reload(self) -> Callable[[], None]:
+        """Load the model again, and return a function that puts it in place."""
+        model = self._load()
+
+        def commit() -> None:
+            self.model = model
+
+        return commit
+
+    def health(self) -> Mapping[str, str]:
+        """Return the state of the second model, where there is one."""
+        return {} if self.model is None else {"shadow": self.state}
+
+    async def complete(self, batches: Sequence[RecordBatch]) -> Sequence[RecordBatch]:
+        """Add the second model's predictions; where it fails, the batches stay as they are."""
+        model = self.model
+        due = [batch for batch in batches if _is_due(batch)]
+        if model is None or not due:
+            return batches
+        try:
+            answers = iter(await asyncio.to_thread(_answers, model, due))
+        except PredictionFailed as error:
+            self._set_state(f"{error}: predictions are kept without it")
+            return batches
+        self._set_state("ok")
+        return [replace(batch, shadow=next(answers)) if _is_due(batch) else batch for batch in batches]
+
+    def _load(self) -> Model | None:
+        return None if self.table.source is None else load_source(self.table.source, self._plugins)
+
+    def _set_state(self, state: str) -> None:
+        if state != self.state:
+            _log.warning("the model that is asked as well: %s", state)
+        self.state = state
+
+
+def _is_due(batch: RecordBatch) -> bool:
+    return batch.error is None and batch.shadow is None
+
+
+def _answers(model: Model, batches: Sequence[RecordBatch]) -> list[ShadowAnswers]:
+    probability: NDArray[Any] = predict(model, numbers_of(batches)[:, :COUNT]).probability.astype(NUMBER)
+    card, answers, at = model.card, [], 0
+    for batch in batches:
+        part = probability[at : at + len(batch)]
+        answers.append(ShadowAnswers(card.name, card.revision, part.tobytes()))
+        at += len(batch)
+    return answers

@@ -12,7 +12,7 @@ from kickserve.errors import DataError, ModelUnusable
 from kickserve.features import NAMES, columns
 from kickserve.loading import load_model
 from kickserve.model import wrong_name
-from kickserve.plugins import Settings
+from kickserve.plugins import Settings, discover
 from kickserve.terminal import print_facts, print_json, progress, say
 from kickserve_data.kicks import show_refusals
 from kickserve_data.reader import count_rows
@@ -187,7 +187,8 @@ def _train(
 
 def _current_model() -> Model | None:
     try:
-        return load_model(Settings.load())
+        settings = Settings.load()
+        return load_model(settings, discover(settings))
     except ModelUnusable as error:
         # KICKSERVE_MODEL may well name the file that is to be written.
         say(f"no comparison with the model in use: {error}")
