@@ -32,7 +32,7 @@ def kicks_csv(kickserve):
 
 
 def test_it_says_what_it_found_compared_chose_and_wrote(kickserve, kicks_csv):
-    code, out, err = kickserve("train", kicks_csv)
+    code, out, err = kickserve("train", kicks_csv, "--folds", 2)
     assert code == 0
     for word in ["600, of which", "duplicates", "constant", "logistic", "splines", "boosted", "±", "chosen"]:
         assert word in out
@@ -133,7 +133,7 @@ def test_a_model_in_use_that_is_not_there_yet_is_no_hindrance(kickserve, kicks_c
 
 
 def test_a_trained_model_is_served(kickserve, kicks_csv, tmp_path, kick):
-    kickserve("train", kicks_csv, "--kind", "boosted")
+    kickserve("train", kicks_csv, "--kind", "boosted", "--folds", 2)
     with serving(tmp_path, **BARE, KICKSERVE_MODEL="model.json") as server:
         answer = httpx.post(f"{server.url}/predict", json=kick).json()
         assert answer["model"] == "kicks"
@@ -147,7 +147,7 @@ def test_without_scikit_learn_the_rest_is_compared_and_boosting_says_what_to_ins
     kickserve, kicks_csv, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "sklearn", None)  # as if it were not installed
-    code, out, err = kickserve("train", kicks_csv)
+    code, out, err = kickserve("train", kicks_csv, "--folds", 2)
     assert code == 0
     assert "boosted" not in out
     assert "kickserve[train]" in err
