@@ -1,4 +1,4 @@
-"""The plugin `ui`: a pitch in the browser that answers, at `/ui`."""
+"""The plugin `ui`: a pitch in the browser with the probability at every spot, at `/ui`."""
 
 from __future__ import annotations
 
@@ -21,38 +21,33 @@ _log = logging.getLogger(__name__)
 
 
 def create_plugin(settings: Settings) -> UIPlugin:
-    """Make the plugin: what the entry point names."""
+    """Make the plugin: the entry point names this function."""
     return UIPlugin(settings)
 
 
 class UIPlugin(Plugin):
-    """Brings the page, and the command that opens it.
+    """Brings the pages, and the command that opens them.
 
-    Its own modules, and with them NiceGUI, are imported where an application is made: commands that serve
-    nothing need not wait for them.
+    Its modules are imported where an application is made: other commands need not wait for them.
 
     Args:
-        settings: the key stands there, and how many workers there are.
+        settings: of the service.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self._settings = settings
-
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Mount the page, and have `/` lead to it.
+        """Mount the pages, and redirect `/` to them.
 
-        With several workers there is a word in its place: what the browser asks next would reach another
-        process, which knows nothing of the page.
+        With several workers a notice takes their place: a browser's next request would reach another
+        process, without the page.
         """
         from kickserve_ui import mount
 
-        if self._settings.workers > 1:
-            _log.info("the page at %s needs a single worker: a word there says so", PATH)
-            app_config.route_handlers.append(mount.apology(self._settings.workers))
+        if self.settings.workers > 1:
+            _log.info("the page at %s needs a single worker: a notice there explains it", PATH)
+            app_config.route_handlers.append(mount.single_worker_notice(self.settings.workers))
             return app_config
-        mount.mount(app_config, self._settings)
-        app_config.state.setdefault("home", PATH)  # another plugin may have brought one
+        mount.mount(app_config)
+        app_config.state.setdefault("home", PATH)  # another plugin may have set one
         return app_config
 
     def on_cli_init(self, cli: Group) -> None:

@@ -1,75 +1,89 @@
-"""NiceGUI's application: imported when the service is up, because it takes a second (`mount`)."""
+"""NiceGUI's application: its pages by path, and the calls beside them. To import it takes a second."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+from contextlib import asynccontextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import FastAPI
-from nicegui import ui
+from fastapi import FastAPI, Form, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, StreamingResponse
+from nicegui import Client, app, ui
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.middleware.sessions import SessionMiddleware
 
-from kickserve_ui import PATH, pages
-from kickserve_ui.plain import FAVICON
-from kickserve_ui.scripts import with_policy
+from kickserve.errors import StoreError, TooManyRequests, Unauthorized
+from kickserve.middleware import SANDBOX, nonce_of, with_nonce
+from kickserve.plugins import Scope
+from kickserve_ui import PATH
+from kickserve_ui.backend import Backend, current_backend, serving
+from kickserve_ui.history import Filter, csv_lines
+from kickserve_ui.history_page import HistoryPage
+from kickserve_ui.layout import Visitor, messages_for, open_page, show_sign_in
+from kickserve_ui.model_page import ModelPage
+from kickserve_ui.mount import FAVICON, notice_page
+from kickserve_ui.pitch_page import PitchPage
+from kickserve_ui.sessions import load_secret, with_sessions
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp, Receive, Scope, Send
+    from collections.abc import AsyncIterator
+
+    from litestar.types import ASGIApp, Receive, Send
 
     from kickserve.middleware import SecurityHeaders
+    from kickserve.plugins import App
 
-_RECONNECT: Final = 10.0  # seconds that a page which lost its connection finds the same state again
-_SESSION: Final = 14 * 24 * 3600  # seconds after which the key is asked for again
-_PACKING: Final = 5  # of 9, the default, which takes three times as long and gains two percent
-
-
-def application(secret: str, shield: SecurityHeaders) -> tuple[FastAPI, ASGIApp]:
-    """Return FastAPI's application, whose lifespan has to run, and what serves it with sessions.
-
-    Args:
-        secret: signs the sessions.
-        shield: what browsers are told.
-    """
-    fast = _fast()
-    scripted: Any = with_policy(_Sessions(fast, secret, framed=shield.framed), shield)
-    packed: Any = GZipMiddleware(scripted, compresslevel=_PACKING)
-    return fast, packed
+_SEE_OTHER: Final = 303
+_UNAVAILABLE: Final = 503
+_FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
+_NO_STORE: Final = {"Cache-Control": "no-store"}  # no proxy may keep a copy of stored predictions
+_PAGES: Final = frozenset({"", "/history", "/model"})
+_RECONNECT: Final = 10.0  # seconds in which a page that lost its connection finds the same state again
+_COMPRESSION: Final = 5  # of 9, the default, which takes three times as long and gains two percent
+_POLICY: Final = b"content-security-policy"
+_LENGTH: Final = b"content-length"
 
 
-class _Sessions:
-    """Signs sessions: by a cookie that no script sees, and that behind TLS goes by TLS alone.
+@asynccontextmanager
+async def running(service: App) -> AsyncIterator[ASGIApp]:
+    """Run the pages of an application until the block ends.
 
     Args:
-        app: what has them.
-        secret: signs them.
-        framed: whether pages of other origins may frame ours: behind TLS the cookie is sent there too.
+        service: the application of the service.
+
+    Raises:
+        ConfigurationError: the secret can't be kept, or another application of this process has the pages.
     """
-
-    def __init__(self, app: FastAPI, secret: str, *, framed: bool) -> None:
-        def signed(same_site: Literal["lax", "none"], *, secure: bool) -> Any:
-            return SessionMiddleware(
-                app,
-                secret,
-                session_cookie="kickserve",
-                max_age=_SESSION,
-                path=PATH,
-                same_site=same_site,
-                https_only=secure,
-            )
-
-        self._open = signed("lax", secure=False)
-        self._secure = signed("none" if framed else "lax", secure=True)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        signed = self._secure if scope["scheme"] in {"https", "wss"} else self._open
-        await signed(scope, receive, send)
+    secret = await asyncio.to_thread(load_secret, service.settings.journal_dir)
+    backend = Backend(service, secret)
+    fast = _fastapi()
+    sessions = with_sessions(fast, secret, framed=backend.security_headers.framed)
+    compressed: Any = GZipMiddleware(
+        with_policy(sessions, backend.security_headers), compresslevel=_COMPRESSION
+    )
+    with serving(backend):
+        async with fast.router.lifespan_context(fast):
+            # A collection that walked over NiceGUI would take 50 ms. The server freezes its own modules, too;
+            # where it has not (in tests), nothing is frozen.
+            if gc.get_freeze_count():
+                gc.freeze()
+            yield compressed
 
 
 @cache
-def _fast() -> FastAPI:
-    """Make the FastAPI application around NiceGUI's: once a process, because there is one NiceGUI in it."""
-    pages.register()
+def _fastapi() -> FastAPI:
+    """Make the FastAPI application around NiceGUI's: once a process, because NiceGUI is global to it."""
+    ui.page("/")(_pitch)
+    ui.page("/history")(_history)
+    ui.page("/model")(_model)
+    ui.page("/sign-in")(_sign_in_page)
+    app.on_delete(_left)
+    app.post("/sign-in", include_in_schema=False, response_model=None)(_sign_in)
+    app.post("/sign-out", include_in_schema=False, response_model=None)(_sign_out)
+    app.get("/report", include_in_schema=False, response_model=None)(_report)
+    app.get("/history.csv", include_in_schema=False, response_model=None)(_download)
     fast = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     ui.run_with(
         fast,
@@ -78,9 +92,139 @@ def _fast() -> FastAPI:
         language="en-GB",
         dark=None,
         tailwind=False,
-        binding_refresh_interval=None,  # nothing is bound to what changes by itself
+        binding_refresh_interval=None,  # nothing is bound to values that change by themselves
         reconnect_timeout=_RECONNECT,
         show_welcome_message=False,
-        gzip_middleware_factory=None,  # `application` packs, when scripts have their nonce
+        gzip_middleware_factory=None,  # `running` compresses, after scripts have got their nonce
     )
     return fast
+
+
+def with_policy(served: Any, headers: SecurityHeaders) -> Any:
+    """Give pages a Content-Security-Policy by which only scripts with their nonce run.
+
+    NiceGUI writes scripts into its pages, and compiles templates in the browser, which needs `unsafe-eval`.
+    Texts of visitors are escaped in them.
+
+    Args:
+        served: the application (ASGI); its answers are not compressed.
+        headers: knows the policy.
+    """
+
+    async def serve(scope: Any, receive: Receive, send: Send) -> None:
+        start: Any = None
+        body = b""
+
+        async def send_page(message: Any) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start" and _wants_policy(message):
+                start = message  # until the page is whole: its length changes
+                return
+            if start is None:
+                await send(message)
+                return
+            body += message.get("body", b"")
+            if message.get("more_body", False):
+                return
+            nonce = nonce_of(scope)
+            page = with_nonce(body, nonce)
+            policy = headers.policy(nonce, evaluates=True).encode()
+            kept = [each for each in start["headers"] if each[0] != _LENGTH]
+            start["headers"] = [*kept, (_LENGTH, b"%d" % len(page)), (_POLICY, policy)]
+            await send(start)
+            await send({"type": "http.response.body", "body": page, "more_body": False})
+
+        await served(scope, receive, send_page if scope["type"] == "http" else send)
+
+    return serve
+
+
+def _wants_policy(start: Any) -> bool:
+    headers = dict(start["headers"])
+    return headers.get(b"content-type", b"").startswith(b"text/html") and _POLICY not in headers
+
+
+def _left() -> None:
+    current_backend().collect_soon()
+
+
+async def _pitch(client: Client, request: Request) -> None:
+    await PitchPage(open_page(client, request, "title_pitch", ""), request.query_params).build()
+
+
+async def _history(client: Client, request: Request) -> None:
+    visitor = open_page(client, request, "title_history", "/history")
+    if visitor.may(Scope.READ):
+        await HistoryPage(visitor).build()
+    else:
+        _ask_for_key(visitor, "/history")
+
+
+async def _model(client: Client, request: Request) -> None:
+    visitor = open_page(client, request, "title_model", "/model")
+    if visitor.may(Scope.READ):
+        ModelPage(visitor).build()
+    else:
+        _ask_for_key(visitor, "/model")
+
+
+def _ask_for_key(visitor: Visitor, page: str) -> None:
+    show_sign_in(visitor.messages, page, "" if visitor.key is None else "weak_key")
+
+
+async def _sign_in_page(client: Client, request: Request, to: str = "", fault: str = "") -> None:
+    visitor = open_page(client, request, "sign_in", "/sign-in")
+    show_sign_in(visitor.messages, to, fault if fault in _FAULTS else "")
+
+
+async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") -> Response:
+    page = to if to in _PAGES else ""
+    try:
+        current_backend().sessions.sign_in(request, key)
+    except Unauthorized:
+        return RedirectResponse(f"{PATH}/sign-in?fault=wrong_key&to={page}", _SEE_OTHER)
+    except TooManyRequests:
+        return RedirectResponse(f"{PATH}/sign-in?fault=wrong_keys&to={page}", _SEE_OTHER)
+    return RedirectResponse(f"{PATH}{page}", _SEE_OTHER)
+
+
+async def _sign_out(request: Request) -> Response:
+    current_backend().sessions.sign_out(request)
+    return RedirectResponse(PATH, _SEE_OTHER)
+
+
+def _may_read(request: Request) -> bool:
+    sessions = current_backend().sessions
+    return sessions.may(sessions.key_of(request), Scope.READ)
+
+
+async def _report(request: Request) -> Response:
+    """Return the newest full drift report: the API's own link needs the key in a header."""
+    if not _may_read(request):
+        return RedirectResponse(f"{PATH}/sign-in?to=/model", _SEE_OTHER)
+    backend = current_backend()
+    summary = backend.drift()
+    if summary is None or summary.report is None:
+        return RedirectResponse(f"{PATH}/model", _SEE_OTHER)
+    return FileResponse(
+        backend.reports / PurePosixPath(summary.report).name,
+        media_type="text/html",
+        headers={"Content-Security-Policy": SANDBOX, **_NO_STORE},
+    )
+
+
+async def _download(request: Request, since: str = "", until: str = "", outcome: str = "any") -> Response:
+    if not _may_read(request):
+        return RedirectResponse(f"{PATH}/sign-in?to=/history", _SEE_OTHER)
+    backend = current_backend()
+    try:
+        await backend.recorder.flush()
+    except StoreError:
+        messages = messages_for(request)
+        page = notice_page(messages, messages("title_history"), messages("store_away"))
+        return HTMLResponse(page, _UNAVAILABLE, headers=_NO_STORE)
+    return StreamingResponse(
+        csv_lines(backend.store, Filter.read(since, until, outcome)),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="kickserve-predictions.csv"', **_NO_STORE},
+    )

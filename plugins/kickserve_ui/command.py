@@ -15,8 +15,8 @@ from kickserve.terminal import stdout
 from kickserve_client import Client, RemoteError, calls
 from kickserve_ui import PATH
 
-_TRY_EVERY: Final = 0.2
-_PATIENCE: Final = 60.0
+_POLL: Final = 0.2
+_TIMEOUT: Final = 60.0
 
 
 @click.command("ui")
@@ -25,7 +25,7 @@ _PATIENCE: Final = 60.0
 )
 @click.pass_context
 def command(context: click.Context, *, browser: bool) -> int:
-    r"""Open the page: a pitch that says how likely a kick is.
+    r"""Open the page: a pitch with the probability of success at every spot.
 
     Where no service answers at KICKSERVE_HOST and KICKSERVE_PORT, it starts one, and serves until Ctrl-C.
 
@@ -39,7 +39,7 @@ def command(context: click.Context, *, browser: bool) -> int:
     if _answers(base):
         _open(base, browser=browser)
         return 0
-    threading.Thread(target=_open_when_ready, args=(base, browser), daemon=True).start()
+    threading.Thread(target=_open_when_ready, args=(base,), kwargs={"browser": browser}, daemon=True).start()
     code: int = context.invoke(serve, host=None, port=None, workers=1)
     return code
 
@@ -53,13 +53,13 @@ def _answers(base: str) -> bool:
     return True
 
 
-def _open_when_ready(base: str, browser: bool) -> None:  # noqa: FBT001  a thread's arguments have no names
-    until = time.monotonic() + _PATIENCE
+def _open_when_ready(base: str, *, browser: bool) -> None:
+    until = time.monotonic() + _TIMEOUT
     while time.monotonic() < until:
         if _answers(base):
             _open(base, browser=browser)
             return
-        time.sleep(_TRY_EVERY)
+        time.sleep(_POLL)
 
 
 def _open(base: str, *, browser: bool) -> None:

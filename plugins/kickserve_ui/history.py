@@ -1,223 +1,175 @@
-"""The history page: kept predictions, paged by the store; outcomes and deletes go through the recorder."""
+"""Stored predictions as the history shows them: filtered, as rows of a table, as CSV."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from functools import partial
+import csv
+import io
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from html import escape
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
-from nicegui import ui
+from msgspec.structs import astuple
 
-from kickserve.errors import RecordNotFound, StoreError
-from kickserve.ids import canonical
-from kickserve.plugins import Scope
+from kickserve.batching import yield_to_loop
 from kickserve.schemas import Record
-from kickserve_ui import PATH
-from kickserve_ui.history_filter import OUTCOMES, Filter
-from kickserve_ui.history_table import DELETE, MARKS, ON_CLICK, table
-from kickserve_ui.site import current
+from kickserve_ui.heat_map import colour_of
+from kickserve_ui.page_state import MINUTES, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from nicegui.events import GenericEventArguments
+    from kickserve.store import Store
+    from kickserve_ui.messages import Messages
 
-    from kickserve_ui.frame import Visit
+OUTCOMES: Final = {"any": None, "open": None, "scored": True, "missed": False}
+MARKS: Final[Mapping[str, bool]] = {"scored": True, "missed": False}
+DELETE: Final = "delete"
+# The table is one piece of HTML: an element of NiceGUI for each cell and button takes the event loop 100 ms.
+# A click on a button in it sends the button's mark and the id of its row.
+ON_CLICK: Final = """(event) => {
+  const button = event.target.closest("button[data-mark]");
+  if (button) emit(button.dataset.mark, button.closest("tr").dataset.id);
+}"""
+_HEADS: Final = ("when", "chance", "distance", "angle", "side", "minute", "wind", "outcome", "actions")
+_CSV_ROWS: Final = 200  # that are written before the event loop gets its turn: 4 ms
+_INTERVAL: Final = Record.__struct_fields__.index("interval")
+# The columns of `kickserve export`: the interval makes two.
+_COLUMNS: Final = (
+    *Record.__struct_fields__[:_INTERVAL],
+    "low",
+    "high",
+    *Record.__struct_fields__[_INTERVAL + 1 :],
+)
 
-_ROWS: Final = 25
-_GROUP: Final = 500  # records that are asked for at a time where a filter passes over some
-_MOST: Final = 5_000  # that are looked through for a page
-_EVERY: Final = 2.0  # seconds between looks for new ones
 
-
-class _Page(NamedTuple):
-    """A page of the history.
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Days and an outcome.
 
     Attributes:
-        records: what it shows.
-        searched: how many were looked through for it.
-        last: the id below which the next page begins.
-        more: whether there is one.
+        since: the first day, as `2026-11-24`, or empty.
+        until: the last day, or empty.
+        outcome: one of `OUTCOMES`.
     """
 
-    records: list[Record]
-    searched: int
-    last: str | None
-    more: bool
+    since: str = ""
+    until: str = ""
+    outcome: str = "any"
+
+    @classmethod
+    def read(cls, since: object, until: object, outcome: object) -> Filter:
+        """Make a filter of a visitor's input; unusable input counts as empty."""
+        return cls(_day(since), _day(until), next((each for each in OUTCOMES if each == outcome), "any"))
+
+    @property
+    def begin(self) -> datetime | None:
+        """The instant of the first record, UTC."""
+        return datetime.fromisoformat(self.since).replace(tzinfo=UTC) if self.since else None
+
+    @property
+    def end(self) -> datetime | None:
+        """The instant after the last record, UTC."""
+        if self.until in {"", date.max.isoformat()}:  # there is no day after the last
+            return None
+        return datetime.fromisoformat(self.until).replace(tzinfo=UTC) + timedelta(days=1)
+
+    def takes(self, record: Record) -> bool:
+        """Say whether a record of these days is shown."""
+        return self.outcome == "any" or record.outcome is OUTCOMES[self.outcome]
+
+    def query(self) -> str:
+        """Return the filter as the query of a link."""
+        return urlencode({"since": self.since, "until": self.until, "outcome": self.outcome})
 
 
-class History:
-    """One visitor's view of the history.
+def _day(given: object) -> str:
+    try:
+        return datetime.fromisoformat(str(given)).date().isoformat()
+    except ValueError:
+        return ""
+
+
+def table(
+    messages: Messages, records: Sequence[Record], pitch: str, *, may_mark: bool, may_delete: bool
+) -> str:
+    """Return records as an HTML table.
 
     Args:
-        visit: who looks, and in which language.
+        messages: of the visitor.
+        records: a row each.
+        pitch: path of the pitch page.
+        may_mark: whether the visitor may set outcomes.
+        may_delete: whether the visitor may delete predictions.
     """
+    heads = "".join(f"<th scope='col'>{escape(messages(each))}</th>" for each in _HEADS)
+    rows = []
+    for record in records:
+        cells = [*_cells(messages, record), _marks(messages, record, enabled=may_mark)]
+        cells.append(_actions(messages, record, pitch, may_delete=may_delete))
+        rows.append(f"<tr data-id='{escape(record.id)}'>{''.join(f'<td>{each}</td>' for each in cells)}</tr>")
+    return f"<table class='sheet'><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
-        self._words = visit.words
-        self._service = current().service
-        self._filter = Filter()
-        self._before: str | None = None  # the page begins below this id; the newest where it is None
-        self._newest: str | None = None
-        self._last: str | None = None  # the next page begins below this id
-        self._asked_for = 0  # pages, by now
-        self._asked: str | None = None  # of this record, whether it is to be deleted
 
-    async def build(self) -> None:
-        """Make the page."""
-        words = self._words
-        with ui.element("div").classes("page").props("id=content"):
-            ui.html(escape(words("title_history")), tag="h1", sanitize=False)
-            with ui.element("section").classes("card"):
-                self._filters()
-                self._trouble = ui.label().classes("warning").props("role=alert")
-                self._table = ui.html(sanitize=False).classes("scroll").props("tabindex=0")
-                self._table.on("click", self._clicked, js_handler=ON_CLICK)
-                with ui.element("div").classes("pager"):
-                    self._button("newest", partial(self._go, None)).props("data-go=newest")
-                    self._older = self._button("older", self._go_older).props("data-go=older")
-        self._make_question()
-        await self._show()
-        ui.timer(_EVERY, self._look_for_new)
+def _cells(messages: Messages, record: Record) -> list[str]:
+    chance = "-"
+    if record.prediction is not None:
+        colour = colour_of(record.prediction)
+        chance = f"<i class='swatch' style='background:{colour}'></i>{messages.percent(record.prediction)}"
+    return [
+        messages.moment(record.created_at),
+        chance,
+        messages.number(record.distance, 1),
+        messages.number(record.angle, 1),
+        escape(messages("side_left" if record.is_left_side else "side_right")),
+        escape(messages("minute_value", value=messages.number(record.time_norm * MINUTES))),
+        escape(messages("wind_value", value=messages.number(record.wind_speed))),
+    ]
 
-    def _make_question(self) -> None:
-        # One for all rows, and nothing waits for the answer: a visitor may leave without one.
-        with ui.dialog() as self._question, ui.element("div").classes("card"):
-            ui.label(self._words("delete_question"))
-            with ui.element("div").classes("marks"):
-                self._button("delete", self._delete).props("data-mark=sure")
-                self._button("cancel", self._question.close)
 
-    def _filters(self) -> None:
-        words = self._words
-        with ui.element("div").classes("filters"):
-            since = ui.input(words("from"), on_change=lambda event: self._set(since=event.value))
-            until = ui.input(words("to"), on_change=lambda event: self._set(until=event.value))
-            for each in (since, until):
-                each.props("type=date outlined dense stack-label")
-            options = {each: words(each) for each in OUTCOMES}
-            outcome = ui.select(
-                options,
-                value="any",
-                label=words("outcome"),
-                on_change=lambda event: self._set(outcome=event.value),
-            )
-            outcome.props("outlined dense")
-            ui.element("div").classes("grow")
-            self._csv = ui.link(words("csv"), self._csv_target()).classes("button")
+def _marks(messages: Messages, record: Record, *, enabled: bool) -> str:
+    state = "" if enabled else " disabled"
+    marks = (
+        _button(messages, key, f" aria-pressed='{str(record.outcome is success).lower()}'{state}")
+        for key, success in MARKS.items()
+    )
+    return f"<div class='marks'>{''.join(marks)}</div>"
 
-    async def _set(self, **values: object) -> None:
-        self._filter = Filter.read(**{**asdict(self._filter), **values})
-        self._csv.props(f'href="{self._csv_target()}"')
-        await self._go(None)
 
-    def _csv_target(self) -> str:
-        return f"/history.csv?{self._filter.query()}"  # NiceGUI puts the path of the page before it
+def _actions(messages: Messages, record: Record, pitch: str, *, may_delete: bool) -> str:
+    link = f"{pitch}?{escape(state_of(record).query())}"
+    show = f"<a class='button' href='{link}'>{escape(messages('show'))}</a>"
+    return f"<div class='marks'>{show}{_button(messages, DELETE) if may_delete else ''}</div>"
 
-    async def _go(self, before: str | None) -> None:
-        self._before = before
-        await self._show()
 
-    async def _go_older(self) -> None:
-        await self._go(self._last)
+def _button(messages: Messages, key: str, attributes: str = "") -> str:
+    return f"<button class='button' data-mark='{key}'{attributes}>{escape(messages(key))}</button>"
 
-    async def _look_for_new(self) -> None:
-        """Show what has come in since, where the newest are shown."""
-        if not self._visit.may(Scope.READ):
-            ui.navigate.reload()  # the key has been taken away: the page asks for another
-            return
-        if self._before is not None:
-            return
-        try:
-            await self._service.recorder.flush()
-            newest = await self._service.store.page(1)
-        except StoreError:
-            await self._show()  # says so
-            return
-        if (newest[0].id if newest else None) != self._newest or self._trouble.visible:
-            await self._show()
 
-    async def _show(self) -> None:
-        self._asked_for += 1
-        this = self._asked_for
-        try:
-            await self._service.recorder.flush()
-            newest = await self._service.store.page(1) if self._before is None else None
-            found = await self._page()
-        except StoreError:
-            found = None
-        if this != self._asked_for:
-            return  # another page has been asked for meanwhile, and may have come before
-        self._trouble.set_visibility(found is None)
-        if found is None:
-            self._trouble.text = self._words("store_away")
-            return
-        if newest is not None:
-            self._newest = newest[0].id if newest else None
-        self._last = found.last
-        self._older.set_enabled(found.more)
-        note = self._hint("searched", count=found.searched) if found.searched >= _MOST else ""
-        self._table.content = self._rows(found.records) + note
+async def csv_lines(store: Store, wanted: Filter) -> AsyncIterator[str]:
+    """Yield records as CSV in pieces, oldest first, in memory that does not grow."""
+    yield _csv([_COLUMNS])
+    async for records in store.stream(since=wanted.begin, until=wanted.end):
+        taken = [each for each in records if wanted.takes(each)]
+        for start in range(0, len(taken), _CSV_ROWS):
+            yield _csv([_csv_cells(each) for each in taken[start : start + _CSV_ROWS]])
+            await yield_to_loop()
 
-    def _rows(self, records: list[Record]) -> str:
-        may = self._visit.may
-        if not records:
-            return self._hint("nothing")
-        return table(
-            self._words, records, f"{PATH}/", may_judge=may(Scope.PREDICT), may_delete=may(Scope.ADMIN)
-        )
 
-    def _hint(self, key: str, **values: Any) -> str:
-        return f"<p class='hint'>{escape(self._words(key, **values))}</p>"
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
-    async def _page(self) -> _Page:
-        wanted, searched, before = self._filter, 0, self._before
-        found: list[Record] = []
-        size = _ROWS + 1 if wanted.outcome == "any" else _GROUP
-        while len(found) <= _ROWS and searched < _MOST:
-            group = await self._service.store.page(size, before=before, since=wanted.begin, until=wanted.end)
-            searched += len(group)
-            found += [each for each in group if wanted.takes(each)]
-            if len(group) < size:
-                break
-            before = group[-1].id
-        shown = found[:_ROWS]
-        full = len(found) > _ROWS
-        return _Page(shown, searched, shown[-1].id if full else before, full or searched >= _MOST)
 
-    def _button(self, key: str, action: Any) -> ui.button:
-        button = ui.button(self._words(key), on_click=action, color=None)
-        return button.props("unelevated no-caps").classes("button")
+def _csv_cells(record: Record) -> list[Any]:
+    cells = [_csv_cell(each) for each in astuple(record)]
+    cells[_INTERVAL : _INTERVAL + 1] = record.interval or ("", "")
+    return cells
 
-    async def _clicked(self, event: GenericEventArguments) -> None:
-        match event.args:  # from the browser: they may be anything
-            case [str(mark), str(given)] if record_id := canonical(given):
-                if mark == DELETE:
-                    self._ask(record_id)
-                elif mark in MARKS:
-                    await self._judge(record_id, success=MARKS[mark])
 
-    async def _judge(self, record_id: str, *, success: bool) -> None:
-        if self._visit.may(Scope.PREDICT):
-            await self._carry_out(self._service.recorder.set_outcome(record_id, success=success))
-
-    def _ask(self, record_id: str) -> None:
-        self._asked = record_id
-        self._question.open()
-
-    async def _delete(self) -> None:
-        self._question.close()
-        record_id, self._asked = self._asked, None
-        if record_id is not None and self._visit.may(Scope.ADMIN):
-            await self._carry_out(self._service.recorder.delete(record_id))
-
-    async def _carry_out(self, change: Awaitable[None]) -> None:
-        try:
-            await change
-        except RecordNotFound:
-            ui.notify(self._words("gone"), type="warning")
-        except StoreError:
-            ui.notify(self._words("store_away"), type="warning")
-        await self._show()
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    return value.isoformat() if isinstance(value, datetime) else value

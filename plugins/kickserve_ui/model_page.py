@@ -1,4 +1,4 @@
-"""The page of the model and its quality: card, reliability, scores, drift, and how the service is."""
+"""The model page: card, reliability, scores, drift, and the state of the service."""
 
 from __future__ import annotations
 
@@ -12,75 +12,72 @@ from kickserve.errors import StoreError
 from kickserve.metrics import BOUNDS
 from kickserve.plugins import Scope
 from kickserve_ui import PATH
-from kickserve_ui.charts import reliability, sheet
-from kickserve_ui.frame import card
-from kickserve_ui.site import current
+from kickserve_ui.backend import current_backend
+from kickserve_ui.layout import card, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from kickserve.metrics import Reading
     from kickserve.schemas import Drifted, DriftSummary, ModelCard
-    from kickserve_scores.quality import Quality
+    from kickserve_scores.quality import Bin, Quality
     from kickserve_scores.report import QualityReport
-    from kickserve_ui.frame import Visit
-    from kickserve_ui.words import Words
+    from kickserve_ui.layout import Visitor
+    from kickserve_ui.messages import Messages
 
-_EVERY: Final = 2.0  # seconds between looks at the service's figures
+_POLL: Final = 2.0  # seconds between looks at the metrics
 _PREDICT: Final = "/api/v1/predict"
+_SIZE: Final = 300  # of the diagram
+_MARGIN: Final = 44
 
 
 class ModelPage:
-    """One visitor's view of the model.
+    """A visitor's view of the model."""
 
-    Args:
-        visit: who looks, and in which language.
-    """
-
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
-        self._words = visit.words
-        self._service = current().service
-        self._before: tuple[float, int] | None = None
+    def __init__(self, visitor: Visitor) -> None:
+        self._visitor = visitor
+        self._messages = visitor.messages
+        self._backend = current_backend()
+        self._before: tuple[float, int] | None = None  # time of the last look, and predictions by then
 
     def build(self) -> None:
-        """Make the page; what takes longer comes when it stands."""
-        words = self._words
+        """Make the page; the quality follows when it has been assessed."""
+        messages = self._messages
         with ui.element("div").classes("page").props("id=content"):
-            ui.html(escape(words("title_model")), tag="h1", sanitize=False)
+            ui.html(escape(messages("title_model")), tag="h1", sanitize=False)
             with ui.element("div").classes("columns"):
-                with card(words("card")):
-                    ui.html(_card(words, self._service.predictor.model.card), sanitize=False)
-                with card(words("reliability")):
+                with card(messages("card")):
+                    ui.html(_card(messages, self._backend.served.model.card), sanitize=False)
+                with card(messages("reliability")):
                     self._reliability = ui.html("…", sanitize=False)
-                with card(words("by_model")):
+                with card(messages("by_model")):
                     self._scores = ui.html("…", sanitize=False)
-                with card(words("drift")):
-                    ui.html(_drift(words, self._service.drift()), sanitize=False)
-                with card(words("service")):
-                    self._figures = ui.html(sanitize=False)
+                with card(messages("drift")):
+                    ui.html(_drift(messages, self._backend.drift()), sanitize=False)
+                with card(messages("service")):
+                    self._facts = ui.html(sanitize=False)
         ui.timer(0.01, self._show_quality, once=True)
-        ui.timer(_EVERY, self._show_figures, immediate=True)
+        ui.timer(_POLL, self._show_metrics, immediate=True)
 
     async def _show_quality(self) -> None:
         try:
-            found = await current().quality.newest()
+            found = await self._backend.quality()
         except StoreError:
-            self._reliability.content = f"<p class='warning'>{escape(self._words('store_away'))}</p>"
+            self._reliability.content = f"<p class='warning'>{escape(self._messages('store_away'))}</p>"
             self._scores.content = ""
-            return
-        self._reliability.content = _reliability(self._words, found)
-        self._scores.content = _scores(self._words, found)
+        else:
+            self._reliability.content = _reliability(self._messages, found)
+            self._scores.content = _scores(self._messages, found)
 
-    async def _show_figures(self) -> None:
-        if not self._visit.may(Scope.READ):
-            ui.navigate.reload()  # the key has been taken away: the page asks for another
+    async def _show_metrics(self) -> None:
+        if not self._visitor.may(Scope.READ):
+            ui.navigate.reload()  # the key has been removed: the page asks for another
             return
-        health = await self._service.health()
-        reading, now = self._service.metrics.read(), time.monotonic()
+        store = await self._backend.recorder.store_state()
+        reading, now = self._backend.metrics(), time.monotonic()
         before, self._before = self._before, (now, reading.predictions)
         rate = 0.0 if before is None else (reading.predictions - before[1]) / max(now - before[0], 0.001)
-        self._figures.content = _facts(_figures(self._words, reading, rate, health.parts["store"]))
+        self._facts.content = _facts(_metrics(self._messages, reading, rate, store))
 
 
 def _facts(pairs: Iterable[tuple[str, str]]) -> str:
@@ -88,113 +85,159 @@ def _facts(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<dl class='facts'>{rows}</dl>"
 
 
-def _card(words: Words, card: ModelCard) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; all columns but the first hold numbers."""
+    head = "".join(
+        f"<th scope='col'{' class=end' if at else ''}>{escape(each)}</th>" for at, each in enumerate(heads)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{' class=end' if at else ''}>{escape(each)}</td>" for at, each in enumerate(row))
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f"<div class='scroll' tabindex='0'><table class='sheet'><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _card(messages: Messages, card: ModelCard) -> str:
     simulated = "simulated" in str(card.trained_on.get("data", ""))
-    badge = f"<p><span class='badge'>{escape(words('simulated'))}</span></p>" if simulated else ""
-    known = [
-        f"{words(f'feature_{name}')} {words.number(low)} - {words.number(high)}"
+    badge = f"<p><span class='badge'>{escape(messages('simulated'))}</span></p>" if simulated else ""
+    domain = [
+        f"{messages(f'feature_{name}')} {messages.number(low)} - {messages.number(high)}"
         for name, (low, high) in card.domain.items()
     ]
     pairs = [
-        (words("model"), card.name),
-        (words("card_revision"), card.revision),
-        (words("card_kind"), card.kind),
-        (words("card_source"), card.source),
-        (words("card_interval"), card.interval or words("no_interval")),
-        (words("card_domain"), ", ".join(known) or "-"),
-        (words("card_trained"), _listed(card.trained_on)),
-        (words("card_metrics"), _listed(card.metrics)),
+        (messages("model"), card.name),
+        (messages("card_revision"), card.revision),
+        (messages("card_kind"), card.kind),
+        (messages("card_source"), card.source),
+        (messages("card_interval"), card.interval or messages("no_interval")),
+        (messages("card_domain"), ", ".join(domain) or "-"),
+        (messages("card_trained"), _list(card.trained_on)),
+        (messages("card_metrics"), _list(card.metrics)),
     ]
-    return f"{badge}<p class='hint'>{escape(card.description)}</p>{_facts(pairs)}"
+    return f"{badge}{hint(card.description)}{_facts(pairs)}"
 
 
-def _listed(values: Mapping[str, Any]) -> str:
-    def text(value: Any) -> str:
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
+def _list(values: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name.replace('_', ' ')} {text(each)}"
+        f"{name.replace('_', ' ')} {f'{each:.4g}' if isinstance(each, float) else each}"
         for name, each in values.items()
         if not isinstance(each, dict)
     )
 
 
-def _reliability(words: Words, found: QualityReport) -> str:
+def _reliability(messages: Messages, found: QualityReport) -> str:
     if found.overall is None:
-        return f"<p class='hint'>{escape(words('no_outcomes'))}</p>"
-    text = f"<p class='hint'>{escape(words('reliability_text'))}</p>"
-    return text + reliability(words, found.overall.bins)
+        return hint(messages("no_outcomes"))
+    return hint(messages("reliability_text")) + _diagram(messages, found.overall.bins)
 
 
-def _scores(words: Words, found: QualityReport) -> str:
+def _diagram(messages: Messages, bins: Sequence[Bin]) -> str:
+    """Draw success rates over predictions: a circle a group of kicks, larger for a larger group."""
+
+    def x(fraction: float) -> float:
+        return _MARGIN + _SIZE * fraction
+
+    def y(fraction: float) -> float:
+        return 10 + _SIZE * (1 - fraction)
+
+    percent, most = messages.percent, max(each.count for each in bins)
+    circles = "".join(
+        f"<circle cx='{x(each.mean_prediction):.1f}' cy='{y(each.success_rate):.1f}'"
+        f" r='{3 + 4 * (each.count / most) ** 0.5:.1f}'><title>{percent(each.mean_prediction)} →"
+        f" {percent(each.success_rate)} ({messages.number(each.count)})</title></circle>"
+        for each in bins
+    )
+    ticks = "".join(
+        f"<text x='{x(at):.0f}' y='{_SIZE + 26}' text-anchor='middle'>{percent(at, 0)}</text>"
+        f"<text x='{_MARGIN - 8}' y='{y(at) + 4:.0f}' text-anchor='end'>{percent(at, 0)}</text>"
+        for at in (0, 0.25, 0.5, 0.75, 1)
+    )
+    predicted, happened = escape(messages("predicted")), escape(messages("happened"))
+    return (
+        f"<svg class='diagram' viewBox='0 0 {_SIZE + _MARGIN + 20} {_SIZE + 52}' role='img'"
+        f" aria-label='{escape(messages('reliability'))}'>"
+        f"<rect class='frame' x='{_MARGIN}' y='10' width='{_SIZE}' height='{_SIZE}'/>"
+        f"<path class='ideal' d='M{x(0)} {y(0)}L{x(1)} {y(1)}'/>{ticks}{circles}"
+        f"<text x='{x(0.5)}' y='{_SIZE + 46}' text-anchor='middle'>{predicted}</text>"
+        f"<text transform='translate(11 {y(0.5)}) rotate(-90)' text-anchor='middle'>{happened}</text></svg>"
+    )
+
+
+def _scores(messages: Messages, found: QualityReport) -> str:
     if found.overall is None:
-        return f"<p class='hint'>{escape(words('no_outcomes'))}</p>"
-    heads = [words(key) for key in ("group", "kicks", "brier", "ece", "expected", "actual")]
-    rows = [_score(words, words("all_kicks"), found.overall)]
-    rows += [_score(words, name, each) for name, each in found.models.items()]
-    months = [_score(words, name, each) for name, each in found.months.items()]
-    return sheet(heads, rows) + f"<h2>{escape(words('by_month'))}</h2>" + sheet(heads, months)
+        return hint(messages("no_outcomes"))
+    heads = [messages(key) for key in ("group", "kicks", "brier", "ece", "expected", "actual")]
+    groups = {messages("all_kicks"): found.overall, **found.models}
+    by_group, by_month = (
+        _table(heads, [_score(messages, name, each) for name, each in quality.items()])
+        for quality in (groups, found.months)
+    )
+    return f"{by_group}<h2>{escape(messages('by_month'))}</h2>{by_month}"
 
 
-def _score(words: Words, name: str, quality: Quality) -> list[str]:
+def _score(messages: Messages, name: str, quality: Quality) -> list[str]:
     return [
         name,
-        words.number(quality.count),
-        words.number(quality.brier, 3),
-        words.number(quality.ece, 3),
-        words.number(quality.mean_prediction * quality.count, 1),
-        words.number(quality.success_rate * quality.count),
+        messages.number(quality.count),
+        messages.number(quality.brier, 3),
+        messages.number(quality.ece, 3),
+        messages.number(quality.mean_prediction * quality.count, 1),
+        messages.number(quality.success_rate * quality.count),
     ]
 
 
-def _drift(words: Words, found: DriftSummary | None) -> str:
+def _drift(messages: Messages, found: DriftSummary | None) -> str:
     if found is None:
-        return f"<p class='hint'>{escape(words('no_drift'))}</p>"
+        return hint(messages("no_drift"))
     key, mark = ("drift_yes", " bad") if found.drifted else ("drift_no", "")
-    badge = (
-        f"<p><span class='badge{mark}'>{escape(words(key, share=words.percent(found.share, 0)))}</span></p>"
-    )
-    since, at = words.moment(found.since), words.moment(found.at)
-    text = words("drift_text", kicks=words.number(found.kicks), since=since, at=at)
-    heads = ["", words("psi"), words("mean_now"), words("mean_then")]
-    table = sheet(heads, [_drifted(words, each) for each in (*found.features, found.prediction)])
-    link = (
-        found.report and f"<p><a href='{PATH}/report' target='_blank'>{escape(words('drift_report'))}</a></p>"
-    )
-    return f"{badge}<p class='hint'>{escape(text)}</p>{table}{link or ''}"
+    verdict = escape(messages(key, share=messages.percent(found.share, 0)))
+    since, at = messages.moment(found.since), messages.moment(found.at)
+    text = messages("drift_text", kicks=messages.number(found.kicks), since=since, at=at)
+    heads = ["", messages("psi"), messages("mean_now"), messages("mean_then")]
+    table = _table(heads, [_drifted(messages, each) for each in (*found.features, found.prediction)])
+    link = ""
+    if found.report:
+        label = escape(messages("drift_report"))
+        link = f"<p><a href='{PATH}/report' target='_blank'>{label}</a></p>"
+    return f"<p><span class='badge{mark}'>{verdict}</span></p>{hint(text)}{table}{link}"
 
 
-def _drifted(words: Words, each: Drifted) -> list[str]:
+def _drifted(messages: Messages, each: Drifted) -> list[str]:
     mark = " ▲" if each.drifted else ""
     return [
-        words(f"feature_{each.name}") + mark,
-        words.number(each.psi, 3),
-        words.number(each.mean, 2),
-        words.number(each.reference_mean, 2),
+        messages(f"feature_{each.name}") + mark,
+        messages.number(each.psi, 3),
+        messages.number(each.mean, 2),
+        messages.number(each.reference_mean, 2),
     ]
 
 
-def _figures(words: Words, reading: Reading, rate: float, store: str) -> list[tuple[str, str]]:
+def _metrics(messages: Messages, reading: Reading, rate: float, store: str) -> list[tuple[str, str]]:
     times = [each.times for each in reading.routes if each.route == _PREDICT]
-    latency = f"{_within(words, times, 0.5)} / {_within(words, times, 0.99)}" if times else "-"
-    waiting = sum(each.journal for each in reading.workers)
+    latency = f"{_within(messages, times, 0.5)} / {_within(messages, times, 0.99)}" if times else "-"
+    journal = sum(each.journal for each in reading.workers)
     memory = sum(each.memory for each in reading.workers)
     return [
-        (words("rate"), words.number(rate, 1)),
-        (words("total"), words.number(reading.predictions)),
-        (words("latency"), latency),
-        (words("journal"), f"{words.number(waiting / 1e3, 1)} kB"),
-        (words("store"), words("ok") if store == "ok" else store),
-        (words("memory"), f"{words.number(memory / 1e6)} MB"),
+        (messages("rate"), messages.number(rate, 1)),
+        (messages("total"), messages.number(reading.predictions)),
+        (messages("latency"), latency),
+        (messages("journal"), f"{messages.number(journal / 1e3, 1)} kB"),
+        (messages("store"), messages("ok") if store == "ok" else store),
+        (messages("memory"), f"{messages.number(memory / 1e6)} MB"),
     ]
 
 
-def _within(words: Words, times: Sequence[Sequence[int]], share: float) -> str:
-    """Return the bound within which such a share of the requests was answered."""
+def _within(messages: Messages, times: Sequence[Sequence[int]], fraction: float) -> str:
+    """Return the bound within which such a fraction of the requests was answered."""
     totals = [sum(column) for column in zip(*times, strict=True)]
-    wanted, sofar = share * sum(totals), 0
+    wanted, sofar = fraction * sum(totals), 0
     for bound, count in zip(BOUNDS, totals, strict=False):
         sofar += count
         if sofar >= wanted:
-            return f"{words.number(bound * 1e3, 2)} ms"
-    return f"> {words.number(BOUNDS[-1])} s"
+            return f"{messages.number(bound * 1e3, 2)} ms"
+    return f"> {messages.number(BOUNDS[-1])} s"

@@ -1,11 +1,10 @@
-"""The pitch page: what is set leads to what is shown, and what somebody settles on is kept."""
+"""The pitch page: changes lead to a preview of the answer, and a kick that is settled on is recorded."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from contextlib import suppress
-from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,35 +15,32 @@ from nicegui.element import Element
 from kickserve.errors import KickserveError
 from kickserve.plugins import Scope
 from kickserve_scores.explain import explain
-from kickserve_ui import answer
-from kickserve_ui.answer import Told
+from kickserve_ui import pitch_html as html
+from kickserve_ui.backend import current_backend
 from kickserve_ui.controls import Controls
-from kickserve_ui.frame import card
-from kickserve_ui.geometry import Spot
-from kickserve_ui.heat import LEVELS, tee_line
-from kickserve_ui.palette import STOPS
-from kickserve_ui.scene import changed, read
-from kickserve_ui.site import current
+from kickserve_ui.heat_map import LEVELS, STOPS, tee_line
+from kickserve_ui.layout import card, hint
+from kickserve_ui.page_state import Spot, read
+from kickserve_ui.pitch_html import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nicegui.events import GenericEventArguments
 
-    from kickserve.schemas import Prediction
-    from kickserve_ui.frame import Visit
-    from kickserve_ui.heat import HeatMap, TeeLine
-    from kickserve_ui.scene import Scene
+    from kickserve_ui.heat_map import HeatMap, TeeLine
+    from kickserve_ui.layout import Visitor
+    from kickserve_ui.page_state import PageState
 
-_REST: Final = 0.5  # seconds after which a value that is left alone counts as chosen
+_REST: Final = 0.5  # seconds after which a value that is left alone counts as settled on
 
 
 class Pitch(Element, component="static/pitch.js"):
     """The pitch in the browser: see `static/pitch.js`.
 
     Args:
-        start: what it shows first.
-        words: what it says.
+        start: its contents.
+        words: its labels.
     """
 
     def __init__(self, start: dict[str, Any], words: dict[str, str]) -> None:
@@ -55,35 +51,36 @@ class Pitch(Element, component="static/pitch.js"):
 
 
 class PitchPage:
-    """One visitor's pitch.
+    """A visitor's pitch.
 
     Args:
-        visit: who looks, and in which language.
-        query: of the link that led here.
+        visitor: of the page.
+        query: of its link.
     """
 
-    def __init__(self, visit: Visit, query: Mapping[str, str]) -> None:
-        self._site = current()
-        self._words = visit.words
-        self._visit = visit
+    def __init__(self, visitor: Visitor, query: Mapping[str, str]) -> None:
+        self._backend = current_backend()
+        self._visitor = visitor
+        self._messages = visitor.messages
         self._client = ui.context.client
-        self._scene, self._unusable = read(query)
-        self._changes = 0  # so that what was asked for an older scene is not shown over a newer one
+        self._state, self._unusable = read(query)
+        self._changes = 0  # so that the answer for an older state is not shown over a newer one
         self._resting: asyncio.Task[None] | None = None
 
     async def build(self) -> None:
-        """Make the page as it is for its first scene: whole before any connection stands."""
-        self._map = await self._site.maps.of(self._predictor, self._scene)
-        self._told = await self._look(self._scene)
-        self._tee = await self._tee_line(self._scene)
-        words, scene = self._words, self._scene
-        self._controls = Controls(words, scene, self._change)
+        """Make the whole page for its first state, before the browser connects."""
+        messages, state = self._messages, self._state
+        self._map = await self._backend.maps.get(self._backend.served, state)
+        self._answer = await self._look(state)
+        self._tee = await self._tee_line(state)
+        self._controls = Controls(messages, state, self._change)
         with ui.element("div").classes("room").props("id=content"):
-            ui.html(words("title_pitch"), tag="h1", sanitize=False).classes("unseen")
+            ui.html(messages("title_pitch"), tag="h1", sanitize=False).classes("unseen")
             with ui.element("section").classes("card result"):
-                self._answer = ui.html(sanitize=False).classes("answer")
+                self._answer_html = ui.html(sanitize=False).classes("answer")
             with ui.element("section").classes("card field"):
-                self._pitch = Pitch(self._start(), {key: words(key) for key in ("pitch", "ball", "halfway")})
+                labels = {key: messages(key) for key in ("pitch", "ball", "halfway")}
+                self._pitch = Pitch(self._pitch_contents(), labels)
                 self._pitch.on("move", self._moved).on("drop", self._dropped)
                 self._legend = ui.html(sanitize=False).classes("legend")
                 self._controls.presets()
@@ -94,86 +91,87 @@ class PitchPage:
             with ui.element("div").classes("reasons"):
                 self._reasons()
         self._spoken = ui.label().classes("unseen").props("role=status")
-        self._show(scene)
-        await self._explain(scene)
+        self._show(state)
+        await self._explain(state)
         if self._unusable:
-            names = ", ".join(self._unusable)
-            ui.notify(words("bad_link", names=names), type="warning", timeout=0, close_button="OK")
-
-    @property
-    def _predictor(self) -> Any:
-        return self._site.service.predictor.current  # each time: a reload puts another in its place
+            text = messages("bad_link", names=", ".join(self._unusable))
+            ui.notify(text, type="warning", timeout=0, close_button="OK")
 
     def _foot(self) -> None:
+        messages = self._messages
         with ui.element("div").classes("foot"):
-            ui.label(self._words("hint")).classes("hint")
-            with ui.element("button").classes("button").on("click", self._copy):
-                ui.label(self._words("copy"))
-        model = self._predictor.model.card
-        origin = f" · {self._words('simulated')}" if "simulated" in model.trained_on.get("data", "") else ""
-        ui.label(f"{self._words('model')}: {model.name}{origin}").classes("hint")
+            ui.label(messages("hint")).classes("hint")
+            with ui.element("button").classes("button").on("click", self._copy_link):
+                ui.label(messages("copy"))
+        model = self._backend.served.model.card
+        origin = f" · {messages('simulated')}" if "simulated" in model.trained_on.get("data", "") else ""
+        ui.label(f"{messages('model')}: {model.name}{origin}").classes("hint")
 
     def _reasons(self) -> None:
-        with card(self._words("decision"), "decision") as self._decision_card:
+        messages = self._messages
+        with card(messages("decision"), "decision") as self._decision_card:
             self._controls.values()
             self._decision = ui.html(sanitize=False)
-        with card(self._words("tee"), "tee-card") as self._tee_card:
-            self._tee_text = ui.html(sanitize=False)
+        with card(messages("tee"), "tee-card") as self._tee_card:
+            self._tee_html = ui.html(sanitize=False)
             with ui.element("button").classes("button").on("click", self._take_best):
-                ui.label(self._words("tee_take"))
-        with card(self._words("drivers"), "drivers"):
+                ui.label(messages("tee_take"))
+        with card(messages("drivers"), "drivers"):
             self._drivers = ui.html(sanitize=False)
 
-    # What happens.
+    # Events.
 
     def _change(self, **values: Any) -> None:
         try:
-            scene = changed(self._scene, **values)
+            state = self._state.changed(**values)
         except ValueError:
-            return  # the input itself says what is wrong
-        if scene != self._scene:
-            background_tasks.create(self._preview(scene, settle=True))
+            return  # the input itself shows the fault
+        if state != self._state:
+            background_tasks.create(self._preview(state, settle=True))
 
     async def _moved(self, event: GenericEventArguments) -> None:
         if spot := _spot(event.args):
-            await self._preview(self._scene.at(spot), settle=False)
+            await self._preview(self._state.at(spot), settle=False)
 
     async def _dropped(self, event: GenericEventArguments) -> None:
         if spot := _spot(event.args):
-            self._scene = self._scene.at(spot)
-            await self._settle()
+            await self._settle(self._state.at(spot))
 
     async def _take_best(self) -> None:
         if self._tee is not None:
-            self._scene = self._scene.at(self._tee.best)
-            await self._settle()
+            await self._settle(self._state.at(self._tee.best))
 
-    async def _copy(self) -> None:
+    async def _copy_link(self) -> None:
         self._client.run_javascript("navigator.clipboard?.writeText(location.href)")
-        ui.notify(self._words("copied"), type="positive")
+        ui.notify(self._messages("copied"), type="positive")
 
-    async def _preview(self, scene: Scene, *, settle: bool) -> None:
-        """Show what the model says without keeping it."""
-        dragged = not settle
-        before, self._scene = self._scene, scene
-        turn = self._begin()
+    async def _preview(self, state: PageState, *, settle: bool) -> None:
+        """Show the answer without recording it.
+
+        Args:
+            state: to show.
+            settle: whether the state counts as settled on after a rest; false while the ball is dragged.
+        """
+        before, self._state = self._state, state
+        change = self._begin_change()
         try:
-            told, heat = await self._look(scene), await self._site.maps.of(self._predictor, scene)
-            tee = await self._tee_line(scene)
+            answer = await self._look(state)
+            heat = await self._backend.maps.get(self._backend.served, state)
+            tee = await self._tee_line(state)
         except KickserveError as error:
-            self._fail(error)
+            self._show_failure(error)
             return
-        if turn != self._changes:
+        if change != self._changes:
             return
-        self._told, self._tee = told, tee
-        if heat is not self._map or _line(scene) != _line(before):
+        self._answer, self._tee = answer, tee
+        if heat is not self._map or _pays_level(state) != _pays_level(before):
             self._paint(heat)
-        self._show(scene, place=not dragged)
+        self._show(state, place=settle)
         if settle:
             self._resting = background_tasks.create(self._settle_at_rest(), name="rest")
 
-    def _begin(self) -> int:
-        """Begin a change, and give up what waits for rest; return its number."""
+    def _begin_change(self) -> int:
+        """Count a change, and cancel the rest that another one waits for."""
         self._changes += 1
         if self._resting is not None:
             self._resting.cancel()
@@ -182,118 +180,118 @@ class PitchPage:
     async def _settle_at_rest(self) -> None:
         await asyncio.sleep(_REST)
         self._resting = None
-        await self._settle()
+        await self._settle(self._state)
 
-    async def _settle(self) -> None:
-        """Have the scene's kick predicted and kept, as one that came over the API."""
-        turn, scene = self._begin(), self._scene
+    async def _settle(self, state: PageState) -> None:
+        """Have a kick predicted and recorded, as one that came over the API."""
+        self._state = state
+        change = self._begin_change()
         try:
-            told = await self._ask(scene)
-            tee = await self._tee_line(scene)
+            answer = await self._predict(state)
+            tee = await self._tee_line(state)
         except KickserveError as error:
-            self._fail(error)
+            self._show_failure(error)
             return
-        if turn != self._changes:
+        if change != self._changes:
             return
-        self._told, self._tee = told, tee
-        self._show(scene)
-        self._spoken.text = answer.summary(self._words, scene, told)
-        self._client.run_javascript(f"history.replaceState(null, '', '?{scene.query()}')")
-        await self._explain(scene)
+        self._answer, self._tee = answer, tee
+        self._show(state)
+        self._spoken.text = html.summary(self._messages, state, answer)
+        self._client.run_javascript(f"history.replaceState(null, '', '?{state.query()}')")
+        await self._explain(state)
 
-    # What is asked.
+    # Answers.
 
-    async def _ask(self, scene: Scene) -> Told:
-        if not self._visit.may(Scope.PREDICT):
-            return await self._look(scene)
-        found: Prediction | KickserveError = await self._site.service.predictor.predict(scene.kick)
+    async def _predict(self, state: PageState) -> Answer:
+        if not self._visitor.may(Scope.PREDICT):
+            return await self._look(state)
+        found = await self._backend.predictor.predict(state.kick)
         if isinstance(found, KickserveError):
-            return replace(await self._look(scene), note=self._words("not_kept_error", why=found))
-        return Told(found.prediction, found.interval, found.warnings, self._words("kept"), kept=True)
+            answer = await self._look(state)
+            return answer._replace(note=self._messages("not_kept_error", why=found))
+        return Answer(found.prediction, found.interval, found.warnings, self._messages("kept"), recorded=True)
 
-    async def _look(self, scene: Scene) -> Told:
-        predictor = self._predictor
-        row = scene.row
-        probability, low, high = (await predictor.score(row[np.newaxis, :]))[0].tolist()
+    async def _look(self, state: PageState) -> Answer:
+        served, row = self._backend.served, state.row
+        probability, low, high = (await served.score(row[np.newaxis, :]))[0].tolist()
         interval = None if math.isnan(low) else (low, high)
-        note = self._words("not_kept_yet" if self._visit.may(Scope.PREDICT) else "not_kept_key")
-        return Told(probability, interval, tuple(predictor.model.warnings(row.tolist())), note, kept=False)
+        note = self._messages("not_kept_yet" if self._visitor.may(Scope.PREDICT) else "not_kept_key")
+        warnings = tuple(served.model.warnings(row.tolist()))
+        return Answer(probability, interval, warnings, note, recorded=False)
 
-    async def _tee_line(self, scene: Scene) -> TeeLine | None:
-        return await tee_line(self._predictor, scene) if scene.kind == "conversion" else None
+    async def _tee_line(self, state: PageState) -> TeeLine | None:
+        return await tee_line(self._backend.served, state) if state.kind == "conversion" else None
 
-    async def _explain(self, scene: Scene) -> None:
-        with suppress(RuntimeError):  # the visitor may be gone
+    async def _explain(self, state: PageState) -> None:
+        with suppress(RuntimeError):  # the visitor may have left
             try:
-                found = await explain(self._predictor, scene.row.tolist())
+                found = await explain(self._backend.served, state.row.tolist())
             except KickserveError:
-                self._drivers.content = f"<p class='hint'>{self._words('no_drivers')}</p>"
+                self._drivers.content = hint(self._messages("no_drivers"))
             else:
-                self._drivers.content = answer.drivers(self._words, found)
+                self._drivers.content = html.drivers(self._messages, found)
 
-    # What is shown.
+    # Display.
 
-    def _show(self, scene: Scene, *, place: bool = True) -> None:
-        words, told = self._words, self._told
-        self._answer.content = answer.answer(words, scene, told)
-        self._legend.content = answer.legend(words, penalty=scene.kind == "penalty")
-        self._controls.show(scene)
-        self._decision_card.set_visibility(scene.kind == "penalty")
-        self._tee_card.set_visibility(scene.kind == "conversion")
-        self._decision.content = answer.decision(words, scene, told.probability)
+    def _show(self, state: PageState, *, place: bool = True) -> None:
+        messages, answer = self._messages, self._answer
+        self._answer_html.content = html.answer_html(messages, state, answer)
+        self._legend.content = html.legend(messages, state)
+        self._controls.show(state)
+        self._decision_card.set_visibility(state.kind == "penalty")
+        self._tee_card.set_visibility(state.kind == "conversion")
+        self._decision.content = html.decision(messages, state, answer.probability)
         if self._tee is not None:
-            self._tee_text.content = answer.tee(words, scene, self._tee, told.probability)
+            self._tee_html.content = html.tee(messages, state, self._tee, answer.probability)
         if place:
-            self._pitch.run_method("place", self._ball(scene), self._tee_mark())
+            self._pitch.run_method("place", self._ball(state), self._tee_mark())
+
+    def _show_failure(self, error: KickserveError) -> None:
+        text = escape(self._messages("failed", why=error))
+        self._answer_html.content = f"<p class='warning' role='alert'>{text}</p>"
 
     def _paint(self, heat: HeatMap) -> None:
         picture = None if heat is self._map else heat.picture()
         self._map = heat
         self._pitch.run_method("paint", picture, self._contours(heat))
 
-    def _fail(self, error: KickserveError) -> None:
-        self._answer.content = (
-            f"<p class='warning' role='alert'>{escape(self._words('failed', why=error))}</p>"
-        )
-
-    def _start(self) -> dict[str, Any]:
+    def _pitch_contents(self) -> dict[str, Any]:
         return {
-            "ball": self._ball(self._scene),
+            "ball": self._ball(self._state),
             "tee": self._tee_mark(),
             "heat": self._map.picture(),
             "contours": self._contours(self._map),
         }
 
-    def _ball(self, scene: Scene) -> dict[str, Any]:
-        spot = scene.spot
-        text = answer.summary(self._words, scene, self._told)
-        return {"x": spot.x, "out": spot.out, "distance": scene.distance, "text": text}
+    def _ball(self, state: PageState) -> dict[str, Any]:
+        text = html.summary(self._messages, state, self._answer)
+        return {**state.spot._asdict(), "distance": state.distance, "text": text}
 
     def _tee_mark(self) -> dict[str, Any] | None:
         if self._tee is None:
             return None
         best = self._tee.best
-        text = self._words("tee_label", best=self._words.number(best.out, 1))
-        return {"x": best.x, "out": best.out, "text": text}
+        text = self._messages("tee_label", best=self._messages.number(best.out, 1))
+        return {**best._asdict(), "text": text}
 
     def _contours(self, heat: HeatMap) -> list[dict[str, Any]]:
         lines = heat.contours(LEVELS)
         for each in lines:
             each["name"] = f"level-{100 * each['level']:.0f}"
-            each["text"] = self._words.percent(each["level"], 0)
-        even = _line(self._scene)
-        if even is not None:
-            lines += [{**each, "name": "pays", "label": None} for each in heat.contours([even])]
+            each["text"] = self._messages.percent(each["level"], 0)
+        level = _pays_level(self._state)
+        if level is not None:
+            lines += [{**each, "name": "pays", "label": None} for each in heat.contours([level])]
         return lines
 
 
-def _line(scene: Scene) -> float | None:
-    """Return the probability on the line within which a kick pays, where there is something to decide."""
-    return answer.break_even(scene) if scene.kind == "penalty" else None
+def _pays_level(state: PageState) -> float | None:
+    """Return the probability on the line within which a penalty pays, where there is one."""
+    return state.break_even if state.kind == "penalty" else None
 
 
 def _spot(args: Any) -> Spot | None:
-    """Read where the ball was put, from the browser: it may be anything; None where that is nowhere."""
+    """Read a spot from the browser, which may send anything; None where it is not on the pitch."""
     match args:
         case {"x": int() | float() as x, "out": int() | float() as out} if Spot(x, out).on_pitch:
             return Spot(x, out)

@@ -1,11 +1,32 @@
-"""The texts of the pages by their key: in English, in French."""
+"""The messages of the pages in English and French, and numbers and dates in the manner of each language."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+Language = Literal["en", "fr"]
+LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
+
+_THIN: Final = "\N{NARROW NO-BREAK SPACE}"
+_MINUS: Final = "\N{MINUS SIGN}"
+# The lowest probability that each word is for.
+_WORDS: Final = {
+    "word_sure": 0.9,
+    "word_likely": 0.7,
+    "word_leaning": 0.55,
+    "word_even": 0.45,
+    "word_doubtful": 0.25,
+    "word_unlikely": 0.1,
+    "word_long_shot": 0.0,
+}
+_WARNING: Final = re.compile(r"(\w+) (beyond|below) ([\d.]+)\s*(.*)")
+_QUALITY: Final = re.compile(r"\s*q=([01](?:\.\d+)?)\s*")
 
 TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     # The frame.
@@ -261,3 +282,82 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "memory": ("Memory", "Mémoire"),
     "ok": ("well", "en ordre"),
 }
+"""Texts by key: English, French."""
+
+
+class Messages:
+    """The messages of one language.
+
+    Args:
+        language: `en` or `fr`.
+    """
+
+    def __init__(self, language: Language) -> None:
+        self.language: Language = language
+        self._column = LANGUAGES.index(language)
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """Return a text, with values filled in.
+
+        Raises:
+            KeyError: there is no such text.
+        """
+        text = TEXTS[key][self._column]
+        return text.format(**values) if values else text
+
+    def number(self, value: float, digits: int = 0, *, signed: bool = False) -> str:
+        """Write a number with so many decimals."""
+        text = f"{value:{'+' if signed else ''},.{digits}f}".replace("-", _MINUS)
+        if self.language == "fr":
+            text = text.replace(",", _THIN).replace(".", ",")
+        return text
+
+    def percent(self, fraction: float, digits: int = 1) -> str:
+        """Write a fraction from 0 to 1 as a percentage."""
+        space = _THIN if self.language == "fr" else ""
+        return f"{self.number(100 * fraction, digits)}{space}%"
+
+    def moment(self, at: datetime) -> str:
+        """Write an instant, in UTC."""
+        form = "%d/%m/%Y %H:%M:%S" if self.language == "fr" else "%d %b %Y %H:%M:%S"
+        return at.astimezone(UTC).strftime(form)
+
+    def likelihood(self, probability: float) -> str:
+        """Put a probability in words."""
+        return self(next(key for key, lowest in _WORDS.items() if probability >= lowest))
+
+    def warning(self, text: str) -> str:
+        """Translate a warning of the model; one in an unknown form stays as it is."""
+        found = _WARNING.fullmatch(text)
+        if found is None or f"feature_{found[1]}" not in TEXTS:
+            return text
+        name, side, value, unit = found.groups()
+        decimals = len(value.partition(".")[2])
+        limit = f"{self.number(float(value), decimals)} {unit}".strip()
+        return self(f"warning_{side}", feature=self(f"feature_{name}"), limit=limit)
+
+
+@cache
+def messages_in(language: Language) -> Messages:
+    """Return the messages of a language."""
+    return Messages(language)
+
+
+def language_of(chosen: str, accepted: str) -> Language:
+    """Return the language to use.
+
+    Args:
+        chosen: by the visitor on the page; empty where nothing has been chosen.
+        accepted: the header Accept-Language, which lists languages, most wanted first unless `q` differs.
+    """
+    weighed = [_weighed(each) for each in accepted.split(",")]
+    for language in (chosen, *(name for _, name in sorted(weighed, key=lambda each: -each[0]))):
+        if language in LANGUAGES:
+            return language
+    return "en"
+
+
+def _weighed(part: str) -> tuple[float, str]:
+    name, _, quality = part.partition(";")
+    found = _QUALITY.fullmatch(quality)
+    return float(found[1]) if found else 1.0, name.strip().partition("-")[0].lower()

@@ -1,0 +1,210 @@
+"""The history page: stored predictions, paged by the store, with outcomes and deletion."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from nicegui import ui
+
+from kickserve.errors import RecordNotFound, StoreError
+from kickserve.ids import canonical
+from kickserve.plugins import Scope
+from kickserve.schemas import Record
+from kickserve_ui import PATH
+from kickserve_ui.backend import current_backend
+from kickserve_ui.history import DELETE, MARKS, ON_CLICK, OUTCOMES, Filter, table
+from kickserve_ui.layout import hint
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from nicegui.events import GenericEventArguments
+
+    from kickserve_ui.layout import Visitor
+
+_ROWS: Final = 25
+_GROUP: Final = 500  # records that are read at a time where a filter skips some
+_MOST: Final = 5_000  # records that are read for a page
+_POLL: Final = 2.0  # seconds between looks for new records
+
+
+class _Page(NamedTuple):
+    """A page of the history.
+
+    Attributes:
+        records: that it shows.
+        searched: number of records read for it.
+        last: the id below which the next page begins.
+        more: whether there is a next page.
+    """
+
+    records: list[Record]
+    searched: int
+    last: str | None
+    more: bool
+
+
+class HistoryPage:
+    """A visitor's view of the history."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        self._visitor = visitor
+        self._messages = visitor.messages
+        self._backend = current_backend()
+        self._filter = Filter()
+        self._before: str | None = None  # the page begins below this id; with the newest where it is None
+        self._last: str | None = None  # the next page begins below this id
+        self._newest: str | None = None
+        self._requests = 0  # for pages, so that a slow answer is not shown over a newer one
+        self._to_delete: str | None = None
+
+    async def build(self) -> None:
+        """Make the page."""
+        messages = self._messages
+        with ui.element("div").classes("page").props("id=content"):
+            ui.html(escape(messages("title_history")), tag="h1", sanitize=False)
+            with ui.element("section").classes("card"):
+                self._filters()
+                self._trouble = ui.label().classes("warning").props("role=alert")
+                self._table = ui.html(sanitize=False).classes("scroll").props("tabindex=0")
+                self._table.on("click", self._clicked, js_handler=ON_CLICK)
+                with ui.element("div").classes("pager"):
+                    self._button("newest", partial(self._go, None)).props("data-go=newest")
+                    self._older = self._button("older", self._go_older).props("data-go=older")
+        # One dialog for all rows. No handler waits for its answer: a visitor may leave without one.
+        with ui.dialog() as self._dialog, ui.element("div").classes("card"):
+            ui.label(messages("delete_question"))
+            with ui.element("div").classes("marks"):
+                self._button("delete", self._delete).props("data-mark=sure")
+                self._button("cancel", self._dialog.close)
+        await self._show()
+        ui.timer(_POLL, self._look_for_new)
+
+    def _filters(self) -> None:
+        messages = self._messages
+        with ui.element("div").classes("filters"):
+            since = ui.input(messages("from"), on_change=lambda event: self._set(since=event.value))
+            until = ui.input(messages("to"), on_change=lambda event: self._set(until=event.value))
+            for each in (since, until):
+                each.props("type=date outlined dense stack-label")
+            outcome = ui.select(
+                {each: messages(each) for each in OUTCOMES},
+                value="any",
+                label=messages("outcome"),
+                on_change=lambda event: self._set(outcome=event.value),
+            )
+            outcome.props("outlined dense")
+            ui.element("div").classes("grow")
+            self._csv = ui.link(messages("csv"), self._csv_link()).classes("button")
+
+    def _button(self, key: str, action: Any) -> ui.button:
+        button = ui.button(self._messages(key), on_click=action, color=None)
+        return button.props("unelevated no-caps").classes("button")
+
+    def _csv_link(self) -> str:
+        return f"/history.csv?{self._filter.query()}"  # NiceGUI puts the path of the mount before it
+
+    async def _set(self, **values: object) -> None:
+        self._filter = Filter.read(**{**asdict(self._filter), **values})
+        self._csv.props(f'href="{self._csv_link()}"')
+        await self._go(None)
+
+    async def _go(self, before: str | None) -> None:
+        self._before = before
+        await self._show()
+
+    async def _go_older(self) -> None:
+        await self._go(self._last)
+
+    async def _look_for_new(self) -> None:
+        """Show new records, where the newest are shown."""
+        if not self._visitor.may(Scope.READ):
+            ui.navigate.reload()  # the key has been removed: the page asks for another
+        elif self._before is None:
+            try:
+                changed = await self._read_newest() != self._newest
+            except StoreError:
+                changed = True
+            if changed or self._trouble.visible:
+                await self._show()
+
+    async def _read_newest(self) -> str | None:
+        await self._backend.recorder.flush()
+        newest = await self._backend.store.page(1)
+        return newest[0].id if newest else None
+
+    async def _show(self) -> None:
+        self._requests += 1
+        request = self._requests
+        try:
+            newest = await self._read_newest()
+            found = await self._read_page()
+        except StoreError:
+            found = None
+        if request != self._requests:
+            return
+        self._trouble.set_visibility(found is None)
+        if found is None:
+            self._trouble.text = self._messages("store_away")
+            return
+        self._newest, self._last = newest, found.last
+        self._older.set_enabled(found.more)
+        note = self._hint("searched", count=found.searched) if found.searched >= _MOST else ""
+        self._table.content = self._rows(found.records) + note
+
+    async def _read_page(self) -> _Page:
+        wanted, searched, before = self._filter, 0, self._before
+        found: list[Record] = []
+        size = _ROWS + 1 if wanted.outcome == "any" else _GROUP
+        while len(found) <= _ROWS and searched < _MOST:
+            group = await self._backend.store.page(size, before=before, since=wanted.begin, until=wanted.end)
+            searched += len(group)
+            found += [each for each in group if wanted.takes(each)]
+            if len(group) < size:
+                break
+            before = group[-1].id
+        shown = found[:_ROWS]
+        full = len(found) > _ROWS
+        return _Page(shown, searched, shown[-1].id if full else before, full or searched >= _MOST)
+
+    def _rows(self, records: list[Record]) -> str:
+        if not records:
+            return self._hint("nothing")
+        may = self._visitor.may
+        return table(
+            self._messages,
+            records,
+            f"{PATH}/",
+            may_mark=may(Scope.PREDICT),
+            may_delete=may(Scope.ADMIN),
+        )
+
+    def _hint(self, key: str, **values: Any) -> str:
+        return hint(self._messages(key, **values))
+
+    async def _clicked(self, event: GenericEventArguments) -> None:
+        match event.args:  # from the browser: anything may come
+            case [str(mark), str(given)] if record_id := canonical(given):
+                if mark == DELETE:
+                    self._to_delete = record_id
+                    self._dialog.open()
+                elif mark in MARKS and self._visitor.may(Scope.PREDICT):
+                    await self._change(self._backend.recorder.set_outcome(record_id, success=MARKS[mark]))
+
+    async def _delete(self) -> None:
+        self._dialog.close()
+        record_id, self._to_delete = self._to_delete, None
+        if record_id is not None and self._visitor.may(Scope.ADMIN):
+            await self._change(self._backend.recorder.delete(record_id))
+
+    async def _change(self, change: Awaitable[None]) -> None:
+        try:
+            await change
+        except RecordNotFound:
+            ui.notify(self._messages("gone"), type="warning")
+        except StoreError:
+            ui.notify(self._messages("store_away"), type="warning")
+        await self._show()

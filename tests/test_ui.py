@@ -1,0 +1,365 @@
+"""The pages without a browser: state and links, messages, the heat map, the history, sessions, the mount."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gc
+import html
+import io
+import math
+import re
+import weakref
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import astuple
+from nicegui import Client, ui
+from nicegui.events import GenericEventArguments
+from starlette.requests import Request
+
+from kickserve.errors import ConfigurationError
+from kickserve.plugins import NO_KEY
+from kickserve.schemas import Kick, Record
+from kickserve_data.simulate import simulate
+from kickserve_ui import backend
+from kickserve_ui.backend import Backend, serving
+from kickserve_ui.heat_map import HeatMaps, tee_line
+from kickserve_ui.history import Filter, table
+from kickserve_ui.history_page import HistoryPage
+from kickserve_ui.layout import Visitor
+from kickserve_ui.messages import TEXTS, language_of, messages_in
+from kickserve_ui.page_state import CHOICES, PRESETS, RANGES, PageState, Spot, read
+from kickserve_ui.sessions import SECRET_FILE, load_secret
+
+# The state of the pitch page.
+
+
+@given(st.floats(0, 70), st.floats(0, 62))
+def test_a_spot_becomes_the_numbers_shown_and_comes_back(x, out):
+    state = PageState().at(Spot(x, out))
+    near = math.hypot(x - 35, out)
+    assert math.hypot(state.spot.x - x, state.spot.out - out) < 0.25 or near < 2.2
+    assert state.at(state.spot).distance == pytest.approx(state.distance, abs=0.11)
+
+
+numbers = {
+    name: st.integers(low * 10**digits, high * 10**digits).map(lambda n, d=digits: n / 10**d if d else n)
+    for name, (low, high, digits) in RANGES.items()
+}
+
+
+@given(st.builds(PageState, **numbers, **{name: st.sampled_from(each) for name, each in CHOICES.items()}))
+def test_a_link_holds_the_whole_state(state):
+    assert read(dict(httpx.QueryParams(state.query()))) == (state, [])
+    assert list(state.row) == list(astuple(state.kick))
+
+
+@given(st.dictionaries(st.sampled_from(["distance", "minute", "side", "corner", "x"]), st.text(max_size=6)))
+def test_any_link_gives_a_state(query):
+    state, unusable = read(query)
+    assert set(unusable) <= set(query)
+    assert state.kick
+
+
+@pytest.mark.parametrize("value", [51, "nan", "inf", None, ""])
+def test_an_unusable_value_is_refused_by_name(value):
+    with pytest.raises(ValueError, match="wind"):
+        PageState().changed(wind=value)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_on_the_pitch_and_has_its_message(name):
+    assert PageState().changed(**PRESETS[name]).spot.on_pitch
+    assert f"preset_{name}" in TEXTS
+
+
+@pytest.mark.parametrize(("minute", "edges"), [(5, (True, False)), (6, (False, False)), (75, (False, True))])
+def test_first_and_last_minutes_follow_from_the_minute(minute, edges):
+    state = PageState(minute=minute)
+    assert (state.is_start, state.is_endgame) == edges
+
+
+def test_a_kick_pays_where_its_points_equal_those_of_the_corner():
+    state = PageState()
+    even = state.break_even
+    assert 3 * even + (1 - even) * state.miss == pytest.approx(state.corner)
+    assert replace(state, corner=1.0).break_even is None
+
+
+# Messages.
+
+
+def test_every_message_has_the_same_values_in_both_languages():
+    for key, (english, french) in TEXTS.items():
+        assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", french)), key
+
+
+def test_numbers_and_warnings_are_written_in_the_manner_of_the_language():
+    english, french = messages_in("en"), messages_in("fr")
+    assert english.percent(0.7464) == "74.6%"
+    assert french.percent(0.7464) == "74,6\N{NARROW NO-BREAK SPACE}%"
+    assert english.number(-1.5, 1) == "\N{MINUS SIGN}1.5"
+    assert french.warning("distance beyond 60 m") == "Distance au-delà de 60 m"
+    assert french.warning("something else") == "something else"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "accepted", "language"),
+    [
+        ("", "fr-FR,fr;q=0.9,en;q=0.8", "fr"),
+        ("", "de, en;q=0.3, fr;q=0.7", "fr"),
+        ("en", "fr", "en"),
+        ("", "", "en"),
+    ],
+)
+def test_the_language_is_the_chosen_one_or_the_browsers(chosen, accepted, language):
+    assert language_of(chosen, accepted) == language
+
+
+# The heat map.
+
+
+@pytest.fixture
+def served(client):
+    return client.app.state.service.predictor.current
+
+
+@pytest.mark.parametrize(("x", "out"), [(20, 30), (52, 12), (35, 50)])
+async def test_the_heat_map_has_the_models_answer_at_every_spot(served, x, out):
+    state = PageState()
+    found = await HeatMaps().get(served, state)
+    expected = served.model.predict(state.at(Spot(x, out)).row[None, :]).probability[0]
+    assert found.probability[2 * out, 2 * x] == pytest.approx(expected, abs=0.01)
+    [contour, nowhere] = found.contours([0.6, 0.999999])
+    assert contour["path"].startswith("M")
+    assert nowhere["label"] is None
+
+
+async def test_the_best_spot_of_a_conversion_has_the_highest_probability_of_its_line(served):
+    line = await tee_line(served, PageState(kind="conversion"))
+    assert line.best_probability == max(line.probability)
+
+
+# The history.
+
+
+@pytest.mark.parametrize("given", [None, 7, ["2026-11-24"], {"outcome": "open"}, "any\0", True, "soon"])
+def test_unusable_input_makes_an_empty_filter(given):
+    assert Filter.read(given, given, given) == Filter()
+
+
+def test_a_filter_ends_after_its_last_day():
+    assert Filter.read("2026-11-24", "2026-11-24", "open").end == datetime(2026, 11, 25, tzinfo=UTC)
+    assert Filter.read("", "9999-12-31", "any").end is None
+
+
+@pytest.fixture
+def record():
+    row = simulate(1, seed=5).matrix[0].tolist()
+    return Record(
+        **dict(zip(Kick.__struct_fields__, row, strict=True)),
+        id="01a21eb3-c5a4-7000-8000-0efc4f0d1efe",
+        created_at=datetime(2026, 11, 27, 20, 30, 27, tzinfo=UTC),
+        prediction=0.7,
+        confidence=0.7,
+        interval=(0.6, 0.8),
+        model="simulated",
+        revision="1",
+        latency_ms=0.1,
+        cpu_percent=1.0,
+        memory_mb=100.0,
+    )
+
+
+def changed(record, **values):
+    return Record(**{name: getattr(record, name) for name in Record.__struct_fields__} | values)
+
+
+def shown(*records):
+    return table(messages_in("en"), records, "/ui/", may_mark=True, may_delete=True)
+
+
+def test_every_record_has_a_row_in_order_with_its_outcome_marked(record):
+    ids = [f"01a21eb3-c5a4-7000-8000-0efc4f0d1ef{end}" for end in "321"]
+    outcomes = (None, True, False)
+    failed = changed(record, id=ids[2], outcome=False, prediction=None, interval=None, status_code=500)
+    found = shown(
+        *(changed(record, id=each, outcome=o) for each, o in zip(ids[:2], outcomes, strict=False)), failed
+    )
+    assert re.findall(r"<tr data-id='([^']*)'>", found) == ids
+    assert found.count("<td>") == len(ids) * found.count("<th scope='col'>")
+    assert re.findall(r"aria-pressed='(\w+)'", found) == ["false", "false", "true", "false", "false", "true"]
+    assert "<td>-</td>" in found
+
+
+def test_a_row_links_to_the_pitch_as_it_was(record):
+    one = changed(record, distance=41.5, angle=12.0, is_left_side=1.0, game_away=0.0, time_norm=0.25)
+    [link] = re.findall(r"href='/ui/\?([^']*)'", shown(one))
+    state, unusable = read(dict(httpx.QueryParams(html.unescape(link))))
+    assert unusable == []
+    assert (state.distance, state.angle, state.side, state.venue) == (41.5, 12.0, "left", "home")
+    assert state.minute == 20
+
+
+def test_no_text_of_a_row_becomes_markup(monkeypatch, record):
+    evil = "<img src='x'>&{value}"
+    for key in ("when", "side_left", "side_right", "minute_value", "wind_value", "scored", "delete", "show"):
+        monkeypatch.setitem(TEXTS, key, (evil, evil))
+    found = shown(changed(record, id=evil))
+    assert "<img" not in found
+    assert found.count("&lt;img src=&#x27;x&#x27;&gt;&amp;") == 8
+
+
+async def test_a_browser_changes_only_what_its_key_may_whatever_it_sends(client, kick):
+    record_id = (await client.post("/predict", json=kick)).json()["id"]
+    before = (await client.get(f"/predictions/{record_id}")).json()
+    with serving(Backend(client.app, "secret")):
+        page = HistoryPage(Visitor(messages_in("en"), NO_KEY))
+        stranger = HistoryPage(Visitor(messages_in("en"), None))
+        for args in (
+            *(None, 7, "scored", [], ["scored"], {"0": "scored", "1": record_id}),
+            *(["scored", record_id, record_id], [["scored"], record_id], ["scored", None], ["scored", "x"]),
+            *(["sure", record_id], ["SCORED", record_id], ["scored", f"{record_id}' OR 1=1"]),
+        ):
+            await page._clicked(GenericEventArguments(sender=None, client=None, args=args))
+        for mark in ("scored", "missed"):
+            await stranger._clicked(GenericEventArguments(sender=None, client=None, args=[mark, record_id]))
+    assert (await client.get(f"/predictions/{record_id}")).json() == before
+
+
+@pytest.fixture
+async def root(client):
+    """A client of the paths beside the API's; NiceGUI has begun."""
+    async with httpx.AsyncClient(transport=client._transport, base_url="http://test") as root:
+        await root.get("/ui/")
+        yield root
+
+
+@pytest.fixture
+async def page_client(root):
+    """NiceGUI's side of a page without a browser."""
+    assert root
+    scope = {"type": "http", "path": "/nowhere", "query_string": b"", "headers": []}
+    made = Client(ui.page("/nowhere"), request=Request(scope))
+    yield made
+    if not made.is_deleted:
+        made.delete()
+
+
+async def test_a_slow_page_is_not_shown_over_a_newer_one(client, page_client, kick):
+    await client.post("/predict/batch", json=[kick] * 60)
+    store = client.app.state.service.store
+    page, reached, held = store.page, asyncio.Event(), asyncio.Event()
+
+    async def slow(limit, **named):
+        found = await page(limit, **named)
+        if limit > 1:  # the newest record alone is read before
+            reached.set()
+            await held.wait()
+        return found
+
+    with page_client:
+        history = HistoryPage(Visitor(messages_in("en"), NO_KEY))
+        await history.build()
+        store.page = slow
+        newest = asyncio.create_task(history._go(None))
+        await reached.wait()
+        store.page = page
+        await history._go_older()
+        older = history._table.content
+        held.set()
+        await newest
+        assert history._table.content == older
+
+
+class Cycle:
+    """An object that only a garbage collection frees."""
+
+    def __init__(self):
+        self.itself = self
+
+
+async def test_the_objects_of_a_page_that_was_left_are_freed_soon(page_client, monkeypatch):
+    monkeypatch.setattr(backend, "_COLLECT_AFTER", 0.01)
+    gc.disable()
+    try:
+        cycle = weakref.ref(Cycle())
+        page_client.delete()
+        async with asyncio.timeout(20):
+            while cycle() is not None:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+
+
+async def test_the_download_has_every_prediction_or_those_of_a_filter(client, root, kick):
+    answers = (await client.post("/predict/batch", json=[kick] * 450)).json()
+    scored, missed = answers[7]["id"], answers[400]["id"]
+    for record_id in (scored, missed):
+        await client.put(f"/predictions/{record_id}/outcome", json={"success": record_id == scored})
+    rows = list(csv.DictReader(io.StringIO((await root.get("/ui/history.csv")).text)))
+    assert [(row["id"], row["low"], row["high"]) for row in rows] == [
+        (each["id"], *map(str, each["interval"])) for each in answers
+    ]
+    assert {row["outcome"] for row in rows} == {"", "0", "1"}
+    assert {row["game_away"] for row in rows} == {"1"}
+    [row] = csv.DictReader(io.StringIO((await root.get("/ui/history.csv?outcome=scored")).text))
+    assert row["id"] == scored
+    assert datetime.fromisoformat(row["outcome_at"]).tzinfo is not None
+
+
+# The service around the pages.
+
+
+async def test_quality_is_assessed_once_for_all_visitors(client, kick, monkeypatch):
+    monkeypatch.setattr(backend, "_PAUSE", 1e6)
+    service = Backend(client.app, "secret")
+    record_id = (await client.post("/predict", json=kick)).json()["id"]
+    assert [each.count for each in await asyncio.gather(*(service.quality() for _ in range(5)))] == [0] * 5
+    await client.put(f"/predictions/{record_id}/outcome", json={"success": True})
+    assert (await service.quality()).count == 0
+    service._quality_until = 0.0
+    assert (await service.quality()).count == 1
+
+
+def test_the_secret_is_for_its_owner_alone_and_stays(tmp_path):
+    first = load_secret(tmp_path / "journal")
+    assert load_secret(tmp_path / "journal") == first
+    assert (tmp_path / "journal" / SECRET_FILE).stat().st_mode & 0o077 == 0
+
+
+def test_a_broken_secret_has_an_error_with_the_remedy(tmp_path):
+    (tmp_path / SECRET_FILE).write_text("")
+    with pytest.raises(ConfigurationError, match="remove it"):
+        load_secret(tmp_path)
+
+
+async def test_the_service_leads_to_the_page_and_only_paths_below_are_the_pages(root):
+    assert (await root.get("/")).headers["location"] == "/ui"
+    assert (await root.get("/uikit")).status_code == 404
+    answer = await root.get("/ui/", headers={"accept-language": "fr"})
+    assert 'lang="fr"' in answer.text
+    assert "default-src 'none'; script-src 'self' 'nonce-" in answer.headers["content-security-policy"]
+
+
+async def test_without_the_store_the_download_explains_it(start, settings, kick):
+    client = await start(replace(settings, database_url="postgresql://user@127.0.0.1:1/nowhere"))
+    root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
+    assert (await client.post("/predict", json=kick)).status_code == 200
+    answer = await root.get("/ui/history.csv", headers={"accept-language": "fr"})
+    assert answer.status_code == 503
+    assert html.escape(messages_in("fr")("store_away")) in answer.text
+
+
+async def test_several_workers_have_a_notice_in_the_pages_place(start, settings):
+    client = await start(replace(settings, workers=2))
+    root = httpx.AsyncClient(transport=client._transport, base_url="http://test")
+    answer = await root.get("/ui")
+    assert answer.status_code == 503
+    assert "2 workers" in answer.text
+    assert (await root.get("/")).headers["location"] == "/docs"
