@@ -205,27 +205,6 @@ class Settings(SettingsTable):
         kinds.one_of("critical", "error", "warning", "info", "debug"),
         "critical, error, warning, info or debug.",
     )
-    profile_dir: Path = setting(
-        "KICKSERVE_PROFILE_DIR",
-        "profiles",
-        kinds.path,
-        "Folder for the profiles of requests.",
-    )
-    profile_every: int | None = setting(
-        "KICKSERVE_PROFILE_EVERY",
-        "",
-        kinds.perhaps(kinds.whole),
-        "Profiles every n-th request; 0 none. Empty: each where `DEBUG` is on, none otherwise.",
-    )
-    profile_keep: int = setting(
-        "KICKSERVE_PROFILE_KEEP",
-        "200",
-        kinds.count,
-        "Profiles of requests that are kept; the oldest go first.",
-    )
-    profile_max: int = setting(
-        "KICKSERVE_PROFILE_MAX", "50MB", kinds.size, "What they may take on the disk altogether."
-    )
     retention: timedelta | None = setting(
         "KICKSERVE_RETENTION",
         "",

@@ -52,6 +52,10 @@ OF_PLUGINS = {
     "rate_address": "KICKSERVE_RATE_ADDRESS",
     "rate_failures": "KICKSERVE_RATE_FAILURES",
     "fastlane": "KICKSERVE_FASTLANE",
+    "profile_dir": "KICKSERVE_PROFILE_DIR",
+    "profile_every": "KICKSERVE_PROFILE_EVERY",
+    "profile_keep": "KICKSERVE_PROFILE_KEEP",
+    "profile_max": "KICKSERVE_PROFILE_MAX",
     "shadow": "KICKSERVE_SHADOW",
 }
 

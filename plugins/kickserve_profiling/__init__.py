@@ -17,6 +17,7 @@ from kickserve.openapi import refusals
 from kickserve.plugins import API, Plugin, Scope, requires
 from kickserve.schemas import FieldError
 from kickserve_profiling.formats import FORMATS
+from kickserve_profiling.settings import ProfilingSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from kickserve.settings import Settings
 
-__all__ = ["ProfilingPlugin", "RequestProfilingPlugin", "create_plugin"]
+__all__ = ["ProfilingPlugin", "create_plugin"]
 
 _LONGEST: Final = 60.0  # seconds
 Seconds = Annotated[
@@ -49,30 +50,27 @@ ClockName = Annotated[
 
 
 def create_plugin(settings: Settings) -> ProfilingPlugin:
-    """Make the plugin: the entry point names this function.
-
-    Requests are wrapped only where they are to be profiled: otherwise they take the shortest way.
-    """
-    every = settings.profile_every
-    if every is None:
-        every = 1 if settings.debug else 0
-    return RequestProfilingPlugin(settings, every) if every else ProfilingPlugin(settings)
+    """Make the plugin: the entry point names this function."""
+    return ProfilingPlugin(settings)
 
 
 class ProfilingPlugin(Plugin):
-    """Brings `POST /api/v1/profile`, and the command `kickserve profile`.
+    """Brings `POST /api/v1/profile` and `kickserve profile`; in development it profiles each request.
 
-    Args:
-        settings: of the service.
+    Attributes:
+        every: 1 to profile each request, n for every n-th, 0 for none.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._settings = settings
+        self.table: ProfilingSettings = ProfilingSettings.load(settings.environ)
+        self.every = int(settings.debug) if self.table.every is None else self.table.every
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add the route."""
+        """Add the route, and have the waits of tasks recorded where requests are profiled."""
         app_config.route_handlers.append(Router(API, route_handlers=[profile]))
+        if self.every:
+            app_config.lifespan.append(self._recording_tasks)
         return app_config
 
     def on_cli_init(self, cli: Group) -> None:
@@ -81,34 +79,15 @@ class ProfilingPlugin(Plugin):
 
         cli.add_command(command)
 
-
-class RequestProfilingPlugin(ProfilingPlugin):
-    """Also profiles requests, each into files of its own.
-
-    Args:
-        settings: the folder of the profiles, and how many are kept.
-        every: 1 for each request, n for every n-th.
-    """
-
-    def __init__(self, settings: Settings, every: int) -> None:
-        super().__init__(settings)
-        self._every = every
-
-    def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add the route, and have the waits of tasks recorded."""
-        app_config.lifespan.append(self._recording_tasks)
-        return super().on_app_init(app_config)
-
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Profile requests on their way to `app`."""
+        """Profile requests on their way to `app`; where none are, they take the shortest way."""
+        if not self.every:
+            return app
         from kickserve_profiling.profiler import PROFILER
         from kickserve_profiling.requests import ProfileStore, RequestProfiler
 
-        settings = self._settings
-        self._store = ProfileStore(
-            settings.profile_dir, most=settings.profile_keep, limit=settings.profile_max
-        )
-        return RequestProfiler(app, PROFILER, self._store, self._every)
+        self._store = ProfileStore(self.table.folder, most=self.table.keep, limit=self.table.limit)
+        return RequestProfiler(app, PROFILER, self._store, self.every)
 
     @asynccontextmanager
     async def _recording_tasks(self, _: Litestar) -> AsyncIterator[None]:
