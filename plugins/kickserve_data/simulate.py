@@ -1,6 +1,6 @@
-"""Simulated kicks, drawn from published figures: what the default model is trained on.
+"""Simulated kicks, drawn from published figures: the training data of the default model.
 
-Each constant says what it rests on: [P] printed in a source, [F] fitted to a public table of about
+Each constant names its source: [P] printed in a source, [F] fitted to a public table of about
 24,700 kicks from 2000 to 2012, [A] an assumption, small on purpose.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK: Final = 65_536
-"""Kicks in a block: what is drawn at a time, and so what the memory is proportional to."""
+"""Kicks in a block, which are drawn together; the memory is proportional to it."""
 
 COEFFICIENTS: Final[Mapping[str, float]] = {
     "intercept": -1.98,  # solved for a mean of 73.5 % [P: Stats Perform, over 100,000 kicks]
@@ -69,7 +69,7 @@ _DRY: Final = 0.57
 _WET: Final = 0.22
 _WIND_RAIN: Final = 0.45  # correlation of the Gaussian copula
 
-_FURTHEST: Final = 65.0  # beyond it one kick in ten thousand would be waited for
+_FURTHEST: Final = 65.0  # only one kick in ten thousand is from further away
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,8 +78,8 @@ class Kicks:
 
     Attributes:
         matrix: shape (n, 11), in the order of `kickserve.features.NAMES`.
-        success: shape (n,), what came of each.
-        probability: shape (n,), what it was drawn with: the kicker's unseen ability is in it.
+        success: shape (n,), the outcome of each.
+        probability: shape (n,), of success, with the kicker's unseen ability.
     """
 
     matrix: NDArray[np.float64]
@@ -117,7 +117,7 @@ def blocks(size: int, seed: int, *, min_distance: float | None = None) -> Iterat
         min_distance: as `simulate` has it.
 
     Yields:
-        65,536 kicks at a time, fewer in the last block; where nearer ones are left out, what remains of each.
+        65,536 kicks at a time, fewer in the last block, and where nearer kicks are left out.
 
     Raises:
         InvalidInput: an argument is out of its range.
@@ -134,7 +134,7 @@ def blocks(size: int, seed: int, *, min_distance: float | None = None) -> Iterat
 
 
 def logit(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-odds of success for a kicker of middling ability.
+    """Return the log-odds of success for a kicker of middling ability.
 
     Args:
         matrix: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`.
@@ -167,7 +167,7 @@ def _join(parts: list[Kicks]) -> Kicks:
 
 
 def _block(seed: int, number: int) -> Kicks:
-    # Always a whole block, also where fewer are wanted: so the first kicks don't depend on their number.
+    # Always a whole block, so that the first kicks don't depend on how many are asked for.
     rng = np.random.default_rng([seed, number])
     matrix = np.empty((BLOCK, COUNT))
     for name, values in _features(rng).items():
@@ -198,7 +198,7 @@ def _features(rng: Generator) -> dict[str, NDArray[np.float64] | NDArray[np.bool
 
 
 def _places(rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the ball lies: metres to the side of the posts, and metres out from the goal line."""
+    """Draw the place of the ball: metres to the side of the posts, and metres out from the goal line."""
     conversion = rng.random(BLOCK) < _CONVERSIONS
     aside = _aside(rng, _PENALTY_EDGES, _PENALTY_WEIGHTS)
     out = np.clip(rng.normal(*_PENALTY_OUT, BLOCK), *_PENALTY_CUT)
@@ -215,9 +215,9 @@ def _aside(rng: Generator, edges: tuple[float, ...], weights: tuple[float, ...])
 
 
 def _weather(rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Wind in km/h and probability of rain, tied together by a Gaussian copula.
+    """Draw wind in km/h and probability of rain, correlated by a Gaussian copula.
 
-    A copula needs the quantile of each draw; its rank within the block is that, without the inverse of a
+    A copula needs the quantile of each draw. Its rank within the block gives it without the inverse of a
     distribution function, which numpy does not have.
     """
     first = rng.normal(size=BLOCK)

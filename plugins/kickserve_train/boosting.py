@@ -177,8 +177,7 @@ def _best_count(dataset: Dataset, seed: int) -> int:
         folds = folds_of(np.arange(len(dataset)), _ASIDE, seed)
     aside = dataset.take(folds == 0)
     model = _classifier(dataset.take(folds > 0), _MOST_TREES, seed)
+    outcome = np.arange(len(aside)), aside.success.astype(np.intp)
     with threadpool_limits(1):
-        staged = [np.ravel(each) for each in model._staged_raw_predict(aside.matrix)]  # noqa: SLF001  quicker
-    sign = np.where(aside.success, -1, 1)
-    losses = [float(np.logaddexp(0, sign * z).mean()) for z in staged]
-    return int(np.argmin(losses)) + 1
+        likelihoods = [np.log(each[outcome]).mean() for each in model.staged_predict_proba(aside.matrix)]
+    return int(np.argmax(likelihoods)) + 1
