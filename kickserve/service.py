@@ -19,6 +19,7 @@ from kickserve.store import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from kickserve.errors import KickserveError
     from kickserve.model import Model
@@ -167,6 +168,11 @@ class Service:
         """Return the newest summary of drift, where a plugin knows one."""
         summaries = (each.drift() for each in self._plugins)
         return next((each for each in summaries if each is not None), None)
+
+    def drift_reports(self) -> Path | None:
+        """Return the folder of full reports of drift, where a plugin has one."""
+        folders = (each.drift_reports() for each in self._plugins)
+        return next((each for each in folders if each is not None), None)
 
     @contextmanager
     def counting_refusals(self) -> Iterator[None]:

@@ -57,6 +57,11 @@ OF_PLUGINS = {
     "profile_keep": "KICKSERVE_PROFILE_KEEP",
     "profile_max": "KICKSERVE_PROFILE_MAX",
     "shadow": "KICKSERVE_SHADOW",
+    "reports": "KICKSERVE_REPORTS",
+    "drift_psi": "KICKSERVE_DRIFT_PSI",
+    "drift_share": "KICKSERVE_DRIFT_SHARE",
+    "drift_webhook": "KICKSERVE_DRIFT_WEBHOOK",
+    "drift_secret": "KICKSERVE_DRIFT_SECRET",
 }
 
 

@@ -78,13 +78,9 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
     return {**kept, **details, "models": report["details"]["current"]["models"]}
 
 
-def without_pictures(monkeypatch: Any) -> None:
-    """Leave out what Evidently draws, and Evidently itself: it takes seconds, and is tested elsewhere."""
-    blank = ModuleType("kickserve_drift.pictures")
-    vars(blank).update(
-        draw=lambda *_: None,
-        html_of=lambda _: "<html><body></body></html>",
-        values_of=lambda _: {},
-    )
+def without_pages(monkeypatch: Any) -> None:
+    """Leave out Evidently and its page: the import takes seconds, and `test_evaluate` has the real page."""
+    blank = ModuleType("kickserve_drift.page")
+    vars(blank).update(draw=lambda *_: None, html_of=lambda *_: "<html></html>", values_of=lambda _: {})
     monkeypatch.setitem(sys.modules, blank.__name__, blank)
-    monkeypatch.setattr(kickserve_drift, "pictures", blank, raising=False)
+    monkeypatch.setattr(kickserve_drift, "page", blank, raising=False)

@@ -13,7 +13,7 @@ import pytest
 import s3fs
 from distributed import LocalCluster
 from moto.server import ThreadedMotoServer
-from partitions import answers, evaluate, folder_of, lasting, rounded, table_of, without_pictures
+from partitions import answers, evaluate, folder_of, lasting, rounded, table_of, without_pages
 from partitions import batch as run_batch
 
 from kickserve.errors import ConfigurationError, ServiceAway
@@ -117,7 +117,7 @@ def test_a_partition_that_fails_is_named_and_the_others_are_done(dask, tmp_path)
 
 
 def test_an_evaluation_has_the_figures_of_one_process(capsys, cluster, tmp_path, monkeypatch):
-    without_pictures(monkeypatch)
+    without_pages(monkeypatch)
     kicks = folder_of(tmp_path / "kicks", [1_500, 900], rows=300)
     _, here, _ = evaluate(capsys, kicks)
     code, there, _ = evaluate(capsys, kicks, "--engine", "dask", "--scheduler", cluster)

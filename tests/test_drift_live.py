@@ -1,28 +1,40 @@
-"""The live figures: of the newest kicks, of all workers, from the start, in memory that does not grow."""
+"""Live drift: figures of the newest kicks of all workers from the start, and one alarm each way, signed."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import httpx
+import msgspec
 import numpy as np
+import pytest
+import standardwebhooks
+from conftest import having
 from prometheus_client.parser import text_string_to_metric_families
 from serving import serving
 
 from kickserve.errors import StoreUnavailable
 from kickserve.features import named
 from kickserve.linear import load_default
-from kickserve.model import HasProfile
 from kickserve.record import RecordBatch
 from kickserve_data.simulate import simulate
-from kickserve_drift import live as live_module
-from kickserve_drift.board import SECONDS, Board
-from kickserve_drift.drift import LEAST, Limits
-from kickserve_drift.drift_bins import COLUMNS, WIDTH, Counts
-from kickserve_drift.live import Live
+from kickserve_drift import window as window_module
+from kickserve_drift.monitor import ENDED, STARTED, TRIES, Event, Monitor, Webhook
+from kickserve_drift.psi import COLUMNS, MIN_KICKS, Limits
+from kickserve_drift.reports import ReportFolder
+from kickserve_drift.settings import DriftSettings
+from kickserve_drift.window import LiveDrift
+
+SECRET = "open sesame"
+MODEL = load_default()
 
 
 def kicks(size, seed, **arguments):
@@ -34,47 +46,50 @@ def drifted(summary):
 
 
 async def ready(client):
-    """Wait until the plugin knows what the model knows."""
-    async with asyncio.timeout(10):
-        while (await client.get("/drift")).status_code != 200:
+    """Wait until the plugin has the reference of the model; return the summary."""
+    async with asyncio.timeout(20):
+        while (response := await client.get("/drift")).status_code != 200:
             await asyncio.sleep(0.02)
+    return response.json()
 
 
-async def test_with_too_few_kicks_it_is_said_how_many_it_takes(client):
-    await client.post("/predict/batch", json=kicks(LEAST - 1, 1))
+async def test_with_too_few_kicks_it_says_how_many_are_needed(client):
+    await client.post("/predict/batch", json=kicks(MIN_KICKS - 2, 1))
     response = await client.get("/drift")
     assert response.status_code == 409
     assert "fewer than 50" in response.json()["detail"]
+    for kick in kicks(2, 2):
+        await client.post("/predict", json=kick)
+    assert (await ready(client))["kicks"] == MIN_KICKS
 
 
 async def test_usual_kicks_have_not_drifted_and_far_ones_have(client):
     await client.post("/predict/batch", json=kicks(600, 1))
-    await ready(client)
-    summary = (await client.get("/drift")).json()
+    summary = await ready(client)
     assert (summary["kicks"], summary["drifted"], drifted(summary)) == (600, False, set())
-    assert summary["model"] == "simulated"
-    assert summary["report"] is None
+    assert (summary["model"], summary["report"]) == ("simulated", None)
     await client.post("/predict/batch", json=kicks(2_000, 1, min_distance=40))
     summary = (await client.get("/drift")).json()
     assert summary["drifted"]
     assert drifted(summary) >= {"distance", "prediction"}
+    text = (await client.get("http://test/metrics")).text
+    samples = {
+        (sample.name, sample.labels.get("feature")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["kickserve_drift_psi", "distance"] > 1 > samples["kickserve_drift_psi", "game_away"]
+    assert {feature for name, feature in samples if name == "kickserve_drift_psi"} == {*COLUMNS}
+    assert (samples["kickserve_drift_kicks", None], samples["kickserve_drift_drifted", None]) == (2_600, 1)
+    assert ("kickserve_drift_share", None) in samples
 
 
-async def test_kicks_that_come_one_by_one_are_counted_too(client):
-    for kick in kicks(LEAST, 2):
-        await client.post("/predict", json=kick)
-    await ready(client)
-    assert (await client.get("/drift")).json()["kicks"] == LEAST
-
-
-async def test_the_limits_are_those_of_the_settings(start, settings):
-    client = await start(replace(settings, drift_psi=9.0, drift_share=0.01))
+async def test_limits_are_those_of_the_settings(start, settings):
+    client = await start(having(settings, drift_psi=9.0, drift_share=0.01))
     await client.post("/predict/batch", json=kicks(600, 1, min_distance=40))
-    await ready(client)
-    summary = (await client.get("/drift")).json()
+    summary = await ready(client)
     assert {each["limit"] for each in summary["features"]} == {9.0}
-    assert summary["limit"] == 0.01
-    assert not summary["drifted"]
+    assert (summary["limit"], summary["drifted"]) == (0.01, False)
 
 
 async def test_the_key_guards_all_of_it(start, settings):
@@ -84,191 +99,86 @@ async def test_the_key_guards_all_of_it(start, settings):
     assert (await client.get("/drift/reports", headers={"X-API-Key": "sesame"})).status_code == 200
 
 
-async def test_a_new_start_takes_up_the_newest_kicks_of_the_store(start, settings):
+async def test_a_new_start_counts_the_newest_kicks_of_the_store(start, settings):
     client = await start(settings)
     await client.post("/predict/batch", json=kicks(400, 1, min_distance=40))
     await client.get("/predictions")  # brings them to the store
     client = await start(replace(settings, journal_dir=settings.journal_dir / "other"))
-    await ready(client)
-    summary = (await client.get("/drift")).json()
-    assert summary["kicks"] == 400
-    assert summary["drifted"]
+    summary = await ready(client)
+    assert (summary["kicks"], summary["drifted"]) == (400, True)
 
 
-async def test_prometheus_reads_the_figures(client):
-    await client.post("/predict/batch", json=kicks(600, 1, min_distance=40))
-    await ready(client)
-    text = (await client.get("http://test/metrics")).text
-    samples = {
-        (sample.name, sample.labels.get("feature")): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-    assert samples["kickserve_drift_psi", "distance"] > 1 > samples["kickserve_drift_psi", "game_away"]
-    assert {feature for name, feature in samples if name == "kickserve_drift_psi"} == {*COLUMNS}
-    assert samples["kickserve_drift_kicks", None] == 600
-    assert samples["kickserve_drift_drifted", None] == 1
-
-
-async def test_the_api_documents_its_calls(client):
-    paths = (await client.get("http://test/docs/openapi.json")).json()["paths"]
-    assert {"/api/v1/drift", "/api/v1/drift/reports", "/api/v1/drift/reports/{name}"} <= {*paths}
-    assert "202" in paths["/api/v1/drift/reports"]["post"]["responses"]
-
-
-async def test_a_model_that_is_changed_starts_anew(start, settings):
-    document = load_default().document
-    client = await start(settings)
-    await client.post("/predict/batch", json=kicks(600, 1))
-    await ready(client)
-    plugin = next(each for each in client.app.plugins if hasattr(each, "drift"))
-    changed = load_default()
-    profile = document.reference
-    quantiles = {**profile.quantiles, "distance": [each + 20 for each in profile.quantiles["distance"]]}
-    moved = type(profile)(
-        count=profile.count,
-        levels=profile.levels,
-        quantiles=quantiles,
-        shares=profile.shares,
-        prediction=profile.prediction,
-    )
-    changed.document = type(document)(
-        **{each: getattr(document, each) for each in document.__struct_fields__} | {"reference": moved}
-    )
-    assert isinstance(changed, HasProfile)
-    live = plugin._live
-    await live._learn(changed)
-    assert live.summary(Limits()) is None  # what was counted by the other reference doesn't count
-    live.watch(batch_of(600, 1))
-    assert {each.name for each in live.summary(Limits()).features if each.drifted} == {"distance"}
-
-
-async def test_a_model_that_can_not_be_read_leaves_the_figures_out_and_nothing_waits(caplog):
-    class Broken:
-        card = load_default().card
-        profile = None
-
-        def predict(self, _):
-            raise ArithmeticError("no")
-
-    live = Live(500)
-    await live._learn(Broken())
-    assert "no live figures of drift" in caplog.text
-    live.watch(batch_of(100, 1))
-    assert live.summary(Limits()) is None
-    assert live._waiting == []
-
-
-def batch_of(size, seed):
+def batch_of(size, seed=1):
     matrix = simulate(size, seed).matrix
-    answer = load_default().predict(matrix)
+    answer = MODEL.predict(matrix)
     numbers = np.column_stack([matrix, answer.probability, answer.low, answer.high, np.ones(size)])
     return RecordBatch(1_795_000_000_000, 0, "x", "simulated", "1", 0.0, 0.0, numbers.tobytes())
 
 
-async def test_a_store_that_is_away_at_the_start_leaves_the_figures_empty(
-    start, settings, caplog, monkeypatch
-):
+@pytest.fixture
+async def live():
+    live = LiveDrift(500)
+    await live.follow(MODEL)
+    return live
+
+
+async def test_another_model_starts_anew_and_one_that_raises_has_no_figures(live, caplog):
+    live.add(batch_of(600))
+    assert not live.summary(Limits()).drifted
+    profile = MODEL.profile
+    quantiles = {**profile.quantiles, "distance": [each + 20 for each in profile.quantiles["distance"]]}
+    moved = SimpleNamespace(
+        card=MODEL.card, profile=msgspec.structs.replace(profile, quantiles=quantiles), predict=MODEL.predict
+    )
+    await live.follow(moved)
+    assert live.summary(Limits()) is None  # counts by another reference don't add up
+    live.add(batch_of(600))
+    assert {each.name for each in live.summary(Limits()).features if each.drifted} == {"distance"}
+
+    await live.follow(SimpleNamespace(card=MODEL.card, profile=None, predict=None))
+    assert "no live figures of drift" in caplog.text
+    live.add(batch_of(600))
+    assert live.summary(Limits()) is None
+
+
+async def test_figures_begin_empty_where_the_store_is_away(start, settings, caplog, monkeypatch):
     caplog.set_level("INFO")
-    client = await start(settings)
-    service = client.app.state.service
+    service = (await start(settings)).app.state.service
 
     async def page(*_, **__):
         raise StoreUnavailable("the store is away")
 
     monkeypatch.setattr(service.store, "page", page)
-    live = Live(500)
-    await live.begin(service)
+    live = LiveDrift(500)
+    await live.start(service)
     assert "begin with no kick: the store is away" in caplog.text
-    live.watch(batch_of(LEAST, 1))
-    assert live.summary(Limits()).kicks == LEAST
+    live.add(batch_of(MIN_KICKS))
+    assert live.summary(Limits()).kicks == MIN_KICKS
 
 
-async def test_what_is_much_is_counted_at_once_and_by_the_model_that_answers_now(start, settings):
-    client = await start(settings)
-    service = client.app.state.service
-    live = Live(500)
-    await live.begin(service)
-    live.watch(batch_of(10_000, 1))
-    async with asyncio.timeout(live_module.EVERY / 2):
-        await live.step(service)
-    assert live.board.read(live._tag).counts.kicks == 10_000
-    await service.reload()
-    live.watch(batch_of(10_000, 1))
-    await live.step(service)
-    assert live._model is service.predictor.model
-
-
-def test_what_waits_is_bounded_while_nobody_counts():
-    live, batch = Live(500), batch_of(10_000, 1)
-    for _ in range(200):
-        live.watch(batch)
-    assert live._size <= live_module._MOST + len(batch.numbers)
-
-
-def counts_of(number):
-    cells = np.zeros((len(COLUMNS), WIDTH))
-    cells[:, 1] = number
-    return Counts(cells)
-
-
-def test_the_window_slides_over_the_newest_kicks():
-    board = Board(1, 500)
-    for second in range(1_000, 3_000, 10):
-        board.add(counts_of(100), 1, second, second + 1)
-    window = board.read(1)
-    assert 500 <= window.counts.kicks <= 900
-    assert window.until - window.since >= SECONDS - 10
-    assert window.until == 2_991
-
-
-def test_few_kicks_stay_in_the_window_however_old_they_are():
-    board = Board(1, 500)
-    for second in range(0, 86_400, 1_000):
-        board.add(counts_of(5), 1, 1 + second, 1 + second)
-    assert board.read(1).counts.kicks == 435
-    assert board.read(1).since == 1
-
-
-def test_a_burst_does_not_reach_back_to_older_kicks():
-    board = Board(1, 500)
-    board.add(counts_of(1_000), 1, 1_000, 1_001)
-    board.add(counts_of(1_000), 1, 2_000, 2_001)
-    assert board.read(1).counts.kicks == 1_000
-    assert board.read(1).since == 2_000
-
-
-def test_a_place_that_is_taken_again_goes_on_and_a_half_written_slot_is_left_out():
-    board = Board(2, 500)
-    board.take_place(1)
-    board.add(counts_of(10), 1, 1_000, 1_001)
-    board.take_place(0)
-    board.add(counts_of(1), 1, 1_000, 1_001)
-    board.take_place(1)
-    assert board.read(1).counts.kicks == 11
-    board._own[board._at][0] += 1  # killed while it wrote
-    assert board.read(1).counts.kicks == 1
-    board.add(counts_of(10), 1, 1_002, 1_003)
-    assert board.read(1).counts.kicks == 21
-    assert board.read(2) is None
+def test_predictions_that_wait_for_the_reference_are_bounded():
+    live, batch = LiveDrift(500), batch_of(10_000)
+    for _ in range(100):
+        live.add(batch)
+        assert live._bytes <= window_module._MAX_WAITING
 
 
 async def test_two_workers_give_one_summary(tmp_path):
     with serving(tmp_path, KICKSERVE_WORKERS="2") as server:
-        all_of_them = kicks(800, 1)
+        sent = kicks(800, 1)
         for at in range(0, 800, 40):
             async with httpx.AsyncClient(timeout=20) as client:
-                response = await client.post(f"{server.url}/predict/batch", json=all_of_them[at : at + 40])
+                response = await client.post(f"{server.url}/predict/batch", json=sent[at : at + 40])
                 assert response.status_code == 200
-        async with asyncio.timeout(20):
-            answers = []
+        answers = []
+        async with asyncio.timeout(60):
             while len(answers) < 12:
                 async with httpx.AsyncClient(timeout=20) as client:
                     response = await client.get(f"{server.url}/drift")
-                    if response.status_code == 200 and response.json()["kicks"] == 800:
-                        answers.append(response.json())
-                    else:
-                        await asyncio.sleep(0.1)
+                if response.status_code == 200 and response.json()["kicks"] == 800:
+                    answers.append(response.json())
+                else:
+                    await asyncio.sleep(0.1)
     assert len({tuple(each["psi"] for each in answer["features"]) for answer in answers}) == 1
 
 
@@ -283,3 +193,167 @@ def test_the_process_that_serves_imports_neither_evidently_nor_pandas():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+class Receiver:
+    """A small HTTP server that keeps the messages it accepts.
+
+    Attributes:
+        taken: headers and body of each.
+        answers: statuses of the next answers; 204 without any.
+    """
+
+    def __init__(self):
+        self.taken = []
+        self.answers = []
+        self.tries = 0
+
+    async def _serve(self, reader, writer):
+        while await reader.readline():
+            headers = {}
+            while (line := (await reader.readline()).decode().strip()) != "":
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+            body = await reader.readexactly(int(headers["content-length"]))
+            status = self.answers.pop(0) if self.answers else 204
+            self.tries += 1
+            if status < 300:
+                self.taken.append((headers, body))
+            writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n".encode())
+            await writer.drain()
+        writer.close()
+
+    async def until(self, count):
+        async with asyncio.timeout(20):
+            while len(self.taken) < count:
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def running(self):
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook?token=1"
+        try:
+            yield self
+        finally:
+            server.close()
+
+
+@pytest.fixture
+async def receiver():
+    async with Receiver().running() as receiver:
+        yield receiver
+
+
+def event(kind=STARTED):
+    return Event(type=kind, timestamp=datetime(2026, 11, 24, tzinfo=UTC), data={"share": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("secret", "key"),
+    [
+        (SECRET, SECRET.encode()),
+        ("whsec_" + base64.b64encode(b"bytes").decode(), b"bytes"),
+        ("whsec_no base64!", b"whsec_no base64!"),
+        (None, None),
+    ],
+)
+async def test_the_receiver_can_check_the_sender(receiver, secret, key):
+    webhook = Webhook(receiver.url, secret)
+    webhook.send(event())
+    await receiver.until(1)
+    await webhook.stop()
+    [(headers, body)] = receiver.taken
+    assert json.loads(body) == {"type": STARTED, "timestamp": "2026-11-24T00:00:00Z", "data": {"share": 0.5}}
+    assert {"webhook-id", "webhook-timestamp"} <= {*headers}
+    if key is None:
+        assert "webhook-signature" not in headers
+    else:
+        standardwebhooks.Webhook(key).verify(body, headers)
+
+
+async def test_it_is_sent_again_until_it_is_accepted_and_in_order_but_not_after_a_refusal(receiver, caplog):
+    webhook = Webhook(receiver.url, SECRET, pause=0.001)
+    receiver.answers = [500, 503, 429]
+    webhook.send(event(STARTED))
+    webhook.send(event(ENDED))
+    await receiver.until(2)
+    assert [json.loads(body)["type"] for _, body in receiver.taken] == [STARTED, ENDED]
+    assert receiver.tries == 5
+    receiver.answers = [404]
+    webhook.send(event(STARTED))
+    webhook.send(event(ENDED))
+    await receiver.until(3)
+    assert receiver.tries == 7
+    assert "was not told of drift.started: it answered 404" in caplog.text
+    assert "token" not in caplog.text
+    await webhook.stop()
+
+
+async def test_a_receiver_that_is_away_is_given_up_and_unsent_messages_are_logged(caplog):
+    caplog.set_level("INFO", "kickserve_drift")
+    webhook = Webhook("http://127.0.0.1:9/hook", pause=0.0001)
+    webhook.send(event())
+    async with asyncio.timeout(20):
+        while "was not told" not in caplog.text:
+            await asyncio.sleep(0.01)
+    await webhook.stop()
+    assert caplog.text.count("did not take") == TRIES
+    webhook.send(event())
+    webhook.send(event())
+    await webhook.stop()
+    assert "2 messages to the webhook were not sent" in caplog.text
+
+
+class FakeWebhook:
+    """Keeps the kinds of events."""
+
+    def __init__(self):
+        self.kinds = []
+
+    def send(self, event):
+        self.kinds.append(event.type)
+        assert event.data.drifted == (event.type == STARTED)
+
+
+def add(live, at, **arguments):
+    """Count 500 kicks as of this second."""
+    kicks = simulate(500, at, **arguments)
+    counts = live._reference.count(kicks.matrix, MODEL.predict(kicks.matrix).probability)
+    live.window.add(counts, live._tag, at, at + 1)
+
+
+def monitor(settings, live, webhook, **limits):
+    table = replace(DriftSettings.load(settings.environ), **limits)
+    return Monitor(table, live, ReportFolder(table.reports), webhook)
+
+
+async def test_an_alarm_is_raised_once_and_ended_once(live, settings, caplog):
+    webhook = FakeWebhook()
+    monitor(settings, live, webhook).check_alarm()
+    for step, far in enumerate([None, None, 40, 40, 40, None, None, None]):
+        add(live, 1_000 + 100 * step, min_distance=far)
+        monitor(settings, live, webhook).check_alarm()  # a new worker does not repeat it
+    assert webhook.kinds == [STARTED, ENDED]
+    assert "have drifted" in caplog.text
+    assert "distance (" in caplog.text
+
+
+async def test_figures_about_a_limit_do_not_cross_it_time_and_again(live, settings):
+    add(live, 1_000, min_distance=40)
+    figure, webhook = live.summary(Limits()).prediction.psi, FakeWebhook()
+    for nudge in (0.99, 1.01, 0.99, 1.05, 0.99, 1.1, 0.99):
+        monitor(settings, live, webhook, psi=figure * nudge).check_alarm()
+    assert webhook.kinds == [STARTED]
+    webhook.send = lambda event: webhook.kinds.append(event.type)
+    monitor(settings, live, webhook, psi=figure * 1.3).check_alarm()
+    assert webhook.kinds == [STARTED, ENDED]
+
+
+async def test_a_service_alarms_its_webhook(start, settings, receiver):
+    client = await start(having(settings, drift_webhook=receiver.url, drift_secret=SECRET))
+    await client.post("/predict/batch", json=kicks(200, 1, min_distance=40))
+    await receiver.until(1)
+    [(headers, body)] = receiver.taken
+    message = standardwebhooks.Webhook(SECRET.encode()).verify(body, headers)
+    assert message["type"] == STARTED
+    assert message["data"]["prediction"]["drifted"]

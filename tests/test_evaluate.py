@@ -1,33 +1,33 @@
-"""`kickserve evaluate` as it is used: batches, reports, exit codes, and the page in a browser."""
+"""`kickserve evaluate`: reports, their page in a browser, exit codes, and the choice of kicks and samples."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import warnings
+from contextlib import redirect_stdout
+from datetime import UTC, datetime, timedelta
+from io import StringIO
 
 import browser
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from partitions import without_pictures
+from hypothesis import given
+from hypothesis import strategies as st
+from partitions import evaluate as run_evaluate
+from partitions import folder_of, rounded, table_of, without_pages
 from serving import BARE, serving
 
 from kickserve.cli import run
 from kickserve.features import NAMES
+from kickserve.openapi import EXAMPLE
+from kickserve.schemas import Record
 from kickserve_data.simulate import simulate
 from kickserve_data.writer import open_writer
-
-
-def kickserve(folder, *arguments, **environment):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("KICKSERVE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "kickserve", *map(str, arguments)],
-        cwd=folder,
-        env={**clean, "COLUMNS": "120", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from kickserve_drift.findings import sample_size
+from kickserve_drift.kicks import Evaluated, Sample, Selection, choose, newest_evaluated, read_stored
 
 
 def write(path, size, columns=NAMES, seed=5):
@@ -38,39 +38,48 @@ def write(path, size, columns=NAMES, seed=5):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder in which the tasks ran in their order; the two reports, and what the terminal showed."""
-    folder = tmp_path_factory.mktemp("tasks")
-    shown = []
-    for far in ([], ["--min-distance", 40]):
-        assert (
-            kickserve(folder, "batch", "--size", 1000, "--url", "auto", *far, KICKSERVE_PORT="9").returncode
-            == 0
-        )
-        shown.append(
-            kickserve(folder, "evaluate", "--fail-on-drift", KICKSERVE_EVIDENTLY_URL=str(folder / "space"))
-        )
-    reports = [
-        json.loads(path.read_bytes()) for path in sorted((folder / "data/drift_reports").glob("*.json"))
-    ]
-    return folder, reports, shown
+def reports(tmp_path_factory):
+    """A folder where usual and then far kicks were evaluated; of each the report, exit code and output."""
+    folder = tmp_path_factory.mktemp("reports")
+    found = []
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations in Evidently
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "120")
+        patch.setenv("KICKSERVE_PORT", "9")
+        patch.setenv("KICKSERVE_EVIDENTLY_URL", str(folder / "space"))
+        for far in ([], ["--min-distance", "40"]):
+            shown = StringIO()
+            with redirect_stdout(shown):
+                assert run(["batch", "--size", "1000", "--url", "auto", *far]) == 0
+            with redirect_stdout(shown := StringIO()):
+                code = run(["evaluate", "--fail-on-drift"])
+            newest = max((folder / "data/drift_reports").glob("*.json"))
+            found.append((json.loads(newest.read_bytes()), code, shown.getvalue()))
+    return folder, found
 
 
 def drifted(report):
     return {each["name"] for each in (*report["features"], report["prediction"]) if each["drifted"]}
 
 
-def test_usual_kicks_have_not_drifted_and_far_ones_have(runs):
-    _, [usual, far], [first, second] = runs
-    assert (first.returncode, second.returncode) == (0, 4), first.stderr + second.stderr
+@pytest.mark.slow
+def test_usual_kicks_have_not_drifted_and_far_ones_have(reports):
+    _, [(usual, usual_code, usual_output), (far, far_code, far_output)] = reports
+    assert (usual_code, far_code) == (0, 4)
     assert drifted(usual) == set()
     assert drifted(far) == {"distance", "angle", "prediction"}
-    assert first.stdout.startswith("No drift")
-    assert second.stdout.startswith("Drift: 2 of 11 features (distance, angle) and the predictions")
+    assert usual_output.startswith("No drift")
+    assert far_output.startswith("Drift: 2 of 11 features (distance, angle) and the predictions")
+    known, far_known = usual["details"]["known"], far["details"]["known"]
+    assert known["quality"]["count"] == 1000
+    assert known["expected"]["brier"]["low"] < known["quality"]["brier"] < known["expected"]["brier"]["high"]
+    assert far_known["expected"]["brier"]["value"] > known["expected"]["brier"]["value"]
 
 
-def test_the_page_and_evidently_say_the_same_as_the_summary(runs):
-    folder, [_, far], _ = runs
+@pytest.mark.slow
+def test_page_and_workspace_have_the_figures_of_the_summary(reports):
+    folder, [(usual, *_), (far, *_)] = reports
     [page] = [each for each in (folder / "data/drift_reports").glob("*.html") if each.name in far["report"]]
     assert page.stat().st_size < 6_000_000
     values = {each["metric_name"]: each["value"] for each in far["details"]["evidently"]["metrics"]}
@@ -81,30 +90,18 @@ def test_the_page_and_evidently_say_the_same_as_the_summary(runs):
         assert value == column["psi"]
     failed = {each["name"] for each in far["details"]["evidently"]["tests"] if each["status"] == "FAIL"}
     assert {f"Value Drift for column {name}" for name in drifted(far)} <= failed
-
-
-def test_known_outcomes_are_measured_and_held_against_what_was_expected(runs):
-    _, [usual, far], _ = runs
-    known = usual["details"]["known"]
-    assert known["quality"]["count"] == 1000
-    assert known["expected"]["brier"]["low"] < known["quality"]["brier"] < known["expected"]["brier"]["high"]
-    assert far["details"]["known"]["expected"]["brier"]["value"] > known["expected"]["brier"]["value"]
-
-
-def test_the_report_is_uploaded_to_the_workspace(runs):
-    folder, [usual, _], _ = runs
     assert usual["details"]["uploaded"]
     assert len([*(folder / "space").glob("*/snapshots/*.json")]) == 2
 
 
-def test_in_a_browser_the_page_draws_and_asks_no_other_host(runs):
+@pytest.mark.slow
+def test_in_a_browser_the_page_draws_and_asks_no_other_host(reports):
     try:
         path = browser.chromium()
     except browser.NoBrowser as reason:
         pytest.skip(str(reason))
     sync_api = pytest.importorskip("playwright.sync_api")
-    folder, *_ = runs
-    page_file = max((folder / "data/drift_reports").glob("*.html"))
+    page_file = max((reports[0] / "data/drift_reports").glob("*.html"))
     asked, errors = [], []
     with sync_api.sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=path, args=browser.FLAGS)
@@ -124,41 +121,45 @@ def test_in_a_browser_the_page_draws_and_asks_no_other_host(runs):
 
 @pytest.fixture
 def here(capsys, monkeypatch):
-    """Run the command in this process, without drawing: the figures are those that are drawn elsewhere."""
-    without_pictures(monkeypatch)
+    """Run a command in this process, without a page."""
+    without_pages(monkeypatch)
     monkeypatch.setenv("COLUMNS", "120")
 
     def here(*arguments, **environment):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         capsys.readouterr()
-        code = run([*map(str, arguments)])
-        return code, *capsys.readouterr()
+        return run([*map(str, arguments)]), *capsys.readouterr()
 
     return here
 
 
-def test_progress_in_json_never_falls_and_ends_with_the_report(runs, here, monkeypatch):
-    folder, *_ = runs
-    monkeypatch.chdir(folder)
-    code, _, err = here("evaluate", "--last", "200", "--json-progress")
+@pytest.fixture
+def evaluate(capsys, monkeypatch):
+    """Run `evaluate --json` in this process, without a page; return exit code, figures and standard error."""
+    without_pages(monkeypatch)
+    return lambda *arguments: run_evaluate(capsys, *arguments)
+
+
+def test_progress_in_json_never_falls_and_ends_with_the_report(tmp_path, here):
+    write(tmp_path / "kicks.csv", 60)
+    code, _, err = here("evaluate", "kicks.csv", "--json-progress")
     lines = [json.loads(line) for line in err.splitlines()]
     shares = [line["done"] for line in lines]
     assert code == 0
     assert shares == sorted(shares)
     assert lines[-1]["stage"] == "done"
-    assert (folder / "data/drift_reports" / lines[-1]["report"]).is_file()
+    assert (tmp_path / "data/drift_reports" / lines[-1]["report"]).is_file()
 
 
-def test_a_service_gives_its_kicks_and_takes_those_of_a_batch(tmp_path, here):
+def test_a_service_gives_its_kicks(tmp_path, here):
     with serving(tmp_path, **BARE) as server:
         base = server.url.partition("/api")[0]
         _, _, err = here("batch", "--size", 300, "--url", "auto", KICKSERVE_PORT=base.rpartition(":")[2])
         assert f"through the service at {base}" in err
         code, out, _ = here("evaluate", "--url", base, "--since", "1h", "--json")
     report = json.loads(out)
-    assert (code, report["kicks"]) == (0, 300)
-    assert report["details"]["current"]["kind"] == "service"
+    assert (code, report["kicks"], report["details"]["current"]["kind"]) == (0, 300, "service")
 
 
 def test_a_file_with_holes_a_constant_column_and_a_reference(tmp_path, here):
@@ -194,10 +195,157 @@ def test_a_file_with_holes_a_constant_column_and_a_reference(tmp_path, here):
         ([], {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, 6, "127.0.0.1"),
     ],
 )
-def test_what_can_not_be_evaluated_is_said_with_a_code(tmp_path, here, arguments, environment, code, words):
+def test_where_nothing_can_be_evaluated_message_and_code_say_why(
+    tmp_path, here, arguments, environment, code, words
+):
     write(tmp_path / "few.csv", 10)
     write(tmp_path / "kicks.csv", 60)
     write(tmp_path / "other.csv", 60, [name for name in NAMES if name != "distance"])
     ended, _, err = here("evaluate", *arguments, **environment)
     assert ended == code, err
     assert words in " ".join(err.replace("│", " ").split())
+
+
+def test_a_folder_has_the_figures_of_its_rows_in_one_file(evaluate, tmp_path, monkeypatch):
+    kicks = folder_of(tmp_path / "kicks", [2_500, 700], rows=400)
+    pq.write_table(pa.concat_tables([pq.read_table(path) for path in sorted(kicks.iterdir())]), "one.parquet")
+    code, folder, _ = evaluate(kicks)
+    _, one, _ = evaluate("one.parquet")
+    assert code == 0
+    assert folder.pop("reference") == one.pop("reference")
+    assert rounded(folder) == rounded(one)
+    assert (folder["kicks"], folder["known"]["quality"]["count"]) == (3_200, 3_200)
+    monkeypatch.setattr("kickserve_drift.findings.EXACT", 100)  # more kicks are counted in cells
+    counted = evaluate(kicks)[1]["known"]["quality"]
+    assert counted["brier"] == pytest.approx(one["known"]["quality"]["brier"])
+    assert counted["auc"] == pytest.approx(one["known"]["quality"]["auc"], abs=1e-4)
+
+
+def test_refused_rows_of_a_folder_are_counted_and_name_their_file(evaluate, tmp_path):
+    kicks = folder_of(tmp_path / "kicks", [300, 300], rows=100)
+    table = table_of(300, 1)
+    distance = table["distance"].to_numpy().copy()
+    distance[205] = np.nan
+    at = table.column_names.index("distance")
+    path = kicks / "kicks-1.parquet"
+    pq.write_table(table.set_column(at, "distance", pa.array(distance)), path, row_group_size=100)
+    code, report, _ = evaluate(kicks)
+    assert (code, report["kicks"], report["refused"]) == (3, 599, 1)
+    [refused] = report["refusals"]
+    assert (refused["line"], refused["reason"][:36]) == (206, "kicks-1.parquet: distance is missing")
+    [hole] = [each for each in report["holes"] if each["name"] == "distance"]
+    assert hole["missing"] == pytest.approx(1 / 600)
+
+
+def test_a_row_group_that_can_not_be_read_is_named_and_no_report_made(evaluate, tmp_path):
+    kicks = folder_of(tmp_path / "kicks", [300, 300], rows=100)
+    path = kicks / "kicks-1.parquet"
+    column = pq.read_metadata(path).row_group(1).column(1)
+    content = bytearray(path.read_bytes())
+    begins = column.dictionary_page_offset or column.data_page_offset
+    content[begins : begins + 60] = b"\xff" * 60
+    path.write_bytes(content)
+    code, report, err = evaluate(kicks, "--retries", 0)
+    assert (code, report) == (2, None)
+    assert f"row group 1 of {path} can't be evaluated" in err
+
+
+def test_too_few_kicks_are_too_few_in_a_folder_as_well(evaluate, tmp_path):
+    assert evaluate(folder_of(tmp_path / "kicks", [20, 20]))[0] == 5
+    empty = folder_of(tmp_path / "empty", [1])
+    pq.write_table(table_of(1).slice(0, 0), empty / "kicks-0.parquet")
+    assert evaluate(empty)[0] == 5
+
+
+BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def record(number):
+    return Record(
+        id=f"{number:08d}",
+        created_at=BEGIN + timedelta(seconds=number),
+        **EXAMPLE,
+        prediction=0.7,
+        confidence=0.7,
+        interval=None,
+        model="m" if number % 2 else "n",
+        revision="r",
+        latency_ms=0,
+        cpu_percent=0,
+        memory_mb=0,
+    )
+
+
+NEWEST_FIRST = [record(number) for number in range(199, -1, -1)]
+
+
+class FakeStore:
+    """Pages of records, as a store gives them."""
+
+    async def page(self, limit, *, before, **_):
+        return [each for each in NEWEST_FIRST if before is None or each.id < before][:limit]
+
+
+@pytest.mark.parametrize(
+    ("selection", "count"),
+    [(Selection(), 200), (Selection(last=30), 30), (Selection(last=9, model="n"), 9)],
+)
+async def test_stored_predictions_come_newest_first_page_by_page(selection, count, monkeypatch):
+    monkeypatch.setattr("kickserve_drift.kicks.PAGE", 16)
+    found = [each async for group in read_stored(FakeStore(), selection) for each in group]
+    assert len(found) == count
+    assert [each.id for each in found] == sorted((each.id for each in found), reverse=True)
+    assert selection.model is None or {each.model for each in found} == {selection.model}
+
+
+def seconds(first, last):
+    return Evaluated("x", BEGIN + timedelta(seconds=first), BEGIN + timedelta(seconds=last))
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "count", "rule"),
+    [
+        (None, 200, "the newest"),
+        (seconds(0, 99), 100, "new since"),
+        (seconds(50, 190), 150, "only 9 are new"),
+        (seconds(190, 195), 200, "the newest"),
+    ],
+)
+def test_new_predictions_are_evaluated_or_else_those_of_the_last_report_again(evaluated, count, rule):
+    choice = choose(NEWEST_FIRST, evaluated)
+    assert len(choice.records) == count
+    assert rule in choice.rule
+
+
+def test_a_report_on_another_place_or_a_broken_one_is_passed_over(tmp_path):
+    at = BEGIN.isoformat()
+    for name, place in (("1", "here"), ("2", "there")):
+        report = {"details": {"current": {"place": place, "first": at, "last": at}}}
+        (tmp_path / f"drift-{name}.json").write_bytes(msgspec.json.encode(report))
+    (tmp_path / "drift-3.json").write_text("{")
+    assert newest_evaluated(tmp_path, "here") == Evaluated("here", BEGIN, BEGIN)
+    assert newest_evaluated(tmp_path, "nowhere") is None
+
+
+def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order():
+    rows = np.arange(10_000.0)[:, None]
+    samples = [Sample(500, 1, 7) for _ in range(2)]
+    for sample in samples:
+        sample.add(rows[:4_000])
+        sample.add(rows[4_000:])
+    first, second = (sample.rows for sample in samples)
+    assert np.array_equal(first, second)
+    assert (len(first), samples[0].whole) == (500, False)
+    assert np.all(np.diff(first[:, 0]) > 0)
+    assert first.mean() == pytest.approx(5_000, abs=500)
+    few = Sample(500, 1, 7)
+    few.add(rows[:20])
+    assert (len(few.rows), few.whole) == (20, True)
+
+
+@given(st.lists(st.integers(0, 5_000), min_size=1, max_size=60), st.integers(1, 3_000))
+def test_partitions_give_their_share_of_a_sample(rows, size):
+    total, before = sum(rows), np.cumsum([0, *rows])
+    shares = [sample_size(int(first), each, total, size) for first, each in zip(before, rows, strict=False)]
+    assert sum(shares) == min(size, total)
+    assert all(0 <= share <= each for share, each in zip(shares, rows, strict=True))

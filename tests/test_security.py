@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 from by_hand import handshake
+from conftest import having
 from keyring import KEYS, write
 from serving import serving
 
@@ -143,7 +144,7 @@ class TestPaths:
         (reports / "drift-20260101T000000000000Z.html").symlink_to(tmp_path / "secret.html")
         (reports / "drift-20260101T000000000001Z.json").symlink_to(tmp_path / "secret.html")
         (reports / "drift-20260101T000000000002Z.html").write_text("a report")
-        return await start(replace(settings, reports=reports))
+        return await start(having(settings, reports=reports))
 
     @pytest.mark.parametrize(
         "name",

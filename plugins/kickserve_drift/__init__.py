@@ -1,87 +1,88 @@
-"""The plugin `drift`: says when the kicks that come in have become unlike those that the model knows."""
+"""The plugin `drift`: tells when the kicks have become unlike those that the model was trained on."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from kickserve.plugins import Metric, Plugin
-from kickserve_drift.drift import Limits
-from kickserve_drift.live import Live, figures
-from kickserve_drift.runs import Runs
-from kickserve_drift.watchman import Watchman
+from kickserve.plugins import Plugin
+from kickserve_drift.monitor import Monitor
+from kickserve_drift.psi import Limits
+from kickserve_drift.reports import ReportFolder
+from kickserve_drift.settings import DriftSettings
+from kickserve_drift.window import LiveDrift, metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
 
     from click import Group
     from litestar import Litestar
     from litestar.config.app import AppConfig
 
+    from kickserve.plugins import Metric, Settings
     from kickserve.schemas import DriftSummary
-    from kickserve.settings import Settings
 
 __all__ = ["DriftPlugin", "create_plugin"]
 
 
 def create_plugin(settings: Settings) -> DriftPlugin:
-    """Make the plugin: what the entry point names."""
+    """Make the plugin: the entry point names this function."""
     return DriftPlugin(settings)
 
 
 class DriftPlugin(Plugin):
-    """Live figures of drift, full reports, and the command `evaluate`.
-
-    Args:
-        settings: limits, folder of the reports, schedule and webhook stand there.
-
-    Attributes:
-        on_predictions: notes predictions; see `Live.watch`.
-    """
+    """Live figures of drift, full reports, and the command `evaluate`."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._settings = settings
-        self._limits = Limits(settings.drift_psi, settings.drift_share)
-        self._live = Live(settings.drift_window)
-        self._runs = Runs(settings)
-        self.on_predictions = self._live.watch  # type: ignore[method-assign]  # called for each prediction: nothing stands between
+        self.table: DriftSettings = DriftSettings.load(settings.environ)
+        self._limits = Limits(self.table.psi, self.table.share)
+        self._live = LiveDrift(self.table.window)
+        variables = {**settings.environ, **settings.variables("database_url", "model")}
+        self._reports = ReportFolder(self.table.reports, variables)
+        # On the way of each prediction: no call between.
+        self.on_predictions = self._live.add  # type: ignore[method-assign]
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add the routes, and what works in the background."""
+        """Add the routes, and the monitor in the background."""
         from kickserve_drift.routes import router  # the command line need not wait for it
 
-        app_config.route_handlers.append(router(self._runs))
+        app_config.route_handlers.append(router(self._reports))
         app_config.lifespan.append(self._running)
         return app_config
 
     def on_cli_init(self, cli: Group) -> None:
-        """Add the command."""
+        """Add `kickserve evaluate`."""
         from kickserve_drift.evaluate import command
 
         cli.add_command(command)
 
     def share_memory(self, workers: int) -> None:
-        """Make the memory that so many workers share."""
-        self._live.share(workers)
+        """Create the memory that workers share."""
+        self._live.share_memory(workers)
 
     def join_worker(self, number: int) -> None:
-        """Write as this worker from now on."""
-        self._live.board.take_place(number)
+        """Count as this worker from now on."""
+        self._live.window.join_worker(number)
 
     def drift(self) -> DriftSummary | None:
         """Return how far the newest kicks have drifted; None as long as there are too few."""
         summary = self._live.summary(self._limits)
-        return None if summary is None else self._runs.with_link(summary)
+        return None if summary is None else self._reports.with_link(summary)
+
+    def drift_reports(self) -> Path:
+        """Return the folder of full reports."""
+        return self.table.reports
 
     def metrics(self) -> Iterable[Metric]:
-        """Return the same for `/metrics`."""
+        """Return how far the newest kicks have drifted for `/metrics`."""
         summary = self._live.summary(self._limits)
-        return [] if summary is None else figures(summary)
+        return () if summary is None else metrics_of(summary)
 
     @asynccontextmanager
     async def _running(self, app: Litestar) -> AsyncIterator[None]:
-        watchman = Watchman(self._settings, self._live, self._runs)
-        await watchman.start(app.state.service)
+        monitor = Monitor(self.table, self._live, self._reports)
+        await monitor.start(app.state.service)
         yield
-        await watchman.stop()
+        await monitor.stop()

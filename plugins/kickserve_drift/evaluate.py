@@ -1,31 +1,40 @@
-"""`kickserve evaluate`: whether kicks, and what the model says of them, have drifted; and how good it is."""
+"""The command `kickserve evaluate`: its options, its progress, and the report in the terminal."""
 
 from __future__ import annotations
 
+import json
+import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
+from rich.table import Table
+from rich.text import Text
 
 from kickserve.cli import FiniteRange, ServiceUrl
 from kickserve.ids import in_utc
-from kickserve.settings import Settings
-from kickserve.terminal import print_json
+from kickserve.plugins import Settings
+from kickserve.terminal import print_facts, print_json, print_table, progress, say, stdout
 from kickserve_data.engines import engine_config_of, engine_options
 from kickserve_data.kicks import show_refusals
 from kickserve_data.scoring import ROWS_REFUSED
-from kickserve_drift.drift import Limits
-from kickserve_drift.kicks import Window
-from kickserve_drift.telling import as_bar, as_lines, line
+from kickserve_drift.kicks import Selection
+from kickserve_drift.psi import Limits
+from kickserve_drift.settings import DriftSettings
 
 if TYPE_CHECKING:
-    from kickserve_drift.evaluating import Made
+    from collections.abc import Iterator
+
+    from kickserve_drift.evaluation import Evaluated, OnProgress
+    from kickserve_drift.report import Report
 
 DRIFTED: Final = 4
 """The exit code of `--fail-on-drift`."""
 
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
+_STAGES: Final = {"reading": (0.0, 0.6), "drawing": (0.6, 0.95), "writing": (0.95, 1.0)}  # parts of the whole
 
 
 def _moment(_: Any, __: Any, value: str | None) -> datetime | None:
@@ -81,42 +90,103 @@ def command(**options: Any) -> int:
       kickserve evaluate s3://kicks/2026/ --engine dask
       kickserve evaluate --url http://127.0.0.1:7860 --last 100000
     """
-    settings = Settings.load()
-    made = _run(settings, **options)
-    report = made.report
+    evaluated = _run(Settings.load(), options)
+    report = evaluated.report
     if options["as_json"]:
         print_json(report)
     elif not options["json_progress"]:
-        _show(made)
-    if made.trouble is not None:
-        raise made.trouble
+        show_refusals(report.details.refusals, report.details.refused)
+        _show(report, evaluated.page)
+    if evaluated.failure is not None:
+        raise evaluated.failure
     if options["json_progress"]:
-        line(stage="done", done=1, report=made.page.with_suffix(".json").name)
+        _write_line(stage="done", done=1, report=evaluated.page.with_suffix(".json").name)
     if options["fail_on_drift"] and report.drifted:
         return DRIFTED
     return ROWS_REFUSED if report.details.refused else 0
 
 
-def _run(settings: Settings, **options: Any) -> Made:
-    from kickserve_drift.evaluating import Job, evaluate
+def _run(settings: Settings, options: dict[str, Any]) -> Evaluated:
+    from kickserve_drift.evaluation import Evaluation
 
-    window = Window(**{name: options[name] for name in ("since", "until", "last", "model")})
-    if options["file"] is not None and (window != Window() or options["url"] is not None):
+    drift = DriftSettings.load(settings.environ)
+    selection = Selection(**{name: options[name] for name in ("since", "until", "last", "model")})
+    if options["file"] is not None and (selection != Selection() or options["url"] is not None):
         raise click.UsageError(
             "--url, --since, --until, --last and --model choose among kept kicks: leave FILE out"
         )
-    limits = Limits(
-        psi=settings.drift_psi if options["psi"] is None else options["psi"],
-        share=options["share"] or settings.drift_share,
-    )
-    same = {name: options[name] for name in ("file", "reference", "url", "seed")}
-    job = Job(window=window, limits=limits, where=engine_config_of(options), **same)
-    with (as_lines if options["json_progress"] else as_bar)() as tell:
-        return evaluate(job, settings, tell)
+    psi = drift.psi if options["psi"] is None else options["psi"]
+    with (_lines if options["json_progress"] else _bar)() as on_progress:
+        return Evaluation(
+            file=options["file"],
+            reference=options["reference"],
+            url=options["url"],
+            selection=selection,
+            limits=Limits(psi, options["share"] or drift.share),
+            seed=options["seed"],
+            engine=engine_config_of(options),
+            settings=settings,
+            drift=drift,
+            on_progress=on_progress,
+        ).run()
 
 
-def _show(made: Made) -> None:
-    from kickserve_drift.shown import show
+@contextmanager
+def _bar() -> Iterator[OnProgress]:
+    """Show the progress as a bar on the standard error, where that is a terminal."""
+    with progress(shares=True) as bar:
+        task = bar.add_task("reading", total=1.0)
 
-    show_refusals(made.report.details.refusals, made.report.details.refused)
-    show(made.report, made.page)
+        def on_progress(stage: str, share: float) -> None:
+            bar.update(task, description=stage, completed=_done(stage, share))
+
+        yield on_progress
+
+
+@contextmanager
+def _lines() -> Iterator[OnProgress]:
+    """Write the progress to the standard error, one JSON object a line, for the service."""
+    reached = -1.0
+
+    def on_progress(stage: str, share: float) -> None:
+        nonlocal reached
+        done = round(_done(stage, share), 3)
+        if done > reached:
+            reached = done
+            _write_line(stage=stage, done=done)
+
+    yield on_progress
+
+
+def _write_line(**values: object) -> None:
+    sys.stderr.write(json.dumps(values) + "\n")
+    sys.stderr.flush()
+
+
+def _done(stage: str, share: float) -> float:
+    begin, end = _STAGES[stage]
+    return begin + (end - begin) * min(max(share, 0.0), 1.0)
+
+
+def _show(report: Report, page: Path) -> None:
+    from kickserve_drift.report import column_table, columns, facts, quality_table
+
+    stdout().print(Text(report.details.verdict, style="bold red" if report.drifted else "bold green"))
+    stdout().print()
+    print_facts(facts(report))
+    stdout().print()
+    found = column_table(report)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for at, head in enumerate(found.heads):
+        table.add_column(head, justify="right" if at else "left", no_wrap=True)
+    for column, row in zip(columns(report), found.rows, strict=True):
+        table.add_row(*row, style="bold red" if column.drifted else None)
+    stdout().print(table)
+    quality = quality_table(report)
+    if quality.rows:
+        print_table(*quality)
+    stdout().print()
+    for note in report.details.notes:
+        say(f"note: {note}")
+    uploaded = report.details.uploaded
+    print_facts([("report", str(page)), *([] if uploaded is None else [("uploaded to", uploaded)])])

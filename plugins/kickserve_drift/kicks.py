@@ -1,45 +1,51 @@
-"""Where the kicks come from that are evaluated: kept predictions, newest first, or a file."""
+"""Kicks to evaluate: predictions from a store or a service, newest first, or a file; and a sample of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 
 from kickserve.features import COUNT, NAMES
 from kickserve.model import predict
+from kickserve.schemas import UNDECODABLE, Record
 from kickserve_client import calls
 from kickserve_data import reader
+from kickserve_drift.psi import MIN_KICKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from kickserve.model import Model
-    from kickserve.schemas import Record
     from kickserve_client.client import AsyncClient
     from kickserve_data.kicks import Block, RefusedRow
 
-PAGE: Final = 10_000  # kept predictions at a time: the most that a service gives
-_BLOCK: Final = 8_192  # rows of a file at a time
+ROW: Final = COUNT + 2
+"""Numbers in a row: the features, the prediction, the outcome."""
+PAGE: Final = 10_000  # stored predictions at a time: the most that a service gives
+NEWEST: Final = 1_000
+"""Stored predictions that are evaluated at most, where no option selects them."""
 
+_BLOCK: Final = 8_192  # rows of a file at a time
 _cells = attrgetter(*NAMES, "prediction", "outcome")
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Which of the kept predictions are evaluated.
+class Selection:
+    """Which of the stored predictions to evaluate.
 
     Attributes:
         since: those made at this instant or later, UTC.
         until: those made before this instant, UTC.
-        last: the newest of them, so many at most.
+        last: the newest of them, this number at most.
         model: those of the model of this name.
     """
 
@@ -48,19 +54,27 @@ class Window:
     last: int | None = None
     model: str | None = None
 
+    def __str__(self) -> str:
+        """Describe all but the model."""
+        parts = [] if self.last is None else [f"the newest {self.last:,}"]
+        for word, moment in (("since", self.since), ("until", self.until)):
+            if moment is not None:
+                parts.append(f"{word} {moment:%Y-%m-%d %H:%M:%S} UTC")
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Some of the kicks that are evaluated.
+    """Some of the kicks to evaluate.
 
     Attributes:
         matrix: shape (n, 11), in the order of `kickserve.features.NAMES`.
-        prediction: shape (n,), what the model said of them.
+        prediction: shape (n,), probabilities by the model.
         outcome: shape (n,), 1 for a success, 0 for a miss, NaN where unknown.
-        made_by: how many of them each model predicted, by name and revision.
-        times: when the first and the last of them were predicted, UTC; None where that is not known.
+        made_by: number of predictions by name and revision of the model.
+        times: when the first and the last of them were predicted, UTC; None where unknown.
         failed: predictions beside these where the model failed.
-        refusals: lines of a file that hold no kick.
+        refusals: lines of a file that hold no valid kick.
         odd: shape (m, 12), the numbers in those lines, as `kickserve_data.kicks.Block.odd`.
     """
 
@@ -80,7 +94,7 @@ class Part:
 
 
 class Pages(Protocol):
-    """Gives kept predictions page by page, as a store does."""
+    """A source of stored predictions, page by page: a store, or `ServicePages`."""
 
     async def page(
         self, limit: int, *, before: str | None, since: datetime | None, until: datetime | None
@@ -89,8 +103,8 @@ class Pages(Protocol):
         ...
 
 
-class FromService:
-    """Gives the kept predictions of a running service."""
+class ServicePages:
+    """The stored predictions of a running service."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -101,31 +115,31 @@ class FromService:
         """Return predictions newest first.
 
         Raises:
-            RemoteError: the service is away, refuses, or is none of ours.
+            RemoteError: the service is away, refuses, or is no kickserve.
         """
         query = {"limit": limit, "before": before, "since": since, "until": until}
         return (await self._client.send(calls.page(query))).records
 
 
-async def kept(pages: Pages, window: Window) -> AsyncIterator[list[Record]]:
-    """Yield kept predictions in groups, newest first, in memory that does not grow with their number."""
-    before, left = None, window.last
+async def read_stored(pages: Pages, selection: Selection) -> AsyncIterator[list[Record]]:
+    """Yield stored predictions in groups, newest first, in memory that does not grow with their number."""
+    before, left = None, selection.last
     while left is None or left > 0:
-        limit = PAGE if left is None or window.model is not None else min(PAGE, left)
-        found = await pages.page(limit, before=before, since=window.since, until=window.until)
-        chosen = [each for each in found if window.model in {None, each.model}][:left]
+        limit = PAGE if left is None or selection.model is not None else min(PAGE, left)
+        page = await pages.page(limit, before=before, since=selection.since, until=selection.until)
+        chosen = [each for each in page if selection.model in {None, each.model}][:left]
         if chosen:
             yield chosen
-        if len(found) < limit:
+        if len(page) < limit:
             return
-        before = found[-1].id
+        before = page[-1].id
         left = None if left is None else left - len(chosen)
 
 
 def part_of(records: Sequence[Record]) -> Part:
-    """Turn kept predictions, from 1, newest first, into numbers."""
+    """Turn stored predictions, from 1, newest first, into numbers."""
     whole = [record for record in records if record.prediction is not None]
-    values = np.array([_cells(record) for record in whole], dtype=np.float64).reshape(-1, COUNT + 2)
+    values = np.array([_cells(record) for record in whole], dtype=np.float64).reshape(-1, ROW)
     return Part(
         matrix=values[:, :COUNT],
         prediction=values[:, COUNT],
@@ -136,19 +150,19 @@ def part_of(records: Sequence[Record]) -> Part:
     )
 
 
-def of_file(path: Path, model: Model) -> Iterator[Part]:
-    """Read the kicks of a CSV, Parquet or NDJSON file; what the model says of them it is asked now.
+def read_file(path: Path, model: Model) -> Iterator[Part]:
+    """Read the kicks of a CSV, Parquet or NDJSON file, and predict them.
 
     Raises:
         DataError: the file can't be read, or features are missing.
         MissingExtra: Parquet, and pyarrow is not installed.
         PredictionFailed: the model raised, or returned something that is no probability.
     """
-    return parts_of(reader.read_blocks(path, size=_BLOCK), model)
+    return predict_blocks(reader.read_blocks(path, size=_BLOCK), model)
 
 
-def parts_of(blocks: Iterable[Block], model: Model) -> Iterator[Part]:
-    """Ask the model what it says of kicks.
+def predict_blocks(blocks: Iterable[Block], model: Model) -> Iterator[Part]:
+    """Predict blocks of kicks.
 
     Raises:
         PredictionFailed: the model raised, or returned something that is no probability.
@@ -164,3 +178,106 @@ def parts_of(blocks: Iterable[Block], model: Model) -> Iterator[Part]:
             refusals=block.refusals,
             odd=block.odd,
         )
+
+
+class Evaluated(msgspec.Struct, frozen=True):
+    """The kicks of an earlier report.
+
+    Attributes:
+        place: store or service that holds them.
+        first: when the oldest was predicted, UTC.
+        last: when the newest was.
+    """
+
+    place: str = ""
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+class _Details(msgspec.Struct):
+    current: Evaluated = Evaluated()
+
+
+class _EarlierReport(msgspec.Struct):
+    details: _Details = msgspec.field(default_factory=_Details)
+
+
+class Choice(NamedTuple):
+    """Some of the newest predictions, and the rule that chose them."""
+
+    records: list[Record]
+    rule: str
+
+
+def newest_evaluated(folder: Path, place: str) -> Evaluated | None:
+    """Return the kicks of the newest report on predictions of this place; None without such a report."""
+    for path in sorted(folder.glob("drift-*.json"), reverse=True):
+        try:
+            found = msgspec.json.decode(path.read_bytes(), type=_EarlierReport).details.current
+        except (OSError, *UNDECODABLE):
+            continue  # of another program or version
+        if found.place == place and found.first and found.last:
+            return found
+    return None
+
+
+def choose(records: Sequence[Record], evaluated: Evaluated | None) -> Choice:
+    """Choose among the newest predictions where no option selects them.
+
+    A new report is about the predictions since the last one: far kicks must not hide among those evaluated
+    before. Where hardly any are new, the same kicks are evaluated again with them.
+
+    Args:
+        records: the newest predictions, `NEWEST` at most.
+        evaluated: those of the last report.
+    """
+    if evaluated is not None and evaluated.first is not None and evaluated.last is not None:
+        new = [each for each in records if each.created_at > evaluated.last]
+        if len(new) >= MIN_KICKS:
+            return Choice(new, f"new since the last report, {NEWEST:,} at most")
+        again = [each for each in records if each.created_at >= evaluated.first]
+        if len(again) >= MIN_KICKS:
+            return Choice(again, f"those of the last report, as only {len(new)} are new")
+    return Choice([*records], f"the newest, {NEWEST:,} at most")
+
+
+class Sample:
+    """A sample of `size` of the rows that come part by part, each with the same chance, in their order.
+
+    Each row draws a number, and the rows with the smallest stay: so the same seed and rows give the same
+    sample, and the memory does not grow with the rows.
+
+    Args:
+        size: rows to keep at most.
+        width: numbers in a row.
+        seed: of the draw.
+
+    Attributes:
+        rows: shape (m, width), the sample.
+        seen: number of rows that came.
+    """
+
+    def __init__(self, size: int, width: int, seed: int | Sequence[int]) -> None:
+        self._size = size
+        self._rng = np.random.default_rng(seed)
+        self._drawn = np.empty(0)
+        self.rows = np.empty((0, width))
+        self.seen = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row is in the sample."""
+        return self.seen == len(self.rows)
+
+    def add(self, rows: NDArray[np.float64]) -> None:
+        """Offer rows, shape (n, width)."""
+        drawn = self._rng.random(len(rows))
+        self.seen += len(rows)
+        # A number above the largest of a full sample can't stay: most rows of a long stream end here.
+        full = len(self.rows) == self._size
+        hopeful = drawn < self._drawn.max(initial=0.0) if full else np.ones(len(rows), dtype=np.bool_)
+        self.rows = np.concatenate([self.rows, rows[hopeful]])
+        self._drawn = np.concatenate([self._drawn, drawn[hopeful]])
+        if len(self.rows) > self._size:
+            kept = np.sort(np.argpartition(self._drawn, self._size)[: self._size])
+            self.rows, self._drawn = self.rows[kept], self._drawn[kept]

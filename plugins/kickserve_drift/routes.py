@@ -1,4 +1,4 @@
-"""The calls of `/api/v1/drift`: what each takes, and what it answers."""
+"""The routes of `/api/v1/drift`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from litestar.response import File
 
 from kickserve.errors import TooFewKicks
 from kickserve.middleware import SANDBOX
-from kickserve.openapi import refusals
-from kickserve.plugins import API, Scope, requires
+from kickserve.plugins import API, Scope, refusals, requires
 from kickserve.schemas import DriftSummary
 from kickserve.service import Service
-from kickserve_drift.drift import LEAST
-from kickserve_drift.names import PATH
-from kickserve_drift.runs import Reports, Run, Runs
+from kickserve_drift.psi import MIN_KICKS
+from kickserve_drift.reports import PATH, ReportFolder, ReportList, Run
 
-TheRuns = NamedDependency[Runs]
+TheReports = NamedDependency[ReportFolder]
 TheService = NamedDependency[Service]
 Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="How many reports at most.")]
 
 
 @dataclass
-class _Report(Operation):
+class _ReportOperation(Operation):
     """Documents an answer that is a page or a summary."""
 
     def __post_init__(self) -> None:
@@ -40,16 +38,12 @@ class _Report(Operation):
         answer.headers.pop("last-modified", None)  # the framework says of it that it is no date of HTTP
 
 
-def router(runs: Runs) -> Router:
-    """Make the routes.
-
-    Args:
-        runs: the full reports.
-    """
+def router(reports: ReportFolder) -> Router:
+    """Make the routes."""
     return Router(
         f"{API}/drift",
         route_handlers=[drift, start_report, list_reports, get_report],
-        dependencies={"runs": Provide(lambda: runs, sync_to_thread=False)},
+        dependencies={"reports": Provide(lambda: reports, sync_to_thread=False)},
         tags=["drift"],
     )
 
@@ -63,29 +57,34 @@ async def drift(service: TheService) -> DriftSummary:
     """
     summary = service.drift()
     if summary is None:
-        raise TooFewKicks(f"there are fewer than {LEAST} new kicks: predict more, and ask again")
+        raise TooFewKicks(f"there are fewer than {MIN_KICKS} new kicks: predict more, and ask again")
     return summary
 
 
 @post("/reports", status_code=202, responses=refusals(409), guards=[requires(Scope.ADMIN)])
-async def start_report(service: TheService, runs: TheRuns) -> Response[Run]:
+async def start_report(service: TheService, reports: TheReports) -> Response[Run]:
     """Start a full report, in a process of its own; one at a time, otherwise 409.
 
     `GET /drift/reports` says how far it has come, and has its link once it is done.
     """
-    return Response(await runs.start(service), headers={"Location": PATH})
+    return Response(await reports.start(service), headers={"Location": PATH})
 
 
 @get("/reports", sync_to_thread=True, guards=[requires(Scope.READ)])
-def list_reports(runs: TheRuns, limit: Limit = 20) -> Reports:
-    """List the reports that there are, newest first, and how far the one has come that was asked for last."""
-    return Reports(newest_run=runs.newest_run(), reports=runs.listed(limit))
+def list_reports(reports: TheReports, limit: Limit = 20) -> ReportList:
+    """List the reports, newest first, and the progress of the one that was asked for last."""
+    return ReportList(newest_run=reports.newest_run(), reports=reports.entries(limit))
 
 
-@get("/reports/{name:str}", operation_class=_Report, sync_to_thread=True, guards=[requires(Scope.READ)])
-def get_report(name: FromPath[str], runs: TheRuns) -> File:
+@get(
+    "/reports/{name:str}",
+    operation_class=_ReportOperation,
+    sync_to_thread=True,
+    guards=[requires(Scope.READ)],
+)
+def get_report(name: FromPath[str], reports: TheReports) -> File:
     """Return a report, as a page (`.html`) or as a summary (`.json`)."""
-    path = runs.find(name)
+    path = reports.find(name)
     if path.suffix == ".json":
         return File(path, filename=name, media_type="application/json", content_disposition_type="inline")
     return File(

@@ -1,80 +1,234 @@
-"""Which kept predictions are evaluated where nobody says which: those that are new, or the newest."""
+"""Live figures of drift: counts the newest predictions of all workers in memory that they share."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import asyncio
+import logging
+import time
+import zlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from kickserve.schemas import UNDECODABLE, Record
-from kickserve_drift.drift import LEAST
+from kickserve.errors import KickserveError, StoreError
+from kickserve.features import COUNT
+from kickserve.plugins import Metric
+from kickserve.record import NUMBER, WIDTH
+from kickserve.shared import shared_array
+from kickserve_drift.kicks import part_of
+from kickserve_drift.psi import COUNTS, MIN_KICKS, Limits, kicks_in, summarize
+from kickserve_drift.reference import reference_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator
 
-NEWEST: Final = 1_000
-"""Kept predictions that are looked at, at most, where nobody says which."""
+    from kickserve.model import Model
+    from kickserve.record import RecordBatch
+    from kickserve.schemas import DriftSummary
+    from kickserve.service import Service
+    from kickserve.store import Store
+    from kickserve_drift.psi import Reference
+
+SECONDS: Final = 60.0
+"""The window holds at least the kicks of the newest minute."""
+
+_SLOTS: Final = 16
+_PARTS: Final = 8  # slots that make up the window; a worker has twice as many
+_SLOT: Final = np.dtype([("tag", "i8"), ("first", "f8"), ("last", "f8"), ("counts", "f8", COUNTS)])
+_COUNT_AT: Final = 1_000_000  # waiting bytes that are counted at once: 8,000 kicks, in half a millisecond
+_MAX_WAITING: Final = 50_000_000  # bytes that may wait for the reference
+
+_log = logging.getLogger(__name__)
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """The kicks of a report.
+class WindowReading(NamedTuple):
+    """The newest kicks of all workers.
 
     Attributes:
-        place: where they were kept.
-        first: when the oldest was predicted, UTC.
-        last: when the newest was.
+        counts: shape `kickserve_drift.psi.COUNTS`.
+        since: when the oldest was predicted, in seconds since 1970.
     """
 
-    place: str = ""
-    first: datetime | None = None
-    last: datetime | None = None
+    counts: NDArray[np.float64]
+    since: float
 
 
-class _Details(msgspec.Struct):
-    current: Seen = Seen()
+class SlidingWindow:
+    """Counts of the newest kicks, in memory that workers share.
 
-
-class _Report(msgspec.Struct):
-    details: _Details = msgspec.field(default_factory=_Details)
-
-
-class Choice(NamedTuple):
-    """Some of the newest predictions, and why just these."""
-
-    records: list[Record]
-    rule: str
-
-
-def newest_report(folder: Path, place: str) -> Seen | None:
-    """Return what the newest report saw of the predictions that are kept in a place; None without one."""
-    for path in sorted(folder.glob("drift-*.json"), reverse=True):
-        try:
-            seen = msgspec.json.decode(path.read_bytes(), type=_Report).details.current
-        except (OSError, *UNDECODABLE):
-            continue  # of somebody else, or of another version: it says nothing about these kicks
-        if seen.place == place and seen.first and seen.last:
-            return seen
-    return None
-
-
-def chosen(records: Sequence[Record], seen: Seen | None) -> Choice:
-    """Choose among the newest predictions.
-
-    What has come since the newest report is what a new one is about: far kicks must not hide among those that
-    were looked at before. Where hardly anything has come, the same kicks are looked at again with what has.
+    A worker has a ring of slots. It counts into one of them until that holds a part of the window, then
+    goes on to the next, which held the oldest kicks. So kicks leave the window by the slot, and the memory
+    does not grow with their number. There are no locks: a reader may see a slot while it changes, and miss
+    the kicks of that second.
 
     Args:
-        records: the newest predictions, `NEWEST` at most.
-        seen: what the newest report saw of them.
+        workers: number of processes that count; created before they are forked.
+        size: newest kicks that the window holds at least.
+
+    Attributes:
+        number: of this worker, from 0.
     """
-    if seen is None or seen.first is None or seen.last is None:
-        return Choice([*records], f"the newest, {NEWEST:,} at most")
-    fresh = [each for each in records if each.created_at > seen.last]
-    if len(fresh) >= LEAST:
-        return Choice(fresh, f"new since the last report, {NEWEST:,} at most")
-    again = [each for each in records if each.created_at >= seen.first]
-    if len(again) >= LEAST:
-        return Choice(again, f"those of the last report, as only {len(fresh)} are new")
-    return Choice([*records], f"the newest, {NEWEST:,} at most")
+
+    def __init__(self, workers: int, size: int) -> None:
+        self._all = shared_array(_SLOT, workers, _SLOTS)
+        self._alarm = shared_array("i8", 1)
+        self._size = size
+        self.join_worker(0)
+
+    def join_worker(self, number: int) -> None:
+        """Write the row of this worker, from 0, from now on; the counts of its predecessor stay."""
+        self.number = number
+        self._own = self._all[number]
+        self._at = int(np.argmax(self._own["last"]))
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether the newest alarm was that drift has started; outlives the worker that raised it."""
+        return bool(self._alarm[0])
+
+    @alarmed.setter
+    def alarmed(self, alarmed: bool) -> None:
+        self._alarm[0] = alarmed
+
+    def add(self, counts: NDArray[np.float64], tag: int, first: float, last: float) -> None:
+        """Add counts of kicks.
+
+        Args:
+            counts: shape `kickserve_drift.psi.COUNTS`.
+            tag: of the reference that they were counted by, from 1.
+            first: when the first was predicted, in seconds since 1970.
+            last: when the last was.
+        """
+        slot = self._own[self._at]
+        full = kicks_in(slot["counts"]) >= self._size / _PARTS and first - slot["first"] >= SECONDS / _PARTS
+        if slot["tag"] != tag or full:
+            self._at = (self._at + 1) % _SLOTS
+            self._own[self._at] = (tag, first, last, counts)
+        else:
+            slot["counts"] += counts
+            slot["last"] = last
+
+    def read(self, tag: int) -> WindowReading | None:
+        """Add up the newest kicks of all workers that were counted by the reference of this tag."""
+        slots = self._all[self._all["tag"] == tag]
+        if not len(slots):
+            return None
+        until = since = float(slots["last"].max())
+        counts = np.zeros(COUNTS)
+        for slot in np.sort(slots, order="last")[::-1]:
+            if kicks_in(counts) >= self._size and slot["last"] < until - SECONDS:
+                break
+            counts += slot["counts"]
+            since = min(since, float(slot["first"]))
+        return WindowReading(counts, since)
+
+
+class LiveDrift:
+    """Compares the newest predictions with the reference of the current model.
+
+    Args:
+        size: newest kicks that the figures are of, at least.
+
+    Attributes:
+        window: the counts of all workers.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.window = SlidingWindow(1, size)
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+        self._first = 0.0
+        self._model: Model | None = None
+        self._reference: Reference | None = None
+        self._tag = 0
+
+    def share_memory(self, workers: int) -> None:
+        """Create the window for this number of workers, before they are forked."""
+        self.window = SlidingWindow(workers, self._size)
+
+    def add(self, batch: RecordBatch) -> None:
+        """Note predictions, in 0.1 µs; they are counted later."""
+        if not self._waiting:
+            self._first = batch.millisecond / 1000
+        self._waiting.append(batch.numbers)
+        self._bytes += len(batch.numbers)
+        if self._bytes >= _COUNT_AT:
+            self.count()
+
+    def count(self) -> None:
+        """Count the predictions noted so far."""
+        if self._model is None and self._bytes < _MAX_WAITING:
+            return  # they wait for the reference
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        if waiting and self._reference is not None:
+            rows = np.frombuffer(b"".join(waiting), NUMBER).reshape(-1, WIDTH)
+            counts = self._reference.count(rows[:, :COUNT], rows[:, COUNT])
+            self.window.add(counts, self._tag, self._first, time.time())
+
+    def summary(self, limits: Limits) -> DriftSummary | None:
+        """Return how far the newest kicks of all workers have drifted; None as long as there are too few."""
+        self.count()
+        reading = self.window.read(self._tag)
+        if self._reference is None or reading is None or kicks_in(reading.counts) < MIN_KICKS:
+            return None
+        since = datetime.fromtimestamp(reading.since, UTC)
+        return summarize(self._reference, reading.counts, limits, at=datetime.now(UTC), since=since)
+
+    async def start(self, service: Service) -> None:
+        """Make the reference; the first worker of a new service also counts the newest stored predictions."""
+        started = datetime.now(UTC)
+        await self.follow(service.predictor.model)
+        if self._reference is not None and self.window.number == 0 and self.window.read(self._tag) is None:
+            await self._count_stored(service.store, self._reference, started)
+
+    async def follow(self, model: Model) -> None:
+        """Make the reference of a model, unless it is the current one."""
+        if model is self._model:
+            return
+        self.count()
+        try:
+            reference = await asyncio.to_thread(reference_of, model)
+        except KickserveError as error:
+            _log.warning("there are no live figures of drift: %s", error)
+            reference = None
+        self._model, self._reference = model, reference
+        self._tag = 0 if reference is None else _tag(reference)
+        if reference is not None and reference.note:
+            _log.info("drift: %s", reference.note)
+
+    async def _count_stored(self, store: Store, reference: Reference, until: datetime) -> None:
+        try:
+            records = await store.page(self._size, until=until)
+        except StoreError as error:
+            _log.info("the figures of drift begin with no kick: %s", error)
+            return
+        known = [each for each in records if each.model == reference.model and each.prediction is not None]
+        if known:
+            part = part_of(known)
+            first, last = known[-1].created_at.timestamp(), known[0].created_at.timestamp()
+            self.window.add(reference.count(part.matrix, part.prediction), self._tag, first, last)
+
+
+def _tag(reference: Reference) -> int:
+    """Return a number, from 1, that differs between references: counts by different ones don't add up."""
+    tag = 0
+    for column in reference.columns:
+        tag = zlib.crc32(column.expected.tobytes(), zlib.crc32(column.edges.tobytes(), tag))
+    return tag + 1
+
+
+def metrics_of(summary: DriftSummary) -> Iterator[Metric]:
+    """Yield a summary as metrics."""
+    for each in [*summary.features, summary.prediction]:
+        yield Metric(
+            "kickserve_drift_psi",
+            "Population stability index of the newest kicks against those that the model knows.",
+            each.psi,
+            {"feature": each.name},
+        )
+    yield Metric("kickserve_drift_share", "Drifted features by all features.", summary.share)
+    yield Metric("kickserve_drift_drifted", "1 where the kicks have drifted, 0 elsewhere.", summary.drifted)
+    yield Metric("kickserve_drift_kicks", "Newest kicks that the figures of drift are of.", summary.kicks)

@@ -102,7 +102,7 @@ def _named_by_route(app: ASGIApp) -> ASGIApp:
                     span.set_attribute("http.route", route)
                 state = request["state"]
                 span.set_attribute("kickserve.request_id", state["request_id"].decode())
-                if "caller" in state and (key := state["caller"].key.name):
+                if "principal" in state and (key := state["principal"].key.name):
                     span.set_attribute("kickserve.key", key)
             return send(message)
 

@@ -204,7 +204,7 @@ async def _report(request: Request) -> Response:
         return RedirectResponse(f"{PATH}/sign-in?to=/model", _SEE_OTHER)
     backend = current_backend()
     summary = backend.drift()
-    if summary is None or summary.report is None:
+    if summary is None or summary.report is None or backend.reports is None:
         return RedirectResponse(f"{PATH}/model", _SEE_OTHER)
     return FileResponse(
         backend.reports / PurePosixPath(summary.report).name,

@@ -44,7 +44,7 @@ class Backend:
         security_headers: of answers.
         sessions: who is signed in.
         maps: heat maps, cached for all visitors.
-        reports: folder of the full drift reports.
+        reports: folder of the full drift reports; None without the plugin drift.
     """
 
     def __init__(self, app: App, secret: str) -> None:
@@ -55,7 +55,7 @@ class Backend:
         self.security_headers: SecurityHeaders = app.security_headers
         self.sessions = Sessions(app.authenticator, secret)
         self.maps = HeatMaps()
-        self.reports = app.settings.reports
+        self.reports = self._service.drift_reports()
         self._assessing = asyncio.Lock()
         self._quality: QualityReport | None = None
         self._quality_until = 0.0

@@ -1,0 +1,239 @@
+"""Makes a full report of drift: reads the kicks, compares them, has the page drawn, and writes both."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import structs
+
+from kickserve.errors import KickserveError, TooFewKicks
+from kickserve.loading import fetch_model, load_file, source_of
+from kickserve.plugins import discover, open_store
+from kickserve_data import reader
+from kickserve_data.engines import DASK
+from kickserve_data.locations import is_many
+from kickserve_data.partitions import plan_of
+from kickserve_drift.findings import Findings, PartitionEvaluator, evaluate_partitions
+from kickserve_drift.kicks import (
+    NEWEST,
+    ROW,
+    Sample,
+    ServicePages,
+    choose,
+    newest_evaluated,
+    part_of,
+    read_file,
+    read_stored,
+)
+from kickserve_drift.psi import MIN_KICKS, Limits, summarize
+from kickserve_drift.reference import PLOTTED, Baseline, baseline_of_file, baseline_of_model
+from kickserve_drift.report import Current, Report, make_report
+from kickserve_drift.reports import PATH, ReportFolder, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from kickserve.model import Model, ModelFile
+    from kickserve.plugins import Settings
+    from kickserve_data.engines import EngineConfig
+    from kickserve_drift.kicks import Pages, Selection
+    from kickserve_drift.settings import DriftSettings
+
+    OnProgress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """An evaluation of kicks.
+
+    Attributes:
+        file: kicks to evaluate: a file, a folder, a pattern or a URL; None for stored predictions.
+        reference: kicks to compare with; None for the model's own profile.
+        url: of the service that stores the predictions; None for the store.
+        selection: which of the stored predictions.
+        limits: from which on something has drifted.
+        seed: of samples.
+        engine: for kicks in files.
+        settings: of the core.
+        drift: of drift.
+        on_progress: gets the stage (`reading`, `drawing` or `writing`) and the share of it that is done.
+    """
+
+    file: str | None
+    reference: Path | None
+    url: str | None
+    selection: Selection
+    limits: Limits
+    seed: int
+    engine: EngineConfig
+    settings: Settings
+    drift: DriftSettings
+    on_progress: OnProgress
+
+    def run(self) -> Evaluated:
+        """Make a report, and write it into the folder of reports.
+
+        Raises:
+            TooFewKicks: there are hardly any kicks to evaluate, or to compare with.
+            DataError: a file can't be read or written.
+            StoreError: the store can't be read.
+            RemoteError: the service is away, or refuses.
+            PredictionFailed: the model raised.
+        """
+        at = datetime.now(UTC)
+        plugins = discover(self.settings)
+        file = fetch_model(source_of(self.settings), plugins)
+        model = load_file(file, plugins)
+        if self.reference is None:
+            baseline = baseline_of_model(model, self.seed)
+        else:
+            baseline = baseline_of_file(self.reference, model, self.seed)
+        self.on_progress("reading", 0.0)
+        findings, current = self._read(file, model, baseline)
+        _check(findings, current)
+        summary = summarize(
+            baseline.reference,
+            findings.counts,
+            self.limits,
+            at=at,
+            since=findings.first or at,
+            report=f"{PATH}/{name_of(at)}.html",
+        )
+        report = make_report(summary, findings, current, baseline.info, self.seed)
+        return self._draw(report, findings, baseline)
+
+    def _read(self, file: ModelFile, model: Model, baseline: Baseline) -> tuple[Findings, Current]:
+        reference, domain = baseline.reference, model.card.domain
+        if self.file is None:
+            findings = Findings(reference, domain, Sample(PLOTTED, ROW, self.seed))
+            return findings, asyncio.run(self._read_stored(findings))
+        if self.engine.engine == DASK or is_many(self.file):
+            plan = plan_of(self.file)
+            evaluator = PartitionEvaluator(reference, domain, plan.rows, self.seed)
+            findings = evaluate_partitions(plan, evaluator, self.engine, (file, model), self._on_read)
+        else:
+            rows = reader.count_rows(Path(self.file))
+            findings = Findings(reference, domain, Sample(PLOTTED, ROW, self.seed), rows)
+            for part in read_file(Path(self.file), model):
+                findings.add(part)
+                self._on_read((findings.kicks + findings.refused) / (rows or 1))
+        return findings, _current("file", self.file, "all of it", findings)
+
+    async def _read_stored(self, findings: Findings) -> Current:
+        selection = self.selection
+        async with self._pages() as (kind, place, pages):
+            if (selection.since, selection.until, selection.last) != (None, None, None):
+                rule = str(selection)
+                async for records in read_stored(pages, selection):
+                    findings.add(part_of(records))
+                    self._on_read(_share_read(selection, findings))
+            else:
+                groups = read_stored(pages, replace(selection, last=NEWEST))
+                newest = [each async for records in groups for each in records]
+                chosen, rule = choose(newest, newest_evaluated(self.drift.reports, place))
+                if chosen:
+                    findings.add(part_of(chosen))
+        of_model = "" if selection.model is None else f", of the model {selection.model}"
+        return _current(kind, place, rule + of_model, findings)
+
+    @asynccontextmanager
+    async def _pages(self) -> AsyncIterator[tuple[str, str, Pages]]:
+        """Open the source of stored predictions; yield its kind, its name and its pages."""
+        if self.url is None:
+            async with open_store(self.settings) as store:
+                yield "store", store.label, store
+            return
+        from kickserve_client.remote import connected
+
+        async with connected(self.url, self.settings) as client:
+            yield "service", self.url, ServicePages(client)
+
+    def _draw(self, report: Report, findings: Findings, baseline: Baseline) -> Evaluated:
+        """Draw and write the page, upload it where the settings ask for it, and write the summary."""
+        self.on_progress("drawing", 0.0)
+        from kickserve_drift import page
+
+        self.on_progress("drawing", 0.6)
+        # Stored predictions were read newest first; in plots, time goes to the right.
+        rows = findings.sample.rows[::-1] if findings.first else findings.sample.rows
+        snapshot = page.draw(rows, baseline.rows, report)
+        self.on_progress("drawing", 1.0)
+        folder = ReportFolder(self.drift.reports)
+        path = folder.write_page(report.at, page.html_of(snapshot, report))
+        uploaded, failure = None, None
+        if self.drift.evidently_url is not None:
+            try:
+                uploaded = page.upload(snapshot, self.drift)
+            except KickserveError as error:  # the report is still written
+                failure = error
+        details = structs.replace(report.details, evidently=page.values_of(snapshot), uploaded=uploaded)
+        report = structs.replace(report, details=details)
+        folder.write_summary(report)
+        self.on_progress("writing", 1.0)
+        return Evaluated(report, path, failure)
+
+    def _on_read(self, share: float) -> None:
+        self.on_progress("reading", share)
+
+
+class Evaluated(NamedTuple):
+    """A report that was made.
+
+    Attributes:
+        report: its content.
+        page: its HTML.
+        failure: of the upload; None where there was none.
+    """
+
+    report: Report
+    page: Path
+    failure: KickserveError | None
+
+
+def _current(kind: str, place: str, rule: str, findings: Findings) -> Current:
+    return Current(
+        kind=kind,
+        place=place,
+        rule=rule,
+        first=findings.first,
+        last=findings.last,
+        models=dict(findings.made_by),
+    )
+
+
+def _share_read(selection: Selection, findings: Findings) -> float:
+    """Estimate the share that has been read, by number or by time, from the newest back."""
+    if selection.last is not None:
+        return findings.kicks / selection.last
+    if selection.since is None or findings.first is None or findings.last is None:
+        return 0.5
+    whole = max(findings.last - selection.since, findings.last.resolution)
+    return (findings.last - findings.first) / whole
+
+
+def _check(findings: Findings, current: Current) -> None:
+    """Raise TooFewKicks where there are hardly any."""
+    if findings.kicks >= MIN_KICKS:
+        return
+    much = f"{findings.kicks} kicks" if findings.kicks else "no kicks"
+    if current.kind == "file":
+        raise TooFewKicks(
+            f"{current.place} holds {much}{_refused(findings)}: {MIN_KICKS} or more are needed"
+            " to say anything"
+        )
+    raise TooFewKicks(
+        f"{current.place} keeps {much} to evaluate ({current.rule}): {MIN_KICKS} or more are needed."
+        " Look at a longer time, or predict some: `kickserve batch --size 1000`"
+    )
+
+
+def _refused(findings: Findings) -> str:
+    if not findings.refused:
+        return ""
+    first = f"; line {findings.refusals[0].line}: {findings.refusals[0].reason}" if findings.refusals else ""
+    return f", and {findings.refused:,} lines that hold none{first}"

@@ -1,0 +1,233 @@
+"""Watches the live figures: raises an alarm in the log and by a webhook, and starts reports on schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from kickserve.batching import cancel_task
+from kickserve.errors import KickserveError
+from kickserve_drift.psi import Limits
+
+if TYPE_CHECKING:
+    import httpx
+    from standardwebhooks import Webhook as Signer
+
+    from kickserve.schemas import DriftSummary
+    from kickserve.service import Service
+    from kickserve_drift.reports import ReportFolder
+    from kickserve_drift.settings import DriftSettings
+    from kickserve_drift.window import LiveDrift
+
+STARTED: Final = "drift.started"
+ENDED: Final = "drift.ended"
+EVERY: Final = 1.0  # seconds between looks at the figures
+TRIES: Final = 10
+LONGEST: Final = 300.0  # seconds between two tries
+
+_TIMEOUT: Final = 10.0
+_REFUSED: Final = 4  # hundreds of a status
+_TEMPORARY: Final = frozenset({408, 425, 429})  # of these, the ones that another try may not meet
+_PREFIX: Final = "whsec_"  # of a secret in base64
+
+_log = logging.getLogger(__name__)
+
+
+class Event(Struct, kw_only=True, frozen=True):
+    """A message to the webhook.
+
+    Attributes:
+        type: `drift.started` or `drift.ended`.
+        timestamp: when, UTC.
+        data: the summary of drift then.
+    """
+
+    type: str
+    timestamp: datetime
+    data: Any
+
+
+class Webhook:
+    """Sends events to one address, in order, each again until it is accepted.
+
+    Messages and signatures are those of Standard Webhooks (https://www.standardwebhooks.com). The loop of
+    tries is ours: each try has a new timestamp and signature, as receivers refuse a timestamp older than 5
+    minutes.
+
+    Args:
+        url: the address.
+        secret: signs messages; in base64 after `whsec_`, else as it is. Without one they are not signed.
+        pause: seconds before the second try; each later pause is twice as long, up to `LONGEST`.
+    """
+
+    def __init__(self, url: str, secret: str | None = None, *, pause: float = 1.0) -> None:
+        self._url = url
+        self._signer = None if secret is None else _signer(secret)
+        self._pause = pause
+        self._queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    def send(self, event: Event) -> None:
+        """Have an event sent, after those before it."""
+        self._queue.put_nowait(event)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="webhook")
+
+    async def stop(self) -> None:
+        """Stop sending, and log how many events are lost."""
+        unsent = self._queue.qsize()
+        await cancel_task(self._task)
+        self._task = None
+        if unsent:
+            _log.warning("%d messages to the webhook were not sent", unsent)
+
+    async def _run(self) -> None:
+        import httpx  # a service without a webhook need not wait for it
+
+        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+            while True:
+                await self._deliver(client, await self._queue.get())
+
+    async def _deliver(self, client: httpx.AsyncClient, event: Event) -> None:
+        body, message = msgspec.json.encode(event), f"msg_{uuid.uuid4().hex}"
+        problem, temporary = "", True
+        for attempt in range(TRIES):
+            if attempt:
+                await asyncio.sleep(min(self._pause * 2 ** (attempt - 1), LONGEST))
+            problem, temporary = await self._try(client, body, message)
+            if not problem:
+                return
+            _log.info("the webhook did not take %s: %s", event.type, problem)
+            if not temporary:
+                break
+        _log.error("the webhook was not told of %s: %s", event.type, problem)
+
+    async def _try(self, client: httpx.AsyncClient, body: bytes, message: str) -> tuple[str, bool]:
+        """Send once; return the problem, empty where there is none, and whether another try may help."""
+        import httpx
+
+        try:
+            response = await client.post(self._url, content=body, headers=self._headers(body, message))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"{type(error).__name__} {error}".strip(), True
+        status = response.status_code
+        problem = "" if response.is_success else f"it answered {status}"
+        return problem, status // 100 != _REFUSED or status in _TEMPORARY
+
+    def _headers(self, body: bytes, message: str) -> dict[str, str]:
+        now = datetime.now(UTC)
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": message,
+            "webhook-timestamp": str(int(now.timestamp())),
+        }
+        if self._signer is not None:
+            headers["webhook-signature"] = self._signer.sign(message, now, body.decode())
+        return headers
+
+
+class Monitor:
+    """Counts predictions in every worker; the first worker also raises alarms and starts reports.
+
+    Drift has ended only below limits a fifth lower: figures about a limit would otherwise cross it time and
+    again.
+
+    Args:
+        settings: limits, schedule and webhook.
+        live: the figures.
+        reports: the full reports.
+        webhook: gets the alarms, beside the log; by default that of the settings.
+    """
+
+    def __init__(
+        self, settings: DriftSettings, live: LiveDrift, reports: ReportFolder, webhook: Webhook | None = None
+    ) -> None:
+        self._live = live
+        self._reports = reports
+        self._limits = Limits(settings.psi, settings.share)
+        if webhook is None and settings.webhook is not None:
+            webhook = Webhook(settings.webhook, settings.secret)
+        self._webhook = webhook
+        self._every = settings.every
+        self._last = reports.newest_at() or datetime.now(UTC)  # when a report was last made or tried
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, service: Service) -> None:
+        """Start."""
+        self._task = asyncio.create_task(self._run(service), name="drift")
+
+    async def stop(self) -> None:
+        """Stop, and end the webhook and a report under way."""
+        await cancel_task(self._task)
+        if self._webhook is not None:
+            await self._webhook.stop()
+        await self._reports.stop()
+
+    def check_alarm(self) -> None:
+        """Raise an alarm once where drift has started, and once where it has ended."""
+        window = self._live.window
+        summary = self._live.summary(self._limits.eased() if window.alarmed else self._limits)
+        if summary is None or summary.drifted == window.alarmed:
+            return
+        window.alarmed = summary.drifted
+        if summary.drifted:
+            _log.warning("the kicks have drifted from those that the model knows: %s", _what(summary))
+        else:
+            _log.warning("the kicks are again like those that the model knows")
+        if self._webhook is not None:
+            kind = STARTED if summary.drifted else ENDED
+            self._webhook.send(Event(type=kind, timestamp=summary.at, data=self._live.summary(self._limits)))
+
+    async def start_due_report(self, service: Service) -> None:
+        """Start a report where the newest one, or the last attempt, is older than the schedule allows."""
+        now = datetime.now(UTC)
+        if self._every is None or now - self._last < self._every:
+            return
+        newest = self._reports.newest_at()
+        if newest is not None and newest > self._last:  # one was asked for meanwhile
+            self._last = newest
+            return
+        self._last = now
+        try:
+            await self._reports.start(service)
+        except KickserveError as error:
+            _log.warning("no report of drift was started: %s", error)
+
+    async def _run(self, service: Service) -> None:
+        while True:
+            try:
+                await self._live.start(service)
+                while True:
+                    await asyncio.sleep(EVERY)
+                    await self._live.follow(service.predictor.model)
+                    self._live.count()
+                    if self._live.window.number == 0:
+                        self.check_alarm()
+                        await self.start_due_report(service)
+            except Exception:  # noqa: BLE001  one failure must not leave the service without figures
+                _log.exception("the figures of drift begin anew")
+                await asyncio.sleep(EVERY)
+
+
+def _signer(secret: str) -> Signer:
+    from standardwebhooks import Webhook as Signer
+
+    if secret.startswith(_PREFIX):
+        try:
+            return Signer(base64.b64decode(secret.removeprefix(_PREFIX), validate=True))
+        except binascii.Error:
+            pass  # it only looks like one
+    return Signer(secret.encode())
+
+
+def _what(summary: DriftSummary) -> str:
+    drifted = [each for each in [*summary.features, summary.prediction] if each.drifted]
+    return ", ".join(f"{each.name} ({each.psi:.2f})" for each in drifted)
