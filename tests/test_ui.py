@@ -32,7 +32,7 @@ from kickserve_ui.heat_map import HeatMaps, tee_line
 from kickserve_ui.history import Filter, table
 from kickserve_ui.history_page import HistoryPage
 from kickserve_ui.layout import Visitor
-from kickserve_ui.messages import TEXTS, language_of, messages_in
+from kickserve_ui.messages import language_of, messages_in, texts
 from kickserve_ui.page_state import CHOICES, PRESETS, RANGES, PageState, Spot, read
 from kickserve_ui.sessions import SECRET_FILE, load_secret
 
@@ -75,7 +75,7 @@ def test_an_unusable_value_is_refused_by_name(value):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_on_the_pitch_and_has_its_message(name):
     assert PageState().changed(**PRESETS[name]).spot.on_pitch
-    assert f"preset_{name}" in TEXTS
+    assert f"preset_{name}" in texts()
 
 
 @pytest.mark.parametrize(("minute", "edges"), [(5, (True, False)), (6, (False, False)), (75, (False, True))])
@@ -95,7 +95,7 @@ def test_a_kick_pays_where_its_points_equal_those_of_the_corner():
 
 
 def test_every_message_has_the_same_values_in_both_languages():
-    for key, (english, french) in TEXTS.items():
+    for key, (english, french) in texts().items():
         assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", french)), key
 
 
@@ -209,7 +209,7 @@ def test_a_row_links_to_the_pitch_as_it_was(record):
 def test_no_text_of_a_row_becomes_markup(monkeypatch, record):
     evil = "<img src='x'>&{value}"
     for key in ("when", "side_left", "side_right", "minute_value", "wind_value", "scored", "delete", "show"):
-        monkeypatch.setitem(TEXTS, key, (evil, evil))
+        monkeypatch.setitem(texts(), key, [evil, evil])
     found = shown(changed(record, id=evil))
     assert "<img" not in found
     assert found.count("&lt;img src=&#x27;x&#x27;&gt;&amp;") == 8
