@@ -1,4 +1,4 @@
-"""The client, sync and async, against a real server; and what it does where the server is a strange one."""
+"""The client, sync and async: against a real server, against strange ones, and when it repeats a call."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import msgspec
@@ -21,7 +22,18 @@ import kickserve
 from kickserve.errors import InvalidInput, ServiceBusy
 from kickserve.openapi import EXAMPLE
 from kickserve.schemas import OutcomeOf, Prediction
-from kickserve_client import AsyncClient, Client, Kick, RemoteError, ServiceAway
+from kickserve.settings import Settings
+from kickserve_client import (
+    AsyncClient,
+    Client,
+    Kick,
+    RemoteError,
+    ServiceAway,
+    calls,
+    connected,
+    running_url,
+)
+from kickserve_client.exchange import FIRST, LONGEST, Exchange, pause, read_retry_after
 
 KICK = msgspec.convert(EXAMPLE, Kick)
 KEY = "a secret of the test's"
@@ -246,13 +258,13 @@ def scripted(kind, *answers, **options):
     return kind("http://service/kicks/api/v1/", transport=httpx.MockTransport(answer), **options), asked
 
 
-BUSY = (503, {"retry-after": "0"}, b"{}")
+NO_ROOM = (503, {"retry-after": "0"}, b"{}")
 HEALTHY = (200, {}, b'{"status": "ok", "version": "1"}')
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 async def test_a_busy_service_is_asked_again_under_the_same_id(kind):
-    client, asked = scripted(kind, BUSY, (429, {}, b""), HEALTHY)
+    client, asked = scripted(kind, NO_ROOM, (429, {}, b""), HEALTHY)
     assert (await result(client.health())).status == "ok"
     assert len(asked) == 3
     assert {each.headers["x-request-id"] for each in asked} == {client.last_request_id}
@@ -260,7 +272,7 @@ async def test_a_busy_service_is_asked_again_under_the_same_id(kind):
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 async def test_a_service_that_stays_busy_is_given_up(kind):
-    client, asked = scripted(kind, BUSY, BUSY, BUSY, retries=2)
+    client, asked = scripted(kind, NO_ROOM, NO_ROOM, NO_ROOM, retries=2)
     with pytest.raises(ServiceBusy, match="answered 503"):
         await result(client.predict(KICK))
     assert len(asked) == 3
@@ -296,8 +308,132 @@ def test_the_package_alone_imports_no_client():
         kickserve.Moon  # noqa: B018  to ask for it is the test
 
 
-def test_both_clients_have_the_same_methods_with_the_same_arguments():
+def test_both_clients_have_the_same_documented_methods_with_the_same_arguments():
     for name, method in inspect.getmembers(Client, inspect.isfunction):
-        if not name.startswith("__"):
+        if not name.startswith("_"):
+            assert method.__doc__
+            assert getattr(AsyncClient, name).__doc__
             ours = inspect.signature(method).parameters
             assert [*ours] == [*inspect.signature(getattr(AsyncClient, name)).parameters]
+
+
+UNHEARD = [httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout]
+IN_DOUBT = [httpx.ReadTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError]
+HOPELESS = [httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.DecodingError]
+BUSY = [429, 503]
+REFUSED = [301, 400, 401, 404, 409, 413, 422, 500, 502, 504]
+
+REPEATABLE = [
+    calls.get("a"),
+    calls.delete("a"),
+    calls.tell_outcome("a", success=True),
+    calls.health(),
+    calls.explain(distance=3),
+]
+ONCE = [calls.predict(distance=3), *calls.predict_parts([{"distance": 3}], 1), calls.reload()]
+
+TROUBLES = [*UNHEARD, *IN_DOUBT, *HOPELESS, *BUSY, *REFUSED]
+
+
+def exchange(call, retries=3, chance=0.5):
+    return Exchange(call, httpx.Request(call.method, "http://test/api/v1/x"), retries, lambda: chance)
+
+
+def befall(exchange, trouble, headers=None):
+    """Let an error or a status befall a call; return the pause before the next try, None for no next try."""
+    try:
+        if isinstance(trouble, int):
+            return exchange.answered(httpx.Response(trouble, headers=headers))
+        return exchange.failed(trouble("it broke", request=exchange.request))
+    except RemoteError:
+        return None
+
+
+class TestRepeating:
+    @pytest.mark.parametrize("trouble", TROUBLES)
+    @pytest.mark.parametrize("call", [*REPEATABLE, *ONCE], ids=lambda call: f"{call.method}{call.path}")
+    def test_only_a_call_that_keeps_nothing_twice_is_repeated_in_doubt(self, call, trouble):
+        repeated = befall(exchange(call), trouble) is not None
+        assert repeated == (trouble in UNHEARD + BUSY or (trouble in IN_DOUBT and call in REPEATABLE))
+
+    def test_a_prediction_is_not_repeated_in_doubt_whatever_befell_it_before(self):
+        asked = exchange(ONCE[0], retries=100)
+        for each in [*UNHEARD, *BUSY]:
+            assert befall(asked, each) is not None
+        assert befall(asked, httpx.ReadTimeout) is None
+
+    @pytest.mark.parametrize("retries", [0, 1, 6])
+    def test_a_call_is_repeated_so_often_and_no_more(self, retries):
+        asked = exchange(calls.health(), retries)
+        assert all(befall(asked, httpx.ReadError) is not None for _ in range(retries))
+        with pytest.raises(ServiceAway):
+            asked.failed(httpx.ReadError("it broke", request=asked.request))
+
+    def test_pauses_grow_until_they_are_as_long_as_they_get(self):
+        pauses = [pause(again, None, 0.5) for again in [*range(1, 12), 5_000]]
+        assert pauses == sorted(pauses)
+        assert pauses[:2] == [FIRST / 2, FIRST]
+        assert pauses[-1] == LONGEST / 2
+
+    def test_a_pause_is_no_shorter_than_the_service_asks_for(self):
+        assert befall(exchange(calls.health(), chance=0), 503, {"Retry-After": "30"}) == 30
+        assert befall(exchange(calls.health(), chance=0.5), 429, {"Retry-After": "2"}) == 2 + FIRST / 2
+        with pytest.raises(ServiceBusy) as raised:
+            exchange(calls.health()).answered(httpx.Response(503, headers={"Retry-After": "31"}))
+        assert raised.value.exit_code == ServiceAway.exit_code
+
+    def test_a_delete_whose_answer_was_lost_may_find_nothing(self):
+        asked = exchange(calls.delete("a"))
+        befall(asked, httpx.ReadTimeout)
+        assert asked.answered(httpx.Response(404)) is None
+        asked = exchange(calls.delete("a"))
+        befall(asked, httpx.ConnectError)
+        with pytest.raises(RemoteError, match="404"):
+            asked.answered(httpx.Response(404))
+
+    @pytest.mark.parametrize(
+        ("header", "seconds"),
+        [
+            (None, None),
+            ("5", 5),
+            ("0.5", 0.5),
+            ("-3", 0),
+            ("soon", None),
+            ("nan", None),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+            ("Wed, 21 Oct 2015 07:28:00", 0),
+        ],
+    )
+    def test_retry_after_is_read(self, header, seconds):
+        assert read_retry_after(header) == seconds
+
+    def test_retry_after_may_be_a_date(self):
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        assert 3_000 < read_retry_after(format_datetime(soon, usegmt=True)) <= 3_600
+
+
+class TestCommands:
+    @pytest.fixture
+    def nowhere(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            return free.getsockname()[1]
+
+    async def test_the_service_of_the_settings_is_found_and_used_with_the_key(self, server):
+        settings = Settings(port=httpx.URL(server.url).port, api_key=KEY)
+        url = await running_url(settings)
+        assert url == server.url.removesuffix("/api/v1")
+        async with connected(url, settings) as client:
+            assert (await client.model()).name == "simulated"
+
+    async def test_a_service_that_is_away_is_said_to_be_at_once(self, nowhere):
+        assert await running_url(Settings(port=nowhere)) is None
+        with pytest.raises(ServiceAway, match=f"no service answers at http://127.0.0.1:{nowhere}"):
+            async with connected(f"http://127.0.0.1:{nowhere}", Settings()):
+                pass
+
+    @pytest.mark.parametrize(
+        ("host", "reached"),
+        [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("kicks.example", "kicks.example")],
+    )
+    def test_a_service_that_listens_everywhere_is_reached_here(self, host, reached):
+        assert Settings(host=host, port=80).own_url == f"http://{reached}:80"

@@ -24,7 +24,7 @@ from kickserve.record import WIDTH, Add, RecordBatch, ShadowAnswers, operations_
 from kickserve.segments import HEADER, MAGIC, PREAMBLE, encode, read
 from kickserve.settings import Settings
 from kickserve_client import calls
-from kickserve_client.exchange import Exchange, retry_after
+from kickserve_client.exchange import Exchange, read_retry_after
 from kickserve_data.reader import read_blocks
 
 
@@ -145,8 +145,8 @@ class TestAnswersOfAService:
         call = calls.live()
         request = httpx.Request(call.method, "http://test/")
         exchange = Exchange(call, request, retries=0)
-        told = retry_after(retry)
-        assert told is None or told >= 0
+        seconds = read_retry_after(retry)
+        assert seconds is None or seconds >= 0
         with pytest.raises(ServiceBusy, match="answered 503"):
             exchange.answered(httpx.Response(503, content=body, headers=headers))
         try:

@@ -233,9 +233,9 @@ async def _run_keeping(settings: Settings, job: _Job, blocks: Iterable[Block], t
 @asynccontextmanager
 async def _keeper(settings: Settings, url: str | None) -> AsyncIterator[Keeper]:
     if url is not None:
-        from kickserve_client.remote import connected, running
+        from kickserve_client import connected, running_url
 
-        url = await running(settings) if url == AUTO else url
+        url = await running_url(settings) if url == AUTO else url
     if url is not None:
         say(f"through the service at {url}")
         async with connected(url, settings) as client:

@@ -123,7 +123,7 @@ async def _keep_outcomes(file: Path, url: str | None) -> OutcomesSummary:
         if url is None:
             keep = _into(await stack.enter_async_context(open_store(settings)))
         else:
-            from kickserve_client.remote import connected
+            from kickserve_client import connected
 
             keep = (await stack.enter_async_context(connected(url, settings))).tell_outcomes
         bar = stack.enter_context(progress())

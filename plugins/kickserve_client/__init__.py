@@ -2,6 +2,6 @@
 
 from kickserve.errors import RemoteError, ServiceAway
 from kickserve.schemas import Kick
-from kickserve_client.client import AsyncClient, Client
+from kickserve_client.client import AsyncClient, Client, connected, running_url
 
-__all__ = ["AsyncClient", "Client", "Kick", "RemoteError", "ServiceAway"]
+__all__ = ["AsyncClient", "Client", "Kick", "RemoteError", "ServiceAway", "connected", "running_url"]

@@ -1,7 +1,4 @@
-"""The calls of the API as a client makes them: what each sends, and how its answer is read.
-
-There is no input or output here: a client adds that.
-"""
+"""The calls of the API: what each sends, and how its answer is read. There is no input or output here."""
 
 from __future__ import annotations
 
@@ -36,9 +33,9 @@ KickLike = Kick | Mapping[str, float | bool]
 """A kick: a `Kick`, or the eleven features by name (numbers of numpy's are taken too)."""
 
 TOGETHER: Final = 10_000
-"""Kicks, or outcomes, that go in one request at most: what a service with its usual limits takes."""
+"""Kicks, or outcomes, that go in one request at most: a service with its usual limits takes so many."""
 
-_SAFE: Final = frozenset({"GET", "PUT", "DELETE"})  # twice is as good as once
+_REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE"})  # twice is as good as once
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +45,12 @@ class Call(Generic[T]):
     Attributes:
         method: as `POST`.
         path: below `/api/v1`.
-        read: makes the result of the answer, once that is a good one.
+        read: makes the result of a good answer.
         query: parameters; those that are None are left out, instants are written as ISO 8601.
         content: the body, JSON.
-        safe: whether the service may be asked again although it may have heard the first time.
-        first_row: of a batch that is sent in parts, which row the part begins with.
-        timeout: seconds that the service may be silent; None for what the client has.
+        keeps_nothing: whether a POST may be repeated although the service may have heard the first one.
+        first_row: of a batch that is sent in parts, the row with which the part begins.
+        timeout: seconds that the service may be silent; None for the client's own.
     """
 
     method: str
@@ -61,14 +58,14 @@ class Call(Generic[T]):
     read: Callable[[httpx.Response], T]
     query: Mapping[str, Any] = field(default_factory=dict)
     content: bytes = b""
-    safe: bool | None = None
+    keeps_nothing: bool = False
     first_row: int = 0
     timeout: float | None = None
 
     @property
     def repeatable(self) -> bool:
-        """Whether nothing is done twice where the service is asked twice."""
-        return self.method in _SAFE if self.safe is None else self.safe
+        """Whether nothing is done twice by a service that is asked twice."""
+        return self.keeps_nothing or self.method in _REPEATABLE
 
     @property
     def params(self) -> dict[str, str]:
@@ -89,14 +86,66 @@ class Page:
     next: Mapping[str, str] | None
 
 
-def predict(kick: KickLike | None, features: Mapping[str, float | bool]) -> Call[Prediction]:
-    """Predict a kick: those features are put over its own."""
+def predict(kick: KickLike | None = None, /, **features: float | bool) -> Call[Prediction]:
+    """Predict a kick.
+
+    Args:
+        kick: a `Kick`, or its eleven features by name.
+        features: the same as arguments; beside a kick they are put over its own.
+    """
     return Call("POST", "/predict", _as(Prediction), content=_encode(_whole(kick, features)))
 
 
-def explain(kick: KickLike | None, features: Mapping[str, float | bool]) -> Call[Explanation]:
-    """Explain a kick: nothing is kept of it, so it may be asked twice."""
-    return Call("POST", "/explain", _as(Explanation), content=_encode(_whole(kick, features)), safe=True)
+def explain(kick: KickLike | None = None, /, **features: float | bool) -> Call[Explanation]:
+    """Explain the prediction of a kick; nothing is kept. The arguments are those of `predict`."""
+    content = _encode(_whole(kick, features))
+    return Call("POST", "/explain", _as(Explanation), content=content, keeps_nothing=True)
+
+
+def get(record_id: str) -> Call[Record]:
+    """Return one kept prediction; `RemoteError` with the status 404 for an unknown id."""
+    return Call("GET", _record(record_id), _as(Record))
+
+
+def delete(record_id: str) -> Call[None]:
+    """Remove one kept prediction for good; `RemoteError` with the status 404 for an unknown id."""
+    return Call("DELETE", _record(record_id), _nothing)
+
+
+def tell_outcome(record_id: str, *, success: bool) -> Call[None]:
+    """Set the outcome of a kick, by the id of its prediction; a newer one replaces it."""
+    return Call("PUT", f"{_record(record_id)}/outcome", _nothing, content=_encode({"success": success}))
+
+
+def quality(
+    *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
+) -> Call[QualityReport]:
+    """Return the quality of the predictions whose outcome is known."""
+    query = {"model": model, "since": since, "until": until}
+    return Call("GET", "/quality", _as(QualityReport), query)
+
+
+def drift() -> Call[DriftSummary]:
+    """Return the drift of the newest kicks; `RemoteError` with 409 for too few kicks."""
+    return Call("GET", "/drift", _as(DriftSummary))
+
+
+def model() -> Call[ModelCard]:
+    """Return the card of the model that is served."""
+    return Call("GET", "/model", _as(ModelCard))
+
+
+def reload() -> Call[ModelCard]:
+    """Load the model anew; `RemoteError` with 409 for one that can't be used."""
+    return Call("POST", "/model/reload", _as(ModelCard))
+
+
+def health() -> Call[Health]:
+    """Return the health of the service in one word, and of its parts."""
+    return Call("GET", "/health", _as(Health))
+
+
+# Calls that a client makes several of, or that have no method of their own.
 
 
 def predict_parts(kicks: Iterable[KickLike], size: int) -> Iterator[Call[list[Prediction]]]:
@@ -105,64 +154,17 @@ def predict_parts(kicks: Iterable[KickLike], size: int) -> Iterator[Call[list[Pr
         yield Call("POST", "/predict/batch", _as(list[Prediction]), content=_encode(part), first_row=first)
 
 
-def outcome(record_id: str, *, success: bool) -> Call[None]:
-    """Tell what came of a kick."""
-    return Call("PUT", f"{_record(record_id)}/outcome", _nothing, content=_encode({"success": success}))
-
-
 def outcome_parts(outcomes: Mapping[str, bool] | Iterable[OutcomeOf]) -> Iterator[Call[OutcomesKept]]:
-    """Tell what came of many kicks, by id."""
+    """Set the outcomes of many kicks, by id."""
     if isinstance(outcomes, Mapping):
         outcomes = (OutcomeOf(id=each, success=bool(success)) for each, success in outcomes.items())
     for first, part in _parts(outcomes, TOGETHER):
         yield Call("PUT", "/predictions/outcomes", _as(OutcomesKept), content=_encode(part), first_row=first)
 
 
-def together(kept: Iterable[OutcomesKept]) -> OutcomesKept:
-    """Add up what became of outcomes that were told in parts."""
-    answers = list(kept)
-    unknown = [each for answer in answers for each in answer.unknown]
-    return OutcomesKept(kept=sum(answer.kept for answer in answers), unknown=unknown)
-
-
 def page(query: Mapping[str, Any]) -> Call[Page]:
     """List kept predictions; the query is as the API has it."""
     return Call("GET", "/predictions", _page, query)
-
-
-def get(record_id: str) -> Call[Record]:
-    """Find one kept prediction."""
-    return Call("GET", _record(record_id), _as(Record))
-
-
-def delete(record_id: str) -> Call[None]:
-    """Remove one kept prediction."""
-    return Call("DELETE", _record(record_id), _nothing)
-
-
-def quality(query: Mapping[str, Any]) -> Call[QualityReport]:
-    """Say how good predictions were."""
-    return Call("GET", "/quality", _as(QualityReport), query)
-
-
-def drift() -> Call[DriftSummary]:
-    """Say how far the kicks have drifted."""
-    return Call("GET", "/drift", _as(DriftSummary))
-
-
-def model() -> Call[ModelCard]:
-    """Say what model is served."""
-    return Call("GET", "/model", _as(ModelCard))
-
-
-def reload() -> Call[ModelCard]:
-    """Load the model anew."""
-    return Call("POST", "/model/reload", _as(ModelCard))
-
-
-def health() -> Call[Health]:
-    """Say how the service is."""
-    return Call("GET", "/health", _as(Health))
 
 
 def live() -> Call[Health]:
@@ -171,25 +173,17 @@ def live() -> Call[Health]:
 
 
 def raw(method: str, path: str, query: Mapping[str, Any], timeout: float) -> Call[bytes]:
-    """Call what has no method of its own: the answer is taken as it is."""
-    return Call(method, path, _content, query, timeout=timeout)
+    """Call any route: the answer is taken as it is."""
+    return Call(method, path, lambda response: response.content, query, timeout=timeout)
 
 
 def _as(kind: type[T]) -> Callable[[httpx.Response], T]:
     decode = msgspec.json.Decoder(kind).decode
-
-    def read(response: httpx.Response) -> T:
-        return decode(response.content)
-
-    return read
+    return lambda response: decode(response.content)
 
 
 def _nothing(_: httpx.Response) -> None:
     return None
-
-
-def _content(response: httpx.Response) -> bytes:
-    return response.content
 
 
 def _page(response: httpx.Response) -> Page:

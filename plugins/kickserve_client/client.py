@@ -1,55 +1,83 @@
-"""The client of a running service, for programs: `Client`, and `AsyncClient` for event loops.
+"""The client of a running service: `Client`, `AsyncClient` for event loops, `connected` for commands.
 
-What is sent and how answers are read stands in `calls`, when a call is made again in `exchange`; the two
-classes only add the input and output, and a method a call.
+`calls` makes requests and reads answers, `exchange` decides when a call is repeated; the two classes add
+input and output. Both get a method for each call from its function in `calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import secrets
 import threading
 import time
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
 import httpx
 
 from kickserve import __version__
 from kickserve.errors import RemoteError
+from kickserve.schemas import OutcomesKept
 from kickserve_client import calls
 from kickserve_client.calls import TOGETHER
 from kickserve_client.exchange import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from kickserve.schemas import (
-        DriftSummary,
-        Health,
-        ModelCard,
-        OutcomeOf,
-        OutcomesKept,
-        Prediction,
-        Record,
-    )
+    from kickserve.schemas import OutcomeOf, Prediction, Record
+    from kickserve.settings import Settings
     from kickserve_client.calls import Call, KickLike
-    from kickserve_scores.explain import Explanation
-    from kickserve_scores.report import QualityReport
 
 T = TypeVar("T")
+P = ParamSpec("P")
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 DEFAULT_URL: Final = "http://127.0.0.1:7860"
 API: Final = "/api/v1"
 _PAGE: Final = 1_000
+_COMMAND_TIMEOUT: Final = 60.0
+_COMMAND_RETRIES: Final = 7  # a command has time, and its work half done is worth waiting for
+_KNOCK_TIMEOUT: Final = 2.0  # seconds for a service of this machine to answer
 _last_id: ContextVar[str] = ContextVar("kickserve_request_id", default="")
 
 
+def _method(make: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    """Make a method of `Client` that sends a call."""
+
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.send(make(*args, **kwargs))
+
+    _describe(method, make)
+    return method
+
+
+def _async_method(
+    make: Callable[P, Call[T]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """Make a method of `AsyncClient` that sends a call."""
+
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.send(make(*args, **kwargs))
+
+    _describe(method, make)
+    return method
+
+
+def _describe(method: Any, make: Callable[..., Any]) -> None:
+    """Give a method the name, the documentation and the arguments of the function that makes its call."""
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    arguments = inspect.signature(make).parameters.values()
+    method.__name__, method.__doc__ = make.__name__, make.__doc__
+    method.__signature__ = inspect.Signature([itself, *arguments])
+
+
 class _Base(Generic[H]):
-    """What both clients have.
+    """The parts that both clients share.
 
     No more requests than connections are let into the pool: one that waits in it for a connection can have it
     closed under its feet (encode/httpcore#1110).
@@ -84,27 +112,26 @@ class Client(_Base[httpx.Client]):
     It keeps connections open: use one for many calls (threads may share it), and close it, or use it in
     `with`.
 
-    **What is asked again.** A call is repeated, up to `retries` times, after pauses that grow from 0.2 s and
-    are drawn by chance, and no sooner than the service says in `Retry-After` (where that is more than 30 s,
-    it is given up). Where the service has no room (429, 503), or no connection could be made, every call
-    is: nothing was done. Where a connection broke or an answer did not come in time, the service may have
-    heard all the same. Then only what may be done twice is repeated: `get`, `predictions`, `quality` and
-    the like, outcomes, `explain`, and `delete`. `predict` and `predict_batch` are not: each keeps a
-    prediction, so one that is asked twice may be kept twice, under two ids. Whether to risk that is for you
-    to say: catch `ServiceAway`, and call again.
+    **When a call is repeated.** Up to `retries` times, after pauses that grow from 0.2 s and are drawn by
+    chance, and no sooner than the service says in `Retry-After` (where that is more than 30 s, it is given
+    up). A service without room (429, 503), or without a connection, has done nothing: every call is repeated.
+    After a broken connection, or an answer that did not come in time, the service may have heard all the
+    same: only calls that may be done twice are repeated, such as `get`, `predictions`, `quality`, outcomes,
+    `explain` and `delete`. `predict` and `predict_batch` are not: a prediction that is asked for twice may be
+    kept twice, under two ids. Whether to risk that is the caller's choice: catch `ServiceAway`, call again.
 
     Args:
         url: of the service; with or without `/api/v1`.
-        key: of the service; that of the environment's `API_KEY` where not given, none where empty.
+        key: of the service; by default `API_KEY` of the environment; none where empty.
         timeout: seconds that a connection may take, and the service be silent, at each try.
         retries: how often a call is repeated at most; 0 for never.
         connections: how many there are at once at most.
-        transport: what carries requests, for tests, proxies or certificates of one's own.
+        transport: carries requests, for tests, proxies or certificates of one's own.
 
     Raises:
-        RemoteError: the URL or the key can't be used. Every method raises it where the service refuses: with
-            `status`, `title`, `detail`, `errors` field by field, and `request_id`; `ServiceAway` where
-            the service can't be reached, and `ServiceBusy`, a kind of that, where it stays without room.
+        RemoteError: the URL or the key can't be used. Every method raises it for a refusal of the service:
+            with `status`, `title`, `detail`, `errors` field by field, and `request_id`; `ServiceAway` for a
+            service that can't be reached, and `ServiceBusy`, a kind of that, for one that stays without room.
     """
 
     def __init__(
@@ -147,14 +174,16 @@ class Client(_Base[httpx.Client]):
                     return exchange.read(response)
             time.sleep(pause)
 
-    def predict(self, kick: KickLike | None = None, /, **features: float | bool) -> Prediction:
-        """Predict a kick.
-
-        Args:
-            kick: a `Kick`, or its eleven features by name.
-            features: the same as arguments; beside a kick they are put over its own.
-        """
-        return self.send(calls.predict(kick, features))
+    predict = _method(calls.predict)
+    explain = _method(calls.explain)
+    get = _method(calls.get)
+    delete = _method(calls.delete)
+    tell_outcome = _method(calls.tell_outcome)
+    quality = _method(calls.quality)
+    drift = _method(calls.drift)
+    model = _method(calls.model)
+    reload = _method(calls.reload)
+    health = _method(calls.health)
 
     def predict_batch(self, kicks: Iterable[KickLike], *, chunk: int = TOGETHER) -> list[Prediction]:
         """Predict many kicks; the answers come in their order.
@@ -173,18 +202,14 @@ class Client(_Base[httpx.Client]):
         for call in calls.predict_parts(kicks, chunk):
             yield from self.send(call)
 
-    def explain(self, kick: KickLike | None = None, /, **features: float | bool) -> Explanation:
-        """Say what drives the answer to a kick; nothing is kept. The arguments are those of `predict`."""
-        return self.send(calls.explain(kick, features))
-
     def predictions(
         self, *, since: datetime | None = None, until: datetime | None = None, page: int = _PAGE
     ) -> Iterator[Record]:
-        """Yield what is kept, newest first, page by page as it is asked for.
+        """Yield kept predictions, newest first, page by page as they are asked for.
 
         Args:
-            since: only what was predicted at this instant or later.
-            until: only what was predicted before this instant.
+            since: only those made at this instant or later.
+            until: only those made before this instant.
             page: how many come at a time, up to 10,000.
         """
         query: Mapping[str, Any] | None = {"limit": page, "since": since, "until": until}
@@ -193,49 +218,15 @@ class Client(_Base[httpx.Client]):
             yield from found.records
             query = found.next
 
-    def get(self, record_id: str) -> Record:
-        """Return one prediction as it is kept; `RemoteError` with the status 404 where there is none."""
-        return self.send(calls.get(record_id))
-
-    def delete(self, record_id: str) -> None:
-        """Remove one prediction for good; `RemoteError` with the status 404 where there is none."""
-        self.send(calls.delete(record_id))
-
-    def tell_outcome(self, record_id: str, *, success: bool) -> None:
-        """Say what came of a kick. Told again, the newer word holds."""
-        self.send(calls.outcome(record_id, success=success))
-
     def tell_outcomes(self, outcomes: Mapping[str, bool] | Iterable[OutcomeOf]) -> OutcomesKept:
-        """Say what came of many kicks, by the ids of their predictions; the answer names unknown ones."""
-        return calls.together(map(self.send, calls.outcome_parts(outcomes)))
-
-    def quality(
-        self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
-    ) -> QualityReport:
-        """Say how good the predictions were whose outcome is known."""
-        return self.send(calls.quality({"model": model, "since": since, "until": until}))
-
-    def drift(self) -> DriftSummary:
-        """Say how far the newest kicks have drifted; `RemoteError` with 409 where they are too few."""
-        return self.send(calls.drift())
-
-    def model(self) -> ModelCard:
-        """Say what model is served."""
-        return self.send(calls.model())
-
-    def reload(self) -> ModelCard:
-        """Have the model loaded anew; `RemoteError` with 409 where it can't be used."""
-        return self.send(calls.reload())
-
-    def health(self) -> Health:
-        """Say in one word how the service is, and of its parts."""
-        return self.send(calls.health())
+        """Set the outcomes of many kicks, by the ids of their predictions; the answer names unknown ids."""
+        return _together([self.send(call) for call in calls.outcome_parts(outcomes)])
 
 
 class AsyncClient(_Base[httpx.AsyncClient]):
     """The same as `Client`, for an event loop: each method is awaited, each iterator read with `async for`.
 
-    Arguments and errors are those of `Client`, and so is what is asked again.
+    Arguments and errors are those of `Client`, and so are repeated calls.
     """
 
     def __init__(
@@ -278,9 +269,16 @@ class AsyncClient(_Base[httpx.AsyncClient]):
                     return exchange.read(response)
             await asyncio.sleep(pause)
 
-    async def predict(self, kick: KickLike | None = None, /, **features: float | bool) -> Prediction:
-        """Predict a kick; see `Client.predict`."""
-        return await self.send(calls.predict(kick, features))
+    predict = _async_method(calls.predict)
+    explain = _async_method(calls.explain)
+    get = _async_method(calls.get)
+    delete = _async_method(calls.delete)
+    tell_outcome = _async_method(calls.tell_outcome)
+    quality = _async_method(calls.quality)
+    drift = _async_method(calls.drift)
+    model = _async_method(calls.model)
+    reload = _async_method(calls.reload)
+    health = _async_method(calls.health)
 
     async def predict_batch(self, kicks: Iterable[KickLike], *, chunk: int = TOGETHER) -> list[Prediction]:
         """Predict many kicks; see `Client.predict_batch`."""
@@ -294,14 +292,10 @@ class AsyncClient(_Base[httpx.AsyncClient]):
             for prediction in await self.send(call):
                 yield prediction
 
-    async def explain(self, kick: KickLike | None = None, /, **features: float | bool) -> Explanation:
-        """Say what drives the answer to a kick; see `Client.explain`."""
-        return await self.send(calls.explain(kick, features))
-
     async def predictions(
         self, *, since: datetime | None = None, until: datetime | None = None, page: int = _PAGE
     ) -> AsyncIterator[Record]:
-        """Yield what is kept, newest first; see `Client.predictions`."""
+        """Yield kept predictions, newest first; see `Client.predictions`."""
         query: Mapping[str, Any] | None = {"limit": page, "since": since, "until": until}
         while query is not None:
             found = await self.send(calls.page(query))
@@ -309,47 +303,50 @@ class AsyncClient(_Base[httpx.AsyncClient]):
                 yield record
             query = found.next
 
-    async def get(self, record_id: str) -> Record:
-        """Return one prediction as it is kept; see `Client.get`."""
-        return await self.send(calls.get(record_id))
-
-    async def delete(self, record_id: str) -> None:
-        """Remove one prediction for good; see `Client.delete`."""
-        await self.send(calls.delete(record_id))
-
-    async def tell_outcome(self, record_id: str, *, success: bool) -> None:
-        """Say what came of a kick; see `Client.tell_outcome`."""
-        await self.send(calls.outcome(record_id, success=success))
-
     async def tell_outcomes(self, outcomes: Mapping[str, bool] | Iterable[OutcomeOf]) -> OutcomesKept:
-        """Say what came of many kicks; see `Client.tell_outcomes`."""
-        return calls.together([await self.send(call) for call in calls.outcome_parts(outcomes)])
+        """Set the outcomes of many kicks; see `Client.tell_outcomes`."""
+        return _together([await self.send(call) for call in calls.outcome_parts(outcomes)])
 
-    async def quality(
-        self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
-    ) -> QualityReport:
-        """Say how good the predictions were whose outcome is known."""
-        return await self.send(calls.quality({"model": model, "since": since, "until": until}))
 
-    async def drift(self) -> DriftSummary:
-        """Say how far the newest kicks have drifted; see `Client.drift`."""
-        return await self.send(calls.drift())
+@asynccontextmanager
+async def connected(url: str, settings: Settings) -> AsyncIterator[AsyncClient]:
+    """Make the client of a command, with the key of the settings.
 
-    async def model(self) -> ModelCard:
-        """Say what model is served."""
-        return await self.send(calls.model())
+    Args:
+        url: base URL of the service.
+        settings: of the command.
 
-    async def reload(self) -> ModelCard:
-        """Have the model loaded anew; see `Client.reload`."""
-        return await self.send(calls.reload())
+    Raises:
+        RemoteError: the URL can't be used, or another service is there.
+        ServiceAway: no service is there. That is said at once; a service that goes away later is waited for.
+    """
+    await _knock(url, _COMMAND_TIMEOUT)
+    key = settings.api_key or ""
+    async with AsyncClient(url, key=key, timeout=_COMMAND_TIMEOUT, retries=_COMMAND_RETRIES) as client:
+        yield client
 
-    async def health(self) -> Health:
-        """Say in one word how the service is, and of its parts."""
-        return await self.send(calls.health())
+
+async def running_url(settings: Settings) -> str | None:
+    """Return the base URL of the service that these settings describe; None where it does not answer."""
+    try:
+        await _knock(settings.own_url, _KNOCK_TIMEOUT)
+    except RemoteError:
+        return None  # no service is there, or another one
+    return settings.own_url
+
+
+async def _knock(url: str, patience: float) -> None:
+    async with AsyncClient(url, key="", timeout=patience, retries=0) as client:
+        await client.send(calls.live())
+
+
+def _together(answers: list[OutcomesKept]) -> OutcomesKept:
+    unknown = [each for answer in answers for each in answer.unknown]
+    return OutcomesKept(kept=sum(answer.kept for answer in answers), unknown=unknown)
 
 
 def _options(url: str, key: str | None, timeout: float, connections: int) -> dict[str, Any]:
-    """Return what both of httpx's clients are made with.
+    """Return the arguments of both of httpx's clients.
 
     Raises:
         RemoteError: URL or key can't be used.
@@ -357,7 +354,9 @@ def _options(url: str, key: str | None, timeout: float, connections: int) -> dic
     key = os.environ.get("API_KEY", "") if key is None else key
     headers = {b"Content-Type": b"application/json", b"User-Agent": f"kickserve/{__version__}".encode()}
     if key:
-        headers[b"X-API-Key"] = _checked(key)
+        if not key.isprintable():  # checked here, because the library's own complaint shows the key
+            raise RemoteError("the key can't be sent: it holds a line break or the like")
+        headers[b"X-API-Key"] = key.strip().encode()
     return {
         "base_url": _base_url(url),
         "headers": headers,
@@ -373,10 +372,3 @@ def _base_url(url: str) -> httpx.URL:
         return httpx.URL(url.rstrip("/").removesuffix(API))
     except httpx.InvalidURL as error:
         raise RemoteError(f"the URL {url!r} can't be used: {error}") from error
-
-
-def _checked(key: str) -> bytes:
-    # Here, because the library's own complaint shows the key.
-    if not key.isprintable():
-        raise RemoteError("the key can't be sent: it holds a line break or the like")
-    return key.strip().encode()

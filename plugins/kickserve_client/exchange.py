@@ -1,4 +1,4 @@
-"""One call from its request to its answer: when it is made again, and what it fails with.
+"""One call from its request to its answer: when it is repeated, and the errors it ends with.
 
 There is no input or output here: a client adds that.
 """
@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from kickserve.errors import RemoteError, ServiceAway, ServiceBusy
-from kickserve.schemas import UNDECODABLE, FieldError, Problem
+from kickserve.schemas import UNDECODABLE, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,42 +34,43 @@ LONGEST: Final = 30.0
 _BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 # No byte of the request has left: the service can't have heard it.
 _UNHEARD: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-# It may have been heard or not; what is in neither of both will not pass by itself.
+# The service may have heard it or not. Errors in neither of the two will not pass by themselves.
 _IN_DOUBT: Final = (
     httpx.TimeoutException,
     httpx.NetworkError,
     httpx.RemoteProtocolError,
     httpx.ProxyError,
 )
+_FOREIGN: Final = "with something that is no answer of kickserve; is the URL right?"
 _decode = msgspec.json.Decoder(Problem).decode
 
 
-def pause(again: int, told: float | None, chance: float) -> float | None:
-    """Say how long to wait before a call is repeated: exponential backoff with full jitter.
+def pause(again: int, retry_after: float | None, chance: float) -> float | None:
+    """Return the seconds to wait before a call is repeated: exponential backoff with full jitter.
 
     Args:
         again: 1 for the first repetition, and so on.
-        told: what the service said in Retry-After, in seconds, from 0; None where it did not.
+        retry_after: seconds that the service asks for, from 0; None where it asks for none.
         chance: from 0 to 1; drawn anew each time, so that many clients do not come back all at once.
 
     Returns:
-        Seconds, no fewer than were told; None where it says that it takes longer than is waited.
+        No fewer seconds than the service asks for; None for more than are waited.
     """
-    if told is not None and told > LONGEST:
+    if retry_after is not None and retry_after > LONGEST:
         return None
     backoff = chance * min(FIRST * 2.0 ** min(again - 1, 30), LONGEST)
-    return backoff if told is None else told + backoff
+    return backoff if retry_after is None else retry_after + backoff
 
 
 class Exchange(Generic[T]):
     """One call, tried until it is answered.
 
-    What is in doubt is repeated only where twice is as good as once; what can't have been heard, or was
-    refused for want of room (429, 503), always.
+    A call that the service may have heard is repeated only where twice is as good as once; one that it can't
+    have heard, or has refused for want of room (429, 503), always.
 
     Args:
-        call: what is asked.
-        request: how it is sent.
+        call: the call.
+        request: as it is sent.
         retries: how often it is repeated at most.
         draw: gives chances, from 0 to 1.
     """
@@ -89,10 +90,10 @@ class Exchange(Generic[T]):
         self._heard = False  # whether a try that failed may have been heard
 
     def failed(self, error: httpx.RequestError) -> float:
-        """Return how many seconds to wait before the next try, after one without an answer.
+        """Return the seconds to wait before the next try, after one without an answer.
 
         Raises:
-            ServiceAway: there is none.
+            ServiceAway: there is no next try.
         """
         unheard = isinstance(error, _UNHEARD)
         self._heard = self._heard or not unheard
@@ -100,24 +101,27 @@ class Exchange(Generic[T]):
             seconds = self._next(None)
             if seconds is not None:
                 return seconds
+        url = self.request.url
         raise ServiceAway(
-            f"no service answers at {_base(self.request.url)} ({type(error).__name__}: {error}):"
+            f"no service answers at {url.scheme}://{url.netloc.decode()} ({type(error).__name__}: {error}):"
             " start one with `kickserve serve`",
             request_id=self._id,
         ) from error
 
     def answered(self, response: httpx.Response) -> float | None:
-        """Return how many seconds to wait before the next try; None where this answer is the one.
+        """Return the seconds to wait before the next try; None for an answer to be read.
 
         Raises:
             ServiceBusy: the service has no room, and was asked often enough.
-            RemoteError: it refuses, or is none of ours.
+            RemoteError: it refuses, or is no kickserve.
         """
-        if response.is_success or self._gone(response):
+        # A delete whose first answer was lost, and which now finds nothing, has done its work.
+        gone = self._call.method == "DELETE" and response.status_code == HTTPStatus.NOT_FOUND
+        if response.is_success or (gone and self._heard):
             return None
         busy = response.status_code in _BUSY
         if busy:
-            seconds = self._next(retry_after(response.headers.get("retry-after")))
+            seconds = self._next(read_retry_after(response.headers.get("retry-after")))
             if seconds is not None:
                 return seconds
         problem = self._problem(response)
@@ -128,54 +132,41 @@ class Exchange(Generic[T]):
         """Return the result.
 
         Raises:
-            RemoteError: the answer is none that kickserve gives.
+            RemoteError: the answer is none of kickserve.
         """
         try:
             return self._call.read(response)
         except UNDECODABLE as error:
-            raise RemoteError(
-                f"{self.request.url} answered {response.status_code} {_NONE_OF_OURS} ({error})",
-                request_id=self._id,
-            ) from error
+            message = f"{self.request.url} answered {response.status_code} {_FOREIGN} ({error})"
+            raise RemoteError(message, request_id=self._id) from error
 
-    def _next(self, told: float | None) -> float | None:
+    def _next(self, retry_after: float | None) -> float | None:
         if self._again >= self._retries:
             return None
         self._again += 1
-        return pause(self._again, told, self._draw())
-
-    def _gone(self, response: httpx.Response) -> bool:
-        """Say whether the try before this one has deleted what is not there any more."""
-        return self._call.method == "DELETE" and response.status_code == HTTPStatus.NOT_FOUND and self._heard
+        return pause(self._again, retry_after, self._draw())
 
     @property
     def _id(self) -> str:
         return str(self.request.headers.get("x-request-id", ""))
 
     def _problem(self, response: httpx.Response) -> Problem:
+        """Read a problem document, or describe another answer: of a proxy, say, or of another service."""
         try:
-            problem = _decode(response.content)
+            return _counted_from(self._call.first_row, _decode(response.content))
         except UNDECODABLE:
-            return self._foreign(response)
-        return _counted_from(self._call.first_row, problem)
-
-    def _foreign(self, response: httpx.Response) -> Problem:
-        """Describe an answer that is no problem document: of a proxy, say, or of another service."""
-        return Problem(
-            type="about:blank",
-            title=response.reason_phrase,
-            status=response.status_code,
-            detail=_NONE_OF_OURS,
-            instance=self.request.url.path,
-            request_id=self._id,
-        )
+            return Problem(
+                type="about:blank",
+                title=response.reason_phrase,
+                status=response.status_code,
+                detail=_FOREIGN,
+                instance=self.request.url.path,
+                request_id=self._id,
+            )
 
 
-_NONE_OF_OURS: Final = "with something that is no answer of kickserve; is the URL right?"
-
-
-def retry_after(header: str | None) -> float | None:
-    """Read a Retry-After header (RFC 9110): seconds from now, from 0; None where it says nothing."""
+def read_retry_after(header: str | None) -> float | None:
+    """Read a Retry-After header (RFC 9110): seconds from now, from 0; None for none, or one without sense."""
     if header is None:
         return None
     try:
@@ -198,13 +189,8 @@ def _counted_from(first: int, problem: Problem) -> Problem:
     """Number rows as the caller does, who may have given more than this part of them."""
     if not first:
         return problem
-    errors = [_moved(each, first) for each in problem.errors]
+    errors = [
+        each if isinstance(each.row, msgspec.UnsetType) else replace(each, row=each.row + first)
+        for each in problem.errors
+    ]
     return replace(problem, errors=errors, detail=f"of the rows from {first:,} on, {problem.detail}")
-
-
-def _moved(fault: FieldError, first: int) -> FieldError:
-    return fault if isinstance(fault.row, msgspec.UnsetType) else replace(fault, row=fault.row + first)
-
-
-def _base(url: httpx.URL) -> str:
-    return f"{url.scheme}://{url.netloc.decode()}"

@@ -148,7 +148,7 @@ class Evaluation:
             async with open_store(self.settings) as store:
                 yield "store", store.label, store
             return
-        from kickserve_client.remote import connected
+        from kickserve_client import connected
 
         async with connected(self.url, self.settings) as client:
             yield "service", self.url, ServicePages(client)

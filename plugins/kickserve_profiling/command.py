@@ -15,8 +15,7 @@ from kickserve.cli import FiniteRange, ServiceUrl
 from kickserve.errors import DataError
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, progress, say, stdout
-from kickserve_client import calls
-from kickserve_client.remote import connected
+from kickserve_client import calls, connected
 from kickserve_profiling.formats import FORMATS
 
 if TYPE_CHECKING:
