@@ -20,7 +20,7 @@ from kickserve_data.simulate import ABILITY_SD, COEFFICIENTS, FIGURES_KICKS, log
 from kickserve_train.boosting import Boosted
 from kickserve_train.calibration import ability_spread, calibrate, fit_line
 from kickserve_train.checks import check
-from kickserve_train.dataset import ColumnNames, Dataset, read_dataset
+from kickserve_train.dataset import ColumnNames, Dataset, folds_of, groups_of, read_dataset, sample_of
 from kickserve_train.default import MEASURED, PASSES, train_default
 from kickserve_train.evaluation import (
     Candidate,
@@ -28,9 +28,6 @@ from kickserve_train.evaluation import (
     Measure,
     Measures,
     choose,
-    folds_of,
-    groups_of,
-    sample_of,
 )
 from kickserve_train.families import fit, logistic, splines
 from kickserve_train.serialization import domain_of, encode, model_of

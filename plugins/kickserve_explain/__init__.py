@@ -16,7 +16,7 @@ from kickserve_scores.explain import explain as explain_kick
 if TYPE_CHECKING:
     from litestar.config.app import AppConfig
 
-    from kickserve.settings import Settings
+    from kickserve.plugins import Settings
 
 __all__ = ["ExplainPlugin", "create_plugin"]
 

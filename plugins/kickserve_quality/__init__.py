@@ -1,4 +1,4 @@
-"""The plugin `quality`: how good the predictions were whose outcome is known, at `GET /api/v1/quality`."""
+"""The plugin `quality`: how good predictions with a known outcome were, at `GET /api/v1/quality`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from litestar import Router, get
 from litestar.params import QueryParameter
 
 from kickserve.app import TheService
-from kickserve.openapi import refusals
-from kickserve.plugins import API, Plugin, Scope, Since, Until, parse_instant, requires
+from kickserve.plugins import API, Plugin, Scope, Since, Until, parse_instant, refusals, requires
 from kickserve_scores.report import QualityReport, report
 
 if TYPE_CHECKING:
     from litestar.config.app import AppConfig
 
-    from kickserve.settings import Settings
+    from kickserve.plugins import Settings
 
 __all__ = ["QualityPlugin", "create_plugin"]
 

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from kickserve.documents import expit
 from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES
-from kickserve_train.evaluation import folds_of, groups_of
+from kickserve_train.dataset import folds_of, groups_of
 from kickserve_train.families import BOOSTED
 from kickserve_trees.ensembles import MOST_LEAVES, Ensemble, Sums, Tree
 

@@ -28,7 +28,7 @@ from kickserve_train.serialization import Document, encode
 from kickserve_train.training import FOLDS, TrainingConfig, TrainingRun
 
 if TYPE_CHECKING:
-    from kickserve.model import Model
+    from kickserve.plugins import Model
     from kickserve_data.kicks import RefusedRow
     from kickserve_train.dataset import Dataset
 

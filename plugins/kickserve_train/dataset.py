@@ -1,4 +1,4 @@
-"""Reads the kicks to train a model on, under whatever names a file has for the columns."""
+"""Reads the kicks to train a model on, under the column names of any file, and divides them into folds."""
 
 from __future__ import annotations
 
@@ -115,6 +115,46 @@ def read_dataset(
         reader.add(rows)
         advance(len(rows))
     return reader.dataset(), sorted(reader.refusals, key=lambda refusal: refusal.line)
+
+
+def groups_of(dataset: Dataset) -> NDArray[np.intp]:
+    """Number the groups that must not be divided, shape (n,): the kicks of a kicker, or equal kicks.
+
+    A kick that occurs twice would otherwise be learnt in one fold and predicted in another.
+    """
+    if dataset.kicker is not None:
+        return dataset.kicker
+    return np.unique(dataset.matrix, axis=0, return_inverse=True)[1].ravel()
+
+
+def folds_of(groups: NDArray[np.intp], count: int, seed: int) -> NDArray[np.intp]:
+    """Give each kick the number of its fold.
+
+    Args:
+        groups: shape (n,), from 0.
+        count: of the folds.
+        seed: of the order in which groups fill the folds, one after the other.
+
+    Returns:
+        Shape (n,), 0 to `count` - 1; a group is in one fold as a whole.
+    """
+    sizes = np.bincount(groups)
+    order = np.random.default_rng([seed, 1]).permutation(len(sizes))
+    middle = np.cumsum(sizes[order]) - sizes[order] / 2
+    fold_of_group = np.empty(len(sizes), dtype=np.intp)
+    fold_of_group[order] = np.minimum(middle * count / len(groups), count - 1).astype(np.intp)
+    result: NDArray[np.intp] = fold_of_group[groups]
+    return result
+
+
+def sample_of(groups: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp]:
+    """Choose whole groups at random until they hold about `most` kicks; return the positions, rising."""
+    if len(groups) <= most:
+        return np.arange(len(groups))
+    sizes = np.bincount(groups)
+    order = np.random.default_rng([seed, 2]).permutation(len(sizes))
+    chosen = order[: max(int(np.searchsorted(np.cumsum(sizes[order]), most, side="right")), 1)]
+    return np.flatnonzero(np.isin(groups, chosen))
 
 
 class _Reader:

@@ -10,7 +10,7 @@ import numpy as np
 from kickserve.documents import expit, mean_shrink
 from kickserve.features import NAMES
 from kickserve.linear import LinearDocument, LinearModel, fingerprint
-from kickserve.model import Origin
+from kickserve.plugins import Origin
 from kickserve_data.simulate import ABILITY_SD, BLOCK, COEFFICIENTS, FIGURES_KICKS, blocks, logit, simulate
 from kickserve_scores.quality import assess
 from kickserve_train.families import designs, fit

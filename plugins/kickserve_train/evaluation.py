@@ -1,4 +1,4 @@
-"""Measures models on kicks that they had not seen: folds, cross-validation, standard errors, the choice."""
+"""Measures models on kicks that they had not seen: cross-validation, standard errors, the choice."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from kickserve.documents import expit
 from kickserve_scores.quality import assess
+from kickserve_train.dataset import folds_of
 from kickserve_train.families import CONSTANT
 
 if TYPE_CHECKING:
@@ -56,46 +57,6 @@ class Candidate(Struct, kw_only=True, frozen=True):
     behind: Measure
 
 
-def groups_of(dataset: Dataset) -> NDArray[np.intp]:
-    """Number the groups that must not be divided, shape (n,): the kicks of a kicker, or equal kicks.
-
-    A kick that occurs twice would otherwise be learnt in one fold and predicted in another.
-    """
-    if dataset.kicker is not None:
-        return dataset.kicker
-    return np.unique(dataset.matrix, axis=0, return_inverse=True)[1].ravel()
-
-
-def folds_of(groups: NDArray[np.intp], count: int, seed: int) -> NDArray[np.intp]:
-    """Give each kick the number of its fold.
-
-    Args:
-        groups: shape (n,), from 0.
-        count: of the folds.
-        seed: of the order in which groups fill the folds, one after the other.
-
-    Returns:
-        Shape (n,), 0 to `count` - 1; a group is in one fold as a whole.
-    """
-    sizes = np.bincount(groups)
-    order = np.random.default_rng([seed, 1]).permutation(len(sizes))
-    middle = np.cumsum(sizes[order]) - sizes[order] / 2
-    fold_of_group = np.empty(len(sizes), dtype=np.intp)
-    fold_of_group[order] = np.minimum(middle * count / len(groups), count - 1).astype(np.intp)
-    result: NDArray[np.intp] = fold_of_group[groups]
-    return result
-
-
-def sample_of(groups: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp]:
-    """Choose whole groups at random until they hold about `most` kicks; return the positions, rising."""
-    if len(groups) <= most:
-        return np.arange(len(groups))
-    sizes = np.bincount(groups)
-    order = np.random.default_rng([seed, 2]).permutation(len(sizes))
-    chosen = order[: max(int(np.searchsorted(np.cumsum(sizes[order]), most, side="right")), 1)]
-    return np.flatnonzero(np.isin(groups, chosen))
-
-
 class Evaluator:
     """Measures predictions of the same kicks.
 
@@ -105,7 +66,7 @@ class Evaluator:
 
     Args:
         success: shape (n,), the outcome of each kick; both outcomes are among them.
-        groups: shape (n,), as of `groups_of`.
+        groups: shape (n,), as of `kickserve_train.dataset.groups_of`.
         seed: of how groups are put into blocks.
     """
 

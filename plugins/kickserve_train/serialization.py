@@ -11,7 +11,8 @@ from kickserve import linear
 from kickserve.documents import mean_shrink
 from kickserve.features import FEATURES, NAMES
 from kickserve.linear import LinearDocument, LinearModel
-from kickserve.model import Origin, Profile
+from kickserve.model import Profile
+from kickserve.plugins import Origin
 from kickserve_train.families import BOOSTED, LOGISTIC, SPLINES
 from kickserve_trees import model as trees
 from kickserve_trees.model import TreesDocument, TreesModel

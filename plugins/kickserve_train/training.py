@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from kickserve.documents import expit
 from kickserve.errors import KickserveError, MissingExtra
-from kickserve.model import predict
+from kickserve.plugins import predict
 from kickserve_scores.quality import assess
 from kickserve_train.calibration import Calibration, ability_spread, calibrate
+from kickserve_train.dataset import folds_of, groups_of, sample_of
 from kickserve_train.evaluation import (
     Candidate,
     Evaluator,
@@ -21,9 +22,6 @@ from kickserve_train.evaluation import (
     candidates_of,
     choose,
     cross_validate,
-    folds_of,
-    groups_of,
-    sample_of,
 )
 from kickserve_train.families import (
     BOOSTED,
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Model
+    from kickserve.plugins import Model
     from kickserve_train.boosting import Boosted
     from kickserve_train.checks import DataSummary
     from kickserve_train.dataset import Dataset
