@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from dataclasses import replace
-from datetime import datetime
 
 import httpx
 import msgspec
-import numpy as np
 import pytest
 
 from kickserve.features import NAMES
 from kickserve.schemas import Kick, Record
+
+
+async def next_millisecond():
+    now = time.time_ns() // 1_000_000
+    while time.time_ns() // 1_000_000 == now:
+        await asyncio.sleep(0)
 
 
 async def page_through(client, path):
@@ -29,16 +34,10 @@ async def page_through(client, path):
 
 
 class TestPredict:
-    async def test_answers_with_probability_confidence_interval_and_model(self, client, kick):
-        response = await client.post("/predict", json=kick)
-        assert response.status_code == 200
-        answer = response.json()
+    async def test_answers_with_an_id_and_five_members_at_most(self, client, kick):
+        answer = (await client.post("/predict", json=kick)).json()
         assert set(answer) == {"id", "prediction", "confidence", "interval", "model"}
         assert uuid.UUID(answer["id"]).version == 7
-        low, high = answer["interval"]
-        assert 0 < low < answer["prediction"] < high < 1
-        assert answer["confidence"] == max(answer["prediction"], 1 - answer["prediction"])
-        assert answer["model"] == "simulated"
 
     async def test_a_server_need_not_tell_who_has_connected(self, client, kick):
         async def untold(scope, receive, send):
@@ -55,27 +54,6 @@ class TestPredict:
         first = (await client.post("/predict", json=kick)).json()
         second = (await client.post("/predict", json=as_numbers)).json()
         assert first["prediction"] == second["prediction"]
-
-    async def test_warns_of_a_kick_outside_what_the_model_knows(self, client, kick):
-        answer = (await client.post("/predict", json={**kick, "distance": 75, "angle": 5})).json()
-        assert answer["warnings"] == ["distance beyond 60 m"]
-
-    async def test_a_longer_kick_is_a_harder_one(self, client, kick):
-        near = (await client.post("/predict", json={**kick, "distance": 20})).json()
-        far = (await client.post("/predict", json={**kick, "distance": 50})).json()
-        assert near["prediction"] > far["prediction"]
-
-    async def test_what_was_answered_is_kept_and_found_at_once(self, client, kick):
-        answer = (await client.post("/predict", json=kick)).json()
-        record = (await client.get(f"/predictions/{answer['id']}")).json()
-        assert {name: record[name] for name in NAMES} == kick
-        assert record["prediction"] == answer["prediction"]
-        assert record["interval"] == answer["interval"]
-        assert record["status_code"] == 200
-        assert record["revision"]
-        assert record["latency_ms"] > 0
-        assert record["memory_mb"] > 0
-        assert datetime.fromisoformat(record["created_at"]).utcoffset().total_seconds() == 0
 
 
 class TestBatch:
@@ -105,12 +83,6 @@ class TestBatch:
         }
         assert {error["row"] for error in errors} == {1, 2}
         assert (await client.get("/predictions")).json() == []
-
-    async def test_a_large_batch_is_answered_and_kept_whole(self, client, kick):
-        answers = (await client.post("/predict/batch", json=[kick] * 10_000)).json()
-        assert len({answer["id"] for answer in answers}) == 10_000
-        pages = await page_through(client, "/predictions?limit=10000")
-        assert {record["id"] for record in pages[0]} == {answer["id"] for answer in answers}
 
     @pytest.mark.parametrize("count", [0, 100_001])
     async def test_refuses_an_empty_and_an_oversized_batch(self, client, kick, count):
@@ -168,17 +140,15 @@ class TestBadInput:
         assert response.status_code == status, response.text
         assert response.headers["content-type"] == "application/problem+json"
 
-    async def test_a_body_of_11_mb_is_413(self, client):
-        response = await client.post("/predict", content=b" " * 11_000_000)
-        assert response.status_code == 413
-        assert "KICKSERVE_BODY_MAX" in response.json()["detail"]
-
-    async def test_a_body_of_11_mb_without_a_length_is_413_too(self, client):
+    async def test_a_body_of_11_mb_is_413_with_and_without_a_length(self, client):
         async def chunks():
             for _ in range(11):
                 yield b" " * 1_000_000
 
-        assert (await client.post("/predict", content=chunks())).status_code == 413
+        for body in (b" " * 11_000_000, chunks()):
+            response = await client.post("/predict", content=body)
+            assert response.status_code == 413
+            assert "KICKSERVE_BODY_MAX" in response.json()["detail"]
 
     async def test_a_batch_that_is_too_large_is_told_of_its_own_limit(self, start, settings, kick):
         client = await start(replace(settings, body_max=100, batch_body_max=500))
@@ -199,11 +169,6 @@ class TestBadInput:
         assert response.status_code == 400
         assert "JSON" in response.json()["detail"]
 
-    async def test_nothing_that_was_refused_is_kept(self, client):
-        await client.post("/predict", content=b"{}")
-        await client.post("/predict", content=b"{")
-        assert (await client.get("/predictions")).json() == []
-
     @pytest.mark.parametrize(
         "record_id",
         ["nonsense", "0", "e9565424-86ed-4a78-9306-af05b37652ae", "01900000-0000-7000-8000-000000000000"],
@@ -218,7 +183,19 @@ class TestBadInput:
             assert record_id in response.json()["detail"]
 
     @pytest.mark.parametrize(
-        "query", ["limit=-1", "limit=0", "limit=10001", "limit=ten", "since=yesterday", "until=1%20o'clock"]
+        "query",
+        [
+            "limit=0",
+            "limit=10001",
+            "limit=ten",
+            "since=yesterday",
+            "until=noon",
+            "since=0.5",
+            "until=1700000000",
+            "before=",
+            "before=0",
+            "since=2026-11-25",
+        ],
     )
     async def test_a_query_that_does_not_fit_is_422_and_names_the_parameter(self, client, query):
         response = await client.get(f"/predictions?{query}")
@@ -343,9 +320,9 @@ class TestRecords:
 
     async def test_since_and_until_cut_by_time_and_stay_on_the_next_page(self, client, kick):
         await client.post("/predict", json=kick)
-        await asyncio.sleep(0.005)
+        await next_millisecond()
         middle = (await client.post("/predict/batch", json=[kick] * 3)).json()
-        await asyncio.sleep(0.005)
+        await next_millisecond()
         await client.post("/predict", json=kick)
         records = (await client.get("/predictions")).json()
         since, until = records[3]["created_at"], records[0]["created_at"]
@@ -492,35 +469,6 @@ class TestService:
             "/predict", headers={**origin, "Access-Control-Request-Method": "POST"}
         )
         assert preflight.status_code < 300
-
-
-class TestFailingModels:
-    class Model:
-        def __init__(self, good, answer):
-            self.card = good.card
-            self.warnings = good.warnings
-            self.predict = answer
-
-    @pytest.mark.parametrize("wrong", ["raises", "beyond 1", "not a number", "too few"])
-    async def test_a_model_that_fails_is_500_and_the_attempt_is_kept(
-        self, start, settings, client, kick, wrong
-    ):
-        good = client.app.state.service.predictor.model
-
-        def answer(matrix):
-            if wrong == "raises":
-                raise RuntimeError("no luck")
-            values = {"beyond 1": [1.5], "not a number": [np.nan], "too few": []}[wrong]
-            return good.predict(matrix)._replace(probability=np.array(values))
-
-        broken = await start(replace(settings, database_url="sqlite://"), model=self.Model(good, answer))
-        response = await broken.post("/predict", json=kick)
-        assert response.status_code == 500
-        assert response.json()["title"] == "Prediction failed"
-        [record] = (await broken.get("/predictions")).json()
-        assert record["status_code"] == 500
-        assert record["prediction"] is None
-        assert record["error"]
 
 
 def test_a_kick_and_a_record_have_the_features_in_their_order():

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from serving import serving
 
 from kickserve.app import create_app
-from kickserve.features import FEATURES, FLAGS, NAMES, named
+from kickserve.features import FLAGS, NAMES, named
 from kickserve.linear import load_default
 from kickserve.openapi import EXAMPLE
 from kickserve.schemas import BATCH_MAX
@@ -144,11 +144,6 @@ class Named:
         return self._model.out_of_domain(matrix)
 
 
-class Broken(Named):
-    def predict(self, _):
-        raise RuntimeError("no luck")
-
-
 class TestMetadata:
     async def test_tells_what_the_server_is(self, client):
         answer = (await client.get(V2)).json()
@@ -182,12 +177,8 @@ class TestMetadata:
         assert refused.status_code == 400
         assert "this model gives no interval" in refused.json()["error"]
 
-    async def test_an_onnx_file_is_named_as_the_protocol_names_it(self, start, settings):
-        client = await start(settings, model=Named(kind="onnx"))
-        assert (await client.get(f"{V2}/models/kickserve")).json()["platform"] == "onnx_onnxv1"
-
     @pytest.mark.parametrize("end", ["", "/ready", "/infer"])
-    @pytest.mark.parametrize("path", ["other", "simulated/versions/7", "some/body", "kickserve/versions/0"])
+    @pytest.mark.parametrize("path", ["other", "simulated/versions/7", "some/body"])
     async def test_an_unknown_name_or_version_is_told_what_there_is(self, client, path, end):
         response = await client.request("POST" if end == "/infer" else "GET", f"{V2}/models/{path}{end}")
         assert response.status_code == 404
@@ -195,7 +186,7 @@ class TestMetadata:
         assert "'simulated', also called 'kickserve'" in error
         assert load_default().card.revision in error
 
-    @pytest.mark.parametrize("name", ["owner/name", "with space", "ü & 100 %?", "versions", "a+b#c"])
+    @pytest.mark.parametrize("name", ["owner/name", "ü & 100 %?", "versions"])
     async def test_names_that_need_escaping_are_found(self, start, settings, name):
         client = await start(settings, model=Named(name=name, revision="r-1"))
         quoted = "/" + quote(name)
@@ -211,62 +202,29 @@ class TestMetadata:
             assert answer.json()["model_name"] == name
             assert answer.json()["model_version"] == "r-1"
 
-    async def test_the_calls_stand_in_the_openapi_document(self, client):
-        document = (await client.get("http://test/docs/openapi.json")).json()
-        paths = document["paths"]
-        for path in (
-            "/v2",
-            "/v2/health/live",
-            "/v2/health/ready",
-            "/v2/models/{name}",
-            "/v2/models/{name}/ready",
-        ):
-            assert paths[path]["get"]["tags"] == ["open inference protocol"]
-        for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
-            call = paths[path]["post"]
-            assert call["requestBody"]["content"]["application/json"]["schema"]["required"] == ["inputs"]
-            assert "application/problem+json" in call["responses"]["400"]["content"]
-        assert {"InferenceResponse", "ModelMetadata", "ServerMetadata"} <= {
-            *document["components"]["schemas"]
-        }
+
+async def test_live_and_ready_and_not_ready_when_the_service_ends(client):
+    paths = ("/health/live", "/health/ready", "/models/simulated/ready")
+    answers = [await client.get(V2 + path) for path in paths]
+    assert [each.json() for each in answers] == [
+        {"live": True},
+        {"live": True, "ready": True},
+        {"name": "simulated", "ready": True},
+    ]
+    client.app.drain()
+    answers = [await client.get(V2 + path) for path in paths]
+    assert [each.status_code for each in answers] == [200, 503, 503]
+    assert answers[1].json() == {"live": True, "ready": False}
 
 
-class TestHealth:
-    async def test_live_and_ready(self, client):
-        assert (await client.get(f"{V2}/health/live")).json() == {"live": True}
-        assert (await client.get(f"{V2}/health/ready")).json() == {"live": True, "ready": True}
-        assert (await client.get(f"{V2}/models/simulated/ready")).json() == {
-            "name": "simulated",
-            "ready": True,
-        }
-
-    async def test_a_service_that_ends_is_live_and_not_ready(self, client):
-        client.app.drain()
-        assert (await client.get(f"{V2}/health/live")).status_code == 200
-        ready = await client.get(f"{V2}/health/ready")
-        assert (ready.status_code, ready.json()) == (503, {"live": True, "ready": False})
-        assert (await client.get(f"{V2}/models/simulated/ready")).status_code == 503
-
-
-class TestKey:
-    @pytest.fixture
-    async def client(self, start, settings):
-        return await start(replace(settings, api_key="secret"))
-
-    @pytest.mark.parametrize("path", ["", "/health/live", "/health/ready"])
-    async def test_what_tells_nothing_of_the_model_is_open(self, client, path):
+async def test_what_tells_of_the_model_needs_the_key(start, settings):
+    client = await start(replace(settings, api_key="secret"))
+    for path in ("", "/health/live", "/health/ready"):
         assert (await client.get(V2 + path)).status_code == 200
-
-    @pytest.mark.parametrize(
-        ("method", "path"), [("GET", ""), ("GET", "/ready"), ("POST", "/infer"), ("GET", "/versions/1")]
-    )
-    async def test_the_rest_needs_the_key(self, client, method, path):
+    for path in ("", "/ready", "/versions/1"):
         url = f"{V2}/models/simulated{path}"
-        for headers in ({}, {"X-API-Key": "wrong"}):
-            response = await client.request(method, url, headers=headers)
-            assert response.status_code == 401
-            assert "X-API-Key" in response.json()["error"]
-        assert (await client.request(method, url, headers={"X-API-Key": "secret"})).status_code != 401
+        assert (await client.get(url)).status_code == 401
+        assert (await client.get(url, headers={"X-API-Key": "secret"})).status_code in {200, 404}
 
 
 class TestInference:
@@ -297,14 +255,6 @@ class TestInference:
             each["interval"] for each in said
         ]
         assert found["warnings"] == ["; ".join(each.get("warnings", ())) for each in said]
-
-    async def test_one_kick_is_answered_as_predict_does(self, client):
-        for row in [*KICKS[:5].tolist(), [0.5, 75, 5, *ROW[3:]]]:
-            found = outputs_of(await client.post(INFER, json={"inputs": [matrix_input([row])]}))
-            said = (await client.post("/predict", json=named(row))).json()
-            assert found["prediction"] == [said["prediction"]]
-            assert [*found["low"], *found["high"]] == said["interval"]
-            assert found["warnings"] == ["; ".join(said.get("warnings", ()))]
 
     async def test_a_nested_column_is_taken(self, client):
         inputs = column_inputs(KICKS, width=True)
@@ -383,11 +333,6 @@ class TestInference:
             assert "id" not in answer
             assert len(answer["outputs"]) == (1 if outputs else 6)
 
-    async def test_members_and_parameters_that_are_not_known_are_passed_over(self, client):
-        inputs = [{**matrix_input([ROW]), "parameters": {"content_type": "np"}}]
-        body = {"model_name": "simulated", "inputs": inputs, "parameters": {"priority": 1}}
-        assert (await client.post(INFER, json=body)).status_code == 200
-
     async def test_requests_are_counted_by_route(self, start, settings):
         client = await start(replace(settings, plugins=("storage", "oip", "metrics")))
         await client.post(INFER, json={"inputs": [matrix_input(KICKS)]})
@@ -429,12 +374,9 @@ REFUSED = {
     "an id that is no string": ({**changed(), "id": 7}, "$.id"),
     "ten columns": (changed(shape=[44, 10]), "must be [n, 11]"),
     "a row without a frame": (changed(shape=[440]), "must be [n, 11]"),
-    "three dimensions": (changed(shape=[40, 11, 1]), "must be [n, 11]"),
     "no rows": (changed(shape=[0, 11], data=[]), "1 to 100,000 kicks; this one holds 0"),
     "too many": (changed(shape=[100_001, 11]), "this one holds 100,001"),
     "fewer than said": (changed(shape=[41, 11]), "means 41 rows, and 40 were sent"),
-    "fewer than said, flat": (changed(shape=[40, 11], data=ROW), "means 440 values, and 11 were sent"),
-    "a size below nothing": (changed(shape=[-1, 11]), "$.inputs[0].shape[0]"),
     "a ragged matrix": (changed(data=[*KICKS[:39].tolist(), ROW[:10]]), "row 39 holds 10 values"),
     "too deep": (changed(data=[[[1.0]]]), "Expected `float`, got `array`"),
     "null": (changed(data=None), "Expected `array`, got `null`"),
@@ -445,7 +387,6 @@ REFUSED = {
     "more than fits": (changed(datatype="INT8", shape=[1, 11], data=[200] * 11), "<= 127"),
     "huge": (changed(datatype="UINT64", shape=[1, 11], data=[10**400] * 11), "whole numbers from 0"),
     "half floats": (changed(datatype="FP16"), "is none of FP64, FP32"),
-    "bytes": (changed(datatype="BYTES"), "is none of"),
     "in shared memory": (changed(parameters={"shared_memory_region": "r"}), "shared memory is not among"),
     "far": (
         {"inputs": [matrix_input(at(3, 1, 500))]},
@@ -462,14 +403,7 @@ REFUSED = {
     "several": ({"inputs": [matrix_input(KICKS + 200)]}, "(and 99 more)"),
     "beyond FP32": (changed(datatype="FP32", data=(KICKS + 1e300).tolist()), "inf must be a number from"),
     "a column left out": (without("angle"), "missing: angle"),
-    "two columns left out": (without("angle", "is_start"), "missing: angle, is_start"),
-    "a column alone": ({"inputs": column_inputs(KICKS)[:1]}, "missing: distance"),
     "a column twice": ({"inputs": [*column_inputs(KICKS), column_inputs(KICKS)[2]]}, "there twice: angle"),
-    "many unknown columns": (
-        {"inputs": column_inputs(KICKS) + [matrix_input([ROW], name=f"x{n}") for n in range(50)]},
-        "x0, x1",
-    ),
-    "a shape that never ends": (changed(shape=[1] * 10_000), ", 1, 1,… must be [n, 11]"),
     "an unknown column": (
         {"inputs": [*column_inputs(KICKS), matrix_input(KICKS)]},
         "no feature of a kick: kicks",
@@ -518,10 +452,6 @@ class TestRefusals:
         problem = refused(*with_binary({"inputs": [matrix_input(at(2, 4, value), datatype)]}))
         assert f"row 2, column 4 (precipitation_probability): {shown} must be" in problem["error"]
         assert problem["errors"][0]["value"] == shown
-
-    def test_a_signalling_nan_is_refused_as_any_other(self, refused):
-        body, headers = with_binary({"inputs": [matrix_input([ROW], "FP32")]})
-        assert "nan must be" in refused(body[:-4] + b"\x01\x00\x80\x7f", headers)["error"]
 
     @pytest.mark.parametrize(
         ("length", "change", "word"),
@@ -585,11 +515,6 @@ class TestRefusals:
         body = json.dumps({"inputs": [tensor]}).encode() + bytes(range(256)) * 4_000
         assert "does the header Inference-Header-Content-Length say" in refused(body)["error"]
 
-    async def test_a_compressed_body_is_refused_in_clear_words(self, client):
-        response = await client.post(INFER, content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
-        assert response.status_code == 415
-        assert "without Content-Encoding" in response.json()["error"]
-
     async def test_a_body_is_read_up_to_the_limit_of_batches(self, start, settings):
         client = await start(replace(settings, body_max=100, batch_body_max=5_000))
         assert (await client.post(INFER, json={"inputs": [matrix_input(KICKS[:20])]})).status_code == 200
@@ -607,29 +532,7 @@ class TestRefusals:
         assert "error" not in (await client.post("/predict", json={})).json()
         assert "error" not in (await client.get("http://test/v2x")).json()
 
-    @pytest.mark.parametrize("count", [1, 40])
-    async def test_a_model_that_fails_is_an_error_of_the_service(self, start, settings, count):
-        client = await start(settings, model=Broken())
-        response = await client.post(INFER, json={"inputs": [matrix_input(KICKS[:count])]})
-        assert response.status_code == 500
-        assert "the model raised RuntimeError" in response.json()["error"]
-        assert await kept(client) == count  # the attempts
 
-    async def test_a_full_journal_is_told_with_when_to_come_again(self, start, settings):
-        client = await start(replace(settings, journal_max=1_000))
-        response = await client.post(INFER, json={"inputs": [matrix_input(simulate(2_000, 1).matrix)]})
-        assert response.status_code == 503
-        assert "Retry-After" in response.headers
-        assert response.json()["error"]
-
-
-def values_of(feature):
-    if feature.kind == "flag":
-        return st.sampled_from([0.0, 1.0])
-    return st.floats(feature.low, feature.high)
-
-
-KICK = st.tuples(*map(values_of, FEATURES))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -655,58 +558,25 @@ def broken(draw):
 QUICK = hypothesis_settings(max_examples=60, deadline=None)
 
 
-class TestProperties:
-    def test_any_batch_is_answered_as_the_model_does(self, ask):
-        model = load_default()
+def test_whatever_is_malformed_is_a_clear_refusal_and_keeps_nothing(ask):
+    seen = set()
 
-        @QUICK
-        @given(
-            st.lists(KICK, min_size=1, max_size=30),
-            st.booleans(),
-            st.sampled_from(["FP64", "FP32"]),
-            st.data(),
-        )
-        def holds(kicks, binary, datatype, data):
-            rows = np.array(kicks).astype(DTYPES[datatype])
-            if data.draw(st.booleans()):
-                inputs = [matrix_input(rows, datatype, nested=data.draw(st.booleans()))]
-            else:
-                inputs = column_inputs(rows, datatypes=dict.fromkeys(NAMES, datatype))
-            request = {"inputs": inputs}
-            body, headers = with_binary(request) if binary else (json.dumps(request).encode(), {})
-            found = outputs_of(ask("POST", INFER, content=body, headers=headers))
-            answer = model.predict(rows.astype(np.float64))
-            # One kick alone may differ from the same among others in the last bits.
-            for name, said in zip(("prediction", "low", "high"), answer, strict=True):
-                assert np.allclose(found[name], said, rtol=1e-12, atol=1e-12)
+    @hypothesis_settings(max_examples=60, deadline=None)
+    @given(
+        broken().map(json.dumps) | JSON.map(json.dumps) | st.binary(max_size=200),
+        st.none() | st.integers(0, 300).map(str),
+    )
+    def holds(body, length):
+        before = newest(ask)
+        response = ask("POST", INFER, content=body, headers={} if length is None else {LENGTH: length})
+        seen.add(response.status_code)
+        if response.status_code != 200:  # some changes leave a request as right as it was
+            assert response.status_code == 400
+            assert response.json()["error"] == response.json()["detail"]
+            assert newest(ask) == before
 
-        holds()
-
-    def test_whatever_is_malformed_is_a_clear_refusal_and_keeps_nothing(self, ask):
-        seen = set()
-
-        @QUICK
-        @given(
-            broken().map(lambda request: json.dumps(request).encode())
-            | JSON.map(lambda value: json.dumps(value).encode())
-            | st.binary(max_size=200),
-            st.none()
-            | st.integers(0, 300).map(str)
-            | st.text(st.characters(codec="latin-1", exclude_categories=["C"])),
-        )
-        def holds(body, length):
-            headers = {} if length is None else {LENGTH: length.encode("latin-1")}
-            before = newest(ask)
-            response = ask("POST", INFER, content=body, headers=headers)
-            seen.add(response.status_code)
-            if response.status_code != 200:  # some changes leave a request as right as it was
-                assert response.status_code == 400
-                problem = response.json()
-                assert problem["error"] == problem["detail"]
-                assert newest(ask) == before
-
-        holds()
-        assert 400 in seen
+    holds()
+    assert 400 in seen
 
 
 @pytest.fixture(scope="module")
@@ -742,19 +612,9 @@ class TestTritonClient:
         )
         return [each["prediction"] for each in response.json()]
 
-    def test_it_finds_server_and_model(self, client):
-        assert client.is_server_live()
-        assert client.is_server_ready()
-        assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
-        assert client.is_model_ready("simulated", headers=key())
-        assert not client.is_model_ready("other", headers=key())
-        metadata = client.get_model_metadata("simulated", headers=key())
-        assert [each["name"] for each in metadata["inputs"]] == [*NAMES]
-
     @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-    @pytest.mark.parametrize("count", [1, 40])
-    def test_a_matrix_is_answered_as_predict_does(self, server, client, triton, binary, count):
-        rows = np.ascontiguousarray(KICKS[:count])
+    def test_a_matrix_is_answered_as_predict_does(self, server, client, triton, binary):
+        rows = np.ascontiguousarray(KICKS)
         tensor = triton.InferInput("kicks", [*rows.shape], "FP64")
         tensor.set_data_from_numpy(rows, binary_data=binary)
         outputs = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("prediction", "id")]

@@ -9,12 +9,10 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import asyncpg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from postgres import free_port
 
 from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
-from kickserve.ids import first_id_at, instant
+from kickserve.ids import instant
 from kickserve.store import Retention
 from kickserve_storage import postgres as postgres_module
 from kickserve_storage import postgres_months as months
@@ -351,19 +349,6 @@ async def month_tables(connection):
         " AND relnamespace = current_schema()::regnamespace ORDER BY 1"
     )
     return [name for (name,) in rows]
-
-
-@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)))  # noqa: DTZ001 - hypothesis wants them bare
-def test_a_month_begins_with_its_first_millisecond_in_utc(moment):
-    moment = moment.replace(tzinfo=UTC)
-    month = months.month_of(first_id_at(moment))
-    assert month == (moment.year - 1970) * 12 + moment.month - 1
-    first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    assert months.first_id(month) == first_id_at(first)
-    assert months.month_of(
-        first_id_at(first - timedelta(milliseconds=1)) if month else first_id_at(first)
-    ) == max(month - 1, 0)
-    assert months.name_of(month) == f"predictions_{moment:%Y_%m}"
 
 
 async def test_a_new_database_is_ready_for_this_month_and_the_next_ones(other):
