@@ -20,7 +20,6 @@ from kickserve.errors import Backlogged, RecordNotFound, RecordUnfit, StoreError
 from kickserve.ids import canonical
 from kickserve.record import Add, Delete, SetOutcome, encode, operations_in, replay, standing
 from kickserve.schemas import OutcomesKept
-from kickserve.store import TakesBatches, TakesOutcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,13 +35,12 @@ if TYPE_CHECKING:
 GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
 LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
 PATIENCE: Final = 10.0  # seconds that a reader waits for what was written before it
-ORPHANS_EVERY: Final = 30.0
-_RECORDS: Final = 500  # that are made before others get their turn on the event loop
-_IDS: Final = 10_000  # of outcomes, that are read before others get their turn
+ORPHANS_EVERY: Final = 30.0  # seconds between two searches for what dead processes left
+_IDS: Final = 10_000  # ids of outcomes that are parsed in one turn of the event loop
+_OUTCOMES: Final = 500  # outcomes a transaction: some milliseconds of the event loop, and of other writers
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-_TOGETHER: Final = 500  # outcomes a transaction: some milliseconds of the event loop, and of other writers
-# Where a store refuses so many in a row, the store is at fault: then all wait in the journal.
+# A store that refuses so many in a row is at fault itself: then all wait in the journal.
 IN_A_ROW: Final = 1_000
 _SAMPLES: Final = 1_000  # samples of the lag; beyond, every other one: the age gets coarser as it grows
 
@@ -52,41 +50,42 @@ _log = logging.getLogger(__name__)
 class Recorder:
     """Between the predictor and the store.
 
-    What is to happen to the store is written to the journal as operations, in their order, and a writer
-    carries them out in groups. All of them can be carried out twice with the same result, so that a process
-    that dies between the store's commit and the journal's progress does no harm.
+    Changes of the store are written to the journal as operations, in their order, and a writer carries them
+    out in groups. Each can be carried out twice with the same result, so a process that dies between the
+    store's commit and the journal's progress does no harm.
 
     Args:
         store: where records are kept for good.
         journal: where they are until then.
         plugins: add to predictions on their way to the store (`Plugin.complete`).
-        patience: seconds that stopping may take to bring the rest to the store.
+        patience: seconds that `stop` may take to bring the rest to the store.
 
     Attributes:
         on_failure: called when an attempt to write to the store has failed.
-        on_refusal: called when something has been put aside that the store refuses for good.
+        on_refusal: called when an operation has become a dead letter.
+        dead_letters: operations that the store refuses for good.
     """
 
     def __init__(
         self, store: Store, journal: Journal, plugins: Sequence[Plugin] = (), *, patience: float
     ) -> None:
-        self.on_failure: Callable[[], None] = _nobody_counts
-        self.on_refusal: Callable[[], None] = _nobody_counts
-        self._plugins = plugins
-        self._lag = JournalLag(journal)
+        self.on_failure: Callable[[], object] = lambda: None
+        self.on_refusal: Callable[[], object] = lambda: None
         self.dead_letters = DeadLetters(journal.folder)
         self._store = store
         self._journal = journal
+        self._plugins = plugins
         self._patience = patience
+        self._lag = JournalLag(journal)
         self._writer: asyncio.Task[None] | None = None
         self._trouble: StoreError | None = None
         self._opened = False
         self._progress = asyncio.Condition()
-        self._waiting = 0  # readers that wait for what was written before them
-        self._wanted = asyncio.Event()  # set while there are any
+        self._readers = 0  # that wait for what was written before them
+        self._hurry = asyncio.Event()  # set while there are any
 
     async def start(self) -> None:
-        """Open journal and store, and begin to write what is undrained.
+        """Open journal and store, and begin to drain the one into the other.
 
         A store that is away is waited for, in the background.
 
@@ -98,20 +97,20 @@ class Recorder:
         try:
             await self._open_store()
         except StoreUnavailable as error:
-            self._note(error)
+            self._set_trouble(error)
         except BaseException:
             await self._journal.close()
             raise
-        self._writer = asyncio.create_task(self._write_all(), name="writer")
+        self._writer = asyncio.create_task(self._drain(), name="writer")
 
     async def stop(self) -> None:
-        """Bring what is left to the store as far as it can be reached, and let go of both."""
+        """Bring the rest to the store as far as it can be reached, and close both."""
         with contextlib.suppress(StoreError):
             await self.flush(self._patience)
         await cancel_task(self._writer)
         if self._journal.size:
             _log.warning(
-                "%d bytes of predictions have not reached %s: they stand in the journal %s, and go to the"
+                "%d bytes of predictions have not reached %s: they wait in the journal %s, and go to the"
                 " store when kickserve starts again",
                 self._journal.size,
                 self._store.label,
@@ -121,23 +120,23 @@ class Recorder:
         await self._store.close()
 
     def keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
-        """Keep predictions, all of these or none.
+        """Keep predictions, all or none.
 
         Returns:
-            Is done when they are in the journal: with None, or with why they are not (the journal is as large
-            as it may be, or its disk is full).
+            Brings None once they are in the journal, or the reason why they are not: it is as large as it may
+            be, or its disk is full.
         """
-        return self._journal.write([encode(Add(batch)) for batch in batches])
+        return self._journal.write([*map(encode, map(Add, batches))])
 
     async def flush(self, patience: float = PATIENCE) -> None:
-        """Wait until what was kept before this call is in the store.
+        """Wait until everything kept before this call is in the store.
 
         Raises:
             StoreUnavailable: the store is away, or too slow.
         """
         mark = self._journal.mark()
-        self._waiting += 1
-        self._wanted.set()
+        self._readers += 1
+        self._hurry.set()
         try:
             async with asyncio.timeout(patience), self._progress:
                 while not self._journal.passed(mark):
@@ -147,9 +146,9 @@ class Recorder:
         except TimeoutError:
             raise StoreUnavailable(f"{self._store.label} takes too long to write") from None
         finally:
-            self._waiting -= 1
-            if not self._waiting:
-                self._wanted.clear()
+            self._readers -= 1
+            if not self._readers:
+                self._hurry.clear()
 
     async def find(self, record_id: str) -> Record:
         """Return a record, also one that is still on its way to the store.
@@ -162,14 +161,18 @@ class Recorder:
             await self.flush()
             found = await self._store.get(record_id)
         except StoreUnavailable:
-            if (waiting := await self._on_its_way(record_id)) is not None:
+            if (waiting := await self._in_journals(record_id)) is not None:
                 return waiting
             raise
-        # Another process's journal is drained by that process: its records may come to the store in between.
-        found = found or await self._on_its_way(record_id) or await self._store.get(record_id)
+        # Another process drains its own journal: its records may come to the store in between.
+        found = found or await self._in_journals(record_id) or await self._store.get(record_id)
         if found is None:
-            raise _unknown(record_id)
+            raise _not_found(record_id)
         return found
+
+    async def _in_journals(self, record_id: str) -> Record | None:
+        """Look a record up in the journals of all processes."""
+        return await asyncio.to_thread(replay, record_id, self._journal.scan())
 
     async def delete(self, record_id: str) -> None:
         """Remove a record, also one that is still on its way to the store.
@@ -179,41 +182,41 @@ class Recorder:
             StoreUnavailable: the store is away, and the record is not in this process's journal.
         """
         if await self._change([Delete(record_id)]):
-            raise _unknown(record_id)
+            raise _not_found(record_id)
 
     async def set_outcome(self, record_id: str, *, success: bool) -> None:
-        """Keep what came of a kick; raises as `delete` does."""
+        """Keep the outcome of a kick; raises as `delete` does."""
         if await self._change([SetOutcome(record_id, success, datetime.now(UTC))]):
-            raise _unknown(record_id)
+            raise _not_found(record_id)
 
     async def set_outcomes(self, outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
-        """Keep what came of many kicks, and say which are unknown.
+        """Keep the outcomes of many kicks, and return which are unknown.
 
         Raises:
             StoreUnavailable: the store is away.
         """
         at = datetime.now(UTC)
-        spelt: list[str | None] = []
+        ids: list[str | None] = []
         for start in range(0, len(outcomes), _IDS):
-            spelt += [canonical(each.id) for each in outcomes[start : start + _IDS]]
+            ids += [canonical(each.id) for each in outcomes[start : start + _IDS]]
             await asyncio.sleep(0)
-        told = [
+        changes = [
             SetOutcome(record_id, each.success, at)
-            for each, record_id in zip(outcomes, spelt, strict=True)
+            for each, record_id in zip(outcomes, ids, strict=True)
             if record_id is not None
         ]
-        missing: set[str | None] = {None, *(await self._change(told) if told else ())}
-        unknown = [each.id for each, record_id in zip(outcomes, spelt, strict=True) if record_id in missing]
+        missing: set[str | None] = {None, *(await self._change(changes) if changes else ())}
+        unknown = [each.id for each, record_id in zip(outcomes, ids, strict=True) if record_id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 
     async def _change(self, changes: Sequence[Delete | SetOutcome]) -> set[str]:
-        """Change records that may still be on their way; return the ids of those that there are not."""
+        """Change records that may still be on their way; return the ids under which there is none."""
         ids = {each.id for each in changes}
         try:
             await self.flush()
             unknown = await carry_out(self._store, changes)
         except StoreUnavailable:
-            # In our own journal the changes come after the records, whenever the store comes back.
+            # In this process's journal the changes follow the records, whenever the store comes back.
             if ids <= await asyncio.to_thread(standing, ids, self._journal.scan(others=False)):
                 if (refusal := await self._journal.write([encode(each) for each in changes])) is not None:
                     raise refusal from None
@@ -224,20 +227,20 @@ class Recorder:
         return unknown
 
     def journal_state(self) -> str:
-        """Say in words how the journal is: `ok`, or what is wrong."""
+        """Return the state of the journal in words: `ok`, or its trouble."""
         return self._journal.state
 
     def backlog(self) -> Waiting:
-        """Say what waits in the journal, and for how long; to be asked about once a second."""
+        """Return how much waits in the journal, and for how long; to be called about once a second."""
         return self._lag.sample()
 
     @property
     def store_works(self) -> bool:
-        """Whether the store took what it was last given."""
+        """Whether the store took the last group that it was given."""
         return self._trouble is None
 
     async def store_state(self) -> str:
-        """Ask the store how it is: `ok`, or what is wrong, how much waits, or what it has refused."""
+        """Return the state of the store in words: `ok`, its trouble and how much waits, or dead letters."""
         trouble = self._trouble
         try:
             if trouble is None:
@@ -248,68 +251,68 @@ class Recorder:
             return self.dead_letters.state
         return f"{trouble} ({self._journal.size:,} bytes wait in the journal)"
 
-    async def _write_all(self) -> None:
-        """Carry out what the journal holds, for ever: orphans of dead processes first, then our own."""
+    async def _drain(self) -> None:
+        """Carry out the operations of the journal, for ever: orphans of dead processes first."""
         loop = asyncio.get_running_loop()
-        look_at = loop.time()
+        recover_at = loop.time()
         while True:
-            if loop.time() >= look_at:
+            if loop.time() >= recover_at:
                 self._journal.recover_orphans()
-                look_at = loop.time() + ORPHANS_EVERY
+                recover_at = loop.time() + ORPHANS_EVERY
             try:
                 async with asyncio.timeout(ORPHANS_EVERY):  # wait_for may pass over a cancellation
-                    group = await self._take()
+                    group = await self._next_group()
             except TimeoutError:
-                continue  # nothing came in: look for orphans again
-            await self._write(await self._completed(list(operations_in(group.payloads))))
+                continue
+            await self._store_group(await self._complete([*operations_in(group.payloads)]))
             self._journal.done(group)
-            await self._tell()
+            await self._notify()
 
-    async def _completed(self, operations: list[Operation]) -> list[Operation]:
+    async def _next_group(self) -> Group:
+        """Wait for operations, and a little longer for more, unless a reader waits."""
+        await self._journal.arrival()
+        if self._journal.size < GROUP:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER):
+                    await self._hurry.wait()
+        return await self._journal.take(GROUP)
+
+    async def _complete(self, operations: list[Operation]) -> list[Operation]:
         batches: Sequence[RecordBatch] = [each.batch for each in operations if isinstance(each, Add)]
         for plugin in self._plugins:
             batches = await plugin.complete(batches)
         completed = iter(batches)
         return [Add(next(completed)) if isinstance(each, Add) else each for each in operations]
 
-    async def _take(self) -> Group:
-        """Wait for something to write, and a little longer for what goes with it, unless somebody waits."""
-        await self._journal.arrival()
-        if self._journal.size < GROUP:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LINGER):
-                    await self._wanted.wait()
-        return await self._journal.take(GROUP)
-
-    async def _write(self, operations: list[Operation]) -> None:
+    async def _store_group(self, operations: list[Operation]) -> None:
+        """Bring operations to the store, however often that must be tried."""
         for pause in _pauses():
-            trouble = await self._trouble_with(operations)
-            self._note(trouble)
+            trouble = await self._try_to_store(operations)
+            self._set_trouble(trouble)
             if trouble is None:
                 return
-            await self._tell()
+            await self._notify()
             await asyncio.sleep(pause)
 
-    async def _trouble_with(self, operations: list[Operation]) -> StoreError | None:
-        """Try to bring operations to the store; return why they are not there."""
+    async def _try_to_store(self, operations: list[Operation]) -> StoreError | None:
         try:
             await self._open_store()
-            await self._carry_out(operations)
+            await _carry_out_all(self._store, operations)
         except RecordUnfit as error:
-            return await self._write_apart(operations, error)
+            return await self._store_halves(operations, error)
         except StoreError as error:
             return error
-        except Exception as error:  # noqa: BLE001  a bug in a store must not end the writing for good
+        except Exception as error:  # noqa: BLE001  a bug in a store must not end the draining for good
             _log.exception("the store failed in a way that it should not")
             return StoreUnavailable(f"{type(error).__name__}: {error}")
         self.dead_letters.accepted()
         return None
 
-    async def _write_apart(self, operations: list[Operation], error: RecordUnfit) -> StoreError | None:
-        """Write what the store refuses together in halves, down to what does not fit, and put that aside."""
+    async def _store_halves(self, operations: list[Operation], error: RecordUnfit) -> StoreError | None:
+        """Store in halves a group that was refused, down to the one operation that becomes a dead letter."""
         if parts := halves(operations):
             for part in parts:
-                await self._write(part)
+                await self._store_group(part)
             return None
         try:
             passed_over = await asyncio.to_thread(self.dead_letters.add, operations[0], error)
@@ -326,29 +329,8 @@ class Recorder:
             await self._store.open()
             self._opened = True
 
-    async def _carry_out(self, operations: list[Operation]) -> None:
-        for adds, run in groupby(operations, lambda each: isinstance(each, Add)):
-            if adds:
-                await self._add([each.batch for each in run if isinstance(each, Add)])
-            else:
-                await carry_out(self._store, (each for each in run if not isinstance(each, Add)))
-
-    async def _add(self, batches: list[RecordBatch]) -> None:
-        if isinstance(self._store, TakesBatches):
-            await self._store.add_batches(batches)
-        else:
-            records: list[Record] = []
-            turn = 0  # how many this turn of the event loop has made: those of a whole group take 20 ms
-            for batch in batches:
-                records += batch.records()
-                turn += len(batch)
-                if turn >= _RECORDS:
-                    turn = 0
-                    await asyncio.sleep(0)
-            await self._store.add(records)
-
-    def _note(self, trouble: StoreError | None) -> None:
-        """Remember how the store is, and log when that changes."""
+    def _set_trouble(self, trouble: StoreError | None) -> None:
+        """Remember the store's trouble, and log when it begins and ends."""
         if trouble is not None:
             self.on_failure()
         if trouble is not None and self._trouble is None:
@@ -357,20 +339,12 @@ class Recorder:
             _log.warning("the store %s is back; %d bytes wait", self._store.label, self._journal.size)
         self._trouble = trouble
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._progress:
             self._progress.notify_all()
 
-    async def _on_its_way(self, record_id: str) -> Record | None:
-        """Look a record up in all journals of this folder: ours, and those of other processes."""
-        return await asyncio.to_thread(replay, record_id, self._journal.scan())
 
-
-def _nobody_counts() -> None:
-    pass
-
-
-def _unknown(record_id: str) -> RecordNotFound:
+def _not_found(record_id: str) -> RecordNotFound:
     return RecordNotFound(f"no prediction is kept under {record_id}")
 
 
@@ -378,12 +352,21 @@ def _pauses() -> Iterator[float]:
     """Yield waiting times that double, with jitter: many processes must not all come back at once."""
     longest = _FIRST_PAUSE
     while True:
-        yield random.uniform(longest / 2, longest)  # noqa: S311  nothing secret hangs on it
+        yield random.uniform(longest / 2, longest)  # noqa: S311  no secret depends on it
         longest = min(longest * 2, _LONGEST_PAUSE)
 
 
+async def _carry_out_all(store: Store, operations: Iterable[Operation]) -> None:
+    """Carry operations out in their order, predictions that follow one another in one transaction."""
+    for adds, run in groupby(operations, lambda each: isinstance(each, Add)):
+        if adds:
+            await store.add_batches([each.batch for each in run if isinstance(each, Add)])
+        else:
+            await carry_out(store, (each for each in run if not isinstance(each, Add)))
+
+
 async def carry_out(store: Store, changes: Iterable[Delete | SetOutcome]) -> set[str]:
-    """Carry changes out in their order, outcomes together where the store takes them so.
+    """Carry changes of stored records out in their order, outcomes together.
 
     Returns:
         The ids under which the store has no record.
@@ -392,20 +375,14 @@ async def carry_out(store: Store, changes: Iterable[Delete | SetOutcome]) -> set
         StoreUnavailable: it is away; some may have been carried out, and all may be once more.
     """
     unknown: set[str] = set()
-    for kind, run in groupby(changes, type):
-        if kind is SetOutcome and isinstance(store, TakesOutcomes):
-            outcomes = (each for each in run if isinstance(each, SetOutcome))
-            while some := [*islice(outcomes, _TOGETHER)]:
-                unknown |= await store.set_outcomes(some)
-        else:
-            unknown |= {each.id for each in run if not await _carry_out_one(store, each)}
+    for deletes, run in groupby(changes, lambda each: isinstance(each, Delete)):
+        if deletes:
+            unknown |= {each.id for each in run if not await store.delete(each.id)}
+            continue
+        outcomes = (each for each in run if isinstance(each, SetOutcome))
+        while some := [*islice(outcomes, _OUTCOMES)]:
+            unknown |= await store.set_outcomes(some)
     return unknown
-
-
-async def _carry_out_one(store: Store, change: Delete | SetOutcome) -> bool:
-    if isinstance(change, Delete):
-        return await store.delete(change.id)
-    return await store.set_outcome(change.id, success=change.success, at=change.at)
 
 
 class DeadLetters:
@@ -413,6 +390,9 @@ class DeadLetters:
 
     Args:
         folder: the journal's.
+
+    Attributes:
+        file: the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -420,7 +400,7 @@ class DeadLetters:
         self._in_a_row = 0
 
     def accepted(self) -> None:
-        """Remember that the store has taken something."""
+        """Remember that the store has accepted a group."""
         self._in_a_row = 0
 
     def add(self, operation: Operation, reason: Exception) -> bool:
@@ -434,25 +414,25 @@ class DeadLetters:
         """
         if self._in_a_row >= IN_A_ROW:
             return False
-        what = operation.batch.records() if isinstance(operation, Add) else operation
-        line = msgspec.json.encode({"at": datetime.now(UTC), "reason": str(reason), "refused": what})
+        refused = operation.batch.records() if isinstance(operation, Add) else operation
+        line = msgspec.json.encode({"at": datetime.now(UTC), "reason": str(reason), "refused": refused})
         with self.file.open("ab") as file:
             file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._in_a_row += 1
-        _log.error("the store refuses what now stands in %s: %s", self.file, reason)
+        _log.error("the store refuses an operation, now in %s: %s", self.file, reason)
         return True
 
     @property
     def state(self) -> str:
-        """`ok`, or in words that there is something to look at."""
+        """`ok`, or in words that a person must see to the file."""
         try:
             size = self.file.stat().st_size
         except OSError:
             return "ok"
         return (
-            f"{size:,} bytes of what it refused stand in {self.file}, each with its reason: see to them, and"
+            f"{size:,} bytes of what it refused are in {self.file}, each with its reason: see to them, and"
             " move the file away"
         )
 
@@ -470,13 +450,13 @@ def halves(operations: list[Operation]) -> list[list[Operation]]:
 
 
 class Waiting(NamedTuple):
-    """What waits in the journal.
+    """Operations that wait in the journal.
 
     Attributes:
         size: in bytes.
         lag: seconds for which something has waited and nothing has drained.
         age: seconds for which the oldest of this process's own has waited, to about a second; no less than
-            `lag`, which is all that is known of what a dead process left.
+            `lag`, since no more is known of what a dead process left.
     """
 
     size: int
@@ -485,10 +465,10 @@ class Waiting(NamedTuple):
 
 
 class JournalLag:
-    """Remembers how far the journal had been written at each look.
+    """Measures how long operations wait, from samples of how far the journal had been written.
 
     Args:
-        journal: is looked at.
+        journal: the journal.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -496,7 +476,7 @@ class JournalLag:
         self._samples: deque[tuple[float, Mark]] = deque()
 
     def sample(self) -> Waiting:
-        """Sample it once more."""
+        """Take a sample; return what the samples show."""
         now, journal, samples = time.monotonic(), self._journal, self._samples
         samples.append((now, journal.mark()))
         while samples and journal.passed(samples[0][1]):
@@ -504,5 +484,5 @@ class JournalLag:
         if len(samples) > _SAMPLES:
             self._samples = deque([*samples][::2])
         age = now - samples[0][0] if samples else 0.0
-        # Between two samples something may have waited for longer than any look has seen.
+        # Between two samples something may have waited for longer than any sample shows.
         return Waiting(journal.size, journal.lag, max(age, journal.lag))

@@ -1,11 +1,12 @@
-"""The protocols that plugins fill. The core calls these, and never a plugin by name."""
+"""The store: where predictions are kept for good, and how old ones are removed from it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kickserve.batching import cancel_task
 from kickserve.errors import StoreError
@@ -28,12 +29,12 @@ class LabelledPrediction(NamedTuple):
     """A prediction whose outcome is known.
 
     Attributes:
-        created_at: when it was made, UTC.
-        model: name of the model that made it.
-        prediction: probability of success that it gave.
-        success: what came of the kick.
-        shadow: name of the second model that was asked as well, if one was.
-        shadow_prediction: probability of success that that one gave.
+        created_at: UTC.
+        model: name of the model.
+        prediction: probability of success, 0 to 1.
+        success: the outcome of the kick.
+        shadow: name of a second model that was asked as well; None where there was none.
+        shadow_prediction: its probability of success.
     """
 
     created_at: datetime
@@ -44,37 +45,42 @@ class LabelledPrediction(NamedTuple):
     shadow_prediction: float | None = None
 
 
-class Store(Protocol):
-    """Where predictions are kept for good.
+class Store(ABC):
+    """A database of predictions. `kickserve_testing.StoreContract` tests an implementation.
 
-    Every method but `close` may raise `StoreUnavailable` for what may pass by itself (the database is
-    away, locked, full) and `StoreMisconfigured` for what will not; those that write, `RecordUnfit` for a
-    record that will never go in, though others do: it is put aside, and the others pass. A store that other
-    processes can't see (memory) says so by an attribute `shared` that is false: several workers can't serve
-    from it.
+    Every method but `close` may raise `StoreUnavailable` for trouble that may pass by itself (the database
+    is away, locked, full) and `StoreMisconfigured` for trouble that will not. Methods that write may raise
+    `RecordUnfit` for a record that will never go in, though others do: it becomes a dead letter, and the
+    others pass.
+
+    Attributes:
+        shared: whether other processes see the same records. Several workers can't serve from memory.
     """
 
-    @property
-    def label(self) -> str:
-        """Where it stores, for people and logs: never with a password in it."""
-        ...
+    shared: bool = True
 
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The place of the database, for people and logs: never with a password in it."""
+
+    @abstractmethod
     async def open(self) -> None:
         """Connect, and bring the schema to the version that this code knows."""
-        ...
 
+    @abstractmethod
     async def close(self) -> None:
-        """Let go of every connection. May be called more than once, and without `open`."""
-        ...
+        """Close every connection. May be called more than once, and without `open`."""
 
+    @abstractmethod
     async def add(self, records: Sequence[Record]) -> None:
-        """Keep all of these or none, in one transaction. A record whose id is kept already is passed over."""
-        ...
+        """Keep all of these or none, in one transaction; pass over a record whose id is there already."""
 
+    @abstractmethod
     async def get(self, record_id: str) -> Record | None:
         """Return one record, or None."""
-        ...
 
+    @abstractmethod
     async def page(
         self,
         limit: int,
@@ -91,91 +97,82 @@ class Store(Protocol):
             since: only records made at this instant or later.
             until: only records made before this instant.
         """
-        ...
 
+    @abstractmethod
     def stream(
         self, *, since: datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[list[Record]]:
         """Yield all records in groups, oldest first, in memory that does not grow with their number."""
-        ...
 
+    @abstractmethod
     async def delete(self, record_id: str) -> bool:
-        """Remove one record; say whether it was there."""
-        ...
+        """Remove one record; return whether it was there."""
 
+    @abstractmethod
     async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
-        """Keep what came of the kick and when it was told, over what was told before.
+        """Set the outcome of a kick and the time at which it became known, over an earlier outcome.
 
         Returns:
             Whether the record is there.
         """
-        ...
 
+    @abstractmethod
     def labelled(
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[list[LabelledPrediction]]:
-        """Yield, in groups, the predictions whose outcome is known: what quality is computed from."""
-        ...
+        """Yield, in groups, the predictions whose outcome is known: quality is computed from them."""
 
+    @abstractmethod
     async def purge(self, until: datetime, limit: int) -> int:
-        """Remove the oldest records made before this instant, `limit` at most; say how many."""
-        ...
+        """Remove the oldest records made before an instant, `limit` at most; return how many."""
 
+    @abstractmethod
     async def count(self) -> int:
         """Return how many records are kept."""
-        ...
 
+    @abstractmethod
     async def ping(self) -> None:
-        """Return when the store answers, raise when it doesn't."""
-        ...
+        """Return when the database answers; raise where it doesn't."""
 
-
-@runtime_checkable
-class TakesBatches(Protocol):
-    """A store that takes what comes from the journal as it stands there. A store need not be one.
-
-    To make a record for each prediction only to take it apart again costs as much as to store it.
-    """
+    # These have defaults, for stores that can't do better.
 
     async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
-        """Keep the predictions of all of these or of none: the same as `add` with their records."""
-        ...
+        """Keep the predictions of all batches or of none, as `add` keeps their records.
 
-
-@runtime_checkable
-class TakesOutcomes(Protocol):
-    """A store that takes many outcomes at once. A store need not be one: it is told them one by one then."""
+        To make a record for each prediction only to take it apart again costs as much as to store it.
+        """
+        records: list[Record] = []
+        for batch in batches:
+            records += batch.records()
+            await asyncio.sleep(0)
+        await self.add(records)
 
     async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
-        """Keep what came of some hundreds of kicks as `set_outcome` does; of two about one the later counts.
+        """Set some hundreds of outcomes, as `set_outcome` does; of two for one record the later counts.
 
         Returns:
-            The ids under which no record is there, spelt as they came.
+            The ids under which there is no record, spelt as they came.
         """
-        ...
+        return {
+            each.id
+            for each in outcomes
+            if not await self.set_outcome(each.id, success=each.success, at=each.at)
+        }
 
-
-@runtime_checkable
-class DropsWhole(Protocol):
-    """A store that keeps what was made in a span of time together, and can drop that at once.
-
-    A store need not be one: `purge` does the same record by record.
-    """
-
-    async def drop_whole(self, until: datetime) -> list[str]:
-        """Drop what can be dropped at once and holds nothing but records made before this instant.
+    async def drop_whole(self, until: datetime) -> list[str]:  # noqa: ARG002
+        """Drop at once the parts of the database that hold only records made before an instant.
 
         Returns:
-            Names of what was dropped, for people. Older records that are left are for `purge`.
+            Names of the dropped parts, for people. Older records that are left are for `purge`.
         """
-        ...
+        return []
 
 
 class Retention:
-    """Looks once a minute for what is too old.
+    """Removes old predictions, once a minute: whole months where the store can drop them, then in groups.
 
     Args:
-        store: what to remove from.
+        store: where to remove them.
         keep: how long predictions are kept; None for ever.
     """
 
@@ -187,7 +184,7 @@ class Retention:
     async def start(self) -> None:
         """Begin, where anything is to be removed at all."""
         if self._keep is not None:
-            self._task = asyncio.create_task(self._go_on(self._keep), name="retention")
+            self._task = asyncio.create_task(self._run(self._keep), name="retention")
 
     async def stop(self) -> None:
         """End, between two groups."""
@@ -195,9 +192,9 @@ class Retention:
         self._task = None
 
     async def remove_old(self, keep: timedelta) -> int:
-        """Remove what is older than this; say how many were removed one by one."""
+        """Remove predictions older than `keep`; return how many were removed one by one."""
         until = datetime.now(UTC) - keep
-        if isinstance(self._store, DropsWhole) and (dropped := await self._store.drop_whole(until)):
+        if dropped := await self._store.drop_whole(until):
             _log.info("dropped %s: older than KICKSERVE_RETENTION", ", ".join(dropped))
         removed = 0
         while count := await self._store.purge(until, GROUP):
@@ -205,7 +202,7 @@ class Retention:
             await asyncio.sleep(_BREATH)
         return removed
 
-    async def _go_on(self, keep: timedelta) -> None:
+    async def _run(self, keep: timedelta) -> None:
         while True:
             try:
                 removed = await self.remove_old(keep)

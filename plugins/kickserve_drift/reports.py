@@ -112,7 +112,7 @@ class ReportFolder:
             NoNewReport: one is being made; or no other process can read the store.
             KickserveError: the folder can't be used.
         """
-        if not getattr(service.store, "shared", True):
+        if not service.store.shared:
             raise NoNewReport(
                 f"no other process can read {service.store.label}: keep them elsewhere, by DATABASE_URL"
             )

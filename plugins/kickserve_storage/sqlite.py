@@ -162,6 +162,7 @@ class SqliteStore(TableStore):
         self._path = path_of(url)
         self._busy = busy
         self._wanted = False
+        self.shared = self._path is not None
         self._connections: _Connections | None = None
         self._opening = asyncio.Lock()
 
@@ -169,11 +170,6 @@ class SqliteStore(TableStore):
     def label(self) -> str:
         """The URL, with the absolute path."""
         return "sqlite:///:memory:" if self._path is None else f"sqlite:///{self._path}"
-
-    @property
-    def shared(self) -> bool:
-        """Whether other processes see the same records: not those in memory."""
-        return self._path is not None
 
     async def open(self) -> None:
         """Connect, and bring the schema to the version that this code knows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -18,6 +18,7 @@ from kickserve.features import COUNT
 from kickserve.ids import canonical, first_id_at
 from kickserve.record import numbers_of
 from kickserve.schemas import Record
+from kickserve.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,7 +65,7 @@ _FIRST: Final = str(uuid.UUID(int=0))
 _LAST: Final = str(uuid.UUID(int=(1 << 128) - 1))
 
 
-class TableStore(ABC):
+class TableStore(Store):
     """The calls of a `kickserve.store.Store` that are the same statement in both databases."""
 
     @abstractmethod

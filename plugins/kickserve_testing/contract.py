@@ -29,7 +29,7 @@ from msgspec.structs import replace
 
 from kickserve.ids import instant
 from kickserve.record import SetOutcome
-from kickserve.store import LabelledPrediction, TakesBatches, TakesOutcomes
+from kickserve.store import LabelledPrediction
 from kickserve_testing.contract_samples import (
     START,
     UNKNOWN,
@@ -235,8 +235,6 @@ class StoreContract:
     async def test_outcomes_told_together_are_kept_as_one_by_one_and_the_unknown_are_named(
         self, store: Store
     ) -> None:
-        if not isinstance(store, TakesOutcomes):
-            return
         records = some_records(1_200)
         await store.add(records)
         first, told = instant(START), instant(START + 60_000)
@@ -344,8 +342,6 @@ class StoreContract:
         assert await store.purge(datetime.now(UTC) + timedelta(days=10_000), 10_000) == len(records)
 
     async def test_batches_are_kept_as_their_records_are(self, store: Store) -> None:
-        if not isinstance(store, TakesBatches):
-            return
         kick = (0.5, 31.5, 22.25, 12.0, 1 / 3, 1, 0, 1, 0, 1, 0)
         plain = (*kick, 0.75, math.nan, math.nan, 0.042)  # of a model that gives no interval
         failed = (*kick, math.nan, math.nan, math.nan, 0.0)
@@ -366,8 +362,6 @@ class StoreContract:
         assert await streamed(store) == expected
 
     async def test_batches_kept_twice_change_nothing(self, store: Store) -> None:
-        if not isinstance(store, TakesBatches):
-            return
         one, two = batch_at(START, 100), batch_at(START + 1, 100)
         await store.add_batches([one, one])
         await store.set_outcome(one.records()[0].id, success=True, at=instant(START))
@@ -379,8 +373,6 @@ class StoreContract:
         assert await store.count() == 201
 
     async def test_batches_are_all_kept_or_none(self, store: Store) -> None:
-        if not isinstance(store, TakesBatches):
-            return
         good, bad = batch_at(START, 1_000), batch_at(START + 1, status_code="no number")
         with pytest.raises(Exception, match=r"."):
             await store.add_batches([good, bad])

@@ -45,7 +45,7 @@ class WorkersPlugin(Plugin):
 
         preload()
         store = create_store(plugins, settings.database_url)
-        if not getattr(store, "shared", True):
+        if not store.shared:
             raise ConfigurationError(
                 f"{store.label} is seen by one process alone: serve with KICKSERVE_WORKERS=1, or choose"
                 " another place with DATABASE_URL"
