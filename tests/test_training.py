@@ -381,7 +381,7 @@ class TestPackagedModel:
         for name in ("description", "features", "terms", "ability_sd", "domain", "interval", "trained_on"):
             assert getattr(mine, name) == getattr(packaged, name)
         assert mine.metrics["measured_on"] == packaged.metrics["measured_on"]
-        words = {"measured_on": None}
+        words = {"measured_on": 0}
         assert mine.metrics | words == pytest.approx(packaged.metrics | words, rel=1e-6)
         for name, quantiles in packaged.reference.quantiles.items():
             assert mine.reference.quantiles[name] == pytest.approx(quantiles)
