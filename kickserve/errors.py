@@ -1,4 +1,6 @@
-"""Every exception of kickserve, with the HTTP status or the exit code that it leads to.
+"""The exceptions of the core and of several plugins, with the HTTP status or exit code that each leads to.
+
+A plugin or library has its own beside the code that raises it, derived from one of these.
 
 KickserveError
 ├── RequestError               the client can mend it
@@ -7,8 +9,6 @@ KickserveError
 │   ├── Forbidden              403  a key that is not good for this, or a page of another origin
 │   ├── TooManyRequests        429
 │   ├── RecordNotFound         404
-│   ├── ReportNotFound         404
-│   ├── NoNewReport            409  one is being made, or the predictions can't be read from outside
 │   ├── BodyTooLarge           413
 │   ├── EncodedBody            415  compressed: nothing is unpacked here
 │   └── InvalidInput           422  JSON that doesn't fit
@@ -21,10 +21,8 @@ KickserveError
 │       └── RecordUnfit             a record that the store can't hold, though it holds others
 ├── ModelUnusable              409  a model that can't be found, read or trusted
 ├── DataError                       a file of kicks that can't be read or written
-├── TooFewKicks                409  a comparison that needs more kicks than there are
 ├── RemoteError                     a running service that answers with an error, or is none of ours
 │   └── ServiceAway                 one that can't be reached: may pass by itself
-│       └── ServiceBusy             one that answers 429 or 503 however often it is asked
 └── ConfigurationError
     ├── SettingsError               a setting with a value that can't be used
     ├── UnknownPlugin
@@ -124,20 +122,6 @@ class RecordNotFound(RequestError):
     title = "Prediction not found"
 
 
-class ReportNotFound(RequestError):
-    """There is no report of this name."""
-
-    status = 404
-    title = "Report not found"
-
-
-class NoNewReport(RequestError):
-    """A report is being made already, or the predictions can't be read by another process."""
-
-    status = 409
-    title = "No report can be started"
-
-
 class BodyTooLarge(RequestError):
     """The body is larger than is read.
 
@@ -231,14 +215,6 @@ class DataError(KickserveError):
     exit_code = 2
 
 
-class TooFewKicks(KickserveError):
-    """There are too few kicks for anything to be said of them."""
-
-    status = 409
-    title = "Too few kicks"
-    exit_code = 5
-
-
 class RemoteError(KickserveError):
     """A running service answered with an error, or can't be asked.
 
@@ -270,10 +246,6 @@ class ServiceAway(RemoteError):
 
     status = 503
     exit_code = AWAY
-
-
-class ServiceBusy(ServiceAway):
-    """A running service has no room now, and had none however often it was asked."""
 
 
 class ConfigurationError(KickserveError):

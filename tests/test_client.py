@@ -19,7 +19,7 @@ import pytest
 from serving import serving
 
 import kickserve
-from kickserve.errors import InvalidInput, ServiceBusy
+from kickserve.errors import InvalidInput
 from kickserve.openapi import EXAMPLE
 from kickserve.schemas import OutcomeOf, Prediction
 from kickserve.settings import Settings
@@ -33,7 +33,7 @@ from kickserve_client import (
     connected,
     running_url,
 )
-from kickserve_client.exchange import FIRST, LONGEST, Exchange, pause, read_retry_after
+from kickserve_client.exchange import FIRST, LONGEST, Exchange, ServiceBusy, pause, read_retry_after
 
 KICK = msgspec.convert(EXAMPLE, Kick)
 KEY = "a secret of the test's"

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from kinds import FRESH, linear, load, onnx
 
 from kickserve import kinds
-from kickserve.errors import DataError, KickserveError, ModelUnusable, RemoteError, ServiceBusy, SettingsError
+from kickserve.errors import DataError, KickserveError, ModelUnusable, RemoteError, SettingsError
 from kickserve.features import NAMES
 from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
 from kickserve.record import WIDTH, Add, RecordBatch, ShadowAnswers, operations_in
 from kickserve.segments import HEADER, MAGIC, PREAMBLE, encode, read
 from kickserve.settings import Settings
 from kickserve_client import calls
-from kickserve_client.exchange import Exchange, read_retry_after
+from kickserve_client.exchange import Exchange, ServiceBusy, read_retry_after
 from kickserve_data.reader import read_blocks
 
 

@@ -17,10 +17,9 @@ from conftest import having
 from serving import serving
 from test_drift_live import kicks
 
-from kickserve.errors import ReportNotFound
 from kickserve_drift import monitor, reports
 from kickserve_drift.monitor import Monitor
-from kickserve_drift.reports import ReportFolder
+from kickserve_drift.reports import ReportFolder, ReportNotFound
 from kickserve_drift.settings import DriftSettings
 
 REPORT = "drift-20261124T101112000000Z"

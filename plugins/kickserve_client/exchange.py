@@ -15,7 +15,7 @@ import httpx
 import msgspec
 from msgspec.structs import replace
 
-from kickserve.errors import RemoteError, ServiceAway, ServiceBusy
+from kickserve.errors import RemoteError, ServiceAway
 from kickserve.schemas import UNDECODABLE, Problem
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ _IN_DOUBT: Final = (
 )
 _FOREIGN: Final = "with something that is no answer of kickserve; is the URL right?"
 _decode = msgspec.json.Decoder(Problem).decode
+
+
+class ServiceBusy(ServiceAway):
+    """A running service has no room now, and had none at any try."""
 
 
 def pause(again: int, retry_after: float | None, chance: float) -> float | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
-from kickserve.errors import KickserveError, TooFewKicks
+from kickserve.errors import KickserveError
 from kickserve.loading import fetch_model, load_file, source_of
 from kickserve.plugins import discover, open_store
 from kickserve_data import reader
@@ -30,7 +30,7 @@ from kickserve_drift.kicks import (
     read_file,
     read_stored,
 )
-from kickserve_drift.psi import MIN_KICKS, Limits, summarize
+from kickserve_drift.psi import MIN_KICKS, Limits, TooFewKicks, summarize
 from kickserve_drift.reference import PLOTTED, Baseline, baseline_of_file, baseline_of_model
 from kickserve_drift.report import Current, Report, make_report
 from kickserve_drift.reports import PATH, ReportFolder, name_of

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from kickserve.errors import DataError, ModelUnusable
+from kickserve.errors import DataError, KickserveError, ModelUnusable
 from kickserve.features import FLAGS, NAMES
 from kickserve.schemas import Drifted, DriftSummary
 
@@ -44,6 +44,14 @@ _FREQUENT: Final = 0.05  # share of the kicks from which a single value has a bi
 _FLAG_EDGES: Final = np.array([0.5])
 _EASE: Final = 0.8
 _SMOOTHING: Final = 0.5  # added to each count: otherwise one empty bin makes PSI infinite
+
+
+class TooFewKicks(KickserveError):
+    """There are fewer kicks than drift can be computed from."""
+
+    status = 409
+    title = "Too few kicks"
+    exit_code = 5
 
 
 class Limits(NamedTuple):

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec import Struct, to_builtins
 
-from kickserve.errors import TooFewKicks
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.loading import profile_of
 from kickserve.model import HasProfile, predict
 from kickserve_data.simulate import simulate
 from kickserve_drift.kicks import ROW, Sample, read_file
-from kickserve_drift.psi import MIN_KICKS, PREDICTION, Column, Reference
+from kickserve_drift.psi import MIN_KICKS, PREDICTION, Column, Reference, TooFewKicks
 from kickserve_scores.quality import RunningQuality
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from kickserve.errors import DataError, KickserveError, NoNewReport, ReportNotFound
+from kickserve.errors import DataError, KickserveError, RequestError
 from kickserve.schemas import UNDECODABLE
 from kickserve.wholefile import atomic_write
 
@@ -41,6 +41,20 @@ _TRIES: Final = 5
 _PAUSE: Final = 0.05
 _PATIENCE: Final = 5.0  # seconds that a report gets to end when the service ends
 _ERROR: Final = "Error: "  # begins an error of the command line
+
+
+class ReportNotFound(RequestError):
+    """There is no report of this name."""
+
+    status = 404
+    title = "Report not found"
+
+
+class NoNewReport(RequestError):
+    """A report is being made already, or the predictions can't be read by another process."""
+
+    status = 409
+    title = "No report can be started"
 
 
 class Run(Struct, kw_only=True, frozen=True):

@@ -11,12 +11,11 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Sche
 from litestar.params import FromPath, QueryParameter
 from litestar.response import File
 
-from kickserve.errors import TooFewKicks
 from kickserve.middleware import SANDBOX
 from kickserve.plugins import API, Scope, refusals, requires
 from kickserve.schemas import DriftSummary
 from kickserve.service import Service
-from kickserve_drift.psi import MIN_KICKS
+from kickserve_drift.psi import MIN_KICKS, TooFewKicks
 from kickserve_drift.reports import PATH, ReportFolder, ReportList, Run
 
 TheReports = NamedDependency[ReportFolder]
