@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-import kickserve_drift
 from kickserve.cli import run
 from kickserve.features import NAMES
 from kickserve_data.simulate import simulate
@@ -81,6 +80,7 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
 def without_pages(monkeypatch: Any) -> None:
     """Leave out Evidently and its page: the import takes seconds, and `test_evaluate` has the real page."""
     blank = ModuleType("kickserve_drift.page")
-    vars(blank).update(draw=lambda *_: None, html_of=lambda *_: "<html></html>", values_of=lambda _: {})
+    vars(blank).update(
+        draw=lambda *_: None, html_of=lambda *_: "<html></html>", values_of=lambda _: {}, upload=None
+    )
     monkeypatch.setitem(sys.modules, blank.__name__, blank)
-    monkeypatch.setattr(kickserve_drift, "page", blank, raising=False)

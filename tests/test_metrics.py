@@ -1,26 +1,145 @@
-"""What the service counts of itself: in shared memory, by route and status, never falling."""
+"""`/metrics`: Prometheus reads it, and its counters are sums over all workers that never fall."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import Any
+from dataclasses import replace
 
 import httpx
 import numpy as np
+import psutil
 import pytest
-from litestar import asgi
 from litestar.exceptions import LitestarException
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from serving import serving
 
 from kickserve.app import create_app
-from kickserve.auth import Authenticator
 from kickserve.features import COUNT
 from kickserve.metrics import BOUNDS, MODELS, ROUTES, Metrics
-from kickserve.middleware import App, SecurityHeaders
 from kickserve.record import NUMBER, WIDTH, RecordBatch
-from kickserve.settings import Settings
 from kickserve.shared import OTHER
 
+METRICS = "http://test/metrics"
 PREDICT = ("/api/v1/predict", "POST")
+
+
+def samples_of(text, parse=text_string_to_metric_families):
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in parse(text)
+        for sample in family.samples
+    }
+
+
+def requests_to(samples, route, status):
+    wanted = {("route", route), ("status", status)}
+    return sum(value for (name, *labels), value in samples.items() if wanted <= {*labels})
+
+
+async def test_prometheus_reads_what_was_sent(client, kick):
+    bad = {**kick, "distance": 500}
+    for body in (kick, kick, kick, {}, bad):
+        await client.post("/predict", json=body)
+    await client.post("/predict/batch", json=[kick] * 4)
+    await client.post("/predict/batch", json=[kick, bad, {**bad, "angle": 91}])
+    await client.post("/predict", content=b"{")
+    record_id = (await client.post("/predict", json=kick)).json()["id"]
+    for path in (record_id, "nothing"):
+        await client.get(f"/predictions/{path}")
+    await client.get("/nowhere")
+    await client.post("/health", json={})
+    await client.get("http://test/ui/deep/below")  # a mounted application has no template
+    response = await client.get(METRICS)
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = samples_of(response.text)
+    statuses = {status: requests_to(samples, PREDICT[0], status) for status in ("200", "400", "422")}
+    assert statuses == {"200": 4, "400": 1, "422": 2}
+    template = "/api/v1/predictions/{record_id}"
+    assert [requests_to(samples, template, status) for status in ("200", "404")] == [1, 1]
+    assert requests_to(samples, OTHER, "405") == 1
+    assert requests_to(samples, OTHER, "404") >= 1
+    assert not any("deep" in value for _, *labels in samples for _, value in labels)
+    assert samples[("kickserve_predictions_total", ("model", "simulated"))] == 8
+    assert samples[("kickserve_refused_kicks_total",)] == 5
+    timed = (("method", "POST"), ("route", PREDICT[0]))
+    assert samples[("kickserve_request_duration_seconds_count", *timed)] == 7
+    assert samples[("kickserve_request_duration_seconds_bucket", ("le", "+Inf"), *timed)] == 7
+    assert 0 < samples[("kickserve_request_duration_seconds_sum", *timed)] < 10
+    assert samples[("kickserve_worker_starts_total", ("worker", "1"))] == 1
+    assert samples[("kickserve_worker_memory_bytes", ("worker", "1"))] > 1e6
+    assert samples[("kickserve_journal_bytes", ("worker", "1"))] >= 0
+
+
+async def test_openmetrics_is_answered_where_it_is_accepted(client, kick):
+    await client.post("/predict", json=kick)
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    response = await client.get(METRICS, headers=accept)
+    assert response.headers["content-type"].startswith("application/openmetrics-text")
+    samples = samples_of(response.text, openmetrics.text_string_to_metric_families)
+    assert requests_to(samples, PREDICT[0], "200") == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"X-API-Key": "barley"}, 401),
+        ({"Authorization": "Basic sesame"}, 401),
+        ({"X-API-Key": "sesame"}, 200),
+        ({"Authorization": "bearer  sesame"}, 200),
+    ],
+)
+async def test_a_service_with_a_key_shows_its_metrics_with_that_key(start, settings, headers, status):
+    client = await start(replace(settings, api_key="sesame"))
+    assert (await client.get(METRICS, headers=headers)).status_code == status
+
+
+async def scrape(url):
+    """Ask on a connection of its own, so that the system chooses a worker."""
+    async with httpx.AsyncClient(timeout=20) as client:
+        response = await client.get(url)
+        assert response.status_code == 200
+        return samples_of(response.text)
+
+
+async def test_any_worker_has_the_sum_of_all_also_when_they_are_replaced(tmp_path, kick):
+    with serving(tmp_path, KICKSERVE_WORKERS="2") as server:
+        for _ in range(40):
+            async with httpx.AsyncClient() as client:
+                await client.post(f"{server.url}/predict", json=kick)
+        url = str(httpx.URL(server.url).copy_with(path="/metrics"))
+        scrapes = [await scrape(url) for _ in range(12)]
+        for worker in psutil.Process(server.process.pid).children():
+            worker.terminate()
+        starts = 0.0
+        async with asyncio.timeout(60):
+            while starts < 4:
+                await asyncio.sleep(0.1)
+                scrapes.append(await scrape(url))
+                starts = sum(
+                    value for (name, *_), value in scrapes[-1].items() if name.endswith("starts_total")
+                )
+    for samples in scrapes:
+        assert requests_to(samples, PREDICT[0], "200") == 40
+        assert samples[("kickserve_predictions_total", ("model", "simulated"))] == 40
+        assert samples[("kickserve_worker_memory_bytes", ("worker", "2"))] >= 0
+    assert starts == 4
+
+
+async def test_a_request_whose_client_goes_away_is_counted(settings):
+    app = create_app(settings)
+
+    async def gone(_):
+        raise ConnectionResetError
+
+    path = "/api/v1/health/live"
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode()}
+    with pytest.raises(LitestarException):
+        await app({**scope, "query_string": b"", "headers": []}, lambda: None, gone)
+    [reading] = app.state.service.metrics.read().routes
+    assert reading.statuses == {"200": 1}  # the answer that would have been sent
 
 
 @pytest.fixture
@@ -36,204 +155,75 @@ def batch_of(probabilities, model="m"):
     return RecordBatch(0, 0, "", model, "1", 0.0, 0.0, numbers.tobytes())
 
 
-def reading_of(metrics, pair=PREDICT):
-    [found] = [each for each in metrics.read().routes if (each.route, each.method) == pair]
-    return found
-
-
-def test_nothing_is_counted_at_first(metrics):
-    reading = metrics.read()
-    assert (reading.routes, reading.predictions) == ([], 0)
-    assert [worker.starts for worker in reading.workers] == [0]
-
-
-def test_requests_are_counted_by_route_status_and_time(metrics):
-    meter = metrics.route(*PREDICT)
+def test_requests_are_counted_by_status_and_duration(metrics):
+    assert metrics.read().routes == []
+    route = metrics.route(*PREDICT)
     for status, seconds in [(200, 0.00005), (200, 0.0001), (422, 0.0002), (200, 99)]:
-        meter.add(status, seconds)
-    reading = reading_of(metrics)
+        route.add(status, seconds)
+    [reading] = metrics.read().routes
     assert reading.statuses == {"200": 3, "422": 1}
     assert reading.times == [2, 1, *[0] * (len(BOUNDS) - 2), 1]
     assert reading.seconds == pytest.approx(99.00035)
-
-
-@pytest.mark.parametrize("status", [0, 218, 599, 999])
-def test_a_status_that_is_not_told_apart_counts_as_other(metrics, status):
-    metrics.route(*PREDICT).add(status, 0.01)
-    assert reading_of(metrics).statuses == {OTHER: 1}
-
-
-def test_a_route_that_is_not_known_counts_as_other(metrics):
-    metrics.route("/nowhere", "GET").add(404, 0.01)
-    metrics.route(PREDICT[0], "BREW").add(405, 0.01)
-    assert reading_of(metrics, (OTHER, OTHER)).statuses == {"404": 1, "405": 1}
-
-
-def test_more_routes_than_there_is_room_for_count_as_other(metrics):
-    metrics.set_routes((f"/{number:04}", "GET") for number in range(ROUTES + 10))
-    metrics.route("/0000", "GET").add(200, 0.01)
-    metrics.route(f"/{ROUTES + 5:04}", "GET").add(200, 0.01)
-    assert [each.route for each in metrics.read().routes] == [OTHER, "/0000"]
-
-
-def test_kicks_are_counted(metrics):
-    metrics.count_predictions(batch_of([0.5]))
-    metrics.count_predictions(batch_of([0.5] * 2_000))
-    metrics.count("refused_kicks", 3)
-    metrics.count("failed_kicks", 2)
-    metrics.count("store_errors")
-    metrics.count("dead_letters")
-    reading = metrics.read()
-    assert reading.predictions == 2_001
-    assert reading.counts == {
-        "starts": 0,
-        "refused_kicks": 3,
-        "failed_kicks": 2,
-        "store_errors": 1,
-        "dead_letters": 1,
-    }
+    for status in (0, 218, 599, 999):
+        route.add(status, 0.01)
+    assert metrics.read().routes[0].statuses[OTHER] == 4
 
 
 @pytest.mark.parametrize("repeated", [1, 50])  # few are counted one by one, many as an array
-def test_answers_are_counted_by_model_and_probability(metrics, repeated):
+def test_predictions_are_counted_by_model_and_probability(metrics, repeated):
     for _ in range(3):
         metrics.count_predictions(batch_of([0.0, 0.05, 0.7464, 1.0] * repeated, "a"))
     metrics.count_predictions(batch_of([0.999], "b"))
     [a, b] = metrics.read().models
     counted = {at: count for at, count in enumerate(a.bins) if count}
-    assert (a.name, counted) == ("a", {0: 3 * repeated, 1: 3 * repeated, 14: 3 * repeated, 19: 3 * repeated})
+    assert (a.name, counted) == ("a", dict.fromkeys((0, 1, 14, 19), 3 * repeated))
     assert a.total == pytest.approx(3 * repeated * 1.7964)
     assert (b.name, b.predictions, b.bins[-1]) == ("b", 1, 1)
 
 
-def test_more_models_than_there_is_room_for_count_as_other(metrics):
+def test_more_routes_and_models_than_there_are_slots_count_as_other(metrics):
+    metrics.set_routes((f"/{number:04}", "GET") for number in range(ROUTES + 10))
+    for number in (0, ROUTES + 5):
+        metrics.route(f"/{number:04}", "GET").add(200, 0.01)
     for number in range(2 * MODELS):
         metrics.count_predictions(batch_of([0.5], f"model {number}"))
-    found = {each.name: each.predictions for each in metrics.read().models}
-    assert len(found) == MODELS
-    assert found[OTHER] == MODELS + 1
+    reading = metrics.read()
+    assert [each.route for each in reading.routes] == [OTHER, "/0000"]
+    assert len(reading.models) == MODELS
+    assert {each.name: each.predictions for each in reading.models}[OTHER] == MODELS + 1
 
 
-def test_a_long_name_is_cut_between_letters_and_the_model_that_is_served_is_told(metrics):
+def test_a_long_name_is_cut_between_letters(metrics):
     metrics.set_model("é" * 100, "7")
-    metrics.count_predictions(batch_of([0.5], "é" * 100))
-    metrics.join_worker(0)
-    metrics.count_predictions(batch_of([0.5], "é" * 100))
+    for _ in range(2):
+        metrics.join_worker(0)
+        metrics.count_predictions(batch_of([0.5], "é" * 100))
     assert metrics.read().workers[0].model == ("é" * 48, "7")
     assert [(each.name, each.predictions) for each in metrics.read().models] == [("é" * 48, 2)]
 
 
-def in_a_fork(action):
-    pid = os.fork()
-    if pid == 0:
-        action()
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-
-
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # pytest's process may have threads
-def test_any_process_reads_what_all_have_written():
-    metrics = Metrics(3)
+def test_any_process_reads_the_counters_of_all_and_a_new_worker_continues_its_row():
+    metrics = Metrics(2)
     metrics.set_routes([PREDICT])
 
     def work(number):
         metrics.join_worker(number)
         metrics.count("starts")
+        metrics.count("refused_kicks", 3)
         metrics.route(*PREDICT).add(200, 0.01)
-        metrics.count_predictions(batch_of([0.5] * number))
+        metrics.count_predictions(batch_of([0.5] * 10))
         metrics.set_state(memory=1e6 * number, cpu=0.5, journal=7, lag=0.25, age=3, store_up=number == 1)
 
-    for number in range(3):
-        in_a_fork(lambda number=number: work(number))
-    assert reading_of(metrics).statuses == {"200": 3}
-    assert metrics.read().predictions == 3
-    assert metrics.read().workers == [
-        (1, 1e6 * number, 0.5, 7, 0.25, 3, number == 1, ("", "")) for number in range(3)
-    ]
-
-
-def test_one_that_takes_the_place_of_another_goes_on_with_its_counts(metrics):
-    metrics.count("starts")
-    metrics.route(*PREDICT).add(200, 0.01)
-    metrics.set_state(memory=1, cpu=1, journal=1, lag=1, age=1, store_up=False)
-    metrics.join_worker(0)
-    metrics.count("starts")
-    metrics.route(*PREDICT).add(200, 0.01)
-    assert reading_of(metrics).statuses == {"200": 2}
-    assert metrics.read().workers == [(2, 0, 0, 0, 0, 0, 1, ("", ""))]
-
-
-async def test_a_request_is_counted_under_its_template(start, settings, kick):
-    client = await start(settings)
-    metrics = client.app.state.service.metrics
-    record_id = (await client.post("/predict", json=kick)).json()["id"]
-    await client.get(f"/predictions/{record_id}")
-    await client.get("/predictions/nothing")
-    await client.get("/nowhere")
-    await client.post("/health", json={})
-    read = reading_of(metrics, ("/api/v1/predictions/{record_id}", "GET"))
-    assert read.statuses == {"200": 1, "404": 1}
-    assert reading_of(metrics).statuses == {"200": 1}
-    assert reading_of(metrics, (OTHER, OTHER)).statuses == {"404": 1, "405": 1}
-
-
-async def test_a_mounted_application_counts_as_other(metrics):
-    @asgi("/ui", is_mount=True, copy_scope=True)
-    async def mounted(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001  the framework asks for all
-        await send({"type": "http.response.start", "status": 304, "headers": []})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    settings = Settings()
-    app = App(
-        [mounted],
-        openapi_config=None,
-        settings=settings,
-        authenticator=Authenticator(settings),
-        security_headers=SecurityHeaders(settings),
-        metrics=metrics,
-        wrappers=(),
-        router_wrappers=(),
-    )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as client:
-        await client.get("/ui/deep/below")
-    assert reading_of(metrics, (OTHER, OTHER)).statuses == {"304": 1}
-
-
-async def test_kicks_answered_and_refused_are_counted(start, settings, kick):
-    client = await start(settings)
-    bad = {**kick, "distance": 500}
-    assert (await client.post("/predict", json=kick)).status_code == 200
-    assert (await client.post("/predict/batch", json=[kick] * 5)).status_code == 200
-    assert (await client.post("/predict", json=bad)).status_code == 422
-    assert (await client.post("/predict", content=b"{")).status_code == 400
-    assert (await client.post("/predict/batch", json=[kick, bad, {**bad, "angle": 91}])).status_code == 422
-    reading = client.app.state.service.metrics.read()
-    assert (reading.predictions, reading.counts["refused_kicks"]) == (6, 4)
-
-
-async def test_a_worker_tells_how_it_is(start, settings):
-    client = await start(settings)
-    [worker] = client.app.state.service.metrics.read().workers
-    assert worker.starts == 1
-    assert worker.memory > 1e6
-    assert worker.journal == worker.lag == 0
-
-
-async def test_a_client_that_goes_away_is_counted_too(settings):
-    app = create_app(settings)
-
-    async def gone(_):
-        raise ConnectionResetError
-
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/api/v1/health/live",
-        "raw_path": b"/api/v1/health/live",
-        "query_string": b"",
-        "headers": [],
-    }
-    with pytest.raises(LitestarException):
-        await app(scope, lambda: None, gone)
-    [reading] = app.state.service.metrics.read().routes
-    assert reading.statuses == {"200": 1}  # what would have been answered
+    for number in (0, 1, 1):
+        pid = os.fork()
+        if pid == 0:
+            work(number)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    reading = metrics.read()
+    assert reading.routes[0].statuses == {"200": 3}
+    assert (reading.predictions, reading.counts["refused_kicks"]) == (30, 9)
+    assert reading.workers == [(1, 0, 0.5, 7, 0.25, 3, 0, ("", "")), (2, 1e6, 0.5, 7, 0.25, 3, 1, ("", ""))]
+    metrics.join_worker(1)
+    assert metrics.read().workers[1] == (2, 0, 0, 0, 0, 0, 1, ("", ""))

@@ -38,8 +38,7 @@ from kickserve_drift.reports import PATH, ReportFolder, name_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from kickserve.model import Model, ModelFile
-    from kickserve.plugins import Settings
+    from kickserve.plugins import Model, ModelFile, Settings
     from kickserve_data.engines import EngineConfig
     from kickserve_drift.kicks import Pages, Selection
     from kickserve_drift.settings import DriftSettings
@@ -156,22 +155,22 @@ class Evaluation:
     def _draw(self, report: Report, findings: Findings, baseline: Baseline) -> Evaluated:
         """Draw and write the page, upload it where the settings ask for it, and write the summary."""
         self.on_progress("drawing", 0.0)
-        from kickserve_drift import page
+        from kickserve_drift.page import draw, html_of, upload, values_of
 
         self.on_progress("drawing", 0.6)
         # Stored predictions were read newest first; in plots, time goes to the right.
         rows = findings.sample.rows[::-1] if findings.first else findings.sample.rows
-        snapshot = page.draw(rows, baseline.rows, report)
+        snapshot = draw(rows, baseline.rows, report)
         self.on_progress("drawing", 1.0)
         folder = ReportFolder(self.drift.reports)
-        path = folder.write_page(report.at, page.html_of(snapshot, report))
+        path = folder.write_page(report.at, html_of(snapshot, report))
         uploaded, failure = None, None
         if self.drift.evidently_url is not None:
             try:
-                uploaded = page.upload(snapshot, self.drift)
+                uploaded = upload(snapshot, self.drift)
             except KickserveError as error:  # the report is still written
                 failure = error
-        details = structs.replace(report.details, evidently=page.values_of(snapshot), uploaded=uploaded)
+        details = structs.replace(report.details, evidently=values_of(snapshot), uploaded=uploaded)
         report = structs.replace(report, details=details)
         folder.write_summary(report)
         self.on_progress("writing", 1.0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from kickserve.model import Model, ModelFile
+    from kickserve.plugins import Model, ModelFile
     from kickserve_data.engines import EngineConfig
     from kickserve_data.kicks import RefusedRow
     from kickserve_data.partitions import Partition, Plan

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from kickserve.features import COUNT, NAMES
-from kickserve.model import predict
+from kickserve.plugins import predict
 from kickserve.schemas import UNDECODABLE, Record
 from kickserve_client import calls
 from kickserve_data import reader
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Model
+    from kickserve.plugins import Model
     from kickserve_client.client import AsyncClient
     from kickserve_data.kicks import Block, RefusedRow
 

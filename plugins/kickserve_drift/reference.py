@@ -10,7 +10,8 @@ from msgspec import Struct, to_builtins
 
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.loading import profile_of
-from kickserve.model import HasProfile, predict
+from kickserve.model import HasProfile
+from kickserve.plugins import predict
 from kickserve_data.simulate import simulate
 from kickserve_drift.kicks import ROW, Sample, read_file
 from kickserve_drift.psi import MIN_KICKS, PREDICTION, Column, Reference, TooFewKicks
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Model, Profile
+    from kickserve.model import Profile
+    from kickserve.plugins import Model
 
 PLOTTED: Final = 20_000
 """Kicks that Evidently plots at most; the figures are of all."""

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from kickserve.errors import KickserveError, StoreError
 from kickserve.features import COUNT
-from kickserve.plugins import Metric
-from kickserve.record import NUMBER, WIDTH
+from kickserve.plugins import Metric, numbers_of
 from kickserve.shared import shared_array
 from kickserve_drift.kicks import part_of
 from kickserve_drift.psi import COUNTS, MIN_KICKS, Limits, kicks_in, summarize
@@ -24,8 +23,7 @@ from kickserve_drift.reference import reference_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve.model import Model
-    from kickserve.record import RecordBatch
+    from kickserve.plugins import Model, RecordBatch
     from kickserve.schemas import DriftSummary
     from kickserve.service import Service
     from kickserve.store import Store
@@ -138,9 +136,8 @@ class LiveDrift:
     def __init__(self, size: int) -> None:
         self._size = size
         self.window = SlidingWindow(1, size)
-        self._waiting: list[bytes] = []
+        self._waiting: list[RecordBatch] = []
         self._bytes = 0
-        self._first = 0.0
         self._model: Model | None = None
         self._reference: Reference | None = None
         self._tag = 0
@@ -151,9 +148,7 @@ class LiveDrift:
 
     def add(self, batch: RecordBatch) -> None:
         """Note predictions, in 0.1 µs; they are counted later."""
-        if not self._waiting:
-            self._first = batch.millisecond / 1000
-        self._waiting.append(batch.numbers)
+        self._waiting.append(batch)
         self._bytes += len(batch.numbers)
         if self._bytes >= _COUNT_AT:
             self.count()
@@ -164,9 +159,9 @@ class LiveDrift:
             return  # they wait for the reference
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         if waiting and self._reference is not None:
-            rows = np.frombuffer(b"".join(waiting), NUMBER).reshape(-1, WIDTH)
+            rows = numbers_of(waiting)
             counts = self._reference.count(rows[:, :COUNT], rows[:, COUNT])
-            self.window.add(counts, self._tag, self._first, time.time())
+            self.window.add(counts, self._tag, waiting[0].millisecond / 1000, time.time())
 
     def summary(self, limits: Limits) -> DriftSummary | None:
         """Return how far the newest kicks of all workers have drifted; None as long as there are too few."""

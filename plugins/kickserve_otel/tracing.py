@@ -23,43 +23,41 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from kickserve.settings import Settings
 
 _PROTOCOL: Final = "http/protobuf"
-_LAST_WORDS: Final = 5.0  # seconds that the end of the service waits for a collector that does not answer
+_MAX_PATIENCE: Final = 5.0  # seconds for a collector that does not answer when the service stops
 
 
 class Tracing:
-    """Makes spans, and sends them beside the requests.
+    """Makes spans, and sends them in a thread beside the requests.
 
-    It is made in the process that serves: its thread would not survive a fork. What the variables `OTEL_*`
-    say of resource, sampling, limits, batches and the exporter, the SDK reads itself.
+    Create it in the process that serves: its thread would not survive a fork. The SDK itself reads the
+    variables `OTEL_*` for resource, sampling, limits, batches and the exporter.
 
     Args:
-        settings: of the service.
+        patience: seconds that the last spans get to be sent, 5 at most.
 
     Raises:
-        ConfigurationError: an exporter or a protocol is asked for that there is not.
+        ConfigurationError: the variables name an exporter or a protocol that is not supported.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, patience: float) -> None:
         resource = Resource.create({SERVICE_VERSION: __version__})
-        if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):  # the variables name none
+        if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):  # not named by a variable
             resource = resource.merge(Resource({SERVICE_NAME: "kickserve"}))
         self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self.provider.add_span_processor(BatchSpanProcessor(_exporter()))
-        self._patience = min(_LAST_WORDS, settings.shutdown_timeout)
+        self._patience = min(_MAX_PATIENCE, patience)
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """Return what makes a span of each request to `app`."""
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """Return an application that makes a span of each request to `app`."""
         traced: Any = OpenTelemetryMiddleware(
             _named_by_route(app), tracer_provider=self.provider, exclude_spans=["receive", "send"]
         )
         return traced  # type: ignore[no-any-return]
 
-    async def end(self) -> None:
-        """Send what has not been sent, as far as that goes in time."""
-        # In a thread, and not waited for without end: the exporter tries again and again.
+    async def stop(self) -> None:
+        """Send the last spans, as far as patience allows: the exporter tries again and again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
                 await asyncio.to_thread(self.provider.shutdown)
@@ -87,7 +85,7 @@ def _exporter() -> SpanExporter:
 
 
 def _named_by_route(app: ASGIApp) -> ASGIApp:
-    """Name the span of a request by its route: the path itself may hold an id."""
+    """Name the span of a request by its route: the path itself may contain an id."""
     serve: Any = app
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
