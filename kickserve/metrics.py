@@ -147,7 +147,7 @@ class Reading(NamedTuple):
     """Sums over all workers.
 
     Attributes:
-        routes: those that had a request.
+        routes: with at least one request.
         workers: by their number.
         models: by their name.
         counts: refused kicks (invalid), failed kicks (the model raised), failed writes to the store, dead

@@ -284,7 +284,7 @@ async def test_it_is_sent_again_until_it_is_accepted_and_in_order_but_not_after_
     webhook.send(event(ENDED))
     await receiver.until(3)
     assert receiver.tries == 7
-    assert "was not told of drift.started: it answered 404" in caplog.text
+    assert "did not get drift.started: it answered 404" in caplog.text
     assert "token" not in caplog.text
     await webhook.stop()
 
@@ -294,7 +294,7 @@ async def test_a_receiver_that_is_away_is_given_up_and_unsent_messages_are_logge
     webhook = Webhook("http://127.0.0.1:9/hook", pause=0.0001)
     webhook.send(event())
     async with asyncio.timeout(20):
-        while "was not told" not in caplog.text:
+        while "did not get" not in caplog.text:
             await asyncio.sleep(0.01)
     await webhook.stop()
     assert caplog.text.count("did not take") == TRIES

@@ -72,11 +72,11 @@ def test_a_collector_gets_a_span_of_each_request_of_all_workers(tmp_path, kick):
     assert set(by_name) == {"POST /api/v1/predict", "GET /api/v1/predictions/{record_id}", "GET"}
     predict = by_name["POST /api/v1/predict"]
     assert predict.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"
-    told = attributes_of(predict)
-    assert told["http.route"] == "/api/v1/predict"
-    assert told["kickserve.request_id"] == answer.headers["x-request-id"]
-    assert told["kickserve.key"] == "default"
-    assert 200 in {told.get("http.status_code"), told.get("http.response.status_code")}
+    found = attributes_of(predict)
+    assert found["http.route"] == "/api/v1/predict"
+    assert found["kickserve.request_id"] == answer.headers["x-request-id"]
+    assert found["kickserve.key"] == "default"
+    assert 200 in {found.get("http.status_code"), found.get("http.response.status_code")}
 
 
 def test_a_collector_that_is_away_is_not_waited_for_at_the_end(tmp_path, kick):

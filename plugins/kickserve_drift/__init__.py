@@ -1,4 +1,4 @@
-"""The plugin `drift`: tells when the kicks have become unlike those that the model was trained on."""
+"""The plugin `drift`: finds out when kicks have become unlike the kicks that the model was trained on."""
 
 from __future__ import annotations
 

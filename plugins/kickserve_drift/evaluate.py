@@ -74,7 +74,7 @@ def command(**options: Any) -> int:
     By default it looks at the kept kicks that are new since its last report, 1,000 at most; where less than
     50 are new, at those of that report again. With FILE (CSV, Parquet or NDJSON) it looks at the kicks there.
     FILE may be a folder of Parquet files, a pattern or a URL (s3://...) as well, and with --engine dask a
-    cluster reads it, a row group at a time. The figures are the same, whoever reads them.
+    cluster reads it, a row group at a time, with the same figures.
     They are held against the model's own profile of its training, or against the kicks of --reference.
 
     The report goes to KICKSERVE_REPORTS as HTML, drawn by Evidently, and as JSON.

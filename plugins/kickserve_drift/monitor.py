@@ -108,7 +108,7 @@ class Webhook:
             _log.info("the webhook did not take %s: %s", event.type, problem)
             if not temporary:
                 break
-        _log.error("the webhook was not told of %s: %s", event.type, problem)
+        _log.error("the webhook did not get %s: %s", event.type, problem)
 
     async def _try(self, client: httpx.AsyncClient, body: bytes, message: str) -> tuple[str, bool]:
         """Send once; return the problem, empty where there is none, and whether another try may help."""
@@ -179,9 +179,9 @@ class Monitor:
             return
         window.alarmed = summary.drifted
         if summary.drifted:
-            _log.warning("the kicks have drifted from those that the model knows: %s", _what(summary))
+            _log.warning("the kicks have drifted from the kicks that the model knows: %s", _what(summary))
         else:
-            _log.warning("the kicks are again like those that the model knows")
+            _log.warning("the kicks are again like the kicks that the model knows")
         if self._webhook is not None:
             kind = STARTED if summary.drifted else ENDED
             self._webhook.send(Event(type=kind, timestamp=summary.at, data=self._live.summary(self._limits)))

@@ -133,7 +133,7 @@ class Column:
         return cls(name, known[np.isin(levels, inner)], expected, mean)
 
     def count(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Count values, shape (n,), without those that are NaN; return a row of `COUNTS`."""
+        """Count values, shape (n,), but for NaN; return a row of `COUNTS`."""
         row = np.zeros(COUNTS[1])
         row[0] = np.nansum(values)
         row[1 : 1 + len(self.expected)] = _histogram(values, self.edges)
@@ -278,7 +278,7 @@ def _columns_of(profile: Profile) -> Iterator[Column]:
 
 
 def _histogram(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Count values, shape (n,), by bin, shape (k,), without those that are NaN."""
+    """Count values, shape (n,), by bin, shape (k,), but for NaN."""
     # To compare with each edge in turn is several times as fast as to search the bin of each value.
     values = np.ascontiguousarray(values)
     known = len(values) - np.count_nonzero(np.isnan(values))

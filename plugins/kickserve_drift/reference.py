@@ -64,7 +64,7 @@ class Baseline:
     Attributes:
         reference: its bins.
         rows: shape (m, 13), kicks to plot: features, prediction, outcome; NaN where unknown.
-        info: what it is.
+        info: the reference in words and numbers.
     """
 
     reference: Reference

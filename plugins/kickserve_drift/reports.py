@@ -176,7 +176,7 @@ class ReportFolder:
         return msgspec.structs.replace(run, status="done", done=1.0, report=f"{PATH}/{page}")
 
     def entries(self, limit: int) -> list[ReportEntry]:
-        """Return the newest reports, newest first, without those that can't be read."""
+        """Return the newest reports that can be read, newest first."""
         found: list[ReportEntry] = []
         for name in self._names(".json"):
             if len(found) == limit:
@@ -207,7 +207,7 @@ class ReportFolder:
         """
         path = self._folder / name
         if not _NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
-            raise ReportNotFound(f"there is no report '{name[:60]}': GET {PATH} lists those that there are")
+            raise ReportNotFound(f"there is no report '{name[:60]}': GET {PATH} lists all reports")
         return path
 
     def write_page(self, at: datetime, page: str) -> Path:

@@ -49,10 +49,10 @@ def router(reports: ReportFolder) -> Router:
 
 @get("/", responses=refusals(409), guards=[requires(Scope.READ)])
 async def drift(service: TheService) -> DriftSummary:
-    """Say how far the newest kicks have drifted from those that the model knows, over all workers.
+    """Return how far the newest kicks of all workers have drifted from the kicks that the model knows.
 
-    `drifted` is true where half of the features have (`KICKSERVE_DRIFT_SHARE`), or what the model says. With
-    fewer than 50 kicks nothing can be said: 409.
+    `drifted` is true where half of the features have (`KICKSERVE_DRIFT_SHARE`), or the predictions. With
+    fewer than 50 kicks: 409.
     """
     summary = service.drift()
     if summary is None:

@@ -38,7 +38,7 @@ class DriftSettings(SettingsTable):
         "KICKSERVE_DRIFT_WINDOW",
         "500",
         kinds.count,
-        "Newest kicks that the live figures of drift are of; more where they come in less than a minute.",
+        "Number of newest kicks in the live figures of drift, and at least the kicks of a minute.",
     )
     every: timedelta | None = setting(
         "KICKSERVE_DRIFT_EVERY",
@@ -50,14 +50,14 @@ class DriftSettings(SettingsTable):
         "KICKSERVE_DRIFT_WEBHOOK",
         "",
         kinds.web_address,
-        "Address that is told when the kicks have drifted, and when they have come back.",
-        secret=True,  # often a token stands in it
+        "Address that gets a message when drift starts, and one when it ends.",
+        secret=True,  # it often holds a token
     )
     secret: str | None = setting(
         "KICKSERVE_DRIFT_SECRET",
         "",
         kinds.text,
-        "Signs what is sent to `KICKSERVE_DRIFT_WEBHOOK` (HMAC-SHA256), so that it can be trusted there.",
+        "Signs messages to `KICKSERVE_DRIFT_WEBHOOK` (HMAC-SHA256), so that the receiver can trust them.",
         secret=True,
     )
     evidently_url: str | None = setting(
