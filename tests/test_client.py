@@ -10,7 +10,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import httpx
 import msgspec
@@ -72,12 +71,6 @@ async def test_a_kick_may_be_given_in_three_ways(client):
     assert len({each.id for each in answers}) == 3
 
 
-async def test_a_kick_can_be_varied(client):
-    near = await result(client.predict(KICK, distance=10))
-    assert near.prediction > (await result(client.predict(KICK, distance=50))).prediction
-    assert near.prediction == (await result(client.predict(EXAMPLE, distance=10))).prediction
-
-
 async def test_numbers_of_numpys_are_numbers(client):
     kick = {name: np.float64(value) for name, value in EXAMPLE.items() if value not in (True, False)}
     kick |= {name: np.bool_(value) for name, value in EXAMPLE.items() if name not in kick}
@@ -96,10 +89,6 @@ async def test_a_batch_is_answered_in_order_however_it_is_cut(client, chunk):
     answers = await result(client.predict_batch(kicks, chunk=chunk))
     singly = [(await result(client.predict(KICK, distance=each))).prediction for each in distances]
     assert [each.prediction for each in answers] == pytest.approx(singly)
-
-
-async def test_no_kicks_are_answered_with_nothing(client):
-    assert await result(client.predict_batch([])) == []
 
 
 async def test_a_stream_takes_no_more_than_it_has_to(client):
@@ -214,14 +203,6 @@ def test_threads_may_share_a_client_and_each_knows_its_own_request(server):
     assert len({request_id for _, request_id in answers}) == 40
 
 
-async def test_tasks_may_share_a_client(server):
-    async with AsyncClient(server.url, key=KEY, connections=4) as client:
-        answers = await asyncio.gather(*(client.predict(KICK, distance=10 + each) for each in range(40)))
-    assert [each.prediction for each in answers] == sorted(
-        (each.prediction for each in answers), reverse=True
-    )
-
-
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 @pytest.mark.parametrize("url", ["moon", "ftp://x", "http://[::1"])
 def test_a_url_that_is_none_is_refused(kind, url):
@@ -233,17 +214,6 @@ def test_a_key_that_can_not_be_sent_is_refused_without_being_shown():
     with pytest.raises(RemoteError, match="line break") as raised:
         Client(key="secret\r\nX-Other: 1")
     assert "secret" not in str(raised.value)
-
-
-@pytest.mark.parametrize("kind", [Client, AsyncClient])
-async def test_a_service_that_is_away_is_said_to_be(kind):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    client = kind(f"http://127.0.0.1:{port}", retries=1)
-    with pytest.raises(ServiceAway, match="start one with `kickserve serve`") as raised:
-        await result(client.predict(KICK))
-    assert raised.value.request_id
-    await result(client.close())
 
 
 def scripted(kind, *answers, **options):
@@ -406,10 +376,6 @@ class TestRepeating:
     )
     def test_retry_after_is_read(self, header, seconds):
         assert read_retry_after(header) == seconds
-
-    def test_retry_after_may_be_a_date(self):
-        soon = datetime.now(UTC) + timedelta(hours=1)
-        assert 3_000 < read_retry_after(format_datetime(soon, usegmt=True)) <= 3_600
 
 
 class TestCommands:

@@ -19,7 +19,6 @@ from partitions import batch as run_batch
 from kickserve.errors import ConfigurationError, ServiceAway
 from kickserve.loading import fetch_model
 from kickserve.model import ModelFile, Origin
-from kickserve_batch.runs import PARTITIONS_FAILED
 from kickserve_data.dask_engine import start_dask
 from kickserve_data.engines import DASK, EngineConfig
 from kickserve_data.partitions import Partition
@@ -80,18 +79,6 @@ def test_a_file_is_answered_as_in_one_process(batch, dask, tmp_path):
     }
 
 
-def test_a_run_begun_here_is_taken_up_there(batch, dask, tmp_path):
-    kicks = folder_of(tmp_path / "kicks", [1_500, 900], rows=300)
-    _, here, _ = batch(kicks, "--output", "answers")
-    whole = answers(tmp_path / "answers")
-    for number in (0, 3, 7):
-        (tmp_path / "answers" / f"part-00000{number}.parquet").unlink()
-    _, there, _ = dask(kicks, "--output", "answers")
-    assert there["taken_up"] == 5
-    assert lasting(there) == lasting(here)
-    assert answers(tmp_path / "answers").equals(whole)
-
-
 def test_a_cluster_of_its_own_shows_where_its_dashboard_is(batch, tmp_path):
     kicks = folder_of(tmp_path / "kicks", [2_000], rows=500)
     code, summary, err = batch(
@@ -99,21 +86,6 @@ def test_a_cluster_of_its_own_shows_where_its_dashboard_is(batch, tmp_path):
     )
     assert (code, summary["sent"]) == (0, 2_000)
     assert "dashboard: http://127.0.0.1:" in err
-
-
-def test_a_partition_that_fails_is_named_and_the_others_are_done(dask, tmp_path):
-    kicks = folder_of(tmp_path / "kicks", [900, 900], rows=300)
-    path = kicks / "kicks-1.parquet"
-    column = pq.read_metadata(path).row_group(2).column(1)
-    content = bytearray(path.read_bytes())
-    begins = column.dictionary_page_offset or column.data_page_offset
-    content[begins : begins + 60] = b"\xff" * 60
-    path.write_bytes(content)
-    code, summary, _ = dask(kicks, "--output", "answers", "--retries", 1)
-    assert (code, summary["failures"], summary["sent"]) == (PARTITIONS_FAILED, 1, 1_500)
-    [failed] = summary["failed"]
-    assert (failed["partition"], failed["row_group"], failed["file"]) == (5, 2, str(path))
-    assert failed["reason"]
 
 
 def test_an_evaluation_has_the_figures_of_one_process(capsys, cluster, tmp_path, monkeypatch):
@@ -183,18 +155,6 @@ def test_a_worker_that_dies_is_replaced_and_its_partitions_are_done(engine, tmp_
 
 def always_raises(partition, _):
     raise OSError(f"no disk for {partition.number}\nand more lines")
-
-
-def lacks_an_extra(_, __):
-    from kickserve.errors import MissingExtra
-
-    raise MissingExtra("s3://", "s3", ["s3fs"])
-
-
-@pytest.mark.usefixtures("sent")
-def test_an_extra_that_a_worker_lacks_is_named(engine):
-    [result] = engine.run(lacks_an_extra, iter(numbered(1)), retries=0)
-    assert "kickserve[s3]" in result.reason
 
 
 @pytest.mark.usefixtures("sent")

@@ -85,12 +85,6 @@ def test_a_file_that_can_not_be_read_says_why(tmp_path, name, content, message):
         list(read_blocks(tmp_path / name))
 
 
-def test_a_folder_is_no_file(tmp_path):
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match="is a folder"):
-        list(read_blocks(tmp_path / "folder.csv"))
-
-
 class TestCsv:
     @pytest.fixture
     def write(self, tmp_path):
@@ -257,11 +251,6 @@ class TestParquet:
         pq.write_table(pa.Table.from_arrays(arrays, names=[*NAMES, "a", "a", "b"]), path)
         assert other_columns(path).names == ["b"]
 
-    def test_long_rows_make_small_blocks(self, write, monkeypatch):
-        monkeypatch.setattr(reader, "_BLOCK_BYTES", 1_000_000)
-        path = write(600, note=[f"{at}{'x' * 3_000}" for at in range(600)])
-        assert len(list(read_blocks(path, size=100_000, others=["note"]))) > 1
-
     def test_a_file_that_is_broken_in_its_middle_says_so(self, write):
         path = write(500)
         content = bytearray(path.read_bytes())
@@ -307,17 +296,6 @@ class TestWriter:
             writer.write({"line": lines, "success": None, "model": ["one"] * 3, **kicks})
         assert [str(each) for each in read(path)[1]] == ["1.0", "nan", "0.0", *["nan"] * 3]
 
-    def test_row_groups_are_cut_by_their_size(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("kickserve_data.writer._GROUP_ROWS", 10)
-        monkeypatch.setattr("kickserve_data.writer._GROUP_BYTES", 1_000)
-        schema = pa.schema([("note", pa.string())])
-        with open_writer(tmp_path / "out.parquet", ["line"], schema) as writer:
-            for length, text in [(4, "a"), (7, "b"), (2, "x" * 600), (1, "c")]:
-                batch = pa.RecordBatch.from_pydict({"note": [text] * length}, schema)
-                writer.write({"line": np.arange(length)}, batch)
-        metadata = pq.ParquetFile(tmp_path / "out.parquet").metadata
-        assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == [11, 2, 1]
-
 
 class TestPipeline:
     @pytest.fixture(autouse=True)
@@ -331,13 +309,6 @@ class TestPipeline:
     def test_prefetched_items_come_in_their_order(self, count, depth):
         assert list(prefetch(range(count), depth)) == list(range(count))
 
-    def test_no_more_is_prefetched_than_may_wait(self):
-        made = []
-        items = prefetch((made.append(each) for each in range(100)), 3)
-        next(items)
-        assert len(made) <= 5  # the one that was taken, those that wait, the one after it
-        items.close()
-
     def test_an_error_comes_in_the_place_of_its_item(self):
         def items():
             yield 1
@@ -347,13 +318,6 @@ class TestPipeline:
         assert next(taken) == 1
         with pytest.raises(ValueError, match="here"):
             next(taken)
-
-    def test_all_is_written_in_order_before_the_context_is_left(self):
-        written = []
-        with write_behind(written.append) as put:
-            for each in range(100):
-                put(each)
-        assert written == list(range(100))
 
     @pytest.mark.parametrize("at", [0, 49, 99])
     def test_an_error_in_writing_is_raised_where_items_are_put(self, at):

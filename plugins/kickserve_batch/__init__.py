@@ -9,7 +9,7 @@ from kickserve.plugins import Plugin
 if TYPE_CHECKING:
     from click import Group
 
-    from kickserve.settings import Settings
+    from kickserve.plugins import Settings
 
 __all__ = ["BatchPlugin", "create_plugin"]
 

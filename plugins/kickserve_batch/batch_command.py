@@ -13,10 +13,9 @@ import rich_click as click
 from kickserve.cli import AUTO, FiniteRange, ServiceUrl
 from kickserve.features import BY_NAME
 from kickserve.loading import load_model
-from kickserve.plugins import discover, open_store
+from kickserve.plugins import Settings, discover, open_store
 from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
-from kickserve.settings import Settings
 from kickserve.terminal import print_facts, print_json, progress, say
 from kickserve_batch import runs
 from kickserve_batch.keeping import CHUNK, Pace, ServiceKeeper, StoreKeeper, score_and_keep, simulated
@@ -255,7 +254,7 @@ def _writing(job: _Job, schema: Any) -> Iterator[Take]:
     with open_writer(job.output, job.columns, schema) as writer:
 
         def write(scored: ScoredBlock) -> None:
-            writer.write(scoring.columns_of(scored), scored.block.others)
+            writer.write(scoring.to_columns(scored), scored.block.others)
 
         with write_behind(write) as put:
             yield put

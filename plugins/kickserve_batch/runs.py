@@ -33,8 +33,7 @@ from kickserve_data.writer import open_writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kickserve.model import Model
-    from kickserve.settings import Settings
+    from kickserve.plugins import Model, Settings
     from kickserve_data.engines import EngineConfig
     from kickserve_data.kicks import Block
     from kickserve_data.partitions import Partition, Plan
@@ -219,7 +218,7 @@ class ScorePartition:
         self, blocks: Iterator[Block], model: Model, writer: Writer, stats: RunStats, name: str | None
     ) -> None:
         def write(scored: ScoredBlock) -> None:
-            writer.write(scoring.columns_of(scored) | {_FILE: name}, scored.block.others)
+            writer.write(scoring.to_columns(scored) | {_FILE: name}, scored.block.others)
 
         with ExitStack() as stack:
             put: Callable[[ScoredBlock], None] = write

@@ -184,7 +184,7 @@ def score(blocks: Iterable[Block], model: Model) -> Iterator[ScoredBlock]:
         yield ScoredBlock(block, Scores(probability, low, high, warned, model.card.name, model.card.revision))
 
 
-def columns_of(scored: ScoredBlock) -> dict[str, Any]:
+def to_columns(scored: ScoredBlock) -> dict[str, Any]:
     """Return kicks and scores as columns, by the names of `COLUMNS`, and `id`."""
     block, scores = scored
     return {
