@@ -181,7 +181,7 @@ def changed(record, **values):
 
 
 def shown(*records):
-    return table(messages_in("en"), records, "/ui/", may_mark=True, may_delete=True)
+    return table(messages_in("en"), records, may_mark=True, may_delete=True)
 
 
 def test_every_record_has_a_row_in_order_with_its_outcome_marked(record):
@@ -191,15 +191,15 @@ def test_every_record_has_a_row_in_order_with_its_outcome_marked(record):
     found = shown(
         *(changed(record, id=each, outcome=o) for each, o in zip(ids[:2], outcomes, strict=False)), failed
     )
-    assert re.findall(r"<tr data-id='([^']*)'>", found) == ids
-    assert found.count("<td>") == len(ids) * found.count("<th scope='col'>")
-    assert re.findall(r"aria-pressed='(\w+)'", found) == ["false", "false", "true", "false", "false", "true"]
+    assert re.findall(r'<tr data-id="([^"]*)">', found) == ids
+    assert found.count("<td>") == len(ids) * found.count('<th scope="col">')
+    assert re.findall(r'aria-pressed="(\w+)"', found) == ["false", "false", "true", "false", "false", "true"]
     assert "<td>-</td>" in found
 
 
 def test_a_row_links_to_the_pitch_as_it_was(record):
     one = changed(record, distance=41.5, angle=12.0, is_left_side=1.0, game_away=0.0, time_norm=0.25)
-    [link] = re.findall(r"href='/ui/\?([^']*)'", shown(one))
+    [link] = re.findall(r'href="/ui/\?([^"]*)"', shown(one))
     state, unusable = read(dict(httpx.QueryParams(html.unescape(link))))
     assert unusable == []
     assert (state.distance, state.angle, state.side, state.venue) == (41.5, 12.0, "left", "home")
@@ -212,7 +212,7 @@ def test_no_text_of_a_row_becomes_markup(monkeypatch, record):
         monkeypatch.setitem(texts(), key, [evil, evil])
     found = shown(changed(record, id=evil))
     assert "<img" not in found
-    assert found.count("&lt;img src=&#x27;x&#x27;&gt;&amp;") == 8
+    assert found.count("&lt;img src=&#39;x&#39;&gt;&amp;") == 8
 
 
 async def test_a_browser_changes_only_what_its_key_may_whatever_it_sends(client, kick):

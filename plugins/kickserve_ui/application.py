@@ -23,8 +23,8 @@ from kickserve_ui.history import Filter, csv_lines
 from kickserve_ui.history_page import HistoryPage
 from kickserve_ui.layout import Visitor, messages_for, open_page, show_sign_in
 from kickserve_ui.model_page import ModelPage
-from kickserve_ui.mount import FAVICON, notice_page
 from kickserve_ui.pitch_page import PitchPage
+from kickserve_ui.rendering import notice_page, static
 from kickserve_ui.sessions import load_secret, with_sessions
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _fastapi() -> FastAPI:
     ui.run_with(
         fast,
         title="kickserve",
-        favicon=FAVICON,
+        favicon=static("favicon.svg").strip(),
         language="en-GB",
         dark=None,
         tailwind=False,

@@ -6,7 +6,6 @@ import csv
 import io
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from html import escape
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -16,6 +15,7 @@ from kickserve.batching import yield_to_loop
 from kickserve.schemas import Record
 from kickserve_ui.heat_map import colour_of
 from kickserve_ui.page_state import MINUTES, state_of
+from kickserve_ui.rendering import render
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -92,59 +92,30 @@ def _day(given: object) -> str:
 
 
 def table(
-    messages: Messages, records: Sequence[Record], pitch: str, *, may_mark: bool, may_delete: bool
+    messages: Messages, records: Sequence[Record], *, may_mark: bool, may_delete: bool, searched: int = 0
 ) -> str:
     """Return records as an HTML table.
 
     Args:
         messages: of the visitor.
         records: a row each.
-        pitch: path of the pitch page.
         may_mark: whether the visitor may set outcomes.
         may_delete: whether the visitor may delete predictions.
+        searched: number of records that were read for the table, where older ones may match too; else 0.
     """
-    heads = "".join(f"<th scope='col'>{escape(messages(each))}</th>" for each in _HEADS)
-    rows = []
-    for record in records:
-        cells = [*_cells(messages, record), _marks(messages, record, enabled=may_mark)]
-        cells.append(_actions(messages, record, pitch, may_delete=may_delete))
-        rows.append(f"<tr data-id='{escape(record.id)}'>{''.join(f'<td>{each}</td>' for each in cells)}</tr>")
-    return f"<table class='sheet'><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _cells(messages: Messages, record: Record) -> list[str]:
-    chance = "-"
-    if record.prediction is not None:
-        colour = colour_of(record.prediction)
-        chance = f"<i class='swatch' style='background:{colour}'></i>{messages.percent(record.prediction)}"
-    return [
-        messages.moment(record.created_at),
-        chance,
-        messages.number(record.distance, 1),
-        messages.number(record.angle, 1),
-        escape(messages("side_left" if record.is_left_side else "side_right")),
-        escape(messages("minute_value", value=messages.number(record.time_norm * MINUTES))),
-        escape(messages("wind_value", value=messages.number(record.wind_speed))),
-    ]
-
-
-def _marks(messages: Messages, record: Record, *, enabled: bool) -> str:
-    state = "" if enabled else " disabled"
-    marks = (
-        _button(messages, key, f" aria-pressed='{str(record.outcome is success).lower()}'{state}")
-        for key, success in MARKS.items()
+    return render(
+        "history",
+        messages,
+        heads=_HEADS,
+        records=records,
+        marks=MARKS,
+        minutes=MINUTES,
+        colour_of=colour_of,
+        state_of=state_of,
+        may_mark=may_mark,
+        may_delete=may_delete,
+        searched=searched,
     )
-    return f"<div class='marks'>{''.join(marks)}</div>"
-
-
-def _actions(messages: Messages, record: Record, pitch: str, *, may_delete: bool) -> str:
-    link = f"{pitch}?{escape(state_of(record).query())}"
-    show = f"<a class='button' href='{link}'>{escape(messages('show'))}</a>"
-    return f"<div class='marks'>{show}{_button(messages, DELETE) if may_delete else ''}</div>"
-
-
-def _button(messages: Messages, key: str, attributes: str = "") -> str:
-    return f"<button class='button' data-mark='{key}'{attributes}>{escape(messages(key))}</button>"
 
 
 async def csv_lines(store: Store, wanted: Filter) -> AsyncIterator[str]:

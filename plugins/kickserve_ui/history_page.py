@@ -13,10 +13,8 @@ from kickserve.errors import RecordNotFound, StoreError
 from kickserve.ids import canonical
 from kickserve.plugins import Scope
 from kickserve.schemas import Record
-from kickserve_ui import PATH
 from kickserve_ui.backend import current_backend
 from kickserve_ui.history import DELETE, MARKS, ON_CLICK, OUTCOMES, Filter, table
-from kickserve_ui.layout import hint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -152,8 +150,14 @@ class HistoryPage:
             return
         self._newest, self._last = newest, found.last
         self._older.set_enabled(found.more)
-        note = self._hint("searched", count=found.searched) if found.searched >= _MOST else ""
-        self._table.content = self._rows(found.records) + note
+        may = self._visitor.may
+        self._table.content = table(
+            self._messages,
+            found.records,
+            may_mark=may(Scope.PREDICT),
+            may_delete=may(Scope.ADMIN),
+            searched=found.searched if found.searched >= _MOST else 0,
+        )
 
     async def _read_page(self) -> _Page:
         wanted, searched, before = self._filter, 0, self._before
@@ -169,21 +173,6 @@ class HistoryPage:
         shown = found[:_ROWS]
         full = len(found) > _ROWS
         return _Page(shown, searched, shown[-1].id if full else before, full or searched >= _MOST)
-
-    def _rows(self, records: list[Record]) -> str:
-        if not records:
-            return self._hint("nothing")
-        may = self._visitor.may
-        return table(
-            self._messages,
-            records,
-            f"{PATH}/",
-            may_mark=may(Scope.PREDICT),
-            may_delete=may(Scope.ADMIN),
-        )
-
-    def _hint(self, key: str, **values: Any) -> str:
-        return hint(self._messages(key, **values))
 
     async def _clicked(self, event: GenericEventArguments) -> None:
         match event.args:  # from the browser: anything may come

@@ -1,4 +1,4 @@
-"""Mounts NiceGUI's application inside the service at `/ui`, and the pages that need no NiceGUI.
+"""Mounts NiceGUI's application inside the service at `/ui`, or a notice in its place.
 
 NiceGUI is global to its process and wants a FastAPI application with a lifespan of its own, which Litestar
 does not run for a mounted application. It starts with the first request for a page.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from functools import cache
-from html import escape
 from importlib import import_module
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -32,14 +29,7 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Send
 
     from kickserve.plugins import App
-    from kickserve_ui.messages import Messages
 
-FAVICON: Final = (
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='8'"
-    " fill='#1d5c56'/><path d='M9 5v22M23 5v22M9 18h14' stroke='#fff' stroke-width='2.6' fill='none'"
-    " stroke-linecap='round'/><ellipse cx='16' cy='10.5' rx='2.6' ry='4' fill='#f0d264' "
-    "transform='rotate(35 16 10.5)'/></svg>"
-)
 _IMPORT_AFTER: Final = 0.5  # seconds after the start: importing NiceGUI takes one, and others come first
 _UNAVAILABLE: Final = 503
 _CONNECTIONS: Final = f"{PATH}/_nicegui_ws/"  # paths of the pages' connections, by websocket or polling
@@ -111,26 +101,11 @@ def single_worker_notice(workers: int) -> HTTPRouteHandler:
 
     @get([PATH, f"{PATH}/{{rest:path}}"], include_in_schema=False, media_type=MediaType.HTML)
     async def several_workers(request: Request[Any, Any, Any]) -> Response[str]:
+        from kickserve_ui.rendering import notice_page
+
         messages = messages_in(language_of("", request.headers.get("accept-language", "")))
         text = messages("workers_text", workers=workers)
         page = notice_page(messages, messages("workers_title"), text)
         return Response(page, status_code=_UNAVAILABLE)
 
     return several_workers
-
-
-@cache
-def stylesheet() -> str:
-    """Return the pages' own style."""
-    return files("kickserve_ui").joinpath("static/style.css").read_text(encoding="utf-8")
-
-
-def notice_page(messages: Messages, title: str, text: str) -> str:
-    """Return a page of a title and a paragraph, without scripts."""
-    return (
-        f"<!doctype html><html lang='{messages.language}'><head><meta charset='utf-8'><title>"
-        f"{escape(title)} · kickserve</title><meta name='viewport' content='width=device-width'>"
-        f"<style>{stylesheet()}</style></head>"
-        f"<body class='plain'><main><h1>{escape(title)}</h1><p>{escape(text)}</p>"
-        "<p><a href='/docs'>API</a></p></main></body></html>"
-    )

@@ -15,13 +15,14 @@ from nicegui.element import Element
 from kickserve.errors import KickserveError
 from kickserve.plugins import Scope
 from kickserve_scores.explain import explain
-from kickserve_ui import pitch_html as html
+from kickserve_ui import pitch_html
 from kickserve_ui.backend import current_backend
 from kickserve_ui.controls import Controls
 from kickserve_ui.heat_map import LEVELS, STOPS, tee_line
-from kickserve_ui.layout import card, hint
+from kickserve_ui.layout import card
 from kickserve_ui.page_state import Spot, read
 from kickserve_ui.pitch_html import Answer
+from kickserve_ui.rendering import hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -196,7 +197,7 @@ class PitchPage:
             return
         self._answer, self._tee = answer, tee
         self._show(state)
-        self._spoken.text = html.summary(self._messages, state, answer)
+        self._spoken.text = pitch_html.summary(self._messages, state, answer)
         self._client.run_javascript(f"history.replaceState(null, '', '?{state.query()}')")
         await self._explain(state)
 
@@ -229,20 +230,20 @@ class PitchPage:
             except KickserveError:
                 self._drivers.content = hint(self._messages("no_drivers"))
             else:
-                self._drivers.content = html.drivers(self._messages, found)
+                self._drivers.content = pitch_html.drivers(self._messages, found)
 
     # Display.
 
     def _show(self, state: PageState, *, place: bool = True) -> None:
         messages, answer = self._messages, self._answer
-        self._answer_html.content = html.answer_html(messages, state, answer)
-        self._legend.content = html.legend(messages, state)
+        self._answer_html.content = pitch_html.answer_html(messages, state, answer)
+        self._legend.content = pitch_html.legend(messages, state)
         self._controls.show(state)
         self._decision_card.set_visibility(state.kind == "penalty")
         self._tee_card.set_visibility(state.kind == "conversion")
-        self._decision.content = html.decision(messages, state, answer.probability)
+        self._decision.content = pitch_html.decision(messages, state, answer.probability)
         if self._tee is not None:
-            self._tee_html.content = html.tee(messages, state, self._tee, answer.probability)
+            self._tee_html.content = pitch_html.tee(messages, state, self._tee, answer.probability)
         if place:
             self._pitch.run_method("place", self._ball(state), self._tee_mark())
 
@@ -264,7 +265,7 @@ class PitchPage:
         }
 
     def _ball(self, state: PageState) -> dict[str, Any]:
-        text = html.summary(self._messages, state, self._answer)
+        text = pitch_html.summary(self._messages, state, self._answer)
         return {**state.spot._asdict(), "distance": state.distance, "text": text}
 
     def _tee_mark(self) -> dict[str, Any] | None:

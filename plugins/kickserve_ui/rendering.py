@@ -1,0 +1,52 @@
+"""HTML of the pages by the templates in `templates/`: all texts are escaped there."""
+
+from __future__ import annotations
+
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from kickserve_ui import PATH
+
+if TYPE_CHECKING:
+    from kickserve_ui.messages import Messages
+
+_templates: Final = Environment(
+    loader=PackageLoader("kickserve_ui"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+_templates.globals["root"] = PATH
+
+
+def render(template: str, messages: Messages, **values: Any) -> str:
+    """Return the HTML of a template.
+
+    Args:
+        template: its name.
+        messages: of the visitor; `t` in the template.
+        values: the rest, by the names in the template.
+    """
+    return _templates.get_template(f"{template}.html").render(t=messages, **values)
+
+
+def hint(text: str) -> str:
+    """Return a small paragraph."""
+    return f"<p class='hint'>{escape(text)}</p>"
+
+
+@cache
+def static(name: str) -> Markup:
+    """Return a file of `static/` as it is."""
+    return Markup(files("kickserve_ui").joinpath("static", name).read_text(encoding="utf-8"))  # noqa: S704
+
+
+def notice_page(messages: Messages, title: str, text: str) -> str:
+    """Return a page of a title and a paragraph, without scripts."""
+    return render("notice", messages, title=title, text=text, style=static("style.css"))
