@@ -1,4 +1,4 @@
-"""Walks through the parts of a fitted scikit-learn estimator: makes it take arrays, and checks its trees."""
+"""Walks through a fitted scikit-learn estimator: makes it take arrays, extracts weights, checks trees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.impute import SimpleImputer
 from sklearn.tree._tree import Tree
+
+from kickserve.features import COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +28,23 @@ _DIRECT: Final = (
     "sklearn.ensemble._gb",
     "sklearn.ensemble._hist_gradient_boosting.",
 )
+# Maps that are affine for every finite input, but for those of `_bends`; by the exact name, as a class that
+# inherits may compute something else.
+_AFFINE: Final = frozenset(
+    {
+        "ColumnTransformer",
+        "FunctionTransformer",
+        "LogisticRegression",
+        "LogisticRegressionCV",
+        "MaxAbsScaler",
+        "MinMaxScaler",
+        "Pipeline",
+        "RobustScaler",
+        "SimpleImputer",
+        "StandardScaler",
+    }
+)
+_SPAN: Final = 64.0  # as wide as the features' ranges, and a power of 2, so that no division rounds
 _SPLIT: Final = "a tree of it has a node that leads nowhere, or back"
 _LOST: Final = "it holds a tree outside of any model"
 _FEATURE: Final = "a tree of it splits on a feature that there is not"
@@ -93,6 +113,44 @@ def _positions(columns: Any, names: list[str]) -> Any:
 
 def _end(end: Any, names: list[str], beyond: int) -> Any:
     return names.index(end) + beyond if isinstance(end, str) else end  # a slice of names includes its end
+
+
+# Weights.
+
+
+def extract_linear(estimator: Any) -> tuple[NDArray[np.float64], float] | None:
+    """Return weights, shape (11,), and intercept of the log-odds of the second class, in the columns' order.
+
+    Known are pipelines of scalers, imputers and column transformers, ended by a logistic regression. The
+    caller compares the probabilities of both: another version of scikit-learn may compute something else.
+
+    Args:
+        estimator: fitted to eleven features, changed by `drop_feature_names`.
+
+    Returns:
+        None where a part of it is no affine map, or unknown.
+    """
+    if not all(map(_is_affine, _estimators(estimator))) or not hasattr(estimator, "decision_function"):
+        return None
+    # An affine map is known by its values at 0 and on each axis.
+    kicks = np.vstack([np.zeros(COUNT), _SPAN * np.eye(COUNT)])
+    values = np.asarray(estimator.decision_function(kicks), dtype=np.float64)
+    return (values[1:] - values[0]) / _SPAN, float(values[0])
+
+
+def _is_affine(part: Any) -> bool:
+    kind = type(part)
+    known = kind.__module__.startswith("sklearn.") and kind.__name__ in _AFFINE
+    return known and not _bends(part)
+
+
+def _bends(part: Any) -> bool:
+    """Return whether settings make one of `_AFFINE` another kind of map."""
+    if isinstance(part, SimpleImputer):  # no feature is ever missing here
+        missing = part.missing_values
+        return part.add_indicator or not isinstance(missing, float) or not np.isnan(missing)
+    clips = getattr(part, "clip", False)  # MinMaxScaler, and MaxAbsScaler of newer versions
+    return bool(clips) or getattr(part, "func", None) is not None
 
 
 # A skops file runs no code, but its numbers may be made up, and scikit-learn's compiled code checks nothing.

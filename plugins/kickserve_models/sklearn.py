@@ -15,7 +15,6 @@ from kickserve.errors import KickserveError, first_line
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
 from kickserve.plugins import SMOKE_KICKS, Answer
 from kickserve_models.external import ExternalModel, LogisticModel, card_of, wrong_inputs
-from kickserve_models.extract_linear import extract_linear
 from kickserve_models.unpacking import unpack_skops, unpickle
 
 if TYPE_CHECKING:
@@ -110,8 +109,7 @@ def of_estimator(
     description = " ".join(f"{each}." for each in [f"A scikit-learn model: {_steps(estimator)}", *notes])
     card = card_of(origin, data, "sklearn", description, {})
     model = SklearnModel(card, predict_proba, order, success)
-    linear = None if by_position is None else extract_linear(by_position, COUNT)
-    return model if linear is None else _quicker(model, *linear, order=order, success=success)
+    return model if by_position is None else _quicker(model, by_position, order, success)
 
 
 def _shortened(message: Warning | str) -> str:
@@ -181,21 +179,19 @@ def _by_name(estimator: Any, order: Sequence[int], origin: Origin, error: Except
     return lambda ordered: estimator.predict_proba(pd.DataFrame(ordered, columns=names))
 
 
-def _quicker(
-    model: SklearnModel,
-    weights: NDArray[np.float64],
-    intercept: float,
-    *,
-    order: Sequence[int],
-    success: int,
-) -> Model:
+def _quicker(model: SklearnModel, by_position: Any, order: Sequence[int], success: int) -> Model:
     """Return the extracted linear model where its predictions equal those of the model; else the model."""
-    in_order = np.empty(COUNT)
-    in_order[list(order)] = weights
+    from kickserve_models.estimators import extract_linear
+
+    linear = extract_linear(by_position)
+    if linear is None:
+        return model
+    weights = np.empty(COUNT)
+    weights[list(order)], intercept = linear
     sign = 1 if success else -1
     words = f"{model.card.description} It is linear: its weights are read off, and computed without it."
     card = replace(model.card, kind="sklearn-linear", description=words)
-    quick = LogisticModel(card, sign * in_order, sign * intercept)
+    quick = LogisticModel(card, sign * weights, sign * intercept)
     kicks = _random_kicks()
     off = quick.predict(kicks).probability - model.predict(kicks).probability
     return quick if np.max(np.abs(off)) <= _SAME else model
