@@ -83,24 +83,14 @@ def test_without_spread_and_uncertainty_the_interval_is_the_probability():
     assert model.predict_one(kick()) == pytest.approx([1 / (1 + math.exp(-1.5))] * 3, rel=1e-12)
 
 
-@given(st.lists(row, min_size=1, max_size=20))
-def test_one_kick_at_a_time_gives_the_numbers_of_many(rows):
-    together = np.column_stack(DEFAULT.predict(np.array(rows)))
-    single = np.array([DEFAULT.predict_one(each) for each in rows])
-    assert single == pytest.approx(together, abs=1e-12, rel=1e-12)
-
-
 @given(row)
-def test_every_term_is_the_same_for_one_kick_and_for_many(values):
+def test_one_kick_has_the_terms_and_numbers_of_many_wherever_it_is(values):
     many = expand(np.array([values]), TERMS)[0]
     one = values_of(values)
     assert [one[place] for place in TERMS.values()] == pytest.approx(many.tolist(), abs=1e-12)
-
-
-@given(row)
-def test_the_probability_lies_in_its_interval(values):
     p, low, high = DEFAULT.predict_one(values)
     assert 0 <= low <= p <= high <= 1
+    assert [p, low, high] == pytest.approx(np.ravel(DEFAULT.predict(np.array([values]))), abs=1e-12)
 
 
 @pytest.mark.parametrize("coefficient", [1e8, -1e8])
@@ -128,24 +118,6 @@ def test_many_kicks_get_the_numbers_of_few_however_they_lie_in_memory(order):
     assert np.array(DEFAULT.predict(np.array(matrix, order=order))) == pytest.approx(few, rel=1e-13)
 
 
-def test_answering_leaves_the_kicks_as_they_are():
-    matrix = simulate(100, 3).matrix
-    before = matrix.copy()
-    DEFAULT.predict(matrix)
-    assert np.array_equal(matrix, before)
-
-
-@given(st.lists(row, max_size=20))
-def test_outside_are_the_kicks_that_are_warned_of(rows):
-    outside = DEFAULT.out_of_domain(np.array(rows).reshape(-1, len(NAMES)))
-    assert outside.tolist() == [bool(DEFAULT.warnings(each)) for each in rows]
-
-
-def test_no_kicks_give_no_answers():
-    answer = DEFAULT.predict(np.empty((0, len(NAMES))))
-    assert answer.probability.shape == answer.low.shape == answer.high.shape == (0,)
-
-
 def test_the_interval_holds_the_true_probability_of_95_in_100_kicks():
     kicks = simulate(200_000, 11)
     _, low, high = DEFAULT.predict(kicks.matrix)
@@ -163,16 +135,13 @@ def test_the_interval_holds_the_true_probability_of_95_in_100_kicks():
         ({"distance": 4.9}, ["distance below 5 m"]),
         ({"angle": 61.0}, ["angle beyond 60°"]),
         ({"distance": 80.0, "angle": 75.0}, ["distance beyond 60 m", "angle beyond 60°"]),
+        ({"time_norm": 0.0}, ["time_norm below 0.1"]),
     ],
 )
-def test_a_kick_outside_the_domain_is_warned_of(values, expected):
-    assert DEFAULT.warnings(kick(**values)) == expected
-
-
-def test_a_warning_about_a_feature_without_unit_has_none():
-    assert LinearModel(small(), Origin("test", "test")).warnings(kick(time_norm=0.0)) == [
-        "time_norm below 0.1"
-    ]
+def test_a_kick_out_of_the_domain_is_warned_of(values, expected):
+    model = LinearModel(small(), Origin("test", "test"))
+    assert model.warnings(kick(**values)) == expected
+    assert model.out_of_domain(np.array([kick(**values)])).tolist() == [bool(expected)]
 
 
 def test_the_default_model_says_what_it_is():
@@ -191,10 +160,7 @@ def test_a_model_survives_being_written_and_read():
     model = load_linear(as_json(document), Origin("there", "test"))
     assert model.document == document
     assert (model.card.source, model.card.revision) == ("there", document.revision)
-
-
-def test_a_revision_left_out_is_worked_out():
-    assert load_linear(as_json(small()), Origin("there", "test")).card.revision == fingerprint(small())
+    assert load_linear(as_json(small()), Origin("there", "test")).card.revision == document.revision
 
 
 @pytest.mark.parametrize(
@@ -209,11 +175,8 @@ def test_a_revision_left_out_is_worked_out():
 )
 def test_the_revision_changes_with_whatever_changes_an_answer(changes):
     assert fingerprint(small(**changes)) != fingerprint(small())
-
-
-def test_the_revision_does_not_change_with_words():
-    changes = {"name": "other", "description": "other", "revision": "123", "metrics": {"brier": 0.1}}
-    assert fingerprint(small(**changes)) == fingerprint(small())
+    words = {"name": "other", "description": "other", "revision": "123", "metrics": {"brier": 0.1}}
+    assert fingerprint(small(**words)) == fingerprint(small())
 
 
 NAN, INF = float("nan"), float("inf")
@@ -263,6 +226,7 @@ def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
         (b"{", "no JSON"),
         (b"\xff\xfe", "no JSON"),
         (b"[1, 2]", "no JSON of a model"),
+        (b"[" * 1_000_000, "no JSON of a model"),
         (b"{}", "format is '' instead of 'kickserve/linear'"),
         (b'{"format": "other"}', "format is 'other'"),
         (b'{"format": "kickserve/linear", "version": 2}', "version 2 .* reads version 1"),
@@ -282,11 +246,6 @@ def test_a_file_that_is_no_model_is_refused_in_words(data, message):
 def test_no_bytes_whatever_raise_anything_else(data):
     with pytest.raises(ModelUnusable):
         load_linear(data, Origin("noise", "test"))
-
-
-def test_deeply_nested_brackets_are_refused():
-    with pytest.raises(ModelUnusable):
-        load_linear(b"[" * 1_000_000, Origin("brackets", "test"))
 
 
 def test_a_covariance_of_coefficients_that_hang_together_is_taken():

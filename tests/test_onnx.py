@@ -12,7 +12,6 @@ from sklearn.tree import DecisionTreeClassifier
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import FLAGS, NAMES
-from kickserve.model import AnswersOne
 
 FLOAT, DOUBLE, INT64, BOOL = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.BOOL
 
@@ -69,16 +68,6 @@ def test_it_answers_as_the_model_that_it_was_made_of(load, named, zipmap):
 
 def test_it_answers_as_onnxruntime_used_directly(load):
     assert load(onnx()).predict(FRESH).probability == pytest.approx(onnx_says(onnx(), FRESH), abs=1e-6)
-
-
-def test_kicks_that_come_in_together_are_asked_together(load):
-    assert not isinstance(load(onnx()), AnswersOne)
-
-
-def test_it_warns_of_nothing_as_it_tells_no_domain(load):
-    model = load(onnx())
-    assert not model.out_of_domain(FRESH).any()
-    assert model.warnings(FRESH[0].tolist()) == []
 
 
 @pytest.mark.parametrize("kind", [FLOAT, DOUBLE])

