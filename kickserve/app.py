@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from litestar import MediaType, Request, Response, Router, delete, get, post, put
 from litestar.config.cors import CORSConfig
-from litestar.datastructures import State
-from litestar.di import NamedDependency, Provide
+from litestar.di import Provide
 from litestar.params import FromPath, RawBody
 from litestar.response import Redirect, Stream
 
 from kickserve import __version__, openapi, problems
 from kickserve.auth import Scope, requires
 from kickserve.batching import yield_to_loop
-from kickserve.errors import EncodedBody, KickserveError
+from kickserve.errors import EncodedBody, KickserveError, MissingExtra, ModelUnusable
 from kickserve.journal import Journal
 from kickserve.loading import load_model
+from kickserve.metrics import Metrics
 from kickserve.middleware import App, SecurityHeaders, app_of
 from kickserve.ndjson import Lines, answer_lines
 from kickserve.openapi import (
@@ -44,6 +45,8 @@ from kickserve.parameters import (
     Before,
     Limit,
     Since,
+    ThePredictor,
+    TheRecorder,
     Until,
     format_query,
     media_type,
@@ -52,11 +55,13 @@ from kickserve.parameters import (
     parse_instant,
     read_body,
 )
-from kickserve.plugins import API, create_authenticator, create_store, discover
+from kickserve.plugins import API, create_authenticator, create_store, discover, overridden, plugins_of
+from kickserve.predictor import Predictor
+from kickserve.process import ProcessSampler
 from kickserve.recorder import Recorder
 from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
-from kickserve.service import Service
 from kickserve.settings import Settings
+from kickserve.store import Retention, Store
 from kickserve.validation import read_kicks_in_turns, read_outcome, read_outcomes
 
 if TYPE_CHECKING:
@@ -65,11 +70,9 @@ if TYPE_CHECKING:
 
     from litestar import Litestar
 
-    from kickserve.metrics import Metrics
     from kickserve.model import Model
     from kickserve.plugins import Plugin
 
-TheService = NamedDependency[Service]
 
 _TOGETHER: Final = 2_000  # answers that are encoded in one turn of the event loop: 1 ms
 _encoder: Final = msgspec.json.Encoder()
@@ -104,21 +107,35 @@ def create_app(
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
     recorder = Recorder(store, journal, plugins, patience=settings.shutdown_timeout)
-    service = Service(
-        lambda: model or load_model(settings, plugins), recorder, store, settings, metrics, plugins
+    metrics, sampler = metrics or Metrics(), ProcessSampler()
+    recorder.on_failure = partial(metrics.count, "store_errors")
+    recorder.on_refusal = partial(metrics.count, "dead_letters")
+    predictor = Predictor(
+        lambda: model or load_model(settings, plugins),
+        recorder,
+        metrics=metrics,
+        sampler=sampler,
+        batch_max=settings.batch_max,
+        on_predictions=overridden(plugins, "on_predictions"),
     )
     return App(
         settings=settings,
         authenticator=authenticator,
         security_headers=SecurityHeaders(settings),
-        metrics=service.metrics,
+        metrics=metrics,
+        predictor=predictor,
+        recorder=recorder,
+        store=store,
         plugins=plugins,
         wrappers=[plugin.wrap for plugin in plugins],
         router_wrappers=[plugin.wrap_router for plugin in plugins],
         route_handlers=[home, openapi.assets(), Router(API, route_handlers=ROUTES)],
-        lifespan=[_running(service)],
-        dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
-        state=State({"service": service}),
+        lifespan=[_running(sampler)],
+        dependencies={
+            "predictor": Provide(lambda: predictor, sync_to_thread=False),
+            "recorder": Provide(lambda: recorder, sync_to_thread=False),
+            "store": Provide(lambda: store, sync_to_thread=False),
+        },
         before_request=refuse_encoded,
         exception_handlers=problems.HANDLERS,
         openapi_config=openapi.openapi_config(with_key=authenticator.guarded),
@@ -128,20 +145,60 @@ def create_app(
     )
 
 
-def _running(service: Service) -> Callable[[Litestar], Any]:
+def _running(sampler: ProcessSampler) -> Callable[[Litestar], Any]:
     @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+    async def lifespan(app: App) -> AsyncIterator[None]:
         try:
-            await service.start()
+            await app.recorder.start()
         except KickserveError as error:
             app.state.failure = error  # for `server.run`: the framework buries it in a traceback
             raise
+        app.metrics.count("starts")
+        card = app.predictor.model.card
+        app.metrics.set_model(card.name, card.revision)
+        retention = Retention(app.store, app.settings.retention)
+        await sampler.start(partial(_set_state, app, sampler))
+        await retention.start()
         try:
             yield
         finally:
-            await service.stop()
+            app.drain()
+            await retention.stop()
+            await sampler.stop()
+            await app.recorder.stop()
+            app.predictor.close()
 
-    return lifespan
+    return cast("Callable[[Litestar], Any]", lifespan)
+
+
+def _set_state(app: App, sampler: ProcessSampler) -> None:
+    """Copy the newest sample of the process and of the journal to the metrics."""
+    waiting = app.recorder.backlog()
+    app.metrics.set_state(
+        memory=sampler.memory_mb * 1e6,
+        cpu=sampler.cpu_percent / 100,
+        journal=waiting.size,
+        lag=waiting.lag,
+        age=waiting.age,
+        store_up=app.recorder.store_works,
+    )
+
+
+async def reload(app: App) -> ModelCard:
+    """Load the models of the settings again, those of plugins included, and put them in place: all or none.
+
+    Raises:
+        ModelUnusable: one can't be loaded or does not predict; the current models stay.
+    """
+    try:
+        found = [await asyncio.to_thread(plugin.reload) for plugin in plugins_of(app)]
+    except MissingExtra as error:
+        raise ModelUnusable(f"{error}: the current model stays") from error
+    card = await app.predictor.reload()
+    for put_in_place in found:
+        if put_in_place is not None:
+            put_in_place()
+    return card
 
 
 def _cors(settings: Settings) -> CORSConfig | None:
@@ -179,9 +236,9 @@ async def home(request: Request[Any, Any, Any]) -> Redirect:
     tags=["predictions"],
     guards=[requires(Scope.PREDICT)],
 )
-async def predict(body: RawBody, service: TheService) -> Prediction:
+async def predict(body: RawBody, predictor: ThePredictor) -> Prediction:
     """Predict one kick: the probability that it succeeds."""
-    outcome = await service.ask(body)
+    outcome = await predictor.predict_json(body)
     if isinstance(outcome, KickserveError):
         raise outcome
     return outcome
@@ -199,7 +256,7 @@ async def predict(body: RawBody, service: TheService) -> Prediction:
     guards=[requires(Scope.PREDICT)],
     request_max_body_size=None,  # `read_body` has a limit of its own
 )
-async def predict_batch(request: Request[Any, Any, Any], service: TheService) -> Response[bytes] | Lines:
+async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor) -> Response[bytes] | Lines:
     """Predict up to 100,000 kicks; the answers come in the order of the kicks, or all are refused.
 
     With `application/x-ndjson` as `Content-Type` and in `Accept`, any number of kicks is answered as they
@@ -207,12 +264,12 @@ async def predict_batch(request: Request[Any, Any, Any], service: TheService) ->
     """
     lines = media_type(request.headers.get("content-type", "")) == NDJSON
     if lines and NDJSON in request.headers.get("accept", ""):
-        return Lines(answer_lines(request, service))
+        return Lines(answer_lines(request, predictor))
     body = await read_body(request)
-    with service.counting_refusals():
+    with predictor.counting_refusals():
         kicks = await read_kicks_in_turns(body, lines=lines)
     app_of(request).authenticator.charge(request.scope, len(kicks))
-    predictions = await service.predictor.predict_batch(kicks)
+    predictions = await predictor.predict_batch(kicks)
     return Response(await _encode_in_turns(predictions), media_type=MediaType.JSON)
 
 
@@ -225,7 +282,7 @@ async def predict_batch(request: Request[Any, Any, Any], service: TheService) ->
 )
 async def list_predictions(
     request: Request[Any, Any, Any],
-    service: TheService,
+    recorder: TheRecorder,
     limit: Limit = PAGE_DEFAULT,
     before: Before = None,
     since: Since = None,
@@ -237,10 +294,11 @@ async def list_predictions(
     oldest first, one record a line.
     """
     begin, end, cursor = parse_instant("since", since), parse_instant("until", until), parse_cursor(before)
-    await service.recorder.flush()
+    store = app_of(request).store
+    await recorder.flush()
     if NDJSON in request.headers.get("accept", ""):
-        return Stream(_stream(service, begin, end), media_type=NDJSON)
-    records = await service.store.page(limit + 1, before=cursor, since=begin, until=end)
+        return Stream(_stream(store, begin, end), media_type=NDJSON)
+    records = await store.page(limit + 1, before=cursor, since=begin, until=end)
     headers = {}
     if len(records) > limit:
         records.pop()
@@ -255,9 +313,9 @@ async def list_predictions(
     tags=["predictions"],
     guards=[requires(Scope.READ)],
 )
-async def get_prediction(record_id: FromPath[str], service: TheService) -> Record:
+async def get_prediction(record_id: FromPath[str], recorder: TheRecorder) -> Record:
     """Return one stored prediction."""
-    return await service.recorder.find(parse_id(record_id))
+    return await recorder.find(parse_id(record_id))
 
 
 @delete(
@@ -266,9 +324,9 @@ async def get_prediction(record_id: FromPath[str], service: TheService) -> Recor
     tags=["predictions"],
     guards=[requires(Scope.ADMIN)],
 )
-async def delete_prediction(record_id: FromPath[str], service: TheService) -> None:
+async def delete_prediction(record_id: FromPath[str], recorder: TheRecorder) -> None:
     """Remove one prediction for good."""
-    await service.recorder.delete(parse_id(record_id))
+    await recorder.delete(parse_id(record_id))
 
 
 @put(
@@ -279,9 +337,9 @@ async def delete_prediction(record_id: FromPath[str], service: TheService) -> No
     tags=["outcomes"],
     guards=[requires(Scope.PREDICT)],
 )
-async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheService) -> None:
+async def put_outcome(record_id: FromPath[str], body: RawBody, recorder: TheRecorder) -> None:
     """Record the outcome of a kick; a later one replaces it."""
-    await service.recorder.set_outcome(parse_id(record_id), success=read_outcome(body).success)
+    await recorder.set_outcome(parse_id(record_id), success=read_outcome(body).success)
 
 
 @put(
@@ -291,15 +349,15 @@ async def put_outcome(record_id: FromPath[str], body: RawBody, service: TheServi
     tags=["outcomes"],
     guards=[requires(Scope.PREDICT)],
 )
-async def put_outcomes(body: RawBody, service: TheService) -> OutcomesKept:
+async def put_outcomes(body: RawBody, recorder: TheRecorder) -> OutcomesKept:
     """Record the outcomes of many kicks; the answer lists unknown ids."""
-    return await service.recorder.set_outcomes(read_outcomes(body))
+    return await recorder.set_outcomes(read_outcomes(body))
 
 
 @get("/model", tags=["service"], guards=[requires(Scope.READ)])
-async def model(service: TheService) -> ModelCard:
+async def model(predictor: ThePredictor) -> ModelCard:
     """Return the card of the current model: name, revision, provenance and metrics."""
-    return service.predictor.model.card
+    return predictor.model.card
 
 
 @post(
@@ -309,22 +367,27 @@ async def model(service: TheService) -> ModelCard:
     tags=["service"],
     guards=[requires(Scope.ADMIN)],
 )
-async def reload_model(request: Request[Any, Any, Any], service: TheService) -> ModelCard:
+async def reload_model(request: Request[Any, Any, Any]) -> ModelCard:
     """Load the model of the settings again, and serve it from the next request on.
 
     A model that can't be used is refused with the reason (409), and the current one stays. Other workers
     follow at once.
     """
-    card = await service.reload()
+    card = await reload(app_of(request))
     if "reloaded" in request.app.state:
         request.app.state.reloaded()
     return card
 
 
 @get("/health", operation_class=Open, tags=["service"])
-async def health(service: TheService) -> Health:
+async def health(request: Request[Any, Any, Any]) -> Health:
     """Return the health of the service in one word, for a person, and the state of each part."""
-    return await service.health()
+    app = app_of(request)
+    parts = {**app.parts(), "store": await app.recorder.store_state()}
+    for plugin in plugins_of(app):
+        parts |= plugin.health()
+    healthy = all(state == "ok" for state in parts.values())
+    return Health(status="ok" if healthy else "degraded", version=__version__, parts=parts)
 
 
 @get("/health/live", operation_class=Open, tags=["service"])
@@ -339,10 +402,12 @@ async def live() -> Health:
     responses={503: answers(Health, "Not ready; `parts` says which part is not.")},
     tags=["service"],
 )
-async def ready(service: TheService) -> Response[Health]:
+async def ready(request: Request[Any, Any, Any]) -> Response[Health]:
     """Answer 200 where the service takes predictions, else 503 with the part that is not ready."""
-    readiness = service.readiness()
-    return Response(readiness, status_code=200 if readiness.status == "ready" else 503)
+    parts = app_of(request).parts()
+    is_ready = all(state == "ok" for state in parts.values())
+    health = Health(status="ready" if is_ready else "not ready", version=__version__, parts=parts)
+    return Response(health, status_code=200 if is_ready else 503)
 
 
 ROUTES: Final = [
@@ -370,7 +435,7 @@ async def _encode_in_turns(predictions: Sequence[Prediction]) -> bytes:
     return b"".join((b"[", *parts[1:], b"]"))
 
 
-async def _stream(service: Service, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:
-    async for records in service.store.stream(since=since, until=until):
+async def _stream(store: Store, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:
+    async for records in store.stream(since=since, until=until):
         yield _encoder.encode_lines(records)
         await yield_to_loop()

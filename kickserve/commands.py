@@ -86,12 +86,12 @@ def _serve_workers(settings: Settings, plugins: Sequence[Plugin]) -> int:
 
 def facts(app: App) -> Facts:
     """Return names and values that describe a service to a person."""
-    service = app.state.service
+    card = app.predictor.model.card
     found = [
         ("API", API),
         ("docs", openapi.PATH),
-        ("model", f"{service.predictor.model.card.name} ({service.predictor.model.card.source})"),
-        ("store", service.store.label),
+        ("model", f"{card.name} ({card.source})"),
+        ("store", app.store.label),
         (
             "key",
             "needed, in the header X-API-Key" if app.authenticator.guarded else "none: this machine only",

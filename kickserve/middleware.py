@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from kickserve.auth import Authenticator
     from kickserve.metrics import Metrics
+    from kickserve.predictor import Predictor
+    from kickserve.recorder import Recorder
     from kickserve.settings import Settings
+    from kickserve.store import Store
 
     Headers = list[tuple[bytes, bytes]]
     Wrapper = Callable[[ASGIApp], ASGIApp]
@@ -86,6 +89,9 @@ class App(Litestar):
         authenticator: finds the principal of a request.
         security_headers: of answers, with the check of origins.
         metrics: counts requests.
+        predictor: predicts kicks with the current model.
+        recorder: records predictions.
+        store: of predictions.
         wrappers: `Plugin.wrap` of each plugin.
         router_wrappers: `Plugin.wrap_router` of each plugin.
         named: as for `litestar.Litestar`.
@@ -95,17 +101,23 @@ class App(Litestar):
         authenticator: the same.
         security_headers: the same.
         metrics: the same.
+        predictor: the same.
+        recorder: the same.
+        store: the same.
         wrapped: whether a plugin wraps every request.
         draining: whether each answer closes its connection.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of the application, all by keyword
         self,
         *arguments: Any,
         settings: Settings,
         authenticator: Authenticator,
         security_headers: SecurityHeaders,
         metrics: Metrics,
+        predictor: Predictor,
+        recorder: Recorder,
+        store: Store,
         wrappers: Sequence[Wrapper],
         router_wrappers: Sequence[RouterWrapper],
         **named: Any,
@@ -115,6 +127,9 @@ class App(Litestar):
         self.authenticator = authenticator
         self.security_headers = security_headers
         self.metrics = metrics
+        self.predictor = predictor
+        self.recorder = recorder
+        self.store = store
         self.draining = False
         metrics.set_routes(pair for route in self.routes for pair in _pairs(route))
         self._allow = dict(map(_allowed, self.routes))
@@ -128,9 +143,13 @@ class App(Litestar):
         self.wrapped = self._serve != self._respond
 
     def drain(self) -> None:
-        """Let clients go: each answer closes its connection from now on."""
-        self.state.service.drain()
+        """Let clients go: the service is not ready, and each answer closes its connection, from now on."""
         self.draining = True
+
+    def parts(self) -> dict[str, str]:
+        """Return the state of each part that predictions need: `ok`, or a description of the fault."""
+        service = "stopping" if self.draining else "ok"
+        return {"service": service, "model": "ok", "journal": self.recorder.journal_state()}
 
     def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the id that the client gave its request, or a new one."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from litestar import Request
     from litestar.types import Receive, Send
 
+    from kickserve.predictor import Predictor
     from kickserve.schemas import Kick, Problem
-    from kickserve.service import Service
 
 LONGEST: Final = 64_000  # bytes of a line; no kick is longer
 _TOGETHER: Final = 1_000  # lines that are answered before others get their turn on the event loop: 3 ms
@@ -51,7 +51,7 @@ class _Sending(ASGIStreamingResponse):
         await self._stream(send)
 
 
-async def answer_lines(request: Request[Any, Any, Any], service: Service) -> AsyncIterator[bytes]:
+async def answer_lines(request: Request[Any, Any, Any], predictor: Predictor) -> AsyncIterator[bytes]:
     """Answer the lines of a body as they come in: each with a prediction or a problem document, in order.
 
     A line that fails hurts no other. Blank ones have no answer.
@@ -59,8 +59,8 @@ async def answer_lines(request: Request[Any, Any, Any], service: Service) -> Asy
     number = good = 0
     async for read in _read(request):
         kicks = [each for each in read if not isinstance(each, RequestError)]
-        service.metrics.count("refused_kicks", len(read) - len(kicks))
-        found = iter(await service.predictor.predict_each(kicks))
+        app_of(request).metrics.count("refused_kicks", len(read) - len(kicks))
+        found = iter(await predictor.predict_each(kicks))
         answered = [each if isinstance(each, RequestError) else next(found) for each in read]
         app_of(request).authenticator.charge(request.scope, good + len(kicks), before=good)
         yield _encode(

@@ -1,4 +1,4 @@
-"""Parameters of paths and queries, and bodies of any length: how routes read them."""
+"""What routes take: dependencies, parameters of paths and queries, and bodies of any length."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
 
 import msgspec
+from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from kickserve.errors import BodyTooLarge, InvalidInput, RecordNotFound
 from kickserve.ids import canonical, in_utc
 from kickserve.middleware import app_of
+from kickserve.predictor import Predictor
+from kickserve.recorder import Recorder
 from kickserve.schemas import FieldError
+from kickserve.store import Store
 
 if TYPE_CHECKING:
     from litestar import Request
+
+ThePredictor = NamedDependency[Predictor]
+TheRecorder = NamedDependency[Recorder]
+TheStore = NamedDependency[Store]
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 10_000

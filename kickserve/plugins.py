@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from litestar.plugins import CLIPlugin, InitPlugin
 from packaging.requirements import Requirement
@@ -46,7 +46,17 @@ from kickserve.errors import (
 from kickserve.middleware import REQUEST_ID, App, app_of, request_context
 from kickserve.model import SMOKE_KICKS, TYPICAL, Answer, AnswersOne, Model, ModelFile, Origin, predict
 from kickserve.openapi import EXAMPLE, TakesKick, answers, refusals, takes
-from kickserve.parameters import Before, Limit, Since, Until, parse_instant, read_body
+from kickserve.parameters import (
+    Before,
+    Limit,
+    Since,
+    ThePredictor,
+    TheRecorder,
+    TheStore,
+    Until,
+    parse_instant,
+    read_body,
+)
 from kickserve.record import RecordBatch, numbers_of
 from kickserve.settings import Settings, SettingsTable, setting
 from kickserve.validation import out_of_range, read_kick
@@ -98,6 +108,9 @@ __all__ = [
     "Since",
     "StoreMisconfigured",
     "TakesKick",
+    "ThePredictor",
+    "TheRecorder",
+    "TheStore",
     "TooManyRequests",
     "UnknownPlugin",
     "Until",
@@ -108,12 +121,16 @@ __all__ = [
     "create_store",
     "default_keys",
     "discover",
+    "drift_reports",
     "identity",
     "kinds",
+    "newest_drift",
     "numbers_of",
     "open_store",
     "out_of_range",
+    "overridden",
     "parse_instant",
+    "plugins_of",
     "predict",
     "problems",
     "read_body",
@@ -365,6 +382,29 @@ def create_authenticator(plugins: Sequence[Plugin], settings: Settings) -> Authe
         if (authenticator := plugin.create_authenticator()) is not None:
             return authenticator
     return Authenticator(settings)
+
+
+def plugins_of(app: App) -> list[Plugin]:
+    """Return the plugins of an application."""
+    return [plugin for plugin in app.plugins if isinstance(plugin, Plugin)]
+
+
+def overridden(plugins: Sequence[Plugin], hook: str) -> list[Any]:
+    """Return a hook of the plugins that override it: on the way of a prediction no other is called."""
+    found = [getattr(plugin, hook) for plugin in plugins]
+    return [each for each in found if getattr(each, "__func__", None) is not getattr(Plugin, hook)]
+
+
+def newest_drift(app: App) -> DriftSummary | None:
+    """Return the newest summary of drift of an application; None without the plugin, or too few kicks."""
+    summaries = (plugin.drift() for plugin in plugins_of(app))
+    return next((summary for summary in summaries if summary is not None), None)
+
+
+def drift_reports(app: App) -> Path | None:
+    """Return the folder of full reports of drift of an application; None without the plugin."""
+    folders = (plugin.drift_reports() for plugin in plugins_of(app))
+    return next((folder for folder in folders if folder is not None), None)
 
 
 def _entry_points(group: str) -> list[EntryPoint]:

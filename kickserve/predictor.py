@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -185,6 +186,15 @@ class Predictor:
     def close(self) -> None:
         """End the thread of a slow model: what is asked from now on gets an error."""
         self.current.close()
+
+    @contextmanager
+    def counting_refusals(self) -> Iterator[None]:
+        """Count the invalid kicks of a request that is read in the block."""
+        try:
+            yield
+        except RequestError as error:
+            self._metrics.count("refused_kicks", len({fault.row for fault in error.errors}) or 1)
+            raise
 
     def predict_json(self, body: bytes) -> asyncio.Future[Outcome]:
         """Answer one kick as it came over the network, as `predict` does.

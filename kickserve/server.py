@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from kickserve.app import reload
 from kickserve.errors import ConfigurationError, KickserveError
 from kickserve.plugins import Plugin
 
@@ -167,7 +168,7 @@ class _Server(uvicorn.Server):
 
     async def _reload(self) -> None:
         try:
-            await self._app.state.service.reload()
+            await reload(self._app)
         except KickserveError as error:
             _log.error("the model could not be loaded anew, and the one before stays: %s", error)
 

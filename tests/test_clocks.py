@@ -104,7 +104,7 @@ async def test_the_zone_of_a_postgres_session_changes_nothing(postgres_schema, z
 async def kept(client):
     """A client of a service that has three predictions, of three seconds."""
     records = some_records(3)
-    await client.app.state.service.store.add(records)
+    await client.app.store.add(records)
     return client, [record.id for record in records[::-1]]
 
 
@@ -126,7 +126,7 @@ async def test_a_time_may_be_told_with_any_offset_and_each_hour_of_the_end_of_su
     first, second = "2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00"
     made = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)
     record = record_at(round(made.timestamp() * 1000))
-    await client.app.state.service.store.add([record])
+    await client.app.store.add([record])
     assert await asked(client, since=first, until=second) == [record.id]
     assert await asked(client, since=second) == []
 

@@ -143,7 +143,7 @@ async def test_another_model_starts_anew_and_one_that_raises_has_no_figures(live
 
 async def test_figures_begin_empty_where_the_store_is_away(start, settings, caplog, monkeypatch):
     caplog.set_level("INFO")
-    service = (await start(settings)).app.state.service
+    service = (await start(settings)).app
 
     async def page(*_, **__):
         raise StoreUnavailable("the store is away")

@@ -85,7 +85,7 @@ async def test_too_few_kicks_fail_with_the_reason_and_the_next_report_may_start(
 async def test_the_end_of_the_service_ends_the_report(start, settings, folder):
     reports = ReportFolder(folder)
     client = await start(settings)
-    await reports.start(client.app.state.service)
+    await reports.start(client.app)
     assert reports.newest_run().status == "running"
     await reports.stop()
     run = reports.newest_run()
@@ -111,7 +111,7 @@ async def test_a_process_that_can_not_be_started_leaves_no_lock(start, settings,
     with monkeypatch.context() as patched:
         patched.setattr(sys, "executable", "/no/such/python")
         with pytest.raises(FileNotFoundError):
-            await ReportFolder(folder).start(client.app.state.service)
+            await ReportFolder(folder).start(client.app)
     assert (await client.post("/drift/reports")).status_code == 202
 
 
@@ -225,7 +225,7 @@ async def test_a_new_start_continues_the_schedule_and_a_failure_is_logged(settin
     client = await start(replace(settings, database_url="sqlite://"))
     monitor = scheduled(settings, ReportFolder(folder))
     assert monitor._last == datetime(2026, 11, 24, 10, 11, 12, tzinfo=UTC)
-    await monitor.start_due_report(client.app.state.service)
+    await monitor.start_due_report(client.app)
     assert "no report of drift was started" in caplog.text
 
 

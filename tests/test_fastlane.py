@@ -240,7 +240,7 @@ async def test_all_ways_count_alike(ways):
     for sent, _ in CASES.values():
         for each in ways:
             await exchange(each.port, sent)
-    readings = [each.app.state.service.metrics.read() for each in ways]
+    readings = [each.app.metrics.read() for each in ways]
     counted = [
         (
             {(route.route, route.method): route.statuses for route in each.routes},
@@ -334,7 +334,7 @@ async def test_a_model_that_fails_is_told_alike_and_the_attempt_is_kept(serve, h
 
 
 async def records(served):
-    service = served.app.state.service
+    service = served.app
     await service.recorder.flush()
     return await service.store.page(100)
 
@@ -358,7 +358,7 @@ async def test_a_bug_is_told_alike_and_tells_no_secret(serve, monkeypatch, caplo
         def broken(*_):
             raise ZeroDivisionError("the secret")
 
-        monkeypatch.setattr(served.app.state.service.predictor, "predict_json", broken)
+        monkeypatch.setattr(served.app.predictor, "predict_json", broken)
         answers.append(alike((await exchange(served.port, request()))[0]))
     assert answers[0] == answers[1] == answers[2]
     assert answers[0][0].startswith("HTTP/1.1 500 ")
@@ -527,7 +527,7 @@ class TestOneConnection:
         await asyncio.sleep(0.05)
         writer.transport.abort()
         async with asyncio.timeout(5):
-            while not (read := served.app.state.service.metrics.read()).routes:
+            while not (read := served.app.metrics.read()).routes:
                 await asyncio.sleep(0.01)
         assert [(each.route, each.statuses) for each in read.routes] == [("/api/v1/predict", {"500": 1})]
 
@@ -571,7 +571,7 @@ class TestOneConnection:
 
 
 async def stored(served):
-    service = served.app.state.service
+    service = served.app
     await service.recorder.flush()
     return await service.store.page(10_000)
 

@@ -339,7 +339,7 @@ class TestTold:
                     journal_dir=guarded.journal_dir / str(fastlane),
                 )
             )
-            predictor = client.app.state.service.predictor
+            predictor = client.app.predictor
             monkeypatch.setattr(predictor, "predict_json", lambda _: names.append(KEY_NAME.get()) or 1 / 0)
             await client.post("/predict", json=kick, headers={"X-API-Key": KEYS["predict"]})
             assert KEY_NAME.get() == ""

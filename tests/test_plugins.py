@@ -136,7 +136,7 @@ async def test_a_plugin_reaches_the_service_through_the_state(install, start, se
 
         @get("/rows")
         async def rows(request: Request) -> int:
-            return await request.app.state.service.store.count()
+            return await request.app.store.count()
 
         class Counter(InitPlugin):
             def on_app_init(self, app_config):

@@ -159,7 +159,7 @@ async def test_a_batch_for_which_the_journal_has_no_room_leaves_nothing_behind_a
 
 
 async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client, kick, monkeypatch, caplog):
-    store = client.app.state.service.store
+    store = client.app.store
     add, failures = store.add_batches, 0
 
     async def broken(records):
@@ -249,12 +249,12 @@ async def kept(client):
 
 
 def lines_of(client):
-    text = client.app.state.service.recorder.dead_letters.file.read_text()
+    text = client.app.recorder.dead_letters.file.read_text()
     return [json.loads(line) for line in text.splitlines()]
 
 
 async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, kick, caplog):
-    own = client.app.state.service.recorder
+    own = client.app.recorder
     batches = [
         batch_at(START, 40),
         with_unfit(batch_at(START + 1, 50, shadow=shadow_of(50)), 17, 49),
@@ -269,7 +269,7 @@ async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, 
     assert {line["refused"][0]["id"] for line in lines} == unfit
     assert all("distance" in line["reason"] for line in lines)
     assert "refused.jsonl" in caplog.text.replace("\n", "")
-    assert client.app.state.service.metrics.read().counts["dead_letters"] == 2
+    assert client.app.metrics.read().counts["dead_letters"] == 2
     # A person is told, until they have seen to it; who asks for predictions notices nothing.
     health = (await client.get("/health")).json()
     assert health["status"] == "degraded"
@@ -281,7 +281,7 @@ async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, 
 
 async def test_a_store_that_refuses_everything_is_waited_for(client, kick, monkeypatch):
     monkeypatch.setattr(recorder, "IN_A_ROW", 3)
-    service = client.app.state.service
+    service = client.app
     add, broken = service.store.add_batches, True
 
     async def refuse(batches):
@@ -308,7 +308,7 @@ async def test_a_store_that_refuses_everything_is_waited_for(client, kick, monke
 
 
 async def test_what_cannot_be_put_aside_waits_in_the_journal(client, kick):
-    own = client.app.state.service.recorder
+    own = client.app.recorder
     own.dead_letters.file.mkdir()
     await own.keep([with_unfit(batch_at(START), 0)])
 

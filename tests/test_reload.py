@@ -116,7 +116,7 @@ class Slow:
 async def test_the_thread_of_a_slow_model_ends_when_all_that_waits_for_it_is_answered(
     client, start, settings, kick
 ):
-    slow = Slow(client.app.state.service.predictor.model)
+    slow = Slow(client.app.predictor.model)
     other = await start(replace(settings, database_url="sqlite://"), model=slow)
 
     def threads():
@@ -137,9 +137,9 @@ async def test_the_thread_of_a_slow_model_ends_when_all_that_waits_for_it_is_ans
 async def test_a_call_that_asks_a_slow_model_in_parts_is_answered_though_it_changes_meanwhile(
     client, start, settings, kick, path
 ):
-    slow = Slow(client.app.state.service.predictor.model, seconds=0.05)
+    slow = Slow(client.app.predictor.model, seconds=0.05)
     other = await start(replace(settings, database_url="sqlite://"), model=slow)
-    other.app.state.service.predictor.current.chunk = 10
+    other.app.predictor.current.chunk = 10
     before = slow.asked
     asked = asyncio.create_task(other.post(path, json=[kick] * 30 if "batch" in path else kick))
     while slow.asked == before:

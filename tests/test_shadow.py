@@ -169,8 +169,8 @@ class TestInTheService:
         assert record["shadow_model"] == "third"
 
     async def test_a_reload_that_finds_the_second_spoilt_changes_neither(self, client, file):
-        before = client.app.state.service.predictor
+        before = client.app.predictor
         file.write_text("{}")
         assert (await client.post("/model/reload")).status_code == 409
-        assert client.app.state.service.predictor is before
+        assert client.app.predictor is before
         assert shadow_in(client).model.card.name == "second"

@@ -126,7 +126,7 @@ def test_the_language_is_the_chosen_one_or_the_browsers(chosen, accepted, langua
 
 @pytest.fixture
 def served(client):
-    return client.app.state.service.predictor.current
+    return client.app.predictor.current
 
 
 @pytest.mark.parametrize(("x", "out"), [(20, 30), (52, 12), (35, 50)])
@@ -253,7 +253,7 @@ async def page_client(root):
 
 async def test_a_slow_page_is_not_shown_over_a_newer_one(client, page_client, kick):
     await client.post("/predict/batch", json=[kick] * 60)
-    store = client.app.state.service.store
+    store = client.app.store
     page, reached, held = store.page, asyncio.Event(), asyncio.Event()
 
     async def slow(limit, **named):

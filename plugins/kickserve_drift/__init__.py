@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kickserve.plugins import Plugin
 from kickserve_drift.monitor import Monitor
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click import Group
-    from litestar import Litestar
     from litestar.config.app import AppConfig
 
     from kickserve.plugins import Metric, Settings
@@ -81,8 +80,8 @@ class DriftPlugin(Plugin):
         return () if summary is None else metrics_of(summary)
 
     @asynccontextmanager
-    async def _running(self, app: Litestar) -> AsyncIterator[None]:
+    async def _running(self, app: Any) -> AsyncIterator[None]:
         monitor = Monitor(self.table, self._live, self._reports)
-        await monitor.start(app.state.service)
+        await monitor.start(app)
         yield
         await monitor.stop()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import httpx
     from standardwebhooks import Webhook as Signer
 
+    from kickserve.plugins import App
     from kickserve.schemas import DriftSummary
-    from kickserve.service import Service
     from kickserve_drift.reports import ReportFolder
     from kickserve_drift.settings import DriftSettings
     from kickserve_drift.window import LiveDrift
@@ -160,9 +160,9 @@ class Monitor:
         self._last = reports.newest_at() or datetime.now(UTC)  # when a report was last made or tried
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, service: Service) -> None:
+    async def start(self, app: App) -> None:
         """Start."""
-        self._task = asyncio.create_task(self._run(service), name="drift")
+        self._task = asyncio.create_task(self._run(app), name="drift")
 
     async def stop(self) -> None:
         """Stop, and end the webhook and a report under way."""
@@ -186,7 +186,7 @@ class Monitor:
             kind = STARTED if summary.drifted else ENDED
             self._webhook.send(Event(type=kind, timestamp=summary.at, data=self._live.summary(self._limits)))
 
-    async def start_due_report(self, service: Service) -> None:
+    async def start_due_report(self, app: App) -> None:
         """Start a report where the newest one, or the last attempt, is older than the schedule allows."""
         now = datetime.now(UTC)
         if self._every is None or now - self._last < self._every:
@@ -197,21 +197,21 @@ class Monitor:
             return
         self._last = now
         try:
-            await self._reports.start(service)
+            await self._reports.start(app)
         except KickserveError as error:
             _log.warning("no report of drift was started: %s", error)
 
-    async def _run(self, service: Service) -> None:
+    async def _run(self, app: App) -> None:
         while True:
             try:
-                await self._live.start(service)
+                await self._live.start(app)
                 while True:
                     await asyncio.sleep(EVERY)
-                    await self._live.follow(service.predictor.model)
+                    await self._live.follow(app.predictor.model)
                     self._live.count()
                     if self._live.window.number == 0:
                         self.check_alarm()
-                        await self.start_due_report(service)
+                        await self.start_due_report(app)
             except Exception:  # noqa: BLE001  one failure must not leave the service without figures
                 _log.exception("the figures of drift begin anew")
                 await asyncio.sleep(EVERY)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from kickserve.plugins import App
     from kickserve.schemas import DriftSummary
-    from kickserve.service import Service
     from kickserve_drift.report import Report
 
 PATH: Final = "/api/v1/drift/reports"
@@ -119,18 +119,18 @@ class ReportFolder:
         self._variables = variables or {}
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, service: Service) -> Run:
+    async def start(self, app: App) -> Run:
         """Start a report on the stored predictions of the service.
 
         Raises:
             NoNewReport: one is being made; or no other process can read the store.
             KickserveError: the folder can't be used.
         """
-        if not service.store.shared:
+        if not app.store.shared:
             raise NoNewReport(
-                f"no other process can read {service.store.label}: keep them elsewhere, by DATABASE_URL"
+                f"no other process can read {app.store.label}: keep them elsewhere, by DATABASE_URL"
             )
-        await service.recorder.flush()
+        await app.recorder.flush()
         log = await self._lock()
         try:
             run = Run(status="running", started_at=datetime.now(UTC))

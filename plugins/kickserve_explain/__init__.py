@@ -8,8 +8,7 @@ from litestar import Router, post
 from litestar.params import RawBody
 from msgspec.structs import astuple
 
-from kickserve.app import TheService
-from kickserve.plugins import API, Plugin, Scope, TakesKick, read_kick, refusals, requires
+from kickserve.plugins import API, Plugin, Scope, TakesKick, ThePredictor, read_kick, refusals, requires
 from kickserve_scores.explain import Explanation
 from kickserve_scores.explain import explain as explain_kick
 
@@ -43,9 +42,9 @@ class ExplainPlugin(Plugin):
     tags=["predictions"],
     guards=[requires(Scope.PREDICT)],
 )
-async def explain(body: RawBody, service: TheService) -> Explanation:
+async def explain(body: RawBody, predictor: ThePredictor) -> Explanation:
     """Say what drives the answer to a kick: each feature's share on the log-odds, against the average kick.
 
     Nothing is recorded. The shares are exact Shapley values, whatever the kind of the model.
     """
-    return await explain_kick(service.predictor.current, astuple(read_kick(body)))
+    return await explain_kick(predictor.current, astuple(read_kick(body)))

@@ -41,14 +41,14 @@ class Lane:
 
     Attributes:
         path: the same.
-        predict: from the body of a request to the future of its answer (`Service.ask`).
+        predict: from the body of a request to the future of its answer (`Predictor.predict_json`).
         meter: counts the requests.
     """
 
     def __init__(self, app: App, router: ASGIApp, path: str) -> None:
         self.path = path
         self._router = router
-        self.predict = app.state.service.ask
+        self.predict = app.predictor.predict_json
         self.meter = app.metrics.route(path, "POST")
         self._authenticator = app.authenticator
         self._body_max = min(app.settings.body_max, BODY_MAX)

@@ -11,10 +11,9 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
 
 from kickserve import __version__
-from kickserve.app import TheService
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
-from kickserve.plugins import EXAMPLE, Scope, app_of, problems, read_body, requires, takes
+from kickserve.plugins import EXAMPLE, Scope, ThePredictor, app_of, problems, read_body, requires, takes
 from kickserve.schemas import Kick
 from kickserve_oip import PREFIX
 from kickserve_oip.inputs import LENGTH_HEADER, read
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from kickserve.model import Model
     from kickserve.predictor import Predictor, ServedModel
     from kickserve.schemas import ModelCard
-    from kickserve.service import Service
     from kickserve_oip.outputs import Columns
 
 P = ParamSpec("P")
@@ -126,17 +124,17 @@ async def live() -> ServerLive:
 
 
 @get("/health/ready")
-async def ready(service: TheService) -> Response[ServerReady]:
+async def ready(request: Request[Any, Any, Any]) -> Response[ServerReady]:
     """Say whether to send requests here: 200, or 503; `/api/v1/health/ready` says why."""
-    is_ready = _is_ready(service)
+    is_ready = _is_ready(request)
     return Response(ServerReady(live=True, ready=is_ready), status_code=_STATUS[is_ready])
 
 
 async def model_metadata(
-    service: TheService, name: FromPath[str], owner: FromPath[str] = "", version: FromPath[str] = ""
+    predictor: ThePredictor, name: FromPath[str], owner: FromPath[str] = "", version: FromPath[str] = ""
 ) -> ModelMetadata:
     """Say what a model takes and gives. The inputs, in their order, are the columns of a matrix, too."""
-    card = _served(service.predictor.model, owner, name, version)
+    card = _served(predictor.model, owner, name, version)
     return ModelMetadata(
         name=card.name,
         versions=[card.revision],
@@ -150,16 +148,20 @@ async def model_metadata(
 
 
 async def model_ready(
-    service: TheService, name: FromPath[str], owner: FromPath[str] = "", version: FromPath[str] = ""
+    request: Request[Any, Any, Any],
+    predictor: ThePredictor,
+    name: FromPath[str],
+    owner: FromPath[str] = "",
+    version: FromPath[str] = "",
 ) -> Response[ModelReady]:
     """Say whether a model can be asked: 200, or 503."""
-    card, is_ready = _served(service.predictor.model, owner, name, version), _is_ready(service)
+    card, is_ready = _served(predictor.model, owner, name, version), _is_ready(request)
     return Response(ModelReady(name=card.name, ready=is_ready), status_code=_STATUS[is_ready])
 
 
 async def infer(
     request: Request[Any, Any, Any],
-    service: TheService,
+    predictor: ThePredictor,
     name: FromPath[str],
     owner: FromPath[str] = "",
     version: FromPath[str] = "",
@@ -170,13 +172,13 @@ async def infer(
     shape [n, 11]. Tensors may also be sent and asked for as Triton's extension `binary_tensor_data` has it.
     """
     body = await read_body(request)
-    served = service.predictor.current  # held: it also answers where a reload changes the model meanwhile
+    served = predictor.current  # held: it also answers where a reload changes the model meanwhile
     card = _served(served.model, owner, name, version)
-    with service.counting_refusals():
+    with predictor.counting_refusals():
         inference, rows = await _aside(len(body), read, body, request.headers.get(LENGTH_HEADER))
         outputs = wanted(inference, card)
     app_of(request).authenticator.charge(request.scope, len(rows))
-    columns = await _answer(service.predictor, served, rows, {each.name for each in outputs})
+    columns = await _answer(predictor, served, rows, {each.name for each in outputs})
     return await _aside(len(body), respond, inference, card, outputs, columns)
 
 
@@ -185,8 +187,8 @@ async def _aside(size: int, call: Callable[P, T], *arguments: P.args, **named: P
     return call(*arguments, **named) if size <= _SMALL else await asyncio.to_thread(call, *arguments, **named)
 
 
-def _is_ready(service: Service) -> bool:
-    return service.readiness().status == "ready"
+def _is_ready(request: Request[Any, Any, Any]) -> bool:
+    return all(state == "ok" for state in app_of(request).parts().values())
 
 
 async def _answer(

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from litestar import Router, get
 from litestar.params import QueryParameter
 
-from kickserve.app import TheService
-from kickserve.plugins import API, Plugin, Scope, Since, Until, parse_instant, refusals, requires
+from kickserve.plugins import API, Plugin, Scope, Since, TheRecorder, Until, parse_instant, refusals, requires
 from kickserve_scores.report import QualityReport, report
 
 if TYPE_CHECKING:
@@ -37,9 +36,9 @@ class QualityPlugin(Plugin):
 
 @get("/quality", responses=refusals(503), tags=["outcomes"], guards=[requires(Scope.READ)])
 async def quality(
-    service: TheService, model: ModelName = None, since: Since = None, until: Until = None
+    recorder: TheRecorder, store: TheStore, model: ModelName = None, since: Since = None, until: Until = None
 ) -> QualityReport:
     """Say how good the predictions were whose outcome is known: all, by model, and by month."""
     begin, end = parse_instant("since", since), parse_instant("until", until)
-    await service.recorder.flush()
-    return await report(service.store.labelled(model=model, since=begin, until=end))
+    await recorder.flush()
+    return await report(store.labelled(model=model, since=begin, until=end))

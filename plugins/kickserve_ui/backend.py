@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from kickserve.errors import ConfigurationError
+from kickserve.plugins import drift_reports, newest_drift
 from kickserve_scores.report import report
 from kickserve_ui.heat_map import HeatMaps
 from kickserve_ui.sessions import Sessions
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from kickserve.predictor import Predictor, ServedModel
     from kickserve.recorder import Recorder
     from kickserve.schemas import DriftSummary
-    from kickserve.service import Service
     from kickserve.store import Store
     from kickserve_scores.report import QualityReport
 
@@ -48,14 +48,14 @@ class Backend:
     """
 
     def __init__(self, app: App, secret: str) -> None:
-        self._service: Service = app.state.service
-        self.predictor: Predictor = self._service.predictor
-        self.recorder: Recorder = self._service.recorder
-        self.store: Store = self._service.store
+        self._app = app
+        self.predictor: Predictor = app.predictor
+        self.recorder: Recorder = app.recorder
+        self.store: Store = app.store
         self.security_headers: SecurityHeaders = app.security_headers
         self.sessions = Sessions(app.authenticator, secret)
         self.maps = HeatMaps()
-        self.reports = self._service.drift_reports()
+        self.reports = drift_reports(app)
         self._assessing = asyncio.Lock()
         self._quality: QualityReport | None = None
         self._quality_until = 0.0
@@ -83,11 +83,11 @@ class Backend:
 
     def drift(self) -> DriftSummary | None:
         """Return the newest drift summary of the plugins, if there is one."""
-        return self._service.drift()
+        return newest_drift(self._app)
 
     def metrics(self) -> Reading:
         """Return the sums over all workers."""
-        return self._service.metrics.read()
+        return self._app.metrics.read()
 
     def collect_soon(self) -> None:
         """Collect the objects of pages that were left, all of two seconds together: 2 ms, and 3 a page.
