@@ -134,7 +134,6 @@ def create_app(
         dependencies={
             "predictor": Provide(lambda: predictor, sync_to_thread=False),
             "recorder": Provide(lambda: recorder, sync_to_thread=False),
-            "store": Provide(lambda: store, sync_to_thread=False),
         },
         before_request=refuse_encoded,
         exception_handlers=problems.HANDLERS,
@@ -294,11 +293,10 @@ async def list_predictions(
     oldest first, one record a line.
     """
     begin, end, cursor = parse_instant("since", since), parse_instant("until", until), parse_cursor(before)
-    store = app_of(request).store
     await recorder.flush()
     if NDJSON in request.headers.get("accept", ""):
-        return Stream(_stream(store, begin, end), media_type=NDJSON)
-    records = await store.page(limit + 1, before=cursor, since=begin, until=end)
+        return Stream(_stream(recorder.store, begin, end), media_type=NDJSON)
+    records = await recorder.store.page(limit + 1, before=cursor, since=begin, until=end)
     headers = {}
     if len(records) > limit:
         records.pop()

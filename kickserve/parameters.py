@@ -16,14 +16,12 @@ from kickserve.middleware import app_of
 from kickserve.predictor import Predictor
 from kickserve.recorder import Recorder
 from kickserve.schemas import FieldError
-from kickserve.store import Store
 
 if TYPE_CHECKING:
     from litestar import Request
 
 ThePredictor = NamedDependency[Predictor]
 TheRecorder = NamedDependency[Recorder]
-TheStore = NamedDependency[Store]
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 10_000

@@ -72,7 +72,7 @@ class Recorder:
         self.on_failure: Callable[[], object] = lambda: None
         self.on_refusal: Callable[[], object] = lambda: None
         self.dead_letters = DeadLetters(journal.folder)
-        self._store = store
+        self.store = store
         self._journal = journal
         self._plugins = plugins
         self._patience = patience
@@ -113,11 +113,11 @@ class Recorder:
                 "%d bytes of predictions have not reached %s: they wait in the journal %s, and go to the"
                 " store when kickserve starts again",
                 self._journal.size,
-                self._store.label,
+                self.store.label,
                 self._journal.folder,
             )
         await self._journal.close()
-        await self._store.close()
+        await self.store.close()
 
     def keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
         """Keep predictions, all or none.
@@ -141,10 +141,10 @@ class Recorder:
             async with asyncio.timeout(patience), self._progress:
                 while not self._journal.passed(mark):
                     if self._trouble is not None:
-                        raise StoreUnavailable(f"{self._store.label} can't be reached: {self._trouble}")
+                        raise StoreUnavailable(f"{self.store.label} can't be reached: {self._trouble}")
                     await self._progress.wait()
         except TimeoutError:
-            raise StoreUnavailable(f"{self._store.label} takes too long to write") from None
+            raise StoreUnavailable(f"{self.store.label} takes too long to write") from None
         finally:
             self._readers -= 1
             if not self._readers:
@@ -159,13 +159,13 @@ class Recorder:
         """
         try:
             await self.flush()
-            found = await self._store.get(record_id)
+            found = await self.store.get(record_id)
         except StoreUnavailable:
             if (waiting := await self._in_journals(record_id)) is not None:
                 return waiting
             raise
         # Another process drains its own journal: its records may come to the store in between.
-        found = found or await self._in_journals(record_id) or await self._store.get(record_id)
+        found = found or await self._in_journals(record_id) or await self.store.get(record_id)
         if found is None:
             raise _not_found(record_id)
         return found
@@ -214,7 +214,7 @@ class Recorder:
         ids = {each.id for each in changes}
         try:
             await self.flush()
-            unknown = await carry_out(self._store, changes)
+            unknown = await carry_out(self.store, changes)
         except StoreUnavailable:
             # In this process's journal the changes follow the records, whenever the store comes back.
             if ids <= await asyncio.to_thread(standing, ids, self._journal.scan(others=False)):
@@ -244,7 +244,7 @@ class Recorder:
         trouble = self._trouble
         try:
             if trouble is None:
-                await self._store.ping()
+                await self.store.ping()
         except StoreError as error:
             trouble = error
         if trouble is None:
@@ -297,7 +297,7 @@ class Recorder:
     async def _try_to_store(self, operations: list[Operation]) -> StoreError | None:
         try:
             await self._open_store()
-            await _carry_out_all(self._store, operations)
+            await _carry_out_all(self.store, operations)
         except RecordUnfit as error:
             return await self._store_halves(operations, error)
         except StoreError as error:
@@ -326,7 +326,7 @@ class Recorder:
 
     async def _open_store(self) -> None:
         if not self._opened:
-            await self._store.open()
+            await self.store.open()
             self._opened = True
 
     def _set_trouble(self, trouble: StoreError | None) -> None:
@@ -336,7 +336,7 @@ class Recorder:
         if trouble is not None and self._trouble is None:
             _log.warning("predictions wait in the journal: %s", trouble)
         if trouble is None and self._trouble is not None:
-            _log.warning("the store %s is back; %d bytes wait", self._store.label, self._journal.size)
+            _log.warning("the store %s is back; %d bytes wait", self.store.label, self._journal.size)
         self._trouble = trouble
 
     async def _notify(self) -> None:

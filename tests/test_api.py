@@ -241,7 +241,7 @@ class TestShapeOfErrors:
         def broken(*_):
             raise ZeroDivisionError("the secret")
 
-        monkeypatch.setattr(client.app.predictor, "predict_json", broken)
+        monkeypatch.setattr(client.app.predictor, "predict", broken)
         response = await client.post("/predict", json=kick)
         assert response.status_code == 500
         assert "secret" not in response.text

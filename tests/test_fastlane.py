@@ -358,7 +358,7 @@ async def test_a_bug_is_told_alike_and_tells_no_secret(serve, monkeypatch, caplo
         def broken(*_):
             raise ZeroDivisionError("the secret")
 
-        monkeypatch.setattr(served.app.predictor, "predict_json", broken)
+        monkeypatch.setattr(served.app.predictor, "predict", broken)
         answers.append(alike((await exchange(served.port, request()))[0]))
     assert answers[0] == answers[1] == answers[2]
     assert answers[0][0].startswith("HTTP/1.1 500 ")

@@ -340,7 +340,7 @@ class TestTold:
                 )
             )
             predictor = client.app.predictor
-            monkeypatch.setattr(predictor, "predict_json", lambda _: names.append(KEY_NAME.get()) or 1 / 0)
+            monkeypatch.setattr(predictor, "predict", lambda _: names.append(KEY_NAME.get()) or 1 / 0)
             await client.post("/predict", json=kick, headers={"X-API-Key": KEYS["predict"]})
             assert KEY_NAME.get() == ""
         assert names == ["predict", "predict"]

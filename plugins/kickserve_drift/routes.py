@@ -5,21 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from litestar import Response, Router, get, post
+from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Schema
 from litestar.params import FromPath, QueryParameter
 from litestar.response import File
 
 from kickserve.middleware import SANDBOX
-from kickserve.plugins import API, Scope, refusals, requires
+from kickserve.plugins import API, Scope, app_of, newest_drift, refusals, requires
 from kickserve.schemas import DriftSummary
-from kickserve.service import Service
 from kickserve_drift.psi import MIN_KICKS, TooFewKicks
 from kickserve_drift.reports import PATH, ReportFolder, ReportList, Run
 
 TheReports = NamedDependency[ReportFolder]
-TheService = NamedDependency[Service]
 Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="How many reports at most.")]
 
 
@@ -48,25 +46,25 @@ def router(reports: ReportFolder) -> Router:
 
 
 @get("/", responses=refusals(409), guards=[requires(Scope.READ)])
-async def drift(service: TheService) -> DriftSummary:
+async def drift(request: Request[Any, Any, Any]) -> DriftSummary:
     """Return how far the newest kicks of all workers have drifted from the kicks that the model knows.
 
     `drifted` is true where half of the features have (`KICKSERVE_DRIFT_SHARE`), or the predictions. With
     fewer than 50 kicks: 409.
     """
-    summary = service.drift()
+    summary = newest_drift(app_of(request))
     if summary is None:
         raise TooFewKicks(f"there are fewer than {MIN_KICKS} new kicks: predict more, and ask again")
     return summary
 
 
 @post("/reports", status_code=202, responses=refusals(409), guards=[requires(Scope.ADMIN)])
-async def start_report(service: TheService, reports: TheReports) -> Response[Run]:
+async def start_report(request: Request[Any, Any, Any], reports: TheReports) -> Response[Run]:
     """Start a full report, in a process of its own; one at a time, otherwise 409.
 
     `GET /drift/reports` says how far it has come, and has its link once it is done.
     """
-    return Response(await reports.start(service), headers={"Location": PATH})
+    return Response(await reports.start(app_of(request)), headers={"Location": PATH})
 
 
 @get("/reports", sync_to_thread=True, guards=[requires(Scope.READ)])

@@ -23,9 +23,8 @@ from kickserve_drift.reference import reference_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve.plugins import Model, RecordBatch
+    from kickserve.plugins import App, Model, RecordBatch
     from kickserve.schemas import DriftSummary
-    from kickserve.service import Service
     from kickserve.store import Store
     from kickserve_drift.psi import Reference
 
@@ -172,12 +171,12 @@ class LiveDrift:
         since = datetime.fromtimestamp(reading.since, UTC)
         return summarize(self._reference, reading.counts, limits, at=datetime.now(UTC), since=since)
 
-    async def start(self, service: Service) -> None:
+    async def start(self, app: App) -> None:
         """Make the reference; the first worker of a new service also counts the newest stored predictions."""
         started = datetime.now(UTC)
-        await self.follow(service.predictor.model)
+        await self.follow(app.predictor.model)
         if self._reference is not None and self.window.number == 0 and self.window.read(self._tag) is None:
-            await self._count_stored(service.store, self._reference, started)
+            await self._count_stored(app.store, self._reference, started)
 
     async def follow(self, model: Model) -> None:
         """Make the reference of a model, unless it is the current one."""

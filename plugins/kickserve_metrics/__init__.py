@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from kickserve import __version__
 from kickserve.metrics import BINS, BOUNDS
-from kickserve.plugins import Plugin, Scope, requires
+from kickserve.plugins import Plugin, Scope, app_of, plugins_of, requires
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric as Family
 
     from kickserve.metrics import Counter, ModelReading, RouteReading, WorkerReading
-    from kickserve.plugins import Metric, Settings
-    from kickserve.service import Service
+    from kickserve.plugins import App, Metric, Settings
 
 __all__ = ["MetricsPlugin", "create_plugin"]
 
@@ -69,19 +68,19 @@ class MetricsPlugin(Plugin):
 async def _metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Answer in the accepted format: the text of Prometheus, or OpenMetrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(_ServiceCollector(request.app.state.service)), media_type=content_type)
+    return Response(encode(_ServiceCollector(app_of(request))), media_type=content_type)
 
 
 class _ServiceCollector(Collector):
     """The metrics of a service, over all its workers."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, app: App) -> None:
+        self._app = app
 
     def collect(self) -> Iterator[Family]:
         """Yield the families, from one reading."""
-        reading = self._service.metrics.read()
-        card = self._service.predictor.model.card
+        reading = self._app.metrics.read()
+        card = self._app.predictor.model.card
         info = GaugeMetricFamily("kickserve_info", "What is served.", labels=("version", "model", "revision"))
         info.add_metric((__version__, card.name, card.revision), 1)
         yield info
@@ -90,7 +89,7 @@ class _ServiceCollector(Collector):
         for counter, (name, help_text) in _TOTALS.items():
             yield CounterMetricFamily(name, help_text, value=reading.counts[counter])
         yield from _workers(reading.workers)
-        yield from _of_plugins(self._service.plugin_metrics())
+        yield from _of_plugins(metric for plugin in plugins_of(self._app) for metric in plugin.metrics())
 
 
 def _requests(routes: Iterable[RouteReading]) -> Iterator[Family]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from litestar import Router, get
 from litestar.params import QueryParameter
 
-from kickserve.plugins import API, Plugin, Scope, Since, TheRecorder, Until, parse_instant, refusals, requires
+from kickserve.openapi import refusals
+from kickserve.plugins import API, Plugin, Scope, Since, TheRecorder, Until, parse_instant, requires
 from kickserve_scores.report import QualityReport, report
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class QualityPlugin(Plugin):
 
 @get("/quality", responses=refusals(503), tags=["outcomes"], guards=[requires(Scope.READ)])
 async def quality(
-    recorder: TheRecorder, store: TheStore, model: ModelName = None, since: Since = None, until: Until = None
+    recorder: TheRecorder, model: ModelName = None, since: Since = None, until: Until = None
 ) -> QualityReport:
     """Say how good the predictions were whose outcome is known: all, by model, and by month."""
     begin, end = parse_instant("since", since), parse_instant("until", until)
     await recorder.flush()
-    return await report(store.labelled(model=model, since=begin, until=end))
+    return await report(recorder.store.labelled(model=model, since=begin, until=end))
