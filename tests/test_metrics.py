@@ -138,7 +138,7 @@ async def test_a_request_whose_client_goes_away_is_counted(settings):
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode()}
     with pytest.raises(LitestarException):
         await app({**scope, "query_string": b"", "headers": []}, lambda: None, gone)
-    [reading] = app.state.service.metrics.read().routes
+    [reading] = app.metrics.read().routes
     assert reading.statuses == {"200": 1}  # the answer that would have been sent
 
 
