@@ -45,7 +45,7 @@ AWAY: Final = 6
 
 
 class KickserveError(Exception):
-    """Whatever kickserve raises on purpose.
+    """The base of all exceptions that kickserve raises on purpose.
 
     The message is for a person and says what to do next.
 
@@ -54,7 +54,7 @@ class KickserveError(Exception):
         title: the kind of problem in words; it also makes the problem's type URI.
         exit_code: what the command line ends with.
         retry_after: seconds after which asking again may help, for the Retry-After header.
-        errors: field by field what is wrong, where fields are to blame.
+        errors: the faults field by field, where fields are to blame.
     """
 
     status: int = 500
@@ -137,14 +137,14 @@ class BodyTooLarge(RequestError):
 
 
 class EncodedBody(RequestError):
-    """The body is compressed. Nothing is unpacked: what is small on the way could be huge here."""
+    """The body is compressed. Nothing is unpacked: a small body could become a huge one."""
 
     status = 415
     title = "Encoded body"
 
 
 class InvalidInput(RequestError):
-    """The request is well-formed, but does not say what it must."""
+    """The request is well-formed, but its values don't fit."""
 
     status = 422
     title = "Invalid input"
@@ -174,7 +174,7 @@ class Backlogged(ServiceError):
 
 
 class StoreError(ServiceError):
-    """The store could not do what it was asked."""
+    """The store could not read or write."""
 
     status = 503
     title = "The store is not available"
@@ -218,7 +218,7 @@ class DataError(KickserveError):
 class RemoteError(KickserveError):
     """A running service answered with an error, or can't be asked.
 
-    `status`, `title` and `errors` are what it answered, where it did.
+    `status`, `title` and `errors` are those of its answer, where there was one.
 
     Args:
         message: for a person.

@@ -1,4 +1,4 @@
-"""Kicks in and answers out as NDJSON, as they come: memory does not grow with their number."""
+"""NDJSON of any length: kicks are answered while more of them come in, in memory that does not grow."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from kickserve.schemas import Kick, Problem
 
 LONGEST: Final = 64_000  # bytes of a line; no kick is longer
-_TOGETHER: Final = 1_000  # lines that are answered before others get their turn on the event loop: 3 ms
-# The same where one of them is bad: to say what is wrong with so many takes 8 ms, and much room.
-_TOGETHER_BAD: Final = 128
+_TOGETHER: Final = 1_000  # lines that are answered in one turn of the event loop: 3 ms
+_TOGETHER_BAD: Final = 128  # the same where a line is bad: a thousand errors take 8 ms, and much memory
 
 _encode = msgspec.json.Encoder().encode_lines
 
@@ -36,11 +35,11 @@ _encode = msgspec.json.Encoder().encode_lines
 class Lines(Response[AsyncIterator[bytes]]):
     """An answer that begins while its request is still being read.
 
-    The framework's own stream takes what the client sends, to notice that it has gone.
+    The framework's own stream would read the request as well, to notice that the client has gone.
     """
 
     def to_asgi_response(self, app: Any, request: Any, **options: Any) -> ASGIStreamingResponse:
-        """Make what sends it."""
+        """Make the ASGI response."""
         del app, request, options
         return _Sending(iterator=self.content, media_type=NDJSON, status_code=200)
 
@@ -54,7 +53,7 @@ class _Sending(ASGIStreamingResponse):
 async def answer_lines(request: Request[Any, Any, Any], predictor: Predictor) -> AsyncIterator[bytes]:
     """Answer the lines of a body as they come in: each with a prediction or a problem document, in order.
 
-    A line that fails hurts no other. Blank ones have no answer.
+    A bad line spoils no other. Blank lines have no answer.
     """
     number = good = 0
     async for read in _read(request):
@@ -81,7 +80,7 @@ def _explained(request: Request[Any, Any, Any], error: KickserveError, row: int)
 
 
 async def _read(request: Request[Any, Any, Any]) -> AsyncIterator[Sequence[Kick | RequestError]]:
-    """Read lines, but for the blank ones, some at a time."""
+    """Yield the kicks or errors of some lines at a time; blank lines are left out."""
     async for block in _blocks(request):
         lines = [line for line in block.split(b"\n") if line.strip()]
         for start in range(0, len(lines), _TOGETHER):
@@ -94,7 +93,7 @@ async def _read(request: Request[Any, Any, Any]) -> AsyncIterator[Sequence[Kick 
 
 
 async def _blocks(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
-    """Yield whole lines, as many as have come."""
+    """Yield whole lines, as many as have come in."""
     rest = b""
     try:
         async for chunk in request.stream():

@@ -57,22 +57,22 @@ EXAMPLE: Final[dict[str, float | bool]] = {
 _KEY: Final = "X-API-Key"
 _ABOUT: Final = """The honest probability that a rugby place kick goes over.
 
-Errors are problem documents (RFC 9457) of one shape. What never becomes a whole request is answered before
-any call is chosen, and the connection closed: 400 for what is no HTTP, 408 for what comes too slowly, 431 for
-a head that is too long, 503 where there are too many connections.
+Errors are problem documents (RFC 9457) of one shape. A request that never becomes whole is refused before any
+call is chosen, and its connection closed: 400 for broken HTTP, 408 for a request that comes too slowly, 431
+for a head that is too long, 503 where there are too many connections.
 """
 _WORDS: Final = {
     400: "The request is no HTTP, or its body no JSON.",
     401: "The key is missing or wrong.",
-    403: "The key is not good for this; the answer says what it would have to be good for.",
-    404: "There is nothing of this name.",
-    409: "It can't be done now; the answer says why.",
-    413: "The body is larger than is read.",
+    403: "The key lacks a scope, which the answer names.",
+    404: "Nothing has this name.",
+    409: "Not possible now; the answer says why.",
+    413: "The body is too large.",
     415: "The body is compressed: nothing is unpacked.",
-    422: "The request does not say what it must; `errors` names the fields.",
-    429: "The client asks too often, or sends wrong keys.",
+    422: "Values of the request don't fit; `errors` names the fields.",
+    429: "Too many requests, or too many wrong keys.",
     500: "The model could not answer.",
-    503: "It can't be done now, and may be later.",
+    503: "Not possible now, but perhaps later.",
 }
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _RETRY: Final = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
@@ -152,7 +152,7 @@ TakesOutcomes: Final = takes(Outcomes, [{"id": _RECORD_ID, "success": True}])
 
 
 def refusals(*statuses: int) -> dict[int, ResponseSpec]:
-    """Describe what a call may be refused with, beside what follows from what it takes: for its handler."""
+    """Describe refusals of a handler beyond the general ones, which `complete` adds."""
     return {
         status: ResponseSpec(
             Problem, description=_WORDS[status], media_type=MEDIA_TYPE, generate_examples=False
@@ -166,7 +166,7 @@ def answers(of: Any, description: str) -> ResponseSpec:
     return ResponseSpec(of, description=description, generate_examples=False)
 
 
-# From which call to which: name, path, method, and what to fill in.
+# A link to another call: name, path, method, and the parameters to fill in.
 _Link = tuple[str, str, str, "Mapping[str, str]"]
 
 
@@ -191,7 +191,7 @@ _LINKS: Final[dict[tuple[str, str, str], list[_Link]]] = {
 
 
 def complete(document: dict[str, Any], *, with_key: bool) -> dict[str, Any]:
-    """Add to a document what may be refused in general, and which call leads to which.
+    """Add the general refusals and the links between calls to a document.
 
     Args:
         document: of OpenAPI, as the framework makes it; it is changed.
@@ -211,7 +211,7 @@ def complete(document: dict[str, Any], *, with_key: bool) -> dict[str, Any]:
 
 
 def _mend(part: Any) -> None:
-    """Write pairs as what they are, two of a kind, and say nothing of nulls, which no query can hold."""
+    """Write pairs as two items of one kind, and leave out nulls of queries, which can't hold any."""
     if isinstance(part, dict):
         if kinds := part.pop("prefixItems", None):
             part |= {"items": kinds[0], "minItems": len(kinds), "maxItems": len(kinds)}
@@ -259,7 +259,7 @@ class _Document(OpenAPI):
 
 @dataclass
 class _Config(OpenAPIConfig):
-    """What the framework makes the document from, and `complete` completes."""
+    """The framework's own configuration, whose document `complete` completes."""
 
     with_key: bool = False
 

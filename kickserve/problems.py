@@ -30,12 +30,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def problem_of(scope: Mapping[str, Any], error: KickserveError) -> Problem:
-    """Describe what kickserve raised on purpose."""
+    """Return the problem document of an error of kickserve."""
     return _problem(scope, error.status, error.title, str(error), error.errors)
 
 
 def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Response[bytes]:
-    """Answer with what kickserve raised on purpose."""
+    """Answer an error of kickserve."""
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.warning("%s: %s", error.title, error)
     headers = {}
@@ -51,7 +51,7 @@ def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Re
 
 
 def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Answer with what the framework found wrong: no such path, a body that is too large, ..."""
+    """Answer an error of the framework: no such path, a body that is too large, ..."""
     if isinstance(error, ValidationException) and error.extra:
         return from_kickserve(request, _unfitting(error))
     if isinstance(error, RequestEntityTooLarge):
@@ -62,20 +62,20 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 
 
 def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Answer with what nobody expected: the log has the traceback, under the id that the client gets."""
+    """Answer a bug with 500: the log has the traceback, under the id that the client gets."""
     _log.error("request %s failed", request_id(request.scope), exc_info=error)
     detail = "something went wrong inside the service; its log has more under this request_id"
     return _response(request, _problem(request.scope, 500, KickserveError.title, detail), {})
 
 
 def refused_early(status: int, detail: str, request_id: bytes) -> bytes:
-    """Describe why a request is refused that did not even come whole: the body of its answer."""
+    """Return the body of the answer to a request that is refused before it is whole."""
     scope = {"path": "", "state": {"request_id": request_id}}
     return _encode(_problem(scope, status, HTTPStatus(status).phrase, detail))
 
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Answer with whatever went wrong."""
+    """Answer any error."""
     handler = next(HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS)
     response: Response[bytes] = handler(request, error)
     return response

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that it can't decode: no UTF-8 and brackets without end among them."""
+"""The errors of msgspec for bytes that it can't decode: also for no UTF-8, and for brackets without end."""
 
 Flag = bool | Annotated[Literal[0, 1], Meta(extra_json_schema={"type": "integer"})]
 
@@ -64,7 +64,7 @@ class Prediction(Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False
         confidence: probability of the likelier outcome, max(p, 1 - p), 0.5 to 1.
         interval: 95 % interval of the probability; null where the model can't give one.
         model: name of the model that answered.
-        warnings: what makes this kick unlike those that the model knows; left out where nothing does.
+        warnings: how this kick is outside the domain of the model; left out where it is inside.
     """
 
     id: str
@@ -91,8 +91,8 @@ class Record(Struct, kw_only=True):
         memory_mb: resident memory of the process in MB (10⁶ bytes), sampled once a second.
         status_code: the HTTP status that it was answered with.
         error: what went wrong, or null.
-        outcome: what came of the kick, as far as it is known.
-        outcome_at: when the outcome was told, UTC.
+        outcome: whether the kick succeeded; null while unknown.
+        outcome_at: when the outcome was set, UTC.
         shadow_model: name of a second model that was asked as well, off the path; null where none was.
         shadow_revision: its exact revision.
         shadow_prediction: the probability of success that it gave.
@@ -132,13 +132,13 @@ Success = Annotated[bool, Meta(description="Whether the ball went over.")]
 
 
 class Outcome(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """What came of a kick."""
+    """The outcome of a kick."""
 
     success: Success
 
 
 class OutcomeOf(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """What came of the kick with this id."""
+    """The outcome of the kick with this id."""
 
     id: str
     success: Success
@@ -148,11 +148,11 @@ Outcomes = Annotated[list[OutcomeOf], Meta(min_length=1, max_length=BATCH_MAX)]
 
 
 class OutcomesKept(Struct, kw_only=True, frozen=True):
-    """What became of outcomes that were told together.
+    """The result of setting many outcomes.
 
     Attributes:
-        kept: how many are kept.
-        unknown: the ids under which no prediction is kept.
+        kept: number of outcomes that are kept.
+        unknown: ids without a prediction.
     """
 
     kept: int
@@ -160,12 +160,12 @@ class OutcomesKept(Struct, kw_only=True, frozen=True):
 
 
 class FieldError(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """One thing that is wrong with what was sent.
+    """One fault in a request.
 
     Attributes:
-        field: the name of the field.
-        detail: what it must be.
-        value: what it was; left out where it was missing.
+        field: name of the field.
+        detail: the values that it may have.
+        value: the value that was sent; left out where it was missing.
         row: position in the batch, from 0; left out for a single kick.
     """
 
@@ -185,7 +185,7 @@ class Problem(Struct, kw_only=True, omit_defaults=True, frozen=True):
         detail: what happened this time and what to do about it.
         instance: path of the request.
         request_id: the id that the log and the `X-Request-ID` header carry.
-        errors: field by field what is wrong, where fields are to blame.
+        errors: the faults field by field, where fields are to blame.
     """
 
     type: str
@@ -206,14 +206,14 @@ class Health(Struct, kw_only=True, frozen=True):
 
 
 class ModelCard(Struct, kw_only=True, frozen=True):
-    """What model is loaded.
+    """The current model.
 
     Attributes:
         name: name of the model.
         revision: its exact revision.
         kind: what computes it, such as `linear`.
         source: where it was loaded from.
-        description: one paragraph on what it is.
+        description: one paragraph.
         features: the features it takes, in order.
         domain: ranges of features within which it was trained; outside it warns.
         interval: what the interval covers, or null where it gives none.

@@ -1,7 +1,7 @@
 """The one validation of a kick: strict and quick where it is right; where it is wrong, every fault is named.
 
-msgspec decodes and checks at once, and stops at the first fault. Only what it refuses is read a second time,
-field by field, so that an error can name all of them. The API, files and plugins validate here.
+msgspec decodes and checks at once, and stops at the first fault. Only a body that it refuses is read a second
+time, field by field, so that an error can name every fault. The API, files and plugins validate here.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 ERRORS_SHOWN: Final = 100
 _LONGEST_VALUE: Final = 100
-_EXPLAINED: Final = 64_000  # bytes; no kick is longer, and a thorough reading takes memory
+_EXPLAINED: Final = 64_000  # bytes; no kick is longer, and a second reading takes memory
 _DIGITS: Final = 20
-_PART: Final = 250_000  # bytes of a batch that are read before others get their turn on the event loop: 1 ms
+_PART: Final = 250_000  # bytes of a batch that are read in one turn of the event loop: 1 ms
 _COMMA: Final = re.compile(rb"[ \t\r\n]*,")
 
 _kick = msgspec.json.Decoder(Kick)
@@ -46,8 +46,8 @@ def read_kick(body: bytes) -> Kick:
     """Read one kick from JSON.
 
     Raises:
-        MalformedBody: it is no JSON.
-        InvalidInput: it is JSON that is no kick; every field at fault is named, not just the first.
+        MalformedBody: the body is no JSON.
+        InvalidInput: the JSON is no kick; the error names every field at fault.
     """
     try:
         return _kick.decode(body)
@@ -59,8 +59,8 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
     """Read many kicks: a JSON array of at most 100,000, or NDJSON with one a line.
 
     Raises:
-        MalformedBody: it is no JSON; of NDJSON the row is named.
-        InvalidInput: at least one is no kick; rows and fields at fault are named, the first 100 of them.
+        MalformedBody: the body is no JSON; of NDJSON the error names the row.
+        InvalidInput: a row is no kick; the error names rows and fields, the first 100 of them.
     """
     try:
         kicks = _kick.decode_lines(body) if lines else _kicks.decode(body)
@@ -73,14 +73,14 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
 
 
 async def read_kicks_in_turns(body: bytes, *, lines: bool = False) -> list[Kick]:
-    """Read many kicks as `read_kicks` does, and raise what it raises, with turns for others in between."""
+    """Read many kicks as `read_kicks` does, with the same errors, in several turns of the event loop."""
     kicks: list[Kick] = []
     for part in _lines_in_parts(body) if lines else _array_in_parts(body):
         try:
             read = _kick.decode_lines(part) if lines else _kicks.decode(part)
         except UNDECODABLE:
             read = []
-        if not read:  # also what follows a comma where nothing may: as a whole, it is told what is wrong
+        if not read:  # also after a comma at the end: the whole body is read again for its error
             return await asyncio.to_thread(read_kicks, body, lines=lines)
         kicks += read
         await asyncio.sleep(0)
@@ -97,10 +97,10 @@ def _lines_in_parts(body: bytes) -> Iterator[bytes]:
 
 
 def _array_in_parts(body: bytes) -> Iterator[bytes]:
-    """Cut an array of kicks into arrays of some.
+    """Cut an array of kicks into shorter arrays.
 
-    No name and no value of a kick has a bracket in it, so each `}` ends one. Of a body that holds no such
-    array, at least one part holds none either, or is empty.
+    No name and no value of a kick has a bracket in it, so each `}` ends a kick. A body that is no array of
+    kicks has at least one part that is none, or is empty.
     """
     begin, opening = 0, b""
     while (end := body.find(b"}", begin + _PART)) >= 0 and (comma := _COMMA.match(body, end + 1)):
@@ -115,17 +115,17 @@ def _check_count(kicks: Sequence[Kick]) -> None:
 
 
 def read_good_lines(lines: Sequence[bytes]) -> list[Kick] | None:
-    """Read kicks from NDJSON, none of its lines blank; None where a line holds no kick."""
+    """Read kicks from lines of NDJSON without blank ones; None where a line holds no kick."""
     try:
         kicks = _kick.decode_lines(b"\n".join(lines))
     except UNDECODABLE:
         return None
-    # The decoder would also take two kicks on a line, or one over several.
+    # The decoder would also take two kicks on a line, or a kick over several lines.
     return kicks if len(kicks) == len(lines) else None
 
 
 def read_lines(lines: Sequence[bytes]) -> list[Kick | RequestError]:
-    """Read kicks as `read_good_lines` does; a line that holds none becomes the error of `read_kick`."""
+    """Read kicks from lines of NDJSON; a line that holds no kick becomes the error of `read_kick`."""
     return [*kicks] if (kicks := read_good_lines(lines)) is not None else list(map(_kick_or_error, lines))
 
 
@@ -137,7 +137,7 @@ def _kick_or_error(line: bytes) -> Kick | RequestError:
 
 
 def out_of_range(rows: NDArray[np.float64]) -> list[FieldError]:
-    """Find the values that no kick may have, the first 100 of them, in kicks that are numbers already.
+    """Find the values outside their feature's range, the first 100 of them, in an array of kicks.
 
     Args:
         rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`.
@@ -152,17 +152,17 @@ def _cell_fault(row: int, feature: Feature, value: float) -> FieldError:
 
 
 def read_outcome(body: bytes) -> Outcome:
-    """Read what came of a kick: `{"success": true}`.
+    """Read the outcome of a kick: `{"success": true}`.
 
     Raises:
-        MalformedBody: it is no JSON.
-        InvalidInput: it is JSON that says something else.
+        MalformedBody: the body is no JSON.
+        InvalidInput: the JSON is no outcome.
     """
     return _read(_outcome, body, 'say {"success": true} or {"success": false}')
 
 
 def read_outcomes(body: bytes) -> list[OutcomeOf]:
-    """Read what came of many kicks: `[{"id": "…", "success": true}, …]`; raises as `read_outcome` does."""
+    """Read the outcomes of many kicks: `[{"id": "…", "success": true}, …]`; raises as `read_outcome`."""
     outcomes = _read(_outcomes, body, 'send a list such as [{"id": "…", "success": true}]')
     if not 1 <= len(outcomes) <= BATCH_MAX:
         raise InvalidInput(f"1 to {BATCH_MAX:,} outcomes can be told at once, not {len(outcomes):,}")
@@ -179,7 +179,7 @@ def _read(decoder: msgspec.json.Decoder[T], body: bytes, advice: str) -> T:
 
 
 def _refuse(faults: list[FieldError]) -> NoReturn:
-    if not faults:  # our own reading is laxer than the decoder's: say so rather than answer 500
+    if not faults:  # the second reading found none: 400 rather than 500
         raise MalformedBody("the body is no JSON that can be read as a kick")
     first = faults[0]
     where = first.field if first.row is msgspec.UNSET else f"row {first.row}: {first.field}"
@@ -188,7 +188,7 @@ def _refuse(faults: list[FieldError]) -> NoReturn:
 
 
 def _explain(body: bytes, error: Exception) -> list[FieldError]:
-    """Find out all that is wrong with what the decoder refused."""
+    """Find every fault in a body that the decoder refused."""
     if len(body) <= _EXPLAINED:
         return faults_of(_parse(body))
     if isinstance(error, msgspec.ValidationError):
@@ -197,7 +197,7 @@ def _explain(body: bytes, error: Exception) -> list[FieldError]:
 
 
 def _in_short(body: bytes, wanted: str, error: Exception) -> list[FieldError]:
-    """Say no more than the decoder does of what is too much to be looked at piece by piece."""
+    """Return the decoder's own message for a body that is too long to be read again field by field."""
     if isinstance(error, msgspec.ValidationError):
         detail = f"is no {wanted}, and {len(body):,} bytes long: {str(error)[:_LONGEST_VALUE]}"
         return [FieldError(field="body", detail=detail)]
@@ -205,7 +205,7 @@ def _in_short(body: bytes, wanted: str, error: Exception) -> list[FieldError]:
 
 
 def _check_form(body: bytes) -> None:
-    """See whether it is JSON at all: the decoder may have met what does not fit before what is no JSON."""
+    """Raise MalformedBody for a body that stops being JSON behind the place where the decoder gave up."""
     try:
         _any.decode(body)
     except UNDECODABLE as error:
@@ -213,7 +213,7 @@ def _check_form(body: bytes) -> None:
 
 
 def _is_crowded(body: bytes, *, lines: bool) -> bool:
-    """Say whether a body has more pieces than any batch: 40 MB of ones would take a GB, and two seconds."""
+    """Whether a body has more pieces than any batch: 40 MB of ones would take a GB, and two seconds."""
     if lines:  # each ends with two characters at most
         return body.count(b"\n") + body.count(b"\r") > 2 * BATCH_MAX
     return body.count(b",") > BATCH_MAX * (len(FEATURES) + 1)
@@ -299,7 +299,7 @@ def _fault(feature: Feature, value: Any) -> FieldError | None:
 
 
 def _shown(value: Any) -> Any:
-    """Return what was sent, made fit for an answer: short, and representable in JSON."""
+    """Return a sent value as an answer may show it: short, and representable in JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return "a number beyond the range of a float"
     if isinstance(value, str):

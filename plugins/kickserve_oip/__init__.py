@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kickserve.plugins import Plugin
+from kickserve_oip.messages import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
 
 __all__ = ["OipPlugin", "create_plugin"]
-
-PREFIX: Final = "/v2"
 
 
 def create_plugin(settings: Settings) -> OipPlugin:
@@ -44,8 +43,8 @@ class OipPlugin(Plugin):
 def _with_error(handler: Handler) -> Handler:
     """Make a handler of errors whose answers under `/v2` also satisfy the protocol.
 
-    It asks for `{"error": "what happened"}`. RFC 9457 lets a problem document have further members, and tells
-    readers to pass over those that they don't know: so one document serves both kinds of clients.
+    The protocol asks for `{"error": "what happened"}`. RFC 9457 lets a problem document have further members,
+    which readers that don't know them pass over: so one document serves both kinds of clients.
     """
 
     def handle(request: Request[Any, Any, Any], error: Any) -> Response[Any]:

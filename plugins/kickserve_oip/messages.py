@@ -1,4 +1,4 @@
-"""What goes in and out under `/v2`, as msgspec Structs named as in the protocol's specification.
+"""Requests, responses and errors of `/v2`, as msgspec Structs named as in the protocol's specification.
 
 github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`. Members that are not
 known are passed over: the protocol lets servers and clients have more than it names. Clients may send null
@@ -7,13 +7,15 @@ for what they leave out; the server leaves it out.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from kickserve.errors import InvalidInput, RequestError
 from kickserve.schemas import Problem
+
+PREFIX: Final = "/v2"
 
 Parameters = dict[str, Any]
 Size = Annotated[int, Meta(ge=0)]
@@ -35,7 +37,7 @@ class ModelNotServed(RequestError):
 
 
 class ServerMetadata(Struct, kw_only=True, frozen=True):
-    """What the server is.
+    """The server.
 
     Attributes:
         name: always `kickserve`.
@@ -69,7 +71,7 @@ class ModelReady(Struct, kw_only=True, frozen=True):
 
 
 class TensorMetadata(Struct, kw_only=True, frozen=True):
-    """A tensor that a model takes or gives; -1 in its shape stands for any number of kicks."""
+    """A tensor that a model takes or gives; -1 in its shape is any number of kicks."""
 
     name: str
     datatype: str
@@ -77,14 +79,14 @@ class TensorMetadata(Struct, kw_only=True, frozen=True):
 
 
 class ModelMetadata(Struct, kw_only=True, frozen=True):
-    """What a model is.
+    """A model.
 
     Attributes:
         name: as `/api/v1/model` has it.
         versions: the one that is served: its revision.
-        platform: what computes it.
+        platform: the kind of model.
         inputs: one column each; in this order they are the columns of a matrix.
-        outputs: what it can be asked for.
+        outputs: the tensors that a request may ask for.
     """
 
     name: str
@@ -124,7 +126,7 @@ class ProblemWithError(Problem, kw_only=True, frozen=True, omit_defaults=True):
     """An error, as the protocol has it and as RFC 9457 does.
 
     Attributes:
-        error: what happened, the same as `detail`: all that the protocol itself knows.
+        error: the same as `detail`; the protocol itself knows no other member.
     """
 
     error: str
@@ -141,7 +143,7 @@ class ResponseOutput(Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class InferenceResponse(Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What a model says of kicks, as tensors.
+    """The predictions of a model, as tensors.
 
     Attributes:
         model_name: name of the model that answered.

@@ -15,9 +15,9 @@ from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
 from kickserve.plugins import EXAMPLE, Scope, ThePredictor, app_of, problems, read_body, requires, takes
 from kickserve.schemas import Kick
-from kickserve_oip import PREFIX
 from kickserve_oip.inputs import LENGTH_HEADER, read
 from kickserve_oip.messages import (
+    PREFIX,
     InferenceRequest,
     InferenceResponse,
     ModelMetadata,
@@ -98,8 +98,8 @@ def routers() -> list[Router]:
 def _of_model(method: Any, end: str, call: Any, **more: Any) -> list[Any]:
     """Register a call of a model, with and without a version.
 
-    A model from the hub is called `owner/name`, and nothing on the way here tells an escaped slash from
-    another: that has paths of its own, which the documentation need not show.
+    A model from the hub is called `owner/name`. An escaped slash comes in as a plain one, so such a name has
+    paths of its own, which the documentation need not show.
     """
 
     def paths(name: str) -> list[str]:

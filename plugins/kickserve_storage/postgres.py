@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 4
 STREAMS: Final = CONNECTIONS // 2  # a slow reader keeps its connection, so some are left to everybody else
 COMMAND_TIMEOUT: Final = 30.0  # seconds
-# A change of the schema waits so long for those who read the table, and all others wait behind it.
+# A change of the schema waits so long for the readers of the table, and new readers wait behind it.
 LOCK_TIMEOUT: Final = "3s"
 STEP_TIMEOUT: Final = 3_600.0  # seconds: an index over many millions of predictions takes its time
 VERSION_MIN: Final = 14  # the first version that can detach a partition while others use the table
@@ -125,10 +125,10 @@ def _insert(columns: tuple[str, ...]) -> str:
 
 @asynccontextmanager
 async def _unbroken_end() -> AsyncIterator[AsyncExitStack]:
-    """Have what is opened closed in order even where the task is cancelled, and again at each await.
+    """Close resources in order although the task is cancelled, and cancelled again at each await.
 
-    So it is when a client goes away while it is read for: the transaction would never be rolled back, and its
-    connection come back to the others with it.
+    A client that goes away cancels its export so: without this the transaction would not be rolled back, and
+    its connection would return to the pool with it.
     """
     opened = AsyncExitStack()
     try:
@@ -208,7 +208,7 @@ class PostgresStore(TableStore):
         await self._in_months(write, (first_id_in(batch.millisecond) for batch in batches))
 
     async def _in_months(self, write: Callable[[], Awaitable[None]], ids: Iterable[str]) -> None:
-        """Write; where a month that these ids are of has no partition, make it, and write again."""
+        """Write; where the month of an id has no partition, make the partition and write again."""
         await self._look_ahead()
         try:
             await write()
@@ -255,7 +255,7 @@ class PostgresStore(TableStore):
 
     @staticmethod
     def _instant(moment: datetime) -> datetime:
-        """Cut off what is below a millisecond, as SQLite's store does."""
+        """Cut an instant to milliseconds, as SQLite's store does."""
         return moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
 
     @staticmethod
@@ -377,7 +377,7 @@ class PostgresStore(TableStore):
         await connection.execute("INSERT INTO kickserve_schema VALUES ($1)", version + 1)
 
     async def _version(self, connection: Any) -> int:
-        # Through pg_class, because to_regclass alone may repeat what it said before this process waited.
+        # Through pg_class, because to_regclass alone may return a value from before this process waited.
         if not await connection.fetchval(
             "SELECT 1 FROM pg_class WHERE oid = to_regclass('kickserve_schema')"
         ):
@@ -391,7 +391,7 @@ class PostgresStore(TableStore):
         return version
 
     async def _look_ahead(self) -> None:
-        """Make the coming months ready, once a month: an insert that finds none has to wait for it."""
+        """Make the partitions of the coming months, once a month: an insert without one has to wait."""
         month = this_month()
         if month == self._ready_for:
             return

@@ -1,9 +1,9 @@
 """The table of Postgres in months: each has a partition, made when it is needed and dropped as a whole.
 
 The partitions are ranges of ids, which are ordered by time: so the key of the table stays the id alone.
-Nothing here stops those who read and write meanwhile. A partition is made by `CREATE TABLE` and `ATTACH`,
-not by `PARTITION OF`, and goes by `DETACH CONCURRENTLY`. That is why there is no default partition: beside
-one, Postgres can't do the latter.
+Readers and writers go on meanwhile. A partition is made by `CREATE TABLE` and `ATTACH`, not by
+`PARTITION OF`, and goes by `DETACH CONCURRENTLY`, which Postgres refuses beside a default partition: so there
+is none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AHEAD: Final = 2  # months that are made before they begin
 PATIENCE: Final = 600.0  # seconds to wait for exports that began before a month is dropped
 OLD: Final = "predictions_before"  # the table of schema 2, as a partition
 CHECK_PATIENCE: Final = 3_600.0  # seconds: all ids of the old table are read once
-_DOOMED: Final = "kickserve drops this"  # the comment of what is on its way out
+_DOOMED: Final = "kickserve drops this"  # the comment of a table that is being dropped
 _BOUND: Final = re.compile(r"FROM \((MINVALUE|'(?P<low>[^']+)')\) TO \((MAXVALUE|'(?P<high>[^']+)')\)")
 
 _log = logging.getLogger(__name__)
@@ -36,10 +36,10 @@ class Part(NamedTuple):
     """A partition.
 
     Attributes:
-        name: as it may stand in SQL.
-        low: the smallest id that it takes, None where there is none.
-        high: the smallest that it takes no more, None where there is none.
-        leaving: whether it is being detached: nobody sees it any more.
+        name: as SQL writes it.
+        low: the smallest id that it takes; None for no bound.
+        high: the smallest id beyond it; None for no bound.
+        leaving: whether it is being detached: queries don't see it any more.
     """
 
     name: str
@@ -105,7 +105,7 @@ async def make(connection: Any, months: Iterable[int]) -> None:
 async def _make(connection: Any, month: int) -> None:
     name = name_of(month)
     while await connection.fetchval("SELECT to_regclass($1)", name):
-        name += "_anew"  # somebody has detached that month, to keep it elsewhere: it is none of ours
+        name += "_anew"  # an operator has detached that month, to keep it elsewhere
     low, high = first_id(month), first_id(month + 1)
     await connection.execute(f"CREATE TABLE {name} (LIKE predictions)")
     await connection.execute(
@@ -116,8 +116,8 @@ async def _make(connection: Any, month: int) -> None:
 async def drop(connection: Any, until: str) -> list[str]:
     """Drop each partition that holds nothing but smaller ids than this one; return their names.
 
-    Whoever reads such a partition already may end that first, and nobody else waits. What another process
-    drops at the same time is left to it, and what one has left half done is done.
+    Queries that already read such a partition end first, and no other waits. Two processes may drop at the
+    same time, and a drop that was broken off is finished.
     """
     dropped = []
     for name in await _left_over(connection):
@@ -129,7 +129,7 @@ async def drop(connection: Any, until: str) -> list[str]:
 
 
 async def _left_over(connection: Any) -> list[str]:
-    """Return what was detached to be dropped, and then was not."""
+    """Return tables that were detached to be dropped, and then were not."""
     rows = await connection.fetch(
         "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND NOT relispartition"
         " AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('predictions'))"

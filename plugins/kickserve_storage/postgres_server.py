@@ -78,7 +78,7 @@ def _timeout(text: str) -> float:
 
 
 def _known(parameters: dict[str, str]) -> dict[str, str]:
-    """Return the parameters as asyncpg has them: what it doesn't know, it would ask the server for."""
+    """Return the parameters as asyncpg spells them; it passes unknown ones on to the server."""
     if parameters.get("channel_binding") == "require":
         raise StoreMisconfigured(
             "DATABASE_URL asks for channel_binding=require, which asyncpg can't do:"

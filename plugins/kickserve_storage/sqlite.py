@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes
 READERS: Final = 2
-APPLICATION: Final = 0x4B49434B  # "KICK": tells our file from one of another program
+APPLICATION: Final = 0x4B49434B  # "KICK": marks a file as kickserve's
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
@@ -308,10 +308,10 @@ class SqliteStore(TableStore):
         await self._migrate(connection)
 
     async def _switch_to_wal(self, connection: aiosqlite.Connection) -> None:
-        """Switch to WAL, which stands in the file and so is done once.
+        """Switch the file to WAL, once and for good.
 
-        Two processes that do it at the same time don't wait for each other as they do elsewhere: SQLite
-        sees a deadlock coming and tells one at once that the file is locked. So it asks again.
+        Two processes that switch at the same time don't wait for each other as elsewhere: SQLite sees a
+        deadlock coming, and refuses one at once because the file is locked. So it is tried again.
         """
         deadline = time.monotonic() + self._busy
         while True:
@@ -420,7 +420,7 @@ def path_of(url: str) -> Path | None:
 
 
 def _check_place(path: Path) -> None:
-    """Say what is wrong with the place of a file in words that SQLite doesn't have."""
+    """Raise StoreMisconfigured for a place where no file can be; SQLite's own error names no reason."""
     if not path.parent.is_dir():
         raise StoreMisconfigured(
             f"there is no folder {path.parent} for {path.name}: make it, or point DATABASE_URL elsewhere"

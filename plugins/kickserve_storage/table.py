@@ -83,7 +83,7 @@ class TableStore(Store):
     @staticmethod
     @abstractmethod
     def _instant(moment: datetime) -> object:
-        """Return what the database keeps of an instant: milliseconds, what is below them cut off."""
+        """Turn an instant into the value that the database keeps, cut to milliseconds."""
 
     @staticmethod
     @abstractmethod
@@ -162,12 +162,12 @@ def after(record_id: str) -> str:
 
 
 def to_millisecond(moment: datetime) -> int:
-    """Turn an instant into milliseconds since 1970, what is below a millisecond cut off."""
+    """Turn an instant into whole milliseconds since 1970."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def latest(outcomes: Iterable[SetOutcome]) -> list[SetOutcome]:
-    """Return the last outcome of each kick, by id, which is spelt as it is stored; what is no id is left out.
+    """Return the last outcome of each kick, with the id as it is stored; texts that are no id are left out.
 
     In the order of their ids, so that two writers of the same kicks never wait for each other in a ring.
     """
@@ -179,8 +179,8 @@ def row_of(record: Record, instant: Callable[[datetime], object]) -> list[Any]:
     """Turn a record into the values of `COLUMNS`.
 
     Args:
-        record: what is to be kept.
-        instant: turns a datetime into what the database keeps.
+        record: the record.
+        instant: turns a datetime into the value that the database keeps.
     """
     row = list(astuple(record))
     row[INTERVAL : INTERVAL + 1] = record.interval or (None, None)
@@ -221,7 +221,7 @@ def columns_of(
 
     Args:
         batches: one at least.
-        moment: turns milliseconds since 1970 into what the database keeps.
+        moment: turns milliseconds since 1970 into the value that the database keeps.
         flag: the type in which it keeps a flag, `int` or `bool`.
 
     Returns:
@@ -269,12 +269,12 @@ def _shadow_rows(batch: RecordBatch) -> Iterable[tuple[str | None, str | None, f
 
 
 def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
-    """Turn numbers into what a database keeps: NaN, where there is none, into null."""
+    """Turn numbers into values of a database: NaN into null."""
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def storable(text: str | None) -> str | None:
-    """Replace what a database can't hold, so that one odd error message can't block all that wait behind it.
+    """Replace characters that a database can't hold, so that an odd text can't block the records behind it.
 
     These are U+0000 (Postgres) and surrogates without their pair (both).
     """
@@ -303,7 +303,7 @@ def steps(batches: Sequence[RecordBatch], rows: int) -> Iterator[list[RecordBatc
 
 
 async def in_steps(rows: Sequence[Any], convert: Callable[[Any], Any]) -> list[Any]:
-    """Convert rows some hundreds at a time, with a turn for everybody else in between."""
+    """Convert rows some hundreds at a time, each in a turn of its own on the event loop."""
     converted: list[Any] = []
     for start in range(0, len(rows), STREAM_GROUP):
         if start:

@@ -1,4 +1,4 @@
-"""What every store must do, as tests that a plugin of anyone's can run against its own.
+"""The contract of stores, as tests that a plugin runs against its own store.
 
     pytest.register_assert_rewrite("kickserve_testing.contract")  # in conftest.py: shows values
 
@@ -53,7 +53,7 @@ class StoreContract:
     """Derive from it, name the class `Test…`, and give it a fixture `store`: open, and empty.
 
     Attributes:
-        durable: whether what is kept outlives `close`; false for a store in memory.
+        durable: whether records outlive `close`; false for a store in memory.
     """
 
     durable: ClassVar[bool] = True
@@ -214,13 +214,13 @@ class StoreContract:
             await asyncio.wait_for(store.add([record_at(START - 1)]), 5)
             assert await asyncio.wait_for(store.get(records[0].id), 5) == records[0]
 
-    async def test_an_outcome_is_kept_with_its_time_and_can_be_told_anew(self, store: Store) -> None:
+    async def test_an_outcome_is_kept_with_its_time_and_can_be_set_again(self, store: Store) -> None:
         record = record_at(START)
         await store.add([record])
-        told = instant(START + 60_000)
-        assert await store.set_outcome(record.id, success=True, at=told) is True
-        assert await store.get(record.id) == replace(record, outcome=True, outcome_at=told)
-        later = told + timedelta(hours=1)
+        set_at = instant(START + 60_000)
+        assert await store.set_outcome(record.id, success=True, at=set_at) is True
+        assert await store.get(record.id) == replace(record, outcome=True, outcome_at=set_at)
+        later = set_at + timedelta(hours=1)
         assert await store.set_outcome(record.id, success=False, at=later) is True
         assert await store.get(record.id) == replace(record, outcome=False, outcome_at=later)
 
@@ -232,44 +232,47 @@ class StoreContract:
         assert kept is not None
         assert kept.outcome_at == instant(START + 1)
 
-    async def test_outcomes_told_together_are_kept_as_one_by_one_and_the_unknown_are_named(
+    async def test_outcomes_set_together_are_kept_as_one_by_one_and_the_unknown_are_named(
         self, store: Store
     ) -> None:
         records = some_records(1_200)
         await store.add(records)
-        first, told = instant(START), instant(START + 60_000)
+        first, set_at = instant(START), instant(START + 60_000)
         gone = [record_at(START - at).id for at in range(1, 4)]
         outcomes = [
             *(SetOutcome(record.id, success=True, at=first) for record in records[:2]),
-            *(SetOutcome(record.id, success=at % 3 == 0, at=told) for at, record in enumerate(records[:-1])),
-            *(SetOutcome(each, success=True, at=told) for each in gone),
-            SetOutcome("no id", success=True, at=told),
+            *(
+                SetOutcome(record.id, success=at % 3 == 0, at=set_at)
+                for at, record in enumerate(records[:-1])
+            ),
+            *(SetOutcome(each, success=True, at=set_at) for each in gone),
+            SetOutcome("no id", success=True, at=set_at),
         ]
         assert await store.set_outcomes(outcomes) == {*gone, "no id"}
         assert await streamed(store) == [
             *(
-                replace(record, outcome=at % 3 == 0, outcome_at=told)
+                replace(record, outcome=at % 3 == 0, outcome_at=set_at)
                 for at, record in enumerate(records[:-1])
             ),
             records[-1],
         ]
-        spelt = SetOutcome(records[-1].id.upper(), success=True, at=told)
+        spelt = SetOutcome(records[-1].id.upper(), success=True, at=set_at)
         assert await store.set_outcomes([spelt]) == set()
-        assert await store.get(records[-1].id) == replace(records[-1], outcome=True, outcome_at=told)
+        assert await store.get(records[-1].id) == replace(records[-1], outcome=True, outcome_at=set_at)
         assert await store.set_outcomes([]) == set()
 
     async def test_judged_are_those_with_a_prediction_and_an_outcome(self, store: Store) -> None:
-        told = instant(START)
+        set_at = instant(START)
         shadow: dict[str, Any] = {"shadow_model": "it", "shadow_prediction": 0.5}
         await store.add(
             [
-                record_at(START, prediction=0.25, outcome=False, outcome_at=told),
+                record_at(START, prediction=0.25, outcome=False, outcome_at=set_at),
                 record_at(START + 1),
-                record_at(START + 2, prediction=None, outcome=True, outcome_at=told),
+                record_at(START + 2, prediction=None, outcome=True, outcome_at=set_at),
                 record_at(START + 3, prediction=0.75, model="other", **shadow),
             ]
         )
-        await store.set_outcome(record_at(START + 3).id, success=True, at=told)
+        await store.set_outcome(record_at(START + 3).id, success=True, at=set_at)
         assert await all_labelled(store) == [
             LabelledPrediction(instant(START), "contract", 0.25, success=False),
             LabelledPrediction(
@@ -278,9 +281,9 @@ class StoreContract:
         ]
 
     async def test_judged_can_be_asked_by_model_and_time(self, store: Store) -> None:
-        told = instant(START)
+        set_at = instant(START)
         records = [
-            record_at(START + at, model="ab"[at % 2], prediction=at / 10, outcome=True, outcome_at=told)
+            record_at(START + at, model="ab"[at % 2], prediction=at / 10, outcome=True, outcome_at=set_at)
             for at in range(10)
         ]
         await store.add(records)
@@ -293,8 +296,8 @@ class StoreContract:
         assert await all_labelled(store, model="c") == []
 
     async def test_many_judged_come_in_several_groups(self, store: Store) -> None:
-        told = instant(START)
-        records = [record_at(START + at, outcome=at % 2 == 0, outcome_at=told) for at in range(10_500)]
+        set_at = instant(START)
+        records = [record_at(START + at, outcome=at % 2 == 0, outcome_at=set_at) for at in range(10_500)]
         await store.add(records)
         groups = [group async for group in store.labelled()]
         assert len(groups) > 1

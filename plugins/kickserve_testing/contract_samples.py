@@ -1,4 +1,4 @@
-"""Records and batches for the tests of stores, and what they should come to; see `contract`."""
+"""Records and batches for `contract`, and the answers that a store should give about them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record_at(millisecond: int, *, number: int = 0, **changes: Any) -> Record:
 
     Args:
         millisecond: when the prediction was made, milliseconds since 1970.
-        number: 0 to 4095; tells records of the same millisecond apart.
+        number: 0 to 4095; differs between records of the same millisecond.
         changes: fields that are to be otherwise.
     """
     made = instant(millisecond)
