@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 from msgspec.structs import astuple
@@ -26,7 +26,7 @@ from kickserve.errors import (
 from kickserve.ids import IdFactory
 from kickserve.model import TYPICAL
 from kickserve.schemas import Prediction, matrix, matrix_of
-from kickserve.scorer import Score, Scorer
+from kickserve.scorer import Asked, Score, Scorer
 from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ if TYPE_CHECKING:
     from kickserve.record import RecordBatch
     from kickserve.recorder import Recorder
     from kickserve.schemas import Kick, ModelCard
-    from kickserve.scorer import Row, Rows
+    from kickserve.scorer import Rows
 
-    Asked = tuple[Row, float]  # a kick, and when it came in (`time.perf_counter`)
     Outcome = Prediction | KickserveError
     Kept = asyncio.Future[Backlogged | None]
     Finish = Callable[
@@ -80,7 +79,7 @@ class ServedModel:
         self.chunk = CHUNK if slow else _chunk_of(scorer.model)
         # A thread ends by itself where its executor is let go of.
         self._thread = ThreadPoolExecutor(1, "model") if slow else None
-        self.batcher = Batcher(partial(_score, scorer), finish, limit=limit, thread=self._thread)
+        self.batcher = Batcher(scorer.score_each, finish, limit=limit, thread=self._thread)
 
     @property
     def model(self) -> Model:
@@ -312,35 +311,24 @@ class Predictor:
         scores: Sequence[Score | PredictionFailed],
     ) -> None:
         """Make the answers of single kicks, have their records kept, and give the answers once they are."""
-        good: list[Score] = [each for each in scores if not isinstance(each, PredictionFailed)]
-        if len(good) < len(scores):
-            asked, futures = self._finish_failed(scorer, asked, futures, scores)
-            if not good:
-                return
-        predictions, batch = scorer.record_each(asked, good)
+        if PredictionFailed in map(type, scores):
+            for each, future, score in zip(asked, futures, scores, strict=True):
+                if isinstance(score, PredictionFailed):
+                    self._give([future], [score], scorer.record_failures(matrix_of([each[0]]), score))
+                else:
+                    self._give([future], *scorer.record_each([each], [score]))
+        else:
+            self._give(futures, *scorer.record_each(asked, cast("Sequence[Score]", scores)))
+
+    def _give(
+        self, futures: Sequence[asyncio.Future[Outcome]], outcomes: Sequence[Outcome], batch: RecordBatch
+    ) -> None:
+        """Give answers once their record is kept, or else the reason why it can't be."""
         kept = self._keep([batch])
         if kept.done():
-            _give(futures, predictions, kept)
+            _resolve_when_kept(futures, outcomes, kept)
         else:
-            kept.add_done_callback(partial(_give, futures, predictions))
-
-    def _finish_failed(
-        self,
-        scorer: Scorer,
-        asked: Sequence[Asked],
-        futures: Sequence[asyncio.Future[Outcome]],
-        scores: Sequence[Score | PredictionFailed],
-    ) -> tuple[list[Asked], list[asyncio.Future[Outcome]]]:
-        """Keep the attempts that failed, and then say so; return the other kicks and their futures."""
-        others, failures, records = [], [], []
-        for each, future, score in zip(asked, futures, scores, strict=True):
-            if isinstance(score, PredictionFailed):
-                failures.append((future, score))
-                records.append(scorer.record_failures(matrix_of([each[0]]), score))
-            else:
-                others.append((each, future))
-        self._keep(records).add_done_callback(lambda _: resolve(*zip(*failures, strict=True)))
-        return [each for each, _ in others], [future for _, future in others]
+            kept.add_done_callback(partial(_resolve_when_kept, futures, outcomes))
 
     def _keep(self, batches: Sequence[RecordBatch]) -> Kept:
         kept = self._recorder.keep(batches)
@@ -362,14 +350,11 @@ class Predictor:
                     call(batch)
 
 
-def _score(scorer: Scorer, asked: Sequence[Asked]) -> list[Score | PredictionFailed]:
-    return scorer.score_each([row for row, _ in asked])
-
-
-def _give(futures: Sequence[asyncio.Future[Outcome]], predictions: Sequence[Prediction], kept: Kept) -> None:
-    """Give the answers, or the reason why their records could not be kept."""
+def _resolve_when_kept(
+    futures: Sequence[asyncio.Future[Outcome]], outcomes: Sequence[Outcome], kept: Kept
+) -> None:
     refusal = kept.result()
-    resolve(futures, predictions if refusal is None else [refusal] * len(futures))
+    resolve(futures, outcomes if refusal is None else [refusal] * len(futures))
 
 
 def _parts(kicks: Kicks, size: int) -> Iterator[Kicks]:

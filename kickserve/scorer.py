@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Row = Sequence[float]  # the eleven numbers of a kick; flags may be booleans
 Score = tuple[float, float, float]
 """Probability of one kick, and low and high of its interval; NaN for both where the model has none."""
+Asked = tuple[Row, float]
+"""A kick, and when it came in by `time.perf_counter`."""
 
 _FEW: Final = 8  # kicks up to which a model scores them more quickly one by one than as an array
 _pack: Final = Packing(f"<{WIDTH}d").pack
@@ -93,14 +95,17 @@ class Scorer:
                 scores[:, at] = part
         return scores
 
-    def score_each(self, rows: Sequence[Row]) -> list[Score | PredictionFailed]:
+    def score_each(self, asked: Sequence[Asked]) -> list[Score | PredictionFailed]:
         """Score kicks that came in together, and fail for each by itself; may be called in another thread."""
-        if self._predict_one is not None and len(rows) <= _FEW:
-            return [self._score_one(self._predict_one, row) for row in rows]
+        if self._predict_one is not None and len(asked) <= _FEW:
+            scores = []
+            for row, _ in asked:
+                scores.append(self._score_one(self._predict_one, row))
+            return scores
         try:
-            return [*map(tuple, self.score(matrix_of(rows)).tolist())]
+            return [*map(tuple, self.score(matrix_of([row for row, _ in asked])).tolist())]
         except PredictionFailed as error:
-            return [error] if len(rows) == 1 else [self.score_each([row])[0] for row in rows]
+            return [error] if len(asked) == 1 else [self.score_each([each])[0] for each in asked]
 
     def _score_one(self, predict_one: Callable[[Row], Score], row: Row) -> Score | PredictionFailed:
         try:
@@ -113,12 +118,12 @@ class Scorer:
         return score if _is_probability(*score) else self._no_probability()
 
     def record_each(
-        self, asked: Sequence[tuple[Row, float]], scores: Sequence[Score]
+        self, asked: Sequence[Asked], scores: Sequence[Score]
     ) -> tuple[list[Prediction], RecordBatch]:
         """Make answers and record of kicks that came in together.
 
         Args:
-            asked: each kick, and when it came in by `time.perf_counter`.
+            asked: the kicks.
             scores: of each kick.
         """
         ids = self._ids.take(len(asked))
