@@ -127,7 +127,7 @@ class Batcher(Generic[Item, Found, Answer]):
 
 
 def resolve(futures: Iterable[asyncio.Future[Answer]], answers: Iterable[Answer]) -> None:
-    """Give futures their answers, one to one; pass over those that were cancelled."""
+    """Give futures their answers, one to one; pass over cancelled ones."""
     for future, answer in zip(futures, answers, strict=True):
         if not future.done():
             future.set_result(answer)

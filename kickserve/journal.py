@@ -398,7 +398,7 @@ class Journal:
 
 
 def _read_all(parts: list[tuple[Path, int, int]]) -> Iterator[bytes]:
-    """Yield the payloads of many segments, each given as for `read`; pass over those that are gone."""
+    """Yield the payloads of many segments, each given as for `read`; pass over files that are gone."""
     for path, start, end in parts:
         with suppress(OSError):  # it has drained meanwhile
             yield from read(path, start, end)

@@ -103,7 +103,7 @@ class ServedModel:
         return await asyncio.get_running_loop().run_in_executor(self._thread, score)
 
     def close(self) -> None:
-        """End the thread: what is asked from now on gets an error."""
+        """End the thread: further kicks get an error."""
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -183,7 +183,7 @@ class Predictor:
         return self._serve(model)
 
     def close(self) -> None:
-        """End the thread of a slow model: what is asked from now on gets an error."""
+        """End the thread of a slow model: further kicks get an error."""
         self.current.close()
 
     @contextmanager

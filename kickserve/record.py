@@ -1,4 +1,4 @@
-"""What the journal holds: batches of predictions, and the operations that add or change them in a store."""
+"""Payloads of the journal: batches of predictions, and the operations that add or change them in a store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class ShadowAnswers(Struct, array_like=True, frozen=True):
-    """What a second model says of the same kicks.
+    """Predictions of a second model for the same kicks.
 
     Attributes:
         model: its name.
@@ -52,11 +52,11 @@ class ShadowAnswers(Struct, array_like=True, frozen=True):
         return np.frombuffer(self.predictions, NUMBER)
 
     def part(self, start: int, end: int) -> ShadowAnswers:
-        """Return what it says of the kicks from one place to before another."""
+        """Return the predictions from one position to before another."""
         return replace(self, predictions=_rows(self.predictions, start, end, 1))
 
     def of(self, at: int) -> dict[str, Any]:
-        """Return what a record says of it: that of the kick at this place."""
+        """Return the fields of the record at a position."""
         return {
             "shadow_model": self.model,
             "shadow_revision": self.revision,
@@ -76,13 +76,13 @@ class RecordBatch(Struct, array_like=True, frozen=True):
         tail: the end that the ids share.
         model: name of the model.
         revision: its exact revision.
-        cpu_percent: see `kickserve.schemas.Record`.
-        memory_mb: as there.
+        cpu_percent: as in `kickserve.schemas.Record`.
+        memory_mb: as in `Record`.
         numbers: float64, little endian, shape (n, 15): the features; probability, low and high, NaN where
             there is none; `latency_ms`.
-        status_code: as there.
-        error: as there.
-        shadow: what a second model says, once it has been asked.
+        status_code: as in `Record`.
+        error: as in `Record`.
+        shadow: predictions of a second model, once it has been asked.
     """
 
     millisecond: int
@@ -176,19 +176,19 @@ class Delete(Struct, tag="delete", array_like=True):
     """A record is to be removed.
 
     Attributes:
-        id: which.
+        id: of the record.
     """
 
     id: str
 
 
 class SetOutcome(Struct, tag="judge", array_like=True):
-    """It is known what came of a kick.
+    """The outcome of a kick is to be set.
 
     Attributes:
-        id: which.
-        success: whether it went over.
-        at: when that was told.
+        id: of the record.
+        success: whether the kick went over.
+        at: when the outcome became known.
     """
 
     id: str
@@ -200,7 +200,7 @@ class Add(Struct, tag="add", array_like=True):
     """Predictions are to be kept.
 
     Attributes:
-        batch: those that were made together.
+        batch: predictions that were made together.
     """
 
     batch: RecordBatch
@@ -212,7 +212,7 @@ _decode: Final = msgspec.msgpack.Decoder(Operation).decode
 
 
 def operations_in(payloads: Iterable[bytes]) -> Iterator[Operation]:
-    """Read what stands in the journal; what can't be read is logged, and left out."""
+    """Decode payloads of the journal; leave out and log one that can't be decoded."""
     for payload in payloads:
         try:
             operation = _decode(payload)
@@ -224,41 +224,35 @@ def operations_in(payloads: Iterable[bytes]) -> Iterator[Operation]:
             _log.exception("a record of the journal can't be read, and is left out (%d bytes)", len(payload))
 
 
-def replay(record_id: str, payloads: Iterable[bytes]) -> Record | None:
-    """Carry out what concerns one record, in memory; return what it comes to."""
-    found: Record | None = None
-    for operation in operations_in(_with_any({record_id[-12:].encode()}, payloads)):
-        match operation:
-            case Add(batch):
-                found = batch.find(record_id) or found
-            case Delete(each) if each == record_id:
-                found = None
-            case SetOutcome(each, success, at) if each == record_id and found is not None:
-                found.outcome, found.outcome_at = success, at
-    return found
+def replay(record_ids: Collection[str], payloads: Iterable[bytes]) -> dict[str, Record]:
+    """Carry out in memory the operations of a journal on some records.
 
+    Args:
+        record_ids: ids in the stored spelling.
+        payloads: of the journal, in its order.
 
-def standing(record_ids: Collection[str], payloads: Iterable[bytes]) -> set[str]:
-    """Return those of these records that are added and not removed again; by ids in the stored spelling."""
+    Returns:
+        By id the records that were added and not deleted again, with their outcomes.
+    """
     sought = defaultdict[tuple[int, str], list[str]](list)
     for each in record_ids:
         sought[uuid.UUID(each).int >> 80, each[-12:]].append(each)
-    found: set[str] = set()
+    found: dict[str, Record] = {}
     for operation in operations_in(_with_any({tail.encode() for _, tail in sought}, payloads)):
         match operation:
             case Add(batch):
-                candidates = sought.get((batch.millisecond, batch.tail), ())
-                found.update(each for each in candidates if batch.ids.find(each) is not None)
+                records = map(batch.find, sought.get((batch.millisecond, batch.tail), ()))
+                # As in a store, a record that is there stays.
+                found = {record.id: record for record in records if record is not None} | found
             case Delete(each):
-                found.discard(each)
+                found.pop(each, None)
+            case SetOutcome(each, success, at) if each in found:
+                found[each].outcome, found[each].outcome_at = success, at
     return found
 
 
 def _with_any(needles: set[bytes], payloads: Iterable[bytes]) -> Iterable[bytes]:
-    """Pass over what can't concern ids with these ends.
-
-    They stand in all that can: in an operation's own id, or in what a batch shares.
-    """
+    """Pass over payloads that can't concern ids with these ends: an operation holds the end of its ids."""
     if len(needles) > _NEEDLES:
         return payloads
     return (payload for payload in payloads if any(needle in payload for needle in needles))

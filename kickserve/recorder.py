@@ -18,7 +18,7 @@ import msgspec
 from kickserve.batching import cancel_task
 from kickserve.errors import Backlogged, RecordNotFound, RecordUnfit, StoreError, StoreUnavailable
 from kickserve.ids import canonical
-from kickserve.record import Add, Delete, SetOutcome, encode, operations_in, replay, standing
+from kickserve.record import Add, Delete, SetOutcome, encode, operations_in, replay
 from kickserve.schemas import OutcomesKept
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Recorder:
 
     async def _in_journals(self, record_id: str) -> Record | None:
         """Look a record up in the journals of all processes."""
-        return await asyncio.to_thread(replay, record_id, self._journal.scan())
+        return (await asyncio.to_thread(replay, [record_id], self._journal.scan())).get(record_id)
 
     async def delete(self, record_id: str) -> None:
         """Remove a record, also one that is still on its way to the store.
@@ -217,13 +217,13 @@ class Recorder:
             unknown = await carry_out(self.store, changes)
         except StoreUnavailable:
             # In this process's journal the changes follow the records, whenever the store comes back.
-            if ids <= await asyncio.to_thread(standing, ids, self._journal.scan(others=False)):
+            if ids <= (await asyncio.to_thread(replay, ids, self._journal.scan(others=False))).keys():
                 if (refusal := await self._journal.write([encode(each) for each in changes])) is not None:
                     raise refusal from None
                 return set()
             raise
-        if unknown and (coming := await asyncio.to_thread(standing, unknown, self._journal.scan())):
-            raise StoreUnavailable(f"{coming.pop()} is on its way to the store from another process")
+        if unknown and (coming := await asyncio.to_thread(replay, unknown, self._journal.scan())):
+            raise StoreUnavailable(f"{next(iter(coming))} is on its way to the store from another process")
         return unknown
 
     def journal_state(self) -> str:

@@ -251,7 +251,7 @@ class JournalDir:
         return _is_at(self._lock, self.path / "lock")
 
     def recover(self) -> list[Segment]:
-        """Return the undrained segments, oldest first; delete those that have drained.
+        """Return the undrained segments, oldest first; delete drained ones.
 
         Raises:
             OSError: one can't be read.
