@@ -1,9 +1,9 @@
-"""Writes files that appear whole or not at all, and waits until the medium has them."""
+"""Writes files whole or not at all, and waits until the medium has them."""
 
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Give a path to write to; what stands there appears under its name when the block has ended well.
+    """Write a file that appears whole or not at all: give a draft's path, and rename it when the block ends well.
 
     Args:
         path: the file; its folder is there.
@@ -34,15 +34,9 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until the medium has a file."""
+    """Wait until the medium has a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the medium has the names in a folder; where folders can't be opened (Windows), don't."""
-    with suppress(PermissionError):
-        sync(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from kickserve.errors import DataError, KickserveError, MissingExtra, first_line
-from kickserve.wholefile import atomic_write, sync_folder
+from kickserve.wholefile import atomic_write, sync
 from kickserve_data.reader import open_parquet, parquet
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Location:
             path = Path(self.path)
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path
-            sync_folder(path.parent)
+            sync(path.parent)
             return
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder, name)
