@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Write a file that appears whole or not at all: give a draft's path, and rename it when the block ends well.
+    """Give the path of a draft, which gets its name when the block has ended well: whole or not at all.
 
     Args:
         path: the file; its folder is there.
