@@ -106,7 +106,7 @@ def create_app(
     authenticator = create_authenticator(plugins, settings)
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
-    recorder = Recorder(store, journal, plugins, patience=settings.shutdown_timeout)
+    recorder = Recorder(store, journal, overridden(plugins, "complete"), patience=settings.shutdown_timeout)
     metrics, sampler = metrics or Metrics(), ProcessSampler()
     recorder.on_failure = partial(metrics.count, "store_errors")
     recorder.on_refusal = partial(metrics.count, "dead_letters")

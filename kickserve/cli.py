@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
 import os
 import re
 import sys
@@ -23,12 +22,12 @@ import rich_click as click
 from kickserve import __version__
 from kickserve.errors import KickserveError
 from kickserve.settings import Settings
-from kickserve.terminal import complain, print_facts, say
+from kickserve.terminal import FiniteRange, ServiceUrl, complain, print_facts, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from click import Command, Context, Group, Parameter
+    from click import Command, Context, Group
 
 _INTERRUPTED: Final = 130
 _HEALTH: Final = "/api/v1/health/ready"
@@ -91,48 +90,6 @@ def cli() -> None:
     4 drift (with --fail-on-drift), 5 too few kicks, 6 the store or a service is away, 7 done in part: some
     partitions failed, and the same command tries them again.
     """
-
-
-AUTO: Final = "auto"
-"""What `--url` says for the service that the settings describe, if it answers."""
-_SCHEMES: Final = ("http://", "https://")
-
-
-class FiniteRange(click.FloatRange):
-    """A number within a range, and none of `nan` and `inf`, which `float` reads too."""
-
-    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> float:
-        """Read it."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is no finite number.", param, ctx)
-        return number
-
-
-class ServiceUrl(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
-    """The base URL of a running service.
-
-    Args:
-        auto: whether it may be `auto` instead.
-    """
-
-    name = "text"
-
-    def __init__(self, *, auto: bool = False) -> None:
-        self._auto = auto
-
-    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
-        """Look at it; nothing is asked."""
-        if self._auto and value == AUTO:
-            return value
-        try:
-            address = urlsplit(value)
-            usable = value.startswith(_SCHEMES) and bool(address.hostname) and address.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            self.fail(f"{value!r} can't be used: it must read http://HOST:PORT or https://HOST.", param, ctx)
-        return value
 
 
 @cli.command("health")

@@ -1,24 +1,21 @@
-"""Plugins: the base class with its hooks, their discovery, and all that a plugin may import of the core.
+"""Discovery of plugins, and the surface of the core that a plugin imports: this one module.
 
-A plugin is an entry point: a factory that takes the `Settings` and returns a `Plugin`. Hooks do nothing until
-they are overridden. A plugin imports from this module, and from `kickserve.features`, `kickserve.schemas` and
-`kickserve.errors`; libraries (`kickserve_data`, `kickserve_scores`, …) are open to it too, other plugins are
-not.
+`kickserve.hooks.Plugin` is the base class. `kickserve.features` (the eleven features), `kickserve.schemas`
+(what goes in and out) and `kickserve.errors` are open to plugins too.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from litestar.plugins import CLIPlugin, InitPlugin
 from packaging.requirements import Requirement
 
-from kickserve import kinds, problems
+from kickserve import __version__, kinds, problems
 from kickserve.addresses import FORWARDED_FOR, identity
 from kickserve.auth import (
     ANONYMOUS,
@@ -34,17 +31,56 @@ from kickserve.auth import (
     default_keys,
     requires,
 )
-from kickserve.batching import cancel_task
+from kickserve.batching import cancel_task, yield_to_loop
+from kickserve.documents import expit, header_of, mean_shrink
 from kickserve.errors import (
+    Backlogged,
+    BodyTooLarge,
     ConfigurationError,
+    Forbidden,
+    InvalidInput,
     KickserveError,
+    MalformedBody,
     MissingExtra,
+    ModelUnusable,
+    PredictionFailed,
+    RecordNotFound,
+    RecordUnfit,
+    RequestError,
+    StoreError,
     StoreMisconfigured,
+    StoreUnavailable,
     TooManyRequests,
+    Unauthorized,
     UnknownPlugin,
 )
-from kickserve.middleware import REQUEST_ID, App, app_of, request_context
-from kickserve.model import SMOKE_KICKS, TYPICAL, Answer, AnswersOne, Model, ModelFile, Origin, predict
+from kickserve.hooks import Metric, Plugin
+from kickserve.ids import canonical, first_id_at, first_id_in, in_utc, instant
+from kickserve.linear import LinearDocument, LinearModel, fingerprint
+from kickserve.middleware import (
+    REQUEST_ID,
+    SAFE,
+    SANDBOX,
+    App,
+    SecurityHeaders,
+    app_of,
+    nonce_of,
+    request_context,
+    with_nonce,
+)
+from kickserve.model import (
+    SMOKE_KICKS,
+    TYPICAL,
+    Answer,
+    AnswersOne,
+    HasProfile,
+    Model,
+    ModelFile,
+    Origin,
+    Profile,
+    predict,
+    wrong_name,
+)
 from kickserve.openapi import EXAMPLE, TakesKick, answers, refusals, takes
 from kickserve.parameters import (
     Before,
@@ -56,73 +92,140 @@ from kickserve.parameters import (
     parse_instant,
     read_body,
 )
-from kickserve.record import RecordBatch, numbers_of
+from kickserve.predictor import Predictor, ServedModel
+from kickserve.process import ProcessSampler
+from kickserve.record import NUMBER, RecordBatch, SetOutcome, ShadowAnswers, numbers_of
+from kickserve.recorder import Recorder, carry_out
+from kickserve.scorer import Scorer
 from kickserve.settings import Settings, SettingsTable, setting
+from kickserve.shared import find_slot, integers, shared_array, sum_by_label
+from kickserve.store import LabelledPrediction, Store
+from kickserve.terminal import (
+    AUTO,
+    FiniteRange,
+    ServiceUrl,
+    print_facts,
+    print_json,
+    print_table,
+    progress,
+    say,
+    stdout,
+)
+from kickserve.terms import TERMS, expand, spline_names
 from kickserve.validation import out_of_range, read_kick
+from kickserve.wholefile import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from click import Group
     from litestar.config.app import AppConfig
-    from litestar.types import ASGIApp
 
     from kickserve.schemas import DriftSummary
-    from kickserve.store import Store
 
 __all__ = [
     "ANONYMOUS",
     "API",
+    "AUTO",
     "DEFAULT_KEY",
     "EXAMPLE",
     "FORWARDED_FOR",
     "KEY_NAME",
     "MEANINGS",
     "NO_KEY",
+    "NUMBER",
     "REQUEST_ID",
+    "SAFE",
+    "SANDBOX",
     "SMOKE_KICKS",
+    "TERMS",
     "TYPICAL",
     "Answer",
     "AnswersOne",
     "App",
     "Authenticator",
+    "Backlogged",
     "Before",
+    "BodyTooLarge",
     "ConfigurationError",
+    "FiniteRange",
+    "Forbidden",
+    "HasProfile",
+    "InvalidInput",
     "Key",
     "KeyRing",
     "KickserveError",
+    "LabelledPrediction",
     "Limit",
+    "LinearDocument",
+    "LinearModel",
+    "MalformedBody",
     "Metric",
     "MissingExtra",
     "Model",
     "ModelFile",
+    "ModelUnusable",
     "Origin",
     "Plugin",
+    "PredictionFailed",
+    "Predictor",
     "Principal",
+    "ProcessSampler",
+    "Profile",
     "RecordBatch",
+    "RecordNotFound",
+    "RecordUnfit",
+    "Recorder",
+    "RequestError",
     "Scope",
+    "Scorer",
+    "SecurityHeaders",
+    "ServedModel",
+    "ServiceUrl",
+    "SetOutcome",
     "Settings",
     "SettingsTable",
+    "ShadowAnswers",
     "Since",
+    "Store",
+    "StoreError",
     "StoreMisconfigured",
+    "StoreUnavailable",
     "TakesKick",
     "ThePredictor",
     "TheRecorder",
     "TooManyRequests",
+    "Unauthorized",
     "UnknownPlugin",
     "Until",
+    "__version__",
     "answers",
     "app_of",
+    "atomic_write",
     "cancel_task",
+    "canonical",
+    "carry_out",
     "create_authenticator",
     "create_store",
     "default_keys",
     "discover",
     "drift_reports",
+    "expand",
+    "expit",
+    "find_slot",
+    "fingerprint",
+    "first_id_at",
+    "first_id_in",
+    "header_of",
     "identity",
+    "in_utc",
+    "instant",
+    "integers",
     "kinds",
+    "mean_shrink",
     "newest_drift",
+    "nonce_of",
     "numbers_of",
     "open_store",
     "out_of_range",
@@ -130,14 +233,26 @@ __all__ = [
     "parse_instant",
     "plugins_of",
     "predict",
+    "print_facts",
+    "print_json",
+    "print_table",
     "problems",
+    "progress",
     "read_body",
     "read_kick",
     "refusals",
     "request_context",
     "requires",
+    "say",
     "setting",
+    "shared_array",
+    "spline_names",
+    "stdout",
+    "sum_by_label",
     "takes",
+    "with_nonce",
+    "wrong_name",
+    "yield_to_loop",
 ]
 
 API: Final = "/api/v1"
@@ -147,151 +262,6 @@ STANDARD: Final = "kickserve.standard"
 """Entry points that every service loads, whatever `KICKSERVE_PLUGINS` picks."""
 
 _log = logging.getLogger(__name__)
-
-
-class Metric(NamedTuple):
-    """One value at `/metrics`.
-
-    Attributes:
-        name: in the manner of Prometheus, with its unit: `kickserve_drift_psi`; of a counter with `_total`.
-        help: one sentence.
-        value: the value now.
-        labels: labels by name.
-        kind: of metric.
-    """
-
-    name: str
-    help: str
-    value: float
-    labels: Mapping[str, str] = {}
-    kind: Literal["gauge", "counter"] = "gauge"
-
-
-class Plugin(InitPlugin, CLIPlugin):
-    """A plugin, with hooks that do nothing until they are overridden.
-
-    `on_app_init` (routes, lifespan) and `on_cli_init` (commands) are Litestar's own hooks.
-
-    Args:
-        settings: of the core; `settings.environ` is what the plugin's own `SettingsTable` is loaded from.
-
-    Attributes:
-        settings: the same.
-        table: the plugin's own settings; None where it has none.
-    """
-
-    table: SettingsTable | None = None
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add routes, lifespan managers and the like to the application."""
-        return app_config
-
-    def on_cli_init(self, cli: Group) -> None:
-        """Add commands to the command line."""
-
-    def create_store(self, url: str) -> Store | None:  # noqa: ARG002
-        """Return the store for a database URL, not connected yet; None for a scheme of another plugin.
-
-        Raises:
-            StoreMisconfigured: the URL can't be used.
-            MissingExtra: the driver of the store is not installed.
-        """
-        return None
-
-    def fetch_model(self, source: str) -> ModelFile | None:  # noqa: ARG002
-        """Return the file of a model, not loaded yet; None for a source that the plugin does not know.
-
-        Args:
-            source: the value of `KICKSERVE_MODEL` or `KICKSERVE_SHADOW`: a path, `hf:owner/name@revision`, …;
-                empty where `KICKSERVE_MODEL` is.
-
-        Raises:
-            ModelUnusable: it can't be found, read or trusted.
-        """
-        return None
-
-    def load_model(self, file: ModelFile) -> Model | None:  # noqa: ARG002
-        """Return the model of a file; None for a kind of file that the plugin does not know.
-
-        Raises:
-            ModelUnusable: it can't be trusted, or is no model of its kind.
-            MissingExtra: its kind needs an extra that is not installed.
-        """
-        return None
-
-    def reload(self) -> Callable[[], None] | None:
-        """Load again the models of the plugin's own, and return a function that puts them in place.
-
-        Called in a thread when the model is reloaded. The function is called only where everything has
-        loaded: all models change, or none.
-
-        Raises:
-            ModelUnusable: a model can't be loaded.
-            MissingExtra: its kind needs an extra that is not installed.
-        """
-        return None
-
-    async def complete(self, batches: Sequence[RecordBatch]) -> Sequence[RecordBatch]:
-        """Return predictions with additions of the plugin, in the same order, on their way to the store.
-
-        No answer waits for it; the store does. An exception would hold up the store for good.
-        """
-        return batches
-
-    def create_authenticator(self) -> Authenticator | None:
-        """Return the authenticator of the service; it is asked for once before workers are forked."""
-        return None
-
-    def create_protocol(self, app: App) -> Callable[..., object] | None:  # noqa: ARG002
-        """Return a factory of uvicorn's HTTP connections; None for uvicorn's own."""
-        return None
-
-    def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Return an ASGI application around every request: a profiler or a tracer."""
-        return app
-
-    def wrap_router(self, router: ASGIApp, app: App) -> ASGIApp:  # noqa: ARG002
-        """Return an ASGI application between the middleware and the router of `app`."""
-        return router
-
-    def serve_workers(self, settings: Settings, plugins: Sequence[Plugin]) -> int | None:  # noqa: ARG002
-        """Serve with several workers, and return the exit code; None where the plugin can't."""
-        return None
-
-    def share_memory(self, workers: int) -> None:
-        """Make memory that all workers see. Called once, before workers are forked or a single one serves."""
-
-    def join_worker(self, number: int) -> None:
-        """Write as this worker, from 0, from now on.
-
-        Called in each of several workers, before `create_app`.
-        """
-
-    def on_predictions(self, batch: RecordBatch) -> None:
-        """Take note of predictions that were recorded together.
-
-        Called in the event loop on the way of their answers: note them, and do the work later. An exception
-        would hurt the answers.
-        """
-
-    def metrics(self) -> Iterable[Metric]:
-        """Return values for `/metrics`, over all workers."""
-        return ()
-
-    def health(self) -> Mapping[str, str]:
-        """Return the state of each part of the plugin for `/health`: `ok`, or a description of the fault."""
-        return {}
-
-    def drift(self) -> DriftSummary | None:
-        """Return the newest summary of drift, over all workers; None before there are enough kicks."""
-        return None
-
-    def drift_reports(self) -> Path | None:
-        """Return the folder of full reports of drift."""
-        return None
 
 
 class _LitestarPlugin(Plugin):

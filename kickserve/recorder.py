@@ -22,15 +22,16 @@ from kickserve.record import Add, Delete, SetOutcome, encode, operations_in, rep
 from kickserve.schemas import OutcomesKept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from kickserve.journal import Journal, Mark
-    from kickserve.plugins import Plugin
     from kickserve.record import Operation, RecordBatch
     from kickserve.schemas import OutcomeOf, Record
     from kickserve.segments import Group
     from kickserve.store import Store
+
+    Completer = Callable[[Sequence[RecordBatch]], Awaitable[Sequence[RecordBatch]]]
 
 GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
 LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
@@ -57,7 +58,7 @@ class Recorder:
     Args:
         store: where records are kept for good.
         journal: where they are until then.
-        plugins: add to predictions on their way to the store (`Plugin.complete`).
+        completers: `Plugin.complete` of plugins, called on the way from the journal to the store.
         patience: seconds that `stop` may take to bring the rest to the store.
 
     Attributes:
@@ -67,14 +68,14 @@ class Recorder:
     """
 
     def __init__(
-        self, store: Store, journal: Journal, plugins: Sequence[Plugin] = (), *, patience: float
+        self, store: Store, journal: Journal, completers: Sequence[Completer] = (), *, patience: float
     ) -> None:
         self.on_failure: Callable[[], object] = lambda: None
         self.on_refusal: Callable[[], object] = lambda: None
         self.dead_letters = DeadLetters(journal.folder)
         self.store = store
         self._journal = journal
-        self._plugins = plugins
+        self._completers = completers
         self._patience = patience
         self._lag = JournalLag(journal)
         self._writer: asyncio.Task[None] | None = None
@@ -279,8 +280,8 @@ class Recorder:
 
     async def _complete(self, operations: list[Operation]) -> list[Operation]:
         batches: Sequence[RecordBatch] = [each.batch for each in operations if isinstance(each, Add)]
-        for plugin in self._plugins:
-            batches = await plugin.complete(batches)
+        for complete in self._completers:
+            batches = await complete(batches)
         completed = iter(batches)
         return [Add(next(completed)) if isinstance(each, Add) else each for each in operations]
 

@@ -1,11 +1,14 @@
-"""Output of commands: text and tables for people, JSON for machines, progress bars."""
+"""The terminal: text and tables for people, JSON for machines, progress bars, types of options."""
 
 from __future__ import annotations
 
+import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
+import rich_click as click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,6 +24,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from click import Context, Parameter
 
 # Consoles are made when needed: tests and shells may put another stream in place of the process's own.
 
@@ -89,3 +94,45 @@ def progress(*, in_bytes: bool = False, shares: bool = False) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+AUTO: Final = "auto"
+"""What `--url` says for the service that the settings describe, if it answers."""
+_SCHEMES: Final = ("http://", "https://")
+
+
+class FiniteRange(click.FloatRange):
+    """A number within a range, and none of `nan` and `inf`, which `float` reads too."""
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> float:
+        """Read it."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
+class ServiceUrl(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
+    """The base URL of a running service.
+
+    Args:
+        auto: whether it may be `auto` instead.
+    """
+
+    name = "text"
+
+    def __init__(self, *, auto: bool = False) -> None:
+        self._auto = auto
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        """Look at it; nothing is asked."""
+        if self._auto and value == AUTO:
+            return value
+        try:
+            address = urlsplit(value)
+            usable = value.startswith(_SCHEMES) and bool(address.hostname) and address.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            self.fail(f"{value!r} can't be used: it must read http://HOST:PORT or https://HOST.", param, ctx)
+        return value

@@ -19,8 +19,8 @@ from kickserve.plugins import (
     default_keys,
     identity,
 )
-from kickserve_access import keyfile
 from kickserve_access.key_meters import KeyMeters
+from kickserve_access.keyfile import key_of, read
 from kickserve_access.rates import Buckets, RateLimits, rate_limit_headers
 
 if TYPE_CHECKING:
@@ -151,8 +151,8 @@ class AccessAuthenticator(Authenticator):
             self.reload()
 
     def _read(self) -> KeyRing:
-        entries = [] if self._file is None else keyfile.read(self._file)
-        return KeyRing([*self._default_keys, *map(keyfile.key_of, entries)])
+        entries = [] if self._file is None else read(self._file)
+        return KeyRing([*self._default_keys, *map(key_of, entries)])
 
     def _fails_from(self, peer: str, forwarded: bytes | None) -> bool:
         if self._failures is None or self._failures.untouched:

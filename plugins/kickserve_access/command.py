@@ -11,7 +11,7 @@ import rich_click as click
 
 from kickserve.plugins import MEANINGS, ConfigurationError, Scope, kinds
 from kickserve.terminal import print_json, print_table, say, stdout
-from kickserve_access import keyfile
+from kickserve_access.keyfile import changing, make, read
 from kickserve_access.settings import AccessSettings
 
 if TYPE_CHECKING:
@@ -72,12 +72,12 @@ def new(
       kickserve key new prometheus --scope read
       kickserve key new contractor --scope read --scope predict --expires 30d
     """
-    with keyfile.changing(_place(file)) as entries:
+    with changing(_place(file)) as entries:
         if any(each.name == name for each in entries):
             raise ConfigurationError(
                 f"there is a key '{name}': take another name, or  kickserve key rotate {name}"
             )
-        key, entry = keyfile.make(name, [*map(Scope, dict.fromkeys(scopes))], _ending(expires))
+        key, entry = make(name, [*map(Scope, dict.fromkeys(scopes))], _ending(expires))
         entries.append(entry)
     _show(key, entry, as_json=as_json)
 
@@ -103,9 +103,9 @@ def rotate(
     Example:
       kickserve key rotate scoreboard --overlap 1d
     """
-    with keyfile.changing(_place(file)) as entries:
+    with changing(_place(file)) as entries:
         newest = _of(name, entries)[-1]
-        key, entry = keyfile.make(name, newest.scopes, _ending(expires))
+        key, entry = make(name, newest.scopes, _ending(expires))
         end = datetime.now(UTC).replace(microsecond=0) + (overlap or timedelta())
         entries[:] = [
             msgspec.structs.replace(each, expires=min(each.expires or end, end))
@@ -122,7 +122,7 @@ def rotate(
 @_json
 def listed(file: Path | None, *, as_json: bool) -> None:
     """List the keys: their names, what they may do, and how long."""
-    entries = keyfile.read(_place(file))
+    entries = read(_place(file))
     if as_json:
         print_json(entries)
         return
@@ -138,7 +138,7 @@ def listed(file: Path | None, *, as_json: bool) -> None:
 @_file
 def remove(name: str, file: Path | None) -> None:
     """Remove a key: running services know it no more within a second."""
-    with keyfile.changing(_place(file)) as entries:
+    with changing(_place(file)) as entries:
         gone = _of(name, entries)
         entries[:] = [each for each in entries if each.name != name]
     say(f"removed {name}" + (f" ({len(gone)} keys)" if len(gone) > 1 else ""))

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
-from kickserve.cli import AUTO, FiniteRange, ServiceUrl
 from kickserve.features import BY_NAME
 from kickserve.loading import load_model
 from kickserve.plugins import Settings, discover, open_store
 from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
-from kickserve.terminal import print_facts, print_json, progress, say
+from kickserve.terminal import AUTO, FiniteRange, ServiceUrl, print_facts, print_json, progress, say
 from kickserve_batch import runs
 from kickserve_batch.keeping import CHUNK, Pace, ServiceKeeper, StoreKeeper, score_and_keep, simulated
 from kickserve_data import reader, scoring

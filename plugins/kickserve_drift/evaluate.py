@@ -13,10 +13,18 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from kickserve.cli import FiniteRange, ServiceUrl
 from kickserve.ids import in_utc
 from kickserve.plugins import Settings
-from kickserve.terminal import print_facts, print_json, print_table, progress, say, stdout
+from kickserve.terminal import (
+    FiniteRange,
+    ServiceUrl,
+    print_facts,
+    print_json,
+    print_table,
+    progress,
+    say,
+    stdout,
+)
 from kickserve_data.engines import engine_config_of, engine_options
 from kickserve_data.kicks import show_refusals
 from kickserve_data.scoring import ROWS_REFUSED

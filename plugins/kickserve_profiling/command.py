@@ -11,10 +11,9 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from kickserve.cli import FiniteRange, ServiceUrl
 from kickserve.errors import DataError
 from kickserve.settings import Settings
-from kickserve.terminal import print_json, progress, say, stdout
+from kickserve.terminal import FiniteRange, ServiceUrl, print_json, progress, say, stdout
 from kickserve_client import calls, connected
 from kickserve_profiling.formats import FORMATS
 
