@@ -16,12 +16,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kinds import FRESH, linear, load, onnx
 
-from kickserve import kinds
 from kickserve.errors import DataError, KickserveError, ModelUnusable, RemoteError, SettingsError
 from kickserve.features import NAMES
-from kickserve.ids import LATEST, Ids, canonical, first_id_at, in_utc, instant
+from kickserve.ids import canonical, first_id_at, in_utc
 from kickserve.record import WIDTH, Add, RecordBatch, ShadowAnswers, operations_in
-from kickserve.segments import HEADER, MAGIC, PREAMBLE, encode, read
 from kickserve.settings import Settings
 from kickserve_client import calls
 from kickserve_client.exchange import Exchange, ServiceBusy, read_retry_after
@@ -43,11 +41,6 @@ class TestIds:
         first = first_id_at(in_utc(moment))
         assert canonical(first) == first
         assert first_id_at(in_utc(moment) + timedelta(milliseconds=1) * (moment.year < 9999)) >= first
-
-    @given(st.integers(0, LATEST))
-    def test_the_instant_of_an_id_leads_back_to_it(self, millisecond):
-        [first] = Ids(millisecond, 0, 1, "0" * 12).texts()
-        assert first_id_at(instant(millisecond))[:13] == first[:13]
 
 
 def batch(**changes):
@@ -71,15 +64,6 @@ ADD = msgspec.msgpack.encode(Add(batch(shadow=ShadowAnswers("s", "r", bytes(16))
 
 
 class TestJournal:
-    @hypothesis_settings(max_examples=50)
-    @given(bent(PREAMBLE + encode([b"one", b"two"])))
-    @example(MAGIC + b"\xff" * 8 + encode([b"one"]))
-    @example(PREAMBLE + HEADER.pack(0xFFFFFFFF, 0))
-    def test_any_file_can_be_read_to_its_end(self, tmp_path_factory, data):
-        path = tmp_path_factory.mktemp("segment") / "1.log"
-        path.write_bytes(data)
-        assert set(read(path, 0, len(data))) <= {b"one", b"two"} or MAGIC in data
-
     @given(bent(ADD))
     @example(msgspec.msgpack.encode(Add(batch(numbers=b"12345678"))))
     @example(msgspec.msgpack.encode(Add(batch(numbers=b""))))
@@ -117,23 +101,6 @@ class TestSettings:
         except SettingsError as error:
             assert variable in str(error)
             assert "must" in str(error)
-
-    @given(st.integers(1, 10**12), st.sampled_from(["", "B", "kB", "MB", "GB"]))
-    def test_a_size_that_is_written_is_read_again(self, number, unit):
-        factor = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}[unit]
-        assert kinds.size(f"{number}{unit}") == number * factor
-
-    @given(st.integers(1, 10_000), st.sampled_from("dhm"))
-    def test_a_time_that_is_written_is_read_again(self, number, unit):
-        assert (
-            kinds.duration(f"{number}{unit}")
-            == number
-            * {
-                "d": timedelta(days=1),
-                "h": timedelta(hours=1),
-                "m": timedelta(minutes=1),
-            }[unit]
-        )
 
 
 class TestAnswersOfAService:

@@ -14,7 +14,6 @@ from postgres import free_port
 from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
 from kickserve.store import Retention
-from kickserve_storage import postgres as postgres_module
 from kickserve_storage import postgres_months as months
 from kickserve_storage.postgres import STREAMS, PostgresStore
 from kickserve_storage.postgres_server import address_of
@@ -307,17 +306,6 @@ async def test_a_newer_schema_says_to_upgrade(store, other):
         await store.open()
 
 
-async def test_a_migration_keeps_what_is_there_and_happens_once(store, monkeypatch):
-    await store.add(some_records(3))
-    await store.close()
-    more = (*postgres_module.MIGRATIONS, "ALTER TABLE predictions ADD COLUMN spin double precision")
-    monkeypatch.setattr(postgres_module, "MIGRATIONS", more)
-    for _ in range(2):
-        await store.open()
-        assert await store.page(10) == some_records(3)[::-1]
-        await store.close()
-
-
 async def test_the_table_of_another_program_is_left_alone(postgres_schema):
     connection = await asyncpg.connect(postgres_schema)
     await connection.execute("CREATE TABLE predictions (id integer)")
@@ -498,13 +486,6 @@ async def test_several_that_drop_at_once_do_not_stand_in_each_others_way(postgre
     assert await stores[1].count() == 0
     for each in stores:
         await each.close()
-
-
-async def test_a_long_running_service_makes_the_coming_months_before_they_begin(store, other, monkeypatch):
-    this = months.this_month()
-    monkeypatch.setattr("kickserve_storage.postgres.this_month", lambda: this + 1)
-    await store.add(some_records(1))
-    assert months.name_of(this + 1 + months.AHEAD) in await names(other)
 
 
 async def test_without_the_right_to_make_tables_it_goes_on_as_long_as_months_are_there(

@@ -20,7 +20,7 @@ except ModuleNotFoundError:
     sys.exit("atheris is not installed: pip install atheris")
 
 with atheris.instrument_imports(include=["kickserve"]):
-    from kickserve import ids, segments, setting_kinds, validation
+    from kickserve import ids, kinds, segments, validation
     from kickserve.errors import RequestError
     from kickserve.openapi import EXAMPLE
 
@@ -51,7 +51,7 @@ def one(data: bytes) -> None:
     text = data.decode("latin-1")
     ids.canonical(text)
     for kind in KINDS:
-        read(getattr(setting_kinds, kind), text, ValueError)
+        read(getattr(kinds, kind), text, ValueError)
 
 
 def main() -> None:
