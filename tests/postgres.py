@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,18 +20,29 @@ USER = "app"
 PORTS = range(20_000, 30_000)
 
 
-@pytest.fixture(scope="session")
-def postgres_server():
-    """A server that runs for all tests of the session."""
-    try:
-        cluster = Cluster(binaries())
-    except NoPostgres as reason:
-        pytest.skip(str(reason))
+@contextmanager
+def running():
+    """Run a server until the block ends.
+
+    Raises:
+        NoPostgres: there is none.
+    """
+    cluster = Cluster(binaries())
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A server that runs for all tests of the session."""
+    try:
+        with running() as cluster:
+            yield cluster
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture
@@ -90,6 +101,10 @@ class Cluster:
     def pid(self):
         """Return the process of the running server."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def bytes(self):
+        """Return the size of its tables and indexes on the disk."""
+        return sum(file.stat().st_size for file in (self._data / "base").rglob("*"))
 
     def start(self):
         """Start the server if it does not run, and wait until it answers."""

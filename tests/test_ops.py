@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import nginx
@@ -17,24 +16,29 @@ from prometheus import RULES, NoPrometheus, program
 from prometheus_client.parser import text_string_to_metric_families
 from serving import BARE
 
+from ops.bench import common
+from ops.bench import serving as serving_bench
 from ops.bench.__main__ import NAMES as BENCHMARKS
+from ops.bench.contenders import Measurement, Tally
+from ops.bench.peers import bare
 from ops.chaos import vitals
 from ops.chaos.__main__ import NAMES as DRILLS
+from ops.commands import function
 from ops.fuzz.__main__ import NAMES as ATTACKS
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "ops" / "grafana" / "kickserve.json"
-MODULES = [
-    *(f"ops.bench.{name}" for name in BENCHMARKS),
-    *(f"ops.chaos.{name}" for name in DRILLS),
-    *(f"ops.fuzz.{name}" for name in ATTACKS if name != "decoders"),  # atheris has no wheel for every system
+FUNCTIONS = [
+    *(("ops.bench", place) for place, _ in BENCHMARKS.values()),
+    *(("ops.chaos", place) for place, _ in DRILLS.values()),
+    *(("ops.fuzz", place) for name, (place, _) in ATTACKS.items() if name != "decoders"),  # needs atheris
 ]
 
 
 @pytest.mark.slow  # most import packages that only `just test-all` has
-@pytest.mark.parametrize("module", MODULES)
-def test_every_benchmark_drill_and_attack_has_its_imports(module):
-    assert callable(import_module(module.replace("-", "_")).main)
+@pytest.mark.parametrize(("package", "place"), FUNCTIONS)
+def test_every_benchmark_drill_and_attack_has_its_imports(package, place):
+    assert callable(function(package, place))
 
 
 def run(package, folder, *arguments, **environment):
@@ -48,6 +52,83 @@ def run(package, folder, *arguments, **environment):
     )
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
+
+
+WRK = """Requests/sec:   5000.00
+
+{"requests": 20000, "seconds": 4.000000, "refused": 1, "socket_errors": 2, "timeouts": 3, "p50_ms": 1.5, \
+"p90_ms": 2.0, "p99_ms": 3.25, "max_ms": 40.0}
+"""
+
+
+def measured(server="kickserve", connections=32, **given):
+    rest = dict.fromkeys(Measurement._fields, 1.0)
+    return Measurement(**{**rest, "server": server, "connections": connections, "round": 1, **given})
+
+
+class TestComparison:
+    def test_the_json_of_wrk_is_read(self):
+        load = common.parse_wrk(WRK)
+        assert (load.requests, load.rate, load.p99_ms, load.errors) == (20_000, 5_000, 3.25, 6)
+        with pytest.raises(ValueError, match="unable to connect"):
+            common.parse_wrk("unable to connect to 127.0.0.1:7860 Connection refused\n")
+
+    def test_without_wrk_an_error_names_the_package(self, monkeypatch):
+        monkeypatch.setenv("PATH", "")
+        with pytest.raises(SystemExit, match=r"apt-get install wrk.*brew install wrk"):
+            common.find_wrk()
+
+    def test_a_ratio_is_taken_within_each_round_so_that_a_slow_round_changes_nothing(self):
+        machine = {1: 1.0, 2: 0.1, 3: 1.0}  # in the second round others had the machine
+        turns = [
+            measured(server, round=number, throughput=rate * speed)
+            for number, speed in machine.items()
+            for server, rate in (("kickserve", 600.0), ("bare", 1_000.0))
+        ]
+        found = {goal.text: values for goal, values in serving_bench.ratios(turns)}
+        assert found["kickserve / bare, throughput"] == pytest.approx([0.6] * 3)
+        assert set(found) == {"kickserve / bare, throughput", "kickserve / bare, p99"}
+
+    @pytest.mark.parametrize(
+        ("stored", "agrees"), [(99, False), (100, True), (132, True), (133, False), (None, True)]
+    )
+    def test_only_answers_that_were_cut_off_may_be_stored_beyond_those_received(self, stored, agrees):
+        tally = Tally("kickserve", stored=stored)
+        tally.add(60, cut=16)
+        tally.add(40, cut=16)
+        assert tally.agrees is agrees
+
+    def test_a_loss_in_one_round_does_not_vanish_in_the_surplus_of_another(self):
+        rounds = [Tally("kickserve", 10, 5, 9), Tally("kickserve", 10, 5, 12)]
+        assert serving_bench.merge(rounds) == [(Tally("kickserve", 20, 10, 21), False)]
+
+    def test_the_report_has_every_server(self):
+        turns = [
+            measured(server, connections, throughput=rate * connections)
+            for server, rate in (("bare", 900.0), ("kickserve", 500.0), ("fastapi", 8.0))
+            for connections in (1, 32)
+        ]
+        conditions = {"date": "2026-11-24", "cpu": "a CPU", "pinning": "", "rounds": 1, "seconds": 1}
+        report = serving_bench.Run(
+            conditions={**conditions, "versions": {"Python": "3.11"}},
+            servers={"bare": "the least", "kickserve": "ours", "fastapi": "a peer"},
+            measurements=turns,
+            tallies=[Tally("kickserve", 10, 2, 9)],
+            failures=["kickserve: 10 answered, 9 stored"],
+        )
+        text = serving_bench.markdown(report)
+        assert "| kickserve | 500 | 16,000 |" in text
+        assert "| kickserve / fastapi, throughput | 62.5 |" in text
+        assert "- kickserve: 10 answered, 9 stored" in text
+        assert [each["server"] for each in report.as_dict()["medians"]][::2] == [
+            "bare",
+            "kickserve",
+            "fastapi",
+        ]
+
+    async def test_the_bare_server_answers_as_many_bytes_as_a_prediction_has(self, client, kick):
+        answer = await client.post("/predict", json=kick)
+        assert abs(len(answer.content) - len(bare.ANSWER)) <= 12  # digits of a float may be fewer
 
 
 @pytest.mark.usefixtures("postgres_server")  # skipped, with the reason, where there is no Postgres

@@ -1,26 +1,25 @@
-"""Lists who is compared: how each server is started, asked, and counted."""
+"""The servers that are compared, and the order in which they are loaded: each in its turn, in rounds."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ops.bench import processes
+from ops.bench.common import API, KEY, OK, SERVE, Cores, Server, load, progress
 from ops.bench.peers import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-HERE: Final = Path(__file__).resolve().parent
-KEY: Final = "a-key-for-the-benchmark"
-API: Final = "/api/v1"
-DRAIN_PATIENCE: Final = 300.0
-OURS: Final = sys.executable
+PEERS: Final = Path(__file__).resolve().with_name("peers")
+WARM_CONNECTIONS: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,78 +27,152 @@ class Contender:
     """A server to compare.
 
     Attributes:
-        name: as the command line and the tables have it.
-        what: one line on what it is.
+        name: its name on the command line and in tables.
+        what: one line that describes it.
         command: how it is started; `{port}` stands for its port.
         predict: the path that takes a kick.
-        ready: the path that answers 200 when it is up.
+        ready: the path that answers 200 once it is up.
         settings: variables of its environment.
-        database: the SQLite file, in its folder, that has a row in `predictions` for each answer.
-        drains: whether answers go to the database later, so that it is to be waited for.
-        connections: the only numbers of connections that it is measured with, where not all are.
+        database: the SQLite file in its folder with a row in `predictions` for each answer.
+        drains: whether answers reach the database later.
+        connections: the numbers of connections that it is measured with, where not with all.
     """
 
     name: str
-    what: str
-    command: tuple[str, ...]
-    predict: str = "/predict"
-    ready: str = "/health"
-    settings: Mapping[str, str] = field(default_factory=dict)
-    database: str | None = None
-    drains: bool = False
+    what: str = ""
+    command: tuple[str, ...] = SERVE
+    predict: str = f"{API}/predict"
+    ready: str = f"{API}/health/ready"
+    settings: Mapping[str, str] = field(default_factory=lambda: {"API_KEY": KEY})
+    database: str | None = "kickserve.db"
+    drains: bool = True
     connections: tuple[int, ...] = ()
 
-
-def _kickserve(
-    name: str, what: str, command: tuple[str, ...], connections: tuple[int, ...] = (), **more: str
-) -> Contender:
-    return Contender(
-        name=name,
-        what=what,
-        command=command,
-        predict=f"{API}/predict",
-        ready=f"{API}/health/ready",
-        settings={"API_KEY": KEY, **more},
-        database="kickserve.db",
-        drains=True,
-        connections=connections,
-    )
+    def measured_with(self, connections: int) -> bool:
+        """Say whether it is measured with so many connections."""
+        return not self.connections or connections in self.connections
 
 
-def _script(python: object, name: str, *arguments: object) -> tuple[str, ...]:
-    return (str(python), str(HERE / "peers" / name), "{port}", *map(str, arguments))
+def variant(name: str, what: str = "", **settings: str) -> Contender:
+    """Return kickserve with some settings."""
+    return Contender(name=name, what=what, settings={"API_KEY": KEY, **settings})
 
 
-_SERVE: Final = (OURS, "-m", "kickserve", "serve", "--port", "{port}")
+def _peer(name: str, what: str, *command: object, **more: Any) -> Contender:
+    script = (str(command[0]), str(PEERS / str(command[1])), "{port}", *map(str, command[2:]))
+    usual = {"predict": "/predict", "ready": "/health", "database": None, "drains": False}
+    return Contender(name=name, what=what, command=script, **{**usual, **more})
+
+
 _THEIRS: Final = environment.python()
-
+_PIPELINE: Final = environment.LOGISTIC
 ALL: Final = (
-    Contender(
-        name="bare",
-        what="ASGI on the same uvicorn that reads the body and answers as many bytes as a prediction has",
-        command=_script(OURS, "bare.py"),
+    _peer(
+        "bare",
+        "ASGI on the same uvicorn that reads the body and answers as many bytes as a prediction has",
+        sys.executable,
+        "bare.py",
     ),
-    _kickserve("kickserve", "`kickserve serve`: key, journal, SQLite, all as it is by default", _SERVE),
-    _kickserve("typed", "the same with KICKSERVE_FASTLANE=0", _SERVE, KICKSERVE_FASTLANE="0"),
-    Contender(
-        name="fastapi",
-        what="FastAPI, pydantic, a DataFrame of one row, a scikit-learn pipeline, SQLAlchemy's ORM on SQLite",
-        command=_script(_THEIRS, "fastapi_peer.py", environment.LOGISTIC),
+    variant("kickserve", "`kickserve serve`: key, journal, SQLite, all as it is by default"),
+    variant("typed", "the same with KICKSERVE_FASTLANE=0", KICKSERVE_FASTLANE="0"),
+    _peer(
+        "fastapi",
+        "FastAPI, pydantic, a DataFrame of one row, a scikit-learn pipeline, SQLAlchemy's ORM on SQLite",
+        _THEIRS,
+        "fastapi_peer.py",
+        _PIPELINE,
         database="fastapi.db",
     ),
-    Contender(
-        name="litserve",
-        what="LitServe with one worker, a DataFrame of one row, the same pipeline; nothing is kept",
-        command=_script(_THEIRS, "litserve_peer.py", environment.LOGISTIC),
+    _peer(
+        "litserve",
+        "LitServe with one worker, a DataFrame of one row, the same pipeline; nothing is kept",
+        _THEIRS,
+        "litserve_peer.py",
+        _PIPELINE,
     ),
-    _kickserve(
-        "forest",
-        "kickserve with a random forest of 100 trees behind it",
-        _script(_THEIRS, "forest.py", environment.FOREST),
+    Contender(
+        name="forest",
+        what="kickserve with a random forest of 100 trees behind it",
+        command=(str(_THEIRS), "-m", "kickserve", "serve", "--port", "{port}"),
+        settings={
+            "API_KEY": KEY,
+            "KICKSERVE_MODEL": str(environment.FOREST),
+            "KICKSERVE_ALLOW_PICKLE": "1",
+        },
         connections=(1, 32),
     ),
 )
 BY_NAME: Final = {each.name: each for each in ALL}
+
+
+class Measurement(NamedTuple):
+    """A server's turn in a round.
+
+    Attributes:
+        server: its name.
+        connections: clients that asked at once.
+        round: 1 for the first.
+        requests: answers that clients received.
+        errors: refusals, broken connections and timeouts.
+        throughput: answers a second.
+        p50_ms: time that half of the requests took at most; so `p90_ms` and `p99_ms`.
+        max_ms: the longest time.
+        cpu_us_load: CPU time of the server under load, in microseconds a request.
+        cpu_us_total: the same with the work that follows, such as bringing answers to the database.
+        drain_seconds: how long that took.
+        rss_mb: resident memory afterwards, in MB (10⁶ bytes).
+        uss_mb: the part of it that no other process shares.
+        server_share: share of a core that the server had.
+        load_share: share of a core that the load generator had.
+    """
+
+    server: str
+    connections: int
+    round: int
+    requests: int
+    errors: int
+    throughput: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    cpu_us_load: float
+    cpu_us_total: float
+    drain_seconds: float
+    rss_mb: float
+    uss_mb: float
+    server_share: float
+    load_share: float
+
+
+@dataclass
+class Tally:
+    """Answers of a server against rows in its store.
+
+    Attributes:
+        server: its name.
+        answered: answers that clients received.
+        cut: answers that may have been on their way when the load ended: one a connection, each time.
+        stored: rows in its database; None where it keeps nothing.
+        errors: refusals, broken connections and timeouts.
+    """
+
+    server: str
+    answered: int = 0
+    cut: int = 0
+    stored: int | None = None
+    errors: int = 0
+
+    def add(self, answered: int, *, cut: int = 0, errors: int = 0) -> None:
+        """Count answers."""
+        self.answered += answered
+        self.cut += cut
+        self.errors += errors
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every answer is stored, and nothing else but answers that were cut off."""
+        return self.stored is None or 0 <= self.stored - self.answered <= self.cut
 
 
 class Running:
@@ -107,55 +180,140 @@ class Running:
 
     Args:
         contender: which.
-        folder: an empty one for its files.
-        core: where it is kept.
+        work: where its folder is made; not in memory, as servers write to disk.
+        core: the core that it is kept on.
+        bodies: a file with the body of a kick a line.
     """
 
-    def __init__(self, contender: Contender, folder: Path, core: int | None) -> None:
+    def __init__(self, contender: Contender, work: Path, core: int | None, bodies: Path) -> None:
         self.contender = contender
-        self.folder = folder
-        port = processes.free_port()
-        self.server = processes.Server(
-            [part.format(port=port) for part in contender.command],
-            port,
-            folder,
-            dict(contender.settings),
-            processes.Start(contender.ready, core),
-        )
-        self.url = self.server.url + contender.predict
+        self.tally = Tally(contender.name)
+        self._bodies = bodies
+        folder = Path(tempfile.mkdtemp(prefix="run-", dir=work))
+        self.server = Server(contender.command, folder, contender.settings, ready=contender.ready, core=core)
 
-    def check(self, bodies: Path) -> None:
+    def check(self) -> None:
         """Look that it answers a kick with a probability: an error would be answered fast, too."""
-        with bodies.open() as lines:
-            body = lines.readline()
-        headers = {"Content-Type": "application/json", "X-API-Key": KEY}
-        status, answer = self.server.ask("POST", self.contender.predict, body, headers)
-        if status != processes.OK or not 0 <= json.loads(answer)["prediction"] <= 1:
+        with self._bodies.open() as lines:
+            status, answer = self.server.ask("POST", self.contender.predict, lines.readline())
+        if status != OK or not 0 <= json.loads(answer)["prediction"] <= 1:
             raise SystemExit(f"{self.contender.name} answers a kick with {status}: {answer!r}")
+        self.tally.add(1)
 
-    def drained(self) -> float:
-        """Wait until nothing is left to do of what was answered; return the seconds that it took."""
-        began = time.perf_counter()
-        if self.contender.drains:
-            # The list waits for all that was answered before it, and says 503 where that takes long.
-            while self._list() != processes.OK:
-                if time.perf_counter() - began > DRAIN_PATIENCE:
-                    raise SystemExit(f"{self.contender.name} does not drain:\n{self.server.log()}")
-        took = time.perf_counter() - began
+    def load(self, connections: int, seconds: float) -> Any:
+        """Load it, and count the answers."""
+        found = load(self.server.url + self.contender.predict, connections, seconds, self._bodies)
+        self.tally.add(found.requests, cut=connections, errors=found.errors)
+        return found
+
+    def drain(self) -> float:
+        """Wait until nothing is left to do; return the seconds until all is stored."""
+        took = self.server.drain() if self.contender.drains else 0.0
         self.server.rest()
         return took
 
-    def _list(self) -> int:
-        return self.server.ask("GET", f"{API}/predictions?limit=1", headers={"X-API-Key": KEY})[0]
+    def turn(self, connections: int, number: int, seconds: float) -> Measurement:
+        """Let it go on for a turn, and measure it."""
+        server = self.server
+        server.resume()
+        before, began = server.cpu(), time.perf_counter()
+        found = self.load(connections, seconds)
+        loaded, ended = server.cpu(), time.perf_counter()
+        drained = self.drain()
+        rested = server.cpu()
+        rss, uss = server.memory()
+        server.suspend()
+        return Measurement(
+            server=self.contender.name,
+            connections=connections,
+            round=number,
+            requests=found.requests,
+            errors=found.errors,
+            throughput=found.rate,
+            p50_ms=found.p50_ms,
+            p90_ms=found.p90_ms,
+            p99_ms=found.p99_ms,
+            max_ms=found.max_ms,
+            cpu_us_load=(loaded - before) / max(found.requests, 1) * 1e6,
+            # A server also finishes the requests under way when the load was cut off: one a connection.
+            cpu_us_total=(rested - before) / (found.requests + connections) * 1e6,
+            drain_seconds=drained,
+            rss_mb=rss,
+            uss_mb=uss,
+            server_share=(loaded - before) / (ended - began),
+            load_share=found.share,
+        )
 
-    def stored(self) -> int | None:
-        """Count the rows in its database; None where it has none."""
-        if self.contender.database is None:
-            return None
-        file = self.folder / self.contender.database
-        connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)
-        try:
-            [(number,)] = connection.execute("SELECT count(*) FROM predictions")
-            return int(number)
-        finally:
+    def end(self) -> int:
+        """End it, count the rows of its database, and return its exit code."""
+        code = self.server.end()
+        if self.contender.database is not None:
+            file = self.server.folder / self.contender.database
+            connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)
+            [(self.tally.stored,)] = connection.execute("SELECT count(*) FROM predictions")
             connection.close()
+        return code
+
+
+@dataclass
+class Turns:
+    """Servers take turns: in each round all run, and each is loaded while the others are suspended.
+
+    Attributes:
+        servers: who is compared.
+        connections: the numbers of clients, one after the other.
+        rounds: how often.
+        seconds: how long a turn is.
+        cores: where servers and load run.
+        work: a folder for files.
+        bodies: a file with the body of a kick a line.
+        running: the class of a contender that runs.
+    """
+
+    servers: Sequence[Contender]
+    connections: Sequence[int]
+    rounds: int
+    seconds: float
+    cores: Cores
+    work: Path
+    bodies: Path
+    running: type[Running] = Running
+    measurements: list[Measurement] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
+    starts: dict[str, list[float]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Take all turns."""
+        for number in range(1, self.rounds + 1):
+            with ExitStack() as stack:
+                running = [*self._started(number, stack)]
+                for connections in self.connections:
+                    for each in running:
+                        if each.contender.measured_with(connections):
+                            self._take(each, connections, number)
+                for each in running:
+                    self._end(each)
+
+    def _started(self, number: int, stack: ExitStack) -> Iterator[Running]:
+        first = (number - 1) % len(self.servers)  # none is always the first
+        for server in (*self.servers[first:], *self.servers[:first]):
+            if any(map(server.measured_with, self.connections)):
+                running = self.running(server, self.work, self.cores.server, self.bodies)
+                stack.callback(running.server.end)
+                self.starts.setdefault(server.name, []).append(running.server.start_seconds)
+                running.check()
+                running.load(WARM_CONNECTIONS, 1)
+                running.drain()
+                running.server.suspend()
+                yield running
+
+    def _take(self, running: Running, connections: int, number: int) -> None:
+        progress.print(f"round {number}, {connections} connections: {running.contender.name}")
+        self.measurements.append(running.turn(connections, number, self.seconds))
+
+    def _end(self, running: Running) -> None:
+        code = running.end()
+        if running.contender.drains and code:
+            self.failures.append(f"{running.contender.name} ended with the exit code {code}")
+        self.tallies.append(running.tally)

@@ -1,84 +1,88 @@
-"""How quick a kick is answered by each kind of model: `just bench models`; times are those of one process.
+"""Measures each kind of model: `just bench models`; one kick and 10,000 kicks in one process.
 
-The same scikit-learn pipeline (scaler, logistic regression) is asked by itself, read off into numpy, and as
-ONNX; beside it a forest of 100 trees, and the packaged model.
+The same scikit-learn pipeline (scaler, logistic regression) predicts by itself, as skops and as ONNX; beside
+it a forest of 100 trees, and the packaged model. Files are timed by `kickserve model check`.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import pandas as pd
 import skl2onnx
-from rich.console import Console
-from rich.table import Table
+import skops.io
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kickserve.features import COUNT
-from kickserve.linear import load_default
-from kickserve.model import TYPICAL, AnswersOne, Origin
-from kickserve_data.simulate import simulate
-from kickserve_models.onnx import load_onnx
-from kickserve_models.sklearn import of_estimator
+import kickserve
+from ops.bench import common
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROUNDS = 7
-ROUND = 0.15  # seconds
-MANY = 2_000
-ORIGIN = Origin(Path(__file__).name, "bench")
+    from ops.bench.common import Row
+
+ROUNDS: Final = 7
+ROUND: Final = 0.15  # seconds
+MANY: Final = 10_000  # as `kickserve model check` has it
 
 
 def main() -> None:
-    """Measure, and write the table."""
-    kicks = simulate(20_000, 1)
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(kicks.matrix, kicks.success)
-    forest = RandomForestClassifier(100, random_state=0, n_jobs=1).fit(kicks.matrix, kicks.success)
-    inputs = [("kicks", FloatTensorType([None, COUNT]))]
-    onnx = skl2onnx.convert_sklearn(pipeline, initial_types=inputs).SerializeToString()
-    many = kicks.matrix[:MANY]
-    ways: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-        "scikit-learn itself": (
-            lambda: pipeline.predict_proba(TYPICAL),
-            lambda: pipeline.predict_proba(many),
-        ),
-        "the same, read off": _asking(of_estimator(pipeline, [], b"", ORIGIN), many),
-        "the same, as ONNX": _asking(load_onnx(onnx, ORIGIN), many),
-        "the packaged model": _asking(load_default(), many),
-        "a forest of 100 trees": _asking(of_estimator(forest, [], b"", ORIGIN), many),
-    }
-    times = {name: _times([*pair]) for name, pair in ways.items()}
-    table = Table(box=None, header_style="dim")
-    for head in ("", "one kick, µs", f"a kick of {MANY:,}, µs", "times as quick"):
-        table.add_column(head, justify="right" if head else "left")
-    slowest = times["scikit-learn itself"][0]
-    for name, (one, all_of_them) in times.items():
-        table.add_row(name, f"{one * 1e6:,.2f}", f"{all_of_them / MANY * 1e6:,.3f}", f"{slowest / one:,.1f}")
-    Console().print(table)
+    """Measure, and print the table."""
+    asked = common.options(__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        common.command(folder, "simulate", "--size", "20000", "--seed", "1", "--output", "kicks.csv")
+        frame = pd.read_csv(folder / "kicks.csv")
+        success, kicks = frame.pop("success"), frame.to_numpy(float)
+        pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(kicks, success)
+        forest = RandomForestClassifier(100, random_state=0, n_jobs=1).fit(kicks, success)
+        inputs = [("kicks", FloatTensorType([None, kicks.shape[1]]))]
+        onnx = skl2onnx.convert_sklearn(pipeline, initial_types=inputs)
+        (folder / "model.onnx").write_bytes(onnx.SerializeToString())
+        skops.io.dump(pipeline, folder / "model.skops")
+        skops.io.dump(forest, folder / "forest.skops")
+        rows = [
+            {
+                "model": "scikit-learn itself",
+                "one_us": 1e6 * seconds(lambda: pipeline.predict_proba(kicks[:1])),
+                "many_us": 1e6 * seconds(lambda: pipeline.predict_proba(kicks[:MANY])) / MANY,
+            },
+            checked("the same as skops", folder / "model.skops"),
+            checked("the same as ONNX", folder / "model.onnx"),
+            checked("the packaged model", Path(kickserve.__file__).with_name("default.json")),
+            checked("a forest of 100 trees", folder / "forest.skops"),
+        ]
+    for row in rows:
+        row["times_as_quick"] = rows[0]["one_us"] / row["one_us"]
+    common.show(f"µs a kick, alone and among {MANY:,}", rows, as_json=asked.json)
 
 
-def _asking(model: Any, many: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    row = TYPICAL[0].tolist()
-    if isinstance(model, AnswersOne):
-        return lambda: model.predict_one(row), lambda: model.predict(many)
-    return lambda: model.predict(TYPICAL), lambda: model.predict(many)
+def checked(name: str, file: Path) -> Row:
+    """Return the times that `kickserve model check` measures."""
+    command = [sys.executable, "-m", "kickserve", "model", "check", str(file), "--json"]
+    found: dict[str, Any] = json.loads(subprocess.check_output(command))["check"]
+    return {"model": name, "one_us": found["one_us"], "many_us": found["many_ms"] * 1e3 / MANY}
 
 
-def _times(calls: list[Callable[[], Any]]) -> list[float]:
-    """Return seconds a call, the median of some rounds."""
-    return [median(_round(call) for _ in range(ROUNDS)) for call in calls]
+def seconds(call: Callable[[], object]) -> float:
+    """Return the seconds of a call, the median of some rounds."""
+    return median(_round(call) for _ in range(ROUNDS))
 
 
-def _round(call: Callable[[], Any]) -> float:
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < ROUND:
+def _round(call: Callable[[], object]) -> float:
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < ROUND:
         call()
         count += 1
-    return (time.perf_counter() - started) / count
+    return (time.perf_counter() - began) / count

@@ -6,29 +6,24 @@ other; in each round every way has its turn, and a ratio is taken within the rou
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
-import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+import numpy as np
 
-from kickserve.features import COUNT, NAMES, named
-from kickserve_data.simulate import simulate
-from ops.bench import contenders, processes
+from ops.bench import common
+from ops.bench.common import API, HOST, KEY, OK, PATIENCE, SERVE, Server, progress
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
+
+    from ops.bench.common import Row
 
 INFER: Final = "/v2/models/kickserve/infer"
 LENGTH: Final = "Inference-Header-Content-Length"
@@ -56,32 +51,37 @@ class Way:
     server: str = "laned"
 
 
-def ways(rows: NDArray[np.float64]) -> list[Way]:
-    """Ask for the same kicks in every way; the first is what the others are compared with."""
-    kicks = [named(row) for row in rows.tolist()]
+def ways(kicks: list[dict[str, float]]) -> list[Way]:
+    """Ask for the same kicks in every way; the others are compared with the first."""
+    rows = np.array([[*kick.values()] for kick in kicks])
     many = len(kicks) > 1
-    path = f"{contenders.API}/predict{'/batch' if many else ''}"
-    plain = msgspec.json.encode(kicks if many else kicks[0])
+    path = f"{API}/predict{'/batch' if many else ''}"
+    plain = encoded(kicks if many else kicks[0])
     asked = [Way(path, path, plain, {})]
     if not many:
         asked.append(Way(f"{path}, by the router", path, plain, {}, "routed"))
     return [
         *asked,
-        Way("infer, matrix", INFER, msgspec.json.encode({"inputs": [matrix(rows)]}), {}),
-        Way("infer, columns", INFER, msgspec.json.encode({"inputs": columns(rows)}), {}),
+        Way("infer, matrix", INFER, encoded({"inputs": [matrix(rows)]}), {}),
+        Way("infer, columns", INFER, encoded({"inputs": columns([*kicks[0]], rows)}), {}),
         binary("infer, matrix, binary both ways", [matrix(rows)], [rows]),
-        binary("infer, columns, binary both ways", columns(rows), [*rows.T]),
+        binary("infer, columns, binary both ways", columns([*kicks[0]], rows), [*rows.T]),
     ]
+
+
+def encoded(value: Any) -> bytes:
+    """Return a value as compact JSON."""
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def matrix(rows: NDArray[np.float64]) -> dict[str, Any]:
     """Put kicks into one tensor."""
-    return {"name": "kicks", "shape": [len(rows), COUNT], "datatype": "FP64", "data": rows.ravel().tolist()}
+    return {"name": "kicks", "shape": [*rows.shape], "datatype": "FP64", "data": rows.ravel().tolist()}
 
 
-def columns(rows: NDArray[np.float64]) -> list[dict[str, Any]]:
+def columns(names: list[str], rows: NDArray[np.float64]) -> list[dict[str, Any]]:
     """Put kicks into a tensor for each feature."""
-    pairs = zip(NAMES, rows.T, strict=True)
+    pairs = zip(names, rows.T, strict=True)
     return [
         {"name": name, "shape": [len(column)], "datatype": "FP64", "data": column.tolist()}
         for name, column in pairs
@@ -98,17 +98,17 @@ def binary(name: str, inputs: list[dict[str, Any]], arrays: list[NDArray[np.floa
         }
         for each, part in zip(inputs, parts, strict=True)
     ]
-    head = msgspec.json.encode({"inputs": headed, "parameters": {"binary_data_output": True}})
+    head = encoded({"inputs": headed, "parameters": {"binary_data_output": True}})
     return Way(name, INFER, b"".join((head, *parts)), {LENGTH: str(len(head))})
 
 
 def ask(connection: http.client.HTTPConnection, way: Way) -> bytes:
     """Ask once; return the answer."""
-    headers = {"Content-Type": "application/json", "X-API-Key": contenders.KEY, **way.headers}
+    headers = {"Content-Type": "application/json", "X-API-Key": KEY, **way.headers}
     connection.request("POST", way.path, way.body, headers)
     response = connection.getresponse()
     answer = response.read()
-    if response.status != processes.OK:
+    if response.status != OK:
         raise SystemExit(f"{way.name} was answered with {response.status}: {answer[:500]!r}")
     return answer
 
@@ -123,30 +123,28 @@ def seconds(connection: http.client.HTTPConnection, way: Way, calls: int) -> flo
     return median(times)
 
 
-def compare(
-    running: dict[str, contenders.Running], rows: NDArray[np.float64], calls: int, rounds: int
-) -> list[dict[str, Any]]:
+def compare(running: dict[str, Server], kicks: list[dict[str, float]], calls: int, rounds: int) -> list[Row]:
     """Measure every way in turns."""
-    asked = ways(rows)
+    asked = ways(kicks)
     connections = {
-        name: http.client.HTTPConnection(processes.HOST, each.server.port, timeout=processes.ASK_PATIENCE)
-        for name, each in running.items()
+        name: http.client.HTTPConnection(HOST, each.port, timeout=PATIENCE) for name, each in running.items()
     }
     for way in asked:
         seconds(connections[way.server], way, calls)  # warms it up
     times: list[list[float]] = []
-    for _ in track(range(rounds), f"{len(rows):,} kicks a call", console=Console(stderr=True)):
+    for number in range(1, rounds + 1):
+        progress.print(f"{len(kicks):,} kicks a call, round {number} of {rounds}")
         times.append([seconds(connections[way.server], way, calls) for way in asked])
         for each in running.values():
-            each.drained()
+            each.drain()
     answers = [len(ask(connections[way.server], way)) for way in asked]
     for each in connections.values():
         each.close()
     return [
         {
             "way": way.name,
-            "kicks": len(rows),
-            "milliseconds": 1_000 * median(each[at] for each in times),
+            "kicks_a_call": len(kicks),
+            "ms": 1_000 * median(each[at] for each in times),
             "ratio": median(each[at] / each[0] for each in times),
             "request_bytes": len(way.body),
             "answer_bytes": answers[at],
@@ -155,48 +153,27 @@ def compare(
     ]
 
 
-def measure(kicks: int, rounds: int) -> list[dict[str, Any]]:
-    """Start the servers, and compare the ways of asking for one kick, and for many."""
-    base = contenders.BY_NAME["kickserve"]
-    cores = processes.cores()
-    rows = simulate(kicks, SEED).matrix
-    with tempfile.TemporaryDirectory() as work, processes.pinned(cores.load):
-        running: dict[str, contenders.Running] = {}
+def main() -> None:
+    """Compare the ways of asking for one kick, and for many."""
+    parser = common.options(
+        __doc__, kicks=(10_000, "kicks of a large call"), rounds=(15, "turns of each way")
+    )
+    asked = parser.parse_args()
+    cores = common.cores()
+    with tempfile.TemporaryDirectory() as work, common.pinned(cores.load):
+        kicks = common.kicks(Path(work), asked.kicks, SEED)
+        running: dict[str, Server] = {}
         try:
             for name, lane in SERVERS.items():
-                settings = {**base.settings, "KICKSERVE_PLUGINS": "storage,oip", "KICKSERVE_FASTLANE": lane}
+                settings = {"API_KEY": KEY, "KICKSERVE_PLUGINS": "storage,oip", "KICKSERVE_FASTLANE": lane}
                 folder = Path(work, name)
                 folder.mkdir()
-                running[name] = contenders.Running(replace(base, settings=settings), folder, cores.server)
-            one = compare(running, rows[:1], SINGLES, rounds)
-            return one + compare(running, rows, 1, rounds)
+                running[name] = Server(SERVE, folder, settings, core=cores.server)
+            rows = [
+                *compare(running, kicks[:1], SINGLES, asked.rounds),
+                *compare(running, kicks, 1, asked.rounds),
+            ]
         finally:
             for each in running.values():
-                each.server.end()
-
-
-def table(result: list[dict[str, Any]]) -> Table:
-    """Lay the results out for a person."""
-    made = Table(title="The Open Inference Protocol beside /api/v1, one call at a time")
-    for name in ("kicks a call", "way", "ms", "ratio", "request", "answer"):
-        made.add_column(name, justify="left" if name == "way" else "right")
-    for each in result:
-        sizes = (f"{each[name] / 1e3:,.1f} kB" for name in ("request_bytes", "answer_bytes"))
-        made.add_row(
-            f"{each['kicks']:,}", each["way"], f"{each['milliseconds']:.3f}", f"{each['ratio']:.2f}", *sizes
-        )
-    return made
-
-
-def main() -> None:
-    """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Measures the Open Inference Protocol beside /api/v1.")
-    parser.add_argument("--kicks", type=int, default=10_000, help="kicks of a large call")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each way has its turn")
-    parser.add_argument("--json", action="store_true", help="print JSON and no table")
-    asked = parser.parse_args()
-    result = measure(asked.kicks, asked.rounds)
-    if asked.json:
-        json.dump(result, sys.stdout, indent=2)
-    else:
-        Console().print(table(result))
+                each.end()
+    common.show("the Open Inference Protocol beside /api/v1, one call at a time", rows, as_json=asked.json)

@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from browser import FLAGS, chromium
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import sync_playwright
 from serving import serving
 
-from ops.bench import wrk
+from ops.bench import common
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 PAGES: Final = 10
 PAINTS: Final = 6
@@ -41,7 +42,7 @@ _CLICK: Final = """([x, y]) => new Promise((done) => {
 })"""
 
 
-def measure() -> dict[str, float | None]:
+def measure() -> dict[str, float | str]:
     """Measure on a service of its own; milliseconds, and throughput with the pages open over that without."""
     with tempfile.TemporaryDirectory() as folder, serving(folder) as server, sync_playwright() as playwright:
         root = server.url.removesuffix("/api/v1")
@@ -49,7 +50,11 @@ def measure() -> dict[str, float | None]:
         paints = [paint(browser, root) for _ in range(PAINTS)]
         page = opened(browser, root)
         clicks = sorted(click(page, number) for number in range(CLICKS))
-        beside = beside_pages(browser, server.url, Path(folder)) if shutil.which("wrk") else None
+        beside = (
+            beside_pages(browser, server.url, Path(folder))
+            if shutil.which("wrk")
+            else "not measured: install wrk"
+        )
         browser.close()
     return {
         "first_paint_ms": paints[0],
@@ -62,8 +67,7 @@ def measure() -> dict[str, float | None]:
 
 def beside_pages(browser: Browser, api: str, folder: Path) -> float:
     """Return the throughput beside open pages, over that without any."""
-    bodies = folder / "kicks.ndjson"
-    wrk.write_bodies(bodies)
+    bodies = common.write_bodies(folder)
     alone, beside = [], []
     for _ in range(ROUNDS):  # in turns, so that what else the machine does hits both
         alone.append(throughput(api, bodies))
@@ -76,19 +80,8 @@ def beside_pages(browser: Browser, api: str, folder: Path) -> float:
 
 def main() -> None:
     """Measure, and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args()
-    found = measure()
-    if asked.json:
-        print(json.dumps(found, indent=2))
-        return
-    first, later = found["first_paint_ms"], found["later_paint_ms"]
-    print(f"first paint      first {first:.0f} ms, then {later:.0f} ms (median)")
-    print(f"click to answer  median {found['click_ms']:.0f} ms, 95 of 100 {found['click_p95_ms']:.0f} ms")
-    ratio = found["throughput_ratio"]
-    words = "not measured: install wrk" if ratio is None else f"{PAGES} open pages / none = {ratio:.3f}"
-    print(f"throughput       {words}")
+    asked = common.options(__doc__).parse_args()
+    common.show(f"{PAGES} open pages", [measure()], as_json=asked.json)
 
 
 def opened(browser: Browser, root: str) -> Page:
@@ -117,5 +110,4 @@ def click(page: Page, number: int) -> float:
 
 def throughput(api: str, bodies: Path) -> float:
     """Return predictions a second, by wrk over 16 connections."""
-    load, _ = wrk.run(f"{api}/predict", CONNECTIONS, SECONDS, bodies, "")
-    return load.requests / load.seconds
+    return common.load(f"{api}/predict", CONNECTIONS, SECONDS, bodies).rate

@@ -1,10 +1,8 @@
-"""Compares model servers in one run, taking turns: `just bench`, or `python -m ops.bench serving --quick`.
+"""Compares model servers in one run, taking turns: `just bench`, or `just bench --quick`.
 
-Each round starts every server anew; at each number of connections they take their turn one after another,
-while the others are suspended. Server and load generator have a core each. What was answered is counted
-against what is stored: ends with 1 where they disagree, or a request failed. A whole run takes about a
-quarter of an hour, and leaves its results in ops/bench/results; one that measures less leaves none, unless
---output names a folder.
+Server and load generator have a core each. Answers are counted against rows in the store: ends with 1 where
+they disagree, or a request failed. A whole run takes about a quarter of an hour, and leaves its results in
+ops/bench/results; one that measures less leaves none, unless --output names a folder.
 """
 
 from __future__ import annotations
@@ -17,213 +15,428 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.table import Table
 
-from ops.bench import contenders, extras, processes, report, wrk
-from ops.bench.contenders import Contender, Running
-from ops.bench.figures import CROWDED, MANY, TOO_BUSY, Measurement, Tally
+from ops.bench import common, contenders
+from ops.bench.common import API, OK, progress
+from ops.bench.contenders import BY_NAME, Measurement, Running, Tally, Turns
 from ops.bench.peers import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 RESULTS: Final = Path(__file__).with_name("results")
-WARM_CONNECTIONS: Final = 8
-NAMES: Final = (*contenders.BY_NAME, "batch", "startup", "workers")
+EXTRAS: Final = ("batch", "startup", "workers")
+NAMES: Final = (*BY_NAME, *EXTRAS)
 OUR_LIBRARIES: Final = ("kickserve", "litestar", "msgspec", "numpy", "uvicorn", "uvloop", "httptools")
 THEIR_LIBRARIES: Final = ("fastapi", "pydantic", "sqlalchemy", "litserve", "scikit-learn", "pandas")
+MANY: Final = 32  # connections at which servers are compared under load
+CROWD: Final = 128  # connections of workers: the system spreads few unevenly
+BATCH: Final = 10_000
+CALLS: Final = 24
+STARTS: Final = 5
+MILLION: Final = 1_000_000
+TOO_BUSY: Final = 0.85  # share of its core from which a load generator may measure itself
+CROWDED: Final = 0.9  # share of its core below which a server under load did not have it for itself
+
+Place = tuple[str, int]
+"""A server, and the number of connections that it was measured with."""
 
 
-@dataclass
-class Turns:
-    """Who is measured, how, and what came of it.
+class Goal(NamedTuple):
+    """A ratio of two places that is aimed at: at least `least`, or at most `most`."""
 
-    Attributes:
-        options: what the command line asked for.
-        servers: who is compared.
-        cores: where servers and load run.
-        work: a folder for files, gone at the end.
-        bodies: a file with the body of a kick a line.
-    """
-
-    options: argparse.Namespace
-    servers: Sequence[Contender]
-    cores: processes.Cores
-    work: Path
-    bodies: Path
-    measurements: list[Measurement] = field(default_factory=list)
-    tallies: list[Tally] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    starts: dict[str, list[float]] = field(default_factory=dict)
-
-    def plan(self, server: Contender) -> list[int]:
-        """Return the numbers of connections with which a server is measured."""
-        own = server.connections
-        return [each for each in self.options.connections if not own or each in own]
+    text: str
+    figure: str
+    of: Place
+    to: Place
+    least: float | None = None
+    most: float | None = None
 
     @property
-    def count(self) -> int:
-        """How many turns there are."""
-        return self.options.rounds * sum(len(self.plan(server)) for server in self.servers)
+    def wanted(self) -> str:
+        """The bound in words."""
+        return f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
 
-    def run(self, progress: Progress) -> None:
-        """Take all turns."""
-        task = progress.add_task("starting", total=self.count)
-        for number in range(1, self.options.rounds + 1):
-            for text in self._round(number):
-                progress.update(task, description=text)
-                if not progress.console.is_terminal:
-                    progress.console.print(text)
-                if "connections" in text:
-                    progress.advance(task)
-
-    def _round(self, number: int) -> Iterator[str]:
-        # Nobody is always the first.
-        first = (number - 1) % len(self.servers)
-        servers = [server for server in (*self.servers[first:], *self.servers[:first]) if self.plan(server)]
-        with ExitStack() as stack:
-            running = []
-            for server in servers:
-                yield f"round {number}: {server.name} starts"
-                running.append(self._start(server, stack))
-            for connections in self.options.connections:
-                for each, tally in running:
-                    if connections in self.plan(each.contender):
-                        yield f"round {number}, {connections} connections: {each.contender.name}"
-                        self.measurements.append(self._turn(each, tally, connections, number))
-            for each, tally in running:
-                self._end(each, tally)
-
-    def _start(self, server: Contender, stack: ExitStack) -> tuple[Running, Tally]:
-        folder = Path(stack.enter_context(extras.folder(self.work)))
-        running = Running(server, folder, self.cores.server)
-        stack.callback(running.server.end)
-        self.starts.setdefault(server.name, []).append(running.server.start_seconds)
-        tally = Tally(server.name)
-        running.check(self.bodies)
-        tally.add(1)
-        load, _ = wrk.run(running.url, WARM_CONNECTIONS, 1, self.bodies, contenders.KEY)
-        tally.add(load.requests, cut=WARM_CONNECTIONS, errors=load.errors)
-        running.drained()
-        running.server.suspend()
-        return running, tally
-
-    def _turn(self, running: Running, tally: Tally, connections: int, number: int) -> Measurement:
-        server = running.server
-        server.resume()
-        before, began = server.cpu(), time.perf_counter()
-        load, load_share = wrk.run(
-            running.url, connections, self.options.seconds, self.bodies, contenders.KEY
-        )
-        loaded, ended = server.cpu(), time.perf_counter()
-        drain = running.drained()
-        rested = server.cpu()
-        rss, uss = server.memory()
-        server.suspend()
-        tally.add(load.requests, cut=connections, errors=load.errors)
-        return Measurement(
-            server=running.contender.name,
-            connections=connections,
-            round=number,
-            requests=load.requests,
-            errors=load.errors,
-            throughput=load.requests / load.seconds,
-            p50_ms=load.p50_ms,
-            p90_ms=load.p90_ms,
-            p99_ms=load.p99_ms,
-            max_ms=load.max_ms,
-            cpu_us_load=(loaded - before) / max(load.requests, 1) * 1e6,
-            # A server also finishes what was under way when the load was cut off: one request a connection.
-            cpu_us_total=(rested - before) / (load.requests + connections) * 1e6,
-            drain_seconds=drain,
-            rss_mb=rss,
-            uss_mb=uss,
-            server_share=(loaded - before) / (ended - began),
-            load_share=load_share,
-        )
-
-    def _end(self, running: Running, tally: Tally) -> None:
-        code = running.server.end()
-        if running.contender.drains and code:
-            # Its log names folders of this machine: it is shown, and not kept among the results.
-            print(running.server.log(), file=sys.stderr)
-            self.failures.append(f"{tally.server} ended with the exit code {code}")
-        # Counted when nothing can come any more.
-        tally.stored = running.stored()
-        self.tallies.append(tally)
+    def met(self, value: float) -> bool:
+        """Say whether a ratio reaches the goal."""
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
 
-def surroundings(options: argparse.Namespace, cores: processes.Cores) -> dict[str, Any]:
-    """Say when, on what, and how it was measured; no name of the machine, and no path."""
+OURS: Final = ("kickserve", MANY)
+GOALS: Final = (
+    Goal("kickserve / bare, throughput", "throughput", OURS, ("bare", MANY), least=0.5),
+    Goal("kickserve / bare, p99", "p99_ms", OURS, ("bare", MANY), most=3),
+    Goal("kickserve / bare, p50 of a lone connection", "p50_ms", ("kickserve", 1), ("bare", 1), most=1.6),
+    Goal("kickserve / fastapi, throughput", "throughput", OURS, ("fastapi", MANY), least=50),
+    Goal("kickserve / litserve, throughput", "throughput", OURS, ("litserve", MANY), least=20),
+    Goal(
+        "forest, throughput of many / of one at a time",
+        "throughput",
+        ("forest", MANY),
+        ("forest", 1),
+        least=10,
+    ),
+)
+
+
+def medians(measurements: Iterable[Measurement]) -> dict[Place, dict[str, float]]:
+    """Return the median of each figure over the rounds, in the order in which places first come up."""
+    groups: dict[Place, list[Measurement]] = {}
+    for each in measurements:
+        groups.setdefault((each.server, each.connections), []).append(each)
     return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _cpu(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "pinning": cores.note,
-        "rounds": options.rounds,
-        "seconds": options.seconds,
-        "versions": _versions(),
+        place: {name: median(getattr(each, name) for each in group) for name in Measurement._fields[3:]}
+        for place, group in groups.items()
     }
 
 
-def _cpu() -> str:
+def ratios(measurements: Sequence[Measurement]) -> list[tuple[Goal, list[float]]]:
+    """Return the goals whose both sides were measured, and the ratio of each round.
+
+    A slow round slows both sides, so it drops out of the ratio.
+    """
+    found: dict[Goal, list[float]] = {}
+    rounds = {each.round for each in measurements}
+    for number in sorted(rounds):
+        by_place = {(each.server, each.connections): each for each in measurements if each.round == number}
+        for goal in GOALS:
+            if goal.of in by_place and goal.to in by_place:
+                above, below = (getattr(by_place[place], goal.figure) for place in (goal.of, goal.to))
+                found.setdefault(goal, []).append(above / below)
+    return [*found.items()]
+
+
+def merge(tallies: Iterable[Tally]) -> list[tuple[Tally, bool]]:
+    """Add up the tallies of each server; say whether each of them agreed with its store.
+
+    One's loss must not vanish in the surplus of another.
+    """
+    sums: dict[str, Tally] = {}
+    agree: dict[str, bool] = {}
+    for each in tallies:
+        total = sums.setdefault(each.server, Tally(each.server))
+        total.add(each.answered, cut=each.cut, errors=each.errors)
+        agree[each.server] = agree.get(each.server, True) and each.agrees
+        if each.stored is not None:
+            total.stored = (total.stored or 0) + each.stored
+    return [(total, agree[name]) for name, total in sums.items()]
+
+
+@dataclass(kw_only=True)
+class Run:
+    """The results of a run.
+
+    Attributes:
+        conditions: date, machine, versions, and how it was measured.
+        servers: the description of each server, by name.
+        measurements: each turn.
+        starts: seconds that each server took to start, the median over the rounds.
+        tallies: answers and rows.
+        extras: `batch`, `startup`, `workers` and `memory`, as far as they were measured.
+        failures: events that must not happen.
+    """
+
+    conditions: dict[str, Any]
+    servers: dict[str, str] = field(default_factory=dict)
+    measurements: list[Measurement] = field(default_factory=list)
+    starts: dict[str, float] = field(default_factory=dict)
+    tallies: list[Tally] = field(default_factory=list)
+    extras: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def medians(self) -> dict[Place, dict[str, float]]:
+        """Return the medians in the order of servers and connections."""
+        order = list(self.servers)
+        found = medians(self.measurements)
+        return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay it out for a file."""
+        return {
+            **self.conditions,
+            "servers": self.servers,
+            "medians": [
+                {"server": server, "connections": at, **each} for (server, at), each in self.medians().items()
+            ],
+            "ratios": [
+                {
+                    "ratio": goal.text,
+                    "value": median(values),
+                    "lowest": min(values),
+                    "highest": max(values),
+                    "goal": goal.wanted,
+                    "met": goal.met(median(values)),
+                }
+                for goal, values in ratios(self.measurements)
+            ],
+            "start_seconds": self.starts,
+            **self.extras,
+            "tallies": [{**asdict(each), "agrees": agrees} for each, agrees in merge(self.tallies)],
+            "failures": self.failures,
+            "measurements": [each._asdict() for each in self.measurements],
+        }
+
+    def notes(self) -> Iterator[str]:
+        """Yield the reasons to doubt some figures."""
+        busy = [each for each in self.measurements if each.load_share > TOO_BUSY]
+        crowded = [
+            each
+            for each in self.measurements
+            if each.connections >= MANY and each.server_share < CROWDED and each not in busy
+        ]
+        for text, doubtful in (
+            ("the load generator was as busy as the server", busy),
+            ("others used the server's core meanwhile", crowded),
+        ):
+            if doubtful:
+                places = dict.fromkeys(f"{each.server} at {each.connections}" for each in doubtful)
+                yield f"{text}: {', '.join(places)}"
+
+
+Sheet = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+"""A table: its title, its head, its rows."""
+
+
+def sheets(run: Run) -> list[Sheet]:
+    """Return the tables that are not empty."""
+    made = [_ratios(run), _throughput(run), _places(run), _extras(run), _tallies(run)]
+    return [sheet for sheet in made if sheet[2]]
+
+
+def markdown(run: Run) -> str:
+    """Return all tables as Markdown."""
+    about = run.conditions
+    many = "1 round" if about["rounds"] == 1 else f"{about['rounds']} rounds"
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    lines = [
+        "# Model servers compared",
+        "",
+        f"Made by `just bench` on {about['date']}: {about['cpu']}, {about['pinning']}.",
+        f"{many}; in each, the servers take turns of {about['seconds']} s at each number of connections.",
+        "All figures are medians over the rounds.",
+        "",
+        *(f"- **{name}**: {what}" for name, what in run.servers.items()),
+        "",
+        f"Versions: {versions}.",
+        "",
+    ]
+    for title, head, rows in sheets(run):
+        lines += [f"## {title}", "", f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    if run.failures:
+        lines += ["## Failures", "", *(f"- {each}" for each in run.failures), ""]
+    return "\n".join(lines)
+
+
+def _ratios(run: Run) -> Sheet:
+    rows = [
+        (
+            goal.text,
+            f"{median(values):,.3g}",
+            f"{min(values):,.3g} to {max(values):,.3g}",
+            goal.wanted,
+            "yes" if goal.met(median(values)) else "no",
+        )
+        for goal, values in ratios(run.measurements)
+    ]
+    title = f"Ratios, at {MANY} connections where nothing else is said"
+    return title, ("ratio", "median", "rounds", "goal", "met"), rows
+
+
+def _throughput(run: Run) -> Sheet:
+    middle = run.medians()
+    columns = sorted({connections for _, connections in middle})
+    rows = []
+    for server in dict.fromkeys(name for name, _ in middle):
+        cells = [middle.get((server, connections)) for connections in columns]
+        rows.append((server, *("" if cell is None else f"{cell['throughput']:,.0f}" for cell in cells)))
+    return "Answers a second, by connections", ("server", *map(str, columns)), rows
+
+
+COLUMNS: Final = {
+    "answers/s": ("throughput", ",.0f"),
+    "p50 ms": ("p50_ms", ".3f"),
+    "p99 ms": ("p99_ms", ".3f"),
+    "CPU µs a request": ("cpu_us_load", ",.1f"),
+    "with the work after it": ("cpu_us_total", ",.1f"),
+    "drains s": ("drain_seconds", ".2f"),
+    "RSS MB": ("rss_mb", ",.0f"),
+    "USS MB": ("uss_mb", ",.0f"),
+    "server core": ("server_share", ".0%"),
+    "load core": ("load_share", ".0%"),
+}
+
+
+def _places(run: Run) -> Sheet:
+    rows = [
+        (f"{server}, {connections}", *(format(each[name], form) for name, form in COLUMNS.values()))
+        for (server, connections), each in sorted(run.medians().items(), key=lambda item: item[0][1])
+    ]
+    return "Server by server", ("server, connections", *COLUMNS), rows
+
+
+def _extras(run: Run) -> Sheet:
+    rows = [(f"start of {name}, until it is ready", f"{value:.2f} s") for name, value in run.starts.items()]
+    if found := run.extras.get("startup"):
+        rows.append((f"`kickserve serve`, median of {found['starts']} starts", f"{found['seconds']:.3f} s"))
+    if found := run.extras.get("batch"):
+        size = f"batch of {found['kicks_a_call']:,}"
+        rows.append((f"{size}: kicks/s, over the time of the call", f"{found['kicks_per_second']:,.0f}"))
+        rows.append((f"{size}: kicks/s, until they are stored", f"{found['kicks_per_second_stored']:,.0f}"))
+        rows.append((f"{size}: kicks a second of CPU time", f"{found['kicks_per_cpu_second']:,.0f}"))
+    if found := run.extras.get("workers"):
+        for number, rate in found["requests_per_second"].items():
+            rows.append((f"workers: {number}, load on the same cores, answers/s", f"{rate:,.0f}"))
+        rows.append(("two workers / one", f"{found['ratio']:.2f}"))
+    if found := run.extras.get("memory"):
+        for stage in ("started", "warm", "afterwards"):
+            when = f"after {found['requests']:,} requests" if stage == "afterwards" else stage
+            rows.append((f"memory of kickserve, {when}", f"{found[stage]['rss_mb']:,.0f} MB"))
+    return "Starts, batches, workers, memory", ("figure", "value"), rows
+
+
+def _tallies(run: Run) -> Sheet:
+    rows = [
+        (
+            each.server,
+            f"{each.answered:,}",
+            "keeps nothing" if each.stored is None else f"{each.stored:,}",
+            "" if each.stored is None else f"{each.stored - each.answered:,} of {each.cut:,}",
+            f"{each.errors:,}",
+            "yes" if agrees and not each.errors else "NO",
+        )
+        for each, agrees in merge(run.tallies)
+    ]
+    head = ("server", "answered", "stored", "more, of as many as were cut off", "errors", "passed")
+    return "Answered and stored", head, rows
+
+
+class Extras:
+    """Measures more of kickserve: batches, its start, several workers, a million requests."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self.tallies: list[Tally] = []
+
+    def _start(self, name: str, core: int | None, **settings: str) -> Running:
+        plain = BY_NAME["kickserve"]
+        contender = replace(plain, name=f"kickserve, {name}", settings={**plain.settings, **settings})
+        running = Running(contender, self._turns.work, core, self._turns.bodies)
+        self.tallies.append(running.tally)
+        return running
+
+    def batch(self) -> dict[str, Any]:
+        """Measure batches; each begins when the one before has reached the database."""
+        body = json.dumps(common.kicks(self._turns.work, BATCH, 11))
+        running = self._start("batches", self._turns.cores.server)
+        times, drains = [], []
+        try:
+            self._post(running, body)  # warms it up
+            used = running.server.cpu()
+            for _ in range(CALLS):
+                times.append(self._post(running, body))
+                drains.append(running.drain())
+            used = running.server.cpu() - used
+        finally:
+            running.end()
+        return {
+            "kicks_a_call": BATCH,
+            "calls": CALLS,
+            "kicks_per_second": BATCH / median(times),
+            "kicks_per_second_stored": CALLS * BATCH / sum(times + drains),
+            "kicks_per_cpu_second": CALLS * BATCH / used,
+        }
+
+    def _post(self, running: Running, body: str) -> float:
+        """Send a batch; return the seconds until its whole answer was here."""
+        began = time.perf_counter()
+        status, _ = running.server.ask("POST", f"{API}/predict/batch", body)
+        took = time.perf_counter() - began
+        if status != OK:
+            raise SystemExit(f"a batch was answered with {status}:\n{running.server.log()}")
+        running.tally.add(BATCH)
+        return took
+
+    def startup(self) -> dict[str, Any]:
+        """Measure the seconds from the start of the process until `/health/ready` answers 200."""
+        times = []
+        for _ in range(STARTS):
+            running = self._start("starts", self._turns.cores.server)
+            times.append(running.server.start_seconds)
+            running.end()
+        return {"starts": STARTS, "seconds": median(times), "longest": max(times)}
+
+    def workers(self) -> dict[str, Any]:
+        """Measure one and two workers in turns. They and the load share all cores."""
+        rates: dict[int, list[float]] = {1: [], 2: []}
+        with common.pinned(self._turns.cores.server, self._turns.cores.load):
+            for _ in range(self._turns.rounds):
+                for number, found in rates.items():
+                    running = self._start(f"workers: {number}", None, KICKSERVE_WORKERS=str(number))
+                    try:
+                        found.append(running.load(CROWD, self._turns.seconds).rate)
+                        running.drain()
+                    finally:
+                        running.end()
+        return {
+            "requests_per_second": {str(number): median(each) for number, each in rates.items()},
+            "ratio": median(two / one for one, two in zip(*rates.values(), strict=True)),
+        }
+
+    def memory(self) -> dict[str, Any]:
+        """Measure the memory at the start, warm, and after a million requests."""
+        running = self._start("memory", self._turns.cores.server)
+        found = {"started": running.server.memory()}
+        try:
+            running.load(MANY, 1)
+            running.drain()
+            found["warm"] = running.server.memory()
+            while running.tally.answered < MILLION and not running.tally.errors:
+                running.load(MANY, 10)
+                running.drain()
+            found["afterwards"] = running.server.memory()
+        finally:
+            running.end()
+        shown = {stage: {"rss_mb": rss, "uss_mb": uss} for stage, (rss, uss) in found.items()}
+        return {"requests": running.tally.answered, **shown}
+
+
+def conditions(options: argparse.Namespace, cores: common.Cores) -> dict[str, Any]:
+    """Return when, on what machine, and how it was measured; no name of the machine, and no path."""
+    theirs = environment.versions()
+    wrk = subprocess.run([common.find_wrk(), "-v"], capture_output=True, text=True, check=False).stdout
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    named_so = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named_so[0] if named_so else platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    theirs = environment.versions()
-    said = subprocess.run([wrk.find(), "-v"], capture_output=True, text=True, check=False).stdout
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "Python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in OUR_LIBRARIES},
-        **{name: theirs[name] for name in THEIR_LIBRARIES},
-        "wrk": " ".join(said.split()[1:2]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "pinning": "nothing is pinned"
+        if cores.server is None
+        else "one core for the server, another for the load generator",
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "versions": {
+            "Python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in OUR_LIBRARIES},
+            **{name: theirs[name] for name in THEIR_LIBRARIES},
+            "wrk": " ".join(wrk.split()[1:2]),
+        },
     }
-
-
-def failures(run: report.Run) -> list[str]:
-    """Say of each server what must not be."""
-    found = []
-    for each in run.tallies:
-        if each.errors:
-            found.append(f"{each.server}: {each.errors:,} requests failed")
-        if not each.agrees:
-            found.append(
-                f"{each.server}: {each.answered:,} answered, {each.stored:,} stored, {each.cut:,} cut off"
-            )
-    return found
-
-
-def notes(run: report.Run) -> list[str]:
-    """Say what makes figures doubtful."""
-    found = []
-    places = {
-        "the load generator was as busy as the server": lambda each: each.load_share > TOO_BUSY,
-        "others used the server's core meanwhile": lambda each: (
-            each.connections >= MANY and each.server_share < CROWDED and each.load_share <= TOO_BUSY
-        ),
-    }
-    for text, doubtful in places.items():
-        where = [f"{each.server} at {each.connections}" for each in run.measurements if doubtful(each)]
-        if where:
-            found.append(f"{text}: {', '.join(dict.fromkeys(where))}")
-    return found
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, help="how often each server has its turns (5)")
     parser.add_argument("--seconds", type=int, help="how long a turn is (4)")
     parser.add_argument("--connections", type=int, nargs="+", help="clients that ask at once (1 8 32 128)")
@@ -232,7 +445,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="one round of 1 s at 1 and 32 connections")
     parser.add_argument("--million", action="store_true", help="also the memory after a million requests")
-    parser.add_argument("--output", type=Path, help="a folder for serving.json, .md and .svg")
+    parser.add_argument("--output", type=Path, help="a folder for serving.json and serving.md")
     parser.add_argument("--json", action="store_true", help="print JSON and no tables")
     options = parser.parse_args()
     whole = not (options.quick or options.only or options.connections or options.rounds or options.seconds)
@@ -244,73 +457,66 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def measure(options: argparse.Namespace, work: Path, console: Console) -> report.Run:
-    """Measure what the command line asks for."""
-    cores = processes.cores()
-    bodies = work / "kicks.ndjson"
-    wrk.write_bodies(bodies)
+def measure(options: argparse.Namespace, work: Path) -> Run:
+    """Measure the servers and extras that the command line names."""
+    cores = common.cores()
     servers = [each for each in contenders.ALL if each.name in options.only]
-    run = report.Run(
-        surroundings=surroundings(options, cores), servers={each.name: each.what for each in servers}
-    )
-    processes.pin(cores.load)
-    turns = Turns(options, servers, cores, work, bodies)
-    if servers:
-        with Progress(console=console, refresh_per_second=2) as progress:
-            turns.run(progress)
-    run.measurements, run.tallies = turns.measurements, turns.tallies
+    run = Run(conditions=conditions(options, cores), servers={each.name: each.what for each in servers})
+    bodies = common.write_bodies(work)
+    turns = Turns(servers, options.connections, options.rounds, options.seconds, cores, work, bodies)
+    extras = Extras(turns)
+    with common.pinned(cores.load):
+        if servers:
+            turns.run()
+        wanted: Mapping[str, bool] = {
+            **{name: name in options.only for name in EXTRAS},
+            "memory": options.million,
+        }
+        for name in (name for name, asked in wanted.items() if asked):
+            progress.print(name)
+            run.extras[name] = getattr(extras, name)()
+    run.measurements, run.tallies = turns.measurements, [*turns.tallies, *extras.tallies]
     run.starts = {name: median(each) for name, each in turns.starts.items()}
-    measure_extras(run, turns, console)
     run.failures = [*turns.failures, *failures(run)]
     return run
 
 
-def measure_extras(run: report.Run, turns: Turns, console: Console) -> None:
-    """Measure the rest, as far as it is asked for."""
-    options, work, core = turns.options, turns.work, turns.cores.server
-    if "startup" in options.only:
-        console.print("starts of kickserve")
-        run.extras["startup"] = extras.startup(work, core)
-    if "batch" in options.only:
-        console.print("batches")
-        run.extras["batch"], tally = extras.batch(work, core)
-        run.tallies.append(tally)
-    if "workers" in options.only:
-        console.print("one worker and two")
-        run.extras["workers"], tallies = extras.workers(work, turns.bodies, options.rounds, options.seconds)
-        run.tallies += tallies
-    if options.million:
-        console.print("a million requests")
-        run.extras["memory"], tally = extras.million(work, core, turns.bodies)
-        run.tallies.append(tally)
-
-
-def write(run: report.Run, folder: Path) -> None:
-    """Leave the results in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "serving.json").write_text(json.dumps(run.as_dict(), indent=1) + "\n")
-    (folder / "serving.md").write_text(report.markdown(run))
-    if run.measurements:
-        (folder / "serving.svg").write_text(report.plot(run))
+def failures(run: Run) -> Iterator[str]:
+    """Yield the servers whose requests failed, or whose answers are not those in the store."""
+    for each, agrees in merge(run.tallies):
+        if each.errors:
+            yield f"{each.server}: {each.errors:,} requests failed"
+        if not agrees:
+            yield f"{each.server}: {each.answered:,} answered, {each.stored:,} stored, {each.cut:,} cut off"
 
 
 def main() -> int:
     """Run the benchmark; return the exit code."""
     options = parse()
-    wrk.find()
+    common.find_wrk()
     environment.make()
-    console = Console(stderr=True)
     # Not in the system's folder for temporary files: that may be memory, and the servers write to disk.
     with tempfile.TemporaryDirectory(prefix="work-", dir=environment.HOME) as work:
-        run = measure(options, Path(work), console)
+        run = measure(options, Path(work))
     if options.output:
-        write(run, options.output)
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "serving.json").write_text(json.dumps(run.as_dict(), indent=1) + "\n")
+        (options.output / "serving.md").write_text(markdown(run))
     if options.json:
         json.dump(run.as_dict(), sys.stdout, indent=1)
     else:
-        out = Console(width=None if sys.stdout.isatty() else 140)
-        for sheet in report.sheets(run):
-            out.print(report.rich(sheet))
-    for each in [*notes(run), *run.failures]:
-        console.print(each, style="red" if each in run.failures else "yellow")
+        _print(run)
+    for each in [*run.notes(), *run.failures]:
+        progress.print(each, style="red" if each in run.failures else "yellow")
     return 1 if run.failures else 0
+
+
+def _print(run: Run) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for title, head, rows in sheets(run):
+        table = Table(title=title, title_justify="left")
+        for at, name in enumerate(head):
+            table.add_column(name, justify="left" if at == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)

@@ -21,7 +21,7 @@ from typing import Any
 
 import asyncpg
 import httpx
-from postgres import Cluster, binaries
+from postgres import Cluster, running
 from serving import Server
 
 from kickserve.openapi import EXAMPLE
@@ -160,9 +160,7 @@ async def run(only: list[str], rounds: int, seconds: float, warm: float) -> list
     """Run the drills; return a row of figures for each."""
     sqlite = "sqlite:///drill.db"
     with ExitStack() as stack:
-        cluster = Cluster(binaries())
-        stack.callback(cluster.remove)
-        cluster.start()
+        cluster = stack.enter_context(running())
         drills = [
             ("kill, SQLite", lambda folder: kill(sqlite, folder, rounds, warm)),
             ("kill, Postgres", lambda folder: kill(cluster.url, folder, rounds, warm)),

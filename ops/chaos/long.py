@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import numpy as np
-from postgres import Cluster, binaries, free_port
+from postgres import Cluster, running
 from rich.console import Console
 from rich.table import Table
 from serving import Server
@@ -38,7 +38,7 @@ from serving import Server
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin
 from kickserve_testing.contract_samples import record_at
-from ops.bench import processes
+from ops.bench.common import Server as BareServer
 from ops.chaos.clients import ID_BYTES, OK, Clients, counted
 from ops.chaos.vitals import Sample, Verdict, Watched, sparkline, thirds, typical, typical_cores, verdicts
 
@@ -101,10 +101,9 @@ async def bare_clients(stack: ExitStack) -> Clients:
     What happens to its answers happens to the service's too, and is none of the service's doing: the
     machine's other work, and stalls of the clients themselves.
     """
-    port = free_port()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-bare-")))
-    command = [sys.executable, str(BARE), str(port)]
-    bare = await asyncio.to_thread(processes.Server, command, port, folder, {}, processes.Start("/", None))
+    command = [sys.executable, str(BARE), "{port}"]
+    bare = await asyncio.to_thread(BareServer, command, folder, {}, ready="/")
     stack.callback(bare.end)
     return Clients(f"{bare.url}/api/v1", 1, BARE_RATE)
 
@@ -325,9 +324,7 @@ def ran(minutes: float) -> dict[str, Any]:
     console = Console(stderr=True, width=160)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else all that it has started would go on
     with ExitStack() as stack:
-        cluster = Cluster(binaries())
-        stack.callback(cluster.remove)
-        cluster.start()
+        cluster = stack.enter_context(running())
         return asyncio.run(run(stack, cluster, minutes * 60, lambda said: tell(console, said)))
 
 

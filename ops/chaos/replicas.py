@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 from nginx import Nginx
-from postgres import Cluster, binaries, free_port
+from postgres import Cluster, free_port, running
 from serving import Server
 
 from ops.chaos.drilling import OK, Load, finish, stored_in, verdict
@@ -100,9 +100,7 @@ async def drill(cluster: Cluster, folder: Path, seconds: float) -> dict[str, Any
 def run(seconds: float) -> dict[str, Any]:
     """Run the drill; return its figures."""
     with ExitStack() as stack:
-        cluster = Cluster(binaries())
-        stack.callback(cluster.remove)
-        cluster.start()
+        cluster = stack.enter_context(running())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-drill-")))
         return asyncio.run(drill(cluster, folder, seconds))
 

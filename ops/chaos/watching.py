@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from postgres import Cluster, binaries
+from postgres import Cluster, running
 from prometheus import Prometheus
 from serving import Server
 
@@ -77,9 +77,7 @@ async def drill(cluster: Cluster, folder: Path) -> dict[str, Any]:
 def run() -> dict[str, Any]:
     """Run the drill; return the names of the alerts."""
     with ExitStack() as stack:
-        cluster = Cluster(binaries())
-        stack.callback(cluster.remove)
-        cluster.start()
+        cluster = stack.enter_context(running())
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-watching-"))
         return asyncio.run(drill(cluster, Path(folder)))
 

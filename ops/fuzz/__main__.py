@@ -3,9 +3,12 @@
 from ops.commands import run
 
 NAMES = {
-    "contract": "hold the service to its OpenAPI document: 20,000 requests by schemathesis",
-    "hardness": "slow, silent, rude and numerous clients: the others are served as ever",
-    "decoders": "feed the decoders with atheris (pip install atheris)",
+    "contract": (
+        "contract.main",
+        "hold the service to its OpenAPI document: 20,000 requests by schemathesis",
+    ),
+    "hardness": ("hardness.main", "slow, silent, rude and numerous clients: the others are served as ever"),
+    "decoders": ("decoders.main", "feed the decoders with atheris (pip install atheris)"),
 }
 
 if __name__ == "__main__":

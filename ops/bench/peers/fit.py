@@ -1,9 +1,8 @@
-"""Fits what the peers serve to simulated kicks: `fit.py LOGISTIC FOREST` writes the files."""
+"""Fits the models of the peers: `fit.py KICKS.csv LOGISTIC FOREST` writes the last two."""
 
 from __future__ import annotations
 
 import sys
-from typing import Final
 
 import joblib
 import pandas as pd
@@ -13,29 +12,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kickserve.features import FLAGS, NAMES
-from kickserve_data.simulate import simulate
-
-KICKS: Final = 20_000
-TREES: Final = 100
-SEED: Final = 7
+TREES = 100
+SEED = 7
 
 
-def logistic() -> Pipeline:
-    """Return what a tutorial would make of a table of kicks: numbers scaled, flags as they are."""
-    numbers = [name for name in NAMES if name not in FLAGS]
+def main(kicks: str, logistic: str, forest: str) -> None:
+    """Fit both, as a tutorial would: numbers scaled, flags as they are."""
+    frame = pd.read_csv(kicks)
+    success = frame.pop("success")
+    numbers = [name for name in frame if set(frame[name].unique()) != {0, 1}]
     columns = ColumnTransformer([("numbers", StandardScaler(), numbers)], remainder="passthrough")
-    return Pipeline([("columns", columns), ("classifier", LogisticRegression())])
-
-
-def main(logistic_file: str, forest_file: str) -> None:
-    """Fit both models, and write them."""
-    kicks = simulate(KICKS, SEED)
-    frame = pd.DataFrame(kicks.matrix, columns=list(NAMES))
-    joblib.dump(logistic().fit(frame, kicks.success), logistic_file)
+    pipeline = Pipeline([("columns", columns), ("classifier", LogisticRegression())])
+    joblib.dump(pipeline.fit(frame, success), logistic)
     # Behind a server that has one core, more jobs than one only cost.
-    forest = RandomForestClassifier(TREES, n_jobs=1, random_state=SEED)
-    joblib.dump(forest.fit(kicks.matrix, kicks.success), forest_file)
+    trees = RandomForestClassifier(TREES, n_jobs=1, random_state=SEED)
+    joblib.dump(trees.fit(frame.to_numpy(), success), forest)
 
 
 if __name__ == "__main__":
