@@ -28,7 +28,7 @@ from kickserve.schemas import Kick, Record
 from kickserve_data.simulate import simulate
 from kickserve_ui import backend
 from kickserve_ui.backend import Backend, serving
-from kickserve_ui.heat_map import HeatMaps, tee_line
+from kickserve_ui.heat_map import HeatMaps
 from kickserve_ui.history import Filter, table
 from kickserve_ui.history_page import HistoryPage
 from kickserve_ui.layout import Visitor
@@ -76,12 +76,6 @@ def test_an_unusable_value_is_refused_by_name(value):
 def test_every_preset_is_on_the_pitch_and_has_its_message(name):
     assert PageState().changed(**PRESETS[name]).spot.on_pitch
     assert f"preset_{name}" in texts()
-
-
-@pytest.mark.parametrize(("minute", "edges"), [(5, (True, False)), (6, (False, False)), (75, (False, True))])
-def test_first_and_last_minutes_follow_from_the_minute(minute, edges):
-    state = PageState(minute=minute)
-    assert (state.is_start, state.is_endgame) == edges
 
 
 def test_a_kick_pays_where_its_points_equal_those_of_the_corner():
@@ -138,11 +132,6 @@ async def test_the_heat_map_has_the_models_answer_at_every_spot(served, x, out):
     [contour, nowhere] = found.contours([0.6, 0.999999])
     assert contour["path"].startswith("M")
     assert nowhere["label"] is None
-
-
-async def test_the_best_spot_of_a_conversion_has_the_highest_probability_of_its_line(served):
-    line = await tee_line(served, PageState(kind="conversion"))
-    assert line.best_probability == max(line.probability)
 
 
 # The history.

@@ -239,19 +239,17 @@ def test_numbers_sliders_and_choices_change_the_kick(visit, server):
     assert not kick["has_previous_attempts"]
 
 
-def test_an_unusable_number_has_an_error_with_its_range(visit):
-    page = visit()
-    page.locator("input[data-field=distance]").fill("300")
-    expect(page.get_by_text("must be a number from 2 to 100")).to_be_visible()
-
-
-def test_conditions_repaint_the_whole_pitch(visit):
+def test_conditions_repaint_the_pitch_values_change_the_advice_and_faults_have_errors(visit):
     page = visit()
     page.wait_for_function("document.querySelector('.pitch canvas').width > 100")
     picture = "document.querySelector('.pitch canvas').toDataURL()"
     before = page.evaluate(picture)
     page.get_by_text("Storm, 79th minute, away").click()
     page.wait_for_function(f"{picture} !== {before!r}")
+    page.locator("input[data-field=corner]").fill("5")
+    expect(page.locator(".advice")).to_contain_text("The corner")
+    page.locator("input[data-field=distance]").fill("300")
+    expect(page.get_by_text("must be a number from 2 to 100")).to_be_visible()
 
 
 def test_a_conversion_shows_the_best_spot_of_its_line(visit, server):
@@ -261,12 +259,6 @@ def test_a_conversion_shows_the_best_spot_of_its_line(visit, server):
     expect_number_of_api(page, server)
     worse = {**kick_shown(page), "distance": 60.0, "angle": 20.0}
     assert predict(server, kick_shown(page))["prediction"] > predict(server, worse)["prediction"]
-
-
-def test_the_values_of_a_decision_change_the_advice(visit):
-    page = visit()
-    page.locator("input[data-field=corner]").fill("5")
-    expect(page.locator(".advice")).to_contain_text("The corner")
 
 
 def test_a_link_sets_the_page_and_warns_of_its_faults(visit):

@@ -13,8 +13,7 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
 from litestar.params import QueryParameter
 
 from kickserve.errors import InvalidInput
-from kickserve.openapi import refusals
-from kickserve.plugins import API, Plugin, Scope, requires
+from kickserve.plugins import API, Plugin, Scope, refusals, requires
 from kickserve.schemas import FieldError
 from kickserve_profiling.formats import FORMATS
 from kickserve_profiling.settings import ProfilingSettings
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from litestar.config.app import AppConfig
     from litestar.types import ASGIApp
 
-    from kickserve.settings import Settings
+    from kickserve.plugins import Settings
 
 __all__ = ["ProfilingPlugin", "create_plugin"]
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 import yappi
 
 from kickserve.wholefile import atomic_write
-from kickserve_profiling import profiler as profiler_module
 from kickserve_profiling.formats import FORMATS
 from kickserve_profiling.profile import correct
 from kickserve_profiling.profiler import TAG, generators, record_waits
@@ -38,7 +37,7 @@ _WRITTEN: Final = (FORMATS["pstat"], FORMATS["callgrind"])
 # Names of files that `ProfileStore` writes: other files in the folder are neither counted nor removed.
 _OURS: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[\w.{}-]+\.(pstat|callgrind)")
 _MOST_PENDING: Final = 50  # profiles, each of which takes some hundred kB until it is written
-_HIDDEN: Final = frozenset({__file__, profiler_module.__file__})
+_HIDDEN: Final = frozenset({__file__, record_waits.__code__.co_filename})
 
 _log = logging.getLogger(__name__)
 

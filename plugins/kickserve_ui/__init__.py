@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from click import Group
     from litestar.config.app import AppConfig
 
-    from kickserve.settings import Settings
+    from kickserve.plugins import Settings
 
 __all__ = ["PATH", "UIPlugin", "create_plugin"]
 

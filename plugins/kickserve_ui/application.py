@@ -15,8 +15,7 @@ from nicegui import Client, app, ui
 from starlette.middleware.gzip import GZipMiddleware
 
 from kickserve.errors import StoreError, TooManyRequests, Unauthorized
-from kickserve.middleware import SANDBOX, nonce_of, with_nonce
-from kickserve.plugins import Scope
+from kickserve.plugins import SANDBOX, Scope, nonce_of, with_nonce
 from kickserve_ui import PATH
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.history import Filter, csv_lines
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 
     from litestar.types import ASGIApp, Receive, Send
 
-    from kickserve.middleware import SecurityHeaders
-    from kickserve.plugins import App
+    from kickserve.plugins import App, SecurityHeaders
 
 _SEE_OTHER: Final = 303
 _UNAVAILABLE: Final = 503

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kickserve.metrics import Reading
-    from kickserve.middleware import SecurityHeaders
-    from kickserve.plugins import App
+    from kickserve.plugins import App, SecurityHeaders
     from kickserve.predictor import Predictor, ServedModel
     from kickserve.recorder import Recorder
     from kickserve.schemas import DriftSummary

@@ -10,7 +10,7 @@ from typing import Final
 import rich_click as click
 
 from kickserve.commands import serve
-from kickserve.settings import Settings
+from kickserve.plugins import Settings
 from kickserve.terminal import stdout
 from kickserve_client import Client, RemoteError, calls
 from kickserve_ui import PATH

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from msgspec.structs import astuple
 
-from kickserve.batching import yield_to_loop
+from kickserve.plugins import yield_to_loop
 from kickserve.schemas import Record
 from kickserve_ui.heat_map import colour_of
 from kickserve_ui.page_state import MINUTES, state_of

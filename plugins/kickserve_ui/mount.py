@@ -16,8 +16,7 @@ from litestar import MediaType, Request, Response, asgi, get
 from litestar.exceptions import NotFoundException
 
 from kickserve.errors import Forbidden
-from kickserve.middleware import SAFE
-from kickserve.plugins import cancel_task
+from kickserve.plugins import SAFE, cancel_task
 from kickserve_ui import PATH
 from kickserve_ui.messages import language_of, messages_in
 
