@@ -12,13 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kickserve.errors import DataError
-<<<<<<< HEAD
-from kickserve.settings import Settings
-from kickserve.terminal import FiniteRange, ServiceUrl, print_json, progress, say, stdout
-=======
 from kickserve.plugins import Settings
-from kickserve.terminal import print_json, progress, say, stdout
->>>>>>> 3510033 (The page and profiles import the core by its surface)
+from kickserve.terminal import FiniteRange, ServiceUrl, print_json, progress, say, stdout
 from kickserve_client import calls, connected
 from kickserve_profiling.formats import FORMATS
 
