@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, HTTPScope, Receive, Send
 
     from kickserve.plugins import App, Principal
-    from kickserve.schemas import Prediction
 
     Headers = list[tuple[bytes, bytes]]
 
@@ -110,21 +109,19 @@ class Lane:
             await self._router(scope, receive, send)
             return
         try:
-            body = await _body(receive)
+            message: Any = await receive()
+            body = message["body"] if message.get("more_body") is False else await _rest(message, receive)
             if body is None:
                 return  # the client has gone
-            status, headers, answer = _written(await self.predict(body))
+            outcome = await self.predict(body)
+            if isinstance(outcome, KickserveError):
+                raise outcome  # noqa: TRY301  every error is answered in one place
+            status, answer = 200, encode(outcome)
+            headers = [JSON, (b"content-length", b"%d" % len(answer))]
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
             status, headers, answer = refusal(scope, error)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer, "more_body": False})
-
-
-def _written(outcome: Prediction | KickserveError) -> tuple[int, Headers, bytes]:
-    if isinstance(outcome, KickserveError):
-        raise outcome
-    answer = encode(outcome)
-    return 200, [JSON, (b"content-length", b"%d" % len(answer))], answer
 
 
 def refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:
@@ -134,14 +131,12 @@ def refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:
     return response.status_code, response.encode_headers(), response.body
 
 
-async def _body(receive: Receive) -> bytes | None:
-    message = await receive()
-    if message["type"] != "http.request":
-        return None
-    body = message["body"]
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
+async def _rest(message: Any, receive: Receive) -> bytes | None:
+    """Return a body that comes in several messages, from the first one on; None where the client goes."""
+    body: bytes = b""
+    while message["type"] == "http.request":
         body += message["body"]
-    return body
+        if not message.get("more_body", False):
+            return body
+        message = await receive()
+    return None
