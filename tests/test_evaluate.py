@@ -279,11 +279,8 @@ def record(number):
 NEWEST_FIRST = [record(number) for number in range(199, -1, -1)]
 
 
-class FakeStore:
-    """Pages of records, as a store gives them."""
-
-    async def page(self, limit, *, before, **_):
-        return [each for each in NEWEST_FIRST if before is None or each.id < before][:limit]
+async def get_page(limit, *, before, **_):
+    return [each for each in NEWEST_FIRST if before is None or each.id < before][:limit]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +289,7 @@ class FakeStore:
 )
 async def test_stored_predictions_come_newest_first_page_by_page(selection, count, monkeypatch):
     monkeypatch.setattr("kickserve_drift.kicks.PAGE", 16)
-    found = [each async for group in read_stored(FakeStore(), selection) for each in group]
+    found = [each async for group in read_stored(get_page, selection) for each in group]
     assert len(found) == count
     assert [each.id for each in found] == sorted((each.id for each in found), reverse=True)
     assert selection.model is None or {each.model for each in found} == {selection.model}
@@ -312,9 +309,9 @@ def seconds(first, last):
     ],
 )
 def test_new_predictions_are_evaluated_or_else_those_of_the_last_report_again(evaluated, count, rule):
-    choice = choose(NEWEST_FIRST, evaluated)
-    assert len(choice.records) == count
-    assert rule in choice.rule
+    chosen, described = choose(NEWEST_FIRST, evaluated)
+    assert len(chosen) == count
+    assert rule in described
 
 
 def test_a_report_on_another_place_or_a_broken_one_is_passed_over(tmp_path):

@@ -35,7 +35,7 @@ from kickserve_drift.settings import DriftSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve_drift.evaluation import Evaluated, OnProgress
+    from kickserve_drift.evaluation import EvaluationResult, OnProgress
     from kickserve_drift.report import Report
 
 DRIFTED: Final = 4
@@ -114,7 +114,7 @@ def command(**options: Any) -> int:
     return ROWS_REFUSED if report.details.refused else 0
 
 
-def _run(settings: Settings, options: dict[str, Any]) -> Evaluated:
+def _run(settings: Settings, options: dict[str, Any]) -> EvaluationResult:
     from kickserve_drift.evaluation import Evaluation
 
     drift = DriftSettings.load(settings.environ)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
@@ -23,7 +23,6 @@ from kickserve_drift.kicks import (
     NEWEST,
     ROW,
     Sample,
-    ServicePages,
     choose,
     newest_evaluated,
     part_of,
@@ -39,8 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from kickserve.plugins import Model, ModelFile, Settings
+    from kickserve.schemas import Record
     from kickserve_data.engines import EngineConfig
-    from kickserve_drift.kicks import Pages, Selection
+    from kickserve_drift.kicks import GetPage, Selection
     from kickserve_drift.settings import DriftSettings
 
     OnProgress = Callable[[str, float], None]
@@ -74,7 +74,7 @@ class Evaluation:
     drift: DriftSettings
     on_progress: OnProgress
 
-    def run(self) -> Evaluated:
+    def run(self) -> EvaluationResult:
         """Make a report, and write it into the folder of reports.
 
         Raises:
@@ -125,14 +125,14 @@ class Evaluation:
 
     async def _read_stored(self, findings: Findings) -> Current:
         selection = self.selection
-        async with self._pages() as (kind, place, pages):
+        async with self._source() as (kind, place, get_page):
             if (selection.since, selection.until, selection.last) != (None, None, None):
                 rule = str(selection)
-                async for records in read_stored(pages, selection):
+                async for records in read_stored(get_page, selection):
                     findings.add(part_of(records))
                     self._on_read(_share_read(selection, findings))
             else:
-                groups = read_stored(pages, replace(selection, last=NEWEST))
+                groups = read_stored(get_page, replace(selection, last=NEWEST))
                 newest = [each async for records in groups for each in records]
                 chosen, rule = choose(newest, newest_evaluated(self.drift.reports, place))
                 if chosen:
@@ -141,18 +141,22 @@ class Evaluation:
         return _current(kind, place, rule + of_model, findings)
 
     @asynccontextmanager
-    async def _pages(self) -> AsyncIterator[tuple[str, str, Pages]]:
-        """Open the source of stored predictions; yield its kind, its name and its pages."""
+    async def _source(self) -> AsyncIterator[tuple[str, str, GetPage]]:
+        """Open the source of stored predictions; yield its kind and name, and what gets a page of them."""
         if self.url is None:
             async with open_store(self.settings) as store:
-                yield "store", store.label, store
+                yield "store", store.label, store.page
             return
-        from kickserve_client import connected
+        from kickserve_client import calls, connected
 
         async with connected(self.url, self.settings) as client:
-            yield "service", self.url, ServicePages(client)
 
-    def _draw(self, report: Report, findings: Findings, baseline: Baseline) -> Evaluated:
+            async def get_page(limit: int, **query: Any) -> list[Record]:
+                return (await client.send(calls.page({"limit": limit, **query}))).records
+
+            yield "service", self.url, get_page
+
+    def _draw(self, report: Report, findings: Findings, baseline: Baseline) -> EvaluationResult:
         """Draw and write the page, upload it where the settings ask for it, and write the summary."""
         self.on_progress("drawing", 0.0)
         from kickserve_drift.page import draw, html_of, upload, values_of
@@ -174,13 +178,13 @@ class Evaluation:
         report = structs.replace(report, details=details)
         folder.write_summary(report)
         self.on_progress("writing", 1.0)
-        return Evaluated(report, path, failure)
+        return EvaluationResult(report, path, failure)
 
     def _on_read(self, share: float) -> None:
         self.on_progress("reading", share)
 
 
-class Evaluated(NamedTuple):
+class EvaluationResult(NamedTuple):
     """A report that was made.
 
     Attributes:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -14,19 +14,19 @@ import numpy as np
 from kickserve.features import COUNT, NAMES
 from kickserve.plugins import predict
 from kickserve.schemas import UNDECODABLE, Record
-from kickserve_client import calls
 from kickserve_data import reader
 from kickserve_drift.psi import MIN_KICKS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from kickserve.plugins import Model
-    from kickserve_client.client import AsyncClient
     from kickserve_data.kicks import Block, RefusedRow
+
+    GetPage = Callable[..., Awaitable[list[Record]]]
 
 ROW: Final = COUNT + 2
 """Numbers in a row: the features, the prediction, the outcome."""
@@ -93,40 +93,17 @@ class Part:
         return np.column_stack([self.matrix, self.prediction, self.outcome])
 
 
-class Pages(Protocol):
-    """A source of stored predictions, page by page: a store, or `ServicePages`."""
+async def read_stored(get_page: GetPage, selection: Selection) -> AsyncIterator[list[Record]]:
+    """Yield stored predictions in groups, newest first, in memory that does not grow with their number.
 
-    async def page(
-        self, limit: int, *, before: str | None, since: datetime | None, until: datetime | None
-    ) -> list[Record]:
-        """Return predictions newest first; see `kickserve.store.Store.page`."""
-        ...
-
-
-class ServicePages:
-    """The stored predictions of a running service."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    async def page(
-        self, limit: int, *, before: str | None, since: datetime | None, until: datetime | None
-    ) -> list[Record]:
-        """Return predictions newest first.
-
-        Raises:
-            RemoteError: the service is away, refuses, or is no kickserve.
-        """
-        query = {"limit": limit, "before": before, "since": since, "until": until}
-        return (await self._client.send(calls.page(query))).records
-
-
-async def read_stored(pages: Pages, selection: Selection) -> AsyncIterator[list[Record]]:
-    """Yield stored predictions in groups, newest first, in memory that does not grow with their number."""
+    Args:
+        get_page: `kickserve.store.Store.page`, or a function like it.
+        selection: which of them.
+    """
     before, left = None, selection.last
     while left is None or left > 0:
         limit = PAGE if left is None or selection.model is not None else min(PAGE, left)
-        page = await pages.page(limit, before=before, since=selection.since, until=selection.until)
+        page = await get_page(limit, before=before, since=selection.since, until=selection.until)
         chosen = [each for each in page if selection.model in {None, each.model}][:left]
         if chosen:
             yield chosen
@@ -202,13 +179,6 @@ class _EarlierReport(msgspec.Struct):
     details: _Details = msgspec.field(default_factory=_Details)
 
 
-class Choice(NamedTuple):
-    """Some of the newest predictions, and the rule that chose them."""
-
-    records: list[Record]
-    rule: str
-
-
 def newest_evaluated(folder: Path, place: str) -> Evaluated | None:
     """Return the kicks of the newest report on predictions of this place; None without such a report."""
     for path in sorted(folder.glob("drift-*.json"), reverse=True):
@@ -221,7 +191,7 @@ def newest_evaluated(folder: Path, place: str) -> Evaluated | None:
     return None
 
 
-def choose(records: Sequence[Record], evaluated: Evaluated | None) -> Choice:
+def choose(records: Sequence[Record], evaluated: Evaluated | None) -> tuple[list[Record], str]:
     """Choose among the newest predictions where no option selects them.
 
     A new report is about the predictions since the last one: far kicks must not hide among those evaluated
@@ -230,15 +200,18 @@ def choose(records: Sequence[Record], evaluated: Evaluated | None) -> Choice:
     Args:
         records: the newest predictions, `NEWEST` at most.
         evaluated: those of the last report.
+
+    Returns:
+        The chosen records, and the rule in words.
     """
     if evaluated is not None and evaluated.first is not None and evaluated.last is not None:
         new = [each for each in records if each.created_at > evaluated.last]
         if len(new) >= MIN_KICKS:
-            return Choice(new, f"new since the last report, {NEWEST:,} at most")
+            return (new, f"new since the last report, {NEWEST:,} at most")
         again = [each for each in records if each.created_at >= evaluated.first]
         if len(again) >= MIN_KICKS:
-            return Choice(again, f"those of the last report, as only {len(new)} are new")
-    return Choice([*records], f"the newest, {NEWEST:,} at most")
+            return (again, f"those of the last report, as only {len(new)} are new")
+    return ([*records], f"the newest, {NEWEST:,} at most")
 
 
 class Sample:
