@@ -13,11 +13,11 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from kickserve.ids import in_utc
-from kickserve.plugins import Settings
-from kickserve.terminal import (
+from kickserve.plugins import (
     FiniteRange,
     ServiceUrl,
+    Settings,
+    in_utc,
     print_facts,
     print_json,
     print_table,
@@ -179,21 +179,22 @@ def _done(stage: str, share: float) -> float:
 def _show(report: Report, page: Path) -> None:
     from kickserve_drift.report import column_table, columns, facts, quality_table
 
-    stdout().print(Text(report.details.verdict, style="bold red" if report.drifted else "bold green"))
-    stdout().print()
+    console = stdout()
+    console.print(Text(report.details.verdict, style="bold red" if report.drifted else "bold green"))
+    console.print()
     print_facts(facts(report))
-    stdout().print()
+    console.print()
     found = column_table(report)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for at, head in enumerate(found.heads):
         table.add_column(head, justify="right" if at else "left", no_wrap=True)
     for column, row in zip(columns(report), found.rows, strict=True):
         table.add_row(*row, style="bold red" if column.drifted else None)
-    stdout().print(table)
+    console.print(table)
     quality = quality_table(report)
     if quality.rows:
         print_table(*quality)
-    stdout().print()
+    console.print()
     for note in report.details.notes:
         say(f"note: {note}")
     uploaded = report.details.uploaded

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kickserve.errors import DataError
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES, acceptable
-from kickserve.terminal import say
+from kickserve.plugins import say
 from kickserve_data.engines import start_engine
 from kickserve_data.partitions import read_partition, sort_refusals
 from kickserve_drift.expected import Expectation, Expected

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Profile
+    from kickserve.plugins import Profile
 
 MIN_KICKS: Final = 50
 """Kicks from which drift is computed: of fewer, a bin holds less than five."""

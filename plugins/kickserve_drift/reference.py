@@ -10,8 +10,7 @@ from msgspec import Struct, to_builtins
 
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.loading import profile_of
-from kickserve.model import HasProfile
-from kickserve.plugins import predict
+from kickserve.plugins import HasProfile, predict
 from kickserve_data.simulate import simulate
 from kickserve_drift.kicks import ROW, Sample, read_file
 from kickserve_drift.psi import MIN_KICKS, PREDICTION, Column, Reference, TooFewKicks
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Profile
-    from kickserve.plugins import Model
+    from kickserve.plugins import Model, Profile
 
 PLOTTED: Final = 20_000
 """Kicks that Evidently plots at most; the figures are of all."""

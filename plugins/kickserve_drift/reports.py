@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Struct
 
 from kickserve.errors import DataError, KickserveError, RequestError
+from kickserve.plugins import atomic_write
 from kickserve.schemas import UNDECODABLE
-from kickserve.wholefile import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,8 +11,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Sche
 from litestar.params import FromPath, QueryParameter
 from litestar.response import File
 
-from kickserve.middleware import SANDBOX
-from kickserve.plugins import API, Scope, app_of, newest_drift, refusals, requires
+from kickserve.plugins import API, SANDBOX, Scope, app_of, newest_drift, refusals, requires
 from kickserve.schemas import DriftSummary
 from kickserve_drift.psi import MIN_KICKS, TooFewKicks
 from kickserve_drift.reports import PATH, ReportFolder, ReportList, Run

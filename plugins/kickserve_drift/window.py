@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from kickserve.errors import KickserveError, StoreError
 from kickserve.features import COUNT
-from kickserve.plugins import Metric, numbers_of
-from kickserve.shared import shared_array
+from kickserve.plugins import Metric, numbers_of, shared_array
 from kickserve_drift.kicks import part_of
 from kickserve_drift.psi import COUNTS, MIN_KICKS, Limits, kicks_in, summarize
 from kickserve_drift.reference import reference_of
@@ -23,9 +22,8 @@ from kickserve_drift.reference import reference_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve.plugins import App, Model, RecordBatch
+    from kickserve.plugins import App, Model, RecordBatch, Store
     from kickserve.schemas import DriftSummary
-    from kickserve.store import Store
     from kickserve_drift.psi import Reference
 
 SECONDS: Final = 60.0
