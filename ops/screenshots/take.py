@@ -1,6 +1,6 @@
 """Takes the pictures of the page that the README shows: `just screenshots`.
 
-They are taken of a service of its own with simulated kicks in it, in a browser of this machine.
+It starts a service with simulated kicks in it, and opens its pages in the browser of this machine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from serving import serving
 from kickserve.schemas import Kick
 from kickserve_data.simulate import simulate
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
-HERE: Final = Path(__file__).parent
+HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 DESKTOP: Final = {"width": 1280, "height": 840}
 PHONE: Final = {"width": 390, "height": 1560}
@@ -47,7 +46,7 @@ def main() -> None:
 
 
 def fill(api: str) -> None:
-    """Have kicks predicted, and tell what came of most of them."""
+    """Have kicks predicted, and set the outcomes of most of them."""
     kicks = simulate(1_500, seed=7)
     names = Kick.__struct_fields__
     bodies = [{name: float(value) for name, value in zip(names, row, strict=True)} for row in kicks.matrix]

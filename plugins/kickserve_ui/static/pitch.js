@@ -1,9 +1,9 @@
 // The pitch: a heat map on a canvas, and above it, to scale in metres, the lines, the contours and the ball.
-// It moves the ball at once and tells the server where; numbers come from there alone.
+// It moves the ball at once and sends its spot to the server; all numbers come from the server.
 
-const [LEFT, TOP, ACROSS, DOWN] = [-2, -10.5, 74, 73.5]; // what is shown, in metres
+const [LEFT, TOP, ACROSS, DOWN] = [-2, -10.5, 74, 73.5]; // the part that is shown, in metres
 const [WIDTH, DEPTH, POSTS] = [70, 62, 5.6];
-const TELL_EVERY = 40; // milliseconds while the ball is moved
+const SEND_EVERY = 40; // milliseconds while the ball is dragged
 const REST = 450; // milliseconds after the last key until the place counts as chosen
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -97,7 +97,7 @@ export default {
     this.draw(this.start.heat);
   },
   methods: {
-    // What the server calls.
+    // Methods that the server calls.
     place(ball, tee) {
       [this.ball, this.tee] = [ball, tee];
     },
@@ -120,10 +120,10 @@ export default {
       context.putImageData(image, 0, 0);
     },
 
-    // What a person does.
+    // Events of pointer and keyboard.
     press(event) {
       if (event.button !== 0) return;
-      // With a finger the ball is dragged by itself alone, so that the page can still be scrolled elsewhere.
+      // A finger drags only from the ball itself, so that the page can still be scrolled elsewhere.
       if (event.pointerType === "touch" && !this.$refs.ball.contains(event.target)) {
         this.tapped = [event.clientX, event.clientY];
         return;
@@ -136,8 +136,8 @@ export default {
       if (!this.dragging) return;
       this.follow(event);
       const now = performance.now();
-      if (now - (this.told ?? 0) >= TELL_EVERY) {
-        this.told = now;
+      if (now - (this.sent ?? 0) >= SEND_EVERY) {
+        this.sent = now;
         this.$emit("move", this.spot);
       }
     },
