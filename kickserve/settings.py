@@ -136,7 +136,8 @@ class Settings(SettingsTable):
         "KICKSERVE_PLUGINS",
         "",
         kinds.names,
-        "Plugins to load, by name, separated by commas. Empty: all that are installed with what they need.",
+        "Optional plugins to load, by name, separated by commas. Empty: all whose requirements are"
+        " installed.",
     )
     cors_origins: tuple[str, ...] | None = setting(
         "KICKSERVE_CORS_ORIGINS",
