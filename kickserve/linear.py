@@ -155,7 +155,7 @@ def load_linear(data: bytes, origin: Origin) -> LinearModel:
         origin: where it came from.
 
     Raises:
-        ModelUnusable: it can't be read or used; the message says what is wrong where.
+        ModelUnusable: it can't be read or used; the message names the fault and its place.
     """
     expected = Header(format=FORMAT, version=VERSION)
     return LinearModel(read(data, origin, LinearDocument, expected), origin)

@@ -19,8 +19,8 @@ from kickserve.model import HasProfile, ModelFile, Origin, smoke_test
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kickserve.hooks import Plugin
     from kickserve.model import Model, Profile
-    from kickserve.plugins import Plugin
     from kickserve.settings import Settings
 
 _PACKAGED: Final = ModelFile(b"", "", Origin("the package", "default"))

@@ -57,6 +57,7 @@ from kickserve.errors import (
 from kickserve.hooks import Metric, Plugin
 from kickserve.ids import canonical, first_id_at, first_id_in, in_utc, instant
 from kickserve.linear import LinearDocument, LinearModel, fingerprint
+from kickserve.loading import fetch_model, load_file, load_model, load_source, profile_of, source_of
 from kickserve.middleware import (
     REQUEST_ID,
     SAFE,
@@ -213,6 +214,7 @@ __all__ = [
     "drift_reports",
     "expand",
     "expit",
+    "fetch_model",
     "find_slot",
     "fingerprint",
     "first_id_at",
@@ -223,6 +225,9 @@ __all__ = [
     "instant",
     "integers",
     "kinds",
+    "load_file",
+    "load_model",
+    "load_source",
     "mean_shrink",
     "newest_drift",
     "nonce_of",
@@ -237,6 +242,7 @@ __all__ = [
     "print_json",
     "print_table",
     "problems",
+    "profile_of",
     "progress",
     "read_body",
     "read_kick",
@@ -246,6 +252,7 @@ __all__ = [
     "say",
     "setting",
     "shared_array",
+    "source_of",
     "spline_names",
     "stdout",
     "sum_by_label",

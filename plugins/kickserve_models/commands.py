@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from kickserve.errors import RemoteError
-from kickserve.loading import load_model, load_source
-from kickserve.plugins import discover
-from kickserve.settings import Settings
-from kickserve.terminal import print_facts, print_json, print_table, say, stdout
+from kickserve.plugins import (
+    Settings,
+    discover,
+    load_model,
+    load_source,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    stdout,
+)
 from kickserve_data import reader
 from kickserve_data.kicks import show_refusals
 from kickserve_data.scoring import ROWS_REFUSED

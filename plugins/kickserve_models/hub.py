@@ -45,7 +45,7 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (HFValidationError, "HF_REPO_ID={0} is no name of a repository: it must read owner/name"),
     (Exception, _OTHER),
 )
-_FINAL: Final = (RepositoryNotFoundError, RevisionNotFoundError)  # the cache does not stand in for these
+_FINAL: Final = (RepositoryNotFoundError, RevisionNotFoundError)  # final also where the cache has files
 _UNAUTHORIZED: Final = 401
 _SERVER: Final = 500  # the least HTTP status of a fault of the hub itself
 _log = logging.getLogger(__name__)

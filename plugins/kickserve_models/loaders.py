@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kickserve.documents import header_of
-from kickserve.plugins import ModelFile, Origin, SettingsTable, kinds, setting
+from kickserve.plugins import ModelFile, Origin, SettingsTable, header_of, kinds, setting
 from kickserve_trees import model as trees
 
 if TYPE_CHECKING:

@@ -11,9 +11,17 @@ from msgspec.structs import replace
 
 from kickserve.errors import PredictionFailed
 from kickserve.features import COUNT
-from kickserve.loading import load_source
-from kickserve.plugins import Plugin, SettingsTable, kinds, numbers_of, predict, setting
-from kickserve.record import NUMBER, ShadowAnswers
+from kickserve.plugins import (
+    NUMBER,
+    Plugin,
+    SettingsTable,
+    ShadowAnswers,
+    kinds,
+    load_source,
+    numbers_of,
+    predict,
+    setting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
