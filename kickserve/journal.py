@@ -183,6 +183,10 @@ class Journal:
     def _begin_segment(self) -> Segment:
         if self._own is None:
             raise OSError(errno.EBADF, "the journal is not open")
+        if not self._own.exists():
+            removed, self._own = self._own, self._create_own()
+            removed.release(remove=False)
+            _log.error("the journal's folder was removed by hand: began %s", self._own.path)
         segment = self._own.new_segment(durable=self._fsync)
         self._queue.append(segment)
         return segment
@@ -327,8 +331,6 @@ class Journal:
         """
         if self._own is None:
             return 0
-        if not self._own.exists():
-            self._replace_own()
         mine = self._held()
         found = [self._recover(folder) for folder in folders_in(self.folder) if folder not in mine]
         segments = sorted((each for some in found for each in some), key=lambda segment: segment.path.name)
@@ -369,19 +371,6 @@ class Journal:
             sync(self.folder.parent)
             sync(self.folder)
         return own
-
-    def _replace_own(self) -> None:
-        """Begin a new folder: the old one, or the lock in it, was removed by hand."""
-        self._seal()
-        try:
-            own = self._create_own()
-        except OSError as error:
-            self._log_once(self.folder, "can't be made again", error)
-            return
-        _log.error("the journal's folder was removed, with the predictions in it: began %s", own.path)
-        if self._own is not None:
-            self._own.release(remove=False)
-        self._own = own
 
     def _drop(self, segment: Segment) -> None:
         """Delete a segment that has drained, and its folder where that was the last one of a dead process."""
