@@ -128,6 +128,8 @@ class Journal:
     async def close(self) -> None:
         """Finish the writes under way, and unlock the folders; undrained segments stay. May be repeated."""
         await self._batcher.drain()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
         if self._own is None:
             return
         self._seal()
