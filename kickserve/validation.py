@@ -37,7 +37,11 @@ _kick = msgspec.json.Decoder(Kick)
 _outcome = msgspec.json.Decoder(Outcome)
 _outcomes = msgspec.json.Decoder(list[OutcomeOf])
 _kicks = msgspec.json.Decoder(list[Kick])
-_TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(Kick)}
+# A Struct for each field: msgspec prepares a Struct once, and any other type anew at each `convert`.
+_FIELDS: Final = {
+    field.name: msgspec.defstruct(field.name, [("value", field.type)])
+    for field in msgspec.structs.fields(Kick)
+}
 _any = msgspec.json.Decoder(msgspec.Raw)
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -281,7 +285,7 @@ def faults_of(value: Any) -> list[FieldError]:
         detail = f"must be a JSON object with the eleven features, not {_json_type(value)}"
         return [FieldError(field="body", detail=detail)]
     missing_or_wrong = (_fault(feature, value.get(feature.name, msgspec.UNSET)) for feature in FEATURES)
-    unknown = [name for name in value if name not in _TYPES]
+    unknown = [name for name in value if name not in _FIELDS]
     return [
         *filter(None, missing_or_wrong),
         *(FieldError(field=_shown(name), detail="is no feature of a kick: leave it out") for name in unknown),
@@ -292,7 +296,7 @@ def _fault(feature: Feature, value: Any) -> FieldError | None:
     if value is msgspec.UNSET:
         return FieldError(field=feature.name, detail=f"is missing: must be {feature.wanted}")
     try:
-        msgspec.convert(value, _TYPES[feature.name])
+        msgspec.convert({"value": value}, _FIELDS[feature.name])
     except (msgspec.ValidationError, UnicodeEncodeError):  # a lone surrogate is no text
         return FieldError(field=feature.name, detail=f"must be {feature.wanted}", value=_shown(value))
     return None
