@@ -186,24 +186,6 @@ def test_of_a_value_at_several_levels_the_count_is_not_guessed():
     assert (found.psi, found.drifted, found.mean) == (0, False, 0.5)
 
 
-def test_a_profile_with_more_levels_than_bins_has_one_a_tenth():
-    profile, levels = MODEL.profile, np.linspace(0, 1, 101)
-
-    def at_levels(values):
-        return np.interp(levels, profile.levels, values).tolist()
-
-    fine = msgspec.structs.replace(
-        profile,
-        levels=levels.tolist(),
-        quantiles={name: at_levels(values) for name, values in profile.quantiles.items()},
-        prediction=at_levels(profile.prediction),
-    )
-    kicks, row = simulate(5_000, 1), INDEX["distance"]
-    coarse, found = (counts_of(Reference.of_profile(each, "mine"), kicks) for each in (profile, fine))
-    assert kicks_in(found) == 5_000
-    assert found[row] == pytest.approx(coarse[row])
-
-
 def test_a_reference_that_is_constant_notices_another_value():
     for column in (
         Column.of_values("wind_speed", np.full(1_000, 7.0)),

@@ -6,8 +6,6 @@ import asyncio
 import fcntl
 import json
 import logging
-import signal
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +15,7 @@ from conftest import having
 from serving import serving
 from test_drift_live import kicks
 
-from kickserve_drift import monitor, reports
+from kickserve_drift import monitor
 from kickserve_drift.monitor import Monitor
 from kickserve_drift.reports import ReportFolder, ReportNotFound
 from kickserve_drift.settings import DriftSettings
@@ -90,29 +88,6 @@ async def test_the_end_of_the_service_ends_the_report(start, settings, folder):
     await reports.stop()
     run = reports.newest_run()
     assert (run.status, run.error) == ("failed", "it ended without a word")
-
-
-async def test_a_report_that_does_not_end_on_a_signal_is_killed(monkeypatch, folder):
-    monkeypatch.setattr(reports, "_PATIENCE", 0.2)
-    ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    stubborn = f"{ignore}; print(flush=True); time.sleep(60)"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", stubborn, stdout=asyncio.subprocess.PIPE
-    )
-    await process.stdout.readline()
-    found = ReportFolder(folder)
-    found._process = process
-    await found.stop()
-    assert process.returncode == -signal.SIGKILL
-
-
-async def test_a_process_that_can_not_be_started_leaves_no_lock(start, settings, folder, monkeypatch):
-    client = await start(settings)
-    with monkeypatch.context() as patched:
-        patched.setattr(sys, "executable", "/no/such/python")
-        with pytest.raises(FileNotFoundError):
-            await ReportFolder(folder).start(client.app)
-    assert (await client.post("/drift/reports")).status_code == 202
 
 
 async def test_where_no_report_can_be_made_the_answer_says_why(start, settings, tmp_path):

@@ -112,7 +112,7 @@ class SlidingWindow:
             return None
         until = since = float(slots["last"].max())
         counts = np.zeros(COUNTS)
-        for slot in np.sort(slots, order="last")[::-1]:
+        for slot in slots[np.argsort(slots["last"])[::-1]]:
             if kicks_in(counts) >= self._size and slot["last"] < until - SECONDS:
                 break
             counts += slot["counts"]
