@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.model import Model
-    from kickserve.plugins import RecordBatch
+    from kickserve.plugins import Model, RecordBatch
     from kickserve.schemas import ModelCard, Prediction
     from kickserve_oip.messages import InferenceRequest, RequestOutput
 

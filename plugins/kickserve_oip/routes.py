@@ -10,10 +10,19 @@ from litestar import Request, Response, Router, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
 
-from kickserve import __version__
 from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
-from kickserve.plugins import EXAMPLE, Scope, ThePredictor, app_of, problems, read_body, requires, takes
+from kickserve.plugins import (
+    EXAMPLE,
+    Scope,
+    ThePredictor,
+    __version__,
+    app_of,
+    problems,
+    read_body,
+    requires,
+    takes,
+)
 from kickserve.schemas import Kick
 from kickserve_oip.inputs import LENGTH_HEADER, read
 from kickserve_oip.messages import (
@@ -37,8 +46,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kickserve.model import Model
-    from kickserve.predictor import Predictor, ServedModel
+    from kickserve.plugins import Model, Predictor, ServedModel
     from kickserve.schemas import ModelCard
     from kickserve_oip.outputs import Columns
 

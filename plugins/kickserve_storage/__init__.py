@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from kickserve.plugins import MissingExtra, Plugin, SettingsTable, kinds, setting
 
 if TYPE_CHECKING:
-    from kickserve.plugins import Settings
-    from kickserve.store import Store
+    from kickserve.plugins import Settings, Store
 
 __all__ = ["StoragePlugin", "StorageSettings", "create_plugin"]
 

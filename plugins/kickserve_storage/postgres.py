@@ -13,8 +13,7 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from kickserve import features
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
-from kickserve.ids import first_id_in, instant
-from kickserve.store import LabelledPrediction
+from kickserve.plugins import LabelledPrediction, first_id_in, instant
 from kickserve_storage.postgres_months import AHEAD, LOCK, drop, into_months, make, month_of, this_month
 from kickserve_storage.postgres_server import address_of, explained
 from kickserve_storage.table import (
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from kickserve.record import RecordBatch, SetOutcome
+    from kickserve.plugins import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
 CONNECTIONS: Final = 4

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 import numpy as np
 
-from kickserve.ids import first_id_in
+from kickserve.plugins import first_id_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

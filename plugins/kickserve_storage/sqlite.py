@@ -15,8 +15,7 @@ from urllib.parse import unquote, urlsplit
 import aiosqlite
 
 from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
-from kickserve.ids import instant
-from kickserve.store import LabelledPrediction
+from kickserve.plugins import LabelledPrediction, instant
 from kickserve_storage.table import (
     COLUMNS,
     CREATED,
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from kickserve.record import RecordBatch, SetOutcome
+    from kickserve.plugins import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
     Statement = tuple[str, Sequence[Sequence[Any]]]  # and the rows of values to run it with

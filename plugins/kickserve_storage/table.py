@@ -15,17 +15,15 @@ from msgspec.structs import astuple, replace
 
 from kickserve import features
 from kickserve.features import COUNT
-from kickserve.ids import canonical, first_id_at
-from kickserve.record import numbers_of
+from kickserve.plugins import Store, canonical, first_id_at, numbers_of
 from kickserve.schemas import Record
-from kickserve.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from kickserve.record import RecordBatch, SetOutcome
+    from kickserve.plugins import RecordBatch, SetOutcome
 
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")
