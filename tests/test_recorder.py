@@ -44,88 +44,77 @@ async def eventually(check):
             await asyncio.sleep(0.05)
 
 
-async def stored_before_an_outage(client, cluster, kick):
-    """Have a prediction stored, then stop the store; return the prediction's id."""
-    first = (await client.post("/predict", json=kick)).json()["id"]
-    assert (await client.get(f"/predictions/{first}")).status_code == 200
-    await asyncio.to_thread(cluster.stop)
-    return first
-
-
 async def is_well(client):
     return (await client.get("/health")).json()["status"] == "ok"
 
 
-async def is_degraded(client):
-    return (await client.get("/health")).json()["status"] == "degraded"
+async def outcomes_in(client):
+    """Return the outcome of each prediction that is kept."""
+    records = (await client.get("/predictions?limit=10000")).json()
+    return {record["id"]: record["outcome"] for record in records}
 
 
 async def test_with_the_store_away_clients_notice_nothing_and_all_is_there_afterwards(
     on_postgres, postgres_cluster, kick
 ):
     client = on_postgres
-    first = await stored_before_an_outage(client, postgres_cluster, kick)
+    first = (await client.post("/predict", json=kick)).json()["id"]
+    assert (await client.get(f"/predictions/{first}")).status_code == 200
+    await asyncio.to_thread(postgres_cluster.stop)
 
-    away = [(await client.post("/predict", json=kick)).json()["id"] for _ in range(20)]
-    await eventually(lambda: is_degraded(client))
+    found, deleted, told, *others = [
+        (await client.post("/predict", json=kick)).json()["id"] for _ in range(20)
+    ]
+    batch = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 50)).json()]
+
+    async def is_degraded():
+        return not await is_well(client)
+
+    await eventually(is_degraded)
     assert (await client.get("/health/ready")).status_code == 200
 
-    # What is in the journal can be found, judged and deleted all the same.
-    assert (await client.get(f"/predictions/{away[0]}")).json()["id"] == away[0]
-    assert (await client.delete(f"/predictions/{away[1]}")).status_code == 204
-    assert (await client.get(f"/predictions/{away[1]}")).status_code == 503
-    assert (await client.put(f"/predictions/{away[2]}/outcome", json={"success": True})).status_code == 204
-    assert (await client.get(f"/predictions/{away[2]}")).json()["outcome"] is True
-    # What only the store knows can't.
+    # Predictions in the journal can be found, given an outcome and deleted all the same.
+    assert (await client.get(f"/predictions/{found}")).json()["id"] == found
+    assert (await client.delete(f"/predictions/{deleted}")).status_code == 204
+    assert (await client.get(f"/predictions/{deleted}")).status_code == 503
+    assert (await client.put(f"/predictions/{told}/outcome", json={"success": True})).status_code == 204
+    assert (await client.get(f"/predictions/{told}")).json()["outcome"] is True
+    outcomes = [{"id": each, "success": True} for each in batch]
+    answer = await client.put("/predictions/outcomes", json=outcomes)
+    assert answer.json() == {"kept": 50, "unknown": []}
+    # Others can't: many outcomes are set all or none.
+    outcomes = [*({**each, "success": False} for each in outcomes), {"id": first, "success": False}]
     for response in [
         await client.get("/predictions"),
         await client.get(f"/predictions/{first}"),
         await client.delete(f"/predictions/{first}"),
         await client.get("/quality"),
+        await client.put("/predictions/outcomes", json=outcomes),
     ]:
         assert response.status_code == 503
         assert response.headers["retry-after"]
 
     await asyncio.to_thread(postgres_cluster.start)
     await eventually(lambda: is_well(client))
-    kept = {record["id"]: record for record in (await client.get("/predictions")).json()}
-    assert set(kept) == {first, *away} - {away[1]}
-    assert kept[away[2]]["outcome"] is True
+    expected = {**dict.fromkeys([first, found, *others]), **dict.fromkeys([told, *batch], True)}
+    assert await outcomes_in(client) == expected
 
 
-async def test_a_service_that_starts_before_its_database_waits_for_it(
-    postgres_cluster, start, settings, kick
-):
-    await asyncio.to_thread(postgres_cluster.stop)
-    client = await start(replace(settings, database_url=postgres_cluster.url))
-    record_id = (await client.post("/predict", json=kick)).json()["id"]
-    await asyncio.to_thread(postgres_cluster.start)
-    await eventually(lambda: is_well(client))
-    assert [record["id"] for record in (await client.get("/predictions")).json()] == [record_id]
-
-
-async def test_what_could_not_be_stored_before_the_end_is_stored_by_the_next_start(
+async def test_a_service_starts_before_its_database_and_the_next_one_stores_what_it_could_not(
     postgres_cluster, settings, kick, caplog
 ):
     settings = replace(settings, database_url=postgres_cluster.url, shutdown_timeout=0.2)
+    await asyncio.to_thread(postgres_cluster.stop)
     app = create_app(settings)
-    async with (
-        running(app),
-        client_of(app) as client,
-    ):
-        await asyncio.to_thread(postgres_cluster.stop)
+    async with running(app), client_of(app) as client:
         record_id = (await client.post("/predict", json=kick)).json()["id"]
     assert "go to the store when kickserve starts again" in caplog.text.replace("\n", " ")
-    await asyncio.to_thread(postgres_cluster.start)
     app = create_app(settings)
-    async with (
-        running(app),
-        client_of(app) as client,
-    ):
-        await eventually(lambda: is_well(client))
+    async with running(app), client_of(app) as client:
+        await asyncio.to_thread(postgres_cluster.start)
 
         async def is_there():
-            return (await client.get(f"/predictions/{record_id}")).status_code == 200
+            return await is_well(client) and await outcomes_in(client) == {record_id: None}
 
         await eventually(is_there)
 
@@ -144,7 +133,7 @@ async def test_a_journal_that_is_full_refuses_with_503_rather_than_lose(
     assert "KICKSERVE_JOURNAL_MAX" in refused[0].json()["detail"]
     await asyncio.to_thread(postgres_cluster.start)
     await eventually(lambda: is_well(client))
-    assert {record["id"] for record in (await client.get("/predictions")).json()} == set(answered)
+    assert (await outcomes_in(client)).keys() == {*answered}
 
 
 async def test_a_batch_for_which_the_journal_has_no_room_leaves_nothing_behind_and_may_be_sent_again(
@@ -221,31 +210,11 @@ async def test_old_predictions_are_removed_in_small_groups_also_after_a_bug_in_t
     assert failures
 
 
-async def test_outcomes_of_what_waits_in_the_journal_are_kept_all_or_none(
-    on_postgres, postgres_cluster, kick
-):
-    client = on_postgres
-    first = await stored_before_an_outage(client, postgres_cluster, kick)
-    waiting = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 50)).json()]
-    told = [{"id": each, "success": True} for each in waiting]
-    assert (await client.put("/predictions/outcomes", json=told)).json() == {"kept": 50, "unknown": []}
-    refused = [*({**each, "success": False} for each in told), {"id": first, "success": False}]
-    assert (await client.put("/predictions/outcomes", json=refused)).status_code == 503
-    await asyncio.to_thread(postgres_cluster.start)
-    await eventually(lambda: is_well(client))
-    kept = {record["id"]: record["outcome"] for record in (await client.get("/predictions")).json()}
-    assert kept == {**dict.fromkeys(waiting, True), first: None}
-
-
 def with_unfit(batch, *places):
     """Return a batch in which kicks have a distance that is no number, which no store holds."""
     numbers = np.frombuffer(batch.numbers, NUMBER).reshape(-1, WIDTH).copy()
     numbers[list(places), 1] = math.nan
     return msgspec.structs.replace(batch, numbers=numbers.tobytes())
-
-
-async def kept(client):
-    return {record["id"] for record in (await client.get("/predictions?limit=10000")).json()}
 
 
 def lines_of(client):
@@ -264,7 +233,7 @@ async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, 
     ids = [record.id for batch in batches for record in batch.records()]
     unfit = {ids[40 + 17], ids[40 + 49]}
     behind = (await client.post("/predict", json=kick)).json()["id"]
-    assert await kept(client) == {*ids, behind} - unfit
+    assert (await outcomes_in(client)).keys() == {*ids, behind} - unfit
     lines = lines_of(client)
     assert {line["refused"][0]["id"] for line in lines} == unfit
     assert all("distance" in line["reason"] for line in lines)
@@ -303,7 +272,7 @@ async def test_a_store_that_refuses_everything_is_waited_for(client, kick, monke
         return (await client.get("/predictions?limit=100")).status_code == 200
 
     await eventually(the_others_are_there)
-    assert await kept(client) == {*ids} - aside
+    assert (await outcomes_in(client)).keys() == {*ids} - aside
     assert len(aside) == 3
 
 
@@ -323,7 +292,7 @@ async def test_what_cannot_be_put_aside_waits_in_the_journal(client, kick):
         return (await client.get("/predictions")).status_code == 200
 
     await eventually(is_there)
-    assert await kept(client) == {behind}
+    assert await outcomes_in(client) == {behind: None}
     assert len(lines_of(client)) == 1
 
 

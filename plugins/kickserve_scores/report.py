@@ -67,11 +67,11 @@ class _Columns:
     def __init__(self) -> None:
         self._prediction, self._shadow, self._success = array("d"), array("d"), array("b")
 
-    def add(self, judged: LabelledPrediction) -> None:
-        self._prediction.append(judged.prediction)
-        self._success.append(judged.success)
-        if judged.shadow_prediction is not None:
-            self._shadow.append(judged.shadow_prediction)
+    def add(self, labelled: LabelledPrediction) -> None:
+        self._prediction.append(labelled.prediction)
+        self._success.append(labelled.success)
+        if labelled.shadow_prediction is not None:
+            self._shadow.append(labelled.shadow_prediction)
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
         return np.frombuffer(self._prediction), np.frombuffer(self._success, dtype=np.int8)
@@ -97,11 +97,11 @@ class _Collector:
         self._shadows: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)
 
     def add(self, group: Sequence[LabelledPrediction]) -> None:
-        for judged in group:
-            at = judged.created_at
-            self._parts[judged.model, at.year, at.month].add(judged)
-            if judged.shadow is not None and judged.shadow_prediction is not None:
-                self._shadows[judged.model, judged.shadow].add(judged)
+        for labelled in group:
+            at = labelled.created_at
+            self._parts[labelled.model, at.year, at.month].add(labelled)
+            if labelled.shadow is not None and labelled.shadow_prediction is not None:
+                self._shadows[labelled.model, labelled.shadow].add(labelled)
 
     def report(self) -> QualityReport:
         models: defaultdict[str, list[_Columns]] = defaultdict(list)

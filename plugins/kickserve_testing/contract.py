@@ -261,7 +261,7 @@ class StoreContract:
         assert await store.get(records[-1].id) == replace(records[-1], outcome=True, outcome_at=set_at)
         assert await store.set_outcomes([]) == set()
 
-    async def test_judged_are_those_with_a_prediction_and_an_outcome(self, store: Store) -> None:
+    async def test_labelled_yields_predictions_with_an_outcome(self, store: Store) -> None:
         set_at = instant(START)
         shadow: dict[str, Any] = {"shadow_model": "it", "shadow_prediction": 0.5}
         await store.add(
@@ -280,7 +280,7 @@ class StoreContract:
             ),
         ]
 
-    async def test_judged_can_be_asked_by_model_and_time(self, store: Store) -> None:
+    async def test_labelled_takes_a_model_and_times(self, store: Store) -> None:
         set_at = instant(START)
         records = [
             record_at(START + at, model="ab"[at % 2], prediction=at / 10, outcome=True, outcome_at=set_at)
@@ -295,7 +295,7 @@ class StoreContract:
         assert len(await all_labelled(store, model="b", since=since)) == 4
         assert await all_labelled(store, model="c") == []
 
-    async def test_many_judged_come_in_several_groups(self, store: Store) -> None:
+    async def test_labelled_yields_several_groups(self, store: Store) -> None:
         set_at = instant(START)
         records = [record_at(START + at, outcome=at % 2 == 0, outcome_at=set_at) for at in range(10_500)]
         await store.add(records)
