@@ -28,7 +28,7 @@ NUMBER = ".answer .number"
 SLOW = 20_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Playwright's event loop would be in the way of async tests
 def browser():
     try:
         place = chromium()
@@ -166,7 +166,7 @@ def click_pitch(page, x, out):
 
 def expect_recorded(page):
     expect(page.locator(".note.is-kept")).to_be_visible()
-    expect(page).to_have_url(re.compile("distance="))
+    expect(page).to_have_url(re.compile("corner="))  # the page's own link holds all fields
 
 
 def expect_number_of_api(page, server):
@@ -210,6 +210,7 @@ def test_the_ball_moves_by_keyboard(visit, server):
     page.locator(".ball").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Shift+ArrowLeft")
+    expect(page).to_have_url(re.compile("side=left"))
     expect_number_of_api(page, server)
     kick = kick_shown(page)
     assert (kick["distance"], kick["is_left_side"]) == (31.4, True)
@@ -255,7 +256,10 @@ def test_conditions_repaint_the_pitch_values_change_the_advice_and_faults_have_e
 def test_a_conversion_shows_the_best_spot_of_its_line(visit, server):
     page = visit("/?distance=30&angle=50")
     page.locator("[data-field=kind]").get_by_text("Conversion").click()
+    expect_recorded(page)
+    before = page.url
     page.get_by_text("Put the ball there").click()
+    expect(page).not_to_have_url(before)
     expect_number_of_api(page, server)
     worse = {**kick_shown(page), "distance": 60.0, "angle": 20.0}
     assert predict(server, kick_shown(page))["prediction"] > predict(server, worse)["prediction"]
