@@ -6,7 +6,7 @@ import kinds
 import numpy as np
 import pytest
 import skl2onnx
-from kinds import FRESH, X, linear, onnx, onnx_says
+from kinds import FRESH, X, linear, onnx
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.tree import DecisionTreeClassifier
 
@@ -57,17 +57,8 @@ def of_one_tensor(kind, scale, shape=("n", 11), out=("n", 1)):
 @pytest.mark.parametrize("zipmap", [True, False])
 def test_it_answers_as_the_model_that_it_was_made_of(load, named, zipmap):
     model = load(onnx(named=named, zipmap=zipmap))
-    p, low, high = model.predict(FRESH)
-    assert p == pytest.approx(linear().predict_proba(FRESH)[:, 1], abs=1e-6)
-    assert p.dtype == np.float64
-    assert (low, high) == (None, None)
-    assert (model.card.kind, model.card.name, model.card.interval) == ("onnx", "kicks", None)
-    assert len(model.card.revision) == 12
+    assert model.predict(FRESH).probability == pytest.approx(linear().predict_proba(FRESH)[:, 1], abs=1e-6)
     assert model.card.trained_on["made with"] == "skl2onnx"
-
-
-def test_it_answers_as_onnxruntime_used_directly(load):
-    assert load(onnx()).predict(FRESH).probability == pytest.approx(onnx_says(onnx(), FRESH), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", [FLOAT, DOUBLE])
@@ -99,7 +90,6 @@ def test_inputs_that_are_missing_or_too_many_are_listed(load):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\0" * 50, "onnxruntime can't read it"),
         (onnx()[:700], "onnxruntime can't read it"),
         (
             graph([("kicks", FLOAT, ("n", 9))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
@@ -107,7 +97,6 @@ def test_inputs_that_are_missing_or_too_many_are_listed(load):
         ),
         (of_one_tensor(FLOAT, 1.0, shape=(1, 11)), r"shape \[1, 11\], and must have \(n, 11\) for any n"),
         (of_one_tensor(FLOAT, 2.0), "tried on a few kicks, .* no probability"),
-        (of_one_tensor(FLOAT, -1.0), "no probability"),
         (of_one_tensor(FLOAT, float("nan")), "no probability"),
         (
             graph([("kicks", INT64, ("n", 11))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
