@@ -17,7 +17,6 @@ from kickserve.errors import DataError
 from kickserve.ids import in_utc
 from kickserve.plugins import Settings, open_store
 from kickserve.record import SetOutcome
-from kickserve.recorder import carry_out
 from kickserve.schemas import OutcomeOf, OutcomesKept, Record
 from kickserve.terminal import ServiceUrl, print_facts, print_json, progress
 from kickserve_data.kicks import RefusedRow, must_be, number, show_refusals
@@ -170,7 +169,7 @@ def _unknown(line: int, record_id: str) -> RefusedRow:
 def _into(store: Store) -> Keep:
     async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         now = datetime.now(UTC)
-        missing = await carry_out(store, [SetOutcome(each.id, each.success, now) for each in outcomes])
+        missing = await store.set_outcomes([SetOutcome(each.id, each.success, now) for each in outcomes])
         unknown = [each.id for each in outcomes if each.id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 

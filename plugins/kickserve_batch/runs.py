@@ -128,34 +128,29 @@ def run(
     work = _work(job, plan, output, pipelined=config.engine == LOCAL)
     _begin(output, _Run.of(plan, model, work), restart=job.restart)
     stats = RunStats(plan.rows)
-    earlier: dict[int, int] = {}  # kicks of each partition that an earlier start has done
-    failed: list[FailedPartition] = []
+    done: dict[int, int] = {}  # kicks of each partition that an earlier start has done
     for number, part in _done(output):
-        earlier[number] = part.summary.sent
+        done[number] = part.summary.sent
         stats.merge(part)
-    if earlier:
-        say(f"taken up where it stopped: {len(earlier):,} of {plan.size:,} partitions are done")
+    if done:
+        say(f"taken up where it stopped: {len(done):,} of {plan.size:,} partitions are done")
     progress(stats.rows, plan.rows)
-    if len(earlier) < plan.size:
-        left = (each for each in plan.partitions() if each.number not in earlier)
+    failed: list[FailedPartition] = []
+    if len(done) < plan.size:
+        left = (each for each in plan.partitions() if each.number not in done)
         with start_engine(config, file, model, say) as engine:
             for partition, new, reason in engine.run(work, left, config.retries):
                 if new is None:
                     failed.append(FailedPartition(partition.number, partition.url, partition.group, reason))
-                else:
-                    stats.merge(new)
-                    progress(stats.rows, plan.rows)
-    not_carried = [name for name in plan.others if name not in work.others]
-    whole = structs.asdict(stats.summary(kept=False, not_carried=not_carried))
-    whole["rate"] = round((whole["sent"] - sum(earlier.values())) / max(whole["seconds"], 0.001), 1)
+                    continue
+                stats.merge(new)
+                progress(stats.rows, plan.rows)
+    whole = structs.asdict(stats.summary(kept=False))
+    whole["not_carried"] = [name for name in plan.others if name not in work.others]
+    whole["rate"] = round((whole["sent"] - sum(done.values())) / max(whole["seconds"], 0.001), 1)
     whole["refusals"] = sort_refusals(whole["refusals"], single=plan.single)
-    return RunSummary(
-        **whole,
-        partitions=plan.size,
-        taken_up=len(earlier),
-        failures=len(failed),
-        failed=failed[:_FAILURES_KEPT],
-    )
+    whole |= {"partitions": plan.size, "taken_up": len(done), "failures": len(failed)}
+    return RunSummary(**whole, failed=failed[:_FAILURES_KEPT])
 
 
 def output_folder(output: str | None, source: str) -> str:
