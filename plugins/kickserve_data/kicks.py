@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -24,14 +24,13 @@ _BITS: Final = {0: 0.0, 1: 1.0, None: math.nan}  # true and false as well: they 
 _SHOWN: Final = 10  # refused rows that a person sees
 _LONGEST_SHOWN: Final = 40  # characters of a cell
 
-Cells = list[Any] | tuple[Any, ...]
+Cells = tuple[Any, ...]
+Row = tuple[int, Cells | str]
+"""A row of a file: its line, and its cells, or the reason why it has none.
 
-
-class Row(NamedTuple):
-    """A row of a file, by its line: its cells, or the reason why it has none."""
-
-    line: int
-    cells: Cells | str
+Plain tuples, because Python's collector of garbage soon leaves those of text and numbers alone: with a class
+of their own, a file takes half as long again.
+"""
 
 
 @dataclass(frozen=True, slots=True)

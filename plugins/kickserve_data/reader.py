@@ -239,11 +239,11 @@ def _read_csv(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -> So
         with _open_text(path) as file:
             for line, cells in islice(_records(file, delimiter), 1, None):
                 if isinstance(cells, str):
-                    yield Row(line, cells)
+                    yield line, cells
                 elif len(cells) != len(header):
-                    yield Row(line, f"has {len(cells)} cells where the header has {len(header)}")
+                    yield line, f"has {len(cells)} cells where the header has {len(header)}"
                 else:
-                    yield Row(line, pick((*cells, "")))  # the last is the outcome of a file without one
+                    yield line, pick((*cells, ""))  # the last is the outcome of a file without one
 
     outcome = positions[-1]
     return Source(rows(), None if outcome is None else header[outcome].strip(), text=True)
@@ -260,7 +260,7 @@ def _csv_header(path: Path, columns: Sequence[str]) -> tuple[str, list[str]]:
         first = next((line for line in file if line.strip()), "")
         delimiter = max(_DELIMITERS, key=fit)
         file.seek(0)
-        header = next(_records(file, delimiter), Row(1, [])).cells
+        _, header = next(_records(file, delimiter), (1, ()))
     if isinstance(header, str):
         raise DataError(f"{path} can't be read: its header {header}")
     return delimiter, list(header)
@@ -270,7 +270,7 @@ def _open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", errors="replace", newline="")
 
 
-def _records(file: IO[str], delimiter: str) -> Iterator[Row]:
+def _records(file: IO[str], delimiter: str) -> Iterator[tuple[int, Sequence[str]]]:
     """Split CSV into rows, the header included; blank lines are left out.
 
     Yields:
@@ -283,7 +283,7 @@ def _records(file: IO[str], delimiter: str) -> Iterator[Row]:
 
     number = 1
     for line in iter(read_line, ""):
-        cells: list[str] | str
+        cells: Sequence[str]
         lines = [line]
         if '"' in line:
             cells, lines = _quoted(line, read_line, delimiter)
@@ -294,9 +294,9 @@ def _records(file: IO[str], delimiter: str) -> Iterator[Row]:
             cells = line.rstrip("\r\n").split(delimiter)  # much faster than csv
         text = "".join(lines)
         if "\0" in text or _NO_UTF8 in text:
-            yield Row(number, "is not UTF-8: save the file as UTF-8")
+            yield number, "is not UTF-8: save the file as UTF-8"
         elif len(cells) > 1 or line.strip():
-            yield Row(number, cells)
+            yield number, cells
         number += len(lines)
 
 
@@ -335,10 +335,10 @@ def _read_ndjson(path: Path, columns: Sequence[str], outcomes: Sequence[str]) ->
                 try:
                     row = decode(line.removeprefix(_MARK) if number == 1 else line)
                 except UNDECODABLE as error:
-                    yield Row(number, f"is no JSON object: {error}")
+                    yield number, f"is no JSON object: {error}"
                 else:
                     outcome = next((row[name] for name in outcomes if name in row), None)
-                    yield Row(number, [*map(row.get, columns), outcome])
+                    yield number, (*map(row.get, columns), outcome)
 
     return Source(rows(), outcomes[0])
 
@@ -451,7 +451,7 @@ def _arrow_numbers(column: Any, *, flag: bool) -> NDArray[np.float64]:
 def _cell_by_cell(batch: Any, names: Sequence[str | None], lines: NDArray[np.int64]) -> Iterator[Row]:
     nothing = [None] * len(batch)
     parts = [nothing if name is None else batch.column(name).to_pylist() for name in names]
-    return map(Row, lines.tolist(), zip(*parts, strict=True))
+    return zip(lines.tolist(), zip(*parts, strict=True), strict=True)
 
 
 _READERS: Final[Mapping[str, Callable[[Path, Sequence[str], Sequence[str]], Source]]] = {

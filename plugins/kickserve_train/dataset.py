@@ -210,12 +210,13 @@ class _Reader:
 
 def _split_kickers(rows: Sequence[Row]) -> tuple[dict[int, str], list[Row]]:
     """Take the kicker's cell, the one before the last, out of each row; return the names by line."""
-    names, others = {}, []
-    for row in rows:
-        if isinstance(row.cells, str):
-            others.append(row)
+    names: dict[int, str] = {}
+    others: list[Row] = []
+    for line, cells in rows:
+        if isinstance(cells, str):
+            others.append((line, cells))
             continue
-        *features, kicker, outcome = row.cells
-        names[row.line] = "" if kicker is None else str(kicker).strip()
-        others.append(row._replace(cells=[*features, outcome]))
+        *features, kicker, outcome = cells
+        names[line] = "" if kicker is None else str(kicker).strip()
+        others.append((line, (*features, outcome)))
     return names, others
