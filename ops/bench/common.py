@@ -62,8 +62,8 @@ def show(title: str, rows: Sequence[Row], *, as_json: bool) -> None:
         print(json.dumps(rows, indent=1))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name, value in rows[0].items():
-        table.add_column(name.replace("_", " "), justify="left" if isinstance(value, str) else "right")
+    for at, name in enumerate(rows[0]):
+        table.add_column(name.replace("_", " "), justify="right" if at else "left")
     for row in rows:
         table.add_row(*map(cell, row.values()))
     console = Console(width=None if sys.stdout.isatty() else 140)

@@ -21,9 +21,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
 from ops.bench import common, contenders
 from ops.bench.common import API, OK, progress
 from ops.bench.contenders import BY_NAME, Measurement, Running, Tally, Turns
@@ -201,14 +198,20 @@ class Run:
                 yield f"{text}: {', '.join(places)}"
 
 
-Sheet = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
-"""A table: its title, its head, its rows."""
+Sheet = tuple[str, list[dict[str, str]]]
+"""A table: its title, and its rows, whose cells are texts by the name of their column."""
 
 
 def sheets(run: Run) -> list[Sheet]:
     """Return the tables that are not empty."""
-    made = [_ratios(run), _throughput(run), _places(run), _extras(run), _tallies(run)]
-    return [sheet for sheet in made if sheet[2]]
+    made = [
+        (f"Ratios, at {MANY} connections where nothing else is said", _ratios(run)),
+        ("Answers a second, by connections", _throughput(run)),
+        ("Server by server", _places(run)),
+        ("Starts, batches, workers, memory", _extras(run)),
+        ("Answered and stored", _tallies(run)),
+    ]
+    return [(title, rows) for title, rows in made if rows]
 
 
 def markdown(run: Run) -> str:
@@ -228,37 +231,40 @@ def markdown(run: Run) -> str:
         f"Versions: {versions}.",
         "",
     ]
-    for title, head, rows in sheets(run):
-        lines += [f"## {title}", "", f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
-        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    for title, rows in sheets(run):
+        lines += [f"## {title}", "", f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"]
+        lines += [*(f"| {' | '.join(row.values())} |" for row in rows), ""]
     if run.failures:
         lines += ["## Failures", "", *(f"- {each}" for each in run.failures), ""]
     return "\n".join(lines)
 
 
-def _ratios(run: Run) -> Sheet:
-    rows = [
-        (
-            goal.text,
-            f"{median(values):,.3g}",
-            f"{min(values):,.3g} to {max(values):,.3g}",
-            goal.wanted,
-            "yes" if goal.met(median(values)) else "no",
-        )
+def _ratios(run: Run) -> list[dict[str, str]]:
+    return [
+        {
+            "ratio": goal.text,
+            "median": f"{median(values):,.3g}",
+            "rounds": f"{min(values):,.3g} to {max(values):,.3g}",
+            "goal": goal.wanted,
+            "met": "yes" if goal.met(median(values)) else "no",
+        }
         for goal, values in ratios(run.measurements)
     ]
-    title = f"Ratios, at {MANY} connections where nothing else is said"
-    return title, ("ratio", "median", "rounds", "goal", "met"), rows
 
 
-def _throughput(run: Run) -> Sheet:
+def _throughput(run: Run) -> list[dict[str, str]]:
     middle = run.medians()
     columns = sorted({connections for _, connections in middle})
-    rows = []
-    for server in dict.fromkeys(name for name, _ in middle):
-        cells = [middle.get((server, connections)) for connections in columns]
-        rows.append((server, *("" if cell is None else f"{cell['throughput']:,.0f}" for cell in cells)))
-    return "Answers a second, by connections", ("server", *map(str, columns)), rows
+    return [
+        {
+            "server": server,
+            **{
+                str(at): f"{middle[server, at]['throughput']:,.0f}" if (server, at) in middle else ""
+                for at in columns
+            },
+        }
+        for server in dict.fromkeys(name for name, _ in middle)
+    ]
 
 
 COLUMNS: Final = {
@@ -275,48 +281,50 @@ COLUMNS: Final = {
 }
 
 
-def _places(run: Run) -> Sheet:
-    rows = [
-        (f"{server}, {connections}", *(format(each[name], form) for name, form in COLUMNS.values()))
+def _places(run: Run) -> list[dict[str, str]]:
+    return [
+        {
+            "server, connections": f"{server}, {connections}",
+            **{head: format(each[name], form) for head, (name, form) in COLUMNS.items()},
+        }
         for (server, connections), each in sorted(run.medians().items(), key=lambda item: item[0][1])
     ]
-    return "Server by server", ("server, connections", *COLUMNS), rows
 
 
-def _extras(run: Run) -> Sheet:
-    rows = [(f"start of {name}, until it is ready", f"{value:.2f} s") for name, value in run.starts.items()]
-    if found := run.extras.get("startup"):
-        rows.append((f"`kickserve serve`, median of {found['starts']} starts", f"{found['seconds']:.3f} s"))
-    if found := run.extras.get("batch"):
-        size = f"batch of {found['kicks_a_call']:,}"
-        rows.append((f"{size}: kicks/s, over the time of the call", f"{found['kicks_per_second']:,.0f}"))
-        rows.append((f"{size}: kicks/s, until they are stored", f"{found['kicks_per_second_stored']:,.0f}"))
-        rows.append((f"{size}: kicks a second of CPU time", f"{found['kicks_per_cpu_second']:,.0f}"))
-    if found := run.extras.get("workers"):
-        for number, rate in found["requests_per_second"].items():
-            rows.append((f"workers: {number}, load on the same cores, answers/s", f"{rate:,.0f}"))
-        rows.append(("two workers / one", f"{found['ratio']:.2f}"))
-    if found := run.extras.get("memory"):
+def _extras(run: Run) -> list[dict[str, str]]:
+    found = {f"start of {name}, until it is ready": f"{value:.2f} s" for name, value in run.starts.items()}
+    if each := run.extras.get("startup"):
+        found[f"`kickserve serve`, median of {each['starts']} starts"] = f"{each['seconds']:.3f} s"
+    if each := run.extras.get("batch"):
+        size = f"batch of {each['kicks_a_call']:,}"
+        found[f"{size}: kicks/s, over the time of the call"] = f"{each['kicks_per_second']:,.0f}"
+        found[f"{size}: kicks/s, until they are stored"] = f"{each['kicks_per_second_stored']:,.0f}"
+        found[f"{size}: kicks a second of CPU time"] = f"{each['kicks_per_cpu_second']:,.0f}"
+    if each := run.extras.get("workers"):
+        for number, rate in each["requests_per_second"].items():
+            found[f"workers: {number}, load on the same cores, answers/s"] = f"{rate:,.0f}"
+        found["two workers / one"] = f"{each['ratio']:.2f}"
+    if each := run.extras.get("memory"):
         for stage in ("started", "warm", "afterwards"):
-            when = f"after {found['requests']:,} requests" if stage == "afterwards" else stage
-            rows.append((f"memory of kickserve, {when}", f"{found[stage]['rss_mb']:,.0f} MB"))
-    return "Starts, batches, workers, memory", ("figure", "value"), rows
+            when = f"after {each['requests']:,} requests" if stage == "afterwards" else stage
+            found[f"memory of kickserve, {when}"] = f"{each[stage]['rss_mb']:,.0f} MB"
+    return [{"figure": name, "value": value} for name, value in found.items()]
 
 
-def _tallies(run: Run) -> Sheet:
-    rows = [
-        (
-            each.server,
-            f"{each.answered:,}",
-            "keeps nothing" if each.stored is None else f"{each.stored:,}",
-            "" if each.stored is None else f"{each.stored - each.answered:,} of {each.cut:,}",
-            f"{each.errors:,}",
-            "yes" if agrees and not each.errors else "NO",
-        )
+def _tallies(run: Run) -> list[dict[str, str]]:
+    return [
+        {
+            "server": each.server,
+            "answered": f"{each.answered:,}",
+            "stored": "keeps nothing" if each.stored is None else f"{each.stored:,}",
+            "more, of as many as were cut off": ""
+            if each.stored is None
+            else f"{each.stored - each.answered:,} of {each.cut:,}",
+            "errors": f"{each.errors:,}",
+            "passed": "yes" if agrees and not each.errors else "NO",
+        }
         for each, agrees in merge(run.tallies)
     ]
-    head = ("server", "answered", "stored", "more, of as many as were cut off", "errors", "passed")
-    return "Answered and stored", head, rows
 
 
 class Extras:
@@ -505,18 +513,8 @@ def main() -> int:
     if options.json:
         json.dump(run.as_dict(), sys.stdout, indent=1)
     else:
-        _print(run)
+        for title, rows in sheets(run):
+            common.show(f"\n{title}", rows, as_json=False)
     for each in [*run.notes(), *run.failures]:
         progress.print(each, style="red" if each in run.failures else "yellow")
     return 1 if run.failures else 0
-
-
-def _print(run: Run) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    for title, head, rows in sheets(run):
-        table = Table(title=title, title_justify="left")
-        for at, name in enumerate(head):
-            table.add_column(name, justify="left" if at == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)

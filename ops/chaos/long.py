@@ -8,8 +8,7 @@ stopped three times.
 Ends with 1 where an answered prediction is not in the store exactly once, or where, from the first third
 after the warm-up (a fifth of the time) to the last, memory grew by more than 5 %, handles or threads that
 no client holds became more, or the p99 of a minute grew by over a quarter more than that of a bare app
-did, which is asked beside the service on the same server. `--judge FILE` judges a run anew that `--json`
-wrote.
+did, which is asked beside the service on the same server.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from kickserve_storage import create_plugin
 from kickserve_testing.contract_samples import record_at
 from ops.bench.common import Server as BareServer
 from ops.chaos.clients import ID_BYTES, OK, Clients, counted
-from ops.chaos.vitals import Sample, Verdict, Watched, sparkline, thirds, typical, typical_cores, verdicts
+from ops.chaos.vitals import Sample, Verdict, Watched, sparkline, thirds, typical, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,10 +72,6 @@ class Beside:
     def __init__(self, url: str, pace: float) -> None:
         command = [sys.executable, "-m", "ops.chaos.beside", url, str(pace)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-    def pid(self) -> int:
-        """Return the process."""
-        return self._process.pid
 
     def end(self) -> dict[str, Any]:
         """Ask it to end, and return what it found."""
@@ -230,7 +225,7 @@ async def run(
     pace = min(1.0, max(duration / 3600, 0.1))  # in a short run, all comes more often
     beside = Beside(server.url, pace)
     stack.callback(beside.close)
-    watched = Watched(server.process.pid, journals, postgres=cluster.pid, beside=beside.pid)
+    watched = Watched(server.process.pid, journals)
     hasty = Clients(server.url, CONNECTIONS)
     peak = await measured_peak(hasty, watched)
     say(f"peak {peak:,.0f} predictions a second, kept; now {peak / 2:,.0f}")
@@ -280,10 +275,6 @@ def show(found: dict[str, Any]) -> None:
         values = [each[name] for each in found["samples"]]
         console.print(f"{name:14}{sparkline(values)}  {min(values):,.1f} to {max(values):,.1f}")
     console.print("bare app beside, p99: {:.1f} and {:.1f} ms".format(*found["bare_p99_ms"]))
-    for when, cores in zip(("first", "last"), found["cores"], strict=True):
-        console.print(
-            f"cores, {when} third:", ", ".join(f"{name} {used:.2f}" for name, used in cores.items())
-        )
     for name in ("answered", "stored", "lost", "twice", "too_old", "exit_code", "statuses", "beside"):
         console.print(f"{name}: {found[name]}")
     for name in ("unexpected", "log"):
@@ -296,11 +287,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--json", action="store_true", help="write what was found, each sample too, as JSON")
-    parser.add_argument(
-        "--judge", type=Path, metavar="FILE", help="judge a run that --json wrote, and run none"
-    )
     options = parser.parse_args()
-    found = judged(json.loads(options.judge.read_bytes()) if options.judge else ran(options.minutes))
+    found = judged(ran(options.minutes))
     if options.json:
         print(json.dumps({**found, "passed": passed(found)}, indent=1))
     else:
@@ -315,7 +303,6 @@ def judged(found: dict[str, Any]) -> dict[str, Any]:
         **found,
         "verdicts": [each._asdict() for each in verdicts(*parts)],
         "bare_p99_ms": [typical(part, "bare_p99_ms") for part in parts],
-        "cores": [typical_cores(part) for part in parts],
     }
 
 
@@ -335,7 +322,6 @@ def tell(console: Console, said: Sample | str) -> None:
             f"{said.seconds:6.0f} s  {said.rate:7,.0f}/s"
             f"  p99 {said.p99_ms:6.1f} ms (bare app {said.bare_p99_ms:.1f})  {said.pss_mb:6.1f} MB"
             f"  {said.handles} handles  {said.threads} threads  journal {said.journal_bytes:,}"
-            f"  cores {' '.join(f'{name} {used:.2f}' for name, used in said.cores.items())}"
             f"{'  the store was away' if said.troubled else ''}"
         )
     console.print(said)

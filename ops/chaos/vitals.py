@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
-from statistics import fmean, median, quantiles
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
@@ -24,12 +23,9 @@ class Sample(NamedTuple):
     Attributes:
         seconds: since the beginning.
         pss_mb: memory of the server's lasting processes, 10⁶ bytes; what they share is counted once.
-        rss_mb: the same with what they share counted in each.
-        children: processes that come and go: a report of drift, say.
         handles: open files and sockets.
         threads: of the lasting processes.
         journal_bytes: what waits for the store.
-        cores: how many processor cores each party has used since the last sample, those of its children too.
         rate: answers a second since the last sample.
         p50_ms: median time of an answer in the last minute.
         p99_ms: 99th percentile of these.
@@ -39,12 +35,9 @@ class Sample(NamedTuple):
 
     seconds: float
     pss_mb: float
-    rss_mb: float
-    children: int
     handles: int
     threads: int
     journal_bytes: int
-    cores: dict[str, float]
     rate: float
     p50_ms: float
     p99_ms: float
@@ -58,48 +51,22 @@ class Watched:
     Args:
         pid: of the server.
         journals: the folder where they are.
-        others: how to find the process of whatever else takes its share of the machine.
     """
 
-    def __init__(self, pid: int, journals: Path, **others: Callable[[], int]) -> None:
+    def __init__(self, pid: int, journals: Path) -> None:
         root = psutil.Process(pid)
         self._lasting = [root, *root.children(recursive=True)]
         self._journals = journals
-        self._parties = {"service": lambda: pid, **others}
-        self._used: dict[str, float] = {}
-        self._at = 0.0
 
     def look(self) -> dict[str, Any]:
         """Return what can be seen from outside."""
         full = [each.memory_full_info() for each in self._lasting]
         return {
             "pss_mb": sum(each.pss for each in full) / MB,
-            "rss_mb": sum(each.rss for each in full) / MB,
-            "children": len(self._lasting[0].children(recursive=True)) + 1 - len(self._lasting),
             "handles": sum(each.num_fds() for each in self._lasting),
             "threads": sum(each.num_threads() for each in self._lasting),
             "journal_bytes": sum(map(_size, self._journals.rglob("*.log"))),
-            "cores": self._cores(),
         }
-
-    def _cores(self) -> dict[str, float]:
-        used = {name: _cpu_seconds(find) for name, find in self._parties.items()}
-        used["clients"] = sum(psutil.Process().cpu_times()[:2])
-        used["stolen"] = getattr(psutil.cpu_times(), "steal", 0.0)  # by the machine's other guests
-        now = time.perf_counter()
-        # One that was started anew begins at 0.
-        spent = {name: max(seconds - self._used.get(name, 0.0), 0.0) for name, seconds in used.items()}
-        cores = {name: seconds / (now - self._at) for name, seconds in spent.items()}
-        self._used, self._at = used, now
-        return cores
-
-
-def _cpu_seconds(find: Callable[[], int]) -> float:
-    """Return the processor time of a process and of all below it, those that have ended too."""
-    with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
-        root = psutil.Process(find())
-        return sum(sum(each.cpu_times()[:4]) for each in (root, *root.children(recursive=True)))
-    return 0.0
 
 
 def _size(file: Path) -> int:
@@ -187,11 +154,6 @@ def verdicts(early: Sequence[Sample], late: Sequence[Sample]) -> list[Verdict]:
 def typical(samples: Sequence[Sample], name: str) -> float:
     """Return the median of a figure."""
     return float(median(getattr(each, name) for each in samples))
-
-
-def typical_cores(samples: Sequence[Sample]) -> dict[str, float]:
-    """Return the mean of what each party used of the machine."""
-    return {name: fmean(each.cores[name] for each in samples) for name in samples[0].cores}
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:
