@@ -130,7 +130,7 @@ def add_missing(file: Path) -> list[str]:
 
 
 def make_secrets(*_: object) -> None:
-    """Make .env with random secrets, or add those that it lacks."""
+    """Make .env with random secrets, or add the missing ones."""
     verb = "added to" if ENV_FILE.exists() else "made"
     if added := add_missing(ENV_FILE):
         print(f"{verb} {ENV_FILE.name}: {', '.join(added)} (random; keep the file to yourself)")

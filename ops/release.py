@@ -1,4 +1,4 @@
-"""What a release needs to know: `python ops/release.py version`, or `python ops/release.py notes v1.2.3`.
+"""Version and notes of a release: `python ops/release.py version`, or `python ops/release.py notes v1.2.3`.
 
 `version` prints the one that pyproject.toml has. `notes` prints what the changelog says of a tag, and fails
 where the tag is another version, or the changelog has no dated section for it. Only the standard library is
@@ -47,7 +47,7 @@ def notes(tag: str, changelog: str, version: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Print what is asked for."""
+    """Print the version or the notes."""
     match arguments:
         case ["version"]:
             print(version())

@@ -1,10 +1,10 @@
-"""Puts together what a Space of Hugging Face is built from, and uploads it. See ops/docs/space.md.
+"""Collects the files of a Hugging Face Space, and uploads them. See ops/docs/space.md.
 
     python ops/space.py [FOLDER]             into a new folder, build/space where none is named
     python ops/space.py --upload OWNER/NAME  to the hub
 
-What that is stands in one place, the Containerfile: the files of this repository that it copies, itself as
-`Dockerfile`, and README.md, whose front matter tells the hub what kind of Space this is.
+The Containerfile names them: the files of this repository that it copies, itself as `Dockerfile`, and
+README.md, whose front matter describes the Space.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _from_elsewhere(word: str) -> bool:
 
 
 def contents() -> dict[str, Path]:
-    """Return what belongs into the Space: its name there, and the file here. Only what git knows counts.
+    """Return the files of the Space by their names there. Only files that git tracks count.
 
     Raises:
         SystemExit: git does not know a file that the Containerfile copies.
@@ -71,7 +71,7 @@ def put_together(folder: Path) -> int:
 
 
 def upload(space: str) -> str:
-    """Make the Space what this repository says, with nothing else in it; return where it is.
+    """Replace all files of the Space by those of this repository; return its address.
 
     Args:
         space: OWNER/NAME; made where it is not there yet.
@@ -108,7 +108,7 @@ def _revision() -> str:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Collect or upload."""
     parser = argparse.ArgumentParser(description="Puts together a Space of Hugging Face, and uploads it.")
     parser.add_argument("folder", nargs="?", type=Path, help="a new folder; build/space where none is named")
     parser.add_argument("--upload", metavar="OWNER/NAME", help="the Space to bring up to date")

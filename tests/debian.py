@@ -11,6 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class Missing(Exception):
+    """A program is not on this machine, and could not be installed; the message names its package."""
+
+
+def program(name: str, package: str) -> str:
+    """Find a program, and install its package where that can be done.
+
+    Raises:
+        Missing: it is not there.
+    """
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    found = shutil.which(name, path=path) or (install(package) and shutil.which(name, path=path))
+    if not found:
+        raise Missing(f"no {name}: install Debian's package {package}")
+    return found
+
+
 def install(package: str) -> bool:
     """Install a package as root on Debian or a system like it; say whether that went well."""
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -36,23 +35,6 @@ http {{
 """
 
 
-class NoNginx(Exception):
-    """There is no nginx on this machine, and none could be installed."""
-
-
-def program() -> str:
-    """Find nginx.
-
-    Raises:
-        NoNginx: it is not there.
-    """
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
-    found = shutil.which("nginx", path=path) or (debian.install("nginx") and shutil.which("nginx", path=path))
-    if not found:
-        raise NoNginx("no nginx: install Debian's package nginx")
-    return found
-
-
 class Nginx:
     """A running nginx before three replicas.
 
@@ -71,7 +53,9 @@ class Nginx:
         (folder / "kickserve.conf").write_text(placed(FILE.read_text(), port, replicas))
         user = f"user {getpass.getuser()} root;" if os.geteuid() == 0 else ""
         (folder / "nginx.conf").write_text(AROUND.format(folder=folder, user=user))
-        self._process = subprocess.Popen([program(), "-p", str(folder), "-c", str(folder / "nginx.conf")])
+        self._process = subprocess.Popen(
+            [debian.program("nginx", "nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        )
         self._wait()
 
     def _wait(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,22 +11,6 @@ import httpx
 from postgres import free_port
 
 RULES = Path(__file__).parents[1] / "ops" / "prometheus" / "rules.yml"
-
-
-class NoPrometheus(Exception):
-    """There is no Prometheus on this machine, and none could be installed."""
-
-
-def program(name: str) -> str:
-    """Find `prometheus` or `promtool`, which Debian's package `prometheus` brings.
-
-    Raises:
-        NoPrometheus: it is not there.
-    """
-    found = shutil.which(name) or (debian.install("prometheus") and shutil.which(name))
-    if not found:
-        raise NoPrometheus(f"no {name}: install Debian's package prometheus")
-    return found
 
 
 class Prometheus:
@@ -53,7 +36,7 @@ class Prometheus:
         self._log = (folder / "prometheus.log").open("w")
         self._process = subprocess.Popen(
             [
-                program("prometheus"),
+                debian.program("prometheus", "prometheus"),
                 f"--config.file={folder}/prometheus.yml",
                 f"--storage.tsdb.path={folder}/data",
                 f"--web.listen-address=127.0.0.1:{port}",

@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nginx
 import pytest
-from prometheus import RULES, NoPrometheus, program
+from debian import Missing, program
+from prometheus import RULES
 from prometheus_client.parser import text_string_to_metric_families
 from serving import BARE
 
@@ -146,11 +146,8 @@ class TestDrills:
             assert row["passed"] or "p99_during_ms" in row, row  # no test asserts a time
 
     @pytest.mark.slow
+    @pytest.mark.usefixtures("nginx")
     def test_behind_nginx_no_client_notices_that_a_replica_is_killed_and_another_restarted(self, tmp_path):
-        try:
-            nginx.program()
-        except nginx.NoNginx as error:
-            pytest.skip(str(error))
         row = run("chaos", tmp_path, "replicas", "--seconds", "0.7")
         assert row["answered"] > 0
         assert (row["errors"], row["lost"], row["twice"]) == (0, 0, 0), row
@@ -238,12 +235,21 @@ class TestLongRun:
         assert seen["pss_mb"] > 10
 
 
+def found(name, package):
+    try:
+        return program(name, package)
+    except Missing as reason:
+        pytest.skip(str(reason))
+
+
 @pytest.fixture
 def promtool():
-    try:
-        return program("promtool")
-    except NoPrometheus as error:
-        pytest.skip(str(error))
+    return found("promtool", "prometheus")
+
+
+@pytest.fixture
+def nginx():
+    return found("nginx", "nginx")
 
 
 def metrics_in(text):

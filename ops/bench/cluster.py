@@ -107,7 +107,7 @@ def start(source: Path, output: Path, engine: list[str]) -> subprocess.Popen[byt
 def measure(
     source: Path, output: Path, engine: list[str], meanwhile: Callable[[int], None] | None = None
 ) -> dict[str, Any]:
-    """Run the command to its end; return what it says, and what it took."""
+    """Run the command to its end; return its summary, its time and its memory."""
     began = time.perf_counter()
     process = start(source, output, engine)
     watch = Watch(process.pid)
@@ -180,7 +180,7 @@ def kill_a_worker(output: Path, parts: int, killed: list[int]) -> Callable[[int]
 
     def kill(process: int) -> None:
         wait_for(output, parts, process)
-        # Those that answer have worked most; besides them there is multiprocessing's own helper.
+        # Workers have used most CPU; beside them there is a helper of multiprocessing.
         children = psutil.Process(process).children(recursive=True)
         worker = max(children, key=lambda each: each.cpu_times().user)
         worker.kill()

@@ -1,7 +1,7 @@
 """Measures the Open Inference Protocol beside `/api/v1`: one kick, and many, as JSON and binary.
 
 Run it as  python -m ops.bench oip [--kicks N] [--rounds R] [--json]. One connection asks one thing after the
-other; in each round every way has its turn, and a ratio is taken within the round: the median is told.
+other; in each round every way has its turn, and a ratio is taken within the round: the median is shown.
 """
 
 from __future__ import annotations

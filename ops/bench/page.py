@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def opened(browser: Browser, root: str) -> Page:
-    """Open the page in a context of its own, and wait until its connection stands."""
+    """Open the page in a context of its own, and wait until it is connected."""
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
     page.goto(f"{root}/ui/")
     page.wait_for_selector(".answer .number")

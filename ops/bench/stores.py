@@ -42,7 +42,7 @@ ROUNDS: Final = 5
 ALONE: Final = 4.0  # seconds of predictions without an export
 CONNECTIONS: Final = 16
 TOGETHER: Final = 50_000
-# In a process of its own, or the clients' clock would stand still while it reads.
+# In a process of its own, or the clients would wait while it reads.
 READER: Final = """
 import sys, httpx
 with httpx.stream("GET", sys.argv[1], headers={"Accept": "application/x-ndjson"}, timeout=300) as answer:

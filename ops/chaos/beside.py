@@ -1,7 +1,7 @@
-"""What goes on beside the predictions of a long run: reads, reports, reloads, outcomes, exports, open pages.
+"""Everything beside the predictions of a long run: reads, reports, reloads, outcomes, exports, open pages.
 
-`beside.py URL PACE`: a process of its own, so that what it takes is not taken from the clients whose answers
-are timed. It ends on SIGTERM, and then tells as JSON what was answered how often, and what was not expected.
+`beside.py URL PACE`: a process of its own, so that it takes no time from the clients whose answers are timed.
+It ends on SIGTERM, and prints as JSON how often each answer came, and the unexpected ones.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ PAGE_SECONDS = 60  # from when one is opened until it is opened again: in each m
 ALLOWED = {200, 202, 204, 409, 503}  # 409: a report is being made; 503: of reads, while the store is away
 
 
-class Happenings:
-    """What clients do that do not predict, each on its own clock, and how it was answered.
+class Visitors:
+    """Requests other than predictions, each kind on its own clock, and their answers.
 
     Args:
         url: of the API.
@@ -46,7 +46,7 @@ class Happenings:
             asyncio.create_task(self._again(max(every * pace, 1.0), what))
             for every, what in (
                 (5, self._scrape),
-                (2, self._judge),
+                (2, self._outcome),
                 (20, self._read),
                 (60, self._reload),
                 (120, self._quality),
@@ -63,7 +63,7 @@ class Happenings:
             await asyncio.sleep(due - clock())
             try:
                 await what()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the rest goes on
+            except Exception as error:  # noqa: BLE001 - any error is reported, and the rest goes on
                 self.unexpected.append(f"{what.__name__}: {error!r}")
 
     async def _ask(self, name: str, method: str, path: str, **more: Any) -> httpx.Response:
@@ -76,7 +76,7 @@ class Happenings:
     async def _scrape(self) -> None:
         await self._ask("metrics", "GET", str(self._http.base_url).removesuffix("/api/v1/") + "/metrics")
 
-    async def _judge(self) -> None:
+    async def _outcome(self) -> None:
         if self._recent:
             id_ = random.choice(self._recent)  # noqa: S311 - nothing secret hangs on it
             path = f"/predictions/{id_}/outcome"
@@ -154,7 +154,7 @@ async def use_page(browser: Browser, root: str, at: int, seen: Counter[str]) -> 
             await page.goto(f"{root}/ui/history")
             await page.wait_for_timeout(3_000)
             seen["histories shown"] += 1
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong in a browser is told at the end
+        except Exception as error:  # noqa: BLE001 - any error of a browser is reported at the end
             seen[f"page: {type(error).__name__} {str(error)[:80]}"] += 1
         finally:
             await context.close()
@@ -176,11 +176,11 @@ async def go_on(url: str, pace: float) -> dict[str, Any]:
     """Do it all until SIGTERM; return what was found."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    happenings = Happenings(url, pace)
-    async with open_pages(url.removesuffix("/api/v1"), happenings.seen):
+    visitors = Visitors(url, pace)
+    async with open_pages(url.removesuffix("/api/v1"), visitors.seen):
         await ended.wait()
-        await happenings.end()
-    return {"beside": dict(happenings.seen), "unexpected": happenings.unexpected}
+        await visitors.end()
+    return {"beside": dict(visitors.seen), "unexpected": visitors.unexpected}
 
 
 if __name__ == "__main__":

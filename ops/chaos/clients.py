@@ -45,7 +45,7 @@ class Clients:
         ids: of all predictions that were answered, 16 bytes each.
         statuses: how often each status, or error of a connection, was met.
         times: milliseconds that answers took since `lap`; at a rate, from when they were to be asked for, so
-            that a service that stands still for a second is seen in all that were due in it.
+            that a pause of the service shows in every request that was due in it.
     """
 
     def __init__(self, url: str, connections: int, rate: float | None = None) -> None:
@@ -102,7 +102,7 @@ class Clients:
         return times
 
     async def end(self) -> None:
-        """Let each client finish what it has begun."""
+        """Let each client finish its request."""
         self._ended.set()
         await asyncio.gather(*self._tasks)
 
@@ -114,7 +114,7 @@ def _length(head: bytes) -> int:
 
 
 def counted(answered: bytes, stored: bytes) -> dict[str, int]:
-    """Compare ids, 16 bytes each, that were answered with those that are stored."""
+    """Compare answered ids with stored ones, 16 bytes each."""
     ours = np.frombuffer(answered, f"S{ID_BYTES}")
     kept, times = np.unique(np.frombuffer(stored, f"S{ID_BYTES}"), return_counts=True)
     return {

@@ -53,7 +53,7 @@ class Composed:
             shutil.copy(ROOT / name, folder / name)
 
     def run(self, *arguments: str) -> str:
-        """Do what `just` does; return what it said."""
+        """Run a command of ops/compose.py; return its output."""
         command = [sys.executable, "ops/compose.py", *arguments]
         done = subprocess.run(
             command, cwd=self._folder, env=self._environment, stdout=subprocess.PIPE, text=True, check=False

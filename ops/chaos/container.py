@@ -39,7 +39,7 @@ LIMITS = [
     "--security-opt=no-new-privileges",
     "--memory=512m",
 ]
-# Run inside: who it is there, what it may do, and whether the root file system is read-only.
+# Run inside: the user, the capabilities, and whether the root file system is read-only.
 WHO = """
 import os
 capabilities = next(line.split()[1] for line in open("/proc/1/status") if line.startswith("CapEff"))
@@ -168,7 +168,7 @@ def locked_up(tag: str, volume: str) -> dict[str, Any]:
 
 
 async def under_load(tag: str, volume: str, *, page: bool) -> dict[str, Any]:
-    """SIGTERM while 32 clients ask without pause: nobody's request fails, and nothing is lost."""
+    """SIGTERM while 32 clients ask without pause: no request fails, and no answer is lost."""
     container = Container(tag, volume, "--publish=127.0.0.1::7860")
     try:
         url = container.url()
@@ -206,8 +206,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     """Print the figures for a person."""
     table = Table("variant", "check", "figures", "passed")
     for row in rows:
-        told = ", ".join(f"{name} {value}" for name, value in row["figures"].items())
-        table.add_row(row["variant"], row["check"], told, "yes" if row["passed"] else "[red]NO")
+        figures = ", ".join(f"{name} {value}" for name, value in row["figures"].items())
+        table.add_row(row["variant"], row["check"], figures, "yes" if row["passed"] else "[red]NO")
     Console(width=140).print(table)
 
 

@@ -1,4 +1,4 @@
-"""What drills have in common: clients that ask without pause, what is stored, the verdict, and the table."""
+"""Parts that drills share: clients that ask without pause, the stored ids, the verdict, and the table."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ class Load:
     Args:
         urls: of the APIs that are asked, in turn.
         key: the key that they want, if any.
-        lasting: whether there must always be somebody who takes a connection; else a client ends where
-            none does.
+        lasting: whether a connection must always be possible; else a client ends where it is not.
     """
 
     def __init__(self, *urls: str, key: str = "", lasting: bool = False) -> None:
@@ -67,7 +66,7 @@ class Load:
                     self.times.append((now, now - started))
 
     async def end(self) -> None:
-        """Let each client finish what it has begun."""
+        """Let each client finish its request."""
         self._ended.set()
         await asyncio.gather(*self._tasks)
 
@@ -95,7 +94,7 @@ async def stored_in(url: str, folder: Path) -> list[str]:
 
 
 def verdict(answered: list[str], stored: list[str]) -> dict[str, Any]:
-    """Compare what was answered with what is stored."""
+    """Compare the answered ids with the stored ones."""
     lost = len(set(answered) - set(stored))
     twice = len(stored) - len(set(stored))
     return {"answered": len(answered), "stored": len(stored), "lost": lost, "twice": twice}

@@ -1,4 +1,4 @@
-"""Kills, stops and starves the service under load, and counts what was answered against what is stored.
+"""Kills, stops and starves the service under load, and counts answers against rows in the store.
 
 `just chaos` runs all drills (about four minutes); `just chaos --only kill --rounds 3` some. Ends with 1 where
 an answered prediction was lost or stored twice, or a client met an error that it should not have met.
@@ -39,7 +39,7 @@ async def drained(server: Server) -> None:
 
 
 async def settled(url: str, folder: Path) -> list[str]:
-    """Start a server once more, so that it takes up what is left, and end it; return what is stored."""
+    """Let a new server take up the journals that were left, and end it; return the stored ids."""
     server = Server(folder, DATABASE_URL=url)
     await drained(server)
     assert await asyncio.to_thread(server.end) == 0

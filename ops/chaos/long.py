@@ -1,8 +1,8 @@
-"""Runs the service for an hour at half load, with all that happens to one in a year: does it age?
+"""Runs the service for an hour at half load, with everything that happens in a year: does it age?
 
 `just chaos long`, or `just chaos long --minutes 5`. It starts its own Postgres, service and, where there is
 one, Chromium. On the way reports of drift are asked for, the model is loaded anew, pages are open, the
-history is read and exported, outcomes are told, metrics scraped, old predictions removed, and Postgres is
+history is read and exported, outcomes are set, metrics scraped, old predictions removed, and Postgres is
 stopped three times.
 
 Ends with 1 where an answered prediction is not in the store exactly once, or where, from the first third
@@ -74,13 +74,13 @@ class Beside:
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def end(self) -> dict[str, Any]:
-        """Ask it to end, and return what it found."""
+        """End it, and return its figures."""
         self._process.terminate()
         found: dict[str, Any] = json.loads(self._process.communicate(timeout=60)[0])
         return found
 
     def close(self) -> None:
-        """Make sure that it is gone, and what it has started."""
+        """Make sure that it is gone, with its browser."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -145,8 +145,8 @@ async def measured_peak(clients: Clients, watched: Watched) -> float:
 class Laps:
     """Times of the answers of the last minute.
 
-    What goes on beside has its turn in each minute, and not in each ten seconds: of these, one would be told
-    by a page that was just opened, and the next by none.
+    Visitors have their turn in each minute, and not in each ten seconds: the figures of ten seconds would
+    depend on whether a page was opened in them.
     """
 
     def __init__(self, clients: Clients) -> None:
@@ -250,7 +250,7 @@ async def run(
 
 
 def _alarming(line: str) -> bool:
-    """Say whether a line of the log tells of an error that is none of the store's absence."""
+    """Say whether a line of the log is an error other than an absent store."""
     return '"level":"error"' in line and "StoreUnavailable" not in line
 
 
@@ -312,10 +312,10 @@ def ran(minutes: float) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else all that it has started would go on
     with ExitStack() as stack:
         cluster = stack.enter_context(running())
-        return asyncio.run(run(stack, cluster, minutes * 60, lambda said: tell(console, said)))
+        return asyncio.run(run(stack, cluster, minutes * 60, lambda said: report(console, said)))
 
 
-def tell(console: Console, said: Sample | str) -> None:
+def report(console: Console, said: Sample | str) -> None:
     """Show how far it has come."""
     if isinstance(said, Sample):
         said = (

@@ -1,8 +1,8 @@
 """Three replicas on one Postgres behind nginx: one is killed, another restarted, and no client notices.
 
 `just chaos replicas`, about a quarter of a minute. nginx is Debian's, with ops/nginx/kickserve.conf. Ends
-with 1 where a client met an error, or an answered prediction was lost or stored twice. One that nginx asked
-for again may stand in Postgres a second time, under an id that nobody was told: such are counted as `untold`.
+with 1 where a client met an error, or an answered prediction was lost or stored twice. A request
+that nginx repeated may be in Postgres a second time, under an id in no answer: such are counted as `untold`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ MB = 1e6
 
 
 class Sample(NamedTuple):
-    """What was found at an instant.
+    """The figures of an instant.
 
     Attributes:
         seconds: since the beginning.
@@ -59,7 +59,7 @@ class Watched:
         self._journals = journals
 
     def look(self) -> dict[str, Any]:
-        """Return what can be seen from outside."""
+        """Return the figures that can be seen from outside."""
         full = [each.memory_full_info() for each in self._lasting]
         return {
             "pss_mb": sum(each.pss for each in full) / MB,
@@ -76,14 +76,14 @@ def _size(file: Path) -> int:
 
 
 class Verdict(NamedTuple):
-    """What became of something over the time.
+    """The change of a figure over the time.
 
     Attributes:
-        what: its name.
-        early: what it was after the warm-up.
-        late: what it was at the end.
-        allowed: what it may be at the end.
-        passed: whether it is.
+        what: its name in a sample.
+        early: its value after the warm-up.
+        late: its value at the end.
+        allowed: the limit of its value at the end.
+        passed: whether it keeps to the limit.
     """
 
     what: str
@@ -94,14 +94,14 @@ class Verdict(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """What is compared, and how far it may grow."""
+    """How a figure is compared, and how far it may grow."""
 
     typical: Callable[[list[float]], float]
     allowed: Callable[[float], float]
 
 
 def least(values: list[float]) -> float:
-    """Return what is gone below a tenth of the time: what stays when clients have closed their connections.
+    """Return the tenth percentile: the level that stays when clients have closed their connections.
 
     A browser that opens a page has six of them for half a minute, and how many pages overlap when one looks
     is chance; a handle that is never closed lies under all of that.
@@ -115,7 +115,7 @@ LIMITS: dict[str, Limit] = {
     "threads": Limit(least, lambda early: early + 1),
     "journal_bytes": Limit(median, lambda early: max(2 * early, 5e6)),  # half a second of what comes in
 }
-TIMES_GROW = 1.25  # by which the percentile of times may grow, beyond what it does with the bare app
+TIMES_GROW = 1.25  # by which the percentile of times may grow, beyond that of the bare app
 
 
 def thirds(samples: Sequence[Sample], warm: float) -> tuple[list[Sample], list[Sample]]:

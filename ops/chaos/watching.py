@@ -1,4 +1,4 @@
-"""Has a real Prometheus watch a real service, stops its Postgres, and looks which alerts fire.
+"""Lets a real Prometheus watch a real service, stops its Postgres, and reads the alerts that fire.
 
 `just chaos watching`, about half a minute. Ends with 1 where the alert of the store does not fire while the
 store is stopped, or any fires before or after. The rules are those of ops/prometheus, but that each needs to
@@ -58,20 +58,20 @@ async def drill(cluster: Cluster, folder: Path) -> dict[str, Any]:
     try:
         await until(lambda: (watcher.value("kickserve_predictions_total") or 0) > 0)
         await asyncio.sleep(3)
-        told: dict[str, Any] = {"before": sorted(watcher.firing())}
+        found: dict[str, Any] = {"before": sorted(watcher.firing())}
         await asyncio.to_thread(cluster.stop)
         await until(lambda: WANTED in watcher.firing())
-        told["during"] = sorted(watcher.firing())
+        found["during"] = sorted(watcher.firing())
         await asyncio.to_thread(cluster.start)
         await until(lambda: not watcher.firing())
-        told["after"] = sorted(watcher.firing())
-        told["scraped"] = watcher.value("kickserve_predictions_total") or 0.0
+        found["after"] = sorted(watcher.firing())
+        found["scraped"] = watcher.value("kickserve_predictions_total") or 0.0
     finally:
         ended.set()
         await asking
         watcher.close()
         await asyncio.to_thread(server.end)
-    return told
+    return found
 
 
 def run() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Holds a running service to its OpenAPI document: schemathesis asks what fits, and what does not.
+"""Holds a running service to its OpenAPI document: schemathesis asks what fits, and nonsense.
 
 `just fuzz contract` (20,000 cases); `just fuzz contract --cases 2000 --seed 7` some. Every operation, alone
 and along the document's links, with drift, metrics and profiling installed. No answer may be a 5xx, or other
@@ -31,7 +31,7 @@ EXAMPLES: Final = 200  # an operation and round: about 5,000 cases
 
 
 def prepare(url: str, *, report: bool) -> str | None:
-    """Give the service something to tell of: kicks, outcomes, and a report of drift; return its name."""
+    """Store kicks and outcomes, and make a report of drift; return its name."""
     with httpx.Client(base_url=url, headers={"X-API-Key": KEY}, timeout=60) as client:
         kicks = [{**EXAMPLE, "distance": 5 + number / 2} for number in range(KICKS)]
         answers = client.post("/predict/batch", json=kicks).raise_for_status().json()
@@ -47,7 +47,7 @@ def prepare(url: str, *, report: bool) -> str | None:
 
 
 def examine(url: str, folder: Path, examples: int, seed: int, report: str | None) -> dict[str, Any]:
-    """Have schemathesis ask, and return what it reports, with its own words under `text`."""
+    """Let schemathesis ask, and return its report, with its output under `text`."""
     summary = folder / "report.json"
     environment = {
         **os.environ,

@@ -2,7 +2,7 @@
 
 `just fuzz decoders` (a minute), with atheris installed (`pip install atheris`; not every system has a wheel).
 `just fuzz decoders -max_total_time=600 -seed=7` and the other flags of libFuzzer. Ends with 77 and prints the
-bytes where one raises something else, or does not read again what it wrote.
+bytes where one raises something else, or does not read its own output.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def one(data: bytes) -> None:
 
 
 def main() -> None:
-    """Begin with what is right, and go on from there."""
+    """Begin with valid inputs, and go on from there."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "kick").write_text(json.dumps(EXAMPLE))
         Path(folder, "kicks").write_text(json.dumps([EXAMPLE, EXAMPLE]))

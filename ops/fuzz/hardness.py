@@ -2,7 +2,7 @@
 
 `just fuzz hardness` runs all attacks (about two minutes); `just fuzz hardness --only slow idle` some. Ends
 with 1 where an attack got through: a client that holds on for ever, memory that grows, two answers to one
-ambiguous request, or an error for those who ask as one should.
+ambiguous request, or an error for well-behaved clients.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Target:
         return await asyncio.open_connection(*self.address)
 
     async def exchange(self, sent: bytes, patience: float = 5.0) -> tuple[bytes, bool]:
-        """Send bytes, and return what is answered until the end or silence, and whether it was the end."""
+        """Send bytes; return the answer until the end or silence, and whether it was the end."""
         reader, writer = await self.connect()
         answer = b""
         try:
@@ -101,7 +101,7 @@ class Steady:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._ended = True  # each finishes what it has begun
+        self._ended = True  # each finishes its request
         await asyncio.gather(*self._tasks)
         for _, writer in self._connections:
             writer.close()
@@ -217,11 +217,11 @@ async def oversized(target: Target) -> Row:
     """Send heads that are too long."""
     memory = target.memory()
     found = {name: await target.exchange(sent) for name, sent in OVERSIZED.items()}
-    told = {name: answer[9:12].decode() for name, (answer, _) in found.items()}
+    statuses = {name: answer[9:12].decode() for name, (answer, _) in found.items()}
     good = all(
-        end and status == "431" for (_, end), status in zip(found.values(), told.values(), strict=True)
+        end and status == "431" for (_, end), status in zip(found.values(), statuses.values(), strict=True)
     )
-    return {**told, "grown_MB": round(target.memory() - memory, 1), "passed": good}
+    return {**statuses, "grown_MB": round(target.memory() - memory, 1), "passed": good}
 
 
 async def ambiguous(target: Target) -> Row:
@@ -235,7 +235,7 @@ async def ambiguous(target: Target) -> Row:
 
 
 async def greedy(target: Target) -> Row:
-    """Ask for all records, and take none: what is not taken must not pile up."""
+    """Ask for all records, and take none: unread answers must not pile up."""
     body = b"[" + b",".join([KICK] * RECORDS) + b"]"
     kept, _ = await target.exchange(_post("/predict/batch", body), patience=60)
     assert kept.startswith(b"HTTP/1.1 200 "), kept[:200]
@@ -320,7 +320,7 @@ def _post(path: str, body: bytes) -> bytes:
 def attacks(
     options: argparse.Namespace,
 ) -> dict[str, tuple[dict[str, str], Callable[[Target], Awaitable[Row]]]]:
-    """Return the attacks: by name, the settings of the server, and what is done to it."""
+    """Return the attacks by name: the settings of the server, and the function."""
     in_body = POST[: -len(KICK)]
     return {
         "slow head": ({}, lambda target: slow(target, options.slow, POST[:40])),

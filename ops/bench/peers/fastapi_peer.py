@@ -1,6 +1,6 @@
 """A model behind FastAPI as many serve one: DataFrame, pipeline, ORM. `fastapi_peer.py PORT LOGISTIC`.
 
-Where practice differs, this does what is faster: no log of requests, SQLite in WAL and no sync a commit.
+Where practice differs, this takes the faster way: no log of requests, SQLite in WAL and no sync a commit.
 """
 
 from __future__ import annotations
