@@ -20,7 +20,6 @@ KickserveError
 │       ├── StoreMisconfigured      a wrong URL or folder: will not pass
 │       └── RecordUnfit             a record that the store can't hold, though it holds others
 ├── ModelUnusable              409  a model that can't be found, read or trusted
-├── DataError                       a file of kicks that can't be read or written
 ├── RemoteError                     a running service that answers with an error, or is none of ours
 │   └── ServiceAway                 one that can't be reached: may pass by itself
 └── ConfigurationError
@@ -205,13 +204,6 @@ class ModelUnusable(KickserveError):
 
     status = 409
     title = "Model unusable"
-    exit_code = 2
-
-
-class DataError(KickserveError):
-    """A file of kicks can't be read or written."""
-
-    title = "Unusable file"
     exit_code = 2
 
 

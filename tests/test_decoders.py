@@ -16,13 +16,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kinds import FRESH, linear, load, onnx
 
-from kickserve.errors import DataError, KickserveError, ModelUnusable, RemoteError, SettingsError
+from kickserve.errors import KickserveError, ModelUnusable, RemoteError, SettingsError
 from kickserve.features import NAMES
 from kickserve.ids import canonical, first_id_at, in_utc
 from kickserve.record import WIDTH, Add, RecordBatch, ShadowAnswers, operations_in
 from kickserve.settings import Settings
 from kickserve_client import calls
 from kickserve_client.exchange import Exchange, ServiceBusy, read_retry_after
+from kickserve_data import DataError
 from kickserve_data.reader import read_blocks
 
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kickserve.errors import DataError, ModelUnusable
+from kickserve.errors import ModelUnusable
 from kickserve.features import COUNT, INDEX
 from kickserve.linear import load_default
 from kickserve.model import Answer
+from kickserve_data import DataError
 from kickserve_data.simulate import simulate
 from kickserve_drift.expected import Expectation
 from kickserve_drift.psi import (

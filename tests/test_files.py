@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kickserve.errors import DataError, MissingExtra
+from kickserve.errors import MissingExtra
 from kickserve.features import FEATURES, NAMES
-from kickserve_data import pipeline, reader
+from kickserve_data import DataError, pipeline, reader
 from kickserve_data.pipeline import prefetch, write_behind
 from kickserve_data.reader import count_rows, other_columns, read_blocks
 from kickserve_data.simulate import simulate

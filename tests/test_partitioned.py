@@ -19,8 +19,9 @@ from partitions import answers, folder_of, lasting, table_of
 from partitions import batch as run_batch
 
 from kickserve.cli import run
-from kickserve.errors import DataError, MissingExtra, PredictionFailed
+from kickserve.errors import MissingExtra, PredictionFailed
 from kickserve_batch.runs import PARTITIONS_FAILED, _Run
+from kickserve_data import DataError
 from kickserve_data.engines import LocalEngine
 from kickserve_data.locations import find_files, locate
 from kickserve_data.partitions import Partition

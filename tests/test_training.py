@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickserve.documents import expit, mean_shrink
-from kickserve.errors import DataError
 from kickserve.features import INDEX, NAMES
 from kickserve.linear import LinearDocument
+from kickserve_data import DataError
 from kickserve_data.simulate import ABILITY_SD, COEFFICIENTS, FIGURES_KICKS, logit, simulate
 from kickserve_train.boosting import Boosted
 from kickserve_train.calibration import ability_spread, calibrate, fit_line

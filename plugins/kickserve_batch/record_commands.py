@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import rich_click as click
 
-from kickserve.errors import DataError
 from kickserve.ids import in_utc
 from kickserve.plugins import Settings, open_store
 from kickserve.record import SetOutcome
 from kickserve.schemas import OutcomeOf, OutcomesKept, Record
 from kickserve.terminal import ServiceUrl, print_facts, print_json, progress
+from kickserve_data import DataError
 from kickserve_data.kicks import RefusedRow, must_be, number, show_refusals
 from kickserve_data.reader import OUTCOMES, count_rows, open_rows
 from kickserve_data.scoring import REFUSALS_KEPT, ROWS_REFUSED

@@ -18,10 +18,9 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from kickserve import __version__
-from kickserve.errors import DataError
 from kickserve.loading import fetch_model, load_file, source_of
 from kickserve.plugins import discover
-from kickserve_data import scoring
+from kickserve_data import DataError, scoring
 from kickserve_data.engines import LOCAL, start_engine
 from kickserve_data.locations import GLOB, File, Location, locate
 from kickserve_data.partitions import plan_of, read_partition, sort_refusals

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from kickserve.errors import DataError, KickserveError, MissingExtra, first_line
+from kickserve.errors import KickserveError, MissingExtra, first_line
 from kickserve.wholefile import atomic_write, sync
+from kickserve_data import DataError
 from kickserve_data.reader import open_parquet, parquet
 
 if TYPE_CHECKING:

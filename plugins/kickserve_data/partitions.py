@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import structs
 
-from kickserve.errors import DataError
+from kickserve_data import DataError
 from kickserve_data.kicks import Block, RefusedRow
 from kickserve_data.locations import File, find_files, locate, reached
 from kickserve_data.reader import columns_of, parquet_blocks, select_fields

@@ -20,9 +20,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from kickserve.errors import DataError, MissingExtra
+from kickserve.errors import MissingExtra
 from kickserve.features import COUNT, NAMES
 from kickserve.schemas import UNDECODABLE
+from kickserve_data import DataError
 from kickserve_data.kicks import IS_FLAG, Block, Row, block_of, block_of_columns
 
 if TYPE_CHECKING:

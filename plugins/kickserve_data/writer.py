@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from kickserve.errors import DataError
 from kickserve.features import FLAGS
 from kickserve.wholefile import atomic_write
+from kickserve_data import DataError
 from kickserve_data.reader import OUTCOMES, kind_of, parquet
 
 if TYPE_CHECKING:

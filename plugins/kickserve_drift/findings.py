@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
-from kickserve.errors import DataError
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES, acceptable
 from kickserve.plugins import say
+from kickserve_data import DataError
 from kickserve_data.engines import start_engine
 from kickserve_data.partitions import read_partition, sort_refusals
 from kickserve_drift.expected import Expectation, Expected

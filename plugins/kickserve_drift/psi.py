@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from kickserve.errors import DataError, KickserveError, ModelUnusable
+from kickserve.errors import KickserveError, ModelUnusable
 from kickserve.features import FLAGS, NAMES
 from kickserve.schemas import Drifted, DriftSummary
+from kickserve_data import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

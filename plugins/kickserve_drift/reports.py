@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from kickserve.errors import DataError, KickserveError, RequestError
+from kickserve.errors import KickserveError, RequestError
 from kickserve.plugins import atomic_write
 from kickserve.schemas import UNDECODABLE
+from kickserve_data import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
-from kickserve.errors import DataError
 from kickserve.plugins import TYPICAL, AnswersOne, predict
 from kickserve.schemas import ModelCard
+from kickserve_data import DataError
 from kickserve_data.scoring import REFUSALS_KEPT
 from kickserve_scores.quality import Quality, RunningQuality
 

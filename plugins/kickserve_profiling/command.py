@@ -11,11 +11,11 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from kickserve.errors import DataError
 from kickserve.plugins import Settings
 from kickserve.terminal import FiniteRange, ServiceUrl, print_json, progress, say, stdout
 from kickserve_client import calls, connected
 from kickserve_profiling.formats import FORMATS
+from kickserve_profiling.profile import ProfileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,7 +136,7 @@ def _format_of(file: Path) -> str:
     form = _SUFFIXES.get(file.suffix.lower())
     if form is None:
         known = "; ".join(f"{suffix} ({FORMATS[name].opened_by})" for suffix, name in _SUFFIXES.items())
-        raise DataError(f"{file}: no profile is written under that name. It may end with {known}")
+        raise ProfileError(f"{file}: no profile is written under that name. It may end with {known}")
     return form
 
 
@@ -144,4 +144,4 @@ def _write(file: Path, content: bytes) -> None:
     try:
         file.write_bytes(content)
     except OSError as error:
-        raise DataError(f"{file} can't be written: {error.strerror}") from error
+        raise ProfileError(f"{file} can't be written: {error.strerror}") from error

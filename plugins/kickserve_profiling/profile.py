@@ -10,7 +10,7 @@ import pstats
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from kickserve.errors import DataError
+from kickserve.errors import KickserveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +30,14 @@ _SMALLEST: Final = 0.0005  # share of the whole below which a branch of the call
 _DEEPEST: Final = 120
 
 
-class UnreadableProfile(DataError):
+class ProfileError(KickserveError):
+    """A file of a profile can't be read or written."""
+
+    title = "Unusable file"
+    exit_code = 2
+
+
+class UnreadableProfile(ProfileError):
     """A file is no profile that can be read."""
 
     title = "Unreadable profile"

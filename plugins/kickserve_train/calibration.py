@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kickserve.documents import mean_shrink
-from kickserve.errors import DataError
+from kickserve_data import DataError
 from kickserve_train.evaluation import Measure
 from kickserve_train.families import fit
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
-from kickserve.errors import DataError
 from kickserve.features import FEATURES, INDEX
+from kickserve_data import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

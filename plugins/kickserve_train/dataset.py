@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kickserve.errors import DataError
 from kickserve.features import BY_NAME, COUNT, INDEX, NAMES, acceptable
+from kickserve_data import DataError
 from kickserve_data.kicks import RefusedRow, block_of
 from kickserve_data.reader import OUTCOMES, open_rows
 

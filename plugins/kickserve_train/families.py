@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kickserve.documents import expit
-from kickserve.errors import DataError
 from kickserve.features import INDEX
 from kickserve.terms import TERMS, expand, spline_names
+from kickserve_data import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
