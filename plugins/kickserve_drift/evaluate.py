@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,7 @@ from kickserve.plugins import (
     ServiceUrl,
     Settings,
     in_utc,
+    kinds,
     print_facts,
     print_json,
     print_table,
@@ -41,17 +42,16 @@ if TYPE_CHECKING:
 DRIFTED: Final = 4
 """The exit code of `--fail-on-drift`."""
 
-_UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 _STAGES: Final = {"reading": (0.0, 0.6), "drawing": (0.6, 0.95), "writing": (0.95, 1.0)}  # parts of the whole
 
 
 def _moment(_: Any, __: Any, value: str | None) -> datetime | None:
-    """Read a time in UTC, or how long ago it was."""
-    if value is None:
+    """Read a time in UTC, or a time before now such as 24h."""
+    if not value:
         return None
+    with suppress(ValueError, OverflowError):
+        return datetime.now(UTC) - (kinds.duration(value) or timedelta())
     try:
-        if value[:-1].isdecimal() and value[-1:] in _UNITS:
-            return datetime.now(UTC) - timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
         return in_utc(datetime.fromisoformat(value))
     except (ValueError, OverflowError):
         raise click.BadParameter(f"{value!r} is no time such as 2026-11-24T18:00, 24h or 7d") from None
