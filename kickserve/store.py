@@ -46,7 +46,7 @@ class LabelledPrediction(NamedTuple):
 
 
 class Store(ABC):
-    """A database of predictions. `kickserve_testing.StoreContract` tests an implementation.
+    """A database of predictions. `kickserve_testing.contract.StoreContract` tests one.
 
     Every method but `close` may raise `StoreUnavailable` for trouble that may pass by itself (the database
     is away, locked, full) and `StoreMisconfigured` for trouble that will not. Methods that write may raise

@@ -264,37 +264,15 @@ class TestRequestId:
         assert len({response.headers["x-request-id"] for response in responses}) == 100
 
 
-class TestKey:
-    @pytest.fixture
-    async def guarded(self, start, settings):
-        return await start(replace(settings, api_key="sesame"))
-
-    async def test_calls_need_it(self, guarded, kick):
-        for response in [
-            await guarded.post("/predict", json=kick),
-            await guarded.post("/predict", json=kick, headers={"X-API-Key": "wrong"}),
-            await guarded.post("/predict", json=kick, headers={"X-API-Key": ""}),
-            await guarded.post("/predict/batch", json=[kick]),
-            await guarded.get("/predictions"),
-            await guarded.get("/predictions/x"),
-            await guarded.delete("/predictions/x"),
-            await guarded.get("/model"),
-            await guarded.get("/quality"),
-        ]:
-            assert response.status_code == 401
-            assert response.headers["www-authenticate"] == 'Bearer realm="kickserve"'
-            assert "X-API-Key" in response.json()["detail"]
-
-    async def test_the_right_one_opens(self, guarded, kick):
-        response = await guarded.post("/predict", json=kick, headers={"X-API-Key": "sesame"})
-        assert response.status_code == 200
-
-    async def test_health_and_documentation_are_open(self, guarded):
-        for path in ["/health", "/health/live", "/health/ready", "http://test/docs"]:
-            assert (await guarded.get(path)).status_code == 200
-
-    async def test_a_key_is_asked_for_before_the_body_is_read(self, guarded):
-        assert (await guarded.post("/predict", content=b"{")).status_code == 401
+async def test_a_key_is_asked_for_before_the_body_is_read_and_not_for_health_and_documentation(
+    start, settings
+):
+    client = await start(replace(settings, api_key="sesame"))
+    response = await client.post("/predict", content=b"{")
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == 'Bearer realm="kickserve"'
+    for path in ["/health", "/health/live", "/health/ready", "http://test/docs"]:
+        assert (await client.get(path)).status_code == 200
 
 
 class TestRecords:
@@ -438,37 +416,11 @@ class TestService:
             assert f"/docs-assets/{asset}" in page
             assert (await client.get(f"http://test/docs-assets/{asset}")).status_code == 200
 
-    async def test_the_openapi_document_has_every_call_and_the_ranges(self, client):
+    async def test_the_openapi_document_has_the_ranges(self, client):
         document = (await client.get("http://test/docs/openapi.json")).json()
-        calls = {(path, method) for path, methods in document["paths"].items() for method in methods}
-        assert {
-            ("/api/v1/predict", "post"),
-            ("/api/v1/predict/batch", "post"),
-            ("/api/v1/predictions", "get"),
-            ("/api/v1/predictions/{record_id}", "get"),
-            ("/api/v1/predictions/{record_id}", "delete"),
-            ("/api/v1/predictions/{record_id}/outcome", "put"),
-            ("/api/v1/quality", "get"),
-            ("/api/v1/model", "get"),
-            ("/api/v1/health/ready", "get"),
-        } <= calls
         body = document["paths"]["/api/v1/predict"]["post"]["requestBody"]
         distance = body["content"]["application/json"]["schema"]["properties"]["distance"]
         assert (distance["minimum"], distance["maximum"]) == (2, 100)
-
-    async def test_other_origins_are_let_in_only_where_they_are_named(self, start, settings, client, kick):
-        origin = {"Origin": "https://example.org"}
-        assert (
-            "access-control-allow-origin"
-            not in (await client.post("/predict", json=kick, headers=origin)).headers
-        )
-        other = await start(replace(settings, cors_origins=("https://example.org",)))
-        response = await other.post("/predict", json=kick, headers=origin)
-        assert response.headers["access-control-allow-origin"] == "https://example.org"
-        preflight = await other.options(
-            "/predict", headers={**origin, "Access-Control-Request-Method": "POST"}
-        )
-        assert preflight.status_code < 300
 
 
 def test_a_kick_and_a_record_have_the_features_in_their_order():

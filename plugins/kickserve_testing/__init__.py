@@ -1,1 +1,1 @@
-"""The library `testing`: the contracts that every store and every model keeps."""
+"""The library `testing`: the contract of stores, as tests (`kickserve_testing.contract`)."""
