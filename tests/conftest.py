@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -41,9 +43,33 @@ def certificates_are_read_once():
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(
-        database_url=f"sqlite:///{tmp_path}/kicks.db", journal_dir=tmp_path / "journal", shutdown_timeout=5
+    return Settings.load(
+        {
+            "DATABASE_URL": f"sqlite:///{tmp_path}/kicks.db",
+            "KICKSERVE_JOURNAL_DIR": f"{tmp_path}/journal",
+            "KICKSERVE_SHUTDOWN_TIMEOUT": "5",
+        }
     )
+
+
+def configured(settings, **variables):
+    """Return settings with some variables set, of the core and of plugins."""
+    return Settings.load({**settings.environ, **variables})
+
+
+KEYS = {scope: f"kick_{scope}-{'x' * 40}" for scope in ("read", "predict", "admin")}
+
+
+def key_entry(name, key, scopes, **more):
+    """Return an entry of a file of keys."""
+    return {"name": name, "scopes": scopes, "sha256": hashlib.sha256(key.encode()).hexdigest(), **more}
+
+
+def write_keys(file, *more):
+    """Write a file with `KEYS`, each named after its scope, and more entries; return its path as text."""
+    entries = [key_entry(scope, key, [scope]) for scope, key in KEYS.items()]
+    file.write_text(json.dumps({"keys": [*entries, *more]}))
+    return str(file)
 
 
 OF_PLUGINS = {

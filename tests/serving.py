@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 # For tests of the server itself: without the pages and reports it is there in half the time.
 BARE = {"KICKSERVE_PLUGINS": "storage"}
 WELCOME = re.compile(r"API\s+(http://\S+)")
+PATIENCE = 60  # seconds; what takes longer has failed, however busy the machine is
+
+
+def until(condition):
+    """Wait in a thread until a condition holds, and return its value."""
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, "the condition did not come to hold"
+        time.sleep(0.02)
+    return found
+
+
+async def eventually(condition):
+    """Wait in an event loop until a condition holds, and return its value."""
+    async with asyncio.timeout(PATIENCE):
+        while not (found := condition()):
+            await asyncio.sleep(0.01)
+    return found
 
 
 class Server:
@@ -42,8 +62,8 @@ class Server:
         for line in self.process.stdout:
             if found := WELCOME.search(line):
                 return found[1]
-        self.process.wait(10)
-        self._reader.join(5)
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         self.close()
         raise RuntimeError("".join(self.log))
 
@@ -51,7 +71,7 @@ class Server:
         """Send a signal, and return the exit code."""
         self.process.send_signal(number)
         try:
-            return self.process.wait(30)
+            return self.process.wait(PATIENCE)
         finally:
             self.close()
 
@@ -59,8 +79,8 @@ class Server:
         """Make sure that nothing is left of it."""
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
-        self._reader.join(5)
+            self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         self.process.stdout.close()
         self.process.stderr.close()
 

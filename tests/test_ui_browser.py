@@ -15,7 +15,7 @@ import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import FLAGS, NoBrowser, chromium
-from keyring import KEYS, entry, write
+from conftest import KEYS, key_entry, write_keys
 from playwright.sync_api import expect, sync_playwright
 from serving import serving
 
@@ -65,7 +65,7 @@ def server(tmp_path_factory):
 def guarded(tmp_path_factory):
     """A server with keys, and one wrong key an hour."""
     folder = tmp_path_factory.mktemp("guarded")
-    file = write(folder / "keys.json", entry("passing", "kick_passing", ["read"]))
+    file = write_keys(folder / "keys.json", key_entry("passing", "kick_passing", ["read"]))
     with served(folder, KICKSERVE_KEYS=str(file), KICKSERVE_RATE_FAILURES="2/h") as server:
         server.file = file
         yield server
