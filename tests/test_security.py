@@ -16,8 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 from by_hand import handshake
-from conftest import having
-from keyring import KEYS, write
+from conftest import KEYS, configured, write_keys
 from serving import serving
 
 from kickserve.middleware import SecurityHeaders, with_nonce
@@ -144,7 +143,7 @@ class TestPaths:
         (reports / "drift-20260101T000000000000Z.html").symlink_to(tmp_path / "secret.html")
         (reports / "drift-20260101T000000000001Z.json").symlink_to(tmp_path / "secret.html")
         (reports / "drift-20260101T000000000002Z.html").write_text("a report")
-        return await start(having(settings, reports=reports))
+        return await start(configured(settings, KICKSERVE_REPORTS=str(reports)))
 
     @pytest.mark.parametrize(
         "name",
@@ -272,7 +271,7 @@ class TestLogs:
                 **SECRETS,
                 "DATABASE_URL": f"postgresql://me:{PASSWORD}@127.0.0.1:{port}/kicks",
                 "KICKSERVE_DRIFT_WEBHOOK": f"{hook}/token-sesame-4716",
-                "KICKSERVE_KEYS": str(write(tmp_path / "keys.json")),
+                "KICKSERVE_KEYS": write_keys(tmp_path / "keys.json"),
                 "DEBUG": "1",
                 "KICKSERVE_LOG": log,
                 "KICKSERVE_SHUTDOWN_TIMEOUT": "1",
