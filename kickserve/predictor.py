@@ -87,7 +87,17 @@ class ServedModel:
         return self.scorer.model
 
     async def score(self, rows: Rows) -> Rows:
-        """Score kicks without a record, as `Predictor.score` does."""
+        """Score kicks without a record, for pictures and explanations of the model.
+
+        Args:
+            rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
+
+        Returns:
+            Probability, low and high, shape (n, 3); NaN for low and high where the model has no interval.
+
+        Raises:
+            PredictionFailed: the model could not.
+        """
         scores = []
         for part in _parts(rows, self.chunk):
             scores.append(await self.score_part(part))
@@ -270,20 +280,6 @@ class Predictor:
         batch = served.scorer.record(rows, scores, time.perf_counter() - started)
         refusal = await self._keep([batch])
         return [*served.scorer.predictions(batch)] if refusal is None else [refusal] * len(kicks)
-
-    async def score(self, rows: Rows) -> Rows:
-        """Score kicks without a record, for pictures and explanations of what the model does.
-
-        Args:
-            rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
-
-        Returns:
-            Probability, low and high, shape (n, 3); NaN for low and high where the model has no interval.
-
-        Raises:
-            PredictionFailed: the model could not.
-        """
-        return await self.current.score(rows)
 
     async def _answer(self, served: ServedModel, parts: Iterator[Rows]) -> list[RecordBatch]:
         """Score kicks part by part, and keep all of the records or none: a refused client may ask again."""

@@ -13,13 +13,13 @@ import hashlib
 import os
 import re
 import secrets
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from kickserve.plugins import DEFAULT_KEY, ConfigurationError, Key, Scope
+from kickserve.plugins import DEFAULT_KEY, ConfigurationError, Key, Scope, atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -126,15 +126,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _write(file: Path, entries: list[Entry]) -> None:
     target = file.resolve()  # a link stays one
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
     mode = target.stat().st_mode & 0o777 if target.exists() else _MODE
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as opened:
-            opened.write(msgspec.json.format(msgspec.json.encode(_File(entries)), indent=2) + b"\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        draft.replace(target)
-    finally:
-        with suppress(FileNotFoundError):
-            draft.unlink()
+    with atomic_write(target, durable=True) as draft:
+        draft.touch(mode)
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(_File(entries)), indent=2) + b"\n")
