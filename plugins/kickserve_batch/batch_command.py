@@ -16,8 +16,8 @@ from kickserve.plugins import Settings, discover, open_store
 from kickserve.process import ProcessSampler
 from kickserve.scorer import Scorer
 from kickserve.terminal import AUTO, FiniteRange, ServiceUrl, print_facts, print_json, progress, say
-from kickserve_batch import runs
 from kickserve_batch.keeping import CHUNK, Pace, ServiceKeeper, StoreKeeper, score_and_keep, simulated
+from kickserve_batch.runs import PARTITIONS_FAILED, BatchJob, RunSummary, output_folder, run_partitions
 from kickserve_data import reader, scoring
 from kickserve_data.engines import DASK, engine_config_of, engine_options
 from kickserve_data.kicks import show_refusals
@@ -111,19 +111,19 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     return scoring.ROWS_REFUSED if summary.refused else 0
 
 
-def _partitioned(file: str | None, options: dict[str, Any]) -> runs.BatchJob:
+def _partitioned(file: str | None, options: dict[str, Any]) -> BatchJob:
     if file is None:
         raise click.UsageError("--engine dask reads Parquet: give a file, a folder, a pattern or a URL")
     wrong = [f"--{name}" for name in ("url", "rate", "keep") if options[name]]
     if wrong:
         raise click.UsageError(f"{', '.join(wrong)}: not with a folder, a pattern, a URL or --engine dask")
-    return runs.BatchJob(file, runs.output_folder(options["output"], file), options["min_distance"])
+    return BatchJob(file, output_folder(options["output"], file), options["min_distance"])
 
 
-def _run_partitioned(job: runs.BatchJob, config: EngineConfig, *, as_json: bool) -> int:
+def _run_partitioned(job: BatchJob, config: EngineConfig, *, as_json: bool) -> int:
     with progress() as bar:
         task = bar.add_task("predicting", total=None)
-        summary = runs.run(
+        summary = run_partitions(
             job,
             config,
             Settings.load(),
@@ -137,7 +137,7 @@ def _run_partitioned(job: runs.BatchJob, config: EngineConfig, *, as_json: bool)
         _show_failures(summary)
         print_facts([("partitions", _partitions_of(summary)), *_facts_of(summary)])
     if summary.failures:
-        return runs.PARTITIONS_FAILED
+        return PARTITIONS_FAILED
     return scoring.ROWS_REFUSED if summary.refused else 0
 
 
@@ -259,14 +259,14 @@ def _writing(job: _Job, schema: Any) -> Iterator[Take]:
             yield put
 
 
-def _show_failures(summary: runs.RunSummary) -> None:
+def _show_failures(summary: RunSummary) -> None:
     for failed in summary.failed[:_SHOWN]:
         say(f"partition {failed.partition} (row group {failed.row_group} of {failed.file}): {failed.reason}")
     if summary.failures > _SHOWN:
         say(f"... and {summary.failures - _SHOWN:,} more that failed (--json lists them)")
 
 
-def _partitions_of(summary: runs.RunSummary) -> str:
+def _partitions_of(summary: RunSummary) -> str:
     parts = f"{summary.partitions:,}"
     if summary.taken_up:
         parts += f", {summary.taken_up:,} of them done by an earlier start"

@@ -103,7 +103,7 @@ class RunSummary(scoring.Summary, kw_only=True):
     failed: list[FailedPartition] = field(default_factory=list)
 
 
-def run(
+def run_partitions(
     job: BatchJob, config: EngineConfig, settings: Settings, progress: Progress, say: Callable[[str], None]
 ) -> RunSummary:
     """Do all partitions that are not done.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import rich_click as click
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kickserve.model import Model, ModelFile
-    from kickserve_data.dask_engine import DaskEngine
 
     Command = Callable[..., Any]
 
@@ -60,6 +59,16 @@ class Result(NamedTuple, Generic[T]):
     reason: str = ""
 
 
+class Engine(Protocol):
+    """Works through partitions."""
+
+    def run(
+        self, work: Callable[[Partition, Model], T], partitions: Iterable[Partition], retries: int
+    ) -> Iterator[Result[T]]:
+        """Do work on partitions; see `LocalEngine.run`."""
+        ...
+
+
 class LocalEngine:
     """Works in this process, one partition after another.
 
@@ -99,7 +108,7 @@ class LocalEngine:
 @contextmanager
 def start_engine(
     config: EngineConfig, file: ModelFile, model: Model, say: Callable[[str], None]
-) -> Iterator[LocalEngine | DaskEngine]:
+) -> Iterator[Engine]:
     """Start an engine.
 
     Args:

@@ -43,9 +43,7 @@ KINDS: Final[Mapping[str, str]] = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
 }
-BUFFER: Final = 1 << 20
-"""Bytes of a file that are read at a time."""
-
+_BUFFER: Final = 1 << 20  # bytes of a file that are read at a time
 _DELIMITERS: Final = ",;\t"
 _NO_UTF8: Final = "\ufffd"  # Python decodes bytes that are no UTF-8 as this character
 _MARK: Final = b"\xef\xbb\xbf"  # the byte order mark that some editors write
@@ -169,7 +167,7 @@ def count_rows(path: Path) -> int | None:
         if kind_of(path) == "parquet":
             return int(parquet().read_metadata(path).num_rows)
         with path.open("rb") as file:
-            lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(BUFFER), b""))
+            lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_BUFFER), b""))
     except (OSError, ValueError, DataError):
         return None
     return max(lines - (kind_of(path) == "csv"), 0)
@@ -372,7 +370,7 @@ def open_parquet(path: Path) -> Any:
     with readable(path):
         try:
             # Read piece by piece: by default a whole row group is read, and some files are one row group.
-            return module.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
+            return module.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
         except ValueError as error:
             raise DataError(f"{path} is no Parquet file: {error}") from error
 
