@@ -121,7 +121,7 @@ class LinearModel(DocumentModel[LinearDocument]):
         rows[:COUNT] = matrix.T
         for at, formula in enumerate(self._formulas, COUNT):
             rows[at] = formula(rows)
-        products = product(self._weights, rows)
+        products = _product(self._weights, rows)
         z, error = products[0], products[1:]
         error *= error
         half = NORMAL_975 * np.sqrt(np.add.reduce(error) + self._ability**2)
@@ -167,7 +167,7 @@ def load_default() -> LinearModel:
     return load_linear(file.read_bytes(), Origin(f"kickserve/{DEFAULT}, in the package", "default"))
 
 
-def product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """Multiply matrices of shape (m, k) and (k, n), n being large, on this core alone.
 
     A column of the result is the same to the last bit, whichever other columns `right` has.

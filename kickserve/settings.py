@@ -122,7 +122,8 @@ class Settings(SettingsTable):
         "KICKSERVE_MODEL",
         "",
         kinds.perhaps(kinds.path),
-        "A model file to serve. Without it and `HF_REPO_ID`: the model that ships with kickserve.",
+        "A model to serve: a file, or `hf:owner/name` (with `@revision` where wanted). Without it and"
+        " `HF_REPO_ID`: the model that ships with kickserve.",
     )
     host: str = setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
     port: int = setting("KICKSERVE_PORT", "7860", kinds.port, "Port to listen on; 0 picks a free one.")
