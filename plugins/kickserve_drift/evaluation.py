@@ -6,9 +6,11 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from msgspec import structs
 
 from kickserve.errors import KickserveError
@@ -108,29 +110,30 @@ class Evaluation:
 
     def _read(self, file: ModelFile, model: Model, baseline: Baseline) -> tuple[Findings, Current]:
         reference, domain = baseline.reference, model.card.domain
+        on_read = partial(self.on_progress, "reading")
         if self.file is None:
             findings = Findings(reference, domain, Sample(PLOTTED, ROW, self.seed))
             return findings, asyncio.run(self._read_stored(findings))
         if self.engine.engine == DASK or is_many(self.file):
             plan = plan_of(self.file)
             evaluator = PartitionEvaluator(reference, domain, plan.rows, self.seed)
-            findings = evaluate_partitions(plan, evaluator, self.engine, (file, model), self._on_read)
+            findings = evaluate_partitions(plan, evaluator, self.engine, (file, model), on_read)
         else:
             rows = reader.count_rows(Path(self.file))
             findings = Findings(reference, domain, Sample(PLOTTED, ROW, self.seed), rows)
             for part in read_file(Path(self.file), model):
                 findings.add(part)
-                self._on_read((findings.kicks + findings.refused) / (rows or 1))
+                on_read((findings.kicks + findings.refused) / (rows or 1))
         return findings, _current("file", self.file, "all of it", findings)
 
     async def _read_stored(self, findings: Findings) -> Current:
-        selection = self.selection
+        selection, on_read = self.selection, partial(self.on_progress, "reading")
         async with self._source() as (kind, place, get_page):
             if (selection.since, selection.until, selection.last) != (None, None, None):
                 rule = str(selection)
                 async for records in read_stored(get_page, selection):
                     findings.add(part_of(records))
-                    self._on_read(_share_read(selection, findings))
+                    on_read(_share_read(selection, findings))
             else:
                 groups = read_stored(get_page, replace(selection, last=NEWEST))
                 newest = [each async for records in groups for each in records]
@@ -167,7 +170,8 @@ class Evaluation:
         snapshot = draw(rows, baseline.rows, report)
         self.on_progress("drawing", 1.0)
         folder = ReportFolder(self.drift.reports)
-        path = folder.write_page(report.at, html_of(snapshot, report))
+        name = name_of(report.at)
+        path = folder.write(f"{name}.html", html_of(snapshot, report).encode())
         uploaded, failure = None, None
         if self.drift.evidently_url is not None:
             try:
@@ -176,12 +180,9 @@ class Evaluation:
                 failure = error
         details = structs.replace(report.details, evidently=values_of(snapshot), uploaded=uploaded)
         report = structs.replace(report, details=details)
-        folder.write_summary(report)
+        folder.write(f"{name}.json", msgspec.json.format(msgspec.json.encode(report), indent=1))
         self.on_progress("writing", 1.0)
         return EvaluationResult(report, path, failure)
-
-    def _on_read(self, share: float) -> None:
-        self.on_progress("reading", share)
 
 
 class EvaluationResult(NamedTuple):

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from kickserve.plugins import App
     from kickserve.schemas import DriftSummary
-    from kickserve_drift.report import Report
 
 PATH: Final = "/api/v1/drift/reports"
 
@@ -211,28 +210,21 @@ class ReportFolder:
             raise ReportNotFound(f"there is no report '{name[:60]}': GET {PATH} lists all reports")
         return path
 
-    def write_page(self, at: datetime, page: str) -> Path:
-        """Write the page of a report that was made at this instant.
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file of a report, which appears complete. The JSON comes last: with it a report is listed.
 
         Raises:
             DataError: it can't be written.
         """
-        path = self._folder / f"{name_of(at)}.html"
-        with _writing(path):
+        path = self._folder / name
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as part:
-                part.write_text(page, encoding="utf-8")
-        return path
-
-    def write_summary(self, report: Report) -> Path:
-        """Write a report as JSON, after its page: from then on it is listed.
-
-        Raises:
-            DataError: it can't be written.
-        """
-        path = self._folder / f"{name_of(report.at)}.json"
-        with _writing(path), atomic_write(path) as part:
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+                part.write_bytes(content)
+        except OSError as error:
+            raise DataError(
+                f"can't write {path}: {error.strerror or error}. KICKSERVE_REPORTS names another folder"
+            ) from error
         return path
 
     def _names(self, ending: str) -> Iterator[str]:
@@ -286,13 +278,3 @@ def _parse(lines: list[str]) -> tuple[Run | None, str]:
         return msgspec.convert(fields, Run, strict=False), error
     except msgspec.ValidationError:
         return None, error
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"can't write {path}: {error.strerror or error}. KICKSERVE_REPORTS names another folder"
-        ) from error
