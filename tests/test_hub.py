@@ -27,7 +27,6 @@ JSON = files("kickserve").joinpath("default.json").read_bytes()
 def kickserve(tmp_path, monkeypatch, capsys):
     """Run `kickserve model`, with a cache in a folder of the test, and offline without a URL of a hub."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 1)
     monkeypatch.setattr(logging.getLogger("huggingface_hub"), "handlers", [])  # of an earlier test's stderr
 
     def kickserve(*arguments, url="", **environment):
@@ -171,7 +170,8 @@ class TestDownload:
         with hub({}, (503, None)) as server:
             assert show(url=server.url)["revision"] == REVISION
 
-    def test_no_hub_and_nothing_in_the_cache_says_what_to_do(self, refused):
+    def test_no_hub_and_nothing_in_the_cache_says_what_to_do(self, refused, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 1)
         assert "HF_HUB_OFFLINE" in refused()
         with socket.create_server(("127.0.0.1", 0)) as silent:
             for url in (closed_port(), f"http://127.0.0.1:{silent.getsockname()[1]}"):

@@ -203,7 +203,7 @@ class TestServer:
         with serving(tmp_path, **BARE, KICKSERVE_MODEL=str(file)) as server:
             file.write_text("{")
             server.process.send_signal(signal.SIGHUP)
-            for _ in range(400):
+            for _ in range(5_000):
                 if any("the one before stays" in line for line in server.log):
                     break
                 assert httpx.post(f"{server.url}/predict", json=kick).json()["model"] == "before"
