@@ -12,7 +12,7 @@ from old_databases import VERSIONS, old_records, old_sql
 from together import run_together
 
 from kickserve.errors import StoreMisconfigured, StoreUnavailable
-from kickserve_storage import postgres
+from kickserve_storage import postgres, postgres_months
 from kickserve_storage.postgres import PostgresStore
 from kickserve_storage.sqlite import SqliteStore
 from kickserve_testing.contract import START, all_labelled, record_at, streamed
@@ -103,6 +103,18 @@ async def test_a_kickserve_of_before_goes_on_writing_meanwhile(old, postgres_sch
         kept = await store.get(last.id)
         assert kept is not None
         assert kept.outcome is True
+
+
+@pytest.mark.parametrize("version", [2], indirect=True)
+async def test_ids_are_checked_while_others_read_and_write_and_a_check_is_taken_up(old, postgres_schema):
+    for _ in range(2):
+        await postgres_months.check_bound(old, "1s")
+        assert await old.fetchval(
+            "SELECT convalidated FROM pg_constraint WHERE conname = 'predictions_below'"
+        )
+    await used(PostgresStore(postgres_schema), 2)
+    await postgres_months.check_bound(old, "1s")  # another process that comes late
+    assert not await old.fetchval("SELECT count(*) FROM pg_constraint WHERE conname = 'predictions_below'")
 
 
 @pytest.mark.parametrize("version", [2], indirect=True)

@@ -14,7 +14,16 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 from kickserve import features
 from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve.plugins import LabelledPrediction, first_id_in, instant
-from kickserve_storage.postgres_months import AHEAD, LOCK, drop, into_months, make, month_of, this_month
+from kickserve_storage.postgres_months import (
+    AHEAD,
+    LOCK,
+    check_bound,
+    drop,
+    into_months,
+    make,
+    month_of,
+    this_month,
+)
 from kickserve_storage.postgres_server import address_of, explained
 from kickserve_storage.table import (
     COLUMNS,
@@ -355,8 +364,11 @@ class PostgresStore(TableStore):
             )
 
     async def _migrate(self, connection: Any) -> None:
-        if await self._version(connection) == len(MIGRATIONS):
+        version = await self._version(connection)
+        if version == len(MIGRATIONS):
             return
+        if version and into_months in MIGRATIONS[version:]:
+            await check_bound(connection, LOCK_TIMEOUT)
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
             await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
@@ -25,6 +26,7 @@ LOCK: Final = 0x6B69636B  # "kick": the advisory lock under which the schema and
 AHEAD: Final = 2  # months that are made before they begin
 PATIENCE: Final = 600.0  # seconds to wait for exports that began before a month is dropped
 OLD: Final = "predictions_before"  # the table of schema 2, as a partition
+CHECK: Final = "predictions_below"  # the constraint on it that holds its bound
 CHECK_PATIENCE: Final = 3_600.0  # seconds: all ids of the old table are read once
 _DOOMED: Final = "kickserve drops this"  # the comment of a table that is being dropped
 _BOUND: Final = re.compile(r"FROM \((MINVALUE|'(?P<low>[^']+)')\) TO \((MAXVALUE|'(?P<high>[^']+)')\)")
@@ -155,30 +157,61 @@ async def _drop(connection: Any, name: str, *, attached: bool, leaving: bool = F
     return [name]
 
 
+_KIND: Final = "SELECT relkind FROM pg_class WHERE oid = to_regclass('predictions')"
+
+
+async def check_bound(connection: Any, lock_timeout: str) -> None:
+    """Have Postgres check the bound of the old table's partition while others read and write.
+
+    Without the constraint, `into_months` would hold them up until all ids are read.
+    """
+    async with connection.transaction():
+        await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+        await connection.execute(f"SET LOCAL lock_timeout = '{lock_timeout}'")
+        kind = await connection.fetchval(
+            "SELECT relkind FROM pg_class WHERE oid = to_regclass('predictions')"
+        )
+        if kind != b"r":
+            return  # another process has made the change
+        await connection.execute(
+            f"ALTER TABLE predictions DROP CONSTRAINT IF EXISTS {CHECK},"
+            f" ADD CONSTRAINT {CHECK} CHECK (id < '{await _bound(connection)}') NOT VALID"
+        )
+    with suppress(asyncpg.UndefinedObjectError):  # another process has made the change meanwhile
+        await connection.execute(
+            f"ALTER TABLE predictions VALIDATE CONSTRAINT {CHECK}", timeout=CHECK_PATIENCE
+        )
+
+
 async def into_months(connection: Any) -> None:
     """Make schema 3: a table in months takes the old one's place, with the old one as its first partition.
 
-    Nothing is copied: Postgres reads the ids once, to see that all lie below the bound of that partition.
-    A kickserve of before that still runs goes on writing, to the table of the same name.
+    Nothing is copied. A kickserve of before that still runs goes on writing, to the table of the same name.
     """
     await connection.execute("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE")
-    newest = await connection.fetchval("SELECT id::text FROM predictions ORDER BY id DESC LIMIT 1")
-    bound = first_id(max(this_month(), month_of(newest) if newest else 0) + 2)
+    empty = await connection.fetchval("SELECT NOT EXISTS (SELECT FROM predictions)")
+    bound = await _bound(connection)
     grants = await connection.fetch(_GRANTS)
     await connection.execute(_CHANGE)
     for (grant,) in grants:
         await connection.execute(grant)
-    if newest is None:
+    if empty:
         await connection.execute(f"DROP TABLE {OLD}")
         return
     await connection.execute(
         f"ALTER TABLE predictions ATTACH PARTITION {OLD} FOR VALUES FROM (MINVALUE) TO ('{bound}')",
-        timeout=CHECK_PATIENCE,
+        timeout=CHECK_PATIENCE,  # where the bound is no longer the one that was checked
     )
+    await connection.execute(f"ALTER TABLE {OLD} DROP CONSTRAINT IF EXISTS {CHECK}")
+
+
+async def _bound(connection: Any) -> str:
+    """Return a bound above all ids in the table, and above those of this month and the next."""
+    newest = await connection.fetchval("SELECT id::text FROM predictions ORDER BY id DESC LIMIT 1")
+    return first_id(max(this_month(), month_of(newest) if newest else 0) + 2)
 
 
 _CHANGE: Final = f"""
-    ALTER TABLE predictions DROP CONSTRAINT IF EXISTS predictions_below;
     ALTER TABLE predictions RENAME TO {OLD};
     ALTER INDEX predictions_pkey RENAME TO {OLD}_pkey;
     ALTER INDEX predictions_judged RENAME TO {OLD}_judged;
