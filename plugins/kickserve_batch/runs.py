@@ -254,13 +254,22 @@ class _Run(Struct, frozen=True):
             return f"it was begun with the model {old.model}, and this one is {self.model}"
         if old.kickserve != self.kickserve:
             return f"it was begun by kickserve {old.kickserve}, and this is {self.kickserve}"
-        for name, now in self.options.items():
-            if (before := old.options.get(name)) != now:
-                return f"{name}: it was begun with {before}, and now that is {now}"
-        for file in [*old.files, *self.files]:
-            if file not in old.files or file not in self.files:
-                return f"{file.url} has changed since it was begun, is new, or is no longer asked for"
-        return ""
+        for name, option in self.options.items():
+            if (earlier_option := old.options.get(name)) != option:
+                return f"{name}: it was begun with {earlier_option}, and now that is {option}"
+        return _changed_file(old.files, self.files)
+
+
+def _changed_file(old: list[File], new: list[File]) -> str:
+    before, now = ({file.url: file for file in files} for files in (old, new))
+    for url in before | now:
+        if url not in now:
+            return f"{url} is no longer there, or not asked for"
+        if url not in before:
+            return f"{url} was not there, or not asked for, when it was begun"
+        if before[url] != now[url]:
+            return f"{url} has changed since it was begun"
+    return ""
 
 
 def _begin(output: Location, run: _Run, *, restart: bool) -> None:
@@ -283,6 +292,8 @@ def _begin(output: Location, run: _Run, *, restart: bool) -> None:
             f"{output.url} holds a run that can't be taken up: {differs}."
             " Name another folder, or begin anew with --restart"
         )
+    if restart:
+        output.child(_FOLDER).remove()
     for name in names:
         half_written = name.startswith(f".{_PART}") and name.endswith(".part")
         if half_written or (restart and name.startswith(_PART) and name.endswith(".parquet")):
