@@ -210,6 +210,20 @@ async def test_old_predictions_are_removed_in_small_groups_also_after_a_bug_in_t
     assert failures
 
 
+async def test_a_store_with_none_but_the_required_methods_takes_batches_and_outcomes(
+    client, kick, monkeypatch
+):
+    for name in ("add_batches", "set_outcomes", "drop_whole"):
+        monkeypatch.setattr(SqliteStore, name, getattr(store_module.Store, name))
+    ids = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 3)).json()]
+    unknown = "01790000-0000-7000-8000-000000000000"
+    outcomes = [{"id": ids[0], "success": True}, {"id": unknown, "success": True}]
+    kept = (await client.put("/predictions/outcomes", json=outcomes)).json()
+    assert kept == {"kept": 1, "unknown": [unknown]}
+    assert await outcomes_in(client) == {ids[0]: True, ids[1]: None, ids[2]: None}
+    assert await client.app.store.drop_whole(None) == []
+
+
 def with_unfit(batch, *places):
     """Return a batch in which kicks have a distance that is no number, which no store holds."""
     numbers = np.frombuffer(batch.numbers, NUMBER).reshape(-1, WIDTH).copy()
