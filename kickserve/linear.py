@@ -36,13 +36,13 @@ _CHUNK: Final = 8_192  # kicks at a time, so that their values stay in the proce
 _PIECE: Final = 1_024  # columns; for larger products BLAS wakes threads, which spin on others' cores
 _STEP: Final = 32  # columns that any kernel of BLAS takes at once
 _HELD: Final = 1 << 24  # bytes of memory that the process keeps for the next batch
-# Until a larger block was freed once, glibc returns the memory of each batch to the system, and the page faults
-# of the next cost more than its predictions. This block is never touched, and costs nothing.
-np.empty(_HELD, dtype=np.uint8)
-
 _BIGGEST: Final = 1e9  # no log-odds need more; products of larger numbers could overflow
 _NEGATIVE: Final = -1e-6  # what rounding may do to the smallest eigenvalue, as a part of the largest
 _SYMMETRIC: Final = 1e-6
+
+# Until a larger block was freed once, glibc returns the memory of each batch to the system, and page faults in
+# the next cost more than its predictions. This block is never touched, and costs nothing.
+np.empty(_HELD, dtype=np.uint8)
 
 
 class LinearDocument(Document, kw_only=True, frozen=True, forbid_unknown_fields=True):
