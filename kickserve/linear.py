@@ -40,8 +40,8 @@ _BIGGEST: Final = 1e9  # no log-odds need more; products of larger numbers could
 _NEGATIVE: Final = -1e-6  # what rounding may do to the smallest eigenvalue, as a part of the largest
 _SYMMETRIC: Final = 1e-6
 
-# Until a larger block was freed once, glibc returns the memory of each batch to the system, and page faults in
-# the next cost more than its predictions. This block is never touched, and costs nothing.
+# Until a larger block was freed once, glibc returns the memory of each batch to the system, and the page
+# faults of the next cost more than its predictions. This block is never touched, and costs nothing.
 np.empty(_HELD, dtype=np.uint8)
 
 
