@@ -153,16 +153,6 @@ def test_a_worker_that_dies_is_replaced_and_its_partitions_are_done(engine, tmp_
     assert sorted(each.value for each in results) == [(number, "simulated") for number in range(20)]
 
 
-def always_raises(partition, _):
-    raise OSError(f"no disk for {partition.number}\nand more lines")
-
-
-@pytest.mark.usefixtures("sent")
-def test_reasons_are_one_line(engine):
-    results = [*engine.run(always_raises, iter(numbered(3)), retries=1)]
-    assert sorted(each.reason for each in results) == [f"no disk for {number}" for number in range(3)]
-
-
 @pytest.mark.usefixtures("sent")
 def test_only_few_partitions_are_under_way_at_once(engine):
     taken = 0
