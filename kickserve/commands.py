@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from kickserve.metrics import Metrics
     from kickserve.middleware import App
     from kickserve.plugins import Plugin
     from kickserve.schemas import Kick, Prediction
@@ -72,9 +74,7 @@ def _serve_alone(settings: Settings, plugins: Sequence[Plugin]) -> int:
     with listener:
         for plugin in plugins:
             plugin.share_memory(1)
-        app = create_app(settings, plugins=plugins)
-        served = run(app, settings, [listener], lambda: report_ready(listener, facts(app)))
-    return 0 if served else 1
+        return serve_app(settings, plugins, listener, partial(report_ready, listener))
 
 
 def _serve_workers(settings: Settings, plugins: Sequence[Plugin]) -> int:
@@ -84,7 +84,34 @@ def _serve_workers(settings: Settings, plugins: Sequence[Plugin]) -> int:
     raise ConfigurationError("no plugin serves with several workers: serve with KICKSERVE_WORKERS=1")
 
 
-def facts(app: App) -> Facts:
+def serve_app(
+    settings: Settings,
+    plugins: Sequence[Plugin],
+    listener: socket.socket,
+    ready: Callable[[Facts], None],
+    *,
+    metrics: Metrics | None = None,
+    lifeline: int | None = None,
+) -> int:
+    """Make the application, and serve it until SIGTERM or SIGINT.
+
+    Args:
+        settings: of the core.
+        plugins: made by `discover`.
+        listener: a bound socket.
+        ready: called with facts about the service when it accepts requests.
+        metrics: counters that workers share.
+        lifeline: of a worker, as for `server.run`.
+
+    Returns:
+        The exit code: 0 where it started and stopped as it should, else 1.
+    """
+    app = create_app(settings, metrics=metrics, plugins=plugins)
+    served = run(app, settings, [listener], lambda: ready(_facts_of_service(app)), lifeline=lifeline)
+    return 0 if served else 1
+
+
+def _facts_of_service(app: App) -> Facts:
     """Return names and values that describe a service to a person."""
     card = app.predictor.model.card
     found = [

@@ -58,6 +58,7 @@ from kickserve.hooks import Metric, Plugin
 from kickserve.ids import canonical, first_id_at, first_id_in, in_utc, instant
 from kickserve.linear import LinearDocument, LinearModel, fingerprint
 from kickserve.loading import fetch_model, load_file, load_model, load_source, profile_of, source_of
+from kickserve.metrics import BINS, BOUNDS, Metrics, Reading
 from kickserve.middleware import (
     REQUEST_ID,
     SAFE,
@@ -129,6 +130,8 @@ __all__ = [
     "ANONYMOUS",
     "API",
     "AUTO",
+    "BINS",
+    "BOUNDS",
     "DEFAULT_KEY",
     "EXAMPLE",
     "FORWARDED_FOR",
@@ -163,6 +166,7 @@ __all__ = [
     "LinearModel",
     "MalformedBody",
     "Metric",
+    "Metrics",
     "MissingExtra",
     "Model",
     "ModelFile",
@@ -174,6 +178,7 @@ __all__ = [
     "Principal",
     "ProcessSampler",
     "Profile",
+    "Reading",
     "RecordBatch",
     "RecordNotFound",
     "RecordUnfit",

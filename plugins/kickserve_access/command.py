@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from kickserve.plugins import MEANINGS, ConfigurationError, Scope, kinds
-from kickserve.terminal import print_json, print_table, say, stdout
+from kickserve.plugins import MEANINGS, ConfigurationError, Scope, kinds, print_json, print_table, say, stdout
 from kickserve_access.keyfile import changing, make, read
 from kickserve_access.settings import AccessSettings
 

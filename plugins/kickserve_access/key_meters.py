@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from kickserve.shared import find_slot, integers, shared_array, sum_by_label
+from kickserve.plugins import find_slot, integers, shared_array, sum_by_label
 
 NAMES: Final = 64  # that are counted apart; the last counts for all others
 _SLOT: Final = np.dtype([("label", "S64"), ("count", "i8")])

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from msgspec import structs
 
-from kickserve.errors import KickserveError
-from kickserve.loading import fetch_model, load_file, source_of
-from kickserve.plugins import discover, open_store
+from kickserve.plugins import KickserveError, discover, fetch_model, load_file, open_store, source_of
 from kickserve_data import reader
 from kickserve_data.engines import DASK
 from kickserve_data.locations import is_many

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from kickserve.errors import KickserveError
-from kickserve.plugins import cancel_task
+from kickserve.plugins import KickserveError, cancel_task
 from kickserve_drift.psi import Limits
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 import numpy as np
 from requests import RequestException
 
-from kickserve.errors import ConfigurationError, ServiceAway
+from kickserve.errors import ServiceAway
 from kickserve.features import COUNT, FLAGS, NAMES
+from kickserve.plugins import ConfigurationError
 from kickserve_drift.psi import PREDICTION
 from kickserve_drift.report import column_table, columns, facts, quality_table
 

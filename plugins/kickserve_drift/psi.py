@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from kickserve.errors import KickserveError, ModelUnusable
 from kickserve.features import FLAGS, NAMES
+from kickserve.plugins import KickserveError, ModelUnusable
 from kickserve.schemas import Drifted, DriftSummary
 from kickserve_data import DataError
 

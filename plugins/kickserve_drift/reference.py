@@ -9,8 +9,7 @@ import numpy as np
 from msgspec import Struct, to_builtins
 
 from kickserve.features import COUNT, FLAGS, NAMES
-from kickserve.loading import profile_of
-from kickserve.plugins import HasProfile, predict
+from kickserve.plugins import HasProfile, predict, profile_of
 from kickserve_data.simulate import simulate
 from kickserve_drift.kicks import ROW, Sample, read_file
 from kickserve_drift.psi import MIN_KICKS, PREDICTION, Column, Reference, TooFewKicks

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from kickserve.errors import KickserveError, RequestError
-from kickserve.plugins import atomic_write
+from kickserve.plugins import KickserveError, RequestError, atomic_write
 from kickserve.schemas import UNDECODABLE
 from kickserve_data import DataError
 
@@ -35,6 +34,7 @@ PATH: Final = "/api/v1/drift/reports"
 
 _NAME: Final = re.compile(r"drift-(\d{8}T\d{12}Z)\.(html|json)")
 _STAMP: Final = "%Y%m%dT%H%M%S%fZ"
+_FIRST_STAGE: Final = "starting"
 _LOG: Final = ".evaluate.log"
 _NICENESS: Final = 10  # of 19: predictions go first
 _TRIES: Final = 5
@@ -71,8 +71,8 @@ class Run(Struct, kw_only=True, frozen=True):
 
     status: str
     started_at: datetime
-    stage: str = "starting"
-    done: float = 0.0
+    stage: str
+    done: float
     report: str | None = None
     error: str | None = None
 
@@ -95,8 +95,8 @@ class ReportEntry(Struct, kw_only=True, frozen=True):
     kicks: int
     drifted: bool
     share: float
-    html: str | None = None
-    json: str = ""
+    html: str | None
+    json: str
 
 
 class ReportList(Struct, kw_only=True, frozen=True):
@@ -133,7 +133,7 @@ class ReportFolder:
         await app.recorder.flush()
         log = await self._lock()
         try:
-            run = Run(status="running", started_at=datetime.now(UTC))
+            run = Run(status="running", started_at=datetime.now(UTC), stage=_FIRST_STAGE, done=0.0)
             os.write(log, msgspec.json.encode({"started_at": run.started_at}) + b"\n")
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "kickserve", "evaluate", "--json-progress"),
@@ -182,10 +182,11 @@ class ReportFolder:
             if len(found) == limit:
                 break
             with contextlib.suppress(OSError, *UNDECODABLE):
-                entry = msgspec.json.decode((self._folder / name).read_bytes(), type=ReportEntry)
+                summary = msgspec.json.decode((self._folder / name).read_bytes(), type=dict[str, object])
                 page = name.removesuffix(".json") + ".html"
                 html = f"{PATH}/{page}" if (self._folder / page).is_file() else None
-                found.append(msgspec.structs.replace(entry, html=html, json=f"{PATH}/{name}"))
+                entry = {**summary, "html": html, "json": f"{PATH}/{name}"}
+                found.append(msgspec.convert(entry, ReportEntry))
         return found
 
     def with_link(self, summary: DriftSummary) -> DriftSummary:
@@ -267,7 +268,7 @@ def _try_lock(file: int, kind: int) -> bool:
 
 def _parse(lines: list[str]) -> tuple[Run | None, str]:
     """Return the run that a log describes, later lines over earlier ones, and the last error in it."""
-    fields: dict[str, object] = {"status": "running"}
+    fields: dict[str, object] = {"status": "running", "stage": _FIRST_STAGE, "done": 0.0}
     error = ""
     for line in lines:
         try:

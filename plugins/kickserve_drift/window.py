@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.errors import KickserveError, StoreError
 from kickserve.features import COUNT
-from kickserve.plugins import Metric, numbers_of, shared_array
+from kickserve.plugins import KickserveError, Metric, StoreError, numbers_of, shared_array
 from kickserve_drift.kicks import part_of
 from kickserve_drift.psi import COUNTS, MIN_KICKS, Limits, kicks_in, summarize
 from kickserve_drift.reference import reference_of

@@ -12,8 +12,7 @@ from litestar import Request, Response, Router, post
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
 from litestar.params import QueryParameter
 
-from kickserve.errors import InvalidInput
-from kickserve.plugins import API, Plugin, Scope, refusals, requires
+from kickserve.plugins import API, InvalidInput, Plugin, Scope, refusals, requires
 from kickserve.schemas import FieldError
 from kickserve_profiling.formats import FORMATS
 from kickserve_profiling.settings import ProfilingSettings

@@ -11,8 +11,7 @@ import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from kickserve.plugins import Settings
-from kickserve.terminal import FiniteRange, ServiceUrl, print_json, progress, say, stdout
+from kickserve.plugins import FiniteRange, ServiceUrl, Settings, print_json, progress, say, stdout
 from kickserve_client import calls, connected
 from kickserve_profiling.formats import FORMATS
 from kickserve_profiling.profile import ProfileError

@@ -10,7 +10,7 @@ import pstats
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from kickserve.errors import KickserveError
+from kickserve.plugins import KickserveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import yappi
 
-from kickserve.errors import RequestError
+from kickserve.plugins import RequestError
 from kickserve_profiling.profile import CodeLocation, Waits
 
 if TYPE_CHECKING:

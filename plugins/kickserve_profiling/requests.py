@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yappi
 
-from kickserve.wholefile import atomic_write
+from kickserve.plugins import atomic_write
 from kickserve_profiling.formats import FORMATS
 from kickserve_profiling.profile import correct
 from kickserve_profiling.profiler import TAG, generators, record_waits

@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
-from kickserve import features
-from kickserve.errors import StoreError, StoreMisconfigured, StoreUnavailable
-from kickserve.plugins import LabelledPrediction, first_id_in, instant
+from kickserve.features import FLAGS
+from kickserve.plugins import (
+    LabelledPrediction,
+    StoreError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    first_id_in,
+    instant,
+)
 from kickserve_storage.postgres_months import (
     AHEAD,
     LOCK,
@@ -107,7 +113,7 @@ _TYPES: Final = {
     "id": "uuid",
     **dict.fromkeys(("created_at", "outcome_at"), "timestamptz"),
     **dict.fromkeys(("model", "revision", "error", "shadow_model", "shadow_revision"), "text"),
-    **dict.fromkeys((*features.FLAGS, "outcome"), "boolean"),
+    **dict.fromkeys((*FLAGS, "outcome"), "boolean"),
     "status_code": "integer",
 }
 # The same plan of a prepared statement for all values: else the server would look, each time anew, which

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
-from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
+from kickserve.plugins import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds
 

@@ -14,12 +14,18 @@ from urllib.parse import unquote, urlsplit
 
 import aiosqlite
 
-from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
-from kickserve.plugins import LabelledPrediction, instant
+from kickserve.plugins import (
+    LabelledPrediction,
+    RecordUnfit,
+    StoreError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    instant,
+)
 from kickserve_storage.table import (
     COLUMNS,
     CREATED,
-    FLAGS,
+    FLAG_COLUMNS,
     LABELLED,
     LABELLED_GROUP,
     NEWEST_ID,
@@ -251,7 +257,7 @@ class SqliteStore(TableStore):
         """Turn a row of the table, where instants are milliseconds and flags 0 and 1, into a record."""
         row = list(values)
         row[CREATED] = instant(row[CREATED])
-        for at in FLAGS:
+        for at in FLAG_COLUMNS:
             row[at] = row[at] == 1
         if row[OUTCOME] is not None:
             row[OUTCOME] = row[OUTCOME] == 1

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from msgspec.structs import astuple, replace
 
-from kickserve import features
-from kickserve.features import COUNT
+from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.plugins import Store, canonical, first_id_at, numbers_of
 from kickserve.schemas import Record
 
@@ -31,7 +30,7 @@ COLUMNS: Final = (*FIELDS[:INTERVAL], "interval_low", "interval_high", *FIELDS[I
 CREATED: Final = COLUMNS.index("created_at")
 OUTCOME: Final = COLUMNS.index("outcome")
 OUTCOME_AT: Final = COLUMNS.index("outcome_at")
-FLAGS: Final = tuple(COLUMNS.index(name) for name in features.FLAGS)
+FLAG_COLUMNS: Final = tuple(COLUMNS.index(name) for name in FLAGS)
 USUAL: Final = COLUMNS[: COLUMNS.index("error")]
 """The columns that a new prediction fills; the others are nearly always null."""
 SHADOW: Final = ("shadow_model", "shadow_revision", "shadow_prediction")
@@ -237,8 +236,8 @@ def columns_of(
         [text for batch in batches for text in batch.ids.texts()],
         repeated(moment(batch.millisecond) for batch in batches),
         *(
-            (values.astype(flag) if name in features.FLAGS else values).tolist()
-            for name, values in zip(features.NAMES, kick, strict=True)
+            (values.astype(flag) if name in FLAGS else values).tolist()
+            for name, values in zip(NAMES, kick, strict=True)
         ),
         *map(_with_nulls, (found[0], np.maximum(found[0], 1 - found[0]), found[1], found[2])),
         repeated(storable(batch.model) for batch in batches),

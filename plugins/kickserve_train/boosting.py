@@ -11,9 +11,8 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from kickserve.documents import expit
-from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES
+from kickserve.plugins import ModelUnusable, expit
 from kickserve_train.dataset import folds_of, groups_of
 from kickserve_train.families import BOOSTED
 from kickserve_trees.ensembles import MOST_LEAVES, Ensemble, Sums, Tree

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.documents import mean_shrink
+from kickserve.plugins import mean_shrink
 from kickserve_data import DataError
 from kickserve_train.evaluation import Measure
 from kickserve_train.families import fit

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import rich_click as click
 
-from kickserve.errors import ModelUnusable
 from kickserve.features import NAMES, columns
-from kickserve.loading import load_model
-from kickserve.model import wrong_name
-from kickserve.plugins import Settings, discover
-from kickserve.terminal import print_facts, print_json, progress, say
+from kickserve.plugins import (
+    ModelUnusable,
+    Settings,
+    discover,
+    load_model,
+    print_facts,
+    print_json,
+    progress,
+    say,
+    wrong_name,
+)
 from kickserve_data import DataError
 from kickserve_data.kicks import show_refusals
 from kickserve_data.reader import count_rows

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from kickserve.documents import expit, mean_shrink
 from kickserve.features import NAMES
-from kickserve.linear import LinearDocument, LinearModel, fingerprint
-from kickserve.plugins import Origin
+from kickserve.plugins import LinearDocument, LinearModel, Origin, expit, fingerprint, mean_shrink
 from kickserve_data.simulate import ABILITY_SD, BLOCK, COEFFICIENTS, FIGURES_KICKS, blocks, logit, simulate
 from kickserve_scores.quality import assess
 from kickserve_train.families import designs, fit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
-from kickserve.documents import expit
+from kickserve.plugins import expit
 from kickserve_scores.quality import assess
 from kickserve_train.dataset import folds_of
 from kickserve_train.families import CONSTANT

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.documents import expit
 from kickserve.features import INDEX
-from kickserve.terms import TERMS, expand, spline_names
+from kickserve.plugins import TERMS, expand, expit, spline_names
 from kickserve_data import DataError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from msgspec import Struct
 from rich.table import Table
 
 from kickserve.features import FEATURES
-from kickserve.terminal import print_facts, say, stdout
+from kickserve.plugins import print_facts, say, stdout
 from kickserve_train.checks import DataSummary
 from kickserve_train.evaluation import Candidate, Measure, Measures
 from kickserve_train.families import CONSTANT

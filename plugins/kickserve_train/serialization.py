@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from kickserve import linear
-from kickserve.documents import mean_shrink
 from kickserve.features import FEATURES, NAMES
-from kickserve.linear import LinearDocument, LinearModel
-from kickserve.model import Profile
-from kickserve.plugins import Origin
+from kickserve.plugins import LinearDocument, LinearModel, Origin, Profile, fingerprint, mean_shrink
 from kickserve_train.families import BOOSTED, LOGISTIC, SPLINES
 from kickserve_trees import model as trees
 from kickserve_trees.model import TreesDocument, TreesModel
@@ -85,7 +81,7 @@ def linear_document(fitted: LogisticFit, line: Line, dataset: Dataset, card: Car
         covariance=rounded(covariance),
     )
     return msgspec.structs.replace(
-        document, revision=linear.fingerprint(document), reference=_reference(document, dataset)
+        document, revision=fingerprint(document), reference=_reference(document, dataset)
     )
 
 

@@ -9,9 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from kickserve.documents import expit
-from kickserve.errors import KickserveError, MissingExtra
-from kickserve.plugins import predict
+from kickserve.plugins import KickserveError, MissingExtra, expit, predict
 from kickserve_scores.quality import assess
 from kickserve_train.calibration import Calibration, ability_spread, calibrate
 from kickserve_train.dataset import folds_of, groups_of, sample_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kickserve.plugins import Plugin
 
@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
     from kickserve.plugins import Settings
 
-__all__ = ["PATH", "UIPlugin", "create_plugin"]
-
-PATH: Final = "/ui"
+__all__ = ["UIPlugin", "create_plugin"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +39,7 @@ class UIPlugin(Plugin):
         process, without the page.
         """
         from kickserve_ui import mount
+        from kickserve_ui.rendering import PATH
 
         if self.settings.workers > 1:
             _log.info("the page at %s needs a single worker: a notice there explains it", PATH)

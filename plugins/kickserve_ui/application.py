@@ -14,16 +14,14 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Stre
 from nicegui import Client, app, ui
 from starlette.middleware.gzip import GZipMiddleware
 
-from kickserve.errors import StoreError, TooManyRequests, Unauthorized
-from kickserve.plugins import SANDBOX, Scope, nonce_of, with_nonce
-from kickserve_ui import PATH
+from kickserve.plugins import SANDBOX, Scope, StoreError, TooManyRequests, Unauthorized, nonce_of, with_nonce
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.history import Filter, csv_lines
 from kickserve_ui.history_page import HistoryPage
 from kickserve_ui.layout import Visitor, messages_for, open_page, show_sign_in
 from kickserve_ui.model_page import ModelPage
 from kickserve_ui.pitch_page import PitchPage
-from kickserve_ui.rendering import notice_page, static
+from kickserve_ui.rendering import PATH, notice_page, static
 from kickserve_ui.sessions import load_secret, with_sessions
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from kickserve.errors import ConfigurationError
-from kickserve.plugins import drift_reports, newest_drift
+from kickserve.plugins import ConfigurationError, drift_reports, newest_drift
 from kickserve_scores.report import report
 from kickserve_ui.heat_map import HeatMaps
 from kickserve_ui.sessions import Sessions
@@ -17,12 +16,8 @@ from kickserve_ui.sessions import Sessions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve.metrics import Reading
-    from kickserve.plugins import App, SecurityHeaders
-    from kickserve.predictor import Predictor, ServedModel
-    from kickserve.recorder import Recorder
+    from kickserve.plugins import App, Predictor, Reading, Recorder, SecurityHeaders, ServedModel, Store
     from kickserve.schemas import DriftSummary
-    from kickserve.store import Store
     from kickserve_scores.report import QualityReport
 
 _COLLECT_AFTER: Final = 2.0  # seconds after a page was left: its connection has ended by then

@@ -10,10 +10,9 @@ from typing import Final
 import rich_click as click
 
 from kickserve.commands import serve
-from kickserve.plugins import Settings
-from kickserve.terminal import stdout
+from kickserve.plugins import Settings, stdout
 from kickserve_client import Client, RemoteError, calls
-from kickserve_ui import PATH
+from kickserve_ui.rendering import PATH
 
 _POLL: Final = 0.2
 _TIMEOUT: Final = 60.0

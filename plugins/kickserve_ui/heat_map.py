@@ -16,7 +16,7 @@ from kickserve_ui.page_state import DEPTH, WIDTH, Spot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kickserve.predictor import ServedModel
+    from kickserve.plugins import ServedModel
     from kickserve_ui.page_state import PageState
 
     _Lines = Sequence[NDArray[np.float64]]

@@ -20,7 +20,7 @@ from kickserve_ui.rendering import render
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from kickserve.store import Store
+    from kickserve.plugins import Store
     from kickserve_ui.messages import Messages
 
 OUTCOMES: Final = {"any": None, "open": None, "scored": True, "missed": False}

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nicegui import ui
 
-from kickserve.errors import RecordNotFound, StoreError
-from kickserve.plugins import Scope, canonical
+from kickserve.plugins import RecordNotFound, Scope, StoreError, canonical
 from kickserve.schemas import Record
 from kickserve_ui.backend import current_backend
 from kickserve_ui.history import DELETE, MARKS, ON_CLICK, OUTCOMES, Filter, table

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from kickserve.errors import StoreError
-from kickserve.metrics import BOUNDS
-from kickserve.plugins import Scope
+from kickserve.plugins import BOUNDS, Scope, StoreError
 from kickserve_ui.backend import current_backend
 from kickserve_ui.layout import card
 from kickserve_ui.rendering import hint, render
@@ -18,7 +16,7 @@ from kickserve_ui.rendering import hint, render
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kickserve.metrics import Reading
+    from kickserve.plugins import Reading
     from kickserve.schemas import DriftSummary, ModelCard
     from kickserve_scores.quality import Quality
     from kickserve_scores.report import QualityReport

@@ -15,10 +15,9 @@ from urllib.parse import unquote
 from litestar import MediaType, Request, Response, asgi, get
 from litestar.exceptions import NotFoundException
 
-from kickserve.errors import Forbidden
-from kickserve.plugins import SAFE, cancel_task
-from kickserve_ui import PATH
+from kickserve.plugins import SAFE, Forbidden, cancel_task
 from kickserve_ui.messages import language_of, messages_in
+from kickserve_ui.rendering import PATH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

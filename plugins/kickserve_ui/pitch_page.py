@@ -12,8 +12,7 @@ import numpy as np
 from nicegui import background_tasks, ui
 from nicegui.element import Element
 
-from kickserve.errors import KickserveError
-from kickserve.plugins import Scope
+from kickserve.plugins import KickserveError, Scope
 from kickserve_scores.explain import explain
 from kickserve_ui import pitch_html
 from kickserve_ui.backend import current_backend

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from kickserve_ui import PATH
-
 if TYPE_CHECKING:
     from kickserve_ui.messages import Messages
 
+PATH: Final = "/ui"
 _templates: Final = Environment(
     loader=PackageLoader("kickserve_ui"),
     autoescape=True,

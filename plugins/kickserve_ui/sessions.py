@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from starlette.middleware.sessions import SessionMiddleware
 
-from kickserve.errors import ConfigurationError
-from kickserve.plugins import NO_KEY, identity
-from kickserve_ui import PATH
+from kickserve.plugins import NO_KEY, ConfigurationError, identity
+from kickserve_ui.rendering import PATH
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kickserve.plugins import ConfigurationError, Plugin, create_authenticator, create_store
+from kickserve.plugins import ConfigurationError, Metrics, Plugin, create_authenticator, create_store
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from kickserve.metrics import Metrics
+    from kickserve.commands import Facts
     from kickserve.plugins import Settings
     from kickserve_workers.workers import Worker
 
@@ -39,7 +39,6 @@ class WorkersPlugin(Plugin):
             ConfigurationError: other processes can't see the store, the address needs a key, or the port is
                 taken.
         """
-        from kickserve.metrics import Metrics
         from kickserve.server import bind, preload
         from kickserve_workers.workers import Supervisor
 
@@ -70,19 +69,15 @@ def _report_ready(listeners: Sequence[socket.socket], message: bytes) -> None:
 
 def _work(worker: Worker, settings: Settings, metrics: Metrics, plugins: Sequence[Plugin]) -> int:
     """Serve as one of several workers."""
-    from kickserve import logs
-    from kickserve.app import create_app
-    from kickserve.commands import facts
-    from kickserve.server import run
+    from kickserve.commands import serve_app
+    from kickserve.logs import configure
 
-    logs.configure(settings, plugins, worker.number + 1)
+    configure(settings, plugins, worker.number + 1)
     metrics.join_worker(worker.number)
     for plugin in plugins:
         plugin.join_worker(worker.number)
-    app = create_app(settings, metrics=metrics, plugins=plugins)
 
-    def ready() -> None:
-        worker.ready(msgspec.json.encode(facts(app)))
+    def ready(facts: Facts) -> None:
+        worker.ready(msgspec.json.encode(facts))
 
-    served = run(app, settings, [worker.listener], ready, lifeline=worker.lifeline)
-    return 0 if served else 1
+    return serve_app(settings, plugins, worker.listener, ready, metrics=metrics, lifeline=worker.lifeline)
