@@ -20,8 +20,8 @@ from kickserve.errors import ConfigurationError, ServiceAway
 from kickserve.loading import fetch_model
 from kickserve.model import ModelFile, Origin
 from kickserve_data.dask_engine import start_dask
-from kickserve_data.engines import DASK, EngineConfig
-from kickserve_data.partitions import Partition
+from kickserve_data.engines import DASK
+from kickserve_data.partitions import EngineConfig, Partition
 
 pytestmark = [
     pytest.mark.slow,

@@ -72,9 +72,6 @@ def test_a_plugin_imports_no_other(plugin):
     assert tops(PACKAGES[plugin]) & PLUGINS == set()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="some plugins import more, until all have moved to the public surface"
-)
 @pytest.mark.parametrize("plugin", sorted(PLUGINS))
 def test_a_plugin_imports_few_modules_of_the_core(plugin):
     core = {name for name in imports(PACKAGES[plugin]) if name.partition(".")[0] == "kickserve"}

@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 import rich_click as click
 
 from kickserve.features import BY_NAME
-from kickserve.loading import load_model
-from kickserve.plugins import Settings, discover, open_store
-from kickserve.process import ProcessSampler
-from kickserve.scorer import Scorer
-from kickserve.terminal import AUTO, FiniteRange, ServiceUrl, print_facts, print_json, progress, say
+from kickserve.plugins import (
+    AUTO,
+    FiniteRange,
+    ProcessSampler,
+    Scorer,
+    ServiceUrl,
+    Settings,
+    discover,
+    load_model,
+    open_store,
+    print_facts,
+    print_json,
+    progress,
+    say,
+)
 from kickserve_batch.keeping import CHUNK, Pace, ServiceKeeper, StoreKeeper, score_and_keep, simulated
 from kickserve_batch.runs import PARTITIONS_FAILED, BatchJob, RunSummary, output_folder, run_partitions
 from kickserve_data import reader, scoring
@@ -29,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from kickserve_batch.keeping import Keeper
-    from kickserve_data.engines import EngineConfig
     from kickserve_data.kicks import Block
+    from kickserve_data.partitions import EngineConfig
     from kickserve_data.scoring import ScoredBlock
 
     Take = Callable[[ScoredBlock], None]

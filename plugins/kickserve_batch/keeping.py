@@ -18,9 +18,8 @@ from kickserve_data.simulate import blocks as simulated_blocks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
+    from kickserve.plugins import Scorer, Store
     from kickserve.schemas import Prediction
-    from kickserve.scorer import Scorer
-    from kickserve.store import Store
     from kickserve_client.client import AsyncClient
 
 CHUNK: Final = 1_000

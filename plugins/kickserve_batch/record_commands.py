@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import rich_click as click
 
-from kickserve.ids import in_utc
-from kickserve.plugins import Settings, open_store
-from kickserve.record import SetOutcome
+from kickserve.plugins import (
+    ServiceUrl,
+    SetOutcome,
+    Settings,
+    in_utc,
+    open_store,
+    print_facts,
+    print_json,
+    progress,
+)
 from kickserve.schemas import OutcomeOf, OutcomesKept, Record
-from kickserve.terminal import ServiceUrl, print_facts, print_json, progress
 from kickserve_data import DataError
 from kickserve_data.kicks import RefusedRow, must_be, number, show_refusals
 from kickserve_data.reader import OUTCOMES, count_rows, open_rows
@@ -27,7 +33,7 @@ from kickserve_data.writer import open_writer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from kickserve.store import Store
+    from kickserve.plugins import Store
 
     Keep = Callable[[Sequence[OutcomeOf]], Awaitable[OutcomesKept]]
 

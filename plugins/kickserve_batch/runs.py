@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from msgspec import Struct, field, structs
 
-from kickserve import __version__
-from kickserve.loading import fetch_model, load_file, source_of
-from kickserve.plugins import discover
+from kickserve.plugins import __version__, discover, fetch_model, load_file, source_of
 from kickserve_data import DataError, scoring
-from kickserve_data.engines import LOCAL, start_engine
+from kickserve_data.engines import start_engine
 from kickserve_data.locations import GLOB, File, Location, locate
-from kickserve_data.partitions import plan_of, read_partition, sort_refusals
+from kickserve_data.partitions import LOCAL, plan_of, read_partition, sort_refusals
 from kickserve_data.pipeline import prefetch, write_behind
 from kickserve_data.reader import KINDS
 from kickserve_data.scoring import PartialStats, RunStats
@@ -33,9 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kickserve.plugins import Model, Settings
-    from kickserve_data.engines import EngineConfig
     from kickserve_data.kicks import Block
-    from kickserve_data.partitions import Partition, Plan
+    from kickserve_data.partitions import EngineConfig, Partition, Plan
     from kickserve_data.scoring import ScoredBlock
     from kickserve_data.writer import Writer
 

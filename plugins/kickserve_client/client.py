@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, S
 
 import httpx
 
+import kickserve_client.calls as calls  # noqa: PLR0402  the package imports this module
 from kickserve import __version__
 from kickserve.errors import RemoteError
 from kickserve.schemas import OutcomesKept
-from kickserve_client import calls
 from kickserve_client.calls import TOGETHER
 from kickserve_client.exchange import Exchange
 

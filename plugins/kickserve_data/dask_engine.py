@@ -18,7 +18,7 @@ from kickserve.errors import ConfigurationError, ServiceAway, first_line
 from kickserve.loading import load_file
 from kickserve.plugins import discover
 from kickserve.settings import Settings
-from kickserve_data.engines import EngineConfig, Result
+from kickserve_data.partitions import EngineConfig, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import rich_click as click
 
 from kickserve.errors import first_line, need_extra
-from kickserve_data.partitions import Partition
+from kickserve_data.partitions import LOCAL, RETRIES, EngineConfig, Partition, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,42 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOCAL: Final = "here"
 DASK: Final = "dask"
-_RETRIES: Final = 2
 _PAUSE: Final = 0.5  # seconds before a partition is tried again
-
-
-class EngineConfig(NamedTuple):
-    """An engine and its size.
-
-    Attributes:
-        engine: `here` or `dask`.
-        workers: processes of a cluster on this machine.
-        memory: limit of each of them, such as `2GB`.
-        scheduler: address of a cluster that runs already.
-        retries: how often a partition that failed is tried again.
-    """
-
-    engine: str = LOCAL
-    workers: int = 1
-    memory: str = "auto"
-    scheduler: str | None = None
-    retries: int = _RETRIES
-
-
-class Result(NamedTuple, Generic[T]):
-    """The result of a partition.
-
-    Attributes:
-        partition: which one.
-        value: returned by the work; None for a failure.
-        reason: of the failure; empty for a success.
-    """
-
-    partition: Partition
-    value: T | None
-    reason: str = ""
 
 
 class Engine(Protocol):
@@ -151,7 +117,7 @@ def engine_options(command: Command) -> Command:
             click.option(
                 "--retries",
                 type=click.IntRange(0),
-                default=_RETRIES,
+                default=RETRIES,
                 show_default=True,
                 help="How often a partition that fails is tried again.",
             ),

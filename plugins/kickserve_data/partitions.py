@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from msgspec import structs
 
@@ -17,6 +17,11 @@ from kickserve_data.scoring import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+LOCAL: Final = "here"
+"""Name of the engine that works in this process."""
+RETRIES: Final = 2
+T = TypeVar("T")
 
 _READERS: Final = 16  # files whose ends are read at once; that is waiting, not work
 
@@ -39,6 +44,38 @@ class Partition(NamedTuple):
     group: int
     before: int
     rows: int
+
+
+class EngineConfig(NamedTuple):
+    """An engine and its size.
+
+    Attributes:
+        engine: `here` or `dask`.
+        workers: processes of a cluster on this machine.
+        memory: limit of each of them, such as `2GB`.
+        scheduler: address of a cluster that runs already.
+        retries: how often a partition that failed is tried again.
+    """
+
+    engine: str = LOCAL
+    workers: int = 1
+    memory: str = "auto"
+    scheduler: str | None = None
+    retries: int = RETRIES
+
+
+class Result(NamedTuple, Generic[T]):
+    """The result of a partition.
+
+    Attributes:
+        partition: which one.
+        value: returned by the work; None for a failure.
+        reason: of the failure; empty for a success.
+    """
+
+    partition: Partition
+    value: T | None
+    reason: str = ""
 
 
 class Plan(NamedTuple):

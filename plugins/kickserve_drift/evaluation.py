@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from kickserve.plugins import Model, ModelFile, Settings
     from kickserve.schemas import Record
-    from kickserve_data.engines import EngineConfig
+    from kickserve_data.partitions import EngineConfig
     from kickserve_drift.kicks import GetPage, Selection
     from kickserve_drift.settings import DriftSettings
 

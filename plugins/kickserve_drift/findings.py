@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kickserve.plugins import Model, ModelFile
-    from kickserve_data.engines import EngineConfig
     from kickserve_data.kicks import RefusedRow
-    from kickserve_data.partitions import Partition, Plan
+    from kickserve_data.partitions import EngineConfig, Partition, Plan
     from kickserve_drift.kicks import Part
     from kickserve_drift.psi import Reference
 

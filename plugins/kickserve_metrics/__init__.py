@@ -13,9 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from kickserve import __version__
-from kickserve.metrics import BINS, BOUNDS
-from kickserve.plugins import Plugin, Scope, app_of, plugins_of, requires
+from kickserve.plugins import BINS, BOUNDS, Plugin, Scope, __version__, app_of, plugins_of, requires
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -20,8 +20,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is documented there
 
-from kickserve.errors import ModelUnusable, first_line
-from kickserve.plugins import Origin
+from kickserve.errors import first_line
+from kickserve.plugins import ModelUnusable, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,9 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kickserve.errors import ModelUnusable, RemoteError, first_line
+from kickserve.errors import RemoteError, first_line
 from kickserve.features import BY_NAME
+from kickserve.plugins import ModelUnusable
 from kickserve_models.hub import JSON
 
 if TYPE_CHECKING:

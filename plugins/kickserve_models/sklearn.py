@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec.structs import replace
 
-from kickserve.errors import KickserveError, first_line
+from kickserve.errors import first_line
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES
-from kickserve.plugins import SMOKE_KICKS, Answer
+from kickserve.plugins import SMOKE_KICKS, Answer, KickserveError
 from kickserve_models.external import ExternalModel, LogisticModel, card_of, wrong_inputs
 from kickserve_models.unpacking import unpack_skops, unpickle
 

@@ -15,9 +15,8 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta
 
-from kickserve.errors import MalformedBody
 from kickserve.features import COUNT, INDEX, NAMES
-from kickserve.plugins import out_of_range
+from kickserve.plugins import MalformedBody, out_of_range
 from kickserve.schemas import BATCH_MAX, UNDECODABLE, Flag
 from kickserve_oip.messages import BadInference, InferenceRequest
 

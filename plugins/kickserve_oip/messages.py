@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from kickserve.errors import InvalidInput, RequestError
+from kickserve.plugins import InvalidInput, RequestError
 from kickserve.schemas import Problem
 
 PREFIX: Final = "/v2"

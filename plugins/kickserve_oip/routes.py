@@ -10,10 +10,10 @@ from litestar import Request, Response, Router, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
 
-from kickserve.errors import KickserveError
 from kickserve.features import FEATURES, named
 from kickserve.plugins import (
     EXAMPLE,
+    KickserveError,
     Scope,
     ThePredictor,
     __version__,

@@ -14,8 +14,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 
-from kickserve import __version__
-from kickserve.errors import ConfigurationError
+from kickserve.plugins import ConfigurationError, __version__
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

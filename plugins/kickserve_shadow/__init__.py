@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from kickserve.errors import PredictionFailed
 from kickserve.features import COUNT
 from kickserve.plugins import (
     NUMBER,
     Plugin,
+    PredictionFailed,
     SettingsTable,
     ShadowAnswers,
     kinds,
