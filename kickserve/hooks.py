@@ -117,7 +117,7 @@ class Plugin(InitPlugin, CLIPlugin):
     async def complete(self, batches: Sequence[RecordBatch]) -> Sequence[RecordBatch]:
         """Return predictions with additions of the plugin, in the same order, on their way to the store.
 
-        No answer waits for it; the store does. An exception would hold up the store for good.
+        No answer waits for it; the store does. After an exception they are stored as they were.
         """
         return batches
 

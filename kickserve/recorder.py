@@ -281,7 +281,10 @@ class Recorder:
     async def _complete(self, operations: list[Operation]) -> list[Operation]:
         batches: Sequence[RecordBatch] = [each.batch for each in operations if isinstance(each, Add)]
         for complete in self._completers:
-            batches = await complete(batches)
+            try:
+                batches = await complete(batches)
+            except Exception:  # noqa: BLE001  a bug in a plugin must not end the writing for good
+                _log.exception("a plugin failed on predictions: they are stored without it")
         completed = iter(batches)
         return [Add(next(completed)) if isinstance(each, Add) else each for each in operations]
 

@@ -21,6 +21,7 @@ from kickserve import store as store_module
 from kickserve.app import create_app
 from kickserve.errors import RecordUnfit
 from kickserve.journal import Journal
+from kickserve.plugins import Plugin, discover
 from kickserve.record import NUMBER, WIDTH, Delete
 from kickserve.recorder import DeadLetters
 from kickserve_storage.sqlite import SqliteStore
@@ -167,6 +168,17 @@ async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client,
 
     await eventually(is_there)
     assert "in a way that it should not" in caplog.text
+
+
+async def test_a_bug_in_a_plugin_on_the_way_to_the_store_loses_no_prediction(start, settings, kick, caplog):
+    class Broken(Plugin):
+        async def complete(self, batches):
+            raise ZeroDivisionError
+
+    client = await start(settings, plugins=[*discover(settings), Broken(settings)])
+    made = (await client.post("/predict", json=kick)).json()
+    assert (await client.get(f"/predictions/{made['id']}")).status_code == 200
+    assert "stored without it" in caplog.text
 
 
 async def test_what_another_process_has_not_stored_yet_can_be_found(postgres_cluster, tmp_path, kick):
