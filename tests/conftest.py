@@ -14,6 +14,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
 
 from kickserve.app import create_app
@@ -22,6 +23,10 @@ from kickserve.plugins import discover
 from kickserve.settings import Settings
 
 pytest_plugins = ["postgres"]
+
+
+hypothesis.settings.register_profile("kickserve", deadline=None)  # a busy machine is no fault of an example
+hypothesis.settings.load_profile("kickserve")
 
 
 @pytest.fixture(autouse=True)

@@ -173,7 +173,7 @@ async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client,
 async def test_a_bug_in_a_plugin_on_the_way_to_the_store_loses_no_prediction(start, settings, kick, caplog):
     class Broken(Plugin):
         async def complete(self, batches):
-            raise ZeroDivisionError
+            raise ZeroDivisionError(len(batches))
 
     client = await start(settings, plugins=[*discover(settings), Broken(settings)])
     made = (await client.post("/predict", json=kick)).json()
