@@ -96,48 +96,48 @@ class Settings(SettingsTable):
         "API_KEY",
         "",
         kinds.text,
-        "Key that clients send as `X-API-Key`. Without it and `KICKSERVE_KEYS` the service answers on this"
-        " machine alone.",
+        "Key that clients send as `X-API-Key`. Without `API_KEY` and `KICKSERVE_KEYS`, the service answers"
+        " on this machine alone.",
         secret=True,
     )
     trusted_proxies: addresses.Trusted = setting(
         "KICKSERVE_TRUSTED_PROXIES",
         "127.0.0.1,::1",
         addresses.proxies,
-        "Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: addresses and networks of proxies; or"
-        " how many there are, where nothing else can reach the service.",
+        "Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted: addresses and networks, or the"
+        " number of proxies where clients can reach the service only through them.",
     )
     database_url: str = setting(
         "DATABASE_URL",
         "sqlite:///kickserve.db",
         str.strip,
-        "Where predictions are kept: `sqlite:///file.db`, `sqlite://` for memory, or"
+        "Store of predictions: `sqlite:///file.db`, `sqlite://` for memory, or"
         " `postgresql://user:password@host/database`.",
         secret=True,  # a password may stand in it
     )
     debug: bool = setting(
-        "DEBUG", "0", kinds.switch, "Development: logs each request, and more of everything."
+        "DEBUG", "0", kinds.switch, "Development mode: logs each request, and with more detail."
     )
     model: Path | None = setting(
         "KICKSERVE_MODEL",
         "",
         kinds.perhaps(kinds.path),
-        "A model to serve: a file, or `hf:owner/name` (with `@revision` where wanted). Without it and"
-        " `HF_REPO_ID`: the model that ships with kickserve.",
+        "Model to serve: a file, or `hf:owner/name` with an optional `@revision`. Without `KICKSERVE_MODEL`"
+        " and `HF_REPO_ID`, the service uses the packaged model.",
     )
     host: str = setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
-    port: int = setting("KICKSERVE_PORT", "7860", kinds.port, "Port to listen on; 0 picks a free one.")
+    port: int = setting("KICKSERVE_PORT", "7860", kinds.port, "Port to listen on; 0 picks a free port.")
     workers: int = setting(
         "KICKSERVE_WORKERS",
         "1",
         kinds.count,
-        "Processes that serve, on one port. As many as there are cores.",
+        "Number of processes that serve on one port. Recommended: the number of cores.",
     )
     plugins: tuple[str, ...] | None = setting(
         "KICKSERVE_PLUGINS",
         "",
         kinds.names,
-        "Optional plugins to load, by name, separated by commas. Empty: all whose requirements are"
+        "Names of optional plugins to load, separated by commas. Empty: every plugin whose requirements are"
         " installed.",
     )
     cors_origins: tuple[str, ...] | None = setting(
@@ -150,74 +150,76 @@ class Settings(SettingsTable):
         "KICKSERVE_FRAME_ANCESTORS",
         "",
         kinds.origins,
-        "Origins that may show the page in a frame, such as https://huggingface.co, separated by commas."
-        " Empty: only its own. Not set on a Space of Hugging Face: the hub's.",
+        "Origins that may show the page in a frame, separated by commas, such as https://huggingface.co."
+        " Empty: the page's own origin alone. Unset on a Space of Hugging Face: https://huggingface.co.",
     )
     hsts: timedelta | None = setting(
         "KICKSERVE_HSTS",
         "",
         kinds.duration,
-        "How long browsers are to come by HTTPS alone (`Strict-Transport-Security`), such as 365d. Only where"
-        " all of the host is behind TLS.",
+        "Time for which browsers must use HTTPS (`Strict-Transport-Security`), such as 365d. Set it only"
+        " where the whole host is behind TLS.",
     )
     body_max: int = setting(
-        "KICKSERVE_BODY_MAX", "10MB", kinds.size, "Largest body of a request that is read."
+        "KICKSERVE_BODY_MAX", "10MB", kinds.size, "Largest request body that the service accepts."
     )
     batch_body_max: int = setting(
         "KICKSERVE_BATCH_BODY_MAX",
         "40MB",
         kinds.size,
-        "The same for batches (`/predict/batch`, `/v2`): 100,000 kicks fit.",
+        "Largest request body of a batch (`/predict/batch`, `/v2`); the default has room for 100,000 kicks.",
     )
     batch_max: int = setting(
         "KICKSERVE_BATCH_MAX",
         "256",
         kinds.count,
-        "Kicks that come in at the same time and are put to the model together, at most.",
+        "Largest number of simultaneous kicks that the model predicts in one call.",
     )
     journal: str = setting(
         "KICKSERVE_JOURNAL",
         "write",
         kinds.one_of("write", "fsync"),
-        "What an answered prediction survives: `write` the death of the process, `fsync` of the machine too.",
+        "Durability of answered predictions: with `write` they survive the death of the process, with"
+        " `fsync` also the death of the machine.",
     )
     journal_dir: Path = setting(
         "KICKSERVE_JOURNAL_DIR",
         "kickserve-journal",
         kinds.path,
-        "Folder where predictions stand until the store has them. On a disk of this machine, not a share.",
+        "Journal directory: holds predictions until the store has them. Use a local disk, not a network"
+        " share.",
     )
     journal_max: int = setting(
         "KICKSERVE_JOURNAL_MAX",
         "1GB",
         kinds.size,
-        "Largest journal of a process. Beyond it, new predictions are refused with 503 rather than lost; a"
-        " batch needs room for all of it, 120 bytes a kick.",
+        "Largest journal of a process. When the journal is full, the service refuses new predictions with"
+        " 503; a batch needs 120 bytes for each kick.",
     )
     log: str = setting(
         "KICKSERVE_LOG",
         "auto",
         kinds.one_of("auto", "json", "console"),
-        "How `kickserve serve` logs: `json`, a document a line; `console`, for people; `auto`, for people in"
-        " a terminal and JSON elsewhere.",
+        "Log format of `kickserve serve`: `json` writes one document per line, `console` writes for people,"
+        " `auto` means `console` in a terminal and `json` elsewhere.",
     )
     log_level: str = setting(
         "KICKSERVE_LOG_LEVEL",
         "info",
         kinds.one_of("critical", "error", "warning", "info", "debug"),
-        "critical, error, warning, info or debug.",
+        "Log level: critical, error, warning, info or debug.",
     )
     retention: timedelta | None = setting(
         "KICKSERVE_RETENTION",
         "",
         kinds.duration,
-        "How long predictions are kept, such as 90d, 12h or 30m. Empty: for ever.",
+        "Age at which predictions are deleted, such as 90d, 12h or 30m. Empty: never.",
     )
     shutdown_timeout: float = setting(
         "KICKSERVE_SHUTDOWN_TIMEOUT",
         "30",
         kinds.seconds,
-        "Seconds that requests under way and the store get to finish after SIGTERM.",
+        "Seconds for requests in progress and the store to finish after SIGTERM.",
     )
 
     @classmethod

@@ -21,22 +21,27 @@ class AccessSettings(SettingsTable):
         "KICKSERVE_KEYS",
         "",
         kinds.perhaps(kinds.path),
-        "File of more keys, each with a name and what it may do: `kickserve key new` adds one, without a"
+        "File of further keys, each with a name and scopes; `kickserve key new` adds a key without a"
         " restart.",
     )
     rate: Rate | None = setting(
         "KICKSERVE_RATE",
         "",
         parse_rate,
-        "How often each key may ask, such as 100/s, 5000/m or 100000/h. Of a batch, 100 kicks count as one"
-        " request. Empty: as often as it likes.",
+        "Limit of requests for each key, such as 100/s, 5000/m or 100000/h; in a batch, 100 kicks count as"
+        " one request. Empty: no limit.",
     )
     rate_address: Rate | None = setting(
-        "KICKSERVE_RATE_ADDRESS", "", parse_rate, "The same for each address of clients; of IPv6, each /64."
+        "KICKSERVE_RATE_ADDRESS",
+        "",
+        parse_rate,
+        "Limit of requests for each client address, such as 100/s; IPv6 addresses of a /64 network share a"
+        " limit. Empty: no limit.",
     )
     rate_failures: Rate | None = setting(
         "KICKSERVE_RATE_FAILURES",
         "20/m",
         parse_rate,
-        "How many wrong keys an address may send before it is not listened to for a while; 0: any number.",
+        "Limit of wrong keys for each client address; beyond the limit the service refuses the address for a"
+        " while. 0: no limit.",
     )

@@ -16,17 +16,12 @@ if TYPE_CHECKING:
 class DriftSettings(SettingsTable):
     """The settings of drift."""
 
-    reports: Path = setting(
-        "KICKSERVE_REPORTS",
-        "data/drift_reports",
-        kinds.path,
-        "Folder of the reports of drift.",
-    )
+    reports: Path = setting("KICKSERVE_REPORTS", "data/drift_reports", kinds.path, "Folder of drift reports.")
     psi: float = setting(
         "KICKSERVE_DRIFT_PSI",
         "0.1",
         kinds.number,
-        "Population stability index from which a feature counts as drifted; with few kicks, a higher one.",
+        "Population stability index from which a feature counts as drifted; few kicks raise the limit.",
     )
     share: float = setting(
         "KICKSERVE_DRIFT_SHARE",
@@ -38,44 +33,45 @@ class DriftSettings(SettingsTable):
         "KICKSERVE_DRIFT_WINDOW",
         "500",
         kinds.count,
-        "Number of newest kicks in the live figures of drift, and at least the kicks of a minute.",
+        "Number of newest kicks that live drift figures cover; kicks of the last minute always count.",
     )
     every: timedelta | None = setting(
         "KICKSERVE_DRIFT_EVERY",
         "",
         kinds.duration,
-        "How often a full report of drift is made, such as 1d, 12h or 30m. Empty: when it is asked for.",
+        "Interval between full drift reports, such as 1d, 12h or 30m. Empty: only on request.",
     )
     webhook: str | None = setting(
         "KICKSERVE_DRIFT_WEBHOOK",
         "",
         kinds.web_address,
-        "Address that gets a message when drift starts, and one when it ends.",
+        "URL that receives a message when drift starts and when drift ends.",
         secret=True,  # it often holds a token
     )
     secret: str | None = setting(
         "KICKSERVE_DRIFT_SECRET",
         "",
         kinds.text,
-        "Signs messages to `KICKSERVE_DRIFT_WEBHOOK` (HMAC-SHA256), so that the receiver can trust them.",
+        "Secret that signs messages to `KICKSERVE_DRIFT_WEBHOOK` (HMAC-SHA256), so that the receiver can"
+        " verify them.",
         secret=True,
     )
     evidently_url: str | None = setting(
         "KICKSERVE_EVIDENTLY_URL",
         "",
         kinds.text,
-        "Evidently workspace that reports are uploaded to: an address or a folder. Empty: none.",
+        "Evidently workspace to which reports are uploaded: a URL or a folder. Empty: none.",
     )
     evidently_project: str = setting(
         "KICKSERVE_EVIDENTLY_PROJECT",
         "kickserve",
         str.strip,
-        "Project in that workspace; made where it is missing.",
+        "Evidently project for uploaded reports; created if missing.",
     )
     evidently_key: str | None = setting(
         "KICKSERVE_EVIDENTLY_KEY",
         "",
         kinds.text,
-        "Secret of that workspace, or API key of Evidently Cloud.",
+        "Secret of the Evidently workspace, or API key of Evidently Cloud.",
         secret=True,
     )

@@ -15,19 +15,20 @@ class LaneSettings(SettingsTable):
         "KICKSERVE_CLIENT_TIMEOUT",
         "30",
         kinds.seconds,
-        "Seconds that a client has for the head of a request, for its body (and one more for each 500 bytes)"
-        " and for taking the answer (likewise). 0: no limit.",
+        "Seconds for a client to send the head of a request, to send the body and to read the answer; each"
+        " 500 bytes of body or answer add a second. 0: no limit.",
     )
     connections_max: int = setting(
         "KICKSERVE_CONNECTIONS_MAX",
         "10000",
         kinds.count,
-        "Open connections of a process, at most; fewer where the system allows fewer open files. Others are"
-        " answered 503.",
+        "Largest number of open connections of a process; a lower limit of open files lowers it. Further"
+        " connections receive 503.",
     )
     fastlane: bool = setting(
         "KICKSERVE_FASTLANE",
         "1",
         kinds.switch,
-        "Whether `/predict` goes around the framework's router. It answers the same either way.",
+        "Whether `POST /predict` takes the fast lane past the framework's router. The answers are the same"
+        " either way.",
     )

@@ -25,25 +25,26 @@ class ModelsSettings(SettingsTable):
     """The settings of the hub and of pickles."""
 
     hf_repo_id: str | None = setting(
-        "HF_REPO_ID", "", kinds.text, "Repository on the Hugging Face hub to take the model from."
+        "HF_REPO_ID", "", kinds.text, "Repository on the Hugging Face hub that holds the model."
     )
     hf_revision: str = setting(
-        "HF_REVISION", "main", str.strip, "Branch, tag or commit of `HF_REPO_ID`; a commit never changes."
+        "HF_REVISION",
+        "main",
+        str.strip,
+        "Branch, tag or commit of `HF_REPO_ID`; only a commit never changes.",
     )
     hf_token: str | None = setting(
-        "HF_TOKEN", "", kinds.text, "Token for a repository on the hub that is private or gated.", secret=True
+        "HF_TOKEN", "", kinds.text, "Token for a private or gated repository on the hub.", secret=True
     )
     hf_offline: bool = setting(
-        "HF_HUB_OFFLINE",
-        "0",
-        kinds.switch,
-        "Whether to take the hub's files from this machine's cache alone.",
+        "HF_HUB_OFFLINE", "0", kinds.switch, "Whether files of the hub come from the local cache alone."
     )
     allow_pickle: bool = setting(
         "KICKSERVE_ALLOW_PICKLE",
         "0",
         kinds.switch,
-        "Whether a model may be a pickle (.pkl, .pickle, .joblib): it runs the code that is in it.",
+        "Whether a model may be a pickle (.pkl, .pickle, .joblib); loading a pickle runs the code in the"
+        " file.",
     )
 
 

@@ -15,21 +15,19 @@ if TYPE_CHECKING:
 class ProfilingSettings(SettingsTable):
     """The settings of profiles of requests."""
 
-    folder: Path = setting(
-        "KICKSERVE_PROFILE_DIR", "profiles", kinds.path, "Folder for the profiles of requests."
-    )
+    folder: Path = setting("KICKSERVE_PROFILE_DIR", "profiles", kinds.path, "Folder of request profiles.")
     every: int | None = setting(
         "KICKSERVE_PROFILE_EVERY",
         "",
         kinds.perhaps(kinds.whole),
-        "Profiles every n-th request; 0 none. Empty: each where `DEBUG` is on, none otherwise.",
+        "Profile every n-th request; 0: none. Empty: every request with `DEBUG`, otherwise none.",
     )
     keep: int = setting(
         "KICKSERVE_PROFILE_KEEP",
         "200",
         kinds.count,
-        "Profiles of requests that are kept; the oldest go first.",
+        "Number of request profiles to keep; the oldest are deleted first.",
     )
     limit: int = setting(
-        "KICKSERVE_PROFILE_MAX", "50MB", kinds.size, "What they may take on the disk altogether."
+        "KICKSERVE_PROFILE_MAX", "50MB", kinds.size, "Disk space for all request profiles together."
     )

@@ -49,8 +49,8 @@ class ShadowSettings(SettingsTable):
         "KICKSERVE_SHADOW",
         "",
         kinds.text,
-        "A second model that is asked as well, off the path, to compare it in `/quality`: a file,"
-        " `hf:owner/name` (with `@revision` where wanted), or `default` for the one that ships.",
+        "Second model that predicts the same kicks in the background, for comparison in `/quality`: a file,"
+        " `hf:owner/name` with an optional `@revision`, or `default` for the packaged model.",
     )
 
 

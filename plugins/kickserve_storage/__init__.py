@@ -22,7 +22,7 @@ class StorageSettings(SettingsTable):
         "KICKSERVE_POSTGRES_STATEMENT_CACHE",
         "100",
         kinds.whole,
-        "Statements that a Postgres connection keeps prepared. 0 behind pgbouncer.",
+        "Number of prepared statements that each Postgres connection caches. Set 0 behind pgbouncer.",
     )
 
 
