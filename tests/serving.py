@@ -35,6 +35,18 @@ async def eventually(condition):
     return found
 
 
+class NotStarted(RuntimeError):
+    """A server has ended before it took requests; its text is the log.
+
+    Attributes:
+        code: its exit code.
+    """
+
+    def __init__(self, log, code):
+        super().__init__(log)
+        self.code = code
+
+
 class Server:
     """A running `kickserve serve`.
 
@@ -65,7 +77,7 @@ class Server:
         self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         self.close()
-        raise RuntimeError("".join(self.log))
+        raise NotStarted("".join(self.log), self.process.returncode)
 
     def end(self, number=signal.SIGTERM):
         """Send a signal, and return the exit code."""
