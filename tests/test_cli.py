@@ -1,14 +1,21 @@
-"""The command line, run in this process: what it prints, what it keeps, and how it ends."""
+"""The command line: what commands print, keep and refuse, and how they end; batches are in test_batch."""
 
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from serving import BARE, serving
 
 from kickserve.cli import run
 from kickserve.features import NAMES
+from kickserve.settings import Settings
 
 
 @pytest.fixture
@@ -23,108 +30,218 @@ def kickserve(capsys):
 
 
 @pytest.fixture
-def kept(tmp_path):
-    """Return a column of what is kept in the default store."""
+def refused(kickserve):
+    """Run a command with arguments that can't be used, and return its message."""
 
-    def column(name):
-        with sqlite3.connect(tmp_path / "kickserve.db") as connection:
-            rows = connection.execute(f"SELECT {name} FROM predictions ORDER BY id").fetchall()  # noqa: S608  ours
-        connection.close()
-        return [row[0] for row in rows]
+    def call(*arguments):
+        code, _, err = kickserve(*arguments)
+        assert code == 2
+        return err
 
-    return column
-
-
-@pytest.fixture
-def kicks_csv(tmp_path, kickserve):
-    kickserve("simulate", "--size", 300, "--seed", 5, "--output", tmp_path / "kicks.csv")
-    return tmp_path / "kicks.csv"
+    return call
 
 
 class TestPredict:
-    def test_shows_probability_interval_and_warnings_and_keeps_it(self, kickserve, kept):
+    def test_it_shows_probability_interval_and_warnings_and_keeps_the_prediction(self, kickserve, tmp_path):
         code, out, _ = kickserve("predict", "--distance", 75, "--angle", 5)
         assert code == 0
-        assert "probability" in out
-        assert "95 % interval" in out
-        assert "distance beyond 60 m" in out
-        assert kept("distance") == [75]
-        assert kept("id")[0] in out
+        for words in ("probability", "95 % interval", "distance beyond 60 m"):
+            assert words in out
+        connection = sqlite3.connect(tmp_path / "kickserve.db")
+        [(record_id, distance)] = connection.execute("SELECT id, distance FROM predictions")
+        connection.close()
+        assert record_id in out
+        assert distance == 75
 
-    def test_json_is_what_the_api_answers(self, kickserve, tmp_path):
+    def test_json_is_the_answer_of_the_api(self, kickserve, tmp_path):
         code, out, _ = kickserve("predict", "--distance", 38, "--angle", 24, "--no-keep", "--json")
         assert code == 0
         assert set(json.loads(out)) == {"id", "prediction", "confidence", "interval", "model"}
         assert not (tmp_path / "kickserve.db").exists()
 
     @pytest.mark.parametrize("distance", ["1", "nan", "101", "inf"])
-    def test_a_value_out_of_range_is_refused_by_name(self, kickserve, distance):
-        code, _, err = kickserve("predict", "--distance", distance, "--angle", 3)
-        assert code == 2
-        assert "distance must be a number from 2 to 100 m" in err
+    def test_a_value_out_of_range_is_refused_by_name(self, refused, distance):
+        said = refused("predict", "--distance", distance, "--angle", 3)
+        assert "distance must be a number from 2 to 100 m" in said
 
-    def test_a_word_for_a_number_is_a_usage_error(self, kickserve):
-        assert kickserve("predict", "--distance", "far", "--angle", 3)[0] == 2
+    def test_a_missing_option_and_a_word_for_a_number_are_refused(self, refused):
+        assert "--distance" in refused("predict", "--angle", 3)
+        assert "--angle" in refused("predict", "--distance", 30)
+        assert "far" in refused("predict", "--distance", "far", "--angle", 3)
 
 
 class TestSimulateTrainModel:
     def test_the_same_seed_gives_the_same_file(self, kickserve, tmp_path):
         for name in ["a.csv", "b.csv"]:
             assert kickserve("simulate", "--size", 100, "--seed", 3, "--output", name)[0] == 0
-        assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
-        header = (tmp_path / "a.csv").read_text().splitlines()[0].split(",")
-        assert header == [*NAMES, "success"]
+        first, second = ((tmp_path / name).read_text() for name in ("a.csv", "b.csv"))
+        assert first == second
+        assert first.splitlines()[0].split(",") == [*NAMES, "success"]
 
-    def test_a_file_that_can_not_be_written_is_said(self, kickserve):
-        code, _, err = kickserve("simulate", "--output", "nowhere/a.csv")
-        assert code == 2
-        assert "nowhere" in err
-
-    def test_an_unknown_ending_is_said(self, kickserve):
-        code, _, err = kickserve("simulate", "--output", "a.xlsx")
-        assert code == 2
-        assert ".parquet" in err
+    @pytest.mark.parametrize(("output", "words"), [("nowhere/a.csv", "nowhere"), ("a.xlsx", ".parquet")])
+    def test_an_output_that_can_not_be_written_is_refused_by_name(self, refused, output, words):
+        assert words in refused("simulate", "--output", output)
 
     def test_a_trained_model_can_be_served(self, kickserve, monkeypatch):
         code, out, _ = kickserve("train", "--size", 20_000, "--output", "mine.json", "--json")
         assert code == 0
         revision = json.loads(out)["revision"]
         monkeypatch.setenv("KICKSERVE_MODEL", "mine.json")
-        code, out, _ = kickserve("model", "show", "--json")
-        assert code == 0
-        assert json.loads(out)["revision"] == revision
+        assert json.loads(kickserve("model", "show", "--json")[1])["revision"] == revision
         assert "revision" in kickserve("model", "show")[1]
 
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--wind-in-ms"], "--wind-in-ms needs DATA"),
+            (["--output", "nowhere/model.json"], "there is no folder nowhere"),
+            (["kicks.csv", "--output", "kicks.csv"], "must end with .json"),
+            (["kicks.csv", "--name", "two\nlines"], "take another --name"),
+        ],
+    )
+    def test_training_refuses_before_it_begins(self, refused, arguments, words):
+        assert words in refused("train", *arguments)
+
     @pytest.mark.parametrize(("name", "content"), [("m.json", "{}"), ("none.json", None), ("m.bin", "x")])
-    def test_a_model_that_is_none_is_refused_by_name(self, kickserve, tmp_path, monkeypatch, name, content):
+    def test_a_model_that_can_not_be_used_is_refused_by_name(
+        self, refused, tmp_path, monkeypatch, name, content
+    ):
         if content is not None:
             (tmp_path / name).write_text(content)
         monkeypatch.setenv("KICKSERVE_MODEL", name)
-        code, _, err = kickserve("model", "show")
-        assert code == 2
-        assert name in err
+        assert name in refused("model", "show")
 
 
-class TestHelp:
+class TestOptions:
     @pytest.mark.parametrize(
         "command", ["serve", "predict", "batch", "outcomes", "export", "simulate", "train"]
     )
-    def test_every_command_has_help_with_examples(self, kickserve, command):
+    def test_help_has_examples(self, kickserve, command):
         code, out, _ = kickserve(command, "--help")
-        assert "\\b" not in out
         assert code == 0
+        assert "\\b" not in out
         assert "Examples" in out
-        assert f"\n   kickserve {command}" in out, "examples stand apart from what is told"
+        assert f"\n   kickserve {command}" in out
 
-    def test_help_is_there_where_settings_are_wrong(self, kickserve, monkeypatch):
+    def test_help_works_with_wrong_settings_and_names_them(self, kickserve, monkeypatch):
         monkeypatch.setenv("KICKSERVE_PORT", "moon")
         code, out, err = kickserve("--help")
         assert code == 0
         assert "batch" in out
         assert "KICKSERVE_PORT" in err
 
-    def test_an_unknown_command_is_a_usage_error(self, kickserve):
-        assert kickserve("moon")[0] == 2
-
-    def test_the_version_is_said(self, kickserve):
+    def test_an_unknown_command_is_refused_and_the_version_shown(self, kickserve, refused):
+        assert "moon" in refused("moon")
         assert "0.1.0" in kickserve("--version")[1]
+
+    @pytest.mark.parametrize("number", ["nan", "inf"])
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["batch", "--size", "5", "--rate"],
+            ["batch", "--size", "5", "--min-distance"],
+            ["health", "--timeout"],
+            ["profile", "--seconds"],
+            ["evaluate", "--psi"],
+        ],
+        ids=" ".join,
+    )
+    def test_a_number_that_is_not_finite_is_refused(self, refused, command, number):
+        assert command[-1] in refused(*command, number)
+
+    @pytest.mark.parametrize("url", ["moon", "ftp://example.org", "http://", "http://[::1", "http://a:b"])
+    @pytest.mark.parametrize(
+        "command", [["health"], ["profile"], ["evaluate"], ["outcomes", "outcomes.csv"]], ids=" ".join
+    )
+    def test_a_url_that_can_not_be_asked_is_refused(self, refused, command, url):
+        said = refused(*command, "--url", url)
+        assert url in said
+        assert "http://HOST:PORT" in said
+
+    def test_auto_is_a_url_of_batch_alone(self, refused):
+        assert "auto" in refused("health", "--url", "auto")
+
+    def test_an_export_that_ends_before_it_begins_is_refused(self, refused):
+        said = refused("export", "--output", "a.csv", "--since", "2026-02-01", "--until", "2026-01-01")
+        assert "--until must be the later one" in said
+
+    @pytest.mark.parametrize(("distance", "words"), [(90, "0 to 65 m"), (-1, "range")])
+    def test_a_distance_that_no_simulated_kick_has_is_refused(self, refused, distance, words):
+        assert words in refused("batch", "--size", "5", "--min-distance", distance)
+
+
+@pytest.fixture
+def answering():
+    """Return a function that starts a server with one answer to all requests, and returns its URL."""
+    servers = []
+
+    def start(status, body):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                """Log nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class TestHealth:
+    """`kickserve health`, which a container engine runs again and again."""
+
+    def test_a_running_service_is_ready_and_a_stopped_one_is_not(self, tmp_path, kickserve, monkeypatch):
+        with serving(tmp_path, **BARE) as server:
+            base = server.url.removesuffix("/api/v1")
+            code, out, _ = kickserve("health", "--url", base)
+            assert (code, "ready" in out) == (0, True)
+            monkeypatch.setenv("KICKSERVE_PORT", base.rpartition(":")[2])
+            monkeypatch.setenv("KICKSERVE_HOST", "0.0.0.0")
+            assert kickserve("health")[0] == 0, "the settings give the URL"
+            assert server.end() == 0
+        code, _, err = kickserve("health", "--url", base)
+        assert (code, f"no service answers at {base}" in err) == (1, True)
+
+    def test_a_service_that_is_not_ready_is_shown_with_its_parts(self, answering, kickserve):
+        body = b'{"status": "not ready", "version": "1", "parts": {"service": "stopping", "journal": "ok"}}'
+        code, out, _ = kickserve("health", "--url", answering(503, body))
+        assert (code, "stopping" in out) == (1, True)
+
+    @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])
+    def test_another_program_is_no_kickserve(self, answering, body, kickserve):
+        code, _, err = kickserve("health", "--url", answering(200, body))
+        assert (code, "no kickserve" in err) == (1, True)
+
+    def test_a_service_without_an_answer_is_given_up(self, kickserve):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            assert kickserve("health", "--timeout", "0.2", "--url", url)[0] == 1
+
+    def test_it_imports_neither_server_nor_model(self):
+        code = (
+            "import sys; from kickserve.cli import run; run(['health', '--url', 'http://127.0.0.1:9']);"
+            "print(*sorted({'litestar', 'numpy', 'httpx', 'uvicorn', 'msgspec'} & sys.modules.keys()))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "msgspec"  # for JSON, quick
+
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [
+            ("0.0.0.0", "http://127.0.0.1:7860"),
+            ("", "http://127.0.0.1:7860"),
+            ("::", "http://[::1]:7860"),
+            ("kicks.example", "http://kicks.example:7860"),
+        ],
+    )
+    def test_a_service_that_listens_to_all_is_asked_on_this_machine(self, host, url):
+        assert Settings(host=host).own_url == url
