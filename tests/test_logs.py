@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 
 import httpx
@@ -26,7 +27,7 @@ def said(capsys):
     logging.getLogger("kickserve").setLevel(ours)
 
 
-def test_a_line_is_a_document_with_level_worker_and_request(said):
+def test_a_line_is_a_document_with_level_worker_key_and_request(said):
     logs.configure(Settings(), worker=2)
     with request_context(b"abc", "scoreboard"):
         logging.getLogger("kickserve.x").warning("%d bytes", 7)
@@ -61,7 +62,7 @@ def test_a_traceback_shows_no_values(said):
     assert "sesame" not in line.replace('failing(\\"sesame\\")', "")
 
 
-def test_words_where_they_are_wanted_and_colours_in_a_terminal_only(said, monkeypatch):
+def test_console_logs_have_colours_in_a_terminal_alone(said, monkeypatch):
     logs.configure(Settings(log="console"))
     logging.getLogger("kickserve").warning("plain")
     assert "plain" in (text := said())
@@ -73,7 +74,7 @@ def test_words_where_they_are_wanted_and_colours_in_a_terminal_only(said, monkey
 
 
 @pytest.mark.usefixtures("said")
-def test_a_pipe_that_nobody_reads_stops_nothing(monkeypatch):
+def test_a_closed_pipe_stops_nothing(monkeypatch):
     logs.configure(Settings())
 
     def broken(_):
@@ -83,25 +84,21 @@ def test_a_pipe_that_nobody_reads_stops_nothing(monkeypatch):
     logging.getLogger("kickserve").warning("unheard")
 
 
-def test_neither_key_nor_kick_is_logged_and_each_line_is_json(tmp_path, kick):
+def test_a_server_logs_requests_with_their_ids_and_neither_keys_nor_kicks(tmp_path, kick):
     kick = {**kick, "distance": 41.8765, "angle": 33.4567}
     bad = {**kick, "wind_speed": 4321.25}
-    with serving(tmp_path, API_KEY="open-sesame", KICKSERVE_WORKERS="2") as server:
+    variables = {"API_KEY": "open-sesame", "DEBUG": "1", "KICKSERVE_PROFILE_EVERY": "0"}
+    with serving(tmp_path, **variables, KICKSERVE_WORKERS="2") as server:
         for key in ("open-sesame", "wrong-barley"):
             for path, body in [("predict", kick), ("predict", bad), ("predict/batch", [kick, bad])]:
                 httpx.post(f"{server.url}/{path}", json=body, headers={"X-API-Key": key})
-        server.process.send_signal(1)  # SIGHUP: loads the model anew, and says so
+        httpx.get(f"{server.url}/health", headers={"X-Request-ID": "find-me"})
+        server.process.send_signal(signal.SIGHUP)  # loads the model anew, and logs it
         assert server.end() == 0
     lines = [json.loads(line) for line in server.log]
     assert all({"event", "level", "logger", "timestamp"} <= set(line) for line in lines)
+    [line] = [line for line in lines if line.get("request_id") == "find-me"]
+    assert "GET /api/v1/health" in line["event"]
     text = "".join(server.log)
     for secret in ("sesame", "barley", "41.8765", "33.4567", "4321.25"):
         assert secret not in text
-
-
-def test_what_is_logged_on_the_way_of_a_request_carries_its_id(tmp_path, kick):
-    with serving(tmp_path, DEBUG="1", KICKSERVE_PROFILE_EVERY="0") as server:
-        httpx.post(f"{server.url}/predict", json=kick, headers={"X-Request-ID": "find-me"})
-        assert server.end() == 0
-    [line] = [json.loads(line) for line in server.log if "find-me" in line]
-    assert "POST /api/v1/predict" in line["event"]

@@ -1,13 +1,13 @@
-"""How plugins are found, and what is said when one can't be."""
+"""Plugins: how they are found, their errors, and what a foreign one can do."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import configured
 from snippets import read
 
 from kickserve.cli import run
@@ -19,10 +19,10 @@ from kickserve.settings import Settings
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Install a distribution with one plugin, as somebody else's package would be."""
+    """Install a distribution with one plugin, as a package from elsewhere would be."""
 
     def install(name, code, metadata=""):
-        module = f"strangers_{name}"
+        module = f"foreign_{name}"
         (tmp_path / f"{module}.py").write_text(textwrap.dedent(code))
         info = tmp_path / f"{module}-1.0.dist-info"
         info.mkdir()
@@ -34,7 +34,7 @@ def install(tmp_path, monkeypatch):
     return install
 
 
-STRANGER = """
+FOREIGN = """
     import click
     from litestar import get
     from litestar.plugins import CLIPlugin, InitPlugin
@@ -62,36 +62,36 @@ STRANGER = """
 """
 
 
-async def test_a_plugin_from_outside_brings_routes_and_a_home(install, start, settings):
-    install("greeter", STRANGER)
+async def test_a_foreign_plugin_brings_routes_and_a_home(install, start, settings):
+    install("greeter", FOREIGN)
     client = await start(settings)
     assert (await client.get("http://test/greeting")).text == "hello"
     assert (await client.get("http://test/")).headers["location"] == "/greeting"
 
 
-def test_a_plugin_from_outside_brings_commands(install, capsys):
-    install("greeter", STRANGER)
+def test_a_foreign_plugin_brings_commands(install, capsys):
+    install("greeter", FOREIGN)
     assert run(["greet"]) == 0
     assert "hello on 7860" in capsys.readouterr().out
     assert run(["--help"]) == 0
     assert "greet" in capsys.readouterr().out
 
 
-def test_only_those_asked_for_are_loaded(install):
-    install("greeter", STRANGER)
+def test_the_setting_names_the_plugins_to_load(install):
+    install("greeter", FOREIGN)
     names = {type(plugin).__module__.partition(".")[0] for plugin in discover(Settings(plugins=("greeter",)))}
     assert "kickserve_access" in names
     assert "kickserve_storage" not in names
 
 
-def test_without_a_plugin_for_the_store_it_is_said(install, capsys, monkeypatch):
-    install("greeter", STRANGER)
+def test_without_a_plugin_for_the_store_the_message_names_it(install, capsys, monkeypatch):
+    install("greeter", FOREIGN)
     monkeypatch.setenv("KICKSERVE_PLUGINS", "greeter")
     assert run(["batch", "--size", "1"]) == StoreMisconfigured.exit_code
     assert "KICKSERVE_PLUGINS leaves the plugin storage out" in capsys.readouterr().err
 
 
-def test_an_unknown_plugin_is_said_in_one_line_with_those_that_are_there(capsys, monkeypatch):
+def test_an_unknown_plugin_is_refused_in_one_line_with_the_installed_ones(capsys, monkeypatch):
     with pytest.raises(UnknownPlugin, match=r"'moon'.*installed: .*storage"):
         discover(Settings(plugins=("storage", "moon")))
     monkeypatch.setenv("KICKSERVE_PLUGINS", "moon")
@@ -103,13 +103,13 @@ EXTRA = "Provides-Extra: greeter\nRequires-Dist: no-such-package-at-all>=1; extr
 
 
 def test_a_missing_extra_names_the_command_that_installs_it(install):
-    install("greeter", STRANGER, EXTRA)
+    install("greeter", FOREIGN, EXTRA)
     with pytest.raises(MissingExtra, match="no-such-package-at-all: install it with  pip install"):
         discover(Settings(plugins=("greeter",)))
 
 
-def test_a_plugin_whose_extra_is_missing_is_left_out_where_it_was_not_asked_for(install):
-    install("greeter", STRANGER, EXTRA)
+def test_a_plugin_without_its_extra_is_left_out_unless_named(install):
+    install("greeter", FOREIGN, EXTRA)
     names = [type(plugin).__name__ for plugin in discover(Settings())]
     assert "StoragePlugin" in names
     assert "Greeter" not in names
@@ -127,7 +127,7 @@ def test_a_factory_that_returns_something_else_is_named(install):
         discover(Settings())
 
 
-async def test_a_plugin_reaches_the_service_through_the_state(install, start, settings):
+async def test_a_foreign_plugin_reaches_the_parts_of_the_app(install, start, settings):
     install(
         "counter",
         """
@@ -151,11 +151,11 @@ async def test_a_plugin_reaches_the_service_through_the_state(install, start, se
     assert (await client.get("http://test/rows")).text == "0"
 
 
-async def test_the_plugin_of_the_readme_is_guarded_and_shows_its_figure(install, start, settings):
+async def test_the_plugin_of_the_readme_works(install, start, settings):
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     [code] = [each.text for each in read(readme) if each.marks.get("file", "").endswith(".py")]
     install("longest", code)
-    client = await start(replace(settings, api_key="k"))
+    client = await start(configured(settings, API_KEY="k"))
     assert (await client.get("/longest")).status_code == 401
     client.headers["X-API-Key"] = "k"
     await client.post("/predict", json=EXAMPLE)

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what is said of a value that can't be used."""
+"""Settings: their sources, and the message about a value that can't be used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kickserve.plugins import discover
 from kickserve.settings import Settings
 
 
-def test_without_anything_set_the_defaults_hold():
+def test_unset_variables_have_their_defaults():
     assert Settings.load({}) == Settings()
 
 
-def test_an_empty_variable_is_as_good_as_none():
+def test_an_empty_variable_counts_as_unset():
     assert Settings.load({"KICKSERVE_PORT": "", "API_KEY": " "}) == Settings()
 
 
@@ -85,14 +85,14 @@ def test_an_origin_that_a_browser_may_send_can_be_allowed(origin):
     assert settings.cors_origins == (origin, "https://b.example")
 
 
-def test_the_file_is_read_and_the_environment_goes_before_it(tmp_path, monkeypatch):
+def test_the_environment_comes_before_the_file(tmp_path, monkeypatch):
     (tmp_path / ".env").write_text("KICKSERVE_PORT=1234\nAPI_KEY='from file'\nEMPTY\n")
     monkeypatch.setenv("KICKSERVE_PORT", "4321")
     settings = Settings.load()
     assert (settings.port, settings.api_key) == (4321, "from file")
 
 
-def test_a_file_that_can_not_be_read_is_named(tmp_path):
+def test_an_unreadable_file_is_named(tmp_path):
     (tmp_path / ".env").write_bytes(b"API_KEY=\xff")
     with pytest.raises(SettingsError, match=r"\.env can't be read"):
         Settings.load()
@@ -103,7 +103,7 @@ def test_secrets_are_not_shown():
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:sesame@[h/d", "postgresql://u:sesame@a]h/d"])
-def test_where_the_database_s_url_is_none_all_of_it_is_secret(url):
+def test_all_of_a_broken_database_url_is_secret(url):
     assert Settings(database_url=url, api_key="a key").secrets() == ["a key", url]
 
 
