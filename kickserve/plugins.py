@@ -307,17 +307,17 @@ def discover(settings: Settings) -> list[Plugin]:
         ConfigurationError: a factory returned something else than a plugin.
         Exception: an error inside a plugin passes as it is, with its own traceback.
     """
-    found = {point.name: point for point in _entry_points(GROUP)}
+    standard, found = _entry_points(STANDARD), {point.name: point for point in _entry_points(GROUP)}
     wanted = settings.plugins
     for name in wanted or ():
-        if name not in found:
+        if name not in found and name not in {point.name for point in standard}:
             raise UnknownPlugin(_unknown(name, found))
     chosen = [
         point
         for name, point in found.items()
         if (wanted is None or name in wanted) and _installed(point, required=wanted is not None)
     ]
-    return [_make(point, settings) for point in [*_entry_points(STANDARD), *chosen]]
+    return [_make(point, settings) for point in [*standard, *chosen]]
 
 
 def create_store(plugins: Sequence[Plugin], url: str) -> Store:
