@@ -16,6 +16,6 @@ def handshake(port, path, origin):
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
         *([] if origin is None else [f"Origin: {origin}"]),
     ]
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
         return int(connection.recv(64).split(b" ")[1])

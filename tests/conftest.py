@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import cache
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -75,36 +74,6 @@ def write_keys(file, *more):
     entries = [key_entry(scope, key, [scope]) for scope, key in KEYS.items()]
     file.write_text(json.dumps({"keys": [*entries, *more]}))
     return str(file)
-
-
-OF_PLUGINS = {
-    "keys": "KICKSERVE_KEYS",
-    "rate": "KICKSERVE_RATE",
-    "rate_address": "KICKSERVE_RATE_ADDRESS",
-    "rate_failures": "KICKSERVE_RATE_FAILURES",
-    "fastlane": "KICKSERVE_FASTLANE",
-    "profile_dir": "KICKSERVE_PROFILE_DIR",
-    "profile_every": "KICKSERVE_PROFILE_EVERY",
-    "profile_keep": "KICKSERVE_PROFILE_KEEP",
-    "profile_max": "KICKSERVE_PROFILE_MAX",
-    "shadow": "KICKSERVE_SHADOW",
-    "reports": "KICKSERVE_REPORTS",
-    "drift_psi": "KICKSERVE_DRIFT_PSI",
-    "drift_share": "KICKSERVE_DRIFT_SHARE",
-    "drift_webhook": "KICKSERVE_DRIFT_WEBHOOK",
-    "drift_secret": "KICKSERVE_DRIFT_SECRET",
-}
-
-
-def having(settings, **changes):
-    """Return settings with changes: of the core by field, and of some plugins too."""
-    environ = {
-        OF_PLUGINS[name]: str(int(value) if isinstance(value, bool) else value)
-        for name, value in changes.items()
-        if name in OF_PLUGINS
-    }
-    core = {name: value for name, value in changes.items() if name not in OF_PLUGINS}
-    return replace(settings, environ={**settings.environ, **environ}, **core)
 
 
 def settings_rows():

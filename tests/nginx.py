@@ -59,7 +59,7 @@ class Nginx:
         self._wait()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 httpx.get(f"{self.url}/metrics")
@@ -80,7 +80,7 @@ class Nginx:
     def close(self) -> None:
         """End it."""
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
 
 
 def placed(text: str, port: int, replicas: list[int]) -> str:

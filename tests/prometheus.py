@@ -32,7 +32,7 @@ class Prometheus:
             f"scrape_configs: [{{job_name: kickserve, static_configs: [{{targets: ['{target}']}}]}}]\n"
         )
         port = free_port()
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10)
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=60)
         self._log = (folder / "prometheus.log").open("w")
         self._process = subprocess.Popen(
             [
@@ -65,6 +65,6 @@ class Prometheus:
     def close(self) -> None:
         """End it."""
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
         self._http.close()
         self._log.close()

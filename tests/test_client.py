@@ -169,7 +169,7 @@ async def test_model_reload_explanation_and_health_are_told(client):
 
 async def test_drift_is_told_once_there_are_kicks_enough(client):
     await result(client.predict_batch([KICK] * 60))
-    for _ in range(50):  # the figures are made in the background
+    for _ in range(600):  # the figures are made in the background
         try:
             summary = await result(client.drift())
             break

@@ -51,7 +51,7 @@ def test_a_running_service_follows_a_clock_that_is_set_back_and_forth(clock, tmp
     zone = {"TZ": "Australia/Lord_Howe"}
     with serving(tmp_path, **BARE, **zone, **clock.environment) as server:
         root = server.url.removesuffix("/api/v1")
-        with httpx.Client(base_url=root, timeout=30) as http:
+        with httpx.Client(base_url=root, timeout=60) as http:
             http.base_url = server.url
             for ahead in days:
                 clock.set(ahead)

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 import standardwebhooks
-from conftest import having
+from conftest import configured
 from prometheus_client.parser import text_string_to_metric_families
 from serving import serving
 
@@ -47,7 +47,7 @@ def drifted(summary):
 
 async def ready(client):
     """Wait until the plugin has the reference of the model; return the summary."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (response := await client.get("/drift")).status_code != 200:
             await asyncio.sleep(0.02)
     return response.json()
@@ -85,7 +85,7 @@ async def test_usual_kicks_have_not_drifted_and_far_ones_have(client):
 
 
 async def test_limits_are_those_of_the_settings(start, settings):
-    client = await start(having(settings, drift_psi=9.0, drift_share=0.01))
+    client = await start(configured(settings, KICKSERVE_DRIFT_PSI="9", KICKSERVE_DRIFT_SHARE="0.01"))
     await client.post("/predict/batch", json=kicks(600, 1, min_distance=40))
     summary = await ready(client)
     assert {each["limit"] for each in summary["features"]} == {9.0}
@@ -167,13 +167,13 @@ async def test_two_workers_give_one_summary(tmp_path):
     with serving(tmp_path, KICKSERVE_WORKERS="2") as server:
         sent = kicks(800, 1)
         for at in range(0, 800, 40):
-            async with httpx.AsyncClient(timeout=20) as client:
+            async with httpx.AsyncClient(timeout=60) as client:
                 response = await client.post(f"{server.url}/predict/batch", json=sent[at : at + 40])
                 assert response.status_code == 200
         answers = []
         async with asyncio.timeout(60):
             while len(answers) < 12:
-                async with httpx.AsyncClient(timeout=20) as client:
+                async with httpx.AsyncClient(timeout=60) as client:
                     response = await client.get(f"{server.url}/drift")
                 if response.status_code == 200 and response.json()["kicks"] == 800:
                     answers.append(response.json())
@@ -224,7 +224,7 @@ class Receiver:
         writer.close()
 
     async def until(self, count):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.taken) < count:
                 await asyncio.sleep(0.01)
 
@@ -293,7 +293,7 @@ async def test_a_receiver_that_is_away_is_given_up_and_unsent_messages_are_logge
     caplog.set_level("INFO", "kickserve_drift")
     webhook = Webhook("http://127.0.0.1:9/hook", pause=0.0001)
     webhook.send(event())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "did not get" not in caplog.text:
             await asyncio.sleep(0.01)
     await webhook.stop()
@@ -350,7 +350,8 @@ async def test_figures_about_a_limit_do_not_cross_it_time_and_again(live, settin
 
 
 async def test_a_service_alarms_its_webhook(start, settings, receiver):
-    client = await start(having(settings, drift_webhook=receiver.url, drift_secret=SECRET))
+    webhook = {"KICKSERVE_DRIFT_WEBHOOK": receiver.url, "KICKSERVE_DRIFT_SECRET": SECRET}
+    client = await start(configured(settings, **webhook))
     await client.post("/predict/batch", json=kicks(200, 1, min_distance=40))
     await receiver.until(1)
     [(headers, body)] = receiver.taken

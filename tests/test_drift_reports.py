@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from conftest import having
+from conftest import configured
 from serving import serving
 from test_drift_live import kicks
 
@@ -47,17 +47,17 @@ async def ended(client):
 @pytest.mark.slow
 async def test_a_report_is_made_beside_the_service_and_found_by_its_link(tmp_path):
     with serving(tmp_path, KICKSERVE_WORKERS="2") as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             await client.post("/predict/batch", json=kicks(500, 1, min_distance=40))
             first = await client.post("/drift/reports")
             assert (first.status_code, first.json()["status"]) == (202, "running")
             assert first.headers["location"] == "/api/v1/drift/reports"
         for _ in range(4):  # whichever worker is asked
-            async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
                 refused = await client.post("/drift/reports")
                 assert refused.status_code == 409
                 assert "being made already" in refused.json()["detail"]
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             answer = await ended(client)
             assert answer["newest_run"]["status"] == "done", answer
             [report] = answer["reports"]
@@ -97,7 +97,7 @@ async def test_where_no_report_can_be_made_the_answer_says_why(start, settings, 
     assert "DATABASE_URL" in response.json()["detail"]
     (tmp_path / "file").write_text("")
     client = await start(
-        having(settings, reports=tmp_path / "file", journal_dir=tmp_path / "another journal")
+        configured(settings, KICKSERVE_REPORTS="file", KICKSERVE_JOURNAL_DIR="another-journal")
     )
     response = await client.post("/drift/reports")
     assert response.status_code == 500
@@ -215,7 +215,7 @@ async def test_one_failure_does_not_end_the_figures(settings, caplog, monkeypatc
 
     failing = Monitor(DriftSettings.load(settings.environ), Failing(), ReportFolder(DriftSettings().reports))
     await failing.start(None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for _ in range(3):
             await tries.acquire()
     await failing.stop()

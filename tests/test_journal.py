@@ -70,7 +70,7 @@ async def drain_damaged(journal):
             journal.done(group)
 
     task = asyncio.create_task(drain_for_ever())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while journal.size:
             await asyncio.sleep(0)
     task.cancel()
@@ -313,12 +313,12 @@ async def test_what_cannot_be_read_or_locked_at_present_is_tried_again(folder, m
     path.rename(away)
     path.mkdir()  # to read a folder fails, though it is there
     taken = asyncio.create_task(journal.take())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while "can't be read" not in caplog.text:
             await asyncio.sleep(0)
     path.rmdir()
     away.rename(path)
-    assert (await asyncio.wait_for(taken, 5)).payloads == [b"left"]
+    assert (await asyncio.wait_for(taken, 60)).payloads == [b"left"]
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     await journal.close()
 

@@ -98,7 +98,7 @@ async def test_a_service_with_a_key_shows_its_metrics_with_that_key(start, setti
 
 async def scrape(url):
     """Ask on a connection of its own, so that the system chooses a worker."""
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         response = await client.get(url)
         assert response.status_code == 200
         return samples_of(response.text)

@@ -31,7 +31,7 @@ from kickserve_testing.contract import (
 
 @pytest.fixture
 async def store(postgres_schema):
-    store = PostgresStore(postgres_schema, command_timeout=5)
+    store = PostgresStore(postgres_schema, command_timeout=60)
     await store.open()
     yield store
     await store.close()
@@ -184,7 +184,7 @@ async def test_parameters_that_can_not_be_met_are_misconfigured(postgres_schema,
 
 
 async def test_the_store_heals_when_the_server_comes_back(postgres_cluster):
-    store = PostgresStore(postgres_cluster.url, command_timeout=5)
+    store = PostgresStore(postgres_cluster.url, command_timeout=60)
     await store.open()
     await store.add(some_records(3))
     await asyncio.gather(*(store.count() for _ in range(4)))  # fills the pool with connections
@@ -235,7 +235,7 @@ async def test_a_stream_that_the_server_ends_is_unavailable(postgres_cluster):
 
 
 async def test_a_locked_table_is_unavailable_and_no_hang(postgres_schema, other):
-    store = PostgresStore(postgres_schema, command_timeout=0.5)
+    store = PostgresStore(postgres_schema, command_timeout=2)
     await store.open()
     async with other.transaction():
         await other.execute("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE")
@@ -247,7 +247,7 @@ async def test_a_locked_table_is_unavailable_and_no_hang(postgres_schema, other)
 
 
 async def test_slow_readers_leave_connections_to_everybody_else(postgres_schema):
-    store = PostgresStore(postgres_schema, command_timeout=0.5)
+    store = PostgresStore(postgres_schema, command_timeout=2)
     await store.open()
     await store.add(some_records(1_500))
     streams = [store.stream() for _ in range(STREAMS)]
@@ -512,7 +512,7 @@ async def test_without_the_right_to_make_tables_it_goes_on_as_long_as_months_are
 
 
 async def test_a_month_that_can_not_be_made_now_is_made_later(postgres_schema, other):
-    store, record = PostgresStore(postgres_schema, command_timeout=0.5), record_at(at(2024, 1, 1))
+    store, record = PostgresStore(postgres_schema, command_timeout=2), record_at(at(2024, 1, 1))
     await store.open()
     async with other.transaction():
         await other.execute(f"SELECT pg_advisory_xact_lock({months.LOCK})")

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 import numpy as np
 import pytest
-from conftest import having
+from conftest import configured
 
 from kickserve.features import NAMES
 from kickserve.linear import load_default
@@ -20,7 +20,7 @@ MODEL = load_default()
 class Way:
     """A way to the prediction of one kick, as `status, answer or problem` of `/predict`."""
 
-    fastlane = True
+    fastlane = "1"
 
     async def predict(self, client, kick):
         response = await client.post("/predict", json=kick)
@@ -28,7 +28,7 @@ class Way:
 
 
 class Router(Way):
-    fastlane = False
+    fastlane = "0"
 
 
 class Batch(Way):
@@ -68,7 +68,7 @@ def way(request):
 
 @pytest.fixture
 def settings(settings, way):
-    return having(settings, plugins=("storage", "oip"), fastlane=way.fastlane)
+    return configured(settings, KICKSERVE_PLUGINS="storage, oip", KICKSERVE_FASTLANE=way.fastlane)
 
 
 @pytest.mark.parametrize("changes", [{}, {"distance": 20, "is_start": True}, {"distance": 75, "angle": 5}])
@@ -129,7 +129,7 @@ async def test_a_model_that_fails_is_500_and_the_attempt_is_kept(start, settings
 
 
 async def test_a_full_journal_is_503_with_when_to_come_again(start, settings, way, kick):
-    client = await start(having(settings, journal_max=1))
+    client = await start(configured(settings, KICKSERVE_JOURNAL_MAX="1"))
     status, problem, headers = await way.predict(client, kick)
     assert status == 503
     assert problem["title"] == "Too many predictions wait to be stored"
@@ -137,7 +137,7 @@ async def test_a_full_journal_is_503_with_when_to_come_again(start, settings, wa
 
 
 async def test_without_the_key_nothing_is_predicted(start, settings, way, kick):
-    client = await start(having(settings, api_key="sesame"))
+    client = await start(configured(settings, API_KEY="sesame"))
     status, problem, _ = await way.predict(client, kick)
     assert status == 401
     assert "X-API-Key" in problem["detail"]

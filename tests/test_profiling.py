@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 import yappi
-from conftest import having
+from conftest import configured
 from litestar import get
 from litestar.params import FromQuery
 from serving import serving
@@ -32,7 +32,7 @@ SHORT = "/profile?seconds=0.3"
 
 async def reached(condition):
     """Wait until a condition holds."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -90,7 +90,7 @@ async def test_the_format_svg_of_earlier_versions_names_the_others_and_their_too
 
 
 async def test_a_service_with_a_key_asks_for_it(start, settings):
-    client = await start(having(settings, api_key="sesame"))
+    client = await start(configured(settings, API_KEY="sesame"))
     assert (await client.post(SHORT)).status_code == 401
     assert (await client.post(SHORT, headers={"X-API-Key": "sesame"})).status_code == 200
 
@@ -106,12 +106,12 @@ def test_a_service_that_ends_meanwhile_still_answers_the_command(tmp_path):
             stderr=subprocess.PIPE,
         )
         process = psutil.Process(server.process.pid)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while not any("_yappi" in each.path for each in process.memory_maps()):  # the first profile has begun
             assert time.monotonic() < until
             time.sleep(0.05)
         assert server.end() == 0
-        assert asked.wait(30) == 0
+        assert asked.wait(60) == 0
         assert b"wrote found.json" in asked.stderr.read()
         asked.stderr.close()
     assert json.loads((tmp_path / "found.json").read_bytes())["profiles"]
@@ -232,7 +232,7 @@ def profiles(tmp_path):
 
 @pytest.fixture
 def profiling(settings, profiles):
-    return having(settings, profile_every=1, profile_dir=profiles)
+    return configured(settings, KICKSERVE_PROFILE_EVERY="1", KICKSERVE_PROFILE_DIR=str(profiles))
 
 
 async def settled(number, folder):
@@ -250,13 +250,13 @@ def call_of(profile, wanted):
     ("given", "profiled"),
     [
         ({}, False),
-        ({"debug": True}, True),
-        ({"profile_every": 100}, True),
-        ({"debug": True, "profile_every": 0}, False),
+        ({"DEBUG": "1"}, True),
+        ({"KICKSERVE_PROFILE_EVERY": "100"}, True),
+        ({"DEBUG": "1", "KICKSERVE_PROFILE_EVERY": "0"}, False),
     ],
 )
 def test_requests_are_profiled_in_development_or_where_asked_for(given, profiled):
-    [plugin] = discover(having(Settings(plugins=("profiling",)), **given))[-1:]
+    [plugin] = discover(configured(Settings(), KICKSERVE_PLUGINS="profiling", **given))[-1:]
     assert (plugin.wrap(plugin) is not plugin) is profiled
 
 
@@ -274,7 +274,7 @@ async def test_a_prediction_has_a_profile_that_its_answer_names(start, profiling
 
 
 async def test_some_requests_are_not_profiled(start, profiling, kick):
-    client = await start(having(profiling, profile_every=2))
+    client = await start(configured(profiling, KICKSERVE_PROFILE_EVERY="2"))
     for value in ("1", "true"):
         response = await client.post("/predict", json=kick, headers={"X-Skip-Profiling": value})
         assert "x-profile" not in response.headers
@@ -393,13 +393,15 @@ async def test_a_stream_has_the_waits_of_its_tasks(start, profiling, profiles, k
     assert WAITING in calls_of(profile)
 
 
-@pytest.mark.parametrize(("limits", "left"), [({"profile_keep": 3}, 3), ({"profile_max": 1}, 1)])
+@pytest.mark.parametrize(
+    ("limits", "left"), [({"KICKSERVE_PROFILE_KEEP": "3"}, 3), ({"KICKSERVE_PROFILE_MAX": "1"}, 1)]
+)
 async def test_the_oldest_profiles_are_removed_and_other_files_stay(
     start, profiling, profiles, kick, limits, left
 ):
     profiles.mkdir()
     (profiles / "mine.pstat").write_bytes(b"x" * 10**6)
-    client = await start(having(profiling, **limits))
+    client = await start(configured(profiling, **limits))
     names = [(await client.post("/predict", json=kick)).headers["x-profile"] for _ in range(6)]
     await reached((profiles / f"{names[-1]}.callgrind").exists)
     await reached(lambda: not {file.stem for file in profiles.iterdir()} & {*names[:-left]})
@@ -408,7 +410,7 @@ async def test_the_oldest_profiles_are_removed_and_other_files_stay(
 
 async def test_a_folder_that_can_not_be_written_to_hurts_no_request(start, profiling, tmp_path, kick, caplog):
     (tmp_path / "file").write_text("")
-    client = await start(having(profiling, profile_dir=tmp_path / "file" / "profiles"))
+    client = await start(configured(profiling, KICKSERVE_PROFILE_DIR="file/profiles"))
     for _ in range(3):
         assert (await client.post("/predict", json=kick)).status_code == 200
     await reached(lambda: "profiles can't be written" in caplog.text)
@@ -416,7 +418,7 @@ async def test_a_folder_that_can_not_be_written_to_hurts_no_request(start, profi
 
 @pytest.mark.slow
 async def test_figures_of_requests_that_have_ended_are_freed(start, profiling, kick):
-    client = await start(having(profiling, profile_keep=2))
+    client = await start(configured(profiling, KICKSERVE_PROFILE_KEEP="2"))
 
     async def ask(number):
         for _ in range(number):

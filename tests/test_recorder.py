@@ -40,7 +40,7 @@ def client_of(app):
 
 async def eventually(check):
     """Wait until a check holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await check():
             await asyncio.sleep(0.05)
 
@@ -184,7 +184,7 @@ async def test_a_bug_in_a_plugin_on_the_way_to_the_store_loses_no_prediction(sta
 async def test_what_another_process_has_not_stored_yet_can_be_found(postgres_cluster, tmp_path, kick):
     environment = {**BARE, "DATABASE_URL": postgres_cluster.url}
     with serving(tmp_path, **environment) as one, serving(tmp_path, **environment) as other:
-        async with AsyncClient(timeout=30) as client:
+        async with AsyncClient(timeout=60) as client:
             await asyncio.to_thread(postgres_cluster.stop)
             record_id = (await client.post(f"{one.url}/predict", json=kick)).json()["id"]
             assert (await client.get(f"{other.url}/predictions/{record_id}")).json()["id"] == record_id

@@ -13,7 +13,7 @@ from importlib.resources import files
 import httpx
 import numpy as np
 import pytest
-from conftest import having
+from conftest import configured
 from kinds import REVISION, lay_out
 from serving import BARE, serving
 
@@ -51,7 +51,7 @@ class Other:
     def predict(self, matrix):
         self.calls += 1
         time.sleep(self.seconds)
-        self.gate.wait(10)
+        self.gate.wait(60)
         if self.broken:
             raise RuntimeError("no mood")
         return Answer(1 - DEFAULT.predict(matrix).probability, None, None)
@@ -74,7 +74,7 @@ async def predict(client, kick):
 
 
 async def eventually(condition):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -117,7 +117,9 @@ class TestOnRequest:
                 return load_default()
 
         file = file.rename(file.with_suffix(".other"))
-        settings = having(settings, shadow=str(file)) if second else replace(settings, model=file)
+        settings = (
+            configured(settings, KICKSERVE_SHADOW=str(file)) if second else replace(settings, model=file)
+        )
         loading = Loading(settings)
         client = await start(settings, plugins=[loading, *discover(settings)])
         loading.ready = False
@@ -171,7 +173,7 @@ class TestServer:
             failures, answered, ended = [], [], threading.Event()
 
             def ask():
-                with httpx.Client(timeout=20) as client:
+                with httpx.Client(timeout=60) as client:
                     while not ended.is_set():
                         response = client.post(f"{server.url}/predict", json=kick)
                         (answered if response.status_code == 200 else failures).append(response.text)
@@ -219,7 +221,7 @@ class TestShadow:
     @pytest.fixture
     async def shadowed(self, start, settings, file):
         write(file, "second", shift=1.0)
-        return await start(having(settings, shadow=str(file)))
+        return await start(configured(settings, KICKSERVE_SHADOW=str(file)))
 
     @pytest.fixture
     def plugin(self):
@@ -255,17 +257,19 @@ class TestShadow:
     async def test_it_may_be_the_packaged_model_or_one_of_the_hub(
         self, start, settings, file, tmp_path, monkeypatch
     ):
-        assert shadow_in(await start(having(settings, shadow="default"))).model.card == DEFAULT.card
+        packaged = await start(configured(settings, KICKSERVE_SHADOW="default"))
+        assert shadow_in(packaged).model.card == DEFAULT.card
         write(file, "second")
         lay_out(tmp_path, "me/kicks", {"kickserve.json": file.read_bytes()}, "next")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-        offline = replace(settings, database_url="sqlite://", environ={"HF_HUB_OFFLINE": "1"})
-        card = shadow_in(await start(having(offline, shadow="hf:me/kicks@next"))).model.card
+        variables = {"HF_HUB_OFFLINE": "1", "KICKSERVE_SHADOW": "hf:me/kicks@next"}
+        offline = configured(settings, DATABASE_URL="sqlite://", **variables)
+        card = shadow_in(await start(offline)).model.card
         assert (card.name, card.revision) == ("second", REVISION)
 
     async def test_one_that_is_not_there_is_named_at_the_start(self, start, settings):
         with pytest.raises(ModelUnusable, match=r"nowhere.json can't be used: there is no such file"):
-            await start(having(settings, shadow="nowhere.json"))
+            await start(configured(settings, KICKSERVE_SHADOW="nowhere.json"))
 
     async def test_a_record_holds_both_answers(self, shadowed, kick):
         answer = await predict(shadowed, kick)
@@ -301,7 +305,7 @@ class TestShadow:
         other.gate.clear()
         try:
             for _ in range(20):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     assert (await shadowed.post("/predict", json=kick)).status_code == 200
             await eventually(lambda: other.calls)
         finally:

@@ -279,7 +279,7 @@ async def test_the_objects_of_a_page_that_was_left_are_freed_soon(page_client, m
     try:
         cycle = weakref.ref(Cycle())
         page_client.delete()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while cycle() is not None:
                 await asyncio.sleep(0.01)
     finally:

@@ -25,7 +25,7 @@ from kickserve_data.simulate import simulate
 from kickserve_ui.page_state import read
 
 NUMBER = ".answer .number"
-SLOW = 20_000
+SLOW = 60_000
 
 
 @pytest.fixture(scope="module")  # no longer: Playwright's event loop would be in the way of async tests

@@ -81,7 +81,7 @@ def statuses(server, expected, *pieces):
     """
     received = b""
     ends = expected[-1] in {400, 431}
-    with socket.create_connection((server.hostname, server.port), timeout=20) as connection:
+    with socket.create_connection((server.hostname, server.port), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(ConnectionError):  # refused before all was sent
             for piece in pieces:
@@ -109,7 +109,7 @@ def test_an_odd_request_has_the_answer_that_it_should_and_no_second_one(server, 
 def test_a_body_that_breaks_within_its_answer_breaks_that_off(server):
     line = b"%x\r\n%b\n\r\n" % (len(KICK) + 1, KICK)
     sent = chunked(*LINES, chunks=line).replace(b"/predict ", b"/predict/batch ")
-    with socket.create_connection((server.hostname, server.port), timeout=20) as connection:
+    with socket.create_connection((server.hostname, server.port), timeout=60) as connection:
         connection.sendall(sent)
         received = connection.recv(65_536)
         connection.sendall(b"xx\r\n")
