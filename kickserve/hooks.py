@@ -66,7 +66,7 @@ class Plugin(InitPlugin, CLIPlugin):
         self.settings = settings
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add routes, lifespan managers and the like to the application."""
+        """Add routes, lifespan managers and the like to `app_config`, and return it."""
         return app_config
 
     def on_cli_init(self, cli: Group) -> None:
@@ -145,16 +145,19 @@ class Plugin(InitPlugin, CLIPlugin):
         """Make memory that all workers see. Called once, before workers are forked or a single one serves."""
 
     def join_worker(self, number: int) -> None:
-        """Write as this worker, from 0, from now on.
+        """Write to row `number` of shared memory from now on.
 
         Called in each of several workers, before `create_app`.
+
+        Args:
+            number: of the worker, from 0.
         """
 
     def on_predictions(self, batch: RecordBatch) -> None:
         """Take note of predictions that were recorded together.
 
-        Called in the event loop on the way of their answers: note them, and do the work later. An exception
-        would hurt the answers.
+        Called in the event loop before their answers leave: note them, and do the work later. An exception is
+        logged, and the answers leave all the same.
         """
 
     def metrics(self) -> Iterable[Metric]:
@@ -162,7 +165,7 @@ class Plugin(InitPlugin, CLIPlugin):
         return ()
 
     def health(self) -> Mapping[str, str]:
-        """Return the state of each part of the plugin for `/health`: `ok`, or a description of the fault."""
+        """Return the state of each part of the plugin for `/health`, by name: `ok`, or its fault in words."""
         return {}
 
     def drift(self) -> DriftSummary | None:

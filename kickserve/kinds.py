@@ -158,7 +158,7 @@ def asking_origins(value: str) -> tuple[str, ...] | None:
 
 
 def perhaps(read: Callable[[str], T]) -> Callable[[str], T | None]:
-    """Return what reads the same; None where it is empty."""
+    """Wrap a parser so that an empty text gives None."""
     return lambda value: read(value) if value.strip() else None
 
 

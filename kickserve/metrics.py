@@ -179,7 +179,7 @@ class Metrics:
         self.join_worker(0)
 
     def join_worker(self, number: int) -> None:
-        """Write the row of this worker, from 0, from now on."""
+        """Write to row `number` from now on: that of a worker, from 0."""
         self._own = self._all[number]
         self._models: dict[str, memoryview[float]] = {}
         self.set_state(memory=0, cpu=0, journal=0, lag=0, age=0, store_up=True)

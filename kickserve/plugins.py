@@ -304,10 +304,12 @@ def discover(settings: Settings) -> list[Plugin]:
     Raises:
         UnknownPlugin: `KICKSERVE_PLUGINS` names a plugin that is not installed.
         MissingExtra: it names a plugin whose extra is not installed.
-        ConfigurationError: a factory returned something else than a plugin.
+        ConfigurationError: a factory returned something else than a plugin, or two plugins share a name.
         Exception: an error inside a plugin passes as it is, with its own traceback.
     """
-    standard, found = _entry_points(STANDARD), {point.name: point for point in _entry_points(GROUP)}
+    standard, optional = _entry_points(STANDARD), _entry_points(GROUP)
+    _check_names([*standard, *optional])
+    found = {point.name: point for point in optional}
     wanted = settings.plugins
     for name in wanted or ():
         if name not in found and name not in {point.name for point in standard}:
@@ -389,6 +391,15 @@ def drift_reports(app: App) -> Path | None:
 
 def _entry_points(group: str) -> list[EntryPoint]:
     return sorted(entry_points(group=group), key=lambda point: point.name)
+
+
+def _check_names(points: Sequence[EntryPoint]) -> None:
+    known: dict[str, EntryPoint] = {}
+    for point in points:
+        if (other := known.setdefault(point.name, point)) is not point:
+            raise ConfigurationError(
+                f"two plugins are called '{point.name}' ({other.value} and {point.value}): uninstall one"
+            )
 
 
 def _unknown(name: str, found: Mapping[str, EntryPoint]) -> str:

@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 
 class ServedModel:
-    """A model that is served. Where another takes its place, it goes with the last call that uses it.
+    """A model that is served. After a reload it is released with its last call.
 
     Args:
         scorer: scores with it.
@@ -342,8 +342,11 @@ class Predictor:
                 self._metrics.count("failed_kicks", len(batch))
             elif given:
                 self._metrics.count_predictions(batch)
-                for call in self._on_predictions:
-                    call(batch)
+                for on_predictions in self._on_predictions:
+                    try:
+                        on_predictions(batch)
+                    except Exception:  # noqa: BLE001  the predictions are recorded: their answers must leave
+                        _log.exception("a plugin failed in on_predictions")
 
 
 def _resolve_when_kept(

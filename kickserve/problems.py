@@ -56,7 +56,11 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         return from_kickserve(request, _unfitting(error))
     if isinstance(error, RequestEntityTooLarge):
         return from_kickserve(request, BodyTooLarge("KICKSERVE_BODY_MAX"))
-    detail = _NOT_FOUND if error.status_code == HTTPStatus.NOT_FOUND else error.detail
+    detail = error.detail
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = _NOT_FOUND
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and error.headers:
+        detail = f"this path takes other methods: {error.headers.get('Allow', '')}"
     problem = _problem(request.scope, error.status_code, HTTPStatus(error.status_code).phrase, detail)
     return _response(request, problem, error.headers or {})
 

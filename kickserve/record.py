@@ -123,7 +123,7 @@ class RecordBatch(Struct, array_like=True, frozen=True):
         return Ids(self.millisecond, self.counter, len(self), self.tail)
 
     def part(self, start: int, end: int) -> RecordBatch:
-        """Return a batch of those from one place to before another."""
+        """Return the sub-batch `[start, end)`."""
         return replace(
             self,
             counter=self.counter + start,

@@ -37,7 +37,7 @@ def floats(cells: NDArray[np.float64]) -> memoryview[float]:
 
 
 def integers(cells: NDArray[np.int64]) -> memoryview[int]:
-    """Return the same of integers."""
+    """Return contiguous integer cells as a flat view."""
     return cells.reshape(-1).view(np.uint8).data.cast("q")
 
 

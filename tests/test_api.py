@@ -378,7 +378,8 @@ class TestService:
     async def test_health_says_ok_and_of_what(self, client):
         health = (await client.get("/health")).json()
         assert health["status"] == "ok"
-        assert health["parts"] == {"service": "ok", "model": "ok", "journal": "ok", "store": "ok"}
+        assert health["parts"].keys() >= {"service", "model", "journal", "store"}
+        assert {*health["parts"].values()} == {"ok"}
         assert (await client.get("/health/live")).json()["status"] == "live"
         assert (await client.get("/health/ready")).json()["status"] == "ready"
 

@@ -25,7 +25,7 @@ class KeyMeters:
         self.join_worker(0)
 
     def join_worker(self, number: int) -> None:
-        """Write the row of this worker, from 0, from now on."""
+        """Write to row `number` from now on: that of a worker, from 0."""
         self._own = self._all[number]
         self._counts: dict[str, memoryview[int]] = {}
 

@@ -5,6 +5,7 @@ Counters become families of Prometheus when `/metrics` is read: a request costs 
 
 from __future__ import annotations
 
+import logging
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +48,8 @@ _GAUGES: Final = {
     "store_up": ("kickserve_store_up", "Whether the store took what it was last given: 1 or 0."),
 }
 
+_log = logging.getLogger(__name__)
+
 
 def create_plugin(settings: Settings) -> MetricsPlugin:
     """Make the plugin: the entry point names this function."""
@@ -87,7 +90,7 @@ class _ServiceCollector(Collector):
         for counter, (name, help_text) in _TOTALS.items():
             yield CounterMetricFamily(name, help_text, value=reading.counts[counter])
         yield from _workers(reading.workers)
-        yield from _of_plugins(metric for plugin in plugins_of(self._app) for metric in plugin.metrics())
+        yield from _of_plugins(metric for plugin in plugins_of(self._app) for metric in _metrics_of(plugin))
 
 
 def _requests(routes: Iterable[RouteReading]) -> Iterator[Family]:
@@ -142,6 +145,14 @@ def _workers(workers: Sequence[WorkerReading]) -> Iterator[Family]:
     yield starts
     yield models
     yield from gauges.values()
+
+
+def _metrics_of(plugin: Plugin) -> list[Metric]:
+    try:
+        return list(plugin.metrics())
+    except Exception:  # noqa: BLE001  a plugin may be anyone's code
+        _log.exception("the metrics of %s are missing", type(plugin).__name__)
+        return []
 
 
 def _of_plugins(metrics: Iterable[Metric]) -> Iterator[Family]:
