@@ -13,7 +13,7 @@ from snippets import read
 from kickserve.cli import run
 from kickserve.errors import ConfigurationError, MissingExtra, StoreMisconfigured, UnknownPlugin
 from kickserve.openapi import EXAMPLE
-from kickserve.plugins import discover
+from kickserve.plugins import Plugin, discover
 from kickserve.settings import Settings
 
 
@@ -161,3 +161,31 @@ async def test_the_plugin_of_the_readme_works(install, start, settings):
     await client.post("/predict", json=EXAMPLE)
     assert (await client.get("/longest")).json() == {"metres": EXAMPLE["distance"]}
     assert "kickserve_longest_metres 38.0" in (await client.get("http://test/metrics")).text
+
+
+class Broken(Plugin):
+    """A plugin whose hooks all fail."""
+
+    def on_predictions(self, batch):
+        raise ZeroDivisionError(len(batch))
+
+    def health(self):
+        raise ZeroDivisionError
+
+    def metrics(self):
+        raise ZeroDivisionError
+
+
+async def test_the_bugs_of_a_plugin_concern_that_plugin_alone(start, settings, kick):
+    client = await start(settings, plugins=[*discover(settings), Broken(settings)])
+    assert (await client.post("/predict", json=kick)).status_code == 200
+    parts = (await client.get("/health")).json()["parts"]
+    assert parts["model"] == "ok"
+    assert "ZeroDivisionError" in parts["Broken"]
+    assert "kickserve_predictions_total" in (await client.get("http://test/metrics")).text
+
+
+def test_two_plugins_of_one_name_are_refused(install):
+    install("storage", FOREIGN)
+    with pytest.raises(ConfigurationError, match="two plugins are called 'storage'"):
+        discover(Settings())
