@@ -53,6 +53,7 @@ def server(home):
 
 
 class TestSnippets:
+    @pytest.mark.slow
     @documents
     def test_every_snippet_runs_and_prints_its_text(self, document, home, server):
         url = server.url.removesuffix("/api/v1")

@@ -95,6 +95,7 @@ async def test_a_service_with_a_key_asks_for_it(start, settings):
     assert (await client.post(SHORT, headers={"X-API-Key": "sesame"})).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_service_that_ends_meanwhile_still_answers_the_command(tmp_path):
     with serving(tmp_path, API_KEY="sesame") as server:
         base = str(httpx.URL(server.url).copy_with(path=""))

@@ -136,6 +136,7 @@ async def test_sigterm_under_load_fails_no_request_and_loses_nothing(tmp_path, k
     assert journals(tmp_path) == []
 
 
+@pytest.mark.slow
 async def test_after_sigkill_under_load_a_restart_brings_every_answer_to_the_store(tmp_path, kick):
     answered = []
     for _ in range(2):
