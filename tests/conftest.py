@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import cache
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -20,6 +19,7 @@ from kickserve.app import create_app
 from kickserve.openapi import EXAMPLE
 from kickserve.plugins import discover
 from kickserve.settings import Settings
+from kickserve_testing.app import client_of
 
 pytest_plugins = ["postgres"]
 
@@ -82,28 +82,6 @@ def settings_rows():
     return [row for table in tables for row in table.rows()]
 
 
-@asynccontextmanager
-async def running(app):
-    """Run the app's lifespan in a task of its own: it must end in the task in which it began."""
-    started, ended = asyncio.Event(), asyncio.Event()
-
-    async def run():
-        try:
-            async with app.lifespan():
-                started.set()
-                await ended.wait()
-        finally:
-            started.set()
-
-    task = asyncio.create_task(run())
-    await started.wait()
-    if task.done():
-        await task
-    yield
-    ended.set()
-    await task
-
-
 @pytest.fixture
 async def start():
     """Start an app and return a client of it; it is stopped when the test ends."""
@@ -111,11 +89,9 @@ async def start():
 
         async def start(settings, **arguments):
             app = create_app(settings, **arguments)
-            await stack.enter_async_context(running(app))
-            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-            client = httpx.AsyncClient(transport=transport, base_url="http://test/api/v1")
+            client = await stack.enter_async_context(client_of(app))
             client.app = app
-            return await stack.enter_async_context(client)
+            return client
 
         yield start
 

@@ -12,7 +12,6 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-from conftest import running
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from kickserve.settings import Settings
 from kickserve_data.simulate import simulate
 from kickserve_oip.inputs import read
 from kickserve_oip.messages import BadInference
+from kickserve_testing.app import running
 
 V2 = "http://test/v2"
 INFER = f"{V2}/models/simulated/infer"

@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from conftest import running
 from httpx import ASGITransport, AsyncClient
 from serving import BARE, serving
 
@@ -25,6 +24,7 @@ from kickserve.plugins import Plugin, discover
 from kickserve.record import NUMBER, WIDTH, Delete
 from kickserve.recorder import DeadLetters
 from kickserve_storage.sqlite import SqliteStore
+from kickserve_testing.app import running
 from kickserve_testing.contract_samples import START, batch_at, shadow_of
 
 

@@ -1,1 +1,1 @@
-"""The library `testing`: the contract of stores, as tests (`kickserve_testing.contract`)."""
+"""The library `testing`: the contract of stores (`contract`), and an application for tests (`app`)."""
