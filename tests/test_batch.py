@@ -9,14 +9,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from partitions import table_of
-from serving import BARE, serving
+from serving import BARE, serving, until
 
 from kickserve.cli import run
 from kickserve.features import FLAGS, NAMES
@@ -248,10 +247,7 @@ class TestFailures:
             stderr=subprocess.PIPE,
             text=True,
         )
-        deadline = time.monotonic() + 120
-        while not any(path.stat().st_size > 1_000_000 for path in tmp_path.iterdir()):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: any(path.stat().st_size > 1_000_000 for path in tmp_path.iterdir()))
         running.send_signal(signal.SIGINT)
         _, complaint = running.communicate(timeout=120)
         assert (running.returncode, "Traceback" in complaint) == (130, False)

@@ -19,7 +19,7 @@ import pytest
 import standardwebhooks
 from conftest import configured
 from prometheus_client.parser import text_string_to_metric_families
-from serving import serving
+from serving import eventually, serving
 
 from kickserve.errors import StoreUnavailable
 from kickserve.features import named
@@ -224,9 +224,7 @@ class Receiver:
         writer.close()
 
     async def until(self, count):
-        async with asyncio.timeout(60):
-            while len(self.taken) < count:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(self.taken) >= count)
 
     @asynccontextmanager
     async def running(self):
@@ -293,9 +291,7 @@ async def test_a_receiver_that_is_away_is_given_up_and_unsent_messages_are_logge
     caplog.set_level("INFO", "kickserve_drift")
     webhook = Webhook("http://127.0.0.1:9/hook", pause=0.0001)
     webhook.send(event())
-    async with asyncio.timeout(60):
-        while "did not get" not in caplog.text:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: "did not get" in caplog.text)
     await webhook.stop()
     assert caplog.text.count("did not take") == TRIES
     webhook.send(event())

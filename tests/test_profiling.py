@@ -8,7 +8,6 @@ import pstats
 import re
 import subprocess
 import sys
-import time
 
 import httpx
 import psutil
@@ -17,7 +16,7 @@ import yappi
 from conftest import configured
 from litestar import get
 from litestar.params import FromQuery
-from serving import serving
+from serving import eventually, serving, until
 
 from kickserve import app as app_module
 from kickserve.cli import run
@@ -30,13 +29,6 @@ from kickserve_profiling.profiler import LIFETIME, MOST, PROFILER
 SHORT = "/profile?seconds=0.3"
 
 
-async def reached(condition):
-    """Wait until a condition holds."""
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def functions(profile):
     return {name.rpartition(".")[2] for _, _, name in calls_of(profile)}
 
@@ -46,7 +38,7 @@ def functions(profile):
 
 async def under_load(client, kick, path):
     answer = asyncio.create_task(client.post(path))
-    await reached(yappi.is_running)
+    await eventually(yappi.is_running)
     while not answer.done():
         await client.post("/predict", json=kick)
         await asyncio.sleep(0)
@@ -68,7 +60,7 @@ async def test_a_profile_of_the_process_is_a_file_of_its_format(client, kick, fo
 
 async def test_one_profile_at_a_time(client):
     first = asyncio.create_task(client.post(SHORT))
-    await reached(yappi.is_running)
+    await eventually(yappi.is_running)
     refused = await client.post(SHORT)
     assert refused.status_code == 409
     assert "being profiled already" in refused.json()["detail"]
@@ -107,10 +99,8 @@ def test_a_service_that_ends_meanwhile_still_answers_the_command(tmp_path):
             stderr=subprocess.PIPE,
         )
         process = psutil.Process(server.process.pid)
-        until = time.monotonic() + 60
-        while not any("_yappi" in each.path for each in process.memory_maps()):  # the first profile has begun
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        # The first profile has begun where yappi is loaded.
+        until(lambda: any("_yappi" in each.path for each in process.memory_maps()))
         assert server.end() == 0
         assert asked.wait(60) == 0
         assert b"wrote found.json" in asked.stderr.read()
@@ -238,7 +228,7 @@ def profiling(settings, profiles):
 
 async def settled(number, folder):
     """Wait until there are so many profiles, and read them by the endpoint's name."""
-    await reached(lambda: len([*folder.glob("*.callgrind")]) >= number)
+    await eventually(lambda: len([*folder.glob("*.callgrind")]) >= number)
     return [read(file.with_suffix(".pstat")) for file in sorted(folder.glob("*.callgrind"))]
 
 
@@ -290,7 +280,7 @@ async def test_a_profile_of_the_process_goes_first(start, profiling, kick):
     client = await start(profiling)
     long = PROFILER.begin()
     whole = asyncio.create_task(client.post(SHORT))
-    await reached(lambda: PROFILER.request_of(long.tag) is None)
+    await eventually(lambda: PROFILER.request_of(long.tag) is None)
     assert "x-profile" not in (await client.post("/predict", json=kick)).headers
     assert (await whole).status_code == 200
     assert PROFILER.end(long) is None
@@ -404,8 +394,8 @@ async def test_the_oldest_profiles_are_removed_and_other_files_stay(
     (profiles / "mine.pstat").write_bytes(b"x" * 10**6)
     client = await start(configured(profiling, **limits))
     names = [(await client.post("/predict", json=kick)).headers["x-profile"] for _ in range(6)]
-    await reached((profiles / f"{names[-1]}.callgrind").exists)
-    await reached(lambda: not {file.stem for file in profiles.iterdir()} & {*names[:-left]})
+    await eventually((profiles / f"{names[-1]}.callgrind").exists)
+    await eventually(lambda: not {file.stem for file in profiles.iterdir()} & {*names[:-left]})
     assert {file.stem for file in profiles.iterdir()} == {"mine", *names[-left:]}
 
 
@@ -414,7 +404,7 @@ async def test_a_folder_that_can_not_be_written_to_hurts_no_request(start, profi
     client = await start(configured(profiling, KICKSERVE_PROFILE_DIR="file/profiles"))
     for _ in range(3):
         assert (await client.post("/predict", json=kick)).status_code == 200
-    await reached(lambda: "profiles can't be written" in caplog.text)
+    await eventually(lambda: "profiles can't be written" in caplog.text)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import configured
 from kinds import REVISION, lay_out
-from serving import BARE, serving
+from serving import BARE, eventually, serving
 
 from kickserve.errors import MissingExtra, ModelUnusable
 from kickserve.features import COUNT
@@ -71,12 +71,6 @@ async def client(start, settings, file):
 
 async def predict(client, kick):
     return (await client.post("/predict", json=kick)).json()
-
-
-async def eventually(condition):
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class TestOnRequest:

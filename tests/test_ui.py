@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from msgspec.structs import astuple
 from nicegui import Client, ui
 from nicegui.events import GenericEventArguments
+from serving import eventually
 from starlette.requests import Request
 
 from kickserve.errors import ConfigurationError
@@ -279,9 +280,7 @@ async def test_the_objects_of_a_page_that_was_left_are_freed_soon(page_client, m
     try:
         cycle = weakref.ref(Cycle())
         page_client.delete()
-        async with asyncio.timeout(60):
-            while cycle() is not None:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: cycle() is None)
     finally:
         gc.enable()
 
