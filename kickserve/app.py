@@ -217,7 +217,7 @@ async def refuse_encoded(request: Request[Any, Any, Any]) -> None:
     encoding = ", ".join(encodings).strip().lower()
     if encodings and encoding != "identity":
         raise EncodedBody(
-            f"the body is encoded ({encoding[:20]}): send it as it is, without Content-Encoding"
+            f"the body is compressed ({encoding[:20]}): send the plain body, without Content-Encoding"
         )
 
 
@@ -405,7 +405,7 @@ async def live() -> Health:
 @get(
     "/health/ready",
     operation_class=Open,
-    responses={503: answers(Health, "Not ready; `parts` says which part is not.")},
+    responses={503: answers(Health, "Not ready; `parts` names the part and the reason.")},
     tags=["service"],
 )
 async def ready(request: Request[Any, Any, Any]) -> Response[Health]:

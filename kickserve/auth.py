@@ -34,9 +34,10 @@ class Scope(StrEnum):
 
 
 MEANINGS: Final[Mapping[Scope, str]] = {
-    Scope.READ: "look at predictions, quality, drift and its reports, the model, `/metrics`",
-    Scope.PREDICT: "predict, one kick or many, explain, and record outcomes",
-    Scope.ADMIN: "all of that, and delete predictions, reload the model, profile, start reports of drift",
+    Scope.READ: "read predictions, quality, drift and drift reports, the model, `/metrics`",
+    Scope.PREDICT: "predict one kick or many, explain, and set outcomes",
+    Scope.ADMIN: "all calls of `read` and `predict`; delete predictions, reload the model, profile,"
+    " start drift reports",
 }
 DEFAULT_KEY: Final = "default"
 """Name of the key in `API_KEY`."""
@@ -157,7 +158,8 @@ class Authenticator:
         KEY_NAME.set(key.name)
         if required not in key.scopes:
             raise Forbidden(
-                f"the key '{key.name}' may not do this: it needs the scope '{required}'", scope=required.value
+                f"the key '{key.name}' lacks the scope '{required}', which this call requires",
+                scope=required.value,
             )
         self.enter(principal)
 
@@ -176,7 +178,7 @@ class Authenticator:
             return key
         if not sent:
             raise Unauthorized("send a key in the header X-API-Key, or as Authorization: Bearer")
-        raise Unauthorized("the key that was sent (X-API-Key or Authorization: Bearer) opens nothing here")
+        raise Unauthorized("the key in X-API-Key or Authorization: Bearer is not valid here: check the key")
 
     def opens(self, key: Key, scope: Scope) -> bool:
         """Return whether a key found earlier is still valid for a scope."""

@@ -156,4 +156,4 @@ async def cancel_task(task: asyncio.Task[None] | None) -> None:
     task.cancel()
     await asyncio.wait([task])
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("what ran in the background failed: %s", task.get_name(), exc_info=error)
+        _log.error("a background task failed: %s", task.get_name(), exc_info=error)

@@ -43,7 +43,7 @@ class _Commands(click.RichGroup):
         try:
             self._ask_plugins(ctx)
         except KickserveError as error:  # help is needed most where something is not set up right
-            say(f"the commands of plugins are missing below: {error}")
+            say(f"commands of plugins are missing: {error}")
         return [*_COMMANDS, *sorted(super().list_commands(ctx))]
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
@@ -94,9 +94,9 @@ def cli() -> None:
 
 @cli.command("health")
 @click.option(
-    "--url", type=ServiceUrl(), help="Base URL of the service; by default the one that the settings describe."
+    "--url", type=ServiceUrl(), help="Base URL of the service. Default: the address in the settings."
 )
-@click.option("--timeout", type=FiniteRange(0.1), default=2.0, help="Seconds that it may take to answer.")
+@click.option("--timeout", type=FiniteRange(0.1), default=2.0, help="Seconds to wait for an answer.")
 def health(url: str | None, timeout: float) -> int:
     r"""Ask a running service whether it takes predictions: exit code 0 if it does, and 1 if not.
 
@@ -114,7 +114,7 @@ def health(url: str | None, timeout: float) -> int:
         say(f"no service answers at {base} ({type(error).__name__}: {error})")
         return 1
     if not isinstance(answer, dict) or "parts" not in answer:
-        say(f"the service at {base} is no kickserve; is the URL right?")
+        say(f"the service at {base} is not kickserve; is the URL right?")
         return 1
     print_facts([("status", answer["status"]), *answer["parts"].items()])
     return 0 if status == http.client.OK else 1

@@ -40,9 +40,13 @@ _DEFAULTS: dict[str, float | bool] = {"time_norm": 0.5, "wind_speed": 0.0, "prec
 
 
 @click.command("serve")
-@click.option("--host", help="Address to listen on, over KICKSERVE_HOST.")
-@click.option("--port", type=click.IntRange(0, 65_535), help="Port, over KICKSERVE_PORT; 0 picks a free one.")
-@click.option("--workers", type=click.IntRange(1), help="Processes that serve, over KICKSERVE_WORKERS.")
+@click.option("--host", help="Address to listen on; overrides KICKSERVE_HOST.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Port to listen on; overrides KICKSERVE_PORT; 0 picks a free port.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Number of processes; overrides KICKSERVE_WORKERS.")
 def serve(host: str | None, port: int | None, workers: int | None) -> int:
     r"""Serve predictions until SIGTERM or Ctrl-C.
 
@@ -159,7 +163,7 @@ def _default(name: str) -> dict[str, Any]:
 @click.command("predict")
 @_feature_options
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Whether to store the prediction.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON, as the API answers.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, like the answer of the API.")
 def predict(*, keep: bool, as_json: bool, **features: float | bool) -> None:
     r"""Predict one kick.
 

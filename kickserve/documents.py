@@ -165,7 +165,7 @@ def header_of(data: bytes, origin: Origin) -> Header:
     try:
         return msgspec.json.decode(data, type=Header)
     except UNDECODABLE as error:
-        raise unusable(origin, f"it is no JSON of a model ({error})") from error
+        raise unusable(origin, f"the file is not the JSON of a model ({error})") from error
 
 
 def read(data: bytes, origin: Origin, kind: type[T], expected: Header) -> T:
@@ -180,7 +180,7 @@ def read(data: bytes, origin: Origin, kind: type[T], expected: Header) -> T:
     if header.version != expected.version:
         raise unusable(
             origin,
-            f"it has version {header.version} of the format, and this kickserve reads version"
+            f"the file has version {header.version} of the format, and this kickserve reads version"
             f" {expected.version}",
         )
     try:
@@ -208,9 +208,9 @@ def _wrong_names(document: Document) -> str:
 def _wrong_domain(document: Document) -> str:
     for name, (low, high) in document.domain.items():
         if name not in BY_NAME:
-            return f"its domain speaks of {name!r}, which is no feature"
+            return f"its domain names {name!r}, which is no feature"
         if not low <= high:
-            return f"its domain of {name} runs from {low:g} to {high:g}, that is backwards"
+            return f"its domain of {name} runs backwards, from {low:g} to {high:g}"
     return ""
 
 
@@ -224,7 +224,7 @@ def _wrong_profile(document: Document) -> str:
         if each.name not in (profile.shares if each.kind == "flag" else profile.quantiles)
     ]
     if missing:
-        return f"its reference says nothing of {', '.join(missing)}"
+        return f"its reference lacks {', '.join(missing)}"
     if profile.count < 1:
         return f"its reference was taken from {profile.count} kicks, and must be from 1 or more"
     beyond = [name for name, share in profile.shares.items() if not 0 <= share <= 1]
@@ -249,8 +249,8 @@ def _wrong_revision(right: str, document: Document) -> str:
     if document.revision in ("", right):
         return ""
     return (
-        f"its revision is {document.revision}, but its numbers make it {right}: it was changed after it"
-        " was written (if that was you, take the line with the revision out)"
+        f"its revision is {document.revision}, but its numbers give {right}: the file was edited after"
+        " training (if you edited the file on purpose, remove the line with the revision)"
     )
 
 

@@ -115,7 +115,7 @@ class TooManyRequests(RequestError):
 
 
 class RecordNotFound(RequestError):
-    """No prediction is kept under this id."""
+    """No stored prediction has this id."""
 
     status = 404
     title = "Prediction not found"
@@ -132,7 +132,7 @@ class BodyTooLarge(RequestError):
     title = "Request Entity Too Large"
 
     def __init__(self, setting: str) -> None:
-        super().__init__(f"the body is larger than is read: send less at once, or raise {setting}")
+        super().__init__(f"the body is too large: send a smaller body, or raise {setting}")
 
 
 class EncodedBody(RequestError):

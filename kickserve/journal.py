@@ -107,8 +107,8 @@ class Journal:
     def state(self) -> str:
         """`ok`, or in words why it takes nothing at present."""
         if self._trouble is not None:
-            return f"its disk takes nothing: {self._trouble}"
-        return "ok" if self.size < self._limit else "as large as KICKSERVE_JOURNAL_MAX lets it be"
+            return f"its disk refuses writes: {self._trouble}"
+        return "ok" if self.size < self._limit else "full: KICKSERVE_JOURNAL_MAX is reached"
 
     def open(self) -> None:
         """Make a folder for this process, and recover those of dead ones.
@@ -120,8 +120,8 @@ class Journal:
             self._own = self._create_own()
         except OSError as error:
             raise ConfigurationError(
-                f"the journal's folder {self.folder} can't be used ({error.strerror}): let this user write"
-                " to it, or choose another with KICKSERVE_JOURNAL_DIR"
+                f"the journal directory {self.folder} can't be used ({error.strerror}): give this user"
+                " write access, or set another directory in KICKSERVE_JOURNAL_DIR"
             ) from error
         self.recover_orphans()
 
@@ -166,10 +166,13 @@ class Journal:
 
     def _refusal_of(self, length: int) -> Backlogged:
         if self._own is None:
-            return Backlogged("the journal is not open: the service is stopping; ask again when it is back")
+            return Backlogged(
+                "the journal is closed, because the service is stopping: retry after the restart"
+            )
         return Backlogged(
-            f"{self.size + self._pending} bytes of predictions wait for the store, {length} more would, and"
-            f" KICKSERVE_JOURNAL_MAX is {self._limit}: is the store away? /health says so"
+            f"the journal is full: {self.size + self._pending} bytes of predictions wait for the store,"
+            f" this request needs {length} more, and KICKSERVE_JOURNAL_MAX is {self._limit}. /health"
+            " shows the state of the store"
         )
 
     def _write(self, frames: Sequence[bytes]) -> OSError | None:
@@ -184,11 +187,11 @@ class Journal:
 
     def _begin_segment(self) -> Segment:
         if self._own is None:
-            raise OSError(errno.EBADF, "the journal is not open")
+            raise OSError(errno.EBADF, "the journal is closed")
         if not self._own.exists():
             removed, self._own = self._own, self._create_own()
             removed.release(remove=False)
-            _log.error("the journal's folder was removed by hand: began %s", self._own.path)
+            _log.error("the journal directory was removed by hand: began %s", self._own.path)
         segment = self._own.new_segment(durable=self._fsync)
         self._queue.append(segment)
         return segment
@@ -201,7 +204,7 @@ class Journal:
         """Count bytes that were written, or return why they were not."""
         self._pending -= length
         if error is not None or self._current is None:
-            return self._failed(error or OSError(errno.EBADF, "the journal is not open"))
+            return self._failed(error or OSError(errno.EBADF, "the journal is closed"))
         self._current.end += length
         if not self.size:
             self._progressed = time.monotonic()
@@ -211,7 +214,7 @@ class Journal:
             self._seal()
         if self._trouble is not None:
             self._trouble = None
-            _log.warning("the journal in %s can be written again", self.folder)
+            _log.warning("the journal in %s is writable again", self.folder)
         return None
 
     def _failed(self, error: OSError) -> Backlogged:
@@ -224,7 +227,7 @@ class Journal:
         self._trouble = str(error.strerror)
         self._seal()  # after a sync that failed, a later one of the same file that succeeds proves nothing
         refusal = Backlogged(
-            f"the journal can't be written ({error.strerror}): the service's log names the disk to see to"
+            f"the journal can't be written ({error.strerror}): check the disk that the service's log names"
         )
         refusal.__cause__ = error
         return refusal
@@ -274,7 +277,11 @@ class Journal:
                     self._set_aside(segment)
             except FileNotFoundError:
                 if segment is not self._current or self._seal():
-                    _log.error("%s is gone, and %d bytes of predictions with it", segment.path, segment.left)
+                    _log.error(
+                        "the journal file %s is missing: %d bytes of predictions are lost",
+                        segment.path,
+                        segment.left,
+                    )
                     self._drop(segment)
             except OSError as error:
                 self._log_once(segment.path, "can't be read, and is tried again and again", error)
@@ -285,9 +292,9 @@ class Journal:
     def _set_aside(self, segment: Segment) -> None:
         """Deal with a segment whose next frame is not whole; everything before it has drained."""
         _log.error(
-            "%d bytes of predictions can't be read from byte %d on: kept in %s. Where the process or the"
-            " machine died in the middle of a write, no client was answered for them; else the disk damaged"
-            " them",
+            "%d bytes of predictions can't be read from byte %d on: kept in %s. Either the process or"
+            " the machine died during a write, before any client got an answer, or the disk damaged the"
+            " bytes",
             segment.left,
             segment.start,
             segment.set_aside(),
@@ -357,7 +364,7 @@ class Journal:
                 self._progressed = time.monotonic()
             self.size += length
             self._arrived.set()
-            _log.info("took up %d bytes of predictions that a process left in %s", length, path)
+            _log.info("recovered %d bytes of predictions that a process left in %s", length, path)
         elif folder is not None:
             folder.release(remove=True)
         return segments

@@ -82,8 +82,8 @@ def load_file(file: ModelFile, plugins: Sequence[Plugin]) -> Model:
 
 def _load(file: ModelFile, plugins: Sequence[Plugin]) -> Model:
     reason = (
-        f"its ending is {file.ending!r}, and no plugin reads that: kickserve's own read .json, .onnx, .skops,"
-        " .pkl, .pickle and .joblib"
+        f"no plugin reads files that end with {file.ending!r}: the plugins of kickserve read .json,"
+        " .onnx, .skops, .pkl, .pickle and .joblib"
     )
     if file.ending == ".json":
         name = header_of(file.data, file.origin).format
@@ -114,15 +114,15 @@ def _default_profile() -> Profile:
 
 def _read(path: Path, origin: Origin) -> bytes:
     if path.is_dir():
-        raise origin.unusable("it is a folder: name a file in it")
+        raise origin.unusable("the path is a folder: name a file in the folder")
     if not path.exists():
-        raise origin.unusable("there is no such file")
+        raise origin.unusable("the file does not exist")
     if not path.is_file():  # reading a pipe or a device may never end
-        raise origin.unusable("it is no regular file")
+        raise origin.unusable("the path is not a regular file")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise origin.unusable(f"it can't be read: {error.strerror}") from error
+        raise origin.unusable(f"the file can't be read: {error.strerror}") from error
     if not data:
         raise origin.unusable("it is empty")
     return data

@@ -286,7 +286,8 @@ class SecurityHeaders:
         """
         if scope["method"] not in SAFE and not self.is_same_origin(dict(scope["headers"])):
             raise Forbidden(
-                "a page of another origin asks: name its origin in KICKSERVE_CORS_ORIGINS to allow it"
+                "the request comes from a page of another origin: add the origin to"
+                " KICKSERVE_CORS_ORIGINS to allow it"
             )
 
 

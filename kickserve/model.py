@@ -171,7 +171,7 @@ def predict(model: Model, matrix: NDArray[np.float64]) -> Answer:
     except Exception as error:
         raise PredictionFailed(f"the model {name} raised {type(error).__name__}: {error}") from error
     if not sound:
-        raise PredictionFailed(f"the model {name} returned something that is no probability")
+        raise PredictionFailed(f"the model {name} returned an invalid probability")
     return answer
 
 

@@ -62,17 +62,17 @@ call is chosen, and its connection closed: 400 for broken HTTP, 408 for a reques
 for a head that is too long, 503 where there are too many connections.
 """
 _WORDS: Final = {
-    400: "The request is no HTTP, or its body no JSON.",
+    400: "The request is malformed HTTP, or its body is malformed JSON.",
     401: "The key is missing or wrong.",
-    403: "The key lacks a scope, which the answer names.",
-    404: "Nothing has this name.",
-    409: "Not possible now; the answer says why.",
+    403: "The key lacks the required scope, which `detail` names.",
+    404: "No resource has this name.",
+    409: "The request conflicts with the current state; `detail` gives the reason.",
     413: "The body is too large.",
-    415: "The body is compressed: nothing is unpacked.",
-    422: "Values of the request don't fit; `errors` names the fields.",
+    415: "The body is compressed: the service reads plain bodies only.",
+    422: "Values of the request are invalid; `errors` names the fields.",
     429: "Too many requests, or too many wrong keys.",
     500: "The model could not answer.",
-    503: "Not possible now, but perhaps later.",
+    503: "The service is temporarily unable to answer: retry later.",
 }
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _RETRY: Final = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
@@ -95,7 +95,7 @@ class ListsRecords(Operation):
 
     def __post_init__(self) -> None:
         """Describe the lines."""
-        _answer_lines(self, "One record a line, oldest first")
+        _answer_lines(self, "One record per line, oldest first")
 
 
 def takes(body: Any, example: Any, *, answer: str = "", **others: str) -> type[Operation]:
@@ -145,7 +145,7 @@ _RECORD_ID: Final = "01900000-0000-7000-8000-000000000000"
 
 TakesKick: Final = takes(Kick, EXAMPLE)
 TakesKicks: Final = takes(
-    Kicks, [EXAMPLE], answer="One prediction or problem a line", **{NDJSON: "One kick a line"}
+    Kicks, [EXAMPLE], answer="One prediction or problem document per line", **{NDJSON: "One kick per line"}
 )
 TakesOutcome: Final = takes(Outcome, {"success": True})
 TakesOutcomes: Final = takes(Outcomes, [{"id": _RECORD_ID, "success": True}])

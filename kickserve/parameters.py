@@ -31,10 +31,10 @@ _VERSION_7: Final = {
     "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
 }
 
-Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="How many records at most.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="Largest number of records.")]
 Before = Annotated[
     str | None,
-    QueryParameter(description="Only records older than the one with this id.", schema_extra=_VERSION_7),
+    QueryParameter(description="Only records older than the record with this id.", schema_extra=_VERSION_7),
 ]
 Since = Annotated[
     str | None,
@@ -53,7 +53,7 @@ def parse_id(text: str) -> str:
     """
     found = canonical(text)
     if found is None:
-        raise RecordNotFound(f"'{text[:60]}' is no id of a prediction")
+        raise RecordNotFound(f"'{text[:60]}' is not the id of a prediction")
     return found
 
 

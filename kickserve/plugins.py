@@ -333,8 +333,8 @@ def create_store(plugins: Sequence[Plugin], url: str) -> Store:
             return store
     scheme = url.partition(":")[0]
     raise StoreMisconfigured(
-        f"DATABASE_URL starts with '{scheme}:', which no loaded plugin can store to: use sqlite: or"
-        " postgresql:, or see whether KICKSERVE_PLUGINS leaves the plugin storage out"
+        f"DATABASE_URL starts with '{scheme}:', which no loaded plugin supports: use sqlite: or"
+        " postgresql:, or check that KICKSERVE_PLUGINS includes the plugin storage"
     )
 
 

@@ -189,7 +189,7 @@ class Predictor:
             for _ in range(_TRIES):  # as often as it takes to be warm
                 Scorer(model, self._sampler).score(TYPICAL)
         except (PredictionFailed, MissingExtra) as error:
-            raise ModelUnusable(f"{error}: the model before stays") from error
+            raise ModelUnusable(f"{error}: the current model stays") from error
         return self._serve(model)
 
     def close(self) -> None:

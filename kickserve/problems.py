@@ -23,7 +23,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 # Of the two ways to send a key the one that has a name in the register of schemes (RFC 6750).
 _CHALLENGE: Final = 'Bearer realm="kickserve"'
 _LONGEST: Final = 240  # characters of a message
-_NOT_FOUND: Final = "there is nothing at this path: /docs lists what there is"
+_NOT_FOUND: Final = "no resource has this path: /docs lists all calls"
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -68,7 +68,7 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer a bug with 500: the log has the traceback, under the id that the client gets."""
     _log.error("request %s failed", request_id(request.scope), exc_info=error)
-    detail = "something went wrong inside the service; its log has more under this request_id"
+    detail = "an internal error occurred; the service's log has details under this request_id"
     return _response(request, _problem(request.scope, 500, KickserveError.title, detail), {})
 
 

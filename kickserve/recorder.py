@@ -224,7 +224,9 @@ class Recorder:
                 return set()
             raise
         if unknown and (coming := await asyncio.to_thread(replay, unknown, self._journal.scan())):
-            raise StoreUnavailable(f"{next(iter(coming))} is on its way to the store from another process")
+            raise StoreUnavailable(
+                f"{next(iter(coming))} waits in the journal of another process: retry later"
+            )
         return unknown
 
     def journal_state(self) -> str:
@@ -284,7 +286,7 @@ class Recorder:
             try:
                 batches = await complete(batches)
             except Exception:  # noqa: BLE001  a bug in a plugin must not end the writing for good
-                _log.exception("a plugin failed on predictions: they are stored without it")
+                _log.exception("a plugin failed on predictions, which are stored without its changes")
         completed = iter(batches)
         return [Add(next(completed)) if isinstance(each, Add) else each for each in operations]
 
@@ -307,7 +309,7 @@ class Recorder:
         except StoreError as error:
             return error
         except Exception as error:  # noqa: BLE001  a bug in a store must not end the draining for good
-            _log.exception("the store failed in a way that it should not")
+            _log.exception("the store failed with an unexpected error")
             return StoreUnavailable(f"{type(error).__name__}: {error}")
         self.dead_letters.accepted()
         return None
@@ -322,7 +324,7 @@ class Recorder:
             passed_over = await asyncio.to_thread(self.dead_letters.add, operations[0], error)
         except OSError as trouble:
             file = self.dead_letters.file
-            return StoreUnavailable(f"{error}, and it can't be put aside in {file}: {trouble}")
+            return StoreUnavailable(f"{error}, and the dead letter can't be written to {file}: {trouble}")
         if not passed_over:
             return error
         self.on_refusal()
@@ -349,7 +351,7 @@ class Recorder:
 
 
 def _not_found(record_id: str) -> RecordNotFound:
-    return RecordNotFound(f"no prediction is kept under {record_id}")
+    return RecordNotFound(f"no stored prediction has the id {record_id}")
 
 
 def _pauses() -> Iterator[float]:
@@ -425,7 +427,7 @@ class DeadLetters:
             file.flush()
             os.fsync(file.fileno())
         self._in_a_row += 1
-        _log.error("the store refuses an operation, now in %s: %s", self.file, reason)
+        _log.error("the store refused an operation, now a dead letter in %s: %s", self.file, reason)
         return True
 
     @property
@@ -436,7 +438,7 @@ class DeadLetters:
         except OSError:
             return "ok"
         return (
-            f"{size:,} bytes of what it refused are in {self.file}, each with its reason: see to them, and"
+            f"{size:,} bytes of dead letters are in {self.file}, each with its reason: inspect them, and"
             " move the file away"
         )
 

@@ -180,8 +180,8 @@ class Scorer:
         return PredictionFailed(f"the model raised {type(error).__name__}: see the service's log")
 
     def _no_probability(self) -> PredictionFailed:
-        _log.error("the model %s returned something that is no probability", self.model.card.name)
-        return PredictionFailed("the model returned something that is no probability")
+        _log.error("the model %s returned an invalid probability", self.model.card.name)
+        return PredictionFailed("the model returned an invalid probability")
 
 
 def _is_probability(probability: float, low: float, high: float) -> bool:

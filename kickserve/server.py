@@ -58,15 +58,15 @@ def bind(settings: Settings, count: int, *, guarded: bool) -> list[socket.socket
     host, port = settings.host, settings.port
     if not guarded and host not in _LOOPBACK:
         raise ConfigurationError(
-            f"KICKSERVE_HOST={host!r} can be reached from other machines, and no key guards the service:"
-            " set API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
+            f"KICKSERVE_HOST={host!r} is reachable from other machines, and the service has no key: set"
+            " API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
         )
     try:
         return _listen(host, port, count)
     except (OSError, OverflowError, TypeError) as error:  # the last: a name that can not be encoded
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
-            f"can't listen on {host}:{port} ({reason}): choose another with KICKSERVE_PORT or --port"
+            f"can't listen on {host}:{port} ({reason}): choose another port with KICKSERVE_PORT or --port"
         ) from error
 
 
@@ -170,7 +170,7 @@ class _Server(uvicorn.Server):
         try:
             await reload(self._app)
         except KickserveError as error:
-            _log.error("the model could not be loaded anew, and the one before stays: %s", error)
+            _log.error("the model could not be reloaded, and the current model stays: %s", error)
 
     def _orphaned(self, lifeline: int) -> None:
         asyncio.get_running_loop().remove_reader(lifeline)

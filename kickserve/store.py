@@ -210,7 +210,7 @@ class Retention:
                 _log.info("old predictions could not be removed now: %s", error)
             except Exception:  # noqa: BLE001  a bug in a store must end neither this nor the service
                 _log.exception(
-                    "old predictions could not be removed: the store failed in a way it should not"
+                    "old predictions could not be removed: the store failed with an unexpected error"
                 )
             else:
                 if removed:

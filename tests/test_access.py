@@ -230,7 +230,7 @@ class TestFile:
         reload()
         reload()
         assert await status("new-key") == 200
-        assert caplog.text.count("the keys before stay") == 1
+        assert caplog.text.count("the previous keys stay valid") == 1
         file.unlink()
         reload()
         assert await status("new-key") == 200
@@ -316,12 +316,12 @@ class TestCommand:
         for arguments, why in [
             (("new", "app", "--scope", "read"), "rotate"),
             (("new", "default", "--scope", "read"), "API_KEY"),
-            (("new", "a b", "--scope", "read"), "can't be called"),
+            (("new", "a b", "--scope", "read"), "is not a valid name"),
             (("new", "a", "--scope", "root"), "root"),
             (("new", "a"), "--scope"),
             (("new", "a", "--scope", "read", "--expires", "soon"), "90d"),
-            (("rotate", "nobody"), "there are: app"),
-            (("remove", "nobody"), "there are: app"),
+            (("rotate", "nobody"), "existing keys: app"),
+            (("remove", "nobody"), "existing keys: app"),
         ]:
             code, _, err = kickserve(*arguments)
             assert code == 2
@@ -432,7 +432,7 @@ class TestLimits:
         assert 0 < int(answer.headers["retry-after"]) <= 1200
         assert answer.headers["ratelimit"].startswith('"key";r=0;t=')
         assert answer.headers["content-type"] == "application/problem+json"
-        assert "3 times in 3,600 s" in answer.json()["detail"]
+        assert "3 requests in 3,600 s" in answer.json()["detail"]
         assert (await client.post("/explain", json=kick, headers=sent("predict"))).status_code == 429
         assert (await client.get("/model", headers=sent("read"))).status_code == 200
 

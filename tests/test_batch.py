@@ -146,7 +146,7 @@ class TestOutput:
         assert batch(path, "--output", "answers.parquet")[1]["not_carried"] == []
         assert batch(path, "--output", "answers.parquet", "--keep")[1]["not_carried"] == ["id"]
         out = kickserve("batch", path, "--output", "answers.parquet", "--keep")[1]
-        assert "id: the output has columns of its own" in " ".join(out.split())
+        assert "id: the output has its own columns" in " ".join(out.split())
 
     def test_can_be_predicted_again(self, batch, kicks, tmp_path):
         batch(kicks(), "--output", "answers.parquet")
@@ -262,8 +262,8 @@ class TestFailures:
         [
             ([], "give either a file of kicks, or --size"),
             (["kicks.csv", "--size", 5], "give either a file of kicks, or --size"),
-            (["kicks.csv", "--output", "kicks.csv"], "take the place of the kicks"),
-            (["--size", 5, "--rate", 3, "--output", "answers.csv"], "--rate spreads kept predictions"),
+            (["kicks.csv", "--output", "kicks.csv"], "overwrite the kicks"),
+            (["--size", 5, "--rate", 3, "--output", "answers.csv"], "--rate applies to stored predictions"),
             (["--size", 5, "--url", "moon"], "it must read http://HOST:PORT"),
         ],
     )
@@ -300,7 +300,7 @@ class TestKeeping:
             (tmp_path / "results.csv").write_text("\n".join(["id,success", *lines, "nonsense,1"]))
             code, out, err = kickserve("outcomes", "results.csv", "--url", url)
             assert code == 3
-            assert "line 12: no prediction is kept under the id 'nonsense'" in err
+            assert "line 12: no stored prediction has the id 'nonsense'" in err
             monkeypatch.setenv("API_KEY", "wrong")
             code, _, err = kickserve("batch", kicks_csv, "--url", url)
             assert (code, "401" in err) == (1, True)
@@ -324,7 +324,7 @@ class TestOutcomesAndExport:
             (2, "id is missing"),
             (3, "success 'x' must be 1 or 0"),
             (4, "has 2 cells where the header has 3"),
-            (5, "no prediction is kept under the id 'd'"),
+            (5, "no stored prediction has the id 'd'"),
         ]
 
     @pytest.mark.parametrize("ending", ENDINGS)

@@ -76,7 +76,7 @@ async def test_too_few_kicks_fail_with_the_reason_and_the_next_report_may_start(
     assert (await client.post("/drift/reports")).status_code == 202
     run = (await ended(client))["newest_run"]
     assert (run["status"], run["report"]) == ("failed", None)
-    assert "keeps no kicks to evaluate" in run["error"]
+    assert "has no kicks to evaluate" in run["error"]
     assert (await client.post("/drift/reports")).status_code == 202
 
 
@@ -87,7 +87,7 @@ async def test_the_end_of_the_service_ends_the_report(start, settings, folder):
     assert reports.newest_run().status == "running"
     await reports.stop()
     run = reports.newest_run()
-    assert (run.status, run.error) == ("failed", "it ended without a word")
+    assert (run.status, run.error) == ("failed", "the process ended without an error message")
 
 
 async def test_where_no_report_can_be_made_the_answer_says_why(start, settings, tmp_path):
@@ -201,7 +201,7 @@ async def test_a_new_start_continues_the_schedule_and_a_failure_is_logged(settin
     monitor = scheduled(settings, ReportFolder(folder))
     assert monitor._last == datetime(2026, 11, 24, 10, 11, 12, tzinfo=UTC)
     await monitor.start_due_report(client.app)
-    assert "no report of drift was started" in caplog.text
+    assert "no drift report was started" in caplog.text
 
 
 async def test_one_failure_does_not_end_the_figures(settings, caplog, monkeypatch):

@@ -184,7 +184,7 @@ def test_a_file_with_holes_a_constant_column_and_a_reference(tmp_path, here):
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "words"),
     [
-        ([], {}, 5, "keeps no kicks to evaluate"),
+        ([], {}, 5, "has no kicks to evaluate"),
         (["few.csv"], {}, 5, "holds 10 kicks"),
         (["kicks.csv", "--reference", "few.csv"], {}, 5, "as a reference it must hold 50"),
         (["kicks.csv", "--reference", "other.csv"], {}, 2, "has no column distance"),

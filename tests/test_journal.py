@@ -215,7 +215,7 @@ async def test_a_closed_journal_keeps_what_waits_and_refuses_more(folder, fsync)
     await journal.close()
     assert written.result() is None
     assert journal.recover_orphans() == 0
-    assert "not open" in str(await journal.write([b"x"]))
+    assert "closed" in str(await journal.write([b"x"]))
     journal = opened(folder)
     assert await drain(journal) == [b"kept"]
     await journal.close()
@@ -334,7 +334,7 @@ async def test_a_folder_removed_by_hand_is_begun_again(folder, caplog, fsync):
     folder.unlink()
     await kept(journal, b"new")
     assert await drain(journal) == [b"new"]
-    for words in ("is gone", "was removed"):
+    for words in ("is missing", "was removed"):
         assert words in caplog.text
     await journal.close()
 

@@ -183,15 +183,15 @@ NAN = float("nan")
         ({"covariance": [[1.0, 0.5], [0.0, 1.0]]}, "not symmetric"),
         ({"covariance": [[1.0, 2.0], [2.0, 1.0]]}, "not positive semidefinite .*-1"),
         ({"ability_sd": NAN}, "ability_sd is nan"),
-        ({"domain": {"moon": (0.0, 1.0)}}, "domain speaks of 'moon'"),
-        ({"domain": {"distance": (NAN, 5.0)}}, "runs from nan"),
+        ({"domain": {"moon": (0.0, 1.0)}}, "domain names 'moon'"),
+        ({"domain": {"distance": (NAN, 5.0)}}, "runs backwards, from nan"),
         ({"reference": profile(count=0)}, "taken from 0 kicks"),
         ({"reference": profile(shares=dict.fromkeys(FLAGS, 1.5))}, "a share of is_left_footed that is not"),
         ({"reference": profile(prediction=[0.0, 2.0])}, "of the prediction that are not from 0 to 1"),
         ({"reference": profile(prediction=[1.0, 0.0])}, "of the prediction that don't rise"),
         ({"reference": profile(levels=[0.0, 0.9])}, "must rise from 0 to 1"),
-        ({"reference": profile(quantiles={})}, "says nothing of time_norm, distance"),
-        ({"revision": "000000000000"}, "revision is 000000000000, but its numbers make it"),
+        ({"reference": profile(quantiles={})}, "lacks time_norm, distance"),
+        ({"revision": "000000000000"}, "revision is 000000000000, but its numbers give"),
     ],
 )
 def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
@@ -202,8 +202,8 @@ def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no JSON"),
-        (b"[" * 1_000_000, "no JSON of a model"),
+        (b"", "not the JSON"),
+        (b"[" * 1_000_000, "not the JSON of a model"),
         (b"{}", "format is '' instead of 'kickserve/linear'"),
         (b'{"format": "kickserve/linear", "version": 2}', "version 2 .* reads version 1"),
         (b'{"format": "kickserve/linear", "version": 1}', "missing required field `name`"),

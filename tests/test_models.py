@@ -183,11 +183,11 @@ class TestFiles:
             ),
             ("hostile.skops", HOSTILE, "skops can't read it"),
             ("hostile.onnx", HOSTILE, "onnxruntime can't read it"),
-            ("hostile.json", HOSTILE, "no JSON of a model"),
+            ("hostile.json", HOSTILE, "not the JSON of a model"),
             ("other.json", b'{"format": "else"}', "its format is 'else' instead of 'kickserve/linear'"),
-            ("deep.json", b"[" * 100_000, "no JSON of a model"),
+            ("deep.json", b"[" * 100_000, "not the JSON of a model"),
             ("empty.onnx", b"", "it is empty"),
-            ("model.h5", b"x", "its ending is '.h5', and no plugin reads that"),
+            ("model.h5", b"x", "no plugin reads files that end with '.h5'"),
         ],
     )
     def test_a_file_that_is_no_model_is_refused_in_one_line(self, check, tmp_path, name, data, words):
@@ -202,10 +202,10 @@ class TestFiles:
         (tmp_path / "folder.json").mkdir()
         os.mkfifo(tmp_path / "pipe.json")
         for name, words in [
-            ("folder.json", "it is a folder"),
-            ("pipe.json", "it is no regular file"),
-            ("nothing.json", "there is no such file"),
-            ("nothing.pkl", "there is no such file"),
+            ("folder.json", "the path is a folder"),
+            ("pipe.json", "the path is not a regular file"),
+            ("nothing.json", "the file does not exist"),
+            ("nothing.pkl", "the file does not exist"),
         ]:
             code, _, err = check(tmp_path / name)
             assert code == 2
@@ -215,7 +215,7 @@ class TestFiles:
     def test_a_name_that_no_store_could_keep_is_refused(self, tmp_path, name):
         file = tmp_path / "kicks.json"
         file.write_text(json.dumps({**json.loads(DEFAULT), "name": name}))
-        with pytest.raises(ModelUnusable, match=r"its name must have at most 200 characters|it is no JSON"):
+        with pytest.raises(ModelUnusable, match=r"its name must have at most 200 characters|is not the JSON"):
             load(file)
 
     @pytest.mark.parametrize(

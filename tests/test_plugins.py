@@ -88,7 +88,7 @@ def test_without_a_plugin_for_the_store_the_message_names_it(install, capsys, mo
     install("greeter", FOREIGN)
     monkeypatch.setenv("KICKSERVE_PLUGINS", "greeter")
     assert run(["batch", "--size", "1"]) == StoreMisconfigured.exit_code
-    assert "KICKSERVE_PLUGINS leaves the plugin storage out" in capsys.readouterr().err
+    assert "KICKSERVE_PLUGINS includes the plugin storage" in capsys.readouterr().err
 
 
 def test_an_unknown_plugin_is_refused_in_one_line_with_the_installed_ones(capsys, monkeypatch):

@@ -200,10 +200,10 @@ class TestServer:
             file.write_text("{")
             server.process.send_signal(signal.SIGHUP)
             for _ in range(5_000):
-                if any("the one before stays" in line for line in server.log):
+                if any("the current model stays" in line for line in server.log):
                     break
                 assert httpx.post(f"{server.url}/predict", json=kick).json()["model"] == "before"
-            assert any("the one before stays" in line for line in server.log)
+            assert any("the current model stays" in line for line in server.log)
             assert server.end() == 0
 
 
@@ -262,7 +262,7 @@ class TestShadow:
         assert (card.name, card.revision) == ("second", REVISION)
 
     async def test_one_that_is_not_there_is_named_at_the_start(self, start, settings):
-        with pytest.raises(ModelUnusable, match=r"nowhere.json can't be used: there is no such file"):
+        with pytest.raises(ModelUnusable, match=r"nowhere.json can't be used: the file does not exist"):
             await start(configured(settings, KICKSERVE_SHADOW="nowhere.json"))
 
     async def test_a_record_holds_both_answers(self, shadowed, kick):

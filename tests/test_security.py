@@ -279,7 +279,7 @@ class TestLogs:
                 (tmp_path / "keys.json").write_text(f'{{"keys": ["{KEYS["admin"]}"]}}')
                 httpx.get(f"{server.url}/health", headers={"X-API-Key": SECRETS["API_KEY"]})
                 server.process.send_signal(1)  # SIGHUP: loads the model anew
-                until(lambda: any("the keys before stay" in line for line in server.log))
+                until(lambda: any("the previous keys stay valid" in line for line in server.log))
                 server.end()
             said = "".join(server.log)
         assert "POST /api/v1/predict" in said  # it did say something

@@ -206,7 +206,7 @@ def of_tree(**changes):
         ({"slope": NAN}, "slope is nan"),
         ({"offset": NAN}, "offset is nan"),
         ({"ability_sd": -1.0}, "ability_sd is -1"),
-        ({"revision": "000000000000"}, "its numbers make it"),
+        ({"revision": "000000000000"}, "its numbers give"),
         ({"log_odds": Ensemble(base=NAN, trees=[])}, "base is nan"),
         ({"ln_variance": Ensemble(base=1e9, trees=[])}, "base is 1e"),
         ({"log_odds": Ensemble(base=0.0, trees=[LEAF] * (MOST_TREES + 1))}, "1,001 trees"),
@@ -233,7 +233,7 @@ def test_a_model_that_contradicts_itself_is_refused_in_words(changes, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"{", "no JSON"),
+        (b"{", "not the JSON"),
         (b'{"format": "kickserve/trees", "version": 2}', "version 2 .* reads version 1"),
         (b'{"format": "kickserve/trees", "version": 1}', "missing required field"),
         (b'{"format": "kickserve/linear"}', "instead of 'kickserve/trees'"),

@@ -62,7 +62,7 @@ class AccessPlugin(Plugin):
         for name, count in sorted(self.create_authenticator().counts.read().items()):
             yield Metric(
                 "kickserve_key_requests_total",
-                "Requests that were let in, by the name of their key.",
+                "Admitted requests, by the name of the key.",
                 count,
                 {"key": name},
                 "counter",

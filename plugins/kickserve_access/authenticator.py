@@ -78,7 +78,7 @@ class AccessAuthenticator(Authenticator):
         key = self.keys.find(sent)
         if (key is None or key.guessable) and (wait := self._suspended(address)):
             raise TooManyRequests(
-                "too many wrong keys came from this address: wait, and send the right one", wait
+                "too many wrong keys came from this address: wait, then send a valid key", wait
             )
         if key is None and sent and self._failures is not None:
             self._failures.take(self._failures.place(address))
@@ -141,9 +141,9 @@ class AccessAuthenticator(Authenticator):
         try:
             self.keys = self._read()
         except ConfigurationError as error:
-            _log.error("%s; the keys before stay", error)
+            _log.error("%s; the previous keys stay valid", error)
             return
-        _log.info("the keys are now: %s", ", ".join(sorted({key.name for key in self.keys})) or "none")
+        _log.info("keys loaded: %s", ", ".join(sorted({key.name for key in self.keys})) or "none")
 
     async def _follow(self) -> None:
         while True:

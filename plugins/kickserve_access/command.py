@@ -31,7 +31,7 @@ def _time(_: click.Context, _option: click.Parameter, value: str | None) -> time
 _file = click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file of keys, over KICKSERVE_KEYS.",
+    help="File of keys; overrides KICKSERVE_KEYS.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
 
@@ -53,10 +53,10 @@ def command() -> None:
     type=click.Choice([*map(str, Scope)]),
     multiple=True,
     required=True,
-    help=f"What it may do; may be given more than once. {_SCOPES}.",
+    help=f"Scope of the key; repeatable. {_SCOPES}.",
 )
 @click.option(
-    "--expires", callback=_time, help="How long it holds, such as 90d or 12h; for ever if not given."
+    "--expires", callback=_time, help="Lifetime of the key, such as 90d or 12h. Default: unlimited."
 )
 @_file
 @_json
@@ -74,7 +74,7 @@ def new(
     with changing(_place(file)) as entries:
         if any(each.name == name for each in entries):
             raise ConfigurationError(
-                f"there is a key '{name}': take another name, or  kickserve key rotate {name}"
+                f"the key '{name}' exists already: choose another name, or run  kickserve key rotate {name}"
             )
         key, entry = make(name, [*map(Scope, dict.fromkeys(scopes))], _ending(expires))
         entries.append(entry)
@@ -88,9 +88,9 @@ def new(
     callback=_time,
     default="7d",
     show_default=True,
-    help="How long the key before still opens what it opened.",
+    help="Time for which the previous key stays valid.",
 )
-@click.option("--expires", callback=_time, help="How long the new one holds; for ever if not given.")
+@click.option("--expires", callback=_time, help="Lifetime of the new key. Default: unlimited.")
 @_file
 @_json
 def rotate(
@@ -147,7 +147,7 @@ def _of(name: str, entries: Sequence[Entry]) -> list[Entry]:
     found = [each for each in entries if each.name == name]
     if not found:
         known = ", ".join(sorted({each.name for each in entries})) or "none"
-        raise ConfigurationError(f"there is no key '{name}' (there are: {known})")
+        raise ConfigurationError(f"no key has the name '{name}' (existing keys: {known})")
     return found
 
 
@@ -155,7 +155,7 @@ def _place(file: Path | None) -> Path:
     file = file or AccessSettings.load().keys
     if file is None:
         raise ConfigurationError(
-            "say which file holds the keys: with --file, or for the service too by KICKSERVE_KEYS"
+            "name the file of keys with --file, or in KICKSERVE_KEYS, which the service reads too"
         )
     return file
 
@@ -175,4 +175,4 @@ def _show(key: str, entry: Entry, *, as_json: bool) -> None:
         return
     stdout().print(key, soft_wrap=True)
     say(f"{entry.name}: {', '.join(entry.scopes)}; expires: {_written(entry.expires)}")
-    say("It is shown this once: the file keeps its SHA-256 alone. Clients send it as X-API-Key.")
+    say("This key is shown only once: the file holds only its SHA-256. Clients send the key as X-API-Key.")

@@ -71,7 +71,7 @@ def read(file: Path) -> list[Entry]:
         return msgspec.json.decode(file.read_bytes(), type=_File).keys
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"there is no file of keys at {file}: make one with  kickserve key new NAME --file {file}"
+            f"the file of keys {file} does not exist: make it with  kickserve key new NAME --file {file}"
         ) from error
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the file of keys {file} can't be used: {error}") from error
@@ -85,8 +85,8 @@ def make(name: str, scopes: Iterable[Scope], expires: datetime | None) -> tuple[
     """
     if not re.fullmatch(_NAME, name) or name == DEFAULT_KEY:
         raise ConfigurationError(
-            f"a key can't be called {name!r}: take up to 64 letters, digits, dots, dashes and underscores,"
-            f" beginning with a letter or digit; '{DEFAULT_KEY}' is the key in API_KEY"
+            f"{name!r} is not a valid name of a key: use up to 64 letters, digits, dots, dashes and"
+            f" underscores, starting with a letter or digit; '{DEFAULT_KEY}' is the key in API_KEY"
         )
     key = _PREFIX + secrets.token_urlsafe(_BYTES)
     digest = hashlib.sha256(key.encode()).hexdigest()

@@ -154,8 +154,8 @@ class Limit:
         """Return the error for a client that has to wait so many seconds."""
         rate = self.buckets.rate
         return TooManyRequests(
-            f"this {self.name} may ask {rate.most:,} times in {rate.seconds:,} s, and has: ask again when"
-            " Retry-After says",
+            f"the limit of this {self.name} is {rate.most:,} requests in {rate.seconds:,} s: retry after"
+            " the seconds in Retry-After",
             wait,
         )
 

@@ -52,13 +52,13 @@ _SHOWN: Final = 10  # failed partitions that a person sees
 
 @click.command("batch")
 @click.argument("file", required=False)
-@click.option("--size", type=click.IntRange(1), help="Without a file: how many kicks to simulate.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For simulated kicks.")
+@click.option("--size", type=click.IntRange(1), help="Number of kicks to simulate, without a file.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of simulated kicks.")
 @click.option(
     "--url",
     type=ServiceUrl(auto=True),
-    help="Base URL of a running service, which keeps the answers; `auto`: the one at KICKSERVE_HOST and"
-    " KICKSERVE_PORT if it answers. Without it: this process.",
+    help="Base URL of a running service, which stores the predictions; `auto`: the service at KICKSERVE_HOST"
+    " and KICKSERVE_PORT, if one answers. Default: this process predicts.",
 )
 @click.option(
     "--min-distance",
@@ -68,14 +68,16 @@ _SHOWN: Final = 10  # failed partitions that a person sees
 )
 @click.option(
     "--output",
-    help="Write kicks and answers to a .csv, .parquet or .ndjson file, instead of keeping the answers; to a"
-    " folder (path or URL) where many files or a cluster are at work.",
+    help="Write kicks and predictions to a .csv, .parquet or .ndjson file, instead of storing them; for many"
+    " files or a cluster, a folder (path or URL).",
 )
-@click.option("--rate", type=FiniteRange(0, min_open=True), help="Kicks a second, with pauses between.")
-@click.option("--keep", is_flag=True, help="With --output: keep the answers in DATABASE_URL as well.")
+@click.option(
+    "--rate", type=FiniteRange(0, min_open=True), help="Kicks per second; the command pauses in between."
+)
+@click.option("--keep", is_flag=True, help="With --output: also store the predictions in DATABASE_URL.")
 @engine_options
 @click.option(
-    "--restart", is_flag=True, help="Into a folder: begin anew, and forget what a stopped run left."
+    "--restart", is_flag=True, help="With an output folder: start over, and discard parts of a stopped run."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def command(file: str | None, size: int | None, *, as_json: bool, **options: Any) -> int:
@@ -169,11 +171,11 @@ class _Job:
         source, target = Path(file) if file else None, Path(output) if output else None
         if source and target and source.exists() and target.exists() and source.samefile(target):
             raise click.UsageError(
-                f"the answers would take the place of the kicks: name another file than {output}"
+                f"the predictions would overwrite the kicks: name another file than {output}"
             )
         job = cls(source, size or 0, output=target, **options)
         if job.rate is not None and not job.keeps:
-            raise click.UsageError("--rate spreads kept predictions: leave --output out, or add --keep")
+            raise click.UsageError("--rate applies to stored predictions: leave --output out, or add --keep")
         return job
 
     @property
@@ -301,7 +303,7 @@ def _facts_of(summary: scoring.Summary) -> list[tuple[str, str]]:
         facts.append(("kept", "no, only written: --keep does both"))
     if summary.not_carried:
         names = ", ".join(summary.not_carried)
-        facts.append(("not carried along", f"{names}: the output has columns of its own by that name"))
+        facts.append(("not carried along", f"{names}: the output has its own columns with these names"))
     if (quality := summary.quality) is not None:
         facts += [
             ("outcomes known", f"{quality.count:,}, of which {quality.success_rate:.1%} succeeded"),

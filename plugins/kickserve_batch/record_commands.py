@@ -70,7 +70,7 @@ class OutcomesSummary(msgspec.Struct):
 @click.option(
     "--url",
     type=ServiceUrl(),
-    help="Base URL of a running service. Without it: straight into DATABASE_URL.",
+    help="Base URL of a running service. Default: write to DATABASE_URL directly.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def outcomes(file: Path, url: str | None, *, as_json: bool) -> int:
@@ -111,7 +111,7 @@ def export(output: Path, since: datetime | None, until: datetime | None, *, as_j
       kickserve export --since 2026-11-01 --output november.csv
     """
     if since is not None and until is not None and since >= until:
-        raise click.UsageError("nothing lies between --since and --until: --until must be the later one")
+        raise click.UsageError("--until must be later than --since")
     count = asyncio.run(_export(output, in_utc(since), in_utc(until)))
     if as_json:
         print_json({"file": str(output), "predictions": count})
@@ -169,7 +169,7 @@ def _read_outcomes(path: Path) -> Iterator[tuple[list[tuple[int, str, bool]], li
 
 
 def _unknown(line: int, record_id: str) -> RefusedRow:
-    return RefusedRow(line, f"no prediction is kept under the id '{record_id[:60]}'")
+    return RefusedRow(line, f"no stored prediction has the id '{record_id[:60]}'")
 
 
 def _into(store: Store) -> Keep:

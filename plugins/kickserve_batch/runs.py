@@ -129,7 +129,7 @@ def run_partitions(
         done[number] = part.summary.sent
         stats.merge(part)
     if done:
-        say(f"taken up where it stopped: {len(done):,} of {plan.size:,} partitions are done")
+        say(f"resumed: {len(done):,} of {plan.size:,} partitions are done")
     progress(stats.rows, plan.rows)
     failed: list[FailedPartition] = []
     if len(done) < plan.size:
@@ -261,11 +261,11 @@ def _changed_file(old: list[File], new: list[File]) -> str:
     before, now = ({file.url: file for file in files} for files in (old, new))
     for url in before | now:
         if url not in now:
-            return f"{url} is no longer there, or not asked for"
+            return f"{url} is missing now, or no longer part of the input"
         if url not in before:
-            return f"{url} was not there, or not asked for, when it was begun"
+            return f"{url} was missing, or not part of the input, at the start of the run"
         if before[url] != now[url]:
-            return f"{url} has changed since it was begun"
+            return f"{url} has changed since the start of the run"
     return ""
 
 
@@ -281,13 +281,13 @@ def _begin(output: Location, run: _Run, *, restart: bool) -> None:
     strangers = [name for name in names if not name.startswith(".")]
     if earlier is None and strangers:
         raise DataError(
-            f"{output.url} holds files that are of no run, such as {min(strangers)}:"
-            " name a folder that is new or empty"
+            f"{output.url} holds files that belong to no run, such as {min(strangers)}: name a new or"
+            " empty folder"
         )
     if earlier is not None and not restart and (differs := run.difference(earlier)):
         raise DataError(
-            f"{output.url} holds a run that can't be taken up: {differs}."
-            " Name another folder, or begin anew with --restart"
+            f"the run in {output.url} can't be resumed: {differs}. Name another folder, or start over"
+            " with --restart"
         )
     if restart:
         output.child(_FOLDER).remove()

@@ -355,7 +355,7 @@ def _options(url: str, key: str | None, timeout: float, connections: int) -> dic
     headers = {b"Content-Type": b"application/json", b"User-Agent": f"kickserve/{__version__}".encode()}
     if key:
         if not key.isprintable():  # checked here, because the library's own complaint shows the key
-            raise RemoteError("the key can't be sent: it holds a line break or the like")
+            raise RemoteError("the key can't be sent in a header: remove line breaks and control characters")
         headers[b"X-API-Key"] = key.strip().encode()
     return {
         "base_url": _base_url(url),

@@ -41,7 +41,7 @@ _IN_DOUBT: Final = (
     httpx.RemoteProtocolError,
     httpx.ProxyError,
 )
-_FOREIGN: Final = "with something that is no answer of kickserve; is the URL right?"
+_FOREIGN: Final = "but not like kickserve; is the URL right?"
 _decode = msgspec.json.Decoder(Problem).decode
 
 

@@ -52,7 +52,8 @@ class _LoadedModel(WorkerPlugin):
 
         if __version__ != self._version:
             raise ConfigurationError(
-                f"a worker has kickserve {__version__}, and this is {self._version}: install the same there"
+                f"a worker has kickserve {__version__}, and this process {self._version}: install the"
+                " same version on both"
             )
         pa.set_cpu_count(1)  # a worker is a core: tasks go side by side already
         self.model: Model = load_file(self._file, discover(Settings.load()))
@@ -157,8 +158,8 @@ def _send(client: Client, plugin: _LoadedModel) -> None:
         client.register_plugin(plugin)
     except Exception as error:  # whatever a worker raised, or that it has no kickserve
         raise ConfigurationError(
-            f"a worker can't load the model: {first_line(error)}. Workers need kickserve {__version__} with"
-            " the extras that the model needs"
+            f"a worker can't load the model: {first_line(error)}. Install kickserve {__version__} on the"
+            " workers, with the extras of the model"
         ) from error
 
 
@@ -177,4 +178,4 @@ def _result(partition: Partition, future: Any) -> Result[Any]:
         return Result(partition, future.result())
     if future.status == "error":
         return Result(partition, None, first_line(future.exception()))
-    raise ServiceAway("the Dask scheduler went away: the same command takes the run up where it stopped")
+    raise ServiceAway("the connection to the Dask scheduler is lost: the same command resumes the run")

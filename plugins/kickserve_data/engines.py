@@ -105,21 +105,21 @@ def engine_options(command: Command) -> Command:
                 type=click.Choice([LOCAL, DASK]),
                 default=LOCAL,
                 show_default=True,
-                help="What does the work: this process, or a Dask cluster, a row group at a time.",
+                help="`here`: this process does the work; `dask`: a Dask cluster, one row group at a time.",
             ),
             click.option(
                 "--workers",
                 type=click.IntRange(1),
-                help="Processes of a cluster on this machine. Without it: one a core.",
+                help="Number of worker processes on this machine. Default: one per core.",
             ),
-            click.option("--memory", help="With --engine dask: how much each of them may take, such as 2GB."),
-            click.option("--scheduler", help="Address of a Dask cluster that runs already: tcp://HOST:8786."),
+            click.option("--memory", help="With --engine dask: memory limit of each worker, such as 2GB."),
+            click.option("--scheduler", help="Address of a running Dask cluster: tcp://HOST:8786."),
             click.option(
                 "--retries",
                 type=click.IntRange(0),
                 default=RETRIES,
                 show_default=True,
-                help="How often a partition that fails is tried again.",
+                help="Number of retries for a failed partition.",
             ),
         )
     ):

@@ -144,8 +144,8 @@ def plan_of(source: str) -> Plan:
         if file.others != first.others:
             odd = ", ".join(f"{name} ({kind})" for name, kind in sorted({*file.others} ^ {*first.others}))
             raise DataError(
-                f"{file.url} has other columns beside the features than {first.url}: {odd or 'their order'}."
-                " Columns are carried along only if all files have them alike"
+                f"{file.url} and {first.url} differ in columns beside the features:"
+                f" {odd or 'their order'}. Give all files the same columns"
             )
     return Plan(files, single)
 

@@ -180,7 +180,7 @@ def readable(path: object) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # pyarrow raises ValueError for bytes that are no Parquet
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} can't be read: {reason}. Look at the file, or write it anew") from error
+        raise DataError(f"{path} can't be read: {reason}. Check the file, or write it again") from error
 
 
 def _kind_of_existing(path: Path) -> str:

@@ -59,23 +59,31 @@ def _moment(_: Any, __: Any, value: str | None) -> datetime | None:
 
 @click.command("evaluate")
 @click.argument("file", required=False)
-@click.option("--reference", type=click.Path(path_type=Path), help="A file of kicks to hold them against.")
+@click.option("--reference", type=click.Path(path_type=Path), help="File of reference kicks.")
 @click.option(
     "--url",
     type=ServiceUrl(),
-    help="Base URL of a running service that keeps the kicks. Without it: DATABASE_URL.",
+    help="Base URL of a running service to read kicks from. Default: read DATABASE_URL.",
 )
-@click.option("--since", callback=_moment, help="Only kicks predicted since: a time (UTC), or 24h or 7d ago.")
-@click.option("--until", callback=_moment, help="Only kicks predicted before then.")
-@click.option("--last", type=click.IntRange(1), help="Only the newest so many kicks.")
-@click.option("--model", help="Only kicks that the model of this name predicted.")
+@click.option(
+    "--since",
+    callback=_moment,
+    help="Only kicks predicted since a time (UTC), or since an age such as 24h or 7d.",
+)
+@click.option(
+    "--until",
+    callback=_moment,
+    help="Only kicks predicted before a time (UTC), or before an age such as 24h or 7d.",
+)
+@click.option("--last", type=click.IntRange(1), help="Only this number of newest kicks.")
+@click.option("--model", help="Only kicks predicted by the model of this name.")
 @click.option("--share", type=FiniteRange(0, 1, min_open=True), help="Overrides KICKSERVE_DRIFT_SHARE.")
 @click.option("--psi", type=FiniteRange(0), help="Overrides KICKSERVE_DRIFT_PSI.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of samples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of samples.")
 @engine_options
-@click.option("--fail-on-drift", is_flag=True, help="End with exit code 4 where there is drift.")
+@click.option("--fail-on-drift", is_flag=True, help="End with exit code 4 on drift.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
-@click.option("--json-progress", is_flag=True, help="Write progress as JSON to the standard error.")
+@click.option("--json-progress", is_flag=True, help="Write progress as JSON to standard error.")
 def command(**options: Any) -> int:
     r"""Say whether kicks have drifted from what the model knows, and how good its predictions are.
 
@@ -121,7 +129,7 @@ def _run(settings: Settings, options: dict[str, Any]) -> EvaluationResult:
     selection = Selection(**{name: options[name] for name in ("since", "until", "last", "model")})
     if options["file"] is not None and (selection != Selection() or options["url"] is not None):
         raise click.UsageError(
-            "--url, --since, --until, --last and --model choose among kept kicks: leave FILE out"
+            "--url, --since, --until, --last and --model select stored kicks: leave FILE out"
         )
     psi = drift.psi if options["psi"] is None else options["psi"]
     with (_lines if options["json_progress"] else _bar)() as on_progress:

@@ -225,12 +225,11 @@ def _check(findings: Findings, current: Current) -> None:
     much = f"{findings.kicks} kicks" if findings.kicks else "no kicks"
     if current.kind == "file":
         raise TooFewKicks(
-            f"{current.place} holds {much}{_refused(findings)}: {MIN_KICKS} or more are needed"
-            " to say anything"
+            f"{current.place} holds {much}{_refused(findings)}: an evaluation needs {MIN_KICKS} or more"
         )
     raise TooFewKicks(
-        f"{current.place} keeps {much} to evaluate ({current.rule}): {MIN_KICKS} or more are needed."
-        " Look at a longer time, or predict some: `kickserve batch --size 1000`"
+        f"{current.place} has {much} to evaluate ({current.rule}): an evaluation needs {MIN_KICKS} or"
+        " more. Select a longer time, or predict more kicks: `kickserve batch --size 1000`"
     )
 
 

@@ -104,10 +104,10 @@ class Webhook:
             problem, temporary = await self._try(client, body, message)
             if not problem:
                 return
-            _log.info("the webhook did not take %s: %s", event.type, problem)
+            _log.info("the webhook did not accept %s: %s", event.type, problem)
             if not temporary:
                 break
-        _log.error("the webhook did not get %s: %s", event.type, problem)
+        _log.error("the webhook did not receive %s: %s", event.type, problem)
 
     async def _try(self, client: httpx.AsyncClient, body: bytes, message: str) -> tuple[str, bool]:
         """Send once; return the problem, empty where there is none, and whether another try may help."""
@@ -178,9 +178,9 @@ class Monitor:
             return
         window.alarmed = summary.drifted
         if summary.drifted:
-            _log.warning("the kicks have drifted from the kicks that the model knows: %s", _what(summary))
+            _log.warning("the kicks have drifted from the training data of the model: %s", _what(summary))
         else:
-            _log.warning("the kicks are again like the kicks that the model knows")
+            _log.warning("the drift has ended: the kicks are like the training data of the model again")
         if self._webhook is not None:
             kind = STARTED if summary.drifted else ENDED
             self._webhook.send(Event(type=kind, timestamp=summary.at, data=self._live.summary(self._limits)))
@@ -198,7 +198,7 @@ class Monitor:
         try:
             await self._reports.start(app)
         except KickserveError as error:
-            _log.warning("no report of drift was started: %s", error)
+            _log.warning("no drift report was started: %s", error)
 
     async def _run(self, app: App) -> None:
         while True:
@@ -212,7 +212,7 @@ class Monitor:
                         self.check_alarm()
                         await self.start_due_report(app)
             except Exception:  # noqa: BLE001  one failure must not leave the service without figures
-                _log.exception("the figures of drift begin anew")
+                _log.exception("the live drift figures start over")
                 await asyncio.sleep(EVERY)
 
 

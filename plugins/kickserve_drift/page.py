@@ -123,8 +123,8 @@ def upload(snapshot: Snapshot, settings: DriftSettings) -> str:
                 f"no Evidently workspace answers at {address} ({type(error).__name__})"
             ) from error
         raise ConfigurationError(
-            f"the Evidently workspace at {address} answered {error.response.status_code}:"
-            " look at KICKSERVE_EVIDENTLY_KEY and KICKSERVE_EVIDENTLY_PROJECT"
+            f"the Evidently workspace at {address} answered {error.response.status_code}: check"
+            " KICKSERVE_EVIDENTLY_KEY and KICKSERVE_EVIDENTLY_PROJECT"
         ) from error
     except (ValueError, OSError) as error:
         raise ConfigurationError(f"KICKSERVE_EVIDENTLY_URL={address} can't be used: {error}") from error

@@ -128,7 +128,7 @@ class ReportFolder:
         """
         if not app.store.shared:
             raise NoNewReport(
-                f"no other process can read {app.store.label}: keep them elsewhere, by DATABASE_URL"
+                f"no other process can read {app.store.label}: choose another store in DATABASE_URL"
             )
         await app.recorder.flush()
         log = await self._lock()
@@ -171,7 +171,9 @@ class ReportFolder:
         if run is None or running:
             return run
         if run.report is None:
-            return msgspec.structs.replace(run, status="failed", error=error or "it ended without a word")
+            return msgspec.structs.replace(
+                run, status="failed", error=error or "the process ended without an error message"
+            )
         page = run.report.removesuffix(".json") + ".html"
         return msgspec.structs.replace(run, status="done", done=1.0, report=f"{PATH}/{page}")
 
@@ -208,7 +210,7 @@ class ReportFolder:
         """
         path = self._folder / name
         if not _NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
-            raise ReportNotFound(f"there is no report '{name[:60]}': GET {PATH} lists all reports")
+            raise ReportNotFound(f"no report has the name '{name[:60]}': GET {PATH} lists all reports")
         return path
 
     def write(self, name: str, content: bytes) -> Path:
@@ -250,7 +252,7 @@ class ReportFolder:
         except OSError as error:
             raise KickserveError(f"the folder of reports {self._folder} can't be used: {error}") from error
         os.close(log)
-        raise NoNewReport(f"one is being made already: GET {PATH} says how far it has come")
+        raise NoNewReport(f"another report is being made: GET {PATH} shows its progress")
 
 
 def name_of(at: datetime) -> str:

@@ -17,7 +17,7 @@ from kickserve_drift.psi import MIN_KICKS, TooFewKicks
 from kickserve_drift.reports import PATH, ReportFolder, ReportList, Run
 
 TheReports = NamedDependency[ReportFolder]
-Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="How many reports at most.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="Largest number of reports.")]
 
 
 @dataclass
@@ -53,7 +53,9 @@ async def drift(request: Request[Any, Any, Any]) -> DriftSummary:
     """
     summary = newest_drift(app_of(request))
     if summary is None:
-        raise TooFewKicks(f"there are fewer than {MIN_KICKS} new kicks: predict more, and ask again")
+        raise TooFewKicks(
+            f"fewer than {MIN_KICKS} new kicks are available: predict more kicks, and try again"
+        )
     return summary
 
 

@@ -183,7 +183,7 @@ class LiveDrift:
         try:
             reference = await asyncio.to_thread(reference_of, model)
         except KickserveError as error:
-            _log.warning("there are no live figures of drift: %s", error)
+            _log.warning("live drift figures are unavailable: %s", error)
             reference = None
         self._model, self._reference = model, reference
         self._tag = 0 if reference is None else _tag(reference)
@@ -194,7 +194,7 @@ class LiveDrift:
         try:
             records = await store.page(self._size, until=until)
         except StoreError as error:
-            _log.info("the figures of drift begin with no kick: %s", error)
+            _log.info("the live drift figures start without stored kicks: %s", error)
             return
         known = [each for each in records if each.model == reference.model and each.prediction is not None]
         if known:
@@ -216,10 +216,10 @@ def metrics_of(summary: DriftSummary) -> Iterator[Metric]:
     for each in [*summary.features, summary.prediction]:
         yield Metric(
             "kickserve_drift_psi",
-            "Population stability index of the newest kicks against those that the model knows.",
+            "Population stability index of the newest kicks against the training data of the model.",
             each.psi,
             {"feature": each.name},
         )
-    yield Metric("kickserve_drift_share", "Drifted features by all features.", summary.share)
-    yield Metric("kickserve_drift_drifted", "1 where the kicks have drifted, 0 elsewhere.", summary.drifted)
-    yield Metric("kickserve_drift_kicks", "Newest kicks that the figures of drift are of.", summary.kicks)
+    yield Metric("kickserve_drift_share", "Share of features that have drifted.", summary.share)
+    yield Metric("kickserve_drift_drifted", "1 if the kicks have drifted, else 0.", summary.drifted)
+    yield Metric("kickserve_drift_kicks", "Number of newest kicks in the drift figures.", summary.kicks)

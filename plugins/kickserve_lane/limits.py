@@ -30,10 +30,10 @@ _TICK: Final = 1.0  # seconds between two rounds
 _TOGETHER: Final = 500  # connections that are looked at in one turn of the event loop: half a millisecond
 
 _ADVICE: Final = {
-    400: "this is no HTTP request that can be read, or it has no header Host, or several",
-    408: "the request did not come whole in time: send it again (KICKSERVE_CLIENT_TIMEOUT)",
-    431: f"the request line and headers are longer than {HEAD_MAX:,} bytes: send less of them",
-    503: "there are as many connections as the service takes: try again (KICKSERVE_CONNECTIONS_MAX)",
+    400: "the request is malformed HTTP, or has no header Host, or several",
+    408: "the request was not complete in time: send it again (KICKSERVE_CLIENT_TIMEOUT)",
+    431: f"request line and headers are longer than {HEAD_MAX:,} bytes: send shorter headers",
+    503: "the service has no free connection: try again (KICKSERVE_CONNECTIONS_MAX)",
 }
 
 

@@ -32,20 +32,23 @@ _DURATIONS: Final = [*map(str, BOUNDS), "+Inf"]
 _TOTALS: Final[dict[Counter, tuple[str, str]]] = {
     "refused_kicks": (
         "kickserve_refused_kicks",
-        "Kicks that did not fit; of a batch, those that its answer names.",
+        "Refused kicks; of a batch, the kicks that the answer names.",
     ),
-    "failed_kicks": ("kickserve_failed_kicks", "Kicks that the model could not answer."),
-    "store_errors": ("kickserve_store_errors", "Attempts to bring predictions to the store that failed."),
-    "dead_letters": ("kickserve_put_aside", "What the store refused for good: in refused.jsonl."),
+    "failed_kicks": ("kickserve_failed_kicks", "Kicks for which the model failed."),
+    "store_errors": ("kickserve_store_errors", "Failed attempts to write predictions to the store."),
+    "dead_letters": (
+        "kickserve_put_aside",
+        "Dead letters: operations that the store refused for good, in refused.jsonl.",
+    ),
 }
 # By field of `WorkerReading`.
 _GAUGES: Final = {
     "memory": ("kickserve_worker_memory_bytes", "Resident memory."),
-    "cpu": ("kickserve_worker_cpu_cores", "Processor time by time: 1 is one core."),
-    "journal": ("kickserve_journal_bytes", "What waits in the journal for the store."),
-    "lag": ("kickserve_journal_lag_seconds", "For how long nothing has left a journal that is filled."),
-    "age": ("kickserve_journal_age_seconds", "For how long the oldest in the journal has waited."),
-    "store_up": ("kickserve_store_up", "Whether the store took what it was last given: 1 or 0."),
+    "cpu": ("kickserve_worker_cpu_cores", "Processor time per second: 1 is one core."),
+    "journal": ("kickserve_journal_bytes", "Bytes in the journal that wait for the store."),
+    "lag": ("kickserve_journal_lag_seconds", "Time since predictions last left a filled journal."),
+    "age": ("kickserve_journal_age_seconds", "Age of the oldest prediction in the journal."),
+    "store_up": ("kickserve_store_up", "Whether the store accepted the last write: 1 or 0."),
 }
 
 _log = logging.getLogger(__name__)
@@ -82,7 +85,11 @@ class _ServiceCollector(Collector):
         """Yield the families, from one reading."""
         reading = self._app.metrics.read()
         card = self._app.predictor.model.card
-        info = GaugeMetricFamily("kickserve_info", "What is served.", labels=("version", "model", "revision"))
+        info = GaugeMetricFamily(
+            "kickserve_info",
+            "Version of kickserve and the served model.",
+            labels=("version", "model", "revision"),
+        )
         info.add_metric((__version__, card.name, card.revision), 1)
         yield info
         yield from _requests(reading.routes)
@@ -95,7 +102,7 @@ class _ServiceCollector(Collector):
 
 def _requests(routes: Iterable[RouteReading]) -> Iterator[Family]:
     counts = CounterMetricFamily(
-        "kickserve_requests", "Requests by what came of them.", labels=("method", "route", "status")
+        "kickserve_requests", "Requests by method, route and status.", labels=("method", "route", "status")
     )
     durations = HistogramMetricFamily(
         "kickserve_request_duration_seconds",
@@ -111,9 +118,9 @@ def _requests(routes: Iterable[RouteReading]) -> Iterator[Family]:
 
 
 def _predictions(models: Iterable[ModelReading]) -> Iterator[Family]:
-    counts = CounterMetricFamily("kickserve_predictions", "Kicks that were answered.", labels=("model",))
+    counts = CounterMetricFamily("kickserve_predictions", "Predicted kicks.", labels=("model",))
     probabilities = HistogramMetricFamily(
-        "kickserve_prediction_probability", "The probabilities that were answered.", labels=("model",)
+        "kickserve_prediction_probability", "Predicted probabilities.", labels=("model",)
     )
     for each in models:
         counts.add_metric((each.name,), each.predictions)
@@ -128,11 +135,11 @@ def _buckets(edges: Sequence[str], counts: Iterable[int]) -> list[tuple[str, flo
 
 def _workers(workers: Sequence[WorkerReading]) -> Iterator[Family]:
     starts = CounterMetricFamily(
-        "kickserve_worker_starts", "Workers that have begun in this place.", labels=("worker",)
+        "kickserve_worker_starts", "Starts of the worker with this number.", labels=("worker",)
     )
     models = GaugeMetricFamily(
         "kickserve_model_info",
-        "The model that a worker answers with.",
+        "Model of a worker.",
         labels=("worker", "model", "revision"),
     )
     gauges = {field: GaugeMetricFamily(*names, labels=("worker",)) for field, names in _GAUGES.items()}
