@@ -84,11 +84,11 @@ def _keep_lines(command: Command) -> None:
 def cli() -> None:
     """The honest probability that a rugby place kick goes over.
 
-    Settings come from the environment and from the file .env: see README.md, or .env.example.
+    Settings come from the environment and from the file .env: README.md and .env.example list them.
 
-    Exit codes: 0 done, 1 failed, 2 used or set up in a way that can't work, 3 done but rows were refused,
-    4 drift (with --fail-on-drift), 5 too few kicks, 6 the store or a service is away, 7 done in part: some
-    partitions failed, and the same command tries them again.
+    Exit codes: 0 done, 1 failed, 2 wrong use or wrong settings, 3 done but rows were refused, 4 drift (with
+    --fail-on-drift), 5 too few kicks, 6 the store or a service can't be reached, 7 done in part: the same
+    command retries the failed partitions.
     """
 
 
@@ -98,9 +98,9 @@ def cli() -> None:
 )
 @click.option("--timeout", type=FiniteRange(0.1), default=2.0, help="Seconds to wait for an answer.")
 def health(url: str | None, timeout: float) -> int:
-    r"""Ask a running service whether it takes predictions: exit code 0 if it does, and 1 if not.
+    r"""Check whether a running service accepts predictions: exit code 0 if so, else 1.
 
-    It does while its store is away: the journal keeps the predictions.
+    A service without its store still accepts predictions: the journal holds them.
 
     \b
     Examples:

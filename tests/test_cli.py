@@ -96,7 +96,7 @@ class TestSimulateTrainModel:
             (["--wind-in-ms"], "--wind-in-ms needs DATA"),
             (["--output", "nowhere/model.json"], "there is no folder nowhere"),
             (["kicks.csv", "--output", "kicks.csv"], "must end with .json"),
-            (["kicks.csv", "--name", "two\nlines"], "take another --name"),
+            (["kicks.csv", "--name", "two\nlines"], "choose another --name"),
         ],
     )
     def test_training_refuses_before_it_begins(self, refused, arguments, words):

@@ -182,10 +182,10 @@ class TestDownload:
         ("status", "code", "words"),
         [
             (404, "RepoNotFound", f"the hub has no {NAME}, or it is private: check HF_REPO_ID, or set"),
-            (401, None, "Check HF_TOKEN: the hub does not know it"),
+            (401, None, "Check HF_TOKEN: the hub does not accept the token"),
             (403, "GatedRepo", "asks for consent: accept its terms on the hub, and set HF_TOKEN"),
             (404, "RevisionNotFound", f"{NAME} has no revision main: check HF_REVISION"),
-            (418, None, f"the hub did not hand out {NAME}: "),
+            (418, None, f"the hub refused {NAME}: "),
         ],
     )
     def test_a_hub_that_refuses_is_understood(self, tmp_path, refused, status, code, words):
@@ -266,7 +266,7 @@ class TestPublish:
     def test_the_model_must_be_named(self, kickserve):
         code, _, err = kickserve("publish", "me/kicks")
         assert code == 2
-        assert "--file model.json, or KICKSERVE_MODEL" in err
+        assert "--file model.json, or in KICKSERVE_MODEL" in err
 
     @pytest.mark.parametrize(
         ("status", "words"),

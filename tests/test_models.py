@@ -177,7 +177,7 @@ class TestFiles:
                 (
                     f"hostile{ending}",
                     HOSTILE,
-                    "can run any code when it is loaded, and nothing",
+                    "can run any code when loaded",
                 )
                 for ending in (".pkl", ".pickle", ".joblib", ".PKL")
             ),

@@ -96,8 +96,8 @@ def test_inputs_that_are_missing_or_too_many_are_listed(load):
             r"kicks has the shape \['n', 9\], and must have \(n, 11\)",
         ),
         (of_one_tensor(FLOAT, 1.0, shape=(1, 11)), r"shape \[1, 11\], and must have \(n, 11\) for any n"),
-        (of_one_tensor(FLOAT, 2.0), "tried on a few kicks, .* no probability"),
-        (of_one_tensor(FLOAT, float("nan")), "no probability"),
+        (of_one_tensor(FLOAT, 2.0), "tried on a few kicks, .* an invalid probability"),
+        (of_one_tensor(FLOAT, float("nan")), "an invalid probability"),
         (
             graph([("kicks", INT64, ("n", 11))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
             "is a tensor.int64., and must be a tensor.float. or",
@@ -108,7 +108,7 @@ def test_inputs_that_are_missing_or_too_many_are_listed(load):
                 [helper.make_node("Cast", ["kicks"], ["label"], to=INT64)],
                 [("label", INT64, ("n", 11))],
             ),
-            "one output that tells a probability, and has: label, a tensor.int64.",
+            "one output with a probability, and has: label, a tensor.int64.",
         ),
         (
             graph(
@@ -132,7 +132,7 @@ def test_scores_that_are_no_probabilities_are_refused(load):
         [("p", FLOAT, ("n", 2))],
         [("two", np.array([0, 4]))],
     )
-    with pytest.raises(ModelUnusable, match=r"adds up to 0.7 instead of 1"):
+    with pytest.raises(ModelUnusable, match=r"add up to 0.7 instead of 1"):
         load(data)
 
 

@@ -160,7 +160,7 @@ def altered(url, **parts):
     [
         ({"password": "wrongsecret"}, "user or password"),
         ({"user": "nobody"}, "user or password"),
-        ({"database": "nowhere"}, "no such database"),
+        ({"database": "nowhere"}, "the database does not exist"),
     ],
 )
 async def test_what_the_operator_must_mend_is_misconfigured(postgres_schema, parts, words):
@@ -253,7 +253,7 @@ async def test_slow_readers_leave_connections_to_everybody_else(postgres_schema)
     streams = [store.stream() for _ in range(STREAMS)]
     for each in streams:
         await anext(each)
-    with pytest.raises(StoreUnavailable, match="exports are under way"):
+    with pytest.raises(StoreUnavailable, match="exports are running"):
         await anext(store.stream())
     await store.add([record_at(START - 1)])
     for each in streams:

@@ -63,7 +63,7 @@ async def test_one_profile_at_a_time(client):
     await eventually(yappi.is_running)
     refused = await client.post(SHORT)
     assert refused.status_code == 409
-    assert "being profiled already" in refused.json()["detail"]
+    assert "another profile of this process" in refused.json()["detail"]
     assert refused.headers["retry-after"]
     assert (await first).status_code == 200
     assert (await client.post(SHORT)).status_code == 200

@@ -168,9 +168,9 @@ def test_a_service_that_listens_to_all_of_ipv6_shows_an_address_that_answers(tmp
     [
         (1, {"KICKSERVE_HOST": "0.0.0.0"}, "set API_KEY"),
         (1, {"KICKSERVE_HOST": "ä..b", "API_KEY": "sesame"}, "can't listen on"),
-        (1, {"DATABASE_URL": "sqlite:///nowhere/kicks.db"}, "there is no folder"),
+        (1, {"DATABASE_URL": "sqlite:///nowhere/kicks.db"}, "nowhere for kicks.db does not exist"),
         (1, {"KICKSERVE_MODEL": "nowhere.json"}, "nowhere.json"),
-        (WORKERS, {"DATABASE_URL": "sqlite:///nowhere/kicks.db"}, "there is no folder"),
+        (WORKERS, {"DATABASE_URL": "sqlite:///nowhere/kicks.db"}, "nowhere for kicks.db does not exist"),
         (WORKERS, {"DATABASE_URL": "sqlite://"}, "serve with KICKSERVE_WORKERS=1"),
         (WORKERS, {"DATABASE_URL": "mysql://x/y"}, "no loaded plugin"),
         (WORKERS, {"KICKSERVE_JOURNAL_DIR": "/proc/nowhere"}, "KICKSERVE_JOURNAL_DIR"),
@@ -228,7 +228,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_answered_is_lost(workers,
     assert victim.pid not in {worker.pid for worker in workers_of(workers)}
     assert await asyncio.to_thread(workers.end) == 0
     assert {*load.ids} <= {*stored_ids(tmp_path)}
-    [line] = [line for line in workers.log if "another takes its place" in line]
+    [line] = [line for line in workers.log if "a new worker replaces it" in line]
     assert f"worker 1 (process {victim.pid}) was ended by signal 9 (Killed)" in line
 
 
@@ -246,7 +246,7 @@ def test_a_worker_that_dies_again_and_again_is_replaced_after_a_pause(workers):
     def kill_again():
         for each in workers_of(workers)[:1]:
             each.kill()
-        return any("another takes its place in 0.5 s" in line for line in workers.log)
+        return any("a new worker replaces it in 0.5 s" in line for line in workers.log)
 
     until(kill_again)
 

@@ -137,7 +137,7 @@ def database(file, *statements):
 
 
 @pytest.mark.parametrize(
-    ("place", "words"), [("nowhere/kicks.db", r"no folder .*nowhere"), ("", "is a folder")]
+    ("place", "words"), [("nowhere/kicks.db", r"the folder .*nowhere"), ("", "is a folder")]
 )
 async def test_a_place_where_no_file_can_be_is_named(tmp_path, place, words):
     store = SqliteStore(f"sqlite:///{tmp_path}/{place}")

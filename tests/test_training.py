@@ -146,7 +146,7 @@ class TestChecks:
         kicks = dataset_of(400, 1)
         misses = np.flatnonzero(~kicks.success)[:20]
         for few, message in [
-            (dataset_of(199, 1), "199 kicks that can be used, and training needs 200"),
+            (dataset_of(199, 1), "199 valid kicks, and training needs 200"),
             (kicks.take(np.r_[np.flatnonzero(kicks.success), misses]), r"20 misses among .* needs 50"),
             (kicks.take(np.r_[np.arange(400) % 40, :40]), r"40 different kicks among 440, .* needs 50"),
             (kickers_of(9, 50, 1), r"9 kickers, .* needs 10: leave --kicker out"),

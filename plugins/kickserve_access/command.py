@@ -38,10 +38,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Write the result a
 
 @click.group("key")
 def command() -> None:
-    """Make, list, change and remove the keys of clients.
+    """Make, list, rotate and remove the keys of clients.
 
-    The file KICKSERVE_KEYS holds their SHA-256, never the keys. Running services read changes within a
-    second.
+    The file KICKSERVE_KEYS holds the SHA-256 of each key, never the key. Running services read changes within
+    a second.
     """
 
 
@@ -63,7 +63,7 @@ def command() -> None:
 def new(
     name: str, scopes: Sequence[str], expires: timedelta | None, file: Path | None, *, as_json: bool
 ) -> None:
-    r"""Make a key, and show it this once.
+    r"""Make a key, and show the key once.
 
     \b
     Examples:
@@ -96,7 +96,7 @@ def new(
 def rotate(
     name: str, overlap: timedelta | None, expires: timedelta | None, file: Path | None, *, as_json: bool
 ) -> None:
-    r"""Make the next key of a name, and let the one before end soon.
+    r"""Make the next key of a name; the previous key expires after the overlap.
 
     \b
     Example:
@@ -120,7 +120,7 @@ def rotate(
 @_file
 @_json
 def listed(file: Path | None, *, as_json: bool) -> None:
-    """List the keys: their names, what they may do, and how long."""
+    """List the keys, with names, scopes and dates."""
     entries = read(_place(file))
     if as_json:
         print_json(entries)
@@ -136,7 +136,7 @@ def listed(file: Path | None, *, as_json: bool) -> None:
 @click.argument("name")
 @_file
 def remove(name: str, file: Path | None) -> None:
-    """Remove a key: running services know it no more within a second."""
+    """Remove a key: running services refuse the key within a second."""
     with changing(_place(file)) as entries:
         gone = _of(name, entries)
         entries[:] = [each for each in entries if each.name != name]

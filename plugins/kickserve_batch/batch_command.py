@@ -81,20 +81,21 @@ _SHOWN: Final = 10  # failed partitions that a person sees
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def command(file: str | None, size: int | None, *, as_json: bool, **options: Any) -> int:
-    r"""Predict the kicks of a CSV, Parquet or NDJSON FILE, or simulated ones.
+    r"""Predict the kicks of a CSV, Parquet or NDJSON FILE, or simulated kicks.
 
-    The answers are kept in DATABASE_URL; with --output they are written to a file instead, which is much
-    faster, and with --keep both. A service (--url) always keeps them. Only what is kept has an `id`.
+    The command stores predictions in DATABASE_URL; with --output it writes them to a file instead, which is
+    much faster, and with --keep it does both. A service (--url) always stores predictions. Only a stored
+    prediction has an `id`.
 
-    A column `success` (1 or 0), where there is one, is compared with the predictions, written beside them,
-    and kept as outcome. From Parquet to Parquet all other columns are carried along.
+    An optional column `success` (1 or 0) is compared with the predictions, written beside them, and stored
+    as outcome. From Parquet to Parquet the output keeps all other columns.
 
-    FILE may be a folder of Parquet files, a pattern (kicks/*.parquet) or a URL (s3://...) as well, and with
-    --engine dask a cluster does the work. Then --output is a folder, with a file for each row group; a run
-    that was stopped is taken up again by the same command.
+    FILE may also be a folder of Parquet files, a pattern (kicks/*.parquet) or a URL (s3://...), and with
+    --engine dask a cluster does the work. Then --output is a folder, with a file for each row group; the
+    same command resumes a stopped run.
 
-    Exit codes: 0 done; 2 what can't be used; 3 done, but rows were refused; 6 the service, store or cluster
-    is away; 7 partitions failed, and the same command tries them again.
+    Exit codes: 0 done; 2 wrong use or wrong settings; 3 done, but rows were refused; 6 the service, store
+    or cluster can't be reached; 7 partitions failed, and the same command retries them.
 
     \b
     Examples:

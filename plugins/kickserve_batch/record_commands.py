@@ -74,9 +74,9 @@ class OutcomesSummary(msgspec.Struct):
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def outcomes(file: Path, url: str | None, *, as_json: bool) -> int:
-    r"""Keep the outcomes of kicks: FILE has columns `id` and `success` (1 or 0).
+    r"""Store outcomes of kicks: FILE has columns `id` and `success` (1 or 0).
 
-    An outcome may be given again: the newest one holds.
+    A later outcome of a kick replaces an earlier one.
 
     \b
     Examples:
@@ -103,7 +103,7 @@ def outcomes(file: Path, url: str | None, *, as_json: bool) -> int:
 @click.option("--until", type=click.DateTime(), help="Only predictions made before this time (UTC).")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def export(output: Path, since: datetime | None, until: datetime | None, *, as_json: bool) -> None:
-    r"""Write every kept prediction to a file, oldest first.
+    r"""Write all stored predictions to a file, oldest first.
 
     \b
     Examples:

@@ -85,18 +85,18 @@ def _moment(_: Any, __: Any, value: str | None) -> datetime | None:
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
 @click.option("--json-progress", is_flag=True, help="Write progress as JSON to standard error.")
 def command(**options: Any) -> int:
-    r"""Say whether kicks have drifted from what the model knows, and how good its predictions are.
+    r"""Report drift of kicks from the training data of the model, and the quality of predictions.
 
-    By default it looks at the kept kicks that are new since its last report, 1,000 at most; where less than
-    50 are new, at those of that report again. With FILE (CSV, Parquet or NDJSON) it looks at the kicks there.
-    FILE may be a folder of Parquet files, a pattern or a URL (s3://...) as well, and with --engine dask a
-    cluster reads it, a row group at a time, with the same figures.
-    They are held against the model's own profile of its training, or against the kicks of --reference.
+    By default the command evaluates stored kicks since the last report, 1,000 at most; if fewer than 50 are
+    new, the kicks of the last report again. FILE (CSV, Parquet or NDJSON) holds other kicks to evaluate.
+    FILE may also be a folder of Parquet files, a pattern or a URL (s3://...), and with --engine dask a
+    cluster reads one row group at a time, with the same figures.
+    The reference is the model's profile of its training data, or the kicks of --reference.
 
     The report goes to KICKSERVE_REPORTS as HTML, drawn by Evidently, and as JSON.
 
-    Exit codes: 0 done; 2 what can't be used; 3 done, but lines of FILE were refused;
-    4 drifted, with --fail-on-drift; 5 fewer than 50 kicks; 6 the store or the service is away.
+    Exit codes: 0 done; 2 wrong use or wrong settings; 3 done, but lines of FILE were refused; 4 drift, with
+    --fail-on-drift; 5 fewer than 50 kicks; 6 the store or the service can't be reached.
 
     \b
     Examples:

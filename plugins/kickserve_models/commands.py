@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 @click.group("model")
 def command() -> None:
-    """Look at a model, check one, or publish it."""
+    """Show, check or publish a model."""
 
 
 @command.command("show")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON, as GET /api/v1/model answers.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, like the answer of GET /api/v1/model.")
 def show(*, as_json: bool) -> None:
     r"""Show the model in use: its training data, and its quality.
 
@@ -68,11 +68,11 @@ def show(*, as_json: bool) -> None:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Kicks with the column success (CSV, Parquet, NDJSON), to compare it with the model in use.",
+    help="Kicks with the column success (CSV, Parquet, NDJSON), for a comparison with the model in use.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
-    r"""Load a model file, predict with it, time it, and compare it with the model in use.
+    r"""Load a model file, measure its speed, and compare it with the model in use.
 
     \b
     Examples:
@@ -100,10 +100,10 @@ def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
 
 @command.command("publish")
 @click.argument("repository", metavar="REPO_ID")
-@click.option("--file", type=click.Path(path_type=Path), help="The model's file; by default KICKSERVE_MODEL.")
-@click.option("--upload", is_flag=True, help="Upload it. Without this, the card and the files are shown.")
-@click.option("--public", is_flag=True, help="Make a new repository public; otherwise it is private.")
-@click.option("--license", "licence", help="Identifier of its licence on the hub, such as mit.")
+@click.option("--file", type=click.Path(path_type=Path), help="Model file. Default: KICKSERVE_MODEL.")
+@click.option("--upload", is_flag=True, help="Upload model and card. Default: show card and files.")
+@click.option("--public", is_flag=True, help="Make a new repository public instead of private.")
+@click.option("--license", "licence", help="Identifier of the licence on the hub, such as mit.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def publish_command(
     repository: str,
@@ -133,7 +133,7 @@ def publish_command(
     settings = Settings.load()
     chosen = file or settings.model
     if chosen is None:
-        raise click.UsageError("say which model: --file model.json, or KICKSERVE_MODEL")
+        raise click.UsageError("name a model with --file model.json, or in KICKSERVE_MODEL")
     # Loaded as the service would: a model that can't serve is not published.
     check_publishable(repository, chosen)
     card = load_source(str(chosen), discover(settings)).card
@@ -229,4 +229,4 @@ def _show_publication(publication: Publication) -> None:
         facts += [("published", publication.url or ""), ("serve it with", serve)]
     print_facts(facts)
     if publication.commit is None:
-        say("Nothing was uploaded. Above is its card; --upload publishes it.")
+        say("Nothing was uploaded: --upload publishes the model with the card above.")

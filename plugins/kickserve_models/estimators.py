@@ -46,8 +46,8 @@ _AFFINE: Final = frozenset(
 )
 _SPAN: Final = 64.0  # as wide as the features' ranges, and a power of 2, so that no division rounds
 _SPLIT: Final = "a tree of it has a node that leads nowhere, or back"
-_LOST: Final = "it holds a tree outside of any model"
-_FEATURE: Final = "a tree of it splits on a feature that there is not"
+_LOST: Final = "the file holds a tree outside of any model"
+_FEATURE: Final = "a tree of it splits on an unknown feature"
 
 
 def _children(part: Any) -> list[Any]:

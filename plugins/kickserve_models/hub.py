@@ -33,7 +33,7 @@ _NOT_CACHED: Final = (
     "{0} at {1} is not in this machine's cache, and the hub can't be reached ({2}): connect once, unset"
     " HF_HUB_OFFLINE, or name a file with KICKSERVE_MODEL"
 )
-_OTHER: Final = "the hub did not hand out {0}: {2}"
+_OTHER: Final = "the hub refused {0}: {2}"
 # The order matters: some of these are kinds of others.
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (GatedRepoError, "{0} asks for consent: accept its terms on the hub, and set HF_TOKEN"),
@@ -97,7 +97,7 @@ def download(repository: Repository) -> tuple[Path, Origin]:
 def _unusable(repository: Repository, error: Exception) -> ModelUnusable:
     text = next(text for kind, text in _REASONS if isinstance(error, kind))
     if text is _OTHER and isinstance(error, HfHubHTTPError) and error.response.status_code == _UNAUTHORIZED:
-        text += ". Check HF_TOKEN: the hub does not know it"
+        text += ". Check HF_TOKEN: the hub does not accept the token"
     return ModelUnusable(text.format(repository.name, repository.revision, first_line(error)))
 
 

@@ -77,8 +77,9 @@ def fetch_model(source: str, settings: ModelsSettings) -> ModelFile | None:
 def _check_allowed(path: Path, origin: Origin, settings: ModelsSettings) -> None:
     if path.suffix.lower() in _PICKLES and not settings.allow_pickle:
         raise origin.unusable(
-            f"{path.name} is a pickle, which can run any code when it is loaded, and nothing of it was read."
-            " If you trust its maker, set KICKSERVE_ALLOW_PICKLE=1; better, save it with skops or as ONNX"
+            f"{path.name} is a pickle, which can run any code when loaded, so kickserve did not read the"
+            " file. If you trust the author, set KICKSERVE_ALLOW_PICKLE=1; better, save the model with"
+            " skops or as ONNX"
         )
 
 

@@ -155,7 +155,7 @@ def _output(outputs: Sequence[Any], origin: Origin) -> tuple[str, Read]:
         fitting = [each for each in fitting if "prob" in each.name.lower()]
     if len(fitting) != 1:
         found = ", ".join(f"{each.name}, a {each.type}" for each in outputs)
-        raise origin.unusable(f"it must have one output that tells a probability, and has: {found}")
+        raise origin.unusable(f"it must have one output with a probability, and has: {found}")
     return fitting[0].name, _of_maps if fitting[0].type in _MAPS else _of_array
 
 
@@ -192,5 +192,5 @@ def _check_two(model: OnnxModel, origin: Origin) -> None:
         pair = list(pair.values())
     if np.size(pair) == _PAIR and not abs(np.sum(pair) - 1) < _ROUNDING * 10:
         raise origin.unusable(
-            f"what it says of a kick's two outcomes adds up to {np.sum(pair):g} instead of 1"
+            f"the probabilities of a kick's two outcomes add up to {np.sum(pair):g} instead of 1"
         )

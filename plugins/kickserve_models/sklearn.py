@@ -189,7 +189,10 @@ def _quicker(model: SklearnModel, by_position: Any, order: Sequence[int], succes
     weights = np.empty(COUNT)
     weights[list(order)], intercept = linear
     sign = 1 if success else -1
-    words = f"{model.card.description} It is linear: its weights are read off, and computed without it."
+    words = (
+        f"{model.card.description} The model is linear: kickserve computes it from its coefficients, without"
+        " scikit-learn."
+    )
     card = replace(model.card, kind="sklearn-linear", description=words)
     quick = LogisticModel(card, sign * weights, sign * intercept)
     kicks = _random_kicks()

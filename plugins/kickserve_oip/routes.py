@@ -74,7 +74,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 TakesInference: Final = takes(
     InferenceRequest,
     _EXAMPLE,
-    **{"application/octet-stream": "The same JSON, and the values of tensors behind it"},
+    **{"application/octet-stream": "The same JSON, followed by the values of tensors"},
 )
 
 
@@ -226,5 +226,6 @@ def _served(model: Model, owner: str, name: str, version: str) -> ModelCard:
     else:
         return card
     raise ModelNotServed(
-        f"{what} is served: there is {card.name!r}, also called {ALIAS!r}, in version {card.revision!r}"
+        f"{what} is served: the service has {card.name!r}, also called {ALIAS!r}, in version"
+        f" {card.revision!r}"
     )

@@ -31,7 +31,8 @@ __all__ = ["ProfilingPlugin", "create_plugin"]
 
 _LONGEST: Final = 60.0  # seconds
 Seconds = Annotated[
-    float, QueryParameter(ge=0.1, le=_LONGEST, description="For how long. The service is slower meanwhile.")
+    float,
+    QueryParameter(ge=0.1, le=_LONGEST, description="Duration in seconds. Profiling slows the service down."),
 ]
 FormatName = Annotated[
     str,
@@ -43,7 +44,7 @@ FormatName = Annotated[
 ]
 ClockName = Annotated[
     Literal["cpu", "wall"],
-    QueryParameter(description="Time on a processor, or also the time in which threads wait."),
+    QueryParameter(description="cpu: processor time; wall: also the time in which threads wait."),
 ]
 
 

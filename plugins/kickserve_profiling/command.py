@@ -32,15 +32,17 @@ _SUFFIXES: Final = {".pstat": "pstat", ".callgrind": "callgrind", ".json": "spee
 @click.option(
     "--url",
     type=ServiceUrl(),
-    help="Base URL of the service. Without it: the one that the settings describe.",
+    help="Base URL of the service. Default: the address in the settings.",
 )
-@click.option("--seconds", type=FiniteRange(0.1, 60), default=10, show_default=True, help="For how long.")
+@click.option(
+    "--seconds", type=FiniteRange(0.1, 60), default=10, show_default=True, help="Duration of the profile."
+)
 @click.option(
     "--clock",
     type=click.Choice(["cpu", "wall"]),
     default="cpu",
     show_default=True,
-    help="Time on a processor, or also the time in which threads wait.",
+    help="cpu: processor time; wall: also the time in which threads wait.",
 )
 @click.option(
     "--output",
@@ -51,7 +53,7 @@ _SUFFIXES: Final = {".pstat": "pstat", ".callgrind": "callgrind", ".json": "spee
 def command(context: Context, url: str | None, seconds: float, clock: str, output: Path | None) -> None:
     r"""Profile a running service for some seconds, and write the profile to a file.
 
-    The service is slower meanwhile. It is asked with API_KEY, where that is set.
+    Profiling slows the service down. The command sends API_KEY, if set.
 
     \b
     Examples:
@@ -85,17 +87,19 @@ async def _fetch(url: str, settings: Settings, query: Mapping[str, Any], seconds
 
 @command.command("show")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--top", type=click.IntRange(1), default=_TOP, show_default=True, help="Functions to list.")
+@click.option(
+    "--top", type=click.IntRange(1), default=_TOP, show_default=True, help="Number of functions to list."
+)
 @click.option(
     "--flame",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write it for a tool that draws flame graphs: .json for speedscope, or .callgrind.",
+    help="Also write a file for flame graphs: .json for speedscope, or .callgrind.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write JSON, all functions.")
+@click.option("--json", "as_json", is_flag=True, help="Write all functions as JSON.")
 def show(file: Path, top: int, flame: Path | None, *, as_json: bool) -> None:
-    r"""Show the functions of a profile that took the most time themselves.
+    r"""Show the functions of a profile with the most time of their own.
 
-    Only open files from people you trust: a forged one can crash this program.
+    Only open files from people you trust: a forged file can crash this program.
 
     \b
     Examples:
@@ -135,7 +139,7 @@ def _format_of(file: Path) -> str:
     form = _SUFFIXES.get(file.suffix.lower())
     if form is None:
         known = "; ".join(f"{suffix} ({FORMATS[name].opened_by})" for suffix, name in _SUFFIXES.items())
-        raise ProfileError(f"{file}: no profile is written under that name. It may end with {known}")
+        raise ProfileError(f"{file} is no name of a profile: use the ending {known}")
     return form
 
 

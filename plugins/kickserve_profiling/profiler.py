@@ -60,7 +60,7 @@ class ProfilerBusy(RequestError):
 
     def __init__(self, left: float) -> None:
         super().__init__(
-            f"this process is being profiled already, for {max(1, math.ceil(left))} s more: ask again then"
+            f"another profile of this process runs for {max(1, math.ceil(left))} s more: retry then"
         )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QualityPlugin", "create_plugin"]
 
-ModelName = Annotated[str | None, QueryParameter(description="Only predictions of the model of this name.")]
+ModelName = Annotated[str | None, QueryParameter(description="Only predictions of the model with this name.")]
 
 
 def create_plugin(settings: Settings) -> QualityPlugin:

@@ -105,7 +105,7 @@ class ShadowPlugin(Plugin):
         try:
             answers = iter(await asyncio.to_thread(_answers, model, due))
         except PredictionFailed as error:
-            self._set_state(f"{error}: predictions are kept without it")
+            self._set_state(f"{error}: predictions are stored without the second model")
             return batches
         self._set_state("ok")
         return [replace(batch, shadow=next(answers)) if _is_due(batch) else batch for batch in batches]
@@ -115,7 +115,7 @@ class ShadowPlugin(Plugin):
 
     def _set_state(self, state: str) -> None:
         if state != self.state:
-            _log.warning("the model that is asked as well: %s", state)
+            _log.warning("the second model: %s", state)
         self.state = state
 
 

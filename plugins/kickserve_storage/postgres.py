@@ -294,7 +294,7 @@ class PostgresStore(TableStore):
                 await self._streams.acquire()
         except TimeoutError:
             raise StoreUnavailable(
-                f"{self.label}: {STREAMS} exports are under way already; try again when one has ended"
+                f"{self.label}: {STREAMS} exports are running already; try again after one has ended"
             ) from None
         try:
             yield

@@ -105,19 +105,20 @@ def _label(login: str, hosts: str, path: str, parameters: dict[str, str]) -> str
 # Classes of SQLSTATE, as PostgreSQL's manual lists them in appendix A.
 _PASSING: Final = {
     "08": "the connection broke",
-    "25": "it does not take writes now; a standby after a failover?",
-    "40": "it stood in the way of another transaction",
+    "25": "it refuses writes now; is it a standby after a failover?",
+    "40": "it conflicted with another transaction",
     "53": "it is out of connections, memory or disk: make room",
-    "55": "something else holds what is needed",
-    "57": "it is starting, shutting down, or was told to stop this",
-    "58": "its disk or system failed: look at its log",
+    "55": "another session holds a lock",
+    "57": "it is starting or shutting down, or cancelled the statement",
+    "58": "its disk or system failed: check its log",
 }
 _LASTING: Final = {
     "28": "user or password are not accepted: correct them in DATABASE_URL",
-    "3D": "there is no such database: make it with createdb, or correct DATABASE_URL",
-    "3F": "there is no schema to put tables in: correct search_path",
-    "42501": "the user may not do this: GRANT it (CREATE on the schema: each month is a table)",
-    "42P07": "another program's table stands where ours must: point DATABASE_URL to a database of its own",
+    "3D": "the database does not exist: make it with createdb, or correct DATABASE_URL",
+    "3F": "no schema for tables exists: correct search_path",
+    "42501": "the user lacks a privilege: GRANT it (CREATE on the schema: each month is a table)",
+    "42P07": "a table of another program has the name of ours: point DATABASE_URL to a database for kickserve"
+    " alone",
     "42704": "DATABASE_URL has a parameter that neither asyncpg nor the server knows: take it out",
     "26": "a pooler such as pgbouncer mixes up statements: set KICKSERVE_POSTGRES_STATEMENT_CACHE=0",
     "42P05": "a pooler such as pgbouncer mixes up statements: set KICKSERVE_POSTGRES_STATEMENT_CACHE=0",

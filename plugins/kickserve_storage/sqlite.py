@@ -272,7 +272,7 @@ class SqliteStore(TableStore):
         connection, lock = connections.writer if write else next(connections.readers)
         async with lock:
             if self._connections is not connections:
-                raise StoreUnavailable(f"{self.label} was closed meanwhile: try again")
+                raise StoreUnavailable(f"{self.label} was closed during the call: try again")
             with self._in_our_words():
                 yield connection
 
@@ -428,18 +428,19 @@ def _check_place(path: Path) -> None:
     """Raise StoreMisconfigured for a place where no file can be; SQLite's own error names no reason."""
     if not path.parent.is_dir():
         raise StoreMisconfigured(
-            f"there is no folder {path.parent} for {path.name}: make it, or point DATABASE_URL elsewhere"
+            f"the folder {path.parent} for {path.name} does not exist: make the folder, or point"
+            " DATABASE_URL elsewhere"
         )
     if path.is_dir():
         raise StoreMisconfigured(f"{path} is a folder: point DATABASE_URL to a file in it")
 
 
 _PASSING: Final = {
-    sqlite3.SQLITE_BUSY: "is locked by another process: it is tried again",
-    sqlite3.SQLITE_LOCKED: "is locked by another process: it is tried again",
+    sqlite3.SQLITE_BUSY: "is locked by another process: the write is retried",
+    sqlite3.SQLITE_LOCKED: "is locked by another process: the write is retried",
     sqlite3.SQLITE_FULL: "can't grow, its disk is full: make room",
-    sqlite3.SQLITE_IOERR: "can't be read or written: look at its disk and the system's log",
-    sqlite3.SQLITE_NOMEM: "needs more memory than there is",
+    sqlite3.SQLITE_IOERR: "can't be read or written: check the disk and the system's log",
+    sqlite3.SQLITE_NOMEM: "is out of memory",
     sqlite3.SQLITE_ERROR: "failed: if its table is gone, restart the service",
 }
 _LASTING: Final = {

@@ -106,7 +106,7 @@ def check(dataset: Dataset, refusals: Sequence[RefusedRow]) -> DataSummary:
 def _check_count(dataset: Dataset) -> None:
     count, successes = len(dataset), int(dataset.success.sum())
     if count < _FEWEST:
-        raise DataError(f"there are {count:,} kicks that can be used, and training needs {_FEWEST}")
+        raise DataError(f"the data have {count:,} valid kicks, and training needs {_FEWEST}")
     for word, some in (("successes", successes), ("misses", count - successes)):
         if some < _FEWEST_OF_EACH:
             raise DataError(
@@ -145,7 +145,7 @@ def _heaps(matrix: NDArray[np.float64]) -> list[str]:
         values, counts = np.unique(matrix[:, INDEX[name]], return_counts=True)
         most, share = values[counts.argmax()], counts.max() / len(matrix)
         if len(values) > 1 and share > _HEAPED:
-            found.append(f"{name} is {most:g} in {share:.0%} of the kicks: is that a stand-in?")
+            found.append(f"{name} is {most:g} in {share:.0%} of the kicks: is the value a placeholder?")
     return found
 
 

@@ -75,12 +75,14 @@ def simulate_command(size: int, seed: int, output: Path, *, as_json: bool) -> No
 
 @click.command("train")
 @click.argument("data", required=False, type=click.Path(path_type=Path))
-@click.option("--kind", type=click.Choice(KINDS), help="Fit this family, instead of the one that does best.")
-@click.option("--column", multiple=True, metavar="NAME=COLUMN", help="A feature's name in DATA; repeatable.")
-@click.option("--outcome", help="The column of DATA that says 1 or 0.  [default: success]")
-@click.option("--kicker", help="The column of DATA that names the kicker: the interval then covers ability.")
+@click.option("--kind", type=click.Choice(KINDS), help="Family to fit. Default: chosen by cross-validation.")
+@click.option(
+    "--column", multiple=True, metavar="NAME=COLUMN", help="Column of a feature in DATA; repeatable."
+)
+@click.option("--outcome", help="Column of outcomes in DATA, 1 or 0.  [default: success]")
+@click.option("--kicker", help="Column of kickers in DATA: the interval then covers ability.")
 @click.option("--wind-in-ms", is_flag=True, help="wind_speed of DATA is in m/s: convert it to km/h.")
-@click.option("--name", help="Name of the model.  [default: that of the file]")
+@click.option("--name", help="Name of the model.  [default: name of the file]")
 @click.option("--folds", type=click.IntRange(2, 20), default=FOLDS, show_default=True, help="Folds.")
 @click.option("--size", type=click.IntRange(10_000), help=f"Without DATA: kicks.  [default: {DEFAULT_SIZE}]")
 @click.option("--seed", type=click.IntRange(0), default=DEFAULT_SEED, show_default=True, help="Seed.")
@@ -89,16 +91,16 @@ def simulate_command(size: int, seed: int, output: Path, *, as_json: bool) -> No
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("model.json"),
     show_default=True,
-    help="Where to write the model.",
+    help="File of the new model.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
 def train_command(data: Path | None, output: Path, seed: int, *, as_json: bool, **options: Any) -> int:
     r"""Train a model on the kicks of a CSV, Parquet or NDJSON file DATA: the eleven features, and `success`.
 
-    Families of models are compared by cross-validation, and the simplest that does about as well as the best
-    is taken, calibrated if that helps, and compared with the model in use. Boosted trees need the extra
-    `train`. Without DATA the default model is fitted to simulated kicks again. The same seed gives the same
-    bytes.
+    Cross-validation compares families of models. The command takes the simplest family within one standard
+    error of the best, calibrates the model if calibration helps, and compares it with the model in use.
+    Boosted trees need the extra `train`. Without DATA the command fits the packaged model to simulated kicks
+    again. The same seed gives the same bytes.
 
     \b
     Examples:
@@ -114,7 +116,7 @@ def train_command(data: Path | None, output: Path, seed: int, *, as_json: bool, 
         raise click.UsageError("--size is for simulated kicks, without DATA")
     name = options["name"] or data.stem
     if reason := wrong_name(name):
-        raise click.UsageError(f"the model can't be called so: {reason}; take another --name")
+        raise click.UsageError(f"the name of the model is not valid: {reason}; choose another --name")
     dataset, refusals = _read(data, options)
     if not as_json:
         show_refusals(refusals, len(refusals))
@@ -134,7 +136,7 @@ def train_command(data: Path | None, output: Path, seed: int, *, as_json: bool, 
 def _check_output(output: Path) -> None:
     """Refuse a path that the model can't be written to or loaded from: before the work, not after it."""
     if output.suffix.lower() != ".json":
-        raise click.UsageError(f"--output {output} must end with .json: by that a model is known for one")
+        raise click.UsageError(f"--output {output} must end with .json, the ending of model files")
     if not output.parent.is_dir():
         raise DataError(f"can't write {output}: there is no folder {output.parent}")
 

@@ -20,13 +20,13 @@ _TIMEOUT: Final = 60.0
 
 @click.command("ui")
 @click.option(
-    "--browser/--no-browser", default=True, help="Whether to open a browser, or only name the address."
+    "--browser/--no-browser", default=True, help="Whether to open a browser, or only print the address."
 )
 @click.pass_context
 def command(context: click.Context, *, browser: bool) -> int:
     r"""Open the page: a pitch with the probability of success at every spot.
 
-    Where no service answers at KICKSERVE_HOST and KICKSERVE_PORT, it starts one, and serves until Ctrl-C.
+    If no service answers at KICKSERVE_HOST and KICKSERVE_PORT, the command starts one, until Ctrl-C.
 
     \b
     Examples:

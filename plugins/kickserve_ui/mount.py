@@ -44,7 +44,9 @@ def mount(app_config: AppConfig) -> None:
             raise NotFoundException
         changes = scope["type"] == "http" and (scope["method"] not in SAFE or path.startswith(_CONNECTIONS))
         if changes and not pages.is_same_origin(scope):
-            raise Forbidden("a page of another origin asks: the page at /ui answers its own alone")
+            raise Forbidden(
+                "the request comes from a page of another origin: the page at /ui answers only its own origin"
+            )
         scope["root_path"], scope["path"] = PATH, path
         await (await pages.started())(scope, receive, send)
 

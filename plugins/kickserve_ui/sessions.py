@@ -125,8 +125,8 @@ def load_secret(folder: Path) -> str:
         found = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"the secret of the page's sessions can't be kept in {file} ({error}): let this user write"
-            " there, or choose another folder with KICKSERVE_JOURNAL_DIR"
+            f"the secret of the page's sessions can't be written to {file} ({error}): give this user"
+            " write access, or set another directory in KICKSERVE_JOURNAL_DIR"
         ) from error
     if len(found) < _BYTES:
         raise ConfigurationError(f"{file} holds no secret: remove it, and the next start makes a new one")

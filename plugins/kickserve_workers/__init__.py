@@ -46,8 +46,8 @@ class WorkersPlugin(Plugin):
         store = create_store(plugins, settings.database_url)
         if not store.shared:
             raise ConfigurationError(
-                f"{store.label} is seen by one process alone: serve with KICKSERVE_WORKERS=1, or choose"
-                " another place with DATABASE_URL"
+                f"{store.label} belongs to a single process: serve with KICKSERVE_WORKERS=1, or choose"
+                " another store in DATABASE_URL"
             )
         authenticator = create_authenticator(plugins, settings)
         for plugin in plugins:

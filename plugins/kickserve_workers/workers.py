@@ -220,7 +220,7 @@ class Supervisor:
             pause = self._replace_later(slot)
             when = f" in {pause:g} s" if pause else ""
             _log.error(
-                "worker %d (process %d) %s: another takes its place%s",
+                "worker %d (process %d) %s: a new worker replaces it%s",
                 slot.number + 1,
                 pid,
                 _ending(code),
