@@ -353,7 +353,7 @@ class Journal:
             folder = JournalDir.take(path)
             segments = [] if folder is None else folder.recover()
         except OSError as error:
-            self._log_once(path, "can't be taken up", error)
+            self._log_once(path, "can't be recovered", error)
             segments = []
             if folder is not None:
                 folder.release(remove=False)  # to be tried again

@@ -162,7 +162,7 @@ def read_outcome(body: bytes) -> Outcome:
         MalformedBody: the body is no JSON.
         InvalidInput: the JSON is no outcome.
     """
-    return _read(_outcome, body, 'say {"success": true} or {"success": false}')
+    return _read(_outcome, body, 'send {"success": true} or {"success": false}')
 
 
 def read_outcomes(body: bytes) -> list[OutcomeOf]:

@@ -214,7 +214,7 @@ def test_a_model_without_a_profile_is_compared_with_the_packaged_one_and_its_own
 
     stranger = SimpleNamespace(card=SimpleNamespace(name="stranger"), predict=predict)
     reference = reference_of(stranger)
-    assert "stranger does not say" in reference.note
+    assert "stranger has no profile" in reference.note
     summary = summary_of(reference, simulate(1_000, 4), stranger)
     assert drifted(summary) == set()
     assert (summary.model, summary.note) == ("stranger", reference.note)

@@ -192,7 +192,7 @@ def test_a_model_of_another_version_is_loaded_and_says_so(load, caplog):
     old = cloudpickle.dumps(linear()).replace(sklearn.__version__.encode(), b"1.7.2")
     with caplog.at_level(logging.WARNING, "kickserve"):
         model = load(old, ".pkl")
-    words = f"It was made with scikit-learn 1.7.2 and is loaded with {sklearn.__version__}"
+    words = f"The model was made with scikit-learn 1.7.2 and is loaded with {sklearn.__version__}"
     assert words in model.card.description
     assert [words in record.getMessage() for record in caplog.records] == [True]
 

@@ -190,7 +190,7 @@ class TestFit:
             ([10, 20, 30, 40], [1, 1, 0, 0], "give more kicks"),  # separated
             ([10, 20, 10, 20], [1, 1, 1, 1], "give more kicks"),
             ([0, 0, 0, 0], [1, 0, 1, 0], "say nothing about distance: give more kicks"),
-            ([30, 30, 30, 30], [1, 0, 1, 0], "can't tell the terms intercept, distance apart"),
+            ([30, 30, 30, 30], [1, 0, 1, 0], "can't separate the terms intercept, distance"),
         ],
     )
     def test_kicks_that_do_not_determine_it_are_refused(self, second, success, message):

@@ -84,8 +84,8 @@ def reference_of(model: Model) -> Reference:
         return reference
     predictions = Column.of_values(PREDICTION, predict(model, simulate(_SIMULATED, _SEED).matrix).probability)
     note = (
-        f"the model {name} does not say what kicks it was trained on: the features are held against those of"
-        " the model that ships with kickserve"
+        f"the model {name} has no profile of its training data: the features are compared with the"
+        " profile of the packaged model"
     )
     return replace(reference, columns=(*reference.columns[:-1], predictions), note=note)
 

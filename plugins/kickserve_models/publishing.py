@@ -69,7 +69,7 @@ def check_publishable(repository: str, file: Path) -> None:
     except HFValidationError as error:
         raise ModelUnusable(f"{repository} is no name of a repository: it must read owner/name") from error
     if "/" not in repository:
-        raise ModelUnusable(f"{repository} says nothing of the owner: it must read owner/name")
+        raise ModelUnusable(f"{repository} lacks the owner: it must read owner/name")
     if file.suffix.lower() not in _NAMES:
         raise ModelUnusable(
             f"{file.name} is not published: only JSON, ONNX and skops run no code of their own. A pickle can"

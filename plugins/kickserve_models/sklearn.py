@@ -118,7 +118,10 @@ def _shortened(message: Warning | str) -> str:
     if then is None:
         return str(message).partition("\n")[0].rstrip(".")
     now = getattr(message, "current_sklearn_version", "another")
-    return f"It was made with scikit-learn {then} and is loaded with {now}, which may change what it answers"
+    return (
+        f"The model was made with scikit-learn {then} and is loaded with {now}, which may change its"
+        " predictions"
+    )
 
 
 def _steps(estimator: Any) -> str:

@@ -81,8 +81,8 @@ def _known(parameters: dict[str, str]) -> dict[str, str]:
     """Return the parameters as asyncpg spells them; it passes unknown ones on to the server."""
     if parameters.get("channel_binding") == "require":
         raise StoreMisconfigured(
-            "DATABASE_URL asks for channel_binding=require, which asyncpg can't do:"
-            " take it out, and put sslmode=verify-full there, which tells a false server too"
+            "DATABASE_URL has channel_binding=require, which asyncpg does not support: replace it by"
+            " sslmode=verify-full, which detects a false server too"
         )
     spelled = {{"ssl": "sslmode"}.get(name, name): value for name, value in parameters.items()}
     return {name: value for name, value in spelled.items() if name not in _NOT_OURS}

@@ -151,8 +151,8 @@ def fit(
         if np.abs(change / np.sqrt(np.diag(covariance))).max() < _SMALL_STEP:
             return LogisticFit(terms, coefficients, covariance, count)
     raise DataError(
-        "the fit does not settle, most likely because some term tells success from failure without error:"
-        " give more kicks, of both outcomes"
+        "the fit does not converge, most likely because a term separates success from failure"
+        " perfectly: give more kicks, of both outcomes"
     )
 
 
@@ -191,7 +191,7 @@ def _inverse(information: NDArray[np.float64], terms: Sequence[str]) -> NDArray[
     standard = information / np.outer(scale, scale)
     if np.linalg.eigvalsh(standard)[0] < _SINGULAR:
         raise DataError(
-            f"the kicks can't tell the terms {', '.join(terms)} apart: give more kicks, or fewer terms"
+            f"the kicks can't separate the terms {', '.join(terms)}: give more kicks, or fewer terms"
         )
     inverse = np.linalg.inv(standard) / np.outer(scale, scale)
     result: NDArray[np.float64] = (inverse + inverse.T) / 2  # rounding leaves it not quite symmetric
