@@ -12,6 +12,8 @@ import threading
 import time
 from contextlib import contextmanager
 
+import psutil
+
 # For tests of the server itself: without the pages and reports it is there in half the time.
 BARE = {"KICKSERVE_PLUGINS": "storage"}
 WELCOME = re.compile(r"API\s+(http://\S+)")
@@ -90,6 +92,8 @@ class Server:
     def close(self):
         """Make sure that nothing is left of it."""
         if self.process.poll() is None:
+            for worker in psutil.Process(self.process.pid).children():
+                worker.kill()  # one that is suspended would outlive its supervisor
             self.process.kill()
             self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)

@@ -288,6 +288,7 @@ def test_ctrl_c_twice_does_not_wait(workers):
     suspended = workers_of(workers)
     for worker in suspended:
         worker.suspend()  # it will never end by itself
+    until(lambda: all(worker.status() == psutil.STATUS_STOPPED for worker in suspended))
     workers.process.send_signal(signal.SIGINT)
     until(lambda: all(waits_for(worker, signal.SIGTERM) for worker in suspended))
     assert workers.end(signal.SIGINT) == 1

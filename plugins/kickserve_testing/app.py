@@ -37,9 +37,11 @@ async def running(app: App) -> AsyncIterator[None]:
     await started.wait()
     if task.done():
         await task
-    yield
-    ended.set()
-    await task
+    try:
+        yield
+    finally:
+        ended.set()
+        await task
 
 
 @asynccontextmanager
