@@ -123,7 +123,7 @@ async def test_a_change_that_finds_the_table_in_use_is_left_for_later(old, postg
     store = PostgresStore(postgres_schema)
     async with old.transaction():
         await old.fetch("SELECT FROM predictions")  # as an export of the old version does
-        with pytest.raises(StoreUnavailable, match="something else holds"):
+        with pytest.raises(StoreUnavailable, match="another session holds"):
             await store.open()
     await used(store, 2)
 

@@ -271,6 +271,8 @@ class TestWords:
     )
     @pytest.mark.usefixtures("kicks")
     def test_say_what_can_not_be(self, batch, tmp_path, arguments, words):
+        if "dask" in arguments:
+            pytest.importorskip("distributed")
         (tmp_path / "empty").mkdir()
         code, _, err = batch(*arguments)
         assert code == 2
