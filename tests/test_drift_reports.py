@@ -56,7 +56,7 @@ async def test_a_report_is_made_beside_the_service_and_found_by_its_link(tmp_pat
             async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
                 refused = await client.post("/drift/reports")
                 assert refused.status_code == 409
-                assert "being made already" in refused.json()["detail"]
+                assert "another report is being made" in refused.json()["detail"]
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             answer = await ended(client)
             assert answer["newest_run"]["status"] == "done", answer

@@ -57,7 +57,7 @@ def show(*, as_json: bool) -> None:
     domain = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in card.domain.items())
     facts = _facts(card)
     facts.insert(2, ("source", card.source))
-    facts.insert(4, ("knows", domain or "not told"))
+    facts.insert(4, ("training range", domain or "unknown"))
     facts += [(f"trained on: {name}", _text(value)) for name, value in card.trained_on.items()]
     facts += [(f"metrics: {name}", _text(value)) for name, value in card.metrics.items()]
     print_facts(facts)

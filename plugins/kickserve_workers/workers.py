@@ -19,15 +19,13 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
 
-STEADY: Final = (
-    10.0  # seconds: a worker that does not live so long, time and again, is replaced after a pause
-)
+STABLE_AFTER: Final = 10.0  # seconds: workers that end sooner, several in a row, are replaced after a pause
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
-_SHORT_LIVES: Final = 10  # that are counted; the pause is at its longest by then
+_SHORT_RUNS: Final = 10  # that are counted; the pause is at its longest by then
 _PIECE: Final = 65_536
-_HEARD: Final = (signal.SIGTERM, signal.SIGINT)
-_AGAIN: Final = signal.SIGHUP  # load the model anew
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_RELOAD_SIGNAL: Final = signal.SIGHUP  # load the model anew
 
 _log = logging.getLogger(__name__)
 
@@ -45,12 +43,12 @@ class Worker:
     number: int
     listener: socket.socket
     lifeline: int
-    _says: int
+    _pipe: int
 
     def ready(self, message: bytes) -> None:
         """Report to the supervisor that the worker accepts requests, with a message for its output."""
-        os.write(self._says, message)
-        os.close(self._says)
+        os.write(self._pipe, message)
+        os.close(self._pipe)
 
 
 @dataclass(slots=True)
@@ -59,12 +57,12 @@ class WorkerSlot:
 
     number: int
     listener: socket.socket
-    due: float = math.inf  # when the next one is to begin
+    start_at: float = math.inf  # when to start the next worker, by time.monotonic
     pid: int | None = None
-    began: float = 0.0
-    short_lives: int = 0  # of workers one after the other
-    hears: int | None = None  # what the worker says comes out here; at its end it is ready
-    said: bytes = b""
+    started: float = 0.0
+    short_runs: int = 0  # workers in a row that ended within STABLE_AFTER
+    pipe: int | None = None  # the worker writes its message to it, and closes it when it is ready
+    message: bytes = b""
     ready: bool = False
 
 
@@ -84,10 +82,10 @@ class Supervisor:
         self._stopping = False
         self._code = 0
         # Never written to: it closes when the supervisor dies, whatever the cause.
-        self._lifeline, self._anchor = os.pipe()
+        self._lifeline, self._lifeline_writer = os.pipe()
         self._signals = _Signals()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._signals.descriptor, selectors.EVENT_READ, self._hear_signals)
+        self._selector.register(self._signals.descriptor, selectors.EVENT_READ, self._handle_signals)
 
     def run(self) -> Worker | int:
         """Serve until SIGTERM or SIGINT.
@@ -100,87 +98,87 @@ class Supervisor:
         """
         gc.collect()
         gc.freeze()  # so that collections in workers leave the pages alone that all of them share
-        self._slots[0].due = 0.0  # alone: what it can't do the others can't either
+        self._slots[0].start_at = 0.0  # alone at first: where it can't start, the others can't either
         while True:
             for slot in self._due():
                 if (worker := self._fork(slot)) is not None:
                     return worker
             if self._stopping and all(slot.pid is None for slot in self._slots):
                 return self._code
-            for key, _ in self._selector.select(self._patience()):
+            for key, _ in self._selector.select(self._timeout()):
                 key.data()
 
     def _due(self) -> list[WorkerSlot]:
         now = time.monotonic()
-        return [slot for slot in self._slots if slot.due <= now and not self._stopping]
+        return [slot for slot in self._slots if slot.start_at <= now and not self._stopping]
 
-    def _patience(self) -> float | None:
-        due = min(slot.due for slot in self._slots)
-        return None if self._stopping or due == math.inf else max(0.0, due - time.monotonic())
+    def _timeout(self) -> float | None:
+        start_at = min(slot.start_at for slot in self._slots)
+        return None if self._stopping or start_at == math.inf else max(0.0, start_at - time.monotonic())
 
     def _fork(self, slot: WorkerSlot) -> Worker | None:
         """Fork a worker. Returns the worker in the new process, None in the supervisor."""
-        slot.hears, says = os.pipe()
-        slot.due, slot.began, slot.said = math.inf, time.monotonic(), b""
+        slot.pipe, writer = os.pipe()
+        slot.start_at, slot.started, slot.message = math.inf, time.monotonic(), b""
         sys.stdout.flush()  # what stands in the buffers would be written by both
         sys.stderr.flush()
-        with _Signals.blocked():  # a signal for the worker must not ring at the supervisor's
+        with _Signals.blocked():  # a signal for the worker must not reach the pipe of the supervisor
             try:
                 slot.pid = os.fork()
             except OSError as error:
-                os.close(says)
-                self._end_hearing(slot)
+                os.close(writer)
+                self._close_pipe(slot)
                 _log.error("worker %d can't be started: %s", slot.number + 1, error.strerror)
                 self._replace_later(slot)
                 return None
             if slot.pid == 0:
-                return self._become_worker(slot, says)
-        os.close(says)
-        self._selector.register(slot.hears, selectors.EVENT_READ, partial(self._hear, slot))
+                return self._become_worker(slot, writer)
+        os.close(writer)
+        self._selector.register(slot.pipe, selectors.EVENT_READ, partial(self._read_message, slot))
         return None
 
-    def _become_worker(self, slot: WorkerSlot, says: int) -> Worker:
-        """Let go of all that is the supervisor's and other workers'."""
+    def _become_worker(self, slot: WorkerSlot, writer: int) -> Worker:
+        """Close what belongs to the supervisor and to other workers."""
         self._selector.close()
-        self._signals.forget()
-        os.close(self._anchor)
+        self._signals.detach()
+        os.close(self._lifeline_writer)
         for each in self._slots:
-            if each.hears is not None:
-                os.close(each.hears)
+            if each.pipe is not None:
+                os.close(each.pipe)
             if each.listener is not slot.listener:
                 each.listener.close()
-        return Worker(slot.number, slot.listener, self._lifeline, says)
+        return Worker(slot.number, slot.listener, self._lifeline, writer)
 
-    def _hear(self, slot: WorkerSlot) -> None:
-        """Take in what a worker says; when it has said it all it takes requests."""
-        if slot.hears is None:
+    def _read_message(self, slot: WorkerSlot) -> None:
+        """Read from the pipe of a worker, which accepts requests once it has closed the pipe."""
+        if slot.pipe is None:
             return
-        if piece := os.read(slot.hears, _PIECE):
-            slot.said += piece
+        if piece := os.read(slot.pipe, _PIECE):
+            slot.message += piece
             return
-        self._end_hearing(slot)
-        slot.ready = bool(slot.said)
+        self._close_pipe(slot)
+        slot.ready = bool(slot.message)
         if slot.ready and not self._first_ready:
             self._first_ready = True
             for each in self._slots[1:]:
-                each.due = 0.0
+                each.start_at = 0.0
         if self._all_ready is not None and not self._stopping and all(each.ready for each in self._slots):
-            self._all_ready(self._slots[0].said)
+            self._all_ready(self._slots[0].message)
             self._all_ready = None
 
-    def _end_hearing(self, slot: WorkerSlot) -> None:
-        if slot.hears is not None:
-            if slot.hears in self._selector.get_map():
-                self._selector.unregister(slot.hears)
-            os.close(slot.hears)
-            slot.hears = None
+    def _close_pipe(self, slot: WorkerSlot) -> None:
+        if slot.pipe is not None:
+            if slot.pipe in self._selector.get_map():
+                self._selector.unregister(slot.pipe)
+            os.close(slot.pipe)
+            slot.pipe = None
 
-    def _hear_signals(self) -> None:
+    def _handle_signals(self) -> None:
         for number in self._signals.read():
-            if number in _HEARD:
+            if number in _STOP_SIGNALS:
                 self._stop(number)
-            elif number == _AGAIN and not self._stopping:
-                self._tell(_AGAIN)
+            elif number == _RELOAD_SIGNAL and not self._stopping:
+                self._signal_workers(_RELOAD_SIGNAL)
         for slot in self._slots:
             if slot.pid is not None:
                 pid, status = os.waitpid(slot.pid, os.WNOHANG)
@@ -188,33 +186,33 @@ class Supervisor:
                     self._reap(slot, pid, os.waitstatus_to_exitcode(status))
 
     def _stop(self, number: int) -> None:
-        """Have all workers end. Ctrl-C once more does not wait for them: the journal has what they leave."""
+        """Stop all workers. A second Ctrl-C kills them: the journal has the predictions that they leave."""
         if not self._stopping:
             self._close()
-            self._tell(signal.SIGTERM)
+            self._signal_workers(signal.SIGTERM)
         elif number == signal.SIGINT:
-            self._tell(signal.SIGKILL)
+            self._signal_workers(signal.SIGKILL)
 
     def _close(self) -> None:
         self._stopping = True
         for slot in self._slots:
             slot.listener.close()
 
-    def _tell(self, number: signal.Signals) -> None:
+    def _signal_workers(self, number: signal.Signals) -> None:
         for slot in self._slots:
             if slot.pid is not None:
                 os.kill(slot.pid, number)
 
     def _reap(self, slot: WorkerSlot, pid: int, code: int) -> None:
-        """Deal with a worker that has ended."""
+        """Note that a worker has ended, and replace it."""
         slot.pid, slot.ready = None, False
-        self._end_hearing(slot)
+        self._close_pipe(slot)
         if self._stopping:
             self._code = self._code or int(code != 0)
         elif not self._first_ready:
             self._close()
             self._code = code if code > 0 else 1
-            if code <= 0:  # one that could not start has said so itself
+            if code <= 0:  # a worker that could not start has logged the reason
                 _log.error("worker 1 (process %d) %s before it took requests", pid, _ending(code))
         else:
             pause = self._replace_later(slot)
@@ -228,32 +226,36 @@ class Supervisor:
             )
 
     def _replace_later(self, slot: WorkerSlot) -> float:
-        """Have a new worker begin: at once, or where several have ended soon, after a pause of seconds."""
+        """Schedule a replacement: at once, or after a pause where workers end soon after their start.
+
+        Returns:
+            The pause in seconds.
+        """
         now = time.monotonic()
-        if now - slot.began >= STEADY:
-            slot.short_lives = 0
-        doubled = _FIRST_PAUSE * 2 ** (slot.short_lives - 1)
-        pause = 0.0 if slot.short_lives == 0 else min(doubled, _LONGEST_PAUSE)
-        # Not on and on: after some hours of short lives the power would be beyond a float.
-        slot.short_lives = min(slot.short_lives + 1, _SHORT_LIVES)
-        slot.due = now + pause
+        if now - slot.started >= STABLE_AFTER:
+            slot.short_runs = 0
+        doubled = _FIRST_PAUSE * 2 ** (slot.short_runs - 1)
+        pause = 0.0 if slot.short_runs == 0 else min(doubled, _LONGEST_PAUSE)
+        # Bounded: otherwise the power would exceed a float after some hours of short runs.
+        slot.short_runs = min(slot.short_runs + 1, _SHORT_RUNS)
+        slot.start_at = now + pause
         return pause
 
 
 class _Signals:
-    """Signals as bytes that can be waited for together with other descriptors.
+    """Received signals, as bytes in a pipe that a selector can watch.
 
     Attributes:
-        descriptor: readable when one has come.
+        descriptor: readable when a signal has arrived.
     """
 
-    _ALL: Final = (*_HEARD, _AGAIN, signal.SIGCHLD)
+    _ALL: Final = (*_STOP_SIGNALS, _RELOAD_SIGNAL, signal.SIGCHLD)
 
     def __init__(self) -> None:
-        self.descriptor, self._rings = os.pipe()
+        self.descriptor, self._writer = os.pipe()
         os.set_blocking(self.descriptor, False)
-        os.set_blocking(self._rings, False)
-        signal.set_wakeup_fd(self._rings, warn_on_full_buffer=False)
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for each in self._ALL:
             signal.signal(each, _pass)
 
@@ -261,19 +263,19 @@ class _Signals:
         """Return the numbers of received signals."""
         return os.read(self.descriptor, _PIECE)
 
-    def forget(self) -> None:
-        """Be a worker's: nothing rings any more, and until it serves, SIGTERM ends it at once."""
+    def detach(self) -> None:
+        """Drop the pipe in a worker; until it serves, SIGTERM ends it at once."""
         signal.set_wakeup_fd(-1)
         os.close(self.descriptor)
-        os.close(self._rings)
+        os.close(self._writer)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(_AGAIN, signal.SIG_IGN)  # until it serves: what it loads is the newest anyway
+        signal.signal(_RELOAD_SIGNAL, signal.SIG_IGN)  # until it serves: what it loads is the newest anyway
         signal.signal(signal.SIGTERM, _leave)
 
     @classmethod
     @contextmanager
     def blocked(cls) -> Iterator[None]:
-        """Have signals wait until the block ends."""
+        """Hold signals back until the block ends."""
         signal.pthread_sigmask(signal.SIG_BLOCK, cls._ALL)
         try:
             yield
