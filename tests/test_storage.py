@@ -255,7 +255,7 @@ async def test_closing_waits_for_what_is_under_way(store):
 
 
 def test_labelled_predictions_are_read_from_their_index_alone(other):
-    [plan] = other.execute(f"EXPLAIN QUERY PLAN {sqlite._numbered(sqlite.LABELLED)}", ("0", "f", None))
+    [plan] = other.execute(f"EXPLAIN QUERY PLAN {sqlite._positional(sqlite.LABELLED)}", ("0", "f", None))
     assert "USING COVERING INDEX predictions_judged" in plan[3]
 
 

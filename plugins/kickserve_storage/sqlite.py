@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import sqlite3
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -63,6 +64,7 @@ APPLICATION: Final = 0x4B49434B  # "KICK": marks a file as kickserve's
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
 
+_NUMBERED: Final = re.compile(r"\$\d+")
 _STRICT: Final = ", STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 # Each is a step from one version of the schema to the next, and never changes once released.
 MIGRATIONS: Final = (
@@ -234,11 +236,11 @@ class SqliteStore(TableStore):
 
     async def _rows(self, sql: str, *values: object) -> list[Any]:
         async with self._using(write=False) as connection:
-            return list(await connection.execute_fetchall(_numbered(sql), values))
+            return list(await connection.execute_fetchall(_positional(sql), values))
 
     async def _change(self, sql: str, *values: object) -> int:
         async with self._using(write=True) as connection:
-            cursor = await connection.execute(_numbered(sql), values)
+            cursor = await connection.execute(_positional(sql), values)
             await cursor.close()
             return cursor.rowcount
 
@@ -247,7 +249,7 @@ class SqliteStore(TableStore):
         known = f"SELECT id FROM predictions WHERE id IN ({', '.join('?' * len(ids))})"  # noqa: S608 - marks
         async with self._using(write=True) as connection, _transaction(connection):
             rows = [(each.success, to_millisecond(each.at), each.id) for each in outcomes]
-            await connection.executemany(_numbered(SET_OUTCOME), rows)
+            await connection.executemany(_positional(SET_OUTCOME), rows)
             return {found for (found,) in await connection.execute_fetchall(known, ids)}
 
     _instant = staticmethod(to_millisecond)
@@ -377,9 +379,10 @@ def _labelled(row: Sequence[Any]) -> LabelledPrediction:
     return LabelledPrediction(instant(created), model, prediction, outcome == 1, *shadow)
 
 
-def _numbered(sql: str) -> str:
-    """Spell the values of a statement as SQLite does: ?1 for $1."""
-    return sql.replace("$", "?")
+def _positional(sql: str) -> str:
+    """Spell the values of a statement, each used once and in order, as `?` instead of `$1`."""
+    # Not as ?1: Python before 3.12.4 warns of it.
+    return _NUMBERED.sub("?", sql)
 
 
 @asynccontextmanager
