@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import re
 import signal
@@ -30,11 +31,15 @@ def until(condition):
 
 
 async def eventually(condition):
-    """Wait in an event loop until a condition holds, and return its value."""
+    """Wait in an event loop until a condition, awaited or not, holds, and return its value."""
     async with asyncio.timeout(PATIENCE):
-        while not (found := condition()):
+        while True:
+            found = condition()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return found
             await asyncio.sleep(0.01)
-    return found
 
 
 class NotStarted(RuntimeError):

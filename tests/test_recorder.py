@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from httpx import ASGITransport, AsyncClient
-from serving import BARE, serving
+from serving import BARE, eventually, serving
 
 from kickserve import recorder
 from kickserve import store as store_module
@@ -36,13 +36,6 @@ async def on_postgres(postgres_cluster, start, settings, monkeypatch):
 
 def client_of(app):
     return AsyncClient(transport=ASGITransport(app), base_url="http://test/api/v1")
-
-
-async def eventually(check):
-    """Wait until a check holds."""
-    async with asyncio.timeout(60):
-        while not await check():
-            await asyncio.sleep(0.05)
 
 
 async def is_well(client):
