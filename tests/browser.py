@@ -19,19 +19,15 @@ FLAGS = [
 ]
 
 
-class NoBrowser(Exception):
-    """There is no Chromium on this machine, and none could be installed; the message says why."""
-
-
 def chromium() -> str:
     """Find Chromium.
 
     Raises:
-        NoBrowser: there is none.
+        debian.Missing: there is none.
     """
     found = _installed() or (debian.install("chromium") and _installed())
     if not found:
-        raise NoBrowser(f"no browser: name one with {PLACE}, or install Debian's package chromium")
+        raise debian.Missing(f"no browser: name one with {PLACE}, or install Debian's package chromium")
     return found
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import hypothesis
 import pytest
+from debian import Missing
 
 from kickserve.app import create_app
 from kickserve.openapi import EXAMPLE
@@ -104,6 +105,24 @@ async def client(start, settings):
 @pytest.fixture
 def kick():
     return dict(EXAMPLE)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    return (yield from skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    return (yield from skipping())
+
+
+def skipping():
+    """Skip a test for a program that is missing, with the reason."""
+    try:
+        return (yield)
+    except Missing as reason:
+        pytest.skip(str(reason))
 
 
 class SkipsMissing(MetaPathFinder):

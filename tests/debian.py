@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Missing(Exception):
-    """A program is not on this machine, and could not be installed; the message names its package."""
+    """A program is missing and could not be installed; its message names the package. Tests skip for it."""
 
 
 def program(name: str, package: str) -> str:

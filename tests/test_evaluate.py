@@ -96,10 +96,7 @@ def test_page_and_workspace_have_the_figures_of_the_summary(reports):
 
 @pytest.mark.slow
 def test_in_a_browser_the_page_draws_and_asks_no_other_host(reports):
-    try:
-        path = browser.chromium()
-    except browser.NoBrowser as reason:
-        pytest.skip(str(reason))
+    path = browser.chromium()
     sync_api = pytest.importorskip("playwright.sync_api")
     page_file = max((reports[0] / "data/drift_reports").glob("*.html"))
     asked, errors = [], []

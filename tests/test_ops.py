@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from debian import Missing, program
+from debian import program
 from prometheus import RULES
 from prometheus_client.parser import text_string_to_metric_families
 from serving import BARE
@@ -235,21 +235,14 @@ class TestLongRun:
         assert seen["pss_mb"] > 10
 
 
-def found(name, package):
-    try:
-        return program(name, package)
-    except Missing as reason:
-        pytest.skip(str(reason))
-
-
 @pytest.fixture
 def promtool():
-    return found("promtool", "prometheus")
+    return program("promtool", "prometheus")
 
 
 @pytest.fixture
 def nginx():
-    return found("nginx", "nginx")
+    return program("nginx", "nginx")
 
 
 def metrics_in(text):

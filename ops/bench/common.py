@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psutil
-from postgres import NoPostgres, free_port, running
+from debian import Missing
+from postgres import free_port, running
 from rich.console import Console
 from rich.table import Table
 
@@ -130,7 +131,7 @@ def with_each_store(measure: Callable[[dict[str, str]], T]) -> dict[str, T]:
     try:
         with running() as cluster:
             found["Postgres"] = measure({"DATABASE_URL": cluster.url})
-    except NoPostgres as reason:
+    except Missing as reason:
         progress.print(reason)
     return found
 

@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from browser import FLAGS, NoBrowser, chromium  # found through the line above
+from browser import FLAGS, chromium  # found through the line above
+from debian import Missing
 from playwright.async_api import Browser, Page, async_playwright
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ async def open_pages(root: str, seen: Counter[str]) -> AsyncIterator[None]:
     """Have some pages open, each used now and then, where there is a browser."""
     try:
         place = chromium()
-    except NoBrowser as reason:
+    except Missing as reason:
         seen[f"no pages: {reason}"] += 1
         yield
         return
