@@ -94,11 +94,6 @@ def instant(millisecond: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=millisecond)
 
 
-def in_utc(moment: datetime | None) -> datetime | None:
-    """Read a time without a zone as UTC, which is what records carry; leave others as they are."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
 def first_id_at(moment: datetime) -> str:
     """Return the smallest id that a prediction made at this instant, to the millisecond, can have.
 

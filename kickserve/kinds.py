@@ -1,4 +1,4 @@
-"""Parsers of settings: each turns the text of a variable into a value.
+"""Parsers: each turns the text of a setting, an option or a parameter into a value.
 
 All of them raise ValueError, with a clause that begins with "must".
 """
@@ -6,7 +6,7 @@ All of them raise ValueError, with a clause that begins with "must".
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -19,6 +19,9 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
 _DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)
+# A + that was not escaped in a query arrives as a space.
+_UNESCAPED: Final = re.compile(r"([\d-]+[T ][\d:.,]+) (\d\d:?\d\d)", re.ASCII)
 _ORIGIN: Final = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d+)?")
 # What a browser may send as Origin, an app's own scheme too; * stands for anything.
 _ASKING: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://([A-Za-z0-9.*-]+|\[[0-9A-Fa-f:.]+\])(:(\d+|\*))?")
@@ -114,6 +117,28 @@ def duration(value: str) -> timedelta | None:
     if unit is None or not 0 < number <= _LONGEST / unit:
         raise ValueError("must be a time such as 90d, 12h or 30m")
     return number * unit
+
+
+def instant(value: str) -> datetime:
+    """Read an instant: a date, a date with a time, or an age such as 7d. A time without a zone is UTC.
+
+    Returns:
+        The instant, in UTC but in the years 1 and 9999: of a date its first moment, of an age the moment so
+        long ago.
+    """
+    word = value.strip().upper()
+    try:
+        if _DATE.match(word):
+            found = datetime.fromisoformat(_UNESCAPED.sub(r"\1+\2", word))
+            if found.tzinfo is None:
+                return found.replace(tzinfo=UTC)
+            # At the ends of the calendar an instant of another zone may have no name in UTC.
+            return found if found.year in {MINYEAR, MAXYEAR} else found.astimezone(UTC)
+        return datetime.now(UTC) - (duration(word) or timedelta.max)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "must be an instant such as 2026-11-25T10:00:00Z or 2026-11-25, or an age such as 7d"
+        ) from None
 
 
 def number(value: str) -> float:

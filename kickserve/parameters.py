@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
 
-import msgspec
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from kickserve import kinds
 from kickserve.errors import BodyTooLarge, InvalidInput, RecordNotFound
-from kickserve.ids import canonical, in_utc
+from kickserve.ids import canonical
 from kickserve.middleware import app_of
 from kickserve.predictor import Predictor
 from kickserve.recorder import Recorder
@@ -26,7 +26,7 @@ TheRecorder = NamedDependency[Recorder]
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 10_000
 
-_INSTANT: Final = {"format": "date-time"}
+_INSTANT: Final = "a date, with or without a time, or an age such as 7d; UTC unless it says otherwise."
 _VERSION_7: Final = {
     "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
 }
@@ -38,10 +38,10 @@ Before = Annotated[
 ]
 Since = Annotated[
     str | None,
-    QueryParameter(description="Only records made at this instant or later.", schema_extra=_INSTANT),
+    QueryParameter(description=f"Only records made at this instant or later: {_INSTANT}"),
 ]
 Until = Annotated[
-    str | None, QueryParameter(description="Only records made before this instant.", schema_extra=_INSTANT)
+    str | None, QueryParameter(description=f"Only records made before this instant: {_INSTANT}")
 ]
 
 
@@ -70,17 +70,17 @@ def parse_cursor(text: str | None) -> str | None:
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:
-    """Return the instant in a parameter, in UTC; None without one.
+    """Return the instant in a parameter (`kinds.instant`), in UTC; None without one.
 
     Raises:
-        InvalidInput: the text is no instant (a bare number is none).
+        InvalidInput: the text is no instant.
     """
     if text is None:
         return None
     try:
-        return in_utc(msgspec.convert(text, datetime))
-    except msgspec.ValidationError:
-        raise _invalid(name, "must be an instant such as 2026-11-25T10:00:00Z", text) from None
+        return kinds.instant(text)
+    except ValueError as error:
+        raise _invalid(name, str(error), text) from None
 
 
 def format_query(**values: int | str | datetime | None) -> str:

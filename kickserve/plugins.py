@@ -55,7 +55,7 @@ from kickserve.errors import (
     UnknownPlugin,
 )
 from kickserve.hooks import Metric, Plugin
-from kickserve.ids import canonical, first_id_at, first_id_in, in_utc, instant
+from kickserve.ids import canonical, first_id_at, first_id_in, instant
 from kickserve.linear import LinearDocument, LinearModel, fingerprint
 from kickserve.loading import fetch_model, load_file, load_model, load_source, profile_of, source_of
 from kickserve.metrics import BINS, BOUNDS, Metrics, Reading
@@ -105,6 +105,7 @@ from kickserve.store import LabelledPrediction, Store
 from kickserve.terminal import (
     AUTO,
     FiniteRange,
+    Instant,
     ServiceUrl,
     print_facts,
     print_json,
@@ -156,6 +157,7 @@ __all__ = [
     "FiniteRange",
     "Forbidden",
     "HasProfile",
+    "Instant",
     "InvalidInput",
     "Key",
     "KeyRing",
@@ -226,7 +228,6 @@ __all__ = [
     "first_id_in",
     "header_of",
     "identity",
-    "in_utc",
     "instant",
     "integers",
     "kinds",

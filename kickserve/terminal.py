@@ -22,8 +22,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from kickserve import kinds
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from click import Context, Parameter
 
@@ -110,6 +113,19 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number.", param, ctx)
         return number
+
+
+class Instant(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
+    """An instant, as parameters of the API take it (`kinds.instant`)."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> datetime:
+        """Read it."""
+        try:
+            return kinds.instant(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}.", param, ctx)
 
 
 class ServiceUrl(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on

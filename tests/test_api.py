@@ -194,7 +194,10 @@ class TestBadInput:
             "until=1700000000",
             "before=",
             "before=0",
-            "since=2026-11-25",
+            "since=2026-13-25",
+            "since=",
+            "since=0d",
+            "since=999999d",
         ],
     )
     async def test_a_query_that_does_not_fit_is_422_and_names_the_parameter(self, client, query):
@@ -306,6 +309,23 @@ class TestRecords:
         since, until = records[3]["created_at"], records[0]["created_at"]
         pages = await page_through(client, f"/predictions?limit=2&since={since}&until={until}")
         assert sorted(r["id"] for page in pages for r in page) == sorted(each["id"] for each in middle)
+
+    @pytest.mark.parametrize(
+        ("instant", "shown"),
+        [
+            ("2026-11-25", False),
+            ("2999-01-01T00:00:00 01:00", True),  # a + that was not escaped
+            ("2999-01-01T00:00:00%2B01:00", True),
+            ("2999-01-01 00:00", True),
+            ("2999-01-01t00:00:00.5z", True),
+            ("7d", False),
+            ("24h", False),
+        ],
+    )
+    async def test_an_instant_may_be_a_date_a_time_in_any_zone_or_an_age(self, client, kick, instant, shown):
+        await client.post("/predict", json=kick)
+        assert bool((await client.get(f"/predictions?until={instant}")).json()) is shown
+        assert bool((await client.get(f"/predictions?since={instant}")).json()) is not shown
 
     async def test_ndjson_streams_everything(self, client, kick):
         sent = (await client.post("/predict/batch", json=[kick] * 2_500)).json()

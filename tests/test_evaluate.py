@@ -187,7 +187,7 @@ def test_a_file_with_holes_a_constant_column_and_a_reference(tmp_path, here):
         (["kicks.csv", "--reference", "other.csv"], {}, 2, "has no column distance"),
         (["nowhere.csv"], {}, 2, "there is no file"),
         (["kicks.csv", "--last", "5"], {}, 2, "leave FILE out"),
-        (["--since", "soon"], {}, 2, "is no time"),
+        (["--since", "soon"], {}, 2, "must be an instant such as"),
         (["--url", "http://127.0.0.1:9"], {}, 6, "no service answers"),
         ([], {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, 6, "127.0.0.1"),
     ],

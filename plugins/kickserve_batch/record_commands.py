@@ -14,10 +14,10 @@ import msgspec
 import rich_click as click
 
 from kickserve.plugins import (
+    Instant,
     ServiceUrl,
     SetOutcome,
     Settings,
-    in_utc,
     open_store,
     print_facts,
     print_json,
@@ -99,8 +99,14 @@ def outcomes(file: Path, url: str | None, *, as_json: bool) -> int:
     required=True,
     help="A file: .csv, .parquet or .ndjson.",
 )
-@click.option("--since", type=click.DateTime(), help="Only predictions made at this time (UTC) or later.")
-@click.option("--until", type=click.DateTime(), help="Only predictions made before this time (UTC).")
+@click.option(
+    "--since",
+    type=Instant(),
+    help="Only predictions made at this time (UTC) or later, or since an age such as 24h or 7d.",
+)
+@click.option(
+    "--until", type=Instant(), help="Only predictions made before this time (UTC), or before an age."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def export(output: Path, since: datetime | None, until: datetime | None, *, as_json: bool) -> None:
     r"""Write all stored predictions to a file, oldest first.
@@ -112,7 +118,7 @@ def export(output: Path, since: datetime | None, until: datetime | None, *, as_j
     """
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--until must be later than --since")
-    count = asyncio.run(_export(output, in_utc(since), in_utc(until)))
+    count = asyncio.run(_export(output, since, until))
     if as_json:
         print_json({"file": str(output), "predictions": count})
     else:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,10 +14,9 @@ from rich.text import Text
 
 from kickserve.plugins import (
     FiniteRange,
+    Instant,
     ServiceUrl,
     Settings,
-    in_utc,
-    kinds,
     print_facts,
     print_json,
     print_table,
@@ -45,18 +43,6 @@ DRIFTED: Final = 4
 _STAGES: Final = {"reading": (0.0, 0.6), "drawing": (0.6, 0.95), "writing": (0.95, 1.0)}  # parts of the whole
 
 
-def _moment(_: Any, __: Any, value: str | None) -> datetime | None:
-    """Read a time in UTC, or a time before now such as 24h."""
-    if not value:
-        return None
-    with suppress(ValueError, OverflowError):
-        return datetime.now(UTC) - (kinds.duration(value) or timedelta())
-    try:
-        return in_utc(datetime.fromisoformat(value))
-    except (ValueError, OverflowError):
-        raise click.BadParameter(f"{value!r} is no time such as 2026-11-24T18:00, 24h or 7d") from None
-
-
 @click.command("evaluate")
 @click.argument("file", required=False)
 @click.option("--reference", type=click.Path(path_type=Path), help="File of reference kicks.")
@@ -67,12 +53,12 @@ def _moment(_: Any, __: Any, value: str | None) -> datetime | None:
 )
 @click.option(
     "--since",
-    callback=_moment,
+    type=Instant(),
     help="Only kicks predicted since a time (UTC), or since an age such as 24h or 7d.",
 )
 @click.option(
     "--until",
-    callback=_moment,
+    type=Instant(),
     help="Only kicks predicted before a time (UTC), or before an age such as 24h or 7d.",
 )
 @click.option("--last", type=click.IntRange(1), help="Only this number of newest kicks.")
