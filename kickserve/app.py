@@ -23,11 +23,11 @@ from litestar.response import Redirect, Stream
 from kickserve import __version__, openapi, problems
 from kickserve.auth import Scope, requires
 from kickserve.batching import yield_to_loop
-from kickserve.errors import EncodedBody, KickserveError, MissingExtra, ModelUnusable
+from kickserve.errors import ConfigurationError, EncodedBody, KickserveError, MissingExtra, ModelUnusable
 from kickserve.journal import Journal
 from kickserve.loading import load_model
 from kickserve.metrics import Metrics
-from kickserve.middleware import App, SecurityHeaders, app_of
+from kickserve.middleware import App, app_of
 from kickserve.ndjson import Lines, answer_lines
 from kickserve.openapi import (
     NDJSON,
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from litestar import Litestar
+    from litestar.config.app import AppConfig
 
     from kickserve.model import Model
     from kickserve.plugins import Plugin
@@ -118,10 +119,11 @@ def create_app(
         batch_max=settings.batch_max,
         on_predictions=overridden(plugins, "on_predictions"),
     )
+    for plugin in plugins:
+        plugin.on_app_init = partial(_init, plugin.on_app_init)  # type: ignore[method-assign]
     return App(
         settings=settings,
         authenticator=authenticator,
-        security_headers=SecurityHeaders(settings),
         metrics=metrics,
         predictor=predictor,
         recorder=recorder,
@@ -142,6 +144,17 @@ def create_app(
         request_max_body_size=settings.body_max,
         logging_config=None,  # the command line sets logging up; a host application has its own
     )
+
+
+def _init(hook: Any, config: AppConfig) -> AppConfig:
+    """Call `on_app_init`: what it forgets to return, the framework would hand to the next plugin."""
+    changed: AppConfig | None = hook(config)
+    if changed is None:
+        owner = type(hook.__self__)
+        raise ConfigurationError(
+            f"on_app_init of the plugin {owner.__module__}.{owner.__qualname__} must return app_config"
+        )
+    return changed
 
 
 def _running(sampler: ProcessSampler) -> Callable[[Litestar], Any]:

@@ -84,52 +84,43 @@ class App(Litestar):
     router.
 
     Args:
-        arguments: as for `litestar.Litestar`.
+        wrappers: `Plugin.wrap` of each plugin.
+        router_wrappers: `Plugin.wrap_router` of each plugin.
+        others: the attributes of the same names, and what `litestar.Litestar` takes.
+
+    Attributes:
         settings: of the core.
         authenticator: finds the principal of a request.
-        security_headers: of answers, with the check of origins.
         metrics: counts requests.
         predictor: predicts kicks with the current model.
         recorder: records predictions.
         store: of predictions.
-        wrappers: `Plugin.wrap` of each plugin.
-        router_wrappers: `Plugin.wrap_router` of each plugin.
-        named: as for `litestar.Litestar`.
-
-    Attributes:
-        settings: the same.
-        authenticator: the same.
-        security_headers: the same.
-        metrics: the same.
-        predictor: the same.
-        recorder: the same.
-        store: the same.
+        security_headers: of answers, with the check of origins.
         wrapped: whether a plugin wraps every request.
         draining: whether each answer closes its connection.
     """
 
     def __init__(  # noqa: PLR0913  the parts of the application, all by keyword
         self,
-        *arguments: Any,
+        *,
         settings: Settings,
         authenticator: Authenticator,
-        security_headers: SecurityHeaders,
         metrics: Metrics,
         predictor: Predictor,
         recorder: Recorder,
         store: Store,
         wrappers: Sequence[Wrapper],
         router_wrappers: Sequence[RouterWrapper],
-        **named: Any,
+        **others: Any,
     ) -> None:
-        super().__init__(*arguments, **named)
+        super().__init__(**others)
         self.settings = settings
         self.authenticator = authenticator
-        self.security_headers = security_headers
         self.metrics = metrics
         self.predictor = predictor
         self.recorder = recorder
         self.store = store
+        self.security_headers = SecurityHeaders(settings)
         self.draining = False
         metrics.set_routes(pair for route in self.routes for pair in _pairs(route))
         self._allow = dict(map(_allowed, self.routes))
@@ -183,7 +174,19 @@ class App(Litestar):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._headers(scope, [*message.get("headers", ())])
+                headers = [*message.get("headers", ())]
+                if scope["method"] == "OPTIONS" and (
+                    allow := self._allow.get(scope.get("path_template", ""))
+                ):
+                    # The framework names the methods of the first handler of a path alone.
+                    headers = [(name, allow if name == b"allow" else value) for name, value in headers]
+                headers += self.security_headers.headers(scope, headers)
+                if "principal" in scope["state"]:
+                    headers += self.authenticator.headers(scope["state"]["principal"])
+                headers.append((REQUEST_ID, request_id))
+                if self.draining:
+                    headers.append((b"connection", b"close"))
+                message["headers"] = headers
             await send(message)
 
         tokens = REQUEST.set(request_id), KEY_NAME.set("")
@@ -194,19 +197,6 @@ class App(Litestar):
             KEY_NAME.reset(tokens[1])
             route = self.metrics.route(scope.get("path_template", ""), scope["method"])
             route.add(status, time.perf_counter() - started)
-
-    def _headers(self, scope: Any, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        state = scope["state"]
-        if scope["method"] == "OPTIONS" and (allow := self._allow.get(scope.get("path_template", ""))):
-            # The framework names the methods of the first handler of a path alone.
-            headers = [(name, allow if name == b"allow" else value) for name, value in headers]
-        headers += self.security_headers.headers(scope, headers)
-        if "principal" in state:
-            headers += self.authenticator.headers(state["principal"])
-        headers.append((REQUEST_ID, state["request_id"]))
-        if self.draining:
-            headers.append((b"connection", b"close"))
-        return headers
 
 
 class SecurityHeaders:

@@ -3,6 +3,7 @@
 `kickserve.hooks.Plugin` is the base class. `kickserve.features` (the eleven features), `kickserve.schemas`
 (what goes in and out) and `kickserve.errors` are open to plugins too.
 """
+# ruff: noqa: F401 - imported for plugins
 
 from __future__ import annotations
 
@@ -34,8 +35,6 @@ from kickserve.auth import (
 from kickserve.batching import cancel_task, yield_to_loop
 from kickserve.documents import expit, header_of, mean_shrink
 from kickserve.errors import (
-    Backlogged,
-    BodyTooLarge,
     ConfigurationError,
     Forbidden,
     InvalidInput,
@@ -83,10 +82,8 @@ from kickserve.model import (
     predict,
     wrong_name,
 )
-from kickserve.openapi import EXAMPLE, TakesKick, answers, refusals, takes
+from kickserve.openapi import EXAMPLE, TakesKick, refusals, takes
 from kickserve.parameters import (
-    Before,
-    Limit,
     Since,
     ThePredictor,
     TheRecorder,
@@ -97,7 +94,7 @@ from kickserve.parameters import (
 from kickserve.predictor import Predictor, ServedModel
 from kickserve.process import ProcessSampler
 from kickserve.record import NUMBER, RecordBatch, SetOutcome, ShadowAnswers, numbers_of
-from kickserve.recorder import Recorder, carry_out
+from kickserve.recorder import Recorder
 from kickserve.scorer import Scorer
 from kickserve.settings import Settings, SettingsTable, setting
 from kickserve.shared import find_slot, integers, shared_array, sum_by_label
@@ -127,145 +124,32 @@ if TYPE_CHECKING:
 
     from kickserve.schemas import DriftSummary
 
-__all__ = [
-    "ANONYMOUS",
+__all__ = [  # the stable names; the others are imported for the plugins of kickserve itself
     "API",
-    "AUTO",
-    "BINS",
-    "BOUNDS",
-    "DEFAULT_KEY",
-    "EXAMPLE",
-    "FORWARDED_FOR",
-    "KEY_NAME",
-    "MEANINGS",
-    "NO_KEY",
-    "NUMBER",
-    "REQUEST_ID",
-    "SAFE",
-    "SANDBOX",
-    "SMOKE_KICKS",
-    "TERMS",
-    "TYPICAL",
-    "Answer",
-    "AnswersOne",
     "App",
     "Authenticator",
-    "Backlogged",
-    "Before",
-    "BodyTooLarge",
-    "ConfigurationError",
-    "FiniteRange",
-    "Forbidden",
-    "HasProfile",
-    "Instant",
-    "InvalidInput",
-    "Key",
-    "KeyRing",
-    "KickserveError",
-    "LabelledPrediction",
-    "Limit",
-    "LinearDocument",
-    "LinearModel",
-    "MalformedBody",
     "Metric",
-    "Metrics",
-    "MissingExtra",
     "Model",
     "ModelFile",
-    "ModelUnusable",
-    "Origin",
     "Plugin",
-    "PredictionFailed",
-    "Predictor",
-    "Principal",
-    "ProcessSampler",
-    "Profile",
-    "Reading",
     "RecordBatch",
-    "RecordNotFound",
-    "RecordUnfit",
-    "Recorder",
-    "RequestError",
     "Scope",
-    "Scorer",
-    "SecurityHeaders",
-    "ServedModel",
-    "ServiceUrl",
-    "SetOutcome",
     "Settings",
     "SettingsTable",
-    "ShadowAnswers",
     "Since",
     "Store",
-    "StoreError",
-    "StoreMisconfigured",
-    "StoreUnavailable",
-    "TakesKick",
     "ThePredictor",
     "TheRecorder",
-    "TooManyRequests",
-    "Unauthorized",
-    "UnknownPlugin",
     "Until",
-    "__version__",
-    "answers",
     "app_of",
-    "atomic_write",
-    "cancel_task",
-    "canonical",
-    "carry_out",
-    "create_authenticator",
-    "create_store",
-    "default_keys",
-    "discover",
-    "drift_reports",
-    "expand",
-    "expit",
-    "fetch_model",
-    "find_slot",
-    "fingerprint",
-    "first_id_at",
-    "first_id_in",
-    "header_of",
-    "identity",
-    "instant",
-    "integers",
     "kinds",
-    "load_file",
-    "load_model",
-    "load_source",
-    "mean_shrink",
-    "newest_drift",
-    "nonce_of",
     "numbers_of",
-    "open_store",
-    "out_of_range",
-    "overridden",
     "parse_instant",
-    "plugins_of",
-    "predict",
-    "print_facts",
-    "print_json",
-    "print_table",
     "problems",
-    "profile_of",
-    "progress",
-    "read_body",
-    "read_kick",
     "refusals",
-    "request_context",
     "requires",
-    "say",
     "setting",
     "shared_array",
-    "source_of",
-    "spline_names",
-    "stdout",
-    "sum_by_label",
-    "takes",
-    "with_nonce",
-    "wrong_name",
-    "yield_to_loop",
 ]
 
 API: Final = "/api/v1"
@@ -287,14 +171,9 @@ class _LitestarPlugin(Plugin):
 
     def __init__(self, settings: Settings, plugin: InitPlugin | CLIPlugin) -> None:
         super().__init__(settings)
-        self._plugin = plugin
-
-    def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        return self._plugin.on_app_init(app_config) if isinstance(self._plugin, InitPlugin) else app_config
-
-    def on_cli_init(self, cli: Group) -> None:
-        if isinstance(self._plugin, CLIPlugin):
-            self._plugin.on_cli_init(cli)
+        for hook in ("on_app_init", "on_cli_init"):
+            if hasattr(plugin, hook):
+                setattr(self, hook, getattr(plugin, hook))
 
 
 def discover(settings: Settings) -> list[Plugin]:

@@ -10,6 +10,7 @@ import pytest
 from conftest import configured
 from snippets import read
 
+from kickserve.app import create_app
 from kickserve.cli import run
 from kickserve.errors import ConfigurationError, MissingExtra, StoreMisconfigured, UnknownPlugin
 from kickserve.openapi import EXAMPLE
@@ -119,6 +120,12 @@ def test_a_broken_plugin_shows_its_own_traceback(install):
     install("broken", "import no_such_module_at_all")
     with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
         discover(Settings())
+
+
+async def test_a_plugin_that_forgets_to_return_the_configuration_is_named(install, settings):
+    install("forgetful", FOREIGN.replace("return app_config", "return None"))
+    with pytest.raises(ConfigurationError, match=r"foreign_forgetful.*must return app_config"):
+        create_app(settings)
 
 
 def test_a_factory_that_returns_something_else_is_named(install):

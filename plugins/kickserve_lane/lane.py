@@ -55,20 +55,6 @@ class Lane:
         self._checks_origin = app.settings.cors_origins is not None or not app.authenticator.guarded
         self._host: bytes | None = None
 
-    def takes(self, scope: Any) -> bool:
-        """Return whether the lane answers a request (ASGI), and note its principal in the scope's state."""
-        if scope["path"] != self.path or scope["method"] != "POST":
-            return False
-        headers, client = [*scope["headers"]], scope.get("client")
-        principal = self.admit(dict(headers), len(headers), client[0] if client else "", None)
-        if principal is None:
-            return False
-        state: Any = scope["state"]
-        state["principal"] = principal
-        scope["path_template"] = self.path  # as the router leaves it, for plugins that wrap requests
-        KEY_NAME.set(principal.key.name)
-        return True
-
     def admit(
         self, headers: Mapping[bytes, bytes], count: int, peer: str, forwarded: bytes | None
     ) -> Principal | None:
@@ -105,9 +91,16 @@ class Lane:
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer a request (ASGI), or leave it to the router."""
-        if not self.takes(scope):
+        principal = None
+        if scope["path"] == self.path and scope["method"] == "POST":
+            headers, client = [*scope["headers"]], scope.get("client")
+            principal = self.admit(dict(headers), len(headers), client[0] if client else "", None)
+        if principal is None:
             await self._router(scope, receive, send)
             return
+        scope["state"]["principal"] = principal
+        scope["path_template"] = self.path  # as the router leaves it, for plugins that wrap requests
+        KEY_NAME.set(principal.key.name)
         try:
             message: Any = await receive()
             body = message["body"] if message.get("more_body") is False else await _rest(message, receive)
