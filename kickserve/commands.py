@@ -185,7 +185,7 @@ async def _predict(settings: Settings, kick: Kick, *, keep: bool) -> Prediction:
     batch = scorer.answer(matrix([kick]))
     if keep:
         async with open_store(settings) as store:
-            await store.add(batch.records())
+            await store.add([batch])
     return scorer.predictions(batch)[0]
 
 

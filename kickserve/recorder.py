@@ -366,7 +366,7 @@ async def _carry_out_all(store: Store, operations: Iterable[Operation]) -> None:
     """Carry operations out in their order, predictions that follow one another in one transaction."""
     for adds, run in groupby(operations, lambda each: isinstance(each, Add)):
         if adds:
-            await store.add_batches([each.batch for each in run if isinstance(each, Add)])
+            await store.add([each.batch for each in run if isinstance(each, Add)])
         else:
             await carry_out(store, (each for each in run if not isinstance(each, Add)))
 

@@ -73,8 +73,12 @@ class Store(ABC):
         """Close every connection. May be called more than once, and without `open`."""
 
     @abstractmethod
-    async def add(self, records: Sequence[Record]) -> None:
-        """Keep all of these or none, in one transaction; pass over a record whose id is there already."""
+    async def add(self, batches: Sequence[RecordBatch]) -> None:
+        """Keep the predictions of all batches or none, in one transaction; pass over ids that are there.
+
+        `RecordBatch.records` makes records of them. A store that takes their arrays as they are spends half
+        the time.
+        """
 
     @abstractmethod
     async def get(self, record_id: str) -> Record | None:
@@ -109,11 +113,11 @@ class Store(ABC):
         """Remove one record; return whether it was there."""
 
     @abstractmethod
-    async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
-        """Set the outcome of a kick and the time at which it became known, over an earlier outcome.
+    async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
+        """Set some hundreds of outcomes over earlier ones; of two for one record the later in order counts.
 
         Returns:
-            Whether the record is there.
+            The ids under which there is no record, spelt as they came.
         """
 
     @abstractmethod
@@ -133,31 +137,6 @@ class Store(ABC):
     @abstractmethod
     async def ping(self) -> None:
         """Return when the database answers; raise where it doesn't."""
-
-    # These have defaults, for stores that can't do better.
-
-    async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
-        """Keep the predictions of all batches or of none, as `add` keeps their records.
-
-        To make a record for each prediction only to take it apart again costs as much as to store it.
-        """
-        records: list[Record] = []
-        for batch in batches:
-            records += batch.records()
-            await asyncio.sleep(0)
-        await self.add(records)
-
-    async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
-        """Set some hundreds of outcomes, as `set_outcome` does; of two for one record the later counts.
-
-        Returns:
-            The ids under which there is no record, spelt as they came.
-        """
-        return {
-            each.id
-            for each in outcomes
-            if not await self.set_outcome(each.id, success=each.success, at=each.at)
-        }
 
     async def drop_whole(self, until: datetime) -> list[str]:  # noqa: ARG002
         """Drop at once the parts of the database that hold only records made before an instant.

@@ -14,7 +14,7 @@ from serving import BARE, serving
 from kickserve.ids import first_id_at, instant
 from kickserve.openapi import EXAMPLE
 from kickserve_storage.postgres import PostgresStore
-from kickserve_testing.contract import START, record_at, some_records, streamed
+from kickserve_testing.contract import START, keep, record_at, some_records, streamed
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001 - hypothesis wants them bare
@@ -85,7 +85,7 @@ async def test_the_zone_of_a_postgres_session_changes_nothing(postgres_schema, z
     try:
         border = round(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000)
         records = [record_at(border + at) for at in (-1, 0, 1)]
-        await store.add(records)
+        await keep(store, records)
         assert await streamed(store) == records
         assert {each.created_at.utcoffset() for each in await store.page(3)} == {timedelta(0)}
         assert await store.page(9, since=instant(border)) == [records[2], records[1]]
@@ -98,7 +98,7 @@ async def test_the_zone_of_a_postgres_session_changes_nothing(postgres_schema, z
 async def kept(client):
     """A client of a service that has three predictions, of three seconds."""
     records = some_records(3)
-    await client.app.store.add(records)
+    await keep(client.app.store, records)
     return client, [record.id for record in records[::-1]]
 
 
@@ -120,7 +120,7 @@ async def test_a_time_may_be_told_with_any_offset_and_each_hour_of_the_end_of_su
     first, second = "2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00"
     made = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)
     record = record_at(round(made.timestamp() * 1000))
-    await client.app.store.add([record])
+    await keep(client.app.store, [record])
     assert await asked(client, since=first, until=second) == [record.id]
     assert await asked(client, since=second) == []
 

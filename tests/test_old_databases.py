@@ -12,10 +12,11 @@ from old_databases import VERSIONS, old_records, old_sql
 from together import run_together
 
 from kickserve.errors import StoreMisconfigured, StoreUnavailable
+from kickserve.record import SetOutcome
 from kickserve_storage import postgres, postgres_months
 from kickserve_storage.postgres import PostgresStore
 from kickserve_storage.sqlite import SqliteStore
-from kickserve_testing.contract import START, all_labelled, record_at, streamed
+from kickserve_testing.contract import START, all_labelled, keep, record_at, streamed
 
 
 @pytest.fixture(params=VERSIONS)
@@ -48,8 +49,9 @@ async def used(store, version):
         assert await streamed(store) == records
         assert await store.page(3, before=records[-1].id) == records[-2:-5:-1]
         assert [each.success for each in await all_labelled(store)] == [True, False, True]
-        assert await store.set_outcome(records[0].id, success=True, at=records[0].created_at)
-        await store.add([*records, record_at(START)])
+        changed = SetOutcome(records[0].id, success=True, at=records[0].created_at)
+        assert await store.set_outcomes([changed]) == set()
+        await keep(store, [*records, record_at(START)])
     async with opened(store):
         assert await store.count() == len(records) + 1
 
@@ -139,14 +141,14 @@ async def test_an_earlier_kickserve_says_that_it_can_not_use_the_new_schema(post
 
 _OPEN = """
 import asyncio, sys
-from kickserve_testing.contract import record_at
+from kickserve_testing.contract import keep, record_at
 from kickserve_storage.postgres import PostgresStore
 
 async def main(url, number):
     store = PostgresStore(url)
     await store.open()
     # Years that have no month yet, the same for all processes at the same moment.
-    await store.add([record_at(1_000_000_000_000 + 3_000_000_000 * at, number=number) for at in range(24)])
+    await keep(store, [record_at(1_000_000_000_000 + 3_000_000_000 * at, number=number) for at in range(24)])
     await store.close()
 
 print(flush=True)

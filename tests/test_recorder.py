@@ -143,7 +143,7 @@ async def test_a_batch_for_which_the_journal_has_no_room_leaves_nothing_behind_a
 
 async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client, kick, monkeypatch, caplog):
     store = client.app.store
-    add, failures = store.add_batches, 0
+    add, failures = store.add, 0
 
     async def broken(records):
         nonlocal failures
@@ -152,7 +152,7 @@ async def test_a_bug_in_a_store_ends_neither_the_writing_nor_the_service(client,
             raise ZeroDivisionError
         await add(records)
 
-    monkeypatch.setattr(store, "add_batches", broken)
+    monkeypatch.setattr(store, "add", broken)
     record_id = (await client.post("/predict", json=kick)).json()["id"]
     await eventually(lambda: is_well(client))
 
@@ -215,20 +215,6 @@ async def test_old_predictions_are_removed_in_small_groups_also_after_a_bug_in_t
     assert failures
 
 
-async def test_a_store_with_none_but_the_required_methods_takes_batches_and_outcomes(
-    client, kick, monkeypatch
-):
-    for name in ("add_batches", "set_outcomes", "drop_whole"):
-        monkeypatch.setattr(SqliteStore, name, getattr(store_module.Store, name))
-    ids = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 3)).json()]
-    unknown = "01790000-0000-7000-8000-000000000000"
-    outcomes = [{"id": ids[0], "success": True}, {"id": unknown, "success": True}]
-    kept = (await client.put("/predictions/outcomes", json=outcomes)).json()
-    assert kept == {"kept": 1, "unknown": [unknown]}
-    assert await outcomes_in(client) == {ids[0]: True, ids[1]: None, ids[2]: None}
-    assert await client.app.store.drop_whole(None) == []
-
-
 def with_unfit(batch, *places):
     """Return a batch in which kicks have a distance that is no number, which no store holds."""
     numbers = np.frombuffer(batch.numbers, NUMBER).reshape(-1, WIDTH).copy()
@@ -270,14 +256,14 @@ async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, 
 async def test_a_store_that_refuses_everything_is_waited_for(client, kick, monkeypatch):
     monkeypatch.setattr(recorder, "IN_A_ROW", 3)
     service = client.app
-    add, broken = service.store.add_batches, True
+    add, broken = service.store.add, True
 
     async def refuse(batches):
         if broken:
             raise RecordUnfit("a rule of somebody else's")
         await add(batches)
 
-    monkeypatch.setattr(service.store, "add_batches", refuse)
+    monkeypatch.setattr(service.store, "add", refuse)
     ids = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 20)).json()]
 
     async def the_reason_is_said():

@@ -24,7 +24,7 @@ from serving import BARE, serving
 from kickserve.openapi import EXAMPLE
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin
-from kickserve_testing.contract import START, record_at, records_from
+from kickserve_testing.contract_samples import START, batch_of, keep, record_at, records_from
 from ops.bench import common
 from ops.chaos.clients import Clients
 
@@ -77,7 +77,7 @@ async def of_store(url: str, number: int, months: int) -> Row:
         records = records_from(step=step)
         rates = {f"rows/s by {size:,}": await rate(store, records, size) for size in GROUPS}
         while await store.count() < number:
-            await store.add(list(islice(records, GROUPS[-1])))
+            await keep(store, list(islice(records, GROUPS[-1])))
         places = {"newest": number, "middle": number // 2, "oldest": 2 * PAGE}
         pages = {f"{place} ms": await page_ms(store, START + at * step) for place, at in places.items()}
         limit = datetime.fromtimestamp((START + 3 * MONTH) / 1_000, UTC)
@@ -93,7 +93,7 @@ async def rate(store: Store, records: Iterator[Record], size: int, seconds: floa
     """Return the records a second that a store takes in groups of a size."""
     spent, added = 0.0, 0
     while spent < seconds:
-        group = list(islice(records, size))
+        group = [batch_of(record) for record in islice(records, size)]
         began = time.perf_counter()
         await store.add(group)
         spent += time.perf_counter() - began

@@ -36,7 +36,7 @@ from serving import Server
 
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin
-from kickserve_testing.contract_samples import record_at
+from kickserve_testing.contract_samples import keep, record_at
 from ops.bench.common import Server as BareServer
 from ops.chaos.clients import ID_BYTES, OK, Clients, counted
 from ops.chaos.vitals import Sample, Verdict, Watched, sparkline, thirds, typical, verdicts
@@ -109,7 +109,7 @@ async def old_predictions(url: str) -> None:
     await store.open()
     end = int((time.time() - (KEEP_DAYS + 3) * 86_400) * 1000)
     for start in range(0, OLD, 5_000):
-        await store.add([record_at(end - at * 300_000) for at in range(start, start + 5_000)])
+        await keep(store, [record_at(end - at * 300_000) for at in range(start, start + 5_000)])
     await store.close()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from kickserve.features import named
+from kickserve.plugins import SetOutcome, instant
 from kickserve.schemas import OutcomeOf
 from kickserve_data.kicks import Block
 from kickserve_data.scoring import ScoredBlock, Scores
@@ -68,12 +69,15 @@ class StoreKeeper:
     async def predict(self, block: Block) -> list[Prediction]:
         """See `Keeper.predict`."""
         batch = self._scorer.answer(block.matrix)
-        records = batch.records()
+        await self._store.add([batch])
         if block.outcome is not None:
-            for record, outcome in zip(records, block.outcome.tolist(), strict=True):
-                if outcome in {0.0, 1.0}:
-                    record.outcome, record.outcome_at = outcome == 1.0, record.created_at
-        await self._store.add(records)
+            at, pairs = (
+                instant(batch.millisecond),
+                zip(batch.ids.texts(), block.outcome.tolist(), strict=True),
+            )
+            await self._store.set_outcomes(
+                [SetOutcome(each, outcome == 1, at) for each, outcome in pairs if outcome in {0, 1}]
+            )
         return self._scorer.predictions(batch)
 
 

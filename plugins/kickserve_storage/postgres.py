@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,18 +31,12 @@ from kickserve_storage.postgres_months import (
 )
 from kickserve_storage.postgres_server import address_of, explained
 from kickserve_storage.table import (
-    COLUMNS,
-    LABELLED,
-    LABELLED_GROUP,
-    OLDEST,
-    STREAM_GROUP,
     TableStore,
     columns_of,
-    in_steps,
     record_of,
-    row_of,
     span,
     steps,
+    to_millisecond,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +47,6 @@ if TYPE_CHECKING:
     from kickserve.schemas import Record
 
 CONNECTIONS: Final = 4
-STREAMS: Final = CONNECTIONS // 2  # a slow reader keeps its connection, so some are left to everybody else
 COMMAND_TIMEOUT: Final = 30.0  # seconds
 # A change of the schema waits so long for the readers of the table, and new readers wait behind it.
 LOCK_TIMEOUT: Final = "3s"
@@ -120,7 +112,7 @@ _TYPES: Final = {
 # months it needs, which takes longer than to read a page; that plan leaves out months as well when it is run.
 _PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
 
-_OUTCOMES: Final = """UPDATE predictions SET outcome = new.outcome, outcome_at = new.at
+_SET_OUTCOMES: Final = """UPDATE predictions SET outcome = new.outcome, outcome_at = new.at
     FROM unnest($1::uuid[], $2::boolean[], $3::timestamptz[]) AS new (id, outcome, at)
     WHERE predictions.id = new.id RETURNING predictions.id"""
 
@@ -135,20 +127,6 @@ def _insert(columns: tuple[str, ...]) -> str:
         f"INSERT INTO predictions ({', '.join(columns)}) SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 - columns
         " ON CONFLICT (id) DO NOTHING"
     )
-
-
-@asynccontextmanager
-async def _unbroken_end() -> AsyncIterator[AsyncExitStack]:
-    """Close resources in order although the task is cancelled, and cancelled again at each await.
-
-    A client that goes away cancels its export so: without this the transaction would not be rolled back, and
-    its connection would return to the pool with it.
-    """
-    opened = AsyncExitStack()
-    try:
-        yield opened
-    finally:
-        await asyncio.shield(opened.__aexit__(*sys.exc_info()))
 
 
 class PostgresStore(TableStore):
@@ -169,7 +147,6 @@ class PostgresStore(TableStore):
         self._address = address_of(url)
         self._statement_cache = statement_cache
         self._command_timeout = command_timeout
-        self._streams = asyncio.Semaphore(STREAMS)
         self._wanted = False
         self._pool: Any = None
         self._opening = asyncio.Lock()
@@ -198,20 +175,8 @@ class PostgresStore(TableStore):
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 pool.terminate()
 
-    async def add(self, records: Sequence[Record]) -> None:
-        """Keep all of these or none; a record whose id is kept already is passed over."""
-        if not records:
-            return
-        rows = await in_steps(records, lambda record: row_of(record, self._instant))
-
-        async def write() -> None:
-            async with self._connection() as connection:
-                await connection.execute(_insert(COLUMNS), *zip(*rows, strict=True))
-
-        await self._in_months(write, (record.id for record in records))
-
-    async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
-        """Keep the predictions of all of these or of none: the same as `add` with their records."""
+    async def add(self, batches: Sequence[RecordBatch]) -> None:
+        """Keep the predictions of all of these or none; one whose id is kept already is passed over."""
 
         async def write() -> None:
             async with self._connection() as connection, connection.transaction():
@@ -233,22 +198,6 @@ class PostgresStore(TableStore):
                 await make(connection, map(month_of, ids))
             await write()
 
-    async def stream(
-        self, *, since: datetime | None = None, until: datetime | None = None
-    ) -> AsyncIterator[list[Record]]:
-        """Yield the records that are kept when it starts, oldest first, some hundreds at a time."""
-        async with self._cursor(OLDEST, *span(since=since, until=until)) as cursor:
-            while rows := await self._fetch(cursor, STREAM_GROUP):
-                yield await in_steps(rows, self._record)
-
-    async def labelled(
-        self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
-    ) -> AsyncIterator[list[LabelledPrediction]]:
-        """Yield, ten thousand at a time, the predictions whose outcome is known."""
-        async with self._cursor(LABELLED, *span(since=since, until=until), model) as cursor:
-            while rows := await self._fetch(cursor, LABELLED_GROUP):
-                yield await in_steps(rows, lambda row: LabelledPrediction(*row[:-1]))
-
     async def drop_whole(self, until: datetime) -> list[str]:
         """Drop each month that is over before this instant, whatever is in it; return their tables' names."""
         async with self._connection() as connection:
@@ -264,46 +213,18 @@ class PostgresStore(TableStore):
             return int(status.rpartition(" ")[2])  # such as "DELETE 3"
 
     async def _set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
-        rows = [(each.id, each.success, self._instant(each.at)) for each in outcomes]
-        return {str(found) for [found] in await self._rows(_OUTCOMES, *zip(*rows, strict=True))}
-
-    @staticmethod
-    def _instant(moment: datetime) -> datetime:
-        """Cut an instant to milliseconds, as SQLite's store does."""
-        return moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
+        # Instants are cut to milliseconds, as SQLite's store does.
+        rows = [(each.id, each.success, instant(to_millisecond(each.at))) for each in outcomes]
+        return {str(found) for [found] in await self._rows(_SET_OUTCOMES, *zip(*rows, strict=True))}
 
     @staticmethod
     def _record(row: Sequence[Any]) -> Record:
         """Turn a row of the table, whose id is a UUID, into a record."""
         return record_of([str(row[0]), *row[1:]])
 
-    @asynccontextmanager
-    async def _cursor(self, sql: str, *values: object) -> AsyncIterator[Any]:
-        """Open a cursor on the server, in a transaction that sees the table as it is now."""
-        async with _unbroken_end() as opened:
-            await opened.enter_async_context(self._turn())
-            connection = await opened.enter_async_context(self._connection())
-            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
-            await opened.enter_async_context(transaction)
-            yield await connection.cursor(sql, *values)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._command_timeout):
-                await self._streams.acquire()
-        except TimeoutError:
-            raise StoreUnavailable(
-                f"{self.label}: {STREAMS} exports are running already; try again after one has ended"
-            ) from None
-        try:
-            yield
-        finally:
-            self._streams.release()
-
-    async def _fetch(self, cursor: Any, number: int) -> list[Any]:
-        with self._in_our_words():
-            return list(await cursor.fetch(number))
+    @staticmethod
+    def _labelled(row: Sequence[Any]) -> LabelledPrediction:
+        return LabelledPrediction(*row[:-1])
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:

@@ -24,33 +24,21 @@ from kickserve.plugins import (
     instant,
 )
 from kickserve_storage.table import (
-    COLUMNS,
     CREATED,
     FLAG_COLUMNS,
-    LABELLED,
-    LABELLED_GROUP,
-    NEWEST_ID,
-    OLDEST,
     OUTCOME,
     OUTCOME_AT,
-    SET_OUTCOME,
     SHADOW,
-    STREAM_GROUP,
     USUAL,
     TableStore,
-    after,
     columns_of,
-    in_steps,
     record_of,
-    row_of,
-    span,
     steps,
     to_millisecond,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from kickserve.plugins import RecordBatch, SetOutcome
     from kickserve.schemas import Record
@@ -65,6 +53,7 @@ _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len(
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
 
 _NUMBERED: Final = re.compile(r"\$\d+")
+_SET_OUTCOME: Final = "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?"
 _STRICT: Final = ", STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 # Each is a step from one version of the schema to the next, and never changes once released.
 MIGRATIONS: Final = (
@@ -192,47 +181,12 @@ class SqliteStore(TableStore):
                 async with lock:
                     await each.close()
 
-    async def add(self, records: Sequence[Record]) -> None:
-        """Keep all of these or none; a record whose id is kept already is passed over."""
-        if records:
-            rows = await in_steps(records, lambda record: row_of(record, to_millisecond))
-            await self._run([(_insert(COLUMNS), rows)])
-
-    async def add_batches(self, batches: Sequence[RecordBatch]) -> None:
-        """Keep the predictions of all of these or of none: the same as `add` with their records."""
-        await self._run(_statements(batches))
-
-    async def _run(self, statements: Iterable[Statement]) -> None:
-        """Run statements, each with many rows of values, all or none; others get their turn between them."""
+    async def add(self, batches: Sequence[RecordBatch]) -> None:
+        """Keep the predictions of all of these or none; one whose id is kept already is passed over."""
         async with self._using(write=True) as connection, _transaction(connection):
-            for sql, rows in statements:
+            for sql, rows in _statements(batches):  # others get their turn between them
                 if rows:
                     await connection.executemany(sql, rows)
-
-    async def stream(
-        self, *, since: datetime | None = None, until: datetime | None = None
-    ) -> AsyncIterator[list[Record]]:
-        """Yield the records that are kept when it starts, oldest first, some hundreds at a time.
-
-        Each group is a short read of its own: a long one would keep the WAL from being written back.
-        """
-        low, high = span(since=since, until=until)
-        [(newest,)] = await self._rows(NEWEST_ID, low, high)
-        while newest and low <= newest:
-            rows = await self._rows(f"{OLDEST} LIMIT $3", low, after(newest), STREAM_GROUP)
-            if not rows:
-                return  # the rest has been deleted meanwhile
-            yield [self._record(row) for row in rows]
-            low = after(rows[-1][0])
-
-    async def labelled(
-        self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
-    ) -> AsyncIterator[list[LabelledPrediction]]:
-        """Yield, ten thousand at a time, the predictions whose outcome is known."""
-        low, high = span(since=since, until=until)
-        while rows := await self._rows(f"{LABELLED} LIMIT $4", low, high, model, LABELLED_GROUP):
-            yield await in_steps(rows, _labelled)
-            low = after(rows[-1][-1])
 
     async def _rows(self, sql: str, *values: object) -> list[Any]:
         async with self._using(write=False) as connection:
@@ -249,23 +203,24 @@ class SqliteStore(TableStore):
         known = f"SELECT id FROM predictions WHERE id IN ({', '.join('?' * len(ids))})"  # noqa: S608 - marks
         async with self._using(write=True) as connection, _transaction(connection):
             rows = [(each.success, to_millisecond(each.at), each.id) for each in outcomes]
-            await connection.executemany(_positional(SET_OUTCOME), rows)
+            await connection.executemany(_SET_OUTCOME, rows)
             return {found for (found,) in await connection.execute_fetchall(known, ids)}
 
-    _instant = staticmethod(to_millisecond)
+    @staticmethod
+    def _record(row: Sequence[Any]) -> Record:
+        """Turn a row of the table, where instants are milliseconds and flags 0 and 1, into a record."""
+        values = list(row)
+        for at in (CREATED, OUTCOME_AT):
+            values[at] = None if row[at] is None else instant(row[at])
+        for at in FLAG_COLUMNS:
+            values[at] = row[at] == 1
+        values[OUTCOME] = None if row[OUTCOME] is None else row[OUTCOME] == 1
+        return record_of(values)
 
     @staticmethod
-    def _record(values: Sequence[Any]) -> Record:
-        """Turn a row of the table, where instants are milliseconds and flags 0 and 1, into a record."""
-        row = list(values)
-        row[CREATED] = instant(row[CREATED])
-        for at in FLAG_COLUMNS:
-            row[at] = row[at] == 1
-        if row[OUTCOME] is not None:
-            row[OUTCOME] = row[OUTCOME] == 1
-        if row[OUTCOME_AT] is not None:
-            row[OUTCOME_AT] = instant(row[OUTCOME_AT])
-        return record_of(row)
+    def _labelled(row: Sequence[Any]) -> LabelledPrediction:
+        created, model, prediction, outcome, *shadow, _ = row
+        return LabelledPrediction(instant(created), model, prediction, outcome == 1, *shadow)
 
     @asynccontextmanager
     async def _using(self, *, write: bool) -> AsyncIterator[aiosqlite.Connection]:
@@ -372,11 +327,6 @@ class SqliteStore(TableStore):
             raise _explained(error, self.label) from error
         except OverflowError as error:  # of a whole number of more than 64 bits
             raise RecordUnfit(f"{self.label} can't hold this record: {error}") from error
-
-
-def _labelled(row: Sequence[Any]) -> LabelledPrediction:
-    created, model, prediction, outcome, *shadow, _ = row
-    return LabelledPrediction(instant(created), model, prediction, outcome == 1, *shadow)
 
 
 def _positional(sql: str) -> str:

@@ -11,14 +11,14 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from kickserve.features import COUNT, FLAGS, NAMES
-from kickserve.plugins import Store, canonical, first_id_at, numbers_of
+from kickserve.plugins import LabelledPrediction, Store, canonical, first_id_at, numbers_of
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,7 +34,6 @@ FLAG_COLUMNS: Final = tuple(COLUMNS.index(name) for name in FLAGS)
 USUAL: Final = COLUMNS[: COLUMNS.index("error")]
 """The columns that a new prediction fills; the others are nearly always null."""
 SHADOW: Final = ("shadow_model", "shadow_revision", "shadow_prediction")
-TEXTS: Final = tuple(COLUMNS.index(name) for name in ("model", "revision", "error", *SHADOW[:2]))
 
 STREAM_GROUP: Final = 250  # records a group: 1 ms of the event loop, and another to encode them
 LABELLED_GROUP: Final = 10_000  # labelled predictions are a few values each, so more of them go in a group
@@ -42,17 +41,14 @@ OUTCOMES_GROUP: Final = 500  # outcomes a statement: SQLite before 3.32 takes 99
 
 # Values are $1, $2, …; nothing of a request ever becomes part of a statement, only names of columns do.
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM predictions"  # noqa: S608 - see above
-_SPAN: Final = f"{_SELECT} WHERE id >= $1 AND id < $2 ORDER BY id"
-GET: Final = f"{_SELECT} WHERE id = $1"
-OLDEST: Final = _SPAN
-NEWEST: Final = f"{_SPAN} DESC LIMIT $3"
-NEWEST_ID: Final = "SELECT max(id) FROM predictions WHERE id >= $1 AND id < $2"
+_GET: Final = f"{_SELECT} WHERE id = $1"
+_OLDEST: Final = f"{_SELECT} WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3"
+_NEWEST: Final = f"{_SELECT} WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT $3"
 LABELLED: Final = """SELECT created_at, model, prediction, outcome, shadow_model, shadow_prediction, id
     FROM predictions WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
-    AND model = coalesce($3, model) ORDER BY id"""
-SET_OUTCOME: Final = "UPDATE predictions SET outcome = $1, outcome_at = $2 WHERE id = $3"
-DELETE: Final = "DELETE FROM predictions WHERE id = $1"
-PURGE: Final = (
+    AND model = coalesce($3, model) ORDER BY id LIMIT $4"""
+_DELETE: Final = "DELETE FROM predictions WHERE id = $1"
+_PURGE: Final = (
     "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < $1 ORDER BY id LIMIT $2)"
 )
 
@@ -63,7 +59,7 @@ _LAST: Final = str(uuid.UUID(int=(1 << 128) - 1))
 
 
 class TableStore(Store):
-    """The calls of a `kickserve.store.Store` that are the same statement in both databases."""
+    """The calls of a `kickserve.plugins.Store` that are the same statement in both databases."""
 
     @abstractmethod
     async def _rows(self, sql: str, *values: object) -> list[Any]:
@@ -79,17 +75,17 @@ class TableStore(Store):
 
     @staticmethod
     @abstractmethod
-    def _instant(moment: datetime) -> object:
-        """Turn an instant into the value that the database keeps, cut to milliseconds."""
-
-    @staticmethod
-    @abstractmethod
     def _record(row: Sequence[Any]) -> Record:
         """Turn a row of `COLUMNS` into a record."""
 
+    @staticmethod
+    @abstractmethod
+    def _labelled(row: Sequence[Any]) -> LabelledPrediction:
+        """Turn a row of `LABELLED` into a labelled prediction."""
+
     async def get(self, record_id: str) -> Record | None:
         """Return one record, or None."""
-        rows = await self._rows(GET, canonical(record_id))
+        rows = await self._rows(_GET, canonical(record_id))
         return self._record(rows[0]) if rows else None
 
     async def page(
@@ -102,26 +98,46 @@ class TableStore(Store):
     ) -> list[Record]:
         """Return at most `limit` records, newest first."""
         low, high = span(before=before, since=since, until=until)
-        return await in_steps(await self._rows(NEWEST, low, high, limit), self._record)
+        return await in_steps(await self._rows(_NEWEST, low, high, limit), self._record)
+
+    async def stream(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[list[Record]]:
+        """Yield the records up to the newest one at the start, oldest first, some hundreds at a time.
+
+        Each group is a short read of its own: a long one would keep SQLite from emptying its WAL and Postgres
+        from removing old rows, and a slow reader would hold a connection.
+        """
+        low, high = span(since=since, until=until)
+        if newest := await self._rows(_NEWEST, low, high, 1):
+            high = _after(newest[0][0])
+        while rows := await self._rows(_OLDEST, low, high, STREAM_GROUP):
+            yield [self._record(row) for row in rows]
+            low = _after(rows[-1][0])
+
+    async def labelled(
+        self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[list[LabelledPrediction]]:
+        """Yield, ten thousand at a time, the predictions whose outcome is known."""
+        low, high = span(since=since, until=until)
+        while rows := await self._rows(LABELLED, low, high, model, LABELLED_GROUP):
+            yield await in_steps(rows, self._labelled)
+            low = _after(rows[-1][-1])
 
     async def delete(self, record_id: str) -> bool:
         """Remove one record; say whether it was there."""
-        return await self._change(DELETE, canonical(record_id)) > 0
-
-    async def set_outcome(self, record_id: str, *, success: bool, at: datetime) -> bool:
-        """Keep the outcome of a kick; say whether the record is there."""
-        return await self._change(SET_OUTCOME, success, self._instant(at), canonical(record_id)) > 0
+        return await self._change(_DELETE, canonical(record_id)) > 0
 
     async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
         """Keep the outcomes of many kicks; return the ids under which no record is there."""
-        newest, known = latest(outcomes), set[str]()
+        newest, known = _latest(outcomes), set[str]()
         for start in range(0, len(newest), OUTCOMES_GROUP):
             known |= await self._set_outcomes(newest[start : start + OUTCOMES_GROUP])
         return {each.id for each in outcomes if canonical(each.id) not in known}
 
     async def purge(self, until: datetime, limit: int) -> int:
         """Remove the oldest records made before this instant, `limit` at most; say how many."""
-        return await self._change(PURGE, span(until=until).high, limit)
+        return await self._change(_PURGE, span(until=until).high, limit)
 
     async def count(self) -> int:
         """Return how many records are kept."""
@@ -153,9 +169,9 @@ def span(*, before: str | None = None, since: datetime | None = None, until: dat
     return Span(low, min(high, before) if before else high)
 
 
-def after(record_id: str) -> str:
+def _after(record_id: object) -> str:
     """Return the smallest id that is greater: where the next group of a stream starts."""
-    return str(uuid.UUID(int=uuid.UUID(record_id).int + 1))
+    return str(uuid.UUID(int=uuid.UUID(str(record_id)).int + 1))
 
 
 def to_millisecond(moment: datetime) -> int:
@@ -163,30 +179,13 @@ def to_millisecond(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def latest(outcomes: Iterable[SetOutcome]) -> list[SetOutcome]:
+def _latest(outcomes: Iterable[SetOutcome]) -> list[SetOutcome]:
     """Return the last outcome of each kick, with the id as it is stored; texts that are no id are left out.
 
     In the order of their ids, so that two writers of the same kicks never wait for each other in a ring.
     """
     last = {record_id: each for each in outcomes if (record_id := canonical(each.id)) is not None}
     return [replace(last[record_id], id=record_id) for record_id in sorted(last)]
-
-
-def row_of(record: Record, instant: Callable[[datetime], object]) -> list[Any]:
-    """Turn a record into the values of `COLUMNS`.
-
-    Args:
-        record: the record.
-        instant: turns a datetime into the value that the database keeps.
-    """
-    row = list(astuple(record))
-    row[INTERVAL : INTERVAL + 1] = record.interval or (None, None)
-    row[CREATED] = instant(record.created_at)
-    if record.outcome_at is not None:
-        row[OUTCOME_AT] = instant(record.outcome_at)
-    for at in TEXTS:
-        row[at] = storable(row[at])
-    return row
 
 
 def record_of(row: list[Any]) -> Record:
@@ -240,8 +239,8 @@ def columns_of(
             for name, values in zip(NAMES, kick, strict=True)
         ),
         *map(_with_nulls, (found[0], np.maximum(found[0], 1 - found[0]), found[1], found[2])),
-        repeated(storable(batch.model) for batch in batches),
-        repeated(storable(batch.revision) for batch in batches),
+        repeated(_storable(batch.model) for batch in batches),
+        repeated(_storable(batch.revision) for batch in batches),
         numbers[:, -1].tolist(),
         repeated(batch.cpu_percent for batch in batches),
         repeated(batch.memory_mb for batch in batches),
@@ -250,7 +249,7 @@ def columns_of(
     names = USUAL
     if any(batch.error is not None for batch in batches):
         names += ("error",)
-        columns.append(repeated(storable(batch.error) for batch in batches))
+        columns.append(repeated(_storable(batch.error) for batch in batches))
     if any(batch.shadow is not None for batch in batches):
         names += SHADOW
         columns += map(list, zip(*chain.from_iterable(map(_shadow_rows, batches)), strict=True))
@@ -261,7 +260,7 @@ def _shadow_rows(batch: RecordBatch) -> Iterable[tuple[str | None, str | None, f
     shadow = batch.shadow
     if shadow is None:
         return repeat((None, None, None), len(batch))
-    texts = storable(shadow.model), storable(shadow.revision)
+    texts = _storable(shadow.model), _storable(shadow.revision)
     return ((*texts, probability) for probability in shadow.probability.tolist())
 
 
@@ -270,7 +269,7 @@ def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
-def storable(text: str | None) -> str | None:
+def _storable(text: str | None) -> str | None:
     """Replace characters that a database can't hold, so that an odd text can't block the records behind it.
 
     These are U+0000 (Postgres) and surrogates without their pair (both).

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from msgspec.structs import replace
 
+from kickserve.features import NAMES
 from kickserve.ids import first_id_at, instant
-from kickserve.record import NUMBER, RecordBatch, ShadowAnswers
+from kickserve.record import NUMBER, RecordBatch, SetOutcome, ShadowAnswers
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -69,6 +71,41 @@ def batch_at(millisecond: int, number: int = 1, **changes: Any) -> RecordBatch:
     numbers = np.tile(np.array(row, NUMBER), number).tobytes()
     batch = RecordBatch(millisecond, 16_380, "0123456789ab", "contract", "r1", 12.5, 81.25, numbers)
     return replace(batch, **changes)
+
+
+def batch_of(record: Record) -> RecordBatch:
+    """Return the batch that makes this record, one of `record_at`, but for its outcome."""
+    answer = (
+        math.nan if record.prediction is None else record.prediction,
+        *(record.interval or [math.nan] * 2),
+    )
+    row = (*(getattr(record, name) for name in NAMES), *answer, record.latency_ms)
+    shadow = None
+    if record.shadow_prediction is not None:
+        numbers = np.array([record.shadow_prediction], NUMBER).tobytes()
+        shadow = ShadowAnswers(str(record.shadow_model), str(record.shadow_revision), numbers)
+    made = RecordBatch(
+        int(record.id[:8] + record.id[9:13], 16),
+        0,
+        record.id[-12:],
+        record.model,
+        record.revision,
+        record.cpu_percent,
+        record.memory_mb,
+        np.array(row, NUMBER).tobytes(),
+        record.status_code,
+        record.error,
+        shadow,
+    )
+    assert made.ids.texts() == [record.id]  # noqa: S101 - for tests
+    return made
+
+
+async def keep(store: Store, records: Sequence[Record]) -> None:
+    """Add records of `record_at` to a store, with their outcomes."""
+    await store.add([*map(batch_of, records)])
+    known = [(each.id, each.outcome, each.outcome_at) for each in records]
+    await store.set_outcomes([SetOutcome(each, won, at) for each, won, at in known if won is not None and at])
 
 
 def shadow_of(number: int) -> ShadowAnswers:
