@@ -1,19 +1,39 @@
-"""The plugin `ui`: a pitch in the browser with the probability at every spot, at `/ui`."""
+"""The plugin `ui`: a pitch in the browser with the probability at every spot, at `/ui`.
+
+NiceGUI is global to its process and wants a FastAPI application with a lifespan of its own, which Litestar
+does not run for a mounted application. It starts with the first request for a page.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
-from kickserve.plugins import Plugin
+from litestar import MediaType, Request, Response, asgi, get
+from litestar.exceptions import NotFoundException
+
+from kickserve.plugins import SAFE, Forbidden, Plugin, cancel_task
+from kickserve_ui.messages import language_of, messages_in
+from kickserve_ui.rendering import PATH, notice_page
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from click import Group
     from litestar.config.app import AppConfig
+    from litestar.handlers import HTTPRouteHandler
+    from litestar.types import ASGIApp, Receive, Send
 
-    from kickserve.plugins import Settings
+    from kickserve.plugins import App, Settings
 
 __all__ = ["UIPlugin", "create_plugin"]
+
+_CONNECTIONS: Final = f"{PATH}/_nicegui_ws/"  # paths of the pages' connections, by websocket or polling
+_IMPORT_AFTER: Final = 0.5  # seconds after the start: importing NiceGUI takes one, and others come first
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +46,7 @@ def create_plugin(settings: Settings) -> UIPlugin:
 class UIPlugin(Plugin):
     """Brings the pages, and the command that opens them.
 
-    Its modules are imported where an application is made: other commands need not wait for them.
-
-    Args:
-        settings: of the service.
+    Most of its modules are imported where an application is made: other commands need not wait for them.
     """
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -38,14 +55,13 @@ class UIPlugin(Plugin):
         With several workers a notice takes their place: a browser's next request would reach another
         process, without the page.
         """
-        from kickserve_ui import mount
-        from kickserve_ui.rendering import PATH
-
         if self.settings.workers > 1:
             _log.info("the page at %s needs a single worker: a notice there explains it", PATH)
-            app_config.route_handlers.append(mount.single_worker_notice(self.settings.workers))
+            app_config.route_handlers.append(_single_worker_notice(self.settings.workers))
             return app_config
-        mount.mount(app_config)
+        pages = _Pages()
+        app_config.route_handlers.append(asgi(PATH, is_mount=True, copy_scope=True)(pages.serve))
+        app_config.lifespan.append(pages.lifespan)
         app_config.state.setdefault("home", PATH)  # another plugin may have set one
         return app_config
 
@@ -54,3 +70,63 @@ class UIPlugin(Plugin):
         from kickserve_ui.command import command
 
         cli.add_command(command)
+
+
+class _Pages:
+    """NiceGUI's application within one application of the service."""
+
+    @asynccontextmanager
+    async def lifespan(self, service: Any) -> AsyncIterator[None]:
+        """Start NiceGUI when asked for, and stop it with the application."""
+        self._service: App = service
+        self._requested = asyncio.Event()
+        self._app: asyncio.Future[ASGIApp] = asyncio.get_running_loop().create_future()
+        # In a task of its own: a lifespan must end in the task in which it began.
+        task = asyncio.create_task(self._run(), name="page")
+        try:
+            yield
+        finally:
+            await cancel_task(task)
+
+    async def serve(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serve a request or websocket below the mount (ASGI)."""
+        path = unquote(scope.get("raw_path", b"").decode("latin-1").partition("?")[0])
+        if path != PATH and not path.startswith(f"{PATH}/"):  # a mount takes /uikit too
+            raise NotFoundException
+        changes = scope["type"] == "http" and (scope["method"] not in SAFE or path.startswith(_CONNECTIONS))
+        if changes and not self._service.security_headers.is_same_origin(dict(scope["headers"])):
+            raise Forbidden(
+                "the request comes from a page of another origin: the page at /ui answers only its own origin"
+            )
+        scope["root_path"], scope["path"] = PATH, path
+        self._requested.set()
+        app = await asyncio.shield(self._app)
+        await app(scope, receive, send)
+
+    async def _run(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_IMPORT_AFTER):
+                await self._requested.wait()
+        module = await asyncio.to_thread(import_module, "kickserve_ui.application")
+        await self._requested.wait()
+        try:
+            async with module.running(self._service) as app:
+                self._app.set_result(app)
+                with suppress(asyncio.CancelledError):  # so that NiceGUI's own lifespan ends in order
+                    await asyncio.Event().wait()
+        except Exception as error:
+            if self._app.done():
+                raise
+            self._app.set_exception(error)
+
+
+def _single_worker_notice(workers: int) -> HTTPRouteHandler:
+    """Return a page that explains why several workers serve no pages."""
+
+    @get([PATH, f"{PATH}/{{rest:path}}"], include_in_schema=False, media_type=MediaType.HTML)
+    async def several_workers(request: Request[Any, Any, Any]) -> Response[str]:
+        messages = messages_in(language_of("", request.headers.get("accept-language", "")))
+        text = messages("workers_text", workers=workers)
+        return Response(notice_page(messages, messages("workers_title"), text), status_code=503)
+
+    return several_workers

@@ -14,7 +14,17 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Stre
 from nicegui import Client, app, ui
 from starlette.middleware.gzip import GZipMiddleware
 
-from kickserve.plugins import SANDBOX, Scope, StoreError, TooManyRequests, Unauthorized, nonce_of, with_nonce
+from kickserve.plugins import (
+    SANDBOX,
+    Scope,
+    StoreError,
+    TooManyRequests,
+    Unauthorized,
+    drift_reports,
+    newest_drift,
+    nonce_of,
+    with_nonce,
+)
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.history import Filter, csv_lines
 from kickserve_ui.history_page import HistoryPage
@@ -46,26 +56,21 @@ _LENGTH: Final = b"content-length"
 async def running(service: App) -> AsyncIterator[ASGIApp]:
     """Run the pages of an application until the block ends.
 
-    Args:
-        service: the application of the service.
-
     Raises:
         ConfigurationError: the secret can't be kept, or another application of this process has the pages.
     """
     secret = await asyncio.to_thread(load_secret, service.settings.journal_dir)
-    backend = Backend(service, secret)
+    headers = service.security_headers
     fast = _fastapi()
-    sessions = with_sessions(fast, secret, framed=backend.security_headers.framed)
-    compressed: Any = GZipMiddleware(
-        with_policy(sessions, backend.security_headers), compresslevel=_COMPRESSION
-    )
-    with serving(backend):
+    served: Any = _with_policy(with_sessions(fast, secret, framed=headers.framed), headers)
+    served = GZipMiddleware(served, compresslevel=_COMPRESSION)
+    with serving(Backend(service, secret)):
         async with fast.router.lifespan_context(fast):
             # A collection that walked over NiceGUI would take 50 ms. The server freezes its own modules, too;
             # where it has not (in tests), nothing is frozen.
             if gc.get_freeze_count():
                 gc.freeze()
-            yield compressed
+            yield served
 
 
 @cache
@@ -75,11 +80,11 @@ def _fastapi() -> FastAPI:
     ui.page("/history")(_history)
     ui.page("/model")(_model)
     ui.page("/sign-in")(_sign_in_page)
-    app.on_delete(_left)
-    app.post("/sign-in", include_in_schema=False, response_model=None)(_sign_in)
-    app.post("/sign-out", include_in_schema=False, response_model=None)(_sign_out)
-    app.get("/report", include_in_schema=False, response_model=None)(_report)
-    app.get("/history.csv", include_in_schema=False, response_model=None)(_download)
+    app.on_delete(lambda: current_backend().collect_soon())
+    app.post("/sign-in", response_model=None)(_sign_in)
+    app.post("/sign-out", response_model=None)(_sign_out)
+    app.get("/report", response_model=None)(_report)
+    app.get("/history.csv", response_model=None)(_download)
     fast = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     ui.run_with(
         fast,
@@ -96,39 +101,34 @@ def _fastapi() -> FastAPI:
     return fast
 
 
-def with_policy(served: Any, headers: SecurityHeaders) -> Any:
+def _with_policy(served: Any, security_headers: SecurityHeaders) -> Any:
     """Give pages a Content-Security-Policy by which only scripts with their nonce run.
 
     NiceGUI writes scripts into its pages, and compiles templates in the browser, which needs `unsafe-eval`.
-    Texts of visitors are escaped in them.
-
-    Args:
-        served: the application (ASGI); its answers are not compressed.
-        headers: knows the policy.
+    Texts of visitors are escaped in them. Pages come here uncompressed.
     """
 
     async def serve(scope: Any, receive: Receive, send: Send) -> None:
-        start: Any = None
+        start: Any = None  # of a page, held back until the body is whole: the page's length changes
         body = b""
 
         async def send_page(message: Any) -> None:
             nonlocal start, body
             if message["type"] == "http.response.start" and _wants_policy(message):
-                start = message  # until the page is whole: its length changes
-                return
-            if start is None:
+                start = message
+            elif start is None:
                 await send(message)
-                return
-            body += message.get("body", b"")
-            if message.get("more_body", False):
-                return
-            nonce = nonce_of(scope)
-            page = with_nonce(body, nonce)
-            policy = headers.policy(nonce, evaluates=True).encode()
-            kept = [each for each in start["headers"] if each[0] != _LENGTH]
-            start["headers"] = [*kept, (_LENGTH, b"%d" % len(page)), (_POLICY, policy)]
-            await send(start)
-            await send({"type": "http.response.body", "body": page, "more_body": False})
+            else:
+                body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    nonce = nonce_of(scope)
+                    page = with_nonce(body, nonce)
+                    headers = [each for each in start["headers"] if each[0] != _LENGTH]
+                    headers.append((_LENGTH, b"%d" % len(page)))
+                    headers.append((_POLICY, security_headers.policy(nonce, evaluates=True).encode()))
+                    start["headers"] = headers
+                    await send(start)
+                    await send({"type": "http.response.body", "body": page, "more_body": False})
 
         await served(scope, receive, send_page if scope["type"] == "http" else send)
 
@@ -138,10 +138,6 @@ def with_policy(served: Any, headers: SecurityHeaders) -> Any:
 def _wants_policy(start: Any) -> bool:
     headers = dict(start["headers"])
     return headers.get(b"content-type", b"").startswith(b"text/html") and _POLICY not in headers
-
-
-def _left() -> None:
-    current_backend().collect_soon()
 
 
 async def _pitch(client: Client, request: Request) -> None:
@@ -198,12 +194,12 @@ async def _report(request: Request) -> Response:
     """Return the newest full drift report: the API's own link needs the key in a header."""
     if not _may_read(request):
         return RedirectResponse(f"{PATH}/sign-in?to=/model", _SEE_OTHER)
-    backend = current_backend()
-    summary = backend.drift()
-    if summary is None or summary.report is None or backend.reports is None:
+    service = current_backend().app
+    summary, folder = newest_drift(service), drift_reports(service)
+    if summary is None or summary.report is None or folder is None:
         return RedirectResponse(f"{PATH}/model", _SEE_OTHER)
     return FileResponse(
-        backend.reports / PurePosixPath(summary.report).name,
+        folder / PurePosixPath(summary.report).name,
         media_type="text/html",
         headers={"Content-Security-Policy": SANDBOX, **_NO_STORE},
     )
@@ -212,15 +208,15 @@ async def _report(request: Request) -> Response:
 async def _download(request: Request, since: str = "", until: str = "", outcome: str = "any") -> Response:
     if not _may_read(request):
         return RedirectResponse(f"{PATH}/sign-in?to=/history", _SEE_OTHER)
-    backend = current_backend()
+    service = current_backend().app
     try:
-        await backend.recorder.flush()
+        await service.recorder.flush()
     except StoreError:
         messages = messages_for(request)
         page = notice_page(messages, messages("title_history"), messages("store_away"))
         return HTMLResponse(page, _UNAVAILABLE, headers=_NO_STORE)
     return StreamingResponse(
-        csv_lines(backend.store, Filter.read(since, until, outcome)),
+        csv_lines(service.store, Filter.read(since, until, outcome)),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="kickserve-predictions.csv"', **_NO_STORE},
     )

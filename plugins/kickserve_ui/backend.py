@@ -1,4 +1,4 @@
-"""The service behind the pages: this module alone knows where its parts are."""
+"""The service behind the pages, and what its visitors share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from kickserve.plugins import ConfigurationError, drift_reports, newest_drift
+from kickserve.plugins import ConfigurationError
 from kickserve_scores.report import report
 from kickserve_ui.heat_map import HeatMaps
 from kickserve_ui.sessions import Sessions
@@ -16,8 +16,7 @@ from kickserve_ui.sessions import Sessions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve.plugins import App, Predictor, Reading, Recorder, SecurityHeaders, ServedModel, Store
-    from kickserve.schemas import DriftSummary
+    from kickserve.plugins import App, ServedModel
     from kickserve_scores.report import QualityReport
 
 _COLLECT_AFTER: Final = 2.0  # seconds after a page was left: its connection has ended by then
@@ -32,24 +31,15 @@ class Backend:
         secret: that signs the sessions.
 
     Attributes:
-        predictor: predicts kicks and records them.
-        recorder: changes stored predictions, and brings new ones to the store.
-        store: of predictions.
-        security_headers: of answers.
-        sessions: who is signed in.
+        app: the same.
+        sessions: visitors who are signed in.
         maps: heat maps, cached for all visitors.
-        reports: folder of the full drift reports; None without the plugin drift.
     """
 
     def __init__(self, app: App, secret: str) -> None:
-        self._app = app
-        self.predictor: Predictor = app.predictor
-        self.recorder: Recorder = app.recorder
-        self.store: Store = app.store
-        self.security_headers: SecurityHeaders = app.security_headers
+        self.app = app
         self.sessions = Sessions(app.authenticator, secret)
         self.maps = HeatMaps()
-        self.reports = drift_reports(app)
         self._assessing = asyncio.Lock()
         self._quality: QualityReport | None = None
         self._quality_until = 0.0
@@ -58,30 +48,22 @@ class Backend:
     @property
     def served(self) -> ServedModel:
         """The current model: a reload replaces it."""
-        return self.predictor.current
+        return self.app.predictor.current
 
     async def quality(self) -> QualityReport:
         """Assess all predictions with an outcome: once for all visitors, and a tenth of the time at most.
 
         Raises:
-            StoreError: the store is away.
+            StoreError: the store can't be reached.
         """
         async with self._assessing:
             started = time.monotonic()
             if self._quality is None or started > self._quality_until:
-                await self.recorder.flush()
-                self._quality = await report(self.store.labelled())
+                await self.app.recorder.flush()
+                self._quality = await report(self.app.store.labelled())
                 ended = time.monotonic()
                 self._quality_until = ended + _PAUSE * (ended - started)
             return self._quality
-
-    def drift(self) -> DriftSummary | None:
-        """Return the newest drift summary of the plugins, if there is one."""
-        return newest_drift(self._app)
-
-    def metrics(self) -> Reading:
-        """Return the sums over all workers."""
-        return self._app.metrics.read()
 
     def collect_soon(self) -> None:
         """Collect the objects of pages that were left, all of two seconds together: 2 ms, and 3 a page.

@@ -43,7 +43,7 @@ class Controls:
         """Make the inputs of the spot."""
         with card(self._messages("kick"), "kick"):
             self._choice("kind")
-            self._pair("distance", "angle")
+            self._numbers("distance", "angle")
             self._choice("side")
 
     def conditions(self) -> None:
@@ -56,7 +56,7 @@ class Controls:
 
     def values(self) -> None:
         """Make the inputs of the decision."""
-        self._pair("miss", "corner")
+        self._numbers("miss", "corner")
 
     def presets(self) -> None:
         """Make the buttons of common situations."""
@@ -94,7 +94,7 @@ class Controls:
             toggle.props(f"no-caps unelevated spread data-field={name}")
             self._listen(name, toggle)
 
-    def _pair(self, *names: str) -> None:
+    def _numbers(self, *names: str) -> None:
         with ui.element("div").classes("pair"):
             for name in names:
                 self._number(name)

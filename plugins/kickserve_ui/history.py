@@ -1,4 +1,4 @@
-"""Stored predictions as the history shows them: filtered, as rows of a table, as CSV."""
+"""Stored predictions as the history shows them: the filter, and the download as CSV."""
 
 from __future__ import annotations
 
@@ -13,35 +13,15 @@ from msgspec.structs import astuple
 
 from kickserve.plugins import yield_to_loop
 from kickserve.schemas import Record
-from kickserve_ui.heat_map import colour_of
-from kickserve_ui.page_state import MINUTES, state_of
-from kickserve_ui.rendering import render
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from kickserve.plugins import Store
-    from kickserve_ui.messages import Messages
 
 OUTCOMES: Final = {"any": None, "open": None, "scored": True, "missed": False}
-MARKS: Final[Mapping[str, bool]] = {"scored": True, "missed": False}
-DELETE: Final = "delete"
-# The table is one piece of HTML: an element of NiceGUI for each cell and button takes the event loop 100 ms.
-# A click on a button in it sends the button's mark and the id of its row.
-ON_CLICK: Final = """(event) => {
-  const button = event.target.closest("button[data-mark]");
-  if (button) emit(button.dataset.mark, button.closest("tr").dataset.id);
-}"""
-_HEADS: Final = ("when", "chance", "distance", "angle", "side", "minute", "wind", "outcome", "actions")
 _CSV_ROWS: Final = 200  # that are written before the event loop gets its turn: 4 ms
 _INTERVAL: Final = Record.__struct_fields__.index("interval")
-# The columns of `kickserve export`: the interval makes two.
-_COLUMNS: Final = (
-    *Record.__struct_fields__[:_INTERVAL],
-    "low",
-    "high",
-    *Record.__struct_fields__[_INTERVAL + 1 :],
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +56,7 @@ class Filter:
         return datetime.fromisoformat(self.until).replace(tzinfo=UTC) + timedelta(days=1)
 
     def takes(self, record: Record) -> bool:
-        """Say whether a record of these days is shown."""
+        """Return whether a record of these days is shown."""
         return self.outcome == "any" or record.outcome is OUTCOMES[self.outcome]
 
     def query(self) -> str:
@@ -84,48 +64,26 @@ class Filter:
         return urlencode({"since": self.since, "until": self.until, "outcome": self.outcome})
 
 
-def _day(given: object) -> str:
-    try:
-        return datetime.fromisoformat(str(given)).date().isoformat()
-    except ValueError:
-        return ""
-
-
-def table(
-    messages: Messages, records: Sequence[Record], *, may_mark: bool, may_delete: bool, searched: int = 0
-) -> str:
-    """Return records as an HTML table.
-
-    Args:
-        messages: of the visitor.
-        records: a row each.
-        may_mark: whether the visitor may set outcomes.
-        may_delete: whether the visitor may delete predictions.
-        searched: number of records that were read for the table, where older ones may match too; else 0.
-    """
-    return render(
-        "history",
-        messages,
-        heads=_HEADS,
-        records=records,
-        marks=MARKS,
-        minutes=MINUTES,
-        colour_of=colour_of,
-        state_of=state_of,
-        may_mark=may_mark,
-        may_delete=may_delete,
-        searched=searched,
-    )
-
-
 async def csv_lines(store: Store, wanted: Filter) -> AsyncIterator[str]:
-    """Yield records as CSV in pieces, oldest first, in memory that does not grow."""
-    yield _csv([_COLUMNS])
+    """Yield records as CSV in pieces, oldest first, in memory that does not grow.
+
+    The columns are those of `kickserve export`: the interval makes two.
+    """
+    columns: list[Any] = [*Record.__struct_fields__]
+    columns[_INTERVAL : _INTERVAL + 1] = ("low", "high")
+    yield _csv([columns])
     async for records in store.stream(since=wanted.begin, until=wanted.end):
         taken = [each for each in records if wanted.takes(each)]
         for start in range(0, len(taken), _CSV_ROWS):
             yield _csv([_csv_cells(each) for each in taken[start : start + _CSV_ROWS]])
             await yield_to_loop()
+
+
+def _day(given: object) -> str:
+    try:
+        return datetime.fromisoformat(str(given)).date().isoformat()
+    except ValueError:
+        return ""
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

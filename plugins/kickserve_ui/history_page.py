@@ -12,7 +12,10 @@ from nicegui import ui
 from kickserve.plugins import RecordNotFound, Scope, StoreError, canonical
 from kickserve.schemas import Record
 from kickserve_ui.backend import current_backend
-from kickserve_ui.history import DELETE, MARKS, ON_CLICK, OUTCOMES, Filter, table
+from kickserve_ui.heat_map import colour_of
+from kickserve_ui.history import OUTCOMES, Filter
+from kickserve_ui.page_state import MINUTES, state_of
+from kickserve_ui.rendering import render
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
 
     from kickserve_ui.layout import Visitor
 
+# The table is one piece of HTML: an element of NiceGUI for each cell and button takes the event loop 100 ms.
+# A click on a button in it sends the button's mark and the id of its row.
+_ON_CLICK: Final = """(event) => {
+  const button = event.target.closest("button[data-mark]");
+  if (button) emit(button.dataset.mark, button.closest("tr").dataset.id);
+}"""
+_DELETE: Final = "delete"
+_MARKS: Final = {"scored": True, "missed": False}
+_HEADS: Final = ("when", "chance", "distance", "angle", "side", "minute", "wind", "outcome", "actions")
 _ROWS: Final = 25
 _GROUP: Final = 500  # records that are read at a time where a filter skips some
 _MOST: Final = 5_000  # records that are read for a page
@@ -28,19 +40,12 @@ _POLL: Final = 2.0  # seconds between looks for new records
 
 
 class _Page(NamedTuple):
-    """A page of the history.
-
-    Attributes:
-        records: that it shows.
-        searched: number of records read for it.
-        last: the id below which the next page begins.
-        more: whether there is a next page.
-    """
+    """A page of the history."""
 
     records: list[Record]
-    searched: int
-    last: str | None
-    more: bool
+    searched: int  # records read for it
+    last: str | None  # the id below which the next page begins
+    more: bool  # whether there is a next page
 
 
 class HistoryPage:
@@ -49,7 +54,7 @@ class HistoryPage:
     def __init__(self, visitor: Visitor) -> None:
         self._visitor = visitor
         self._messages = visitor.messages
-        self._backend = current_backend()
+        self._service = current_backend().app
         self._filter = Filter()
         self._before: str | None = None  # the page begins below this id; with the newest where it is None
         self._last: str | None = None  # the next page begins below this id
@@ -66,7 +71,7 @@ class HistoryPage:
                 self._filters()
                 self._trouble = ui.label().classes("warning").props("role=alert")
                 self._table = ui.html(sanitize=False).classes("scroll").props("tabindex=0")
-                self._table.on("click", self._clicked, js_handler=ON_CLICK)
+                self._table.on("click", self._clicked, js_handler=_ON_CLICK)
                 with ui.element("div").classes("pager"):
                     self._button("newest", partial(self._go, None)).props("data-go=newest")
                     self._older = self._button("older", self._go_older).props("data-go=older")
@@ -128,8 +133,8 @@ class HistoryPage:
                 await self._show()
 
     async def _read_newest(self) -> str | None:
-        await self._backend.recorder.flush()
-        newest = await self._backend.store.page(1)
+        await self._service.recorder.flush()
+        newest = await self._service.store.page(1)
         return newest[0].id if newest else None
 
     async def _show(self) -> None:
@@ -148,12 +153,17 @@ class HistoryPage:
             return
         self._newest, self._last = newest, found.last
         self._older.set_enabled(found.more)
-        may = self._visitor.may
-        self._table.content = table(
+        self._table.content = render(
+            "history",
             self._messages,
-            found.records,
-            may_mark=may(Scope.PREDICT),
-            may_delete=may(Scope.ADMIN),
+            heads=_HEADS,
+            records=found.records,
+            marks=_MARKS,
+            minutes=MINUTES,
+            colour_of=colour_of,
+            state_of=state_of,
+            may_mark=self._visitor.may(Scope.PREDICT),
+            may_delete=self._visitor.may(Scope.ADMIN),
             searched=found.searched if found.searched >= _MOST else 0,
         )
 
@@ -162,7 +172,7 @@ class HistoryPage:
         found: list[Record] = []
         size = _ROWS + 1 if wanted.outcome == "any" else _GROUP
         while len(found) <= _ROWS and searched < _MOST:
-            group = await self._backend.store.page(size, before=before, since=wanted.begin, until=wanted.end)
+            group = await self._service.store.page(size, before=before, since=wanted.begin, until=wanted.end)
             searched += len(group)
             found += [each for each in group if wanted.takes(each)]
             if len(group) < size:
@@ -175,17 +185,17 @@ class HistoryPage:
     async def _clicked(self, event: GenericEventArguments) -> None:
         match event.args:  # from the browser: anything may come
             case [str(mark), str(given)] if record_id := canonical(given):
-                if mark == DELETE:
+                if mark == _DELETE:
                     self._to_delete = record_id
                     self._dialog.open()
-                elif mark in MARKS and self._visitor.may(Scope.PREDICT):
-                    await self._change(self._backend.recorder.set_outcome(record_id, success=MARKS[mark]))
+                elif mark in _MARKS and self._visitor.may(Scope.PREDICT):
+                    await self._change(self._service.recorder.set_outcome(record_id, success=_MARKS[mark]))
 
     async def _delete(self) -> None:
         self._dialog.close()
         record_id, self._to_delete = self._to_delete, None
         if record_id is not None and self._visitor.may(Scope.ADMIN):
-            await self._change(self._backend.recorder.delete(record_id))
+            await self._change(self._service.recorder.delete(record_id))
 
     async def _change(self, change: Awaitable[None]) -> None:
         try:

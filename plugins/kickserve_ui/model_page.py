@@ -6,9 +6,10 @@ import time
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from nicegui import ui
 
-from kickserve.plugins import BOUNDS, Scope, StoreError
+from kickserve.plugins import BOUNDS, Scope, StoreError, newest_drift
 from kickserve_ui.backend import current_backend
 from kickserve_ui.layout import card
 from kickserve_ui.rendering import hint, render
@@ -49,7 +50,7 @@ class ModelPage:
                 with card(messages("by_model")):
                     self._scores = ui.html("…", sanitize=False)
                 with card(messages("drift")):
-                    ui.html(_drift(messages, self._backend.drift()), sanitize=False)
+                    ui.html(_drift(messages, newest_drift(self._backend.app)), sanitize=False)
                 with card(messages("service")):
                     self._facts = ui.html(sanitize=False)
         ui.timer(0.01, self._show_quality, once=True)
@@ -69,8 +70,8 @@ class ModelPage:
         if not self._visitor.may(Scope.READ):
             ui.navigate.reload()  # the key has been removed: the page asks for another
             return
-        store = await self._backend.recorder.store_state()
-        reading, now = self._backend.metrics(), time.monotonic()
+        store = await self._backend.app.recorder.store_state()
+        reading, now = self._backend.app.metrics.read(), time.monotonic()
         before, self._before = self._before, (now, reading.predictions)
         rate = 0.0 if before is None else (reading.predictions - before[1]) / max(now - before[0], 0.001)
         pairs = _metrics(self._messages, reading, rate, store)
@@ -167,10 +168,8 @@ def _metrics(messages: Messages, reading: Reading, rate: float, store: str) -> l
 
 def _within(messages: Messages, times: Sequence[Sequence[int]], fraction: float) -> str:
     """Return the bound within which such a fraction of the requests was answered."""
-    totals = [sum(column) for column in zip(*times, strict=True)]
-    wanted, sofar = fraction * sum(totals), 0
-    for bound, count in zip(BOUNDS, totals, strict=False):
-        sofar += count
-        if sofar >= wanted:
-            return f"{messages.number(bound * 1e3, 2)} ms"
-    return f"> {messages.number(BOUNDS[-1])} s"
+    upto = np.cumsum(np.sum(times, axis=0))
+    at = int(np.searchsorted(upto, fraction * upto[-1]))
+    if at == len(BOUNDS):
+        return f"> {messages.number(BOUNDS[-1])} s"
+    return f"{messages.number(BOUNDS[at] * 1e3, 2)} ms"

@@ -36,21 +36,13 @@ MINUTES: Final = 80
 EDGE: Final = 5
 """The first and the last so many minutes count as start and endgame, as in the training data."""
 
-POINTS: Final = {"penalty": 3, "conversion": 2}
-
 _DISTANCE: Final = BY_NAME["distance"]
 _WIND: Final = BY_NAME["wind_speed"]
 _HIGHEST_VALUE: Final = 7  # points: a try and its conversion
 
 
 class Range(NamedTuple):
-    """The range of a number on the page, ends included.
-
-    Attributes:
-        low: the lowest value.
-        high: the highest value.
-        digits: decimals that are kept.
-    """
+    """The range of a number on the page, ends included, and the decimals that are kept."""
 
     low: int
     high: int
@@ -85,12 +77,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 class Spot(NamedTuple):
-    """A spot on the pitch, in metres.
-
-    Attributes:
-        x: from the left touch line.
-        out: from the goal line.
-    """
+    """A spot on the pitch: metres from the left touch line, and from the goal line."""
 
     x: float
     out: float
@@ -176,7 +163,7 @@ class PageState:
     @property
     def points(self) -> int:
         """Points for a successful kick."""
-        return POINTS[self.kind]
+        return 3 if self.kind == "penalty" else 2
 
     @property
     def break_even(self) -> float | None:

@@ -19,20 +19,12 @@ _SMALLEST_SHARE: Final = 0.005  # that gets a bar
 
 
 class Answer(NamedTuple):
-    """The answer to a kick, as the page shows it.
+    """The answer to a kick, as the page shows it."""
 
-    Attributes:
-        probability: 0 to 1.
-        interval: of 95 %, or None where the model gives none.
-        warnings: of the model.
-        note: whether it is recorded, in words.
-        recorded: whether it is.
-    """
-
-    probability: float
-    interval: tuple[float, float] | None
-    warnings: tuple[str, ...]
-    note: str
+    probability: float  # 0 to 1
+    interval: tuple[float, float] | None  # of 95 %; None where the model gives none
+    warnings: tuple[str, ...]  # of the model
+    note: str  # whether the answer is recorded, in words
     recorded: bool
 
 

@@ -24,13 +24,15 @@ from kickserve_ui.pitch_html import Answer
 from kickserve_ui.rendering import hint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from nicegui.events import GenericEventArguments
 
     from kickserve_ui.heat_map import HeatMap, TeeLine
     from kickserve_ui.layout import Visitor
     from kickserve_ui.page_state import PageState
+
+    _Find = Callable[[PageState], Awaitable[Answer]]
 
 _REST: Final = 0.5  # seconds after which a value that is left alone counts as settled on
 
@@ -71,6 +73,7 @@ class PitchPage:
         """Make the whole page for its first state, before the browser connects."""
         messages, state = self._messages, self._state
         self._map = await self._backend.maps.get(self._backend.served, state)
+        self._pays: float | None = None  # the level of the line that is shown
         self._answer = await self._look(state)
         self._tee = await self._tee_line(state)
         self._controls = Controls(messages, state, self._change)
@@ -152,30 +155,8 @@ class PitchPage:
             state: to show.
             settle: whether the state counts as settled on after a rest; false while the ball is dragged.
         """
-        before, self._state = self._state, state
-        change = self._begin_change()
-        try:
-            answer = await self._look(state)
-            heat = await self._backend.maps.get(self._backend.served, state)
-            tee = await self._tee_line(state)
-        except KickserveError as error:
-            self._show_failure(error)
-            return
-        if change != self._changes:
-            return
-        self._answer, self._tee = answer, tee
-        if heat is not self._map or _pays_level(state) != _pays_level(before):
-            self._paint(heat)
-        self._show(state, place=settle)
-        if settle:
+        if await self._answer_for(state, self._look, place=settle) and settle:
             self._resting = background_tasks.create(self._settle_at_rest(), name="rest")
-
-    def _begin_change(self) -> int:
-        """Count a change, and cancel the rest that another one waits for."""
-        self._changes += 1
-        if self._resting is not None:
-            self._resting.cancel()
-        return self._changes
 
     async def _settle_at_rest(self) -> None:
         await asyncio.sleep(_REST)
@@ -184,28 +165,39 @@ class PitchPage:
 
     async def _settle(self, state: PageState) -> None:
         """Have a kick predicted and recorded, as one that came over the API."""
+        if await self._answer_for(state, self._predict):
+            self._spoken.text = pitch_html.summary(self._messages, state, self._answer)
+            self._client.run_javascript(f"history.replaceState(null, '', '?{state.query()}')")
+            await self._explain(state)
+
+    async def _answer_for(self, state: PageState, find: _Find, *, place: bool = True) -> bool:
+        """Show the answer to a state; return whether it came, and before another change."""
         self._state = state
-        change = self._begin_change()
+        self._changes += 1
+        change = self._changes
+        if self._resting is not None:
+            self._resting.cancel()
         try:
-            answer = await self._predict(state)
+            answer = await find(state)
+            heat = await self._backend.maps.get(self._backend.served, state)
             tee = await self._tee_line(state)
         except KickserveError as error:
             self._show_failure(error)
-            return
+            return False
         if change != self._changes:
-            return
+            return False
         self._answer, self._tee = answer, tee
-        self._show(state)
-        self._spoken.text = pitch_html.summary(self._messages, state, answer)
-        self._client.run_javascript(f"history.replaceState(null, '', '?{state.query()}')")
-        await self._explain(state)
+        if heat is not self._map or _pays_level(state) != self._pays:
+            self._paint(heat)
+        self._show(state, place=place)
+        return True
 
     # Answers.
 
     async def _predict(self, state: PageState) -> Answer:
         if not self._visitor.may(Scope.PREDICT):
             return await self._look(state)
-        found = await self._backend.predictor.predict(state.kick)
+        found = await self._backend.app.predictor.predict(state.kick)
         if isinstance(found, KickserveError):
             answer = await self._look(state)
             return answer._replace(note=self._messages("not_kept_error", why=found))
@@ -279,9 +271,9 @@ class PitchPage:
         for each in lines:
             each["name"] = f"level-{100 * each['level']:.0f}"
             each["text"] = self._messages.percent(each["level"], 0)
-        level = _pays_level(self._state)
-        if level is not None:
-            lines += [{**each, "name": "pays", "label": None} for each in heat.contours([level])]
+        self._pays = _pays_level(self._state)
+        if self._pays is not None:
+            lines += [{**each, "name": "pays", "label": None} for each in heat.contours([self._pays])]
         return lines
 
 

@@ -7,21 +7,13 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
     from kickserve_ui.messages import Messages
 
 PATH: Final = "/ui"
-_templates: Final = Environment(
-    loader=PackageLoader("kickserve_ui"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-)
-_templates.globals["root"] = PATH
 
 
 def render(template: str, messages: Messages, **values: Any) -> str:
@@ -32,7 +24,7 @@ def render(template: str, messages: Messages, **values: Any) -> str:
         messages: of the visitor; `t` in the template.
         values: the rest, by the names in the template.
     """
-    return _templates.get_template(f"{template}.html").render(t=messages, **values)
+    return _templates().get_template(f"{template}.html").render(t=messages, **values)
 
 
 def hint(text: str) -> str:
@@ -43,9 +35,26 @@ def hint(text: str) -> str:
 @cache
 def static(name: str) -> Markup:
     """Return a file of `static/` as it is."""
+    from markupsafe import Markup
+
     return Markup(files("kickserve_ui").joinpath("static", name).read_text(encoding="utf-8"))  # noqa: S704
 
 
 def notice_page(messages: Messages, title: str, text: str) -> str:
     """Return a page of a title and a paragraph, without scripts."""
     return render("notice", messages, title=title, text=text, style=static("style.css"))
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("kickserve_ui"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    templates.globals["root"] = PATH
+    return templates
