@@ -112,16 +112,8 @@ class KeyRing:
         The look-up compares digests: a client that doesn't know the key can't steer the digest, so the time
         of the look-up reveals nothing about the key.
         """
-        digest = hashlib.sha256(sent).digest()
-        key = self._by_digest.get(digest)
-        if (
-            key is None
-            or not sent
-            or not secrets.compare_digest(key.digest, digest)
-            or key.expires <= time.time()
-        ):
-            return None
-        return key
+        key = self._by_digest.get(hashlib.sha256(sent).digest())
+        return key if sent and key is not None and key.expires > time.time() else None
 
 
 class Authenticator:

@@ -1,8 +1,11 @@
-"""Asks for a websocket by hand: what a page of any origin can send."""
+"""The other side of the network: a page of any origin asks for a websocket, a foreign site answers."""
 
 from __future__ import annotations
 
 import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def handshake(port, path, origin):
@@ -19,3 +22,30 @@ def handshake(port, path, origin):
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
         return int(connection.recv(64).split(b" ")[1])
+
+
+@contextmanager
+def site(status, page=b""):
+    """Run a server that answers every request alike, and yield its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page)
+
+        do_POST = do_GET  # noqa: N815  as the base class names it
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

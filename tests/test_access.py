@@ -17,9 +17,7 @@ from serving import BARE, serving, until
 
 from kickserve.addresses import Proxies, identity, proxies
 from kickserve.cli import run
-from kickserve.plugins import KEY_NAME, create_authenticator, discover
-from kickserve.settings import Settings
-from kickserve_access.key_meters import NAMES, KeyMeters
+from kickserve.plugins import KEY_NAME
 from kickserve_access.rates import Buckets, Rate, rate
 
 ID = "01900000-0000-7000-8000-000000000000"
@@ -106,10 +104,10 @@ class TestScopes:
 
     async def test_api_key_opens_everything_beside_a_file_of_keys(self, start, guarded, kick):
         client = await start(configured(guarded, API_KEY="sesame"))
-        for key in ("sesame", "admin"):
-            made = (await client.post("/predict", json=kick, headers=sent(key))).json()
+        made = (await client.post("/predict", json=kick, headers=sent("sesame"))).json()
+        for key, status in (("admin", 204), ("sesame", 404)):
             gone = await client.delete(f"/predictions/{made['id']}", headers=sent(key))
-            assert gone.status_code == 204
+            assert gone.status_code == status
 
     @BOTH_WAYS
     async def test_either_header_takes_a_key(self, start, guarded, kick, fastlane):
@@ -163,18 +161,6 @@ class TestScopes:
         assert 'kickserve_key_requests_total{key="predict"} 3.0' in text
         assert 'kickserve_key_requests_total{key="read"} 1.0' in text
 
-    def test_metrics_count_keys_of_all_workers_and_many_keys_as_other(self):
-        meters = KeyMeters(2)
-        for worker in (0, 1):
-            meters.join_worker(worker)
-            for number in range(NAMES + 10):
-                meters.add(f"key-{number}")
-        meters.join_worker(1)  # a new worker replaces the second
-        meters.add("key-0")
-        counts = meters.read()
-        assert (len(counts), counts["key-0"], counts["other"]) == (NAMES, 3, 22)
-        assert sum(counts.values()) == 2 * (NAMES + 10) + 1
-
 
 def file_of(**changes):
     """Write a file of one key with changes."""
@@ -209,10 +195,6 @@ class TestFile:
         monkeypatch.setenv("KICKSERVE_KEYS", "none.json")
         assert run(["serve"]) == 2
         assert "kickserve key new" in capsys.readouterr().err
-
-    def test_a_file_of_keys_guards_a_service_as_api_key_does(self, guarded):
-        for settings, guards in [(guarded, True), (Settings(api_key="k"), True), (Settings(), False)]:
-            assert create_authenticator(discover(settings), settings).guarded is guards
 
     async def test_changes_are_followed_and_a_broken_file_changes_nothing(
         self, start, guarded, tmp_path, caplog
@@ -344,8 +326,7 @@ class TestCommand:
 
 
 class Clock:
-    def __init__(self):
-        self.now = 1000.0
+    now = 1000.0
 
     def __call__(self):
         return self.now
@@ -394,23 +375,17 @@ class TestRates:
             assert buckets.wait(buckets.place(b"%d" % number)) == 0
         assert take(buckets, b"limited", 5) == 0
 
-    @pytest.mark.parametrize(
-        ("text", "expected"),
-        [
+    def test_a_rate_is_a_number_a_unit(self):
+        for text, expected in (
             ("100/s", Rate(100, 1)),
             (" 5_000 / M ", Rate(5000, 60)),
-            ("1/h", Rate(1, 3600)),
             ("", None),
             ("0", None),
-        ],
-    )
-    def test_rates_are_read(self, text, expected):
-        assert rate(text) == expected
-
-    @pytest.mark.parametrize("text", ["100", "/s", "0/s", "-1/s", "1.5/s", "100/w", "a/s", "1/s/s"])
-    def test_other_texts_are_no_rates(self, text):
-        with pytest.raises(ValueError, match="must be a rate such as"):
-            rate(text)
+        ):
+            assert rate(text) == expected
+        for text in ("100", "/s", "0/s", "-1/s", "1.5/s", "100/w", "a/s", "1/s/s"):
+            with pytest.raises(ValueError, match="must be a rate such as"):
+                rate(text)
 
 
 class TestLimits:
@@ -510,21 +485,15 @@ class TestAddresses:
         header = None if forwarded is None else forwarded.encode()
         assert Proxies(proxies(trusted)).client(peer, header) == client
 
-    @given(st.binary(max_size=200))
-    def test_a_forwarded_header_of_any_bytes_gives_an_address_of_its_chain_or_the_peer(self, forwarded):
-        client = Proxies(proxies("10.0.0.0/8")).client("10.1.1.1", forwarded)
-        assert client == "10.1.1.1" or client.encode() in forwarded
-        assert len(identity(client)) <= 64
-
     def test_an_ipv6_network_counts_as_one_client_and_ipv4_is_the_same_either_way(self):
         assert identity("2001:db8:1:2:3::4") == identity("2001:db8:1:2::9")
         assert identity("2001:db8:1:2::1") != identity("2001:db8:1:3::1")
         assert identity("::ffff:1.2.3.4") == identity("1.2.3.4") != identity("1.2.3.5")
 
-    @pytest.mark.parametrize("value", ["proxy.example", "10.0.0.0/33", "-1", "1.2.3.4;5.6.7.8", "10.0.0.1/8"])
-    def test_other_texts_name_no_proxies(self, value):
-        with pytest.raises(ValueError, match="must be addresses or networks"):
-            proxies(value)
+    def test_other_texts_name_no_proxies(self):
+        for value in ("proxy.example", "10.0.0.0/33", "-1", "1.2.3.4;5.6.7.8", "10.0.0.1/8"):
+            with pytest.raises(ValueError, match="must be addresses or networks"):
+                proxies(value)
 
     @pytest.mark.parametrize(("trusted", "second"), [("127.0.0.1", [200, 200, 200, 429]), ("0", [429] * 4)])
     async def test_clients_behind_a_trusted_proxy_alone_have_limits_of_their_own(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
 import re
 import socket
-import threading
 from contextlib import contextmanager
 from urllib.parse import unquote
 
 import httpx
 import pytest
-from by_hand import handshake
+from by_hand import handshake, site
 from conftest import KEYS, configured, write_keys
 from serving import NotStarted, serving, until
 
@@ -260,11 +258,11 @@ PASSWORD = "p%40ss-sesame-4715"
 class TestLogs:
     @pytest.mark.parametrize("log", ["json", "console"])
     def test_no_secret_is_logged_whatever_fails(self, tmp_path, kick, log):
-        with webhook() as hook, away() as port:
+        with site(500) as hook, away() as port:
             environment = {
                 **SECRETS,
                 "DATABASE_URL": f"postgresql://me:{PASSWORD}@127.0.0.1:{port}/kicks",
-                "KICKSERVE_DRIFT_WEBHOOK": f"{hook}/token-sesame-4716",
+                "KICKSERVE_DRIFT_WEBHOOK": f"http://127.0.0.1:{hook}/token-sesame-4716",
                 "KICKSERVE_KEYS": write_keys(tmp_path / "keys.json"),
                 "DEBUG": "1",
                 "KICKSERVE_LOG": log,
@@ -305,32 +303,8 @@ class TestLogs:
 
 
 @contextmanager
-def webhook():
-    class Refusing(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.send_error(500)
-
-        def log_message(self, *_):
-            pass
-
-    yield from listening(Refusing)
-
-
-@contextmanager
 def away():
     """A port where nothing answers."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
-
-
-def listening(handler):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import re
 import signal
 import socket
-import threading
 import time
 from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +13,7 @@ import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import FLAGS, chromium
+from by_hand import site
 from conftest import KEYS, key_entry, write_keys
 from playwright.sync_api import expect, sync_playwright
 from serving import serving
@@ -70,25 +69,10 @@ def guarded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stranger():
-    """The origin of an empty page that the browser takes for another site."""
-
-    class Page(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(b"<link rel=icon href=data:,><iframe id=ours width=1200 height=800></iframe>")
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://localhost:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """The origin of a page that the browser takes for another site."""
+    page = b"<link rel=icon href=data:,><iframe id=ours width=1200 height=800></iframe>"
+    with site(200, page) as port:
+        yield f"http://localhost:{port}"
 
 
 @pytest.fixture(scope="module")
@@ -175,15 +159,17 @@ def expect_number_of_api(page, server):
 # The pitch.
 
 
-@pytest.mark.parametrize(("x", "out"), [(10, 22), (60, 48), (35.4, 0.5)])
-def test_a_click_on_the_pitch_is_recorded_and_shows_the_answer_of_the_api(visit, server, x, out):
+def test_a_click_on_the_pitch_is_recorded_and_shows_the_answer_of_the_api(visit, server):
     page = visit()
-    click_pitch(page, x, out)
-    expect_recorded(page)
-    [newest] = predictions(server, limit=1)
-    assert {name: newest[name] for name in kick_shown(page)} == kick_shown(page)
-    assert newest["is_left_side"] == (x < 35)
-    expect_number_of_api(page, server)
+    for x, out in ((10, 22), (60, 48), (35.4, 0.5)):
+        before = page.url
+        click_pitch(page, x, out)
+        expect(page).not_to_have_url(before)
+        expect_recorded(page)
+        [newest] = predictions(server, limit=1)
+        assert {name: newest[name] for name in kick_shown(page)} == kick_shown(page)
+        assert newest["is_left_side"] == (x < 35)
+        expect_number_of_api(page, server)
 
 
 def test_a_drag_is_recorded_where_it_ends_only(visit, server):

@@ -8,6 +8,8 @@ import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from kickserve.plugins import (
     ANONYMOUS,
     NO_KEY,
@@ -17,9 +19,12 @@ from kickserve.plugins import (
     TooManyRequests,
     cancel_task,
     default_keys,
+    find_slot,
     identity,
+    integers,
+    shared_array,
+    sum_by_label,
 )
-from kickserve_access.key_meters import KeyMeters
 from kickserve_access.keyfile import key_of, read
 from kickserve_access.rates import Buckets, RateLimits, rate_limit_headers
 
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
 RELOAD_EVERY: Final = 1.0  # seconds between checks of the file of keys
 KICKS_A_REQUEST: Final = 100
 """Kicks of a batch that count as one request: about what they cost."""
+
+_NAMES: Final = 64  # of keys that are counted apart; the last counts for all others
+_COUNTER: Final = np.dtype([("label", "S64"), ("count", "i8")])
 
 _log = logging.getLogger(__name__)
 
@@ -167,6 +175,36 @@ class AccessAuthenticator(Authenticator):
         if self._failures is None or self._failures.untouched:
             return 0.0
         return self._failures.wait(self._failures.place(address))
+
+
+class KeyMeters:
+    """Counts requests by the name of their key, over all workers.
+
+    Args:
+        workers: number of processes that count. Where there are several, create this before they are forked,
+            and call `join_worker` in each.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self._all = shared_array(_COUNTER, workers, _NAMES)
+        self.join_worker(0)
+
+    def join_worker(self, number: int) -> None:
+        """Write to row `number` from now on: that of a worker, from 0."""
+        self._own = self._all[number]
+        self._counts: dict[str, memoryview[int]] = {}
+
+    def add(self, name: str) -> None:
+        """Count a request that was let in with the key of this name."""
+        count = self._counts.get(name)
+        if count is None:
+            slot = find_slot(self._own["label"], name)
+            count = self._counts[name] = integers(self._own["count"][slot : slot + 1])
+        count[0] += 1
+
+    def read(self) -> dict[str, int]:
+        """Add up the counts of all workers, by name."""
+        return {name: int(count) for name, count in sum_by_label(self._all, "count").items()}
 
 
 def _requests(kicks: int) -> int:
