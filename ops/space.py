@@ -3,14 +3,13 @@
     python ops/space.py [FOLDER]             into a new folder, build/space where none is named
     python ops/space.py --upload OWNER/NAME  to the hub
 
-The Containerfile names them: the files of this repository that it copies, itself as `Dockerfile`, and
-README.md, whose front matter describes the Space.
+They are the files that an image is built from (see .dockerignore), the Containerfile as `Dockerfile`,
+and README.md, whose front matter describes the Space.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
@@ -25,33 +24,20 @@ ROOT = Path(__file__).resolve().parent.parent
 USUAL = ROOT / "build" / "space"
 
 
-def copied(containerfile: str) -> list[str]:
-    """Return the paths that a Containerfile takes from the folder that it is built in."""
-    lines = re.sub(r"\\\n", " ", containerfile).splitlines()
-    words = [line.split() for line in lines]
-    copies = [each[1:-1] for each in words if each[:1] in (["COPY"], ["ADD"])]
-    return [
-        path for each in copies if not any(map(_from_elsewhere, each)) for path in each if path[:2] != "--"
-    ]
-
-
-def _from_elsewhere(word: str) -> bool:
-    return word.startswith("--from=")
-
-
 def contents() -> dict[str, Path]:
-    """Return the files of the Space by their names there. Only files that git tracks count.
+    """Return the files of the Space by their names there: what git tracks of what an image is built from.
 
     Raises:
-        SystemExit: git does not know a file that the Containerfile copies.
+        SystemExit: git does not know one of them.
     """
-    containerfile = ROOT / "Containerfile"
-    wanted = ["README.md", *copied(containerfile.read_text("utf-8"))]
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    wanted = ["README.md", *(line[1:] for line in lines if line.startswith("!"))]
     command = ["git", "ls-files", "-z", "--error-unmatch", "--", *wanted]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         sys.exit(f"git does not have all that the Containerfile copies: {listed.stderr.strip()}")
-    return {"Dockerfile": containerfile, **{name: ROOT / name for name in listed.stdout.split("\0") if name}}
+    names = filter(None, listed.stdout.split("\0"))
+    return {"Dockerfile": ROOT / "Containerfile", **{name: ROOT / name for name in names}}
 
 
 def put_together(folder: Path) -> int:

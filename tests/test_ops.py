@@ -16,10 +16,9 @@ from prometheus import RULES
 from prometheus_client.parser import text_string_to_metric_families
 from serving import BARE
 
-from ops.bench import common
-from ops.bench import serving as serving_bench
+from ops.bench import serving
 from ops.bench.__main__ import NAMES as BENCHMARKS
-from ops.bench.contenders import Measurement, Tally
+from ops.bench.contenders import Tally
 from ops.bench.peers import bare
 from ops.chaos import vitals
 from ops.chaos.__main__ import NAMES as DRILLS
@@ -54,30 +53,12 @@ def run(package, folder, *arguments, **environment):
     return json.loads(done.stdout)
 
 
-WRK = """Requests/sec:   5000.00
-
-{"requests": 20000, "seconds": 4.000000, "refused": 1, "socket_errors": 2, "timeouts": 3, "p50_ms": 1.5, \
-"p90_ms": 2.0, "p99_ms": 3.25, "max_ms": 40.0}
-"""
-
-
 def measured(server="kickserve", connections=32, **given):
-    rest = dict.fromkeys(Measurement._fields, 1.0)
-    return Measurement(**{**rest, "server": server, "connections": connections, "round": 1, **given})
+    figures = {name: 1.0 for name, _ in serving.COLUMNS.values()}
+    return {"server": server, "connections": connections, "round": 1, **figures, **given}
 
 
 class TestComparison:
-    def test_the_json_of_wrk_is_read(self):
-        load = common.parse_wrk(WRK)
-        assert (load.requests, load.rate, load.p99_ms, load.errors) == (20_000, 5_000, 3.25, 6)
-        with pytest.raises(ValueError, match="unable to connect"):
-            common.parse_wrk("unable to connect to 127.0.0.1:7860 Connection refused\n")
-
-    def test_without_wrk_an_error_names_the_package(self, monkeypatch):
-        monkeypatch.setenv("PATH", "")
-        with pytest.raises(SystemExit, match=r"apt-get install wrk.*brew install wrk"):
-            common.find_wrk()
-
     def test_a_ratio_is_taken_within_each_round_so_that_a_slow_round_changes_nothing(self):
         machine = {1: 1.0, 2: 0.1, 3: 1.0}  # in the second round others had the machine
         turns = [
@@ -85,7 +66,7 @@ class TestComparison:
             for number, speed in machine.items()
             for server, rate in (("kickserve", 600.0), ("bare", 1_000.0))
         ]
-        found = {goal.text: values for goal, values in serving_bench.ratios(turns)}
+        found = {goal.text: values for goal, values in serving.ratios(turns)}
         assert found["kickserve / bare, throughput"] == pytest.approx([0.6] * 3)
         assert set(found) == {"kickserve / bare, throughput", "kickserve / bare, p99"}
 
@@ -93,14 +74,12 @@ class TestComparison:
         ("stored", "agrees"), [(99, False), (100, True), (132, True), (133, False), (None, True)]
     )
     def test_only_answers_that_were_cut_off_may_be_stored_beyond_those_received(self, stored, agrees):
-        tally = Tally("kickserve", stored=stored)
-        tally.add(60, cut=16)
-        tally.add(40, cut=16)
+        tally = Tally("kickserve", answered=100, cut=32, stored=stored)
         assert tally.agrees is agrees
 
     def test_a_loss_in_one_round_does_not_vanish_in_the_surplus_of_another(self):
         rounds = [Tally("kickserve", 10, 5, 9), Tally("kickserve", 10, 5, 12)]
-        assert serving_bench.merge(rounds) == [(Tally("kickserve", 20, 10, 21), False)]
+        assert serving.merge(rounds) == [(Tally("kickserve", 20, 10, 21), False)]
 
     def test_the_report_has_every_server(self):
         turns = [
@@ -109,22 +88,17 @@ class TestComparison:
             for connections in (1, 32)
         ]
         conditions = {"date": "2026-11-24", "cpu": "a CPU", "pinning": "", "rounds": 1, "seconds": 1}
-        report = serving_bench.Run(
+        report = serving.Run(
             conditions={**conditions, "versions": {"Python": "3.11"}},
             servers={"bare": "the least", "kickserve": "ours", "fastapi": "a peer"},
             measurements=turns,
             tallies=[Tally("kickserve", 10, 2, 9)],
             failures=["kickserve: 10 answered, 9 stored"],
         )
-        text = serving_bench.markdown(report)
+        text = serving.markdown(report)
         assert "| kickserve | 500 | 16,000 |" in text
         assert "| kickserve / fastapi, throughput | 62.5 |" in text
         assert "- kickserve: 10 answered, 9 stored" in text
-        assert [each["server"] for each in report.as_dict()["medians"]][::2] == [
-            "bare",
-            "kickserve",
-            "fastapi",
-        ]
 
     async def test_the_bare_server_answers_as_many_bytes_as_a_prediction_has(self, client, kick):
         answer = await client.post("/predict", json=kick)
@@ -148,10 +122,9 @@ class TestDrills:
     @pytest.mark.slow
     @pytest.mark.usefixtures("nginx")
     def test_behind_nginx_no_client_notices_that_a_replica_is_killed_and_another_restarted(self, tmp_path):
-        row = run("chaos", tmp_path, "replicas", "--seconds", "0.7")
+        row = run("chaos", tmp_path, "replicas", "--seconds", "0.7", "--kills", "2")
         assert row["answered"] > 0
         assert (row["errors"], row["lost"], row["twice"]) == (0, 0, 0), row
-        assert row["passed"], row
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("promtool")
@@ -223,16 +196,6 @@ class TestLongRun:
             "bare_p99_ms": lambda at: 10 if at < 50 else bare,
         }
         assert grown(**changes) == (set() if passed else {"p99_ms"})
-
-    def test_a_process_is_seen_with_its_memory_and_files(self, tmp_path):
-        (tmp_path / "1.log").write_bytes(b"x" * 100)
-        watched = vitals.Watched(os.getpid(), tmp_path)
-        before = watched.look()
-        with (tmp_path / "open").open("w"):
-            seen = watched.look()
-        assert seen["handles"] == before["handles"] + 1
-        assert seen["journal_bytes"] == 100
-        assert seen["pss_mb"] > 10
 
 
 @pytest.fixture

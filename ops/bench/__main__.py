@@ -4,18 +4,18 @@ from ops.commands import run
 
 NAMES = {
     "serving": (
-        "serving.main",
+        "serving.serving",
         "compare kickserve with a bare server and with others, in one run; needs wrk",
     ),
     "paging": ("stores.paging", "stores: records a second, and pages near and far among a million records"),
     "batch": ("files.batch", "`kickserve batch` from Parquet to Parquet: kicks a second, and memory"),
     "cluster": (
-        "cluster.main",
+        "cluster.cluster",
         "`kickserve batch` on a Dask cluster beside one process; `--drills` kills on the way",
     ),
-    "oip": ("oip.main", "the Open Inference Protocol beside /predict and /predict/batch, JSON and binary"),
+    "oip": ("oip.oip", "the Open Inference Protocol beside /predict and /predict/batch, JSON and binary"),
     "capacity": (
-        "capacity.main",
+        "capacity.capacity",
         "the parts, and what gives out first at ten times as much; needs wrk and Postgres",
     ),
     "drift": (
@@ -24,11 +24,11 @@ NAMES = {
     ),
     "drift-live": ("variants.drift_live", "the cost of the live figures of drift; needs wrk"),
     "watching": ("variants.watching", "the cost of counting, /metrics and plugins that are off; needs wrk"),
-    "models": ("models.main", "the time of a prediction by kind of model"),
+    "models": ("models.models", "the time of a prediction by kind of model"),
     "outcomes": ("stores.outcomes", "the time of outcomes, together and one by one"),
     "exports": ("stores.exports", "predictions beside an export, and the export beside predictions"),
     "page": (
-        "page.main",
+        "page.page",
         "the page: first paint, a click, and the cost of ten open pages; needs Chromium, and wrk",
     ),
 }

@@ -1,7 +1,4 @@
-"""Measures a core, the stores and the journal, and calculates the part that gives out first.
-
-`just bench capacity`; it needs wrk. Measured and calculated figures are shown apart.
-"""
+"""Measures a core, the stores and the journal, and calculates the part that gives out first."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from ops.bench import common
 from ops.bench.common import API, KEY, SERVE, Server
 
 if TYPE_CHECKING:
-    from ops.bench.common import Row
+    from ops.commands import Row
 
 CONNECTIONS: Final = 32
 TIMES: Final = (1, 10, 100, 1_000)
@@ -23,27 +20,25 @@ YEAR: Final = 365 * 86_400
 JOURNAL: Final = 1e9  # bytes: the default of KICKSERVE_JOURNAL_MAX
 
 
-def main() -> None:
-    """Measure, calculate, and print both."""
-    parser = common.options(
-        __doc__,
-        records=(500_000, "that each store takes"),
-        seconds=(5, "that a core is measured"),
-        base=(100.0, "predictions a second of today"),
-    )
-    asked = parser.parse_args()
+def capacity(records: int = 500_000, seconds: int = 5, base: float = 100.0) -> dict[str, list[Row]]:
+    """Measure a core, the stores and the journal, and calculate the part that gives out first; needs wrk.
+
+    Args:
+        records: that each store takes.
+        seconds: that a core is measured.
+        base: predictions a second of today.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bodies = common.write_bodies(folder)
         measured = {
-            "predictions a second, one core, one a request": service(folder, bodies, asked.seconds)[0],
-            "kicks a second, one core, Parquet to Parquet": columns(folder, 2 * asked.records),
-            **stores(folder, asked.records),
-            "bytes of a prediction in the journal": service(folder, bodies, asked.seconds, away=True)[1],
+            "predictions a second, one core, one a request": service(folder, bodies, seconds)[0],
+            "kicks a second, one core, Parquet to Parquet": columns(folder, 2 * records),
+            **stores(folder, records),
+            "bytes of a prediction in the journal": service(folder, bodies, seconds, away=True)[1],
         }
     rows = [{"measured": name, "": value} for name, value in measured.items()]
-    common.show("", rows, as_json=asked.json)
-    common.show("", calculated(measured, asked.base), as_json=asked.json)
+    return {"measured": rows, "calculated": calculated(measured, base)}
 
 
 def service(folder: Path, bodies: Path, seconds: float, *, away: bool = False) -> tuple[float, float]:

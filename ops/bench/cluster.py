@@ -1,11 +1,4 @@
-"""Measures and drills `kickserve batch` on a Dask cluster of this machine, beside one process.
-
-Run it as  python -m ops.bench cluster [--kicks N] [--workers W] [--drills] [--folder PATH] [--json].
-Simulated kicks are written as Parquet; each run is the whole command, and of its processes the CPU time and
-the peak of the memory are taken. Then all answers are read: that each kick has one, in order, and a hash over
-all of them, which must be the same whatever did the work. With --drills a worker is killed on the way, and in
-another run everything, which is then taken up again.
-"""
+"""Measures and drills `kickserve batch` on a Dask cluster of this machine, beside one process."""
 
 from __future__ import annotations
 
@@ -26,11 +19,14 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 import pyarrow.parquet as pq
 
-from ops.bench import common
+from ops.commands import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ops.commands import Row
+
+KICKSERVE: Final = (sys.executable, "-m", "kickserve")
 BILLION: Final = 1_000_000_000
 IN_A_FILE: Final = 10_000_000
 POLL: Final = 0.2
@@ -40,22 +36,23 @@ GONE: Final = 30.0  # seconds in which all that a killed run had started must be
 def make_all(folder: Path, kicks: int) -> None:
     """Write so many kicks into files of ten millions, one beside the other."""
     folder.mkdir()
+
+    def file(at: int) -> Path:
+        return folder / f"kicks-{at:03d}.parquet"
+
     sizes = [min(IN_A_FILE, kicks - start) for start in range(0, kicks, IN_A_FILE)]
     for first in range(0, len(sizes), os.cpu_count() or 1):
         running = [
             subprocess.Popen(
                 [
-                    *(
-                        sys.executable,
-                        "-m",
-                        "kickserve",
-                        "simulate",
-                        "--size",
-                        str(sizes[at]),
-                        "--seed",
-                        str(at),
-                    ),
-                    *("--output", str(folder / f"kicks-{at:03d}.parquet")),
+                    *KICKSERVE,
+                    "simulate",
+                    "--size",
+                    str(sizes[at]),
+                    "--seed",
+                    str(at),
+                    "--output",
+                    str(file(at)),
                 ],
                 stdout=subprocess.DEVNULL,
             )
@@ -100,7 +97,7 @@ def _memory(process: psutil.Process) -> float:
 
 def start(source: Path, output: Path, engine: list[str]) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own."""
-    command = [sys.executable, "-m", "kickserve", "batch", str(source), "--output", str(output), "--json"]
+    command = [*KICKSERVE, "batch", str(source), "--output", str(output), "--json"]
     return subprocess.Popen([*command, *engine], stdout=subprocess.PIPE, start_new_session=True)
 
 
@@ -205,7 +202,9 @@ def kill_everything(source: Path, output: Path, engine: list[str], parts: int) -
     return parts_of(output)
 
 
-def drills(source: Path, folder: Path, engine: list[str], expected: str) -> list[tuple[str, dict[str, Any]]]:
+def killed_runs(
+    source: Path, folder: Path, engine: list[str], expected: str
+) -> list[tuple[str, dict[str, Any]]]:
     """Kill on the way, and make sure that all comes out as it did without."""
     third = max(sum(1 for _ in groups(source)) // 3, 1)
     output, killed = folder / "worker-killed", list[int]()
@@ -229,44 +228,50 @@ def end(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def main() -> None:
-    """Measure one process and a cluster."""
-    parser = common.options(
-        __doc__,
-        kicks=(10_000_000, "how many"),
-        workers=(2, "processes of the cluster"),
-        memory=("2GB", "of each"),
-    )
-    parser.add_argument("--drills", action="store_true", help="kill a worker, and kill everything")
-    parser.add_argument("--folder", type=Path, help="where files are made; 180 bytes a kick must fit")
-    asked = parser.parse_args()
+def cluster(
+    kicks: int = 10_000_000,
+    workers: int = 2,
+    memory: str = "2GB",
+    drills: bool = False,
+    folder: str = "",
+) -> dict[str, list[Row]]:
+    """Measure `kickserve batch` on a Dask cluster of this machine beside one process.
+
+    Simulated kicks are written as Parquet; each run is the whole command, and of its processes the CPU time
+    and the peak of the memory are taken. Then all answers are read: that each kick has one, in order, and a
+    hash over all of them, which must be the same whatever did the work.
+
+    Args:
+        kicks: how many.
+        workers: processes of the cluster.
+        memory: of each.
+        drills: kill a worker on the way, and in another run everything, which is then taken up again.
+        folder: where files are made; 180 bytes a kick must fit.
+    """
     signal.signal(signal.SIGTERM, end)
-    cluster = ["--engine", "dask", "--workers", str(asked.workers), "--memory", asked.memory]
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        source = Path(folder, "kicks")
-        make_all(source, asked.kicks)
+    engine = ["--engine", "dask", "--workers", str(workers), "--memory", memory]
+    with tempfile.TemporaryDirectory(dir=folder or None) as name:
+        source = Path(name, "kicks")
+        make_all(source, kicks)
         runs, hashes = {}, set()
-        for name, engine in (("one process", []), (f"{asked.workers} workers", cluster)):
-            output = Path(folder, "answers")
-            runs[name] = measure(source, output, engine)
+        for run, with_engine in (("one process", []), (f"{workers} workers", engine)):
+            output = Path(name, "answers")
+            runs[run] = measure(source, output, with_engine)
             hashes.add(check(source, output))
             shutil.rmtree(output)
         [expected] = hashes  # the answers are the same
         # Sums depend on the order of their parts in the last digits.
         [_] = {rounded(run.pop("quality")) for run in runs.values()}
-        if asked.drills:
-            for name, run in drills(source, Path(folder), cluster, expected):
-                runs[name] = {key: value for key, value in run.items() if key != "quality"}
+        if drills:
+            for run, found in killed_runs(source, Path(name), engine, expected):
+                runs[run] = {key: value for key, value in found.items() if key != "quality"}
+    minutes = runs[f"{workers} workers"]["seconds"] * BILLION / kicks / 60
+    progress.print(f"10⁹ kicks on these workers: {minutes:.0f} minutes, calculated and not run")
     rows = [
-        {"run": name, "kicks_per_second": answered(run) / run["seconds"], **run} for name, run in runs.items()
+        {"run": run, "kicks_per_second": answered(found) / found["seconds"], **found}
+        for run, found in runs.items()
     ]
-    common.show(
-        f"kickserve batch, {asked.kicks:,} kicks; hash of all answers {expected[:12]}",
-        rows,
-        as_json=asked.json,
-    )
-    minutes = runs[f"{asked.workers} workers"]["seconds"] * BILLION / asked.kicks / 60
-    common.progress.print(f"10⁹ kicks on these workers: {minutes:.0f} minutes, calculated and not run")
+    return {f"kickserve batch, {kicks:,} kicks; hash of all answers {expected[:12]}": rows}
 
 
 def rounded(figures: Any) -> str:

@@ -1,10 +1,8 @@
-"""Parts that benchmarks share: kicks, servers on a core of their own, loads by wrk, commands, tables."""
+"""What benchmarks share: kicks, servers on a core of their own, loads by wrk, commands and their cost."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import csv
 import http.client
 import json
 import os
@@ -15,19 +13,20 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import psutil
 from debian import Missing
 from postgres import free_port, running
-from rich.console import Console
-from rich.table import Table
+
+from kickserve.features import named
+from kickserve_data.simulate import simulate
+from ops.commands import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-T = TypeVar("T")
-Row = dict[str, Any]
+    from ops.commands import Row
 
 API: Final = "/api/v1"
 KEY: Final = "a-key-for-the-benchmark"
@@ -38,61 +37,17 @@ LUA: Final = Path(__file__).with_name("load.lua")
 PATIENCE: Final = 120.0  # seconds for a start, an answer, an end
 QUIET_SPAN: Final = 0.1
 QUIET_SHARE: Final = 0.15  # of a core; the kernel counts in steps of 10 ms
-progress = Console(stderr=True)
 
 
-def options(description: str | None, **numbers: tuple[Any, str]) -> argparse.ArgumentParser:
-    """Make a parser with an option for each number, and --json.
-
-    Args:
-        description: the docstring of the benchmark; its first paragraph is shown.
-        numbers: the default and the help of each option, by its name.
-    """
-    parser = argparse.ArgumentParser(description=(description or "").partition("\n\n")[0])
-    for name, (default, what) in numbers.items():
-        parser.add_argument(
-            f"--{name}", type=type(default), default=default, help=f"{what} ({cell(default)})"
-        )
-    parser.add_argument("--json", action="store_true", help="print JSON and no table")
-    return parser
-
-
-def show(title: str, rows: Sequence[Row], *, as_json: bool) -> None:
-    """Print rows that have the same names: as JSON, or as a table."""
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for at, name in enumerate(rows[0]):
-        table.add_column(name.replace("_", " "), justify="right" if at else "left")
-    for row in rows:
-        table.add_row(*map(cell, row.values()))
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(title, table, sep="\n")
-
-
-def cell(value: Any) -> str:
-    """Return a value as a table has it: numbers with four digits that count."""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"  # noqa: PLR2004  four digits
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def kicks(folder: Path, count: int, seed: int = 5) -> list[dict[str, float]]:
+def kicks(count: int, seed: int = 5) -> list[dict[str, float | bool]]:
     """Return simulated kicks: the value of each feature by its name."""
-    file = folder / f"kicks-{count}-{seed}.csv"
-    command(folder, "simulate", "--size", str(count), "--seed", str(seed), "--output", str(file))
-    with file.open() as lines:
-        rows = [{name: json.loads(value) for name, value in row.items()} for row in csv.DictReader(lines)]
-    for row in rows:
-        del row["success"]
-    return rows
+    return [named(row) for row in simulate(count, seed).matrix.tolist()]
 
 
 def write_bodies(folder: Path, count: int = 500) -> Path:
     """Write the bodies of some requests into a file, one a line: always the same one would be drift."""
     file = folder / "bodies.ndjson"
-    file.write_text("".join(f"{json.dumps(kick)}\n" for kick in kicks(folder, count)))
+    file.write_text("".join(f"{json.dumps(kick)}\n" for kick in kicks(count)))
     return file
 
 
@@ -118,22 +73,19 @@ def command(folder: Path, *arguments: str, database: str = "") -> dict[str, floa
     }
 
 
-def with_each_store(measure: Callable[[dict[str, str]], T]) -> dict[str, T]:
-    """Measure with SQLite, and with a Postgres of its own where there is one.
+async def with_each_store(measure: Callable[[dict[str, str]], Awaitable[Row]]) -> list[Row]:
+    """Measure with SQLite, and with a Postgres of its own where there is one; return a row for each.
 
     Args:
         measure: takes the settings that lead to a store.
-
-    Returns:
-        Each result by the name of its store.
     """
-    found = {"SQLite": measure({})}
+    rows = [{"store": "SQLite", **await measure({})}]
     try:
         with running() as cluster:
-            found["Postgres"] = measure({"DATABASE_URL": cluster.url})
+            rows.append({"store": "Postgres", **await measure({"DATABASE_URL": cluster.url})})
     except Missing as reason:
         progress.print(reason)
-    return found
+    return rows
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,20 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from ops.bench.common import API, KEY, OK, SERVE, Cores, Server, load, progress
+from ops.bench.common import API, KEY, OK, SERVE, Server, cores, load, pinned, write_bodies
 from ops.bench.peers import environment
+from ops.commands import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from ops.commands import Row
 
 PEERS: Final = Path(__file__).resolve().with_name("peers")
 WARM_CONNECTIONS: Final = 8
+FIGURES: Final = ("requests", "errors", "p50_ms", "p90_ms", "p99_ms", "max_ms")  # of wrk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +51,6 @@ class Contender:
     database: str | None = "kickserve.db"
     drains: bool = True
     connections: tuple[int, ...] = ()
-
-    def measured_with(self, connections: int) -> bool:
-        """Say whether it is measured with so many connections."""
-        return not self.connections or connections in self.connections
 
 
 def variant(name: str, what: str = "", **settings: str) -> Contender:
@@ -105,46 +105,6 @@ ALL: Final = (
 BY_NAME: Final = {each.name: each for each in ALL}
 
 
-class Measurement(NamedTuple):
-    """A server's turn in a round.
-
-    Attributes:
-        server: its name.
-        connections: clients that asked at once.
-        round: 1 for the first.
-        requests: answers that clients received.
-        errors: refusals, broken connections and timeouts.
-        throughput: answers a second.
-        p50_ms: time that half of the requests took at most; so `p90_ms` and `p99_ms`.
-        max_ms: the longest time.
-        cpu_us_load: CPU time of the server under load, in microseconds a request.
-        cpu_us_total: the same with the work that follows, such as bringing answers to the database.
-        drain_seconds: how long that took.
-        rss_mb: resident memory afterwards, in MB (10⁶ bytes).
-        uss_mb: the part of it that no other process shares.
-        server_share: share of a core that the server had.
-        load_share: share of a core that the load generator had.
-    """
-
-    server: str
-    connections: int
-    round: int
-    requests: int
-    errors: int
-    throughput: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    max_ms: float
-    cpu_us_load: float
-    cpu_us_total: float
-    drain_seconds: float
-    rss_mb: float
-    uss_mb: float
-    server_share: float
-    load_share: float
-
-
 @dataclass
 class Tally:
     """Answers of a server against rows in its store.
@@ -181,15 +141,15 @@ class Running:
     Args:
         contender: which.
         work: where its folder is made; not in memory, as servers write to disk.
-        core: the core that it is kept on.
-        bodies: a file with the body of a kick a line.
+        pin: whether it is kept on the core for servers.
     """
 
-    def __init__(self, contender: Contender, work: Path, core: int | None, bodies: Path) -> None:
+    def __init__(self, contender: Contender, work: Path, *, pin: bool = True) -> None:
         self.contender = contender
         self.tally = Tally(contender.name)
-        self._bodies = bodies
+        self._bodies = write_bodies(work)
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=work))
+        core = cores().server if pin else None
         self.server = Server(contender.command, folder, contender.settings, ready=contender.ready, core=core)
 
     def check(self) -> None:
@@ -212,8 +172,8 @@ class Running:
         self.server.rest()
         return took
 
-    def turn(self, connections: int, number: int, seconds: float) -> Measurement:
-        """Let it go on for a turn, and measure it."""
+    def turn(self, connections: int, number: int, seconds: float) -> Row:
+        """Let it go on for a turn, and measure it: CPU time in µs a request, memory in MB (10⁶ bytes)."""
         server = self.server
         server.resume()
         before, began = server.cpu(), time.perf_counter()
@@ -223,26 +183,21 @@ class Running:
         rested = server.cpu()
         rss, uss = server.memory()
         server.suspend()
-        return Measurement(
-            server=self.contender.name,
-            connections=connections,
-            round=number,
-            requests=found.requests,
-            errors=found.errors,
-            throughput=found.rate,
-            p50_ms=found.p50_ms,
-            p90_ms=found.p90_ms,
-            p99_ms=found.p99_ms,
-            max_ms=found.max_ms,
-            cpu_us_load=(loaded - before) / max(found.requests, 1) * 1e6,
-            # A server also finishes the requests under way when the load was cut off: one a connection.
-            cpu_us_total=(rested - before) / (found.requests + connections) * 1e6,
-            drain_seconds=drained,
-            rss_mb=rss,
-            uss_mb=uss,
-            server_share=(loaded - before) / (ended - began),
-            load_share=found.share,
-        )
+        return {
+            "server": self.contender.name,
+            "connections": connections,
+            "round": number,
+            "throughput": found.rate,
+            **{name: getattr(found, name) for name in FIGURES},
+            "cpu_us_load": (loaded - before) / max(found.requests, 1) * 1e6,
+            # With the work that follows, and with the requests under way when the load was cut off.
+            "cpu_us_total": (rested - before) / (found.requests + connections) * 1e6,
+            "drain_seconds": drained,
+            "rss_mb": rss,
+            "uss_mb": uss,  # not shared with other processes
+            "server_share": (loaded - before) / (ended - began),  # of a core; so `load_share`
+            "load_share": found.share,
+        }
 
     def end(self) -> int:
         """End it, count the rows of its database, and return its exit code."""
@@ -264,56 +219,52 @@ class Turns:
         connections: the numbers of clients, one after the other.
         rounds: how often.
         seconds: how long a turn is.
-        cores: where servers and load run.
         work: a folder for files.
-        bodies: a file with the body of a kick a line.
         running: the class of a contender that runs.
+        measurements: a row for each turn.
+        tallies: answers and rows of each server and round.
+        starts: seconds that each server took to start, a number a round.
+        failures: events that must not happen.
     """
 
     servers: Sequence[Contender]
     connections: Sequence[int]
     rounds: int
     seconds: float
-    cores: Cores
     work: Path
-    bodies: Path
     running: type[Running] = Running
-    measurements: list[Measurement] = field(default_factory=list)
+    measurements: list[Row] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
     starts: dict[str, list[float]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Take all turns."""
-        for number in range(1, self.rounds + 1):
-            with ExitStack() as stack:
-                running = [*self._started(number, stack)]
-                for connections in self.connections:
-                    for each in running:
-                        if each.contender.measured_with(connections):
-                            self._take(each, connections, number)
-                for each in running:
-                    self._end(each)
+        with pinned(cores().load):
+            for number in range(1, self.rounds + 1):
+                first = (number - 1) % len(self.servers)  # none is always the first
+                with ExitStack() as stack:
+                    order = (*self.servers[first:], *self.servers[:first])
+                    self._round(number, [self._started(server, stack) for server in order])
 
-    def _started(self, number: int, stack: ExitStack) -> Iterator[Running]:
-        first = (number - 1) % len(self.servers)  # none is always the first
-        for server in (*self.servers[first:], *self.servers[:first]):
-            if any(map(server.measured_with, self.connections)):
-                running = self.running(server, self.work, self.cores.server, self.bodies)
-                stack.callback(running.server.end)
-                self.starts.setdefault(server.name, []).append(running.server.start_seconds)
-                running.check()
-                running.load(WARM_CONNECTIONS, 1)
-                running.drain()
-                running.server.suspend()
-                yield running
+    def _round(self, number: int, running: list[Running]) -> None:
+        for connections in self.connections:
+            for each in running:
+                if connections in (each.contender.connections or self.connections):
+                    progress.print(f"round {number}, {connections} connections: {each.contender.name}")
+                    self.measurements.append(each.turn(connections, number, self.seconds))
+        for each in running:
+            code = each.end()
+            if each.contender.drains and code:
+                self.failures.append(f"{each.contender.name} ended with the exit code {code}")
+            self.tallies.append(each.tally)
 
-    def _take(self, running: Running, connections: int, number: int) -> None:
-        progress.print(f"round {number}, {connections} connections: {running.contender.name}")
-        self.measurements.append(running.turn(connections, number, self.seconds))
-
-    def _end(self, running: Running) -> None:
-        code = running.end()
-        if running.contender.drains and code:
-            self.failures.append(f"{running.contender.name} ended with the exit code {code}")
-        self.tallies.append(running.tally)
+    def _started(self, server: Contender, stack: ExitStack) -> Running:
+        running = self.running(server, self.work)
+        stack.callback(running.server.end)
+        self.starts.setdefault(server.name, []).append(running.server.start_seconds)
+        running.check()
+        running.load(WARM_CONNECTIONS, 1)
+        running.drain()
+        running.server.suspend()
+        return running

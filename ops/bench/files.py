@@ -1,8 +1,4 @@
-"""Measures commands on many kicks: each run is the whole command in a process of its own.
-
-`just bench batch` answers a file from Parquet to Parquet, `just bench drift` reports on the drift of kept
-predictions. Kicks are made once; answers are compared with kicks line by line.
-"""
+"""Measures commands on many kicks: each run is the whole command in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,43 +7,39 @@ import os
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from ops.bench import common
+from ops.commands import progress
 
 if TYPE_CHECKING:
-    import argparse
+    from ops.commands import Row
 
 GROUP = 1 << 20
 
 
-def read_options(**numbers: tuple[Any, str]) -> argparse.Namespace:
-    """Read numbers, and a folder for the files."""
-    parser = common.options(__doc__, runs=(3, "how often"), **numbers)
-    parser.add_argument("--folder", type=Path, help="where files are made; 500 bytes a kick must fit")
-    return parser.parse_args()
+def batch(kicks: int = 10_000_000, runs: int = 3, folder: str = "") -> dict[str, list[Row]]:
+    """Measure `kickserve batch` from Parquet to Parquet: kicks a second, CPU time and peak memory.
 
-
-def batch() -> None:
-    """Measure `kickserve batch` from Parquet to Parquet: kicks a second, CPU time and peak memory."""
-    asked = read_options(kicks=(10_000_000, "kicks in the file"))
-    with tempfile.TemporaryDirectory(dir=asked.folder) as name:
-        folder = Path(name)
-        source, output = folder / "kicks.parquet", folder / "answers.parquet"
-        common.command(folder, "simulate", "--size", str(asked.kicks), "--output", str(source))
-        runs = []
-        for _ in range(asked.runs):
+    Args:
+        kicks: in the file.
+        runs: how often.
+        folder: where files are made; 500 bytes a kick must fit.
+    """
+    with tempfile.TemporaryDirectory(dir=folder or None) as name:
+        source, output = Path(name, "kicks.parquet"), Path(name, "answers.parquet")
+        common.command(Path(name), "simulate", "--size", str(kicks), "--output", str(source))
+        rows = []
+        for _ in range(runs):
             output.unlink(missing_ok=True)
-            runs.append(common.command(folder, "batch", str(source), "--output", str(output)))
+            run = common.command(Path(name), "batch", str(source), "--output", str(output))
+            rows.append({"kicks_per_second": kicks / run["seconds"], **run})
         check(source, output)
-    rows = [{"kicks_per_second": asked.kicks / each["seconds"], **each} for each in runs]
-    title = f"kickserve batch, {asked.kicks:,} kicks from Parquet to Parquet, {os.cpu_count()} cores"
-    common.show(title, rows, as_json=asked.json)
-    middle = median(each["kicks_per_second"] for each in rows)
-    common.progress.print(f"median: {middle:,.0f} kicks a second")
+    progress.print(f"median: {median(each['kicks_per_second'] for each in rows):,.0f} kicks a second")
+    return {f"kickserve batch, {kicks:,} kicks from Parquet to Parquet, {os.cpu_count()} cores": rows}
 
 
 def check(source: Path, output: Path) -> None:
@@ -66,19 +58,21 @@ def check(source: Path, output: Path) -> None:
         first += len(before)
 
 
-def drift() -> None:
-    """Measure a report of drift of kept predictions: seconds, peak memory, size of the page."""
-    asked = read_options(kicks=(1_000_000, "kept predictions"))
+def drift(kicks: int = 1_000_000, runs: int = 3, folder: str = "") -> dict[str, list[Row]]:
+    """Measure a report of drift of kept predictions: seconds, peak memory, size of the page.
+
+    Args:
+        kicks: kept predictions.
+        runs: how often.
+        folder: where files are made; 500 bytes a kick must fit.
+    """
     goals = {"seconds": 30, "peak_mb": 600, "page_mb": 6}
-    with tempfile.TemporaryDirectory(dir=asked.folder) as name:
-        folder = Path(name)
-        common.command(folder, "batch", "--size", str(asked.kicks))
+    with tempfile.TemporaryDirectory(dir=folder or None) as name:
+        common.command(Path(name), "batch", "--size", str(kicks))
         rows = []
-        for _ in range(asked.runs):
-            run = common.command(folder, "evaluate", "--last", str(asked.kicks))
-            newest = max((folder / "data/drift_reports").glob("*.json"))
-            assert json.loads(newest.read_bytes())["kicks"] == asked.kicks, "the report is of other kicks"
+        for _ in range(runs):
+            run = common.command(Path(name), "evaluate", "--last", str(kicks))
+            newest = max(Path(name, "data/drift_reports").glob("*.json"))
+            assert json.loads(newest.read_bytes())["kicks"] == kicks, "the report is of other kicks"
             rows.append({**run, "page_mb": newest.with_suffix(".html").stat().st_size / 1e6})
-    common.show(
-        f"kickserve evaluate, {asked.kicks:,} kept predictions; goals: {goals}", rows, as_json=asked.json
-    )
+    return {f"kickserve evaluate, {kicks:,} kept predictions; goals: {goals}": rows}

@@ -1,4 +1,4 @@
-"""Measures each kind of model: `just bench models`; one kick and 10,000 kicks in one process.
+"""Measures each kind of model: one kick and 10,000 kicks in one process.
 
 The same scikit-learn pipeline (scaler, logistic regression) predicts by itself, as skops and as ONNX; beside
 it a forest of 100 trees, and the packaged model. Files are timed by `kickserve model check`.
@@ -30,16 +30,15 @@ from ops.bench import common
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ops.bench.common import Row
+    from ops.commands import Row
 
 ROUNDS: Final = 7
 ROUND: Final = 0.15  # seconds
 MANY: Final = 10_000  # as `kickserve model check` has it
 
 
-def main() -> None:
-    """Measure, and print the table."""
-    asked = common.options(__doc__).parse_args()
+def models() -> dict[str, list[Row]]:
+    """Measure the time of a prediction by kind of model: one kick and 10,000 kicks in one process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         common.command(folder, "simulate", "--size", "20000", "--seed", "1", "--output", "kicks.csv")
@@ -65,7 +64,7 @@ def main() -> None:
         ]
     for row in rows:
         row["times_as_quick"] = rows[0]["one_us"] / row["one_us"]
-    common.show(f"µs a kick, alone and among {MANY:,}", rows, as_json=asked.json)
+    return {f"µs a kick, alone and among {MANY:,}": rows}
 
 
 def checked(name: str, file: Path) -> Row:

@@ -1,8 +1,4 @@
-"""Measures the Open Inference Protocol beside `/api/v1`: one kick, and many, as JSON and binary.
-
-Run it as  python -m ops.bench oip [--kicks N] [--rounds R] [--json]. One connection asks one thing after the
-other; in each round every way has its turn, and a ratio is taken within the round: the median is shown.
-"""
+"""Measures the Open Inference Protocol beside `/api/v1`: one kick, and many, as JSON and binary."""
 
 from __future__ import annotations
 
@@ -18,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ops.bench import common
-from ops.bench.common import API, HOST, KEY, OK, PATIENCE, SERVE, Server, progress
+from ops.bench.common import API, HOST, KEY, OK, PATIENCE, SERVE, Server
+from ops.commands import progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ops.bench.common import Row
+    from ops.commands import Row
 
 INFER: Final = "/v2/models/kickserve/infer"
 LENGTH: Final = "Inference-Header-Content-Length"
@@ -53,7 +50,7 @@ class Way:
 
 def ways(kicks: list[dict[str, float]]) -> list[Way]:
     """Ask for the same kicks in every way; the others are compared with the first."""
-    rows = np.array([[*kick.values()] for kick in kicks])
+    rows = np.array([[*kick.values()] for kick in kicks], dtype=float)
     many = len(kicks) > 1
     path = f"{API}/predict{'/batch' if many else ''}"
     plain = encoded(kicks if many else kicks[0])
@@ -153,15 +150,19 @@ def compare(running: dict[str, Server], kicks: list[dict[str, float]], calls: in
     ]
 
 
-def main() -> None:
-    """Compare the ways of asking for one kick, and for many."""
-    parser = common.options(
-        __doc__, kicks=(10_000, "kicks of a large call"), rounds=(15, "turns of each way")
-    )
-    asked = parser.parse_args()
+def oip(kicks: int = 10_000, rounds: int = 15) -> dict[str, list[Row]]:
+    """Measure the Open Inference Protocol beside /predict and /predict/batch, as JSON and binary.
+
+    One connection asks one thing after the other; in each round every way has its turn, and a ratio is taken
+    within the round: the median is shown.
+
+    Args:
+        kicks: of a large call.
+        rounds: turns of each way.
+    """
     cores = common.cores()
+    many = common.kicks(kicks, SEED)
     with tempfile.TemporaryDirectory() as work, common.pinned(cores.load):
-        kicks = common.kicks(Path(work), asked.kicks, SEED)
         running: dict[str, Server] = {}
         try:
             for name, lane in SERVERS.items():
@@ -169,11 +170,8 @@ def main() -> None:
                 folder = Path(work, name)
                 folder.mkdir()
                 running[name] = Server(SERVE, folder, settings, core=cores.server)
-            rows = [
-                *compare(running, kicks[:1], SINGLES, asked.rounds),
-                *compare(running, kicks, 1, asked.rounds),
-            ]
+            rows = [*compare(running, many[:1], SINGLES, rounds), *compare(running, many, 1, rounds)]
         finally:
             for each in running.values():
                 each.end()
-    common.show("the Open Inference Protocol beside /api/v1, one call at a time", rows, as_json=asked.json)
+    return {"the Open Inference Protocol beside /api/v1, one call at a time": rows}

@@ -1,7 +1,4 @@
-"""Measures the page: first paint, from a click to its answer, and what ten open pages cost the API.
-
-`just bench page`. It needs Chromium, and wrk for the last of the three.
-"""
+"""Measures the page: first paint, from a click to its answer, and what ten open pages cost the API."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ from ops.bench import common
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+    from ops.commands import Row
 
 PAGES: Final = 10
 PAINTS: Final = 6
@@ -42,27 +41,31 @@ _CLICK: Final = """([x, y]) => new Promise((done) => {
 })"""
 
 
-def measure() -> dict[str, float | str]:
-    """Measure on a service of its own; milliseconds, and throughput with the pages open over that without."""
+def page() -> dict[str, list[Row]]:
+    """Measure the page: first paint, a click, and ten open pages; needs Chromium, and wrk for the last.
+
+    On a service of its own; milliseconds, and throughput with the pages open over that without.
+    """
     with tempfile.TemporaryDirectory() as folder, serving(folder) as server, sync_playwright() as playwright:
         root = server.url.removesuffix("/api/v1")
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         paints = [paint(browser, root) for _ in range(PAINTS)]
-        page = opened(browser, root)
-        clicks = sorted(click(page, number) for number in range(CLICKS))
+        clicked = opened(browser, root)
+        clicks = sorted(click(clicked, number) for number in range(CLICKS))
         beside = (
             beside_pages(browser, server.url, Path(folder))
             if shutil.which("wrk")
             else "not measured: install wrk"
         )
         browser.close()
-    return {
+    row = {
         "first_paint_ms": paints[0],
         "later_paint_ms": median(paints[1:]),
         "click_ms": median(clicks),
         "click_p95_ms": clicks[round(0.95 * CLICKS) - 1],
         "throughput_ratio": beside,
     }
+    return {f"{PAGES} open pages": [row]}
 
 
 def beside_pages(browser: Browser, api: str, folder: Path) -> float:
@@ -76,12 +79,6 @@ def beside_pages(browser: Browser, api: str, folder: Path) -> float:
         for each in pages:
             each.context.close()
     return median(beside) / median(alone)
-
-
-def main() -> None:
-    """Measure, and print."""
-    asked = common.options(__doc__).parse_args()
-    common.show(f"{PAGES} open pages", [measure()], as_json=asked.json)
 
 
 def opened(browser: Browser, root: str) -> Page:

@@ -1,33 +1,35 @@
 """Compares model servers in one run, taking turns: `just bench`, or `just bench --quick`.
 
-Server and load generator have a core each. Answers are counted against rows in the store: ends with 1 where
-they disagree, or a request failed. A whole run takes about a quarter of an hour, and leaves its results in
-ops/bench/results; one that measures less leaves none, unless --output names a folder.
+Server and load generator have a core each. Answers are counted against rows in the store.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import json
 import platform
 import subprocess
-import sys
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from rich.console import Group
+
 from ops.bench import common, contenders
-from ops.bench.common import API, OK, progress
-from ops.bench.contenders import BY_NAME, Measurement, Running, Tally, Turns
+from ops.bench.common import API, OK
+from ops.bench.contenders import BY_NAME, Running, Tally, Turns
 from ops.bench.peers import environment
+from ops.commands import Report, progress, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ops.commands import Row
 
 RESULTS: Final = Path(__file__).with_name("results")
 EXTRAS: Final = ("batch", "startup", "workers")
@@ -39,6 +41,10 @@ CROWD: Final = 128  # connections of workers: the system spreads few unevenly
 BATCH: Final = 10_000
 CALLS: Final = 24
 STARTS: Final = 5
+ROUNDS: Final = 5
+SECONDS: Final = 4
+QUICK: Final = (1, MANY)  # connections of --quick
+WIDTHS: Final = (1, 8, MANY, CROWD)
 MILLION: Final = 1_000_000
 TOO_BUSY: Final = 0.85  # share of its core from which a load generator may measure itself
 CROWDED: Final = 0.9  # share of its core below which a server under load did not have it for itself
@@ -84,30 +90,29 @@ GOALS: Final = (
 )
 
 
-def medians(measurements: Iterable[Measurement]) -> dict[Place, dict[str, float]]:
+def medians(measurements: Iterable[Row]) -> dict[Place, Row]:
     """Return the median of each figure over the rounds, in the order in which places first come up."""
-    groups: dict[Place, list[Measurement]] = {}
+    groups: defaultdict[Place, list[Row]] = defaultdict(list)
     for each in measurements:
-        groups.setdefault((each.server, each.connections), []).append(each)
+        groups[each["server"], each["connections"]].append(each)
     return {
-        place: {name: median(getattr(each, name) for each in group) for name in Measurement._fields[3:]}
+        place: {name: median(each[name] for each in group) for name in [*group[0]][3:]}
         for place, group in groups.items()
     }
 
 
-def ratios(measurements: Sequence[Measurement]) -> list[tuple[Goal, list[float]]]:
+def ratios(measurements: Sequence[Row]) -> list[tuple[Goal, list[float]]]:
     """Return the goals whose both sides were measured, and the ratio of each round.
 
     A slow round slows both sides, so it drops out of the ratio.
     """
-    found: dict[Goal, list[float]] = {}
-    rounds = {each.round for each in measurements}
-    for number in sorted(rounds):
-        by_place = {(each.server, each.connections): each for each in measurements if each.round == number}
+    found: defaultdict[Goal, list[float]] = defaultdict(list)
+    at = {(each["server"], each["connections"], each["round"]): each for each in measurements}
+    for number in sorted({each["round"] for each in measurements}):
         for goal in GOALS:
-            if goal.of in by_place and goal.to in by_place:
-                above, below = (getattr(by_place[place], goal.figure) for place in (goal.of, goal.to))
-                found.setdefault(goal, []).append(above / below)
+            above, below = at.get((*goal.of, number)), at.get((*goal.to, number))
+            if above and below:
+                found[goal].append(above[goal.figure] / below[goal.figure])
     return [*found.items()]
 
 
@@ -143,7 +148,7 @@ class Run:
 
     conditions: dict[str, Any]
     servers: dict[str, str] = field(default_factory=dict)
-    measurements: list[Measurement] = field(default_factory=list)
+    measurements: list[Row] = field(default_factory=list)
     starts: dict[str, float] = field(default_factory=dict)
     tallies: list[Tally] = field(default_factory=list)
     extras: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -178,32 +183,25 @@ class Run:
             **self.extras,
             "tallies": [{**asdict(each), "agrees": agrees} for each, agrees in merge(self.tallies)],
             "failures": self.failures,
-            "measurements": [each._asdict() for each in self.measurements],
+            "measurements": self.measurements,
         }
 
     def notes(self) -> Iterator[str]:
         """Yield the reasons to doubt some figures."""
-        busy = [each for each in self.measurements if each.load_share > TOO_BUSY]
-        crowded = [
-            each
-            for each in self.measurements
-            if each.connections >= MANY and each.server_share < CROWDED and each not in busy
-        ]
+        busy = [each for each in self.measurements if each["load_share"] > TOO_BUSY]
+        loaded = [each for each in self.measurements if each["connections"] >= MANY and each not in busy]
+        crowded = [each for each in loaded if each["server_share"] < CROWDED]
         for text, doubtful in (
             ("the load generator was as busy as the server", busy),
             ("others used the server's core meanwhile", crowded),
         ):
             if doubtful:
-                places = dict.fromkeys(f"{each.server} at {each.connections}" for each in doubtful)
+                places = dict.fromkeys(f"{each['server']} at {each['connections']}" for each in doubtful)
                 yield f"{text}: {', '.join(places)}"
 
 
-Sheet = tuple[str, list[dict[str, str]]]
-"""A table: its title, and its rows, whose cells are texts by the name of their column."""
-
-
-def sheets(run: Run) -> list[Sheet]:
-    """Return the tables that are not empty."""
+def sheets(run: Run) -> list[tuple[str, list[Row]]]:
+    """Return the tables that are not empty, by their titles; cells are texts."""
     made = [
         (f"Ratios, at {MANY} connections where nothing else is said", _ratios(run)),
         ("Answers a second, by connections", _throughput(run)),
@@ -239,7 +237,7 @@ def markdown(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _ratios(run: Run) -> list[dict[str, str]]:
+def _ratios(run: Run) -> list[Row]:
     return [
         {
             "ratio": goal.text,
@@ -252,7 +250,7 @@ def _ratios(run: Run) -> list[dict[str, str]]:
     ]
 
 
-def _throughput(run: Run) -> list[dict[str, str]]:
+def _throughput(run: Run) -> list[Row]:
     middle = run.medians()
     columns = sorted({connections for _, connections in middle})
     return [
@@ -281,7 +279,7 @@ COLUMNS: Final = {
 }
 
 
-def _places(run: Run) -> list[dict[str, str]]:
+def _places(run: Run) -> list[Row]:
     return [
         {
             "server, connections": f"{server}, {connections}",
@@ -291,7 +289,7 @@ def _places(run: Run) -> list[dict[str, str]]:
     ]
 
 
-def _extras(run: Run) -> list[dict[str, str]]:
+def _extras(run: Run) -> list[Row]:
     found = {f"start of {name}, until it is ready": f"{value:.2f} s" for name, value in run.starts.items()}
     if each := run.extras.get("startup"):
         found[f"`kickserve serve`, median of {each['starts']} starts"] = f"{each['seconds']:.3f} s"
@@ -311,7 +309,7 @@ def _extras(run: Run) -> list[dict[str, str]]:
     return [{"figure": name, "value": value} for name, value in found.items()]
 
 
-def _tallies(run: Run) -> list[dict[str, str]]:
+def _tallies(run: Run) -> list[Row]:
     return [
         {
             "server": each.server,
@@ -334,17 +332,17 @@ class Extras:
         self._turns = turns
         self.tallies: list[Tally] = []
 
-    def _start(self, name: str, core: int | None, **settings: str) -> Running:
+    def _start(self, name: str, *, pin: bool = True, **settings: str) -> Running:
         plain = BY_NAME["kickserve"]
         contender = replace(plain, name=f"kickserve, {name}", settings={**plain.settings, **settings})
-        running = Running(contender, self._turns.work, core, self._turns.bodies)
+        running = Running(contender, self._turns.work, pin=pin)
         self.tallies.append(running.tally)
         return running
 
     def batch(self) -> dict[str, Any]:
         """Measure batches; each begins when the one before has reached the database."""
-        body = json.dumps(common.kicks(self._turns.work, BATCH, 11))
-        running = self._start("batches", self._turns.cores.server)
+        body = json.dumps(common.kicks(BATCH, 11))
+        running = self._start("batches")
         times, drains = [], []
         try:
             self._post(running, body)  # warms it up
@@ -377,7 +375,7 @@ class Extras:
         """Measure the seconds from the start of the process until `/health/ready` answers 200."""
         times = []
         for _ in range(STARTS):
-            running = self._start("starts", self._turns.cores.server)
+            running = self._start("starts")
             times.append(running.server.start_seconds)
             running.end()
         return {"starts": STARTS, "seconds": median(times), "longest": max(times)}
@@ -385,10 +383,11 @@ class Extras:
     def workers(self) -> dict[str, Any]:
         """Measure one and two workers in turns. They and the load share all cores."""
         rates: dict[int, list[float]] = {1: [], 2: []}
-        with common.pinned(self._turns.cores.server, self._turns.cores.load):
+        cores = common.cores()
+        with common.pinned(cores.server, cores.load):
             for _ in range(self._turns.rounds):
                 for number, found in rates.items():
-                    running = self._start(f"workers: {number}", None, KICKSERVE_WORKERS=str(number))
+                    running = self._start(f"workers: {number}", pin=False, KICKSERVE_WORKERS=str(number))
                     try:
                         found.append(running.load(CROWD, self._turns.seconds).rate)
                         running.drain()
@@ -401,7 +400,7 @@ class Extras:
 
     def memory(self) -> dict[str, Any]:
         """Measure the memory at the start, warm, and after a million requests."""
-        running = self._start("memory", self._turns.cores.server)
+        running = self._start("memory")
         found = {"started": running.server.memory()}
         try:
             running.load(MANY, 1)
@@ -417,22 +416,23 @@ class Extras:
         return {"requests": running.tally.answered, **shown}
 
 
-def conditions(options: argparse.Namespace, cores: common.Cores) -> dict[str, Any]:
+def conditions(rounds: int, seconds: int) -> Row:
     """Return when, on what machine, and how it was measured; no name of the machine, and no path."""
     theirs = environment.versions()
     wrk = subprocess.run([common.find_wrk(), "-v"], capture_output=True, text=True, check=False).stdout
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    pinned = common.cores().server is not None
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "system": f"{platform.system()} {platform.machine()}",
-        "pinning": "nothing is pinned"
-        if cores.server is None
-        else "one core for the server, another for the load generator",
-        "rounds": options.rounds,
-        "seconds": options.seconds,
+        "pinning": "one core for the server, another for the load generator"
+        if pinned
+        else "nothing is pinned",
+        "rounds": rounds,
+        "seconds": seconds,
         "versions": {
             "Python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in OUR_LIBRARIES},
@@ -442,51 +442,68 @@ def conditions(options: argparse.Namespace, cores: common.Cores) -> dict[str, An
     }
 
 
-def parse() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, help="how often each server has its turns (5)")
-    parser.add_argument("--seconds", type=int, help="how long a turn is (4)")
-    parser.add_argument("--connections", type=int, nargs="+", help="clients that ask at once (1 8 32 128)")
-    parser.add_argument(
-        "--only", nargs="+", choices=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}"
-    )
-    parser.add_argument("--quick", action="store_true", help="one round of 1 s at 1 and 32 connections")
-    parser.add_argument("--million", action="store_true", help="also the memory after a million requests")
-    parser.add_argument("--output", type=Path, help="a folder for serving.json and serving.md")
-    parser.add_argument("--json", action="store_true", help="print JSON and no tables")
-    options = parser.parse_args()
-    whole = not (options.quick or options.only or options.connections or options.rounds or options.seconds)
-    options.output = options.output or (RESULTS if whole else None)
-    options.rounds = options.rounds or (1 if options.quick else 5)
-    options.seconds = options.seconds or (1 if options.quick else 4)
-    options.connections = options.connections or ([1, 32] if options.quick else [1, 8, 32, 128])
-    options.only = options.only or NAMES
-    return options
+def serving(
+    rounds: int = ROUNDS,
+    seconds: int = SECONDS,
+    connections: tuple[int, ...] = WIDTHS,
+    only: tuple[str, ...] = NAMES,
+    quick: bool = False,
+    million: bool = False,
+    output: str = "",
+) -> Report:
+    """Compare model servers in one run, taking turns; needs wrk.
 
+    Fails where answers and rows in the store disagree, or a request failed. A whole run takes about a quarter
+    of an hour, and leaves its results in ops/bench/results; one that measures less leaves none, unless
+    --output names a folder.
 
-def measure(options: argparse.Namespace, work: Path) -> Run:
-    """Measure the servers and extras that the command line names."""
-    cores = common.cores()
-    servers = [each for each in contenders.ALL if each.name in options.only]
-    run = Run(conditions=conditions(options, cores), servers={each.name: each.what for each in servers})
-    bodies = common.write_bodies(work)
-    turns = Turns(servers, options.connections, options.rounds, options.seconds, cores, work, bodies)
-    extras = Extras(turns)
-    with common.pinned(cores.load):
+    Args:
+        rounds: how often each server has its turns.
+        seconds: how long a turn is.
+        connections: clients that ask at once.
+        only: some of the servers, and of batch, startup and workers.
+        quick: one round of 1 s at 1 and 32 connections.
+        million: also the memory after a million requests.
+        output: a folder for serving.json and serving.md.
+    """
+    if unknown := {*only} - {*NAMES}:
+        raise SystemExit(f"there is no {unknown.pop()}: choose among {', '.join(NAMES)}")
+    whole = not quick and (rounds, seconds, (*connections,), (*only,)) == (ROUNDS, SECONDS, WIDTHS, NAMES)
+    if quick:
+        rounds, seconds, connections = 1, 1, QUICK
+    common.find_wrk()
+    environment.make()
+    servers = [each for each in contenders.ALL if each.name in only]
+    # Not in the system's folder for temporary files: that may be memory, and the servers write to disk.
+    with tempfile.TemporaryDirectory(prefix="work-", dir=environment.HOME) as work:
+        turns = Turns(servers, connections, rounds, seconds, Path(work))
         if servers:
             turns.run()
-        wanted: Mapping[str, bool] = {
-            **{name: name in options.only for name in EXTRAS},
-            "memory": options.million,
-        }
-        for name in (name for name, asked in wanted.items() if asked):
-            progress.print(name)
-            run.extras[name] = getattr(extras, name)()
-    run.measurements, run.tallies = turns.measurements, [*turns.tallies, *extras.tallies]
-    run.starts = {name: median(each) for name, each in turns.starts.items()}
-    run.failures = [*turns.failures, *failures(run)]
-    return run
+        extras = Extras(turns)
+        measured: dict[str, Row] = {}
+        with common.pinned(common.cores().load):
+            for name in (*(name for name in EXTRAS if name in only), *["memory"] * million):
+                progress.print(name)
+                measured[name] = getattr(extras, name)()
+    run = Run(
+        conditions=conditions(rounds, seconds),
+        servers={each.name: each.what for each in servers},
+        measurements=turns.measurements,
+        starts={name: median(each) for name, each in turns.starts.items()},
+        tallies=[*turns.tallies, *extras.tallies],
+        extras=measured,
+        failures=turns.failures,
+    )
+    run.failures += failures(run)
+    if whole or output:
+        folder = Path(output) if output else RESULTS
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "serving.json").write_text(json.dumps(run.as_dict(), indent=1) + "\n")
+        (folder / "serving.md").write_text(markdown(run))
+    for each in [*run.notes(), *run.failures]:
+        progress.print(each, style="red" if each in run.failures else "yellow")
+    text = Group(*(part for title, rows in sheets(run) for part in (f"\n{title}", table(rows))))
+    return Report(run.as_dict(), text, not run.failures)
 
 
 def failures(run: Run) -> Iterator[str]:
@@ -496,25 +513,3 @@ def failures(run: Run) -> Iterator[str]:
             yield f"{each.server}: {each.errors:,} requests failed"
         if not agrees:
             yield f"{each.server}: {each.answered:,} answered, {each.stored:,} stored, {each.cut:,} cut off"
-
-
-def main() -> int:
-    """Run the benchmark; return the exit code."""
-    options = parse()
-    common.find_wrk()
-    environment.make()
-    # Not in the system's folder for temporary files: that may be memory, and the servers write to disk.
-    with tempfile.TemporaryDirectory(prefix="work-", dir=environment.HOME) as work:
-        run = measure(options, Path(work))
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "serving.json").write_text(json.dumps(run.as_dict(), indent=1) + "\n")
-        (options.output / "serving.md").write_text(markdown(run))
-    if options.json:
-        json.dump(run.as_dict(), sys.stdout, indent=1)
-    else:
-        for title, rows in sheets(run):
-            common.show(f"\n{title}", rows, as_json=False)
-    for each in [*run.notes(), *run.failures]:
-        progress.print(each, style="red" if each in run.failures else "yellow")
-    return 1 if run.failures else 0

@@ -1,21 +1,15 @@
-"""Measures the stores: SQLite, and a Postgres of its own where there is one.
-
-`just bench paging` times groups of records, pages near and far, and retention; `just bench outcomes` outcomes
-together and one by one, and the predictions that wait for them; `just bench exports` predictions beside an
-export, and the export beside predictions. Things that are compared take turns.
-"""
+"""Measures the stores: SQLite, and a Postgres of its own where there is one. What is compared takes turns."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import tempfile
-import threading
 import time
 from datetime import UTC, datetime
 from itertools import islice
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import numpy as np
@@ -26,14 +20,14 @@ from kickserve.settings import Settings
 from kickserve_storage import create_plugin
 from kickserve_testing.contract_samples import START, batch_of, keep, record_at, records_from
 from ops.bench import common
-from ops.chaos.clients import Clients
+from ops.clients import Clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Iterator
 
     from kickserve.plugins import Store
     from kickserve.schemas import Record
-    from ops.bench.common import Row
+    from ops.commands import Row
 
 PAGE: Final = 100
 GROUPS: Final = (1, 100, 5_000)
@@ -50,21 +44,20 @@ with httpx.stream("GET", sys.argv[1], headers={"Accept": "application/x-ndjson"}
 """
 
 
-def paging() -> None:
-    """Measure records a second by size of group, the time of a page near and far, and retention."""
-    parser = common.options(
-        __doc__, records=(1_000_000, "records to page through"), months=(13, "that they spread over")
-    )
-    asked = parser.parse_args()
+async def paging(records: int = 1_000_000, months: int = 13) -> dict[str, list[Row]]:
+    """Measure records a second by size of group, the time of a page near and far, and retention.
 
-    def measure(settings: dict[str, str]) -> Row:
+    Args:
+        records: to page through.
+        months: that they spread over.
+    """
+
+    async def measure(settings: dict[str, str]) -> Row:
         with tempfile.TemporaryDirectory() as folder:
             url = settings.get("DATABASE_URL", f"sqlite:///{folder}/bench.db")
-            return asyncio.run(of_store(url, asked.records, asked.months))
+            return await of_store(url, records, months)
 
-    found = common.with_each_store(measure)
-    title = f"{asked.records:,} records, pages of {PAGE}"
-    common.show(title, [{"store": name, **row} for name, row in found.items()], as_json=asked.json)
+    return {f"{records:,} records, pages of {PAGE}": await common.with_each_store(measure)}
 
 
 async def of_store(url: str, number: int, months: int) -> Row:
@@ -112,85 +105,66 @@ async def page_ms(store: Store, millisecond: int, repeats: int = 50) -> float:
     return 1_000 * median(times)
 
 
-def outcomes() -> None:
-    """Measure outcomes together and one by one, and the longest that a lone client waited beside them."""
-    parser = common.options(__doc__, many=(100_000, "outcomes together"), single=(300, "one by one"))
-    asked = parser.parse_args()
-    found = common.with_each_store(lambda settings: of_outcomes(settings, asked.many, asked.single))
-    rows = [{"store": name, **row} for name, row in found.items()]
-    common.show(f"{asked.many:,} outcomes", rows, as_json=asked.json)
+async def outcomes(many: int = 100_000, single: int = 300) -> dict[str, list[Row]]:
+    """Measure outcomes together and one by one, and the longest that a lone client waited beside them.
+
+    Args:
+        many: outcomes together.
+        single: one by one.
+    """
+    rows = await common.with_each_store(lambda settings: of_outcomes(settings, many, single))
+    return {f"{many:,} outcomes": rows}
 
 
-def of_outcomes(settings: dict[str, str], many: int, single: int) -> Row:
+async def of_outcomes(settings: dict[str, str], many: int, single: int) -> Row:
     """Measure on a service of its own."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        serving(folder, **BARE, **settings) as server,
-        httpx.Client(base_url=server.url, timeout=300) as client,
-    ):
-        batch = client.post("/predict/batch", json=[EXAMPLE] * many).json()
-        known = [{"id": each["id"], "success": at % 3 > 0} for at, each in enumerate(batch)]
-        client.get("/predictions?limit=1")  # waits until all of them are stored
-        alone = longest_wait(server.url, lambda: time.sleep(3))
-        one_by_one, together, waits = [], [], []
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            for each in known[:single]:
-                path = f"/predictions/{each['id']}/outcome"
-                client.put(path, json={"success": each["success"]}).raise_for_status()
-            one_by_one.append((time.perf_counter() - began) / single)
-            began = time.perf_counter()
-            waits.append(longest_wait(server.url, lambda: put_all(client, known)))
-            together.append((time.perf_counter() - began) / many)
+    with tempfile.TemporaryDirectory() as folder, serving(folder, **BARE, **settings) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
+            batch = (await client.post("/predict/batch", json=[EXAMPLE] * many)).json()
+            known = [{"id": each["id"], "success": at % 3 > 0} for at, each in enumerate(batch)]
+            await client.get("/predictions?limit=1")  # waits until all of them are stored
+            alone = await longest_wait(server.url, asyncio.sleep(3))
+            one_by_one, together, waits = [], [], []
+            for _ in range(ROUNDS):
+                began = time.perf_counter()
+                for each in known[:single]:
+                    path = f"/predictions/{each['id']}/outcome"
+                    (await client.put(path, json={"success": each["success"]})).raise_for_status()
+                one_by_one.append((time.perf_counter() - began) / single)
+                began = time.perf_counter()
+                waits.append(await longest_wait(server.url, client.put("/predictions/outcomes", json=known)))
+                together.append((time.perf_counter() - began) / many)
+            kept = (await client.put("/predictions/outcomes", json=known)).json()
+    if kept != {"kept": many, "unknown": []}:
+        raise SystemExit(f"not all outcomes were kept: {kept}")
     return {
         "one_by_one_us": 1e6 * median(one_by_one),
         "together_us": 1e6 * median(together),
         "times_as_quick": median(one_by_one) / median(together),
-        "a_prediction_waited_ms": 1e3 * median(waits),
-        "beside_none_ms": 1e3 * alone,
+        "a_prediction_waited_ms": median(waits),
+        "beside_none_ms": alone,
     }
 
 
-def put_all(client: httpx.Client, known: list[dict[str, Any]]) -> None:
-    """Send all outcomes at once."""
-    kept = client.put("/predictions/outcomes", json=known).raise_for_status().json()
-    if kept != {"kept": len(known), "unknown": []}:
-        raise SystemExit(f"not all outcomes were kept: {kept}")
+async def longest_wait(url: str, work: Awaitable[object]) -> float:
+    """Do some work, and return the ms that a client beside it waited for a prediction at most."""
+    beside = Clients(url, connections=1)
+    await work
+    await beside.end()
+    return max(beside.lap())
 
 
-def longest_wait(url: str, work: Callable[[], object]) -> float:
-    """Do some work, and return the seconds that a client beside it waited for a prediction at most."""
-    done, waited = threading.Event(), [0.0]
-
-    def predict() -> None:
-        with httpx.Client(base_url=url, timeout=60) as client:
-            while not done.wait(0.002):
-                began = time.perf_counter()
-                client.post("/predict", json=EXAMPLE).raise_for_status()
-                waited.append(time.perf_counter() - began)
-
-    beside = threading.Thread(target=predict)
-    beside.start()
-    try:
-        work()
-    finally:
-        done.set()
-        beside.join()
-    return max(waited)
-
-
-def exports() -> None:
+async def exports(many: int = 200_000, rate: float = 4_000.0) -> dict[str, list[Row]]:
     """Measure predictions at a steady rate beside an export, and the export beside them.
 
     The time of a prediction counts from when it was due, so that none that was held up is missed.
+
+    Args:
+        many: predictions in the export.
+        rate: predictions a second beside.
     """
-    parser = common.options(
-        __doc__, many=(200_000, "predictions in the export"), rate=(4_000.0, "predictions a second beside")
-    )
-    asked = parser.parse_args()
-    found = common.with_each_store(lambda settings: asyncio.run(of_export(settings, asked.many, asked.rate)))
-    rows = [{"store": name, **row} for name, row in found.items()]
-    common.show(f"{asked.many:,} exported, medians of {ROUNDS} rounds", rows, as_json=asked.json)
+    rows = await common.with_each_store(lambda settings: of_export(settings, many, rate))
+    return {f"{many:,} exported, medians of {ROUNDS} rounds": rows}
 
 
 async def of_export(settings: dict[str, str], many: int, rate: float) -> Row:
@@ -204,7 +178,7 @@ async def of_export(settings: dict[str, str], many: int, rate: float) -> Row:
             [newest] = (await client.get("/predictions?limit=1")).raise_for_status().json()
         url = f"{server.url}/predictions?until={newest['created_at']}"
         unhindered = [await export_seconds(url) for _ in range(ROUNDS)]
-        clients = Clients(server.url, CONNECTIONS, rate)
+        clients = Clients(server.url, connections=CONNECTIONS, rate=rate)
         alone, beside, took = [], [], []
         for _ in range(ROUNDS):
             await asyncio.sleep(1)

@@ -1,8 +1,6 @@
 """Measures the cost of plugins: kickserve with some settings beside itself with others, in turns.
 
-`just bench watching` compares counting, `/metrics` and plugins that are off; `just bench drift-live` the live
-figures of drift, and the memory over ten reports in a row. A ratio is taken within a round, and the median
-over the rounds is shown.
+A ratio is taken within a round, and the median over the rounds is shown.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ops.bench import common
 from ops.bench.common import API, KEY, SERVE, Server
-from ops.bench.contenders import Contender, Measurement, Running, Turns, variant
+from ops.bench.contenders import Contender, Running, Turns, variant
 
 if TYPE_CHECKING:
-    from ops.bench.common import Row
+    from ops.commands import Row
 
 CONNECTIONS: Final = 32
 ACCEPTED: Final = 202
@@ -50,56 +48,46 @@ class Scraped(Running):
             self.server.ask("GET", "/metrics")
 
 
-def costs(
-    measurements: list[Measurement], pairs: list[tuple[str, str, str, float | None]]
-) -> list[dict[str, Any]]:
+def costs(measurements: list[Row], pairs: list[tuple[str, str, str, float | None]]) -> list[Row]:
     """Return the cost of one variant over another: in throughput, and in CPU time.
 
     Args:
         measurements: of all turns.
         pairs: a title, the dear variant, the cheap one, and the share that the dear one may cost.
     """
-    at = {(each.server, each.round): each for each in measurements}
-    rounds = sorted({each.round for each in measurements})
+    at = {(each["server"], each["round"]): each for each in measurements}
+    rounds = sorted({each["round"] for each in measurements})
+
+    def ratio(figure: str, dear: str, cheap: str) -> float:
+        return median(at[dear, each][figure] / at[cheap, each][figure] for each in rounds)
+
     return [
         {
             "ratio": title,
-            "throughput_lost": median(
-                1 - at[dear, each].throughput / at[cheap, each].throughput for each in rounds
-            ),
-            "cpu_more": median(
-                at[dear, each].cpu_us_load / at[cheap, each].cpu_us_load - 1 for each in rounds
-            ),
+            "throughput_lost": 1 - ratio("throughput", dear, cheap),
+            "cpu_more": ratio("cpu_us_load", dear, cheap) - 1,
             "may_cost": "" if most is None else most,
         }
         for title, dear, cheap, most in pairs
     ]
 
 
-def compared(servers: list[Contender], rounds: int, seconds: float, folder: Path) -> list[Measurement]:
+def compared(servers: list[Contender], rounds: int, seconds: float, folder: Path) -> list[Row]:
     """Let servers take turns under load."""
-    cores = common.cores()
-    turns = Turns(
-        servers,
-        [CONNECTIONS],
-        rounds,
-        seconds,
-        cores,
-        folder,
-        common.write_bodies(folder),
-        running=Scraped,
-    )
-    with common.pinned(cores.load):
-        turns.run()
+    turns = Turns(servers, [CONNECTIONS], rounds, seconds, folder, running=Scraped)
+    turns.run()
     if failed := [each for each in turns.tallies if each.errors or not each.agrees] or turns.failures:
         raise SystemExit(f"not all requests were answered and stored: {failed}")
     return turns.measurements
 
 
-def watching() -> None:
-    """Measure the cost of being watched."""
-    parser = common.options(__doc__, rounds=(9, "turns of each variant"), seconds=(3, "of a turn"))
-    asked = parser.parse_args()
+def watching(rounds: int = 9, seconds: int = 3) -> dict[str, list[Row]]:
+    """Measure the cost of counting, /metrics and plugins that are off; needs wrk.
+
+    Args:
+        rounds: turns of each variant.
+        seconds: of a turn.
+    """
     servers = [
         variant("plain", KICKSERVE_PLUGINS="storage"),
         variant("again", KICKSERVE_PLUGINS="storage"),  # how far the ratio of equals is from 1
@@ -112,42 +100,37 @@ def watching() -> None:
         ("metrics scraped each second / none", SCRAPED, "plain", 0.05),
     ]
     with tempfile.TemporaryDirectory(prefix="work-", dir=Path.cwd()) as work:
-        found = costs(compared(servers, asked.rounds, asked.seconds, Path(work)), pairs)
-    common.show(f"{CONNECTIONS} connections", found, as_json=asked.json)
+        found = costs(compared(servers, rounds, seconds, Path(work)), pairs)
+    return {f"{CONNECTIONS} connections": found}
 
 
-def drift_live() -> None:
-    """Measure the cost of the live figures of drift."""
-    parser = common.options(
-        __doc__,
-        rounds=(6, "turns of each variant"),
-        seconds=(5, "of a turn"),
-        reports=(10, "reports in a row"),
-    )
-    asked = parser.parse_args()
+def drift_live(rounds: int = 6, seconds: int = 5, reports: int = 10) -> dict[str, list[Row]]:
+    """Measure the cost of the live figures of drift, and the memory over reports in a row; needs wrk.
+
+    Args:
+        rounds: turns of each variant.
+        seconds: of a turn.
+        reports: in a row.
+    """
     servers = [
         variant("without", KICKSERVE_PLUGINS="storage"),
         variant("with", KICKSERVE_PLUGINS="storage,drift"),
     ]
     with tempfile.TemporaryDirectory(prefix="work-", dir=Path.cwd()) as work:
-        folder = Path(work)
-        measurements = compared(servers, asked.rounds, asked.seconds, folder)
-        found = [
-            *costs(measurements, [("live figures of drift / none", "with", "without", None)]),
-        ]
-        memory = reports(folder, asked.reports)
-    common.show(f"{CONNECTIONS} connections", found, as_json=asked.json)
-    common.show("report after report", memory, as_json=asked.json)
+        measurements = compared(servers, rounds, seconds, Path(work))
+        found = costs(measurements, [("live figures of drift / none", "with", "without", None)])
+        memory = report_memory(Path(work), reports)
+    return {f"{CONNECTIONS} connections": found, "report after report": memory}
 
 
-def reports(folder: Path, number: int) -> list[Row]:
+def report_memory(folder: Path, number: int) -> list[Row]:
     """Ask a service for report after report; return the seconds and the service's memory after each."""
     settings = {"API_KEY": KEY, "KICKSERVE_PLUGINS": "storage,drift"}
     place = folder / "reports"
     place.mkdir()
     server = Server(SERVE, place, settings)
     try:
-        server.ask("POST", f"{API}/predict/batch", json.dumps(common.kicks(folder, KICKS, 2)))
+        server.ask("POST", f"{API}/predict/batch", json.dumps(common.kicks(KICKS, 2)))
         rows = []
         for at in range(1, number + 1):
             began = time.perf_counter()

@@ -44,28 +44,28 @@ class Visitors:
         self._recent: list[str] = []
         # An hour has its third after the warm-up in 960 s: each third sees as many of the rare ones.
         self._tasks = [
-            asyncio.create_task(self._again(max(every * pace, 1.0), what))
-            for every, what in (
-                (5, self._scrape),
+            asyncio.create_task(self._again(max(every * pace, 1.0), what, *request))
+            for every, what, *request in (
+                (5, self._ask, "metrics", "GET", f"{url.removesuffix('/api/v1')}/metrics"),
                 (2, self._outcome),
                 (20, self._read),
-                (60, self._reload),
-                (120, self._quality),
+                (60, self._ask, "reload", "POST", "/model/reload"),
+                (120, self._ask, "quality", "GET", "/quality"),
                 (160, self._export),
-                (320, self._report),
+                (320, self._ask, "report", "POST", "/drift/reports"),
             )
         ]
 
-    async def _again(self, every: float, what: Callable[[], Awaitable[None]]) -> None:
+    async def _again(self, every: float, what: Callable[..., Awaitable[Any]], *request: str) -> None:
         clock = asyncio.get_running_loop().time
         due = clock()
         while True:
             due = max(due + every, clock())
             await asyncio.sleep(due - clock())
             try:
-                await what()
+                await what(*request)
             except Exception as error:  # noqa: BLE001 - any error is reported, and the rest goes on
-                self.unexpected.append(f"{what.__name__}: {error!r}")
+                self.unexpected.append(f"{what.__name__} {request}: {error!r}")
 
     async def _ask(self, name: str, method: str, path: str, **more: Any) -> httpx.Response:
         response = await self._http.request(method, path, **more)
@@ -73,9 +73,6 @@ class Visitors:
         if response.status_code not in ALLOWED:
             self.unexpected.append(f"{name}: {response.status_code} {response.text[:200]}")
         return response
-
-    async def _scrape(self) -> None:
-        await self._ask("metrics", "GET", str(self._http.base_url).removesuffix("/api/v1/") + "/metrics")
 
     async def _outcome(self) -> None:
         if self._recent:
@@ -90,15 +87,6 @@ class Visitors:
         for _ in range(4):
             if following := response.links.get("next"):
                 response = await self._ask("history", "GET", str(response.url.join(following["url"])))
-
-    async def _reload(self) -> None:
-        await self._ask("reload", "POST", "/model/reload")
-
-    async def _quality(self) -> None:
-        await self._ask("quality", "GET", "/quality")
-
-    async def _report(self) -> None:
-        await self._ask("report", "POST", "/drift/reports")
 
     async def _export(self) -> None:
         """Read the last minute as a stream."""
@@ -173,7 +161,7 @@ async def _click_about(page: Page, at: int, seen: Counter[str]) -> None:
         await page.wait_for_timeout(2_000)
 
 
-async def go_on(url: str, pace: float) -> dict[str, Any]:
+async def visit(url: str, pace: float) -> dict[str, Any]:
     """Do it all until SIGTERM; return what was found."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -185,4 +173,4 @@ async def go_on(url: str, pace: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(go_on(sys.argv[1], float(sys.argv[2])))))
+    print(json.dumps(asyncio.run(visit(sys.argv[1], float(sys.argv[2])))))

@@ -1,19 +1,12 @@
 """Runs the service for an hour at half load, with everything that happens in a year: does it age?
 
-`just chaos long`, or `just chaos long --minutes 5`. It starts its own Postgres, service and, where there is
-one, Chromium. On the way reports of drift are asked for, the model is loaded anew, pages are open, the
-history is read and exported, outcomes are set, metrics scraped, old predictions removed, and Postgres is
-stopped three times.
-
-Ends with 1 where an answered prediction is not in the store exactly once, or where, from the first third
-after the warm-up (a fifth of the time) to the last, memory grew by more than 5 %, handles or threads that
-no client holds became more, or the p99 of a minute grew by over a quarter more than that of a bare app
-did, which is asked beside the service on the same server.
+It starts its own Postgres, service and, where there is one, Chromium. On the way reports of drift are asked
+for, the model is loaded anew, pages are open, the history is read and exported, outcomes are set, metrics
+scraped, old predictions removed, and Postgres is stopped three times.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import signal
@@ -25,26 +18,25 @@ from collections import deque
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 import numpy as np
 from postgres import Cluster, running
-from rich.console import Console
-from rich.table import Table
-from serving import Server
+from rich.console import Group
+from serving import Server, eventually
 
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin
 from kickserve_testing.contract_samples import keep, record_at
 from ops.bench.common import Server as BareServer
-from ops.chaos.clients import ID_BYTES, OK, Clients, counted
-from ops.chaos.vitals import Sample, Verdict, Watched, sparkline, thirds, typical, verdicts
+from ops.chaos.common import ended, stored_in
+from ops.chaos.vitals import Sample, Watched, sparkline, thirds, typical, verdicts
+from ops.clients import ID_BYTES, OK, Clients, counted
+from ops.commands import Report, progress, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
+    from ops.commands import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTIONS = 16
@@ -54,6 +46,7 @@ OUTAGES = (0.08, 0.4, 0.75)  # when Postgres is stopped, as shares of the time
 OUTAGE_SECONDS = 5.0
 SAMPLES = 360  # each ten seconds, of an hour
 LAPS = 6  # of which times are taken together: a minute, of an hour
+SHORTEST = 5  # minutes: in less, what comes once a minute comes in one third and not in another
 KEEP_DAYS = 30
 OLD = 30_000  # predictions that are too old from the beginning
 DRAINED = 1_000  # bytes of a journal that holds nothing
@@ -61,33 +54,67 @@ BARE_RATE = 50.0  # a second: enough for a percentile of ten seconds, and nothin
 BARE = ROOT / "ops" / "bench" / "peers" / "bare.py"
 
 
-class Beside:
-    """The process of all that goes on beside the predictions.
+async def long(minutes: float = 60) -> Report:
+    """Run an hour at half load with reports, reloads, open pages and outages; fail where the service ages.
+
+    That is where an answered prediction is not in the store exactly once, or where, from the first third
+    after the warm-up (a fifth of the time) to the last, memory grew by more than 5 %, handles or threads that
+    no client holds became more, or the p99 of a minute grew by over a quarter more than that of a bare app
+    did, which is asked beside the service. In less than five minutes growth is shown, and not judged.
 
     Args:
-        url: of the API.
-        pace: by how much the seconds between two of a kind are shortened.
+        minutes: how long.
     """
-
-    def __init__(self, url: str, pace: float) -> None:
-        command = [sys.executable, "-m", "ops.chaos.beside", url, str(pace)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-    def end(self) -> dict[str, Any]:
-        """End it, and return its figures."""
-        self._process.terminate()
-        found: dict[str, Any] = json.loads(self._process.communicate(timeout=60)[0])
-        return found
-
-    def close(self) -> None:
-        """Make sure that it is gone, with its browser."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.communicate(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.communicate()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else all that it has started would go on
+    duration = minutes * 60
+    with ExitStack() as stack:
+        cluster = stack.enter_context(running())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-long-")))
+        await old_predictions(cluster.url)
+        journals = folder / "journal"
+        server = Server(
+            folder,
+            DATABASE_URL=cluster.url,
+            KICKSERVE_PLUGINS="storage,ui,drift,metrics",
+            KICKSERVE_RETENTION=f"{KEEP_DAYS}d",
+            KICKSERVE_JOURNAL_DIR=str(journals),
+        )
+        stack.callback(server.close)
+        # In a short run, all comes more often. In a process of its own: it would take time from the clients.
+        pace = min(1.0, max(duration / 3600, 0.1))
+        command = [sys.executable, "-m", "ops.chaos.beside", server.url, str(pace)]
+        beside = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+        stack.callback(beside.terminate)
+        watched = Watched(server.process.pid, journals)
+        hasty = Clients(server.url, connections=CONNECTIONS, lasting=True)
+        peak = await measured_peak(hasty, watched)
+        progress.print(f"peak {peak:,.0f} predictions a second, kept; now {peak / 2:,.0f}")
+        bare = await bare_clients(stack)
+        clients = Clients(server.url, connections=CONNECTIONS, rate=peak / 2, lasting=True)
+        samples = await watch(watched, clients, bare, cluster, duration)
+        beside.terminate()
+        done: Row = json.loads((await asyncio.to_thread(beside.communicate, timeout=60))[0])
+        await asyncio.gather(clients.end(), bare.end())
+        code = await ended(server)
+        stored, old = await stored_in(cluster.url, folder), await too_old(cluster.url)
+    early, late = thirds(samples, WARM_SHARE * duration)
+    found: Row = {
+        "minutes": minutes,
+        "peak_per_second": peak,
+        "statuses": dict(clients.statuses + hasty.statuses),
+        **done,
+        "exit_code": code,
+        "too_old": old,
+        **counted(hasty.ids + clients.ids, stored),
+        "samples": [each._asdict() for each in samples],
+        "log": [line[:400] for line in server.log if _alarming(line)][:20],
+        "verdicts": [each._asdict() for each in verdicts(early, late)],
+        "bare_p99_ms": [typical(part, "bare_p99_ms") for part in (early, late)],
+    }
+    nothing = ("lost", "twice", "too_old", "exit_code", "unexpected", "log")
+    level = minutes < SHORTEST or all(each["passed"] for each in found["verdicts"])
+    found["passed"] = level and set(found["statuses"]) == {str(OK)} and not any(map(found.get, nothing))
+    return Report(found, shown(found), found["passed"])
 
 
 async def bare_clients(stack: ExitStack) -> Clients:
@@ -100,7 +127,7 @@ async def bare_clients(stack: ExitStack) -> Clients:
     command = [sys.executable, str(BARE), "{port}"]
     bare = await asyncio.to_thread(BareServer, command, folder, {}, ready="/")
     stack.callback(bare.end)
-    return Clients(f"{bare.url}/api/v1", 1, BARE_RATE)
+    return Clients(f"{bare.url}/api/v1", connections=1, rate=BARE_RATE)
 
 
 async def old_predictions(url: str) -> None:
@@ -113,19 +140,13 @@ async def old_predictions(url: str) -> None:
     await store.close()
 
 
-async def ids_in(url: str) -> tuple[bytes, int]:
-    """Return the ids that are stored, 16 bytes each, and how many are too old."""
+async def too_old(url: str) -> int:
+    """Return how many predictions are stored that retention had to remove."""
     connection = await asyncpg.connect(url)
-    try:
-        ids = bytearray()
-        async with connection.transaction():
-            async for row in connection.cursor("SELECT uuid_send(id) FROM predictions", prefetch=10_000):
-                ids += row[0]
-        limit = datetime.now(UTC) - timedelta(days=KEEP_DAYS)
-        old = await connection.fetchval("SELECT count(*) FROM predictions WHERE created_at < $1", limit)
-        return bytes(ids), old
-    finally:
-        await connection.close()
+    limit = datetime.now(UTC) - timedelta(days=KEEP_DAYS)
+    found: int = await connection.fetchval("SELECT count(*) FROM predictions WHERE created_at < $1", limit)
+    await connection.close()
+    return found
 
 
 async def measured_peak(clients: Clients, watched: Watched) -> float:
@@ -136,117 +157,54 @@ async def measured_peak(clients: Clients, watched: Watched) -> float:
     began = time.perf_counter()
     await asyncio.sleep(PEAK_SECONDS)
     await clients.end()
-    async with asyncio.timeout(120):
-        while watched.look()["journal_bytes"] > DRAINED:
-            await asyncio.sleep(0.1)
+    await eventually(lambda: watched.look()["journal_bytes"] <= DRAINED)
     return len(clients.ids) / ID_BYTES / (time.perf_counter() - began)
 
 
-class Laps:
-    """Times of the answers of the last minute.
-
-    Visitors have their turn in each minute, and not in each ten seconds: the figures of ten seconds would
-    depend on whether a page was opened in them.
-    """
-
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
-        self._laps: deque[NDArray[np.float32]] = deque(maxlen=LAPS)
-
-    def lap(self) -> int:
-        """Take what has come; return how many answers."""
-        self._laps.append(np.array(self._clients.lap(), dtype=np.float32))
-        return len(self._laps[-1])
-
-    def percentiles(self) -> tuple[float, float]:
-        """Return the median and the 99th percentile, ms; 0 where there were no answers."""
-        times = np.concatenate(self._laps)
-        return tuple(np.percentile(times, (50, 99)).tolist()) if len(times) else (0.0, 0.0)
-
-
 async def watch(
-    watched: Watched,
-    clients: Clients,
-    bare: Clients,
-    cluster: Cluster,
-    duration: float,
-    say: Callable[[Sample], None],
+    watched: Watched, clients: Clients, bare: Clients, cluster: Cluster, duration: float
 ) -> list[Sample]:
-    """Look at regular times until the end; stop Postgres when it is due."""
-    every = duration / SAMPLES
-    laps, bare_laps = Laps(clients), Laps(bare)
+    """Look at regular times until the end; stop Postgres when it is due.
+
+    Times are those of the last minute: visitors have their turn in each minute, and not in each ten seconds.
+    """
+    laps: deque[list[float]] = deque(maxlen=LAPS)
+    bare_laps: deque[list[float]] = deque(maxlen=LAPS)
     samples: list[Sample] = []
     outages = [share * duration for share in OUTAGES]
-    began = time.perf_counter()
-    last, since_outage = began, LAPS + 1
-    while (now := time.perf_counter()) - began < duration:
-        if outages and now - began > outages[0]:
+    began = last = time.perf_counter()
+    since_outage = LAPS + 1
+    while last - began < duration:
+        if outages and last - began > outages[0]:
             outages.pop(0)
             since_outage = 0
             await asyncio.to_thread(cluster.stop)
             await asyncio.sleep(OUTAGE_SECONDS)
             await asyncio.to_thread(cluster.start)
-        await asyncio.sleep(every)
-        now = time.perf_counter()
-        rate = laps.lap() / (now - last)
-        bare_laps.lap()
-        last = now
+        await asyncio.sleep(duration / SAMPLES)
+        laps.append(clients.lap())
+        bare_laps.append(bare.lap())
         since_outage += 1
-        p50, p99 = laps.percentiles()
+        now = time.perf_counter()
+        times, bare_times = (np.concatenate(each) if any(each) else [0.0] for each in (laps, bare_laps))
         sample = Sample(
             now - began,
             **await asyncio.to_thread(watched.look),
-            rate=rate,
-            p50_ms=p50,
-            p99_ms=p99,
-            bare_p99_ms=bare_laps.percentiles()[1],
+            rate=len(laps[-1]) / (now - last),
+            p50_ms=float(np.percentile(times, 50)),
+            p99_ms=float(np.percentile(times, 99)),
+            bare_p99_ms=float(np.percentile(bare_times, 99)),
             troubled=since_outage <= LAPS,
         )
+        last = now
         samples.append(sample)
-        say(sample)
+        progress.print(
+            f"{sample.seconds:6.0f} s  {sample.rate:7,.0f}/s"
+            f"  p99 {sample.p99_ms:6.1f} ms (bare app {sample.bare_p99_ms:.1f})  {sample.pss_mb:6.1f} MB"
+            f"  {sample.handles} handles  {sample.threads} threads  journal {sample.journal_bytes:,}"
+            f"{'  the store was away' if sample.troubled else ''}"
+        )
     return samples
-
-
-async def run(
-    stack: ExitStack, cluster: Cluster, duration: float, say: Callable[[Any], None]
-) -> dict[str, Any]:
-    """Run it all; return what was found."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kickserve-long-")))
-    await old_predictions(cluster.url)
-    journals = folder / "journal"
-    server = Server(
-        folder,
-        DATABASE_URL=cluster.url,
-        KICKSERVE_PLUGINS="storage,ui,drift,metrics",
-        KICKSERVE_RETENTION=f"{KEEP_DAYS}d",
-        KICKSERVE_JOURNAL_DIR=str(journals),
-    )
-    stack.callback(server.close)
-    pace = min(1.0, max(duration / 3600, 0.1))  # in a short run, all comes more often
-    beside = Beside(server.url, pace)
-    stack.callback(beside.close)
-    watched = Watched(server.process.pid, journals)
-    hasty = Clients(server.url, CONNECTIONS)
-    peak = await measured_peak(hasty, watched)
-    say(f"peak {peak:,.0f} predictions a second, kept; now {peak / 2:,.0f}")
-    bare = await bare_clients(stack)
-    clients = Clients(server.url, CONNECTIONS, peak / 2)
-    samples = await watch(watched, clients, bare, cluster, duration, say)
-    done = await asyncio.to_thread(beside.end)
-    await asyncio.gather(clients.end(), bare.end())
-    code = await asyncio.to_thread(server.end)
-    stored, old = await ids_in(cluster.url)
-    return {
-        "minutes": duration / 60,
-        "peak_per_second": peak,
-        "statuses": dict(clients.statuses + hasty.statuses),
-        **done,
-        "exit_code": code,
-        "too_old": old,
-        **counted(bytes(hasty.ids + clients.ids), stored),
-        "samples": [each._asdict() for each in samples],
-        "log": [line[:400] for line in server.log if _alarming(line)][:20],
-    }
 
 
 def _alarming(line: str) -> bool:
@@ -254,74 +212,21 @@ def _alarming(line: str) -> bool:
     return '"level":"error"' in line and "StoreUnavailable" not in line
 
 
-def passed(found: dict[str, Any]) -> bool:
-    """Say whether all is as it should be."""
-    nothing = ("lost", "twice", "too_old", "exit_code", "unexpected", "log")
-    only_answers = set(found["statuses"]) == {OK}
-    level = all(each["passed"] for each in found["verdicts"])
-    return only_answers and level and not any(found[name] for name in nothing)
-
-
-def show(found: dict[str, Any]) -> None:
-    """Print it for a person."""
-    console = Console(width=140)
-    table = Table("what", "first third", "last third", "may be", "passed", title="after the warm-up")
-    for each in (Verdict(**given) for given in found["verdicts"]):
-        numbers = (f"{value:,.2f}" for value in (each.early, each.late, each.allowed))
-        table.add_row(each.what, *numbers, "yes" if each.passed else "[red]NO")
-    console.print(table)
-    shown = ("pss_mb", "handles", "threads", "p50_ms", "p99_ms", "bare_p99_ms", "rate", "journal_bytes")
-    for name in shown:
+def shown(found: Row) -> Group:
+    """Lay it out for a person."""
+    names = ("first third", "last third", "may be")
+    rows = [
+        {"after the warm-up": what, **dict(zip(names, numbers, strict=True)), "passed": passed}
+        for what, *numbers, passed in (each.values() for each in found["verdicts"])
+    ]
+    lines = []
+    for name in ("pss_mb", "handles", "threads", "p50_ms", "p99_ms", "bare_p99_ms", "rate", "journal_bytes"):
         values = [each[name] for each in found["samples"]]
-        console.print(f"{name:14}{sparkline(values)}  {min(values):,.1f} to {max(values):,.1f}")
-    console.print("bare app beside, p99: {:.1f} and {:.1f} ms".format(*found["bare_p99_ms"]))
-    for name in ("answered", "stored", "lost", "twice", "too_old", "exit_code", "statuses", "beside"):
-        console.print(f"{name}: {found[name]}")
-    for name in ("unexpected", "log"):
-        console.print(*found[name][:10], sep="\n")
-    console.print("passed" if passed(found) else "[red]FAILED")
-
-
-def main() -> int:
-    """Run the drill."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--json", action="store_true", help="write what was found, each sample too, as JSON")
-    options = parser.parse_args()
-    found = judged(ran(options.minutes))
-    if options.json:
-        print(json.dumps({**found, "passed": passed(found)}, indent=1))
-    else:
-        show(found)
-    return 0 if passed(found) else 1
-
-
-def judged(found: dict[str, Any]) -> dict[str, Any]:
-    """Compare the thirds of a run."""
-    parts = thirds([Sample(**each) for each in found["samples"]], WARM_SHARE * 60 * found["minutes"])
-    return {
-        **found,
-        "verdicts": [each._asdict() for each in verdicts(*parts)],
-        "bare_p99_ms": [typical(part, "bare_p99_ms") for part in parts],
-    }
-
-
-def ran(minutes: float) -> dict[str, Any]:
-    """Run it with a Postgres of its own, which is removed whatever happens."""
-    console = Console(stderr=True, width=160)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else all that it has started would go on
-    with ExitStack() as stack:
-        cluster = stack.enter_context(running())
-        return asyncio.run(run(stack, cluster, minutes * 60, lambda said: report(console, said)))
-
-
-def report(console: Console, said: Sample | str) -> None:
-    """Show how far it has come."""
-    if isinstance(said, Sample):
-        said = (
-            f"{said.seconds:6.0f} s  {said.rate:7,.0f}/s"
-            f"  p99 {said.p99_ms:6.1f} ms (bare app {said.bare_p99_ms:.1f})  {said.pss_mb:6.1f} MB"
-            f"  {said.handles} handles  {said.threads} threads  journal {said.journal_bytes:,}"
-            f"{'  the store was away' if said.troubled else ''}"
-        )
-    console.print(said)
+        lines.append(f"{name:14}{sparkline(values)}  {min(values):,.1f} to {max(values):,.1f}")
+    lines.append("bare app beside, p99: {:.1f} and {:.1f} ms".format(*found["bare_p99_ms"]))
+    counts = ("answered", "stored", "lost", "twice", "too_old", "exit_code", "statuses", "beside")
+    lines += [f"{name}: {found[name]}" for name in counts]
+    lines += [*map(str, found["unexpected"][:10]), *found["log"][:10]]
+    if found["minutes"] < SHORTEST:
+        lines.append(f"growth is judged in {SHORTEST} minutes or more")
+    return Group(table(rows), *lines, "passed" if found["passed"] else "[red]FAILED")

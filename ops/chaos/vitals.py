@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+from contextlib import suppress
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 BARS = "▁▂▃▄▅▆▇█"
-MB = 1e6
 
 
 class Sample(NamedTuple):
@@ -60,9 +58,8 @@ class Watched:
 
     def look(self) -> dict[str, Any]:
         """Return the figures that can be seen from outside."""
-        full = [each.memory_full_info() for each in self._lasting]
         return {
-            "pss_mb": sum(each.pss for each in full) / MB,
+            "pss_mb": sum(each.memory_full_info().pss for each in self._lasting) / 1e6,
             "handles": sum(each.num_fds() for each in self._lasting),
             "threads": sum(each.num_threads() for each in self._lasting),
             "journal_bytes": sum(map(_size, self._journals.rglob("*.log"))),
@@ -70,7 +67,7 @@ class Watched:
 
 
 def _size(file: Path) -> int:
-    with contextlib.suppress(OSError):  # drained and gone meanwhile
+    with suppress(OSError):  # drained and gone meanwhile
         return file.stat().st_size
     return 0
 
@@ -93,13 +90,6 @@ class Verdict(NamedTuple):
     passed: bool
 
 
-class Limit(NamedTuple):
-    """How a figure is compared, and how far it may grow."""
-
-    typical: Callable[[list[float]], float]
-    allowed: Callable[[float], float]
-
-
 def least(values: list[float]) -> float:
     """Return the tenth percentile: the level that stays when clients have closed their connections.
 
@@ -109,11 +99,12 @@ def least(values: list[float]) -> float:
     return quantiles(values, n=10, method="inclusive")[0] if len(values) > 1 else values[0]
 
 
-LIMITS: dict[str, Limit] = {
-    "pss_mb": Limit(median, lambda early: 1.05 * early),
-    "handles": Limit(least, lambda early: early + 2),  # a client more that reads just then
-    "threads": Limit(least, lambda early: early + 1),
-    "journal_bytes": Limit(median, lambda early: max(2 * early, 5e6)),  # half a second of what comes in
+# How a figure is compared, and how far it may grow.
+LIMITS: dict[str, tuple[Callable[[list[float]], float], Callable[[float], float]]] = {
+    "pss_mb": (median, lambda early: 1.05 * early),
+    "handles": (least, lambda early: early + 2),  # a client more that reads just then
+    "threads": (least, lambda early: early + 1),
+    "journal_bytes": (median, lambda early: max(2 * early, 5e6)),  # half a second of what comes in
 }
 TIMES_GROW = 1.25  # by which the percentile of times may grow, beyond that of the bare app
 
@@ -140,15 +131,13 @@ def verdicts(early: Sequence[Sample], late: Sequence[Sample]) -> list[Verdict]:
     grow too, and so may the service's.
     """
     found = []
-    for name, limit in LIMITS.items():
-        first, last = (float(limit.typical([getattr(each, name) for each in part])) for part in (early, late))
-        found.append(Verdict(name, first, last, limit.allowed(first), last <= limit.allowed(first)))
+    for name, (level, allowed) in LIMITS.items():
+        first, last = (float(level([getattr(each, name) for each in part])) for part in (early, late))
+        found.append(Verdict(name, first, last, allowed(first), last <= allowed(first)))
     first, last = typical(early, "p99_ms"), typical(late, "p99_ms")
     slower = max(typical(late, "bare_p99_ms") / typical(early, "bare_p99_ms"), 1)
-    found.append(
-        Verdict("p99_ms", first, last, TIMES_GROW * slower * first, last <= TIMES_GROW * slower * first)
-    )
-    return found
+    most = TIMES_GROW * slower * first
+    return [*found, Verdict("p99_ms", first, last, most, last <= most)]
 
 
 def typical(samples: Sequence[Sample], name: str) -> float:
@@ -160,5 +149,5 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
     """Draw numbers as a line of bars, from 0 to the largest."""
     top = max(values, default=0) or 1
     groups = min(width, len(values))
-    means = [values[at * len(values) // groups : (at + 1) * len(values) // groups] for at in range(groups)]
-    return "".join(BARS[round(median(part) / top * (len(BARS) - 1))] for part in means)
+    parts = [values[at * len(values) // groups : (at + 1) * len(values) // groups] for at in range(groups)]
+    return "".join(BARS[round(median(part) / top * (len(BARS) - 1))] for part in parts)

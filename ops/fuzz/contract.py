@@ -1,14 +1,7 @@
-"""Holds a running service to its OpenAPI document: schemathesis asks what fits, and nonsense.
-
-`just fuzz contract` (20,000 cases); `just fuzz contract --cases 2000 --seed 7` some. Every operation, alone
-and along the document's links, with drift, metrics and profiling installed. No answer may be a 5xx, or other
-than documented; no nonsense may be taken, nothing that fits be refused, no key be needless. Ends with 1 where
-one is otherwise, and prints the command that shows it.
-"""
+"""Holds a running service to its OpenAPI document: schemathesis asks what fits, and nonsense."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from rich.console import Console
+from rich.markup import escape
 from serving import serving
 
 from kickserve.openapi import EXAMPLE
+from ops.commands import Report, progress
 
 KEY: Final = "contract"
 KICKS: Final = 100
@@ -74,8 +68,18 @@ def examine(url: str, folder: Path, examples: int, seed: int, report: str | None
     return {**json.loads(summary.read_text()), "text": finished.stdout}
 
 
-def run(cases: int, seed: int, examples: int, console: Console) -> dict[str, Any]:
-    """Examine a service in rounds, until so many cases have been asked."""
+def contract(cases: int = 20_000, seed: int = 1, examples: int = EXAMPLES) -> Report:
+    """Hold the service to its OpenAPI document: every operation, alone and along the document's links.
+
+    Drift, metrics and profiling are installed. No answer may be a 5xx, or other than documented; no nonsense
+    may be taken, nothing that fits be refused, no key be needless. Fails where one is otherwise, and prints
+    the command that shows it.
+
+    Args:
+        cases: requests at least.
+        seed: of the first round; the next takes the next.
+        examples: an operation and round, at most.
+    """
     total: Counter[str] = Counter()
     found: list[dict[str, Any]] = []
     texts: list[str] = []
@@ -99,10 +103,10 @@ def run(cases: int, seed: int, examples: int, console: Console) -> dict[str, Any
                 total.update({key: reported["test_cases"][key] for key in ("generated", "errored")})
                 found += reported["failures"] + reported["errors"]
                 texts += [reported["text"]] * bool(reported["failures"] or reported["errors"])
-                console.print(f"{total['generated']:,} of {cases:,} cases, {len(found)} kinds of failures")
+                progress.print(f"{total['generated']:,} of {cases:,} cases, {len(found)} kinds of failures")
             ended = server.end()
         bugs = [line for line in server.log if "Traceback" in line or '"level":"error"' in line]
-    return {
+    summary = {
         "seeds": [seed, seed + rounds - 1],
         "operations": operations,
         "cases": total["generated"],
@@ -112,22 +116,6 @@ def run(cases: int, seed: int, examples: int, console: Console) -> dict[str, Any
         "exit_code": ended,
         "seconds": round(time.perf_counter() - started, 1),
         "passed": not (found or bugs or ended),
-        "text": "\n".join(texts),
     }
-
-
-def main() -> None:
-    """Read the arguments, run it, and say what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=20_000, help="requests at least")
-    parser.add_argument("--seed", type=int, default=1, help="of the first round; the next takes the next")
-    parser.add_argument("--examples", type=int, default=EXAMPLES, help="an operation and round, at most")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    arguments = parser.parse_args()
-    console = Console(stderr=True, quiet=arguments.json)
-    summary = run(arguments.cases, arguments.seed, arguments.examples, console)
-    text = summary.pop("text")
-    if not arguments.json and text:
-        print(text)
-    print(json.dumps(summary if not arguments.json else {**summary, "text": text}))
-    sys.exit(not summary["passed"])
+    text = "\n".join(texts)
+    return Report({**summary, "text": text}, escape(f"{text}\n{json.dumps(summary)}"), summary["passed"])

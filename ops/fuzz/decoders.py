@@ -54,12 +54,16 @@ def one(data: bytes) -> None:
         read(getattr(kinds, kind), text, ValueError)
 
 
-def main() -> None:
-    """Begin with valid inputs, and go on from there."""
+def decoders(*flags: str) -> None:
+    """Feed the decoders bytes that atheris makes up, beginning with valid ones, for a minute.
+
+    Args:
+        flags: of libFuzzer, such as -max_total_time=600 and -seed=7.
+    """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "kick").write_text(json.dumps(EXAMPLE))
         Path(folder, "kicks").write_text(json.dumps([EXAMPLE, EXAMPLE]))
         Path(folder, "frames").write_bytes(segments.encode([b"one", b"two"]))
         usual = [folder, f"-max_total_time={SECONDS}", "-max_len=1000"]
-        atheris.Setup([sys.argv[0], *usual, *sys.argv[1:]], one)
+        atheris.Setup([sys.argv[0], *usual, *flags], one)
         atheris.Fuzz()

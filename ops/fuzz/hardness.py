@@ -1,40 +1,34 @@
-"""Attacks a real server as slow, rude and numerous clients do, while others are served as ever.
-
-`just fuzz hardness` runs all attacks (about two minutes); `just fuzz hardness --only slow idle` some. Ends
-with 1 where an attack got through: a client that holds on for ever, memory that grows, two answers to one
-ambiguous request, or an error for well-behaved clients.
-"""
+"""Attacks a real server as slow, rude and numerous clients do, while others are served as ever."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import resource
 import socket
-import statistics
 import struct
-import sys
 import tempfile
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import psutil
-from rich.console import Console
-from rich.table import Table
-from serving import Server, serving
+from serving import Server, eventually, serving
 
+from ops.clients import Clients
+from ops.commands import progress
 from ops.fuzz.shapes import AMBIGUOUS, KICK, OVERSIZED, POST
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-Row = dict[str, Any]
+    from ops.commands import Row
+
 MEGABYTE: Final = 1e6
 STEADY: Final = 8  # clients that ask as one should
+STEADY_RATE: Final = 500.0  # requests a second that they make together
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 RECORDS: Final = 20_000
 GROWTH_MAX: Final = 30.0  # MB that the server may grow by while an answer of many is not taken
@@ -44,6 +38,7 @@ class Target:
     """A server under attack.
 
     Attributes:
+        url: of its API.
         address: host and port.
         timeout: its KICKSERVE_CLIENT_TIMEOUT in seconds.
     """
@@ -51,6 +46,7 @@ class Target:
     def __init__(self, server: Server, timeout: float) -> None:
         self._server = server
         self.timeout = timeout
+        self.url = server.url
         url = urlsplit(server.url)
         self.address = (url.hostname or "", url.port or 0)
 
@@ -81,48 +77,13 @@ class Target:
         return answer, True
 
 
-class Steady:
-    """Clients that ask as one should, while others attack.
-
-    Attributes:
-        failed: questions that were not answered with 200.
-        times: how long answers took, in ms.
-    """
-
-    def __init__(self, target: Target) -> None:
-        self.failed = 0
-        self.times: list[float] = []
-        self._target = target
-        self._ended = False
-
-    async def __aenter__(self) -> Self:
-        self._connections = [await self._target.connect() for _ in range(STEADY)]
-        self._tasks = [asyncio.create_task(self._ask(*each)) for each in self._connections]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._ended = True  # each finishes its request
-        await asyncio.gather(*self._tasks)
-        for _, writer in self._connections:
-            writer.close()
-
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while not self._ended:
-            began = time.perf_counter()
-            try:
-                writer.write(POST)
-                async with asyncio.timeout(10):
-                    head = await _answer(reader)
-                self.failed += not head.startswith(b"HTTP/1.1 200 ")
-            except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
-                self.failed += 1
-                return
-            self.times.append((time.perf_counter() - began) * 1000)
-            await asyncio.sleep(0.01)
-
-    def p99(self, since: int = 0) -> float:
-        """Return the 99th percentile of the times from one on, in ms."""
-        return round(statistics.quantiles(self.times[since:], n=100)[98], 2)
+@asynccontextmanager
+async def steady(target: Target) -> AsyncIterator[Clients]:
+    """Have clients ask as one should, while others attack."""
+    clients = Clients(target.url, connections=STEADY, rate=STEADY_RATE, lasting=True)
+    await eventually(lambda: len(clients.times) > STEADY)
+    yield clients
+    await clients.end()
 
 
 async def _answer(reader: asyncio.StreamReader) -> bytes:
@@ -132,7 +93,7 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
     return head
 
 
-async def slow(target: Target, clients: int, begun: bytes) -> Row:
+async def slowly(target: Target, clients: int, begun: bytes) -> Row:
     """Have clients send a byte now and then."""
 
     async def dribble() -> tuple[bytes, float]:
@@ -149,11 +110,11 @@ async def slow(target: Target, clients: int, begun: bytes) -> Row:
             return await asyncio.wait_for(answer, 1), time.perf_counter() - began
         return b"", time.perf_counter() - began
 
-    async with Steady(target) as steady:
+    async with steady(target) as others:
         await asyncio.sleep(1)
-        before, asked = steady.p99(), len(steady.times)
+        before, began = others.p99(), time.perf_counter()
         ended = await asyncio.gather(*(dribble() for _ in range(clients)))
-        during = steady.p99(asked)
+        during = others.p99(began)
     timely = sum(answer.startswith(b"HTTP/1.1 408 ") for answer, _ in ended)
     return {
         "clients": clients,
@@ -161,19 +122,19 @@ async def slow(target: Target, clients: int, begun: bytes) -> Row:
         "longest_s": round(max(seconds for _, seconds in ended), 1),
         "p99_before_ms": before,
         "p99_during_ms": during,
-        "others_failed": steady.failed,
-        "passed": timely == clients and not steady.failed,
+        "others_failed": others.failed,
+        "passed": timely == clients and not others.failed,
     }
 
 
-async def idle(target: Target, clients: int) -> Row:
+async def silently(target: Target, clients: int) -> Row:
     """Have many clients connect and say nothing."""
-    async with Steady(target) as steady:
+    async with steady(target) as others:
         await asyncio.sleep(1)
-        before, asked, memory = steady.p99(), len(steady.times), target.memory()
+        before, began, memory = others.p99(), time.perf_counter(), target.memory()
         sockets = [await _silent(target.address) for _ in range(clients)]
         await asyncio.sleep(1)
-        grown, during = target.memory() - memory, steady.p99(asked)
+        grown, during = target.memory() - memory, others.p99(began)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(target.timeout + 15):
@@ -188,8 +149,8 @@ async def idle(target: Target, clients: int) -> Row:
         "closed": len(closed),
         "p99_before_ms": before,
         "p99_during_ms": during,
-        "others_failed": steady.failed,
-        "passed": len(closed) == clients and not steady.failed,
+        "others_failed": others.failed,
+        "passed": len(closed) == clients and not others.failed,
     }
 
 
@@ -242,7 +203,7 @@ async def greedy(target: Target) -> Row:
     memory = target.memory()
     lines = b"GET /api/v1/predictions HTTP/1.1\r\nHost: test\r\nAccept: application/x-ndjson\r\n\r\n"
     connections = []
-    async with Steady(target) as steady:
+    async with steady(target) as others:
         for _ in range(10):
             connections.append(each := await _silent(target.address))
             each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -256,8 +217,8 @@ async def greedy(target: Target) -> Row:
             dropped = len(connections) - _taken_up(target)
     for each in connections:
         each.close()
-    good = most < GROWTH_MAX and dropped == len(connections) and not steady.failed
-    return {"grown_MB": round(most, 1), "dropped": dropped, "others_failed": steady.failed, "passed": good}
+    good = most < GROWTH_MAX and dropped == len(connections) and not others.failed
+    return {"grown_MB": round(most, 1), "dropped": dropped, "others_failed": others.failed, "passed": good}
 
 
 def _taken_up(target: Target) -> int:
@@ -281,7 +242,7 @@ async def half_closed(target: Target) -> Row:
 
 async def resets(target: Target, clients: int) -> Row:
     """Break off in the middle of a body, with RST."""
-    async with Steady(target) as steady:
+    async with steady(target) as others:
         for _ in range(clients):
             rude = await _silent(target.address)
             await asyncio.get_running_loop().sock_sendall(rude, POST[:-20])
@@ -292,8 +253,8 @@ async def resets(target: Target, clients: int) -> Row:
     return {
         "clients": clients,
         "left": left,
-        "others_failed": steady.failed,
-        "passed": not left + steady.failed,
+        "others_failed": others.failed,
+        "passed": not left + others.failed,
     }
 
 
@@ -317,74 +278,52 @@ def _post(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def attacks(
-    options: argparse.Namespace,
-) -> dict[str, tuple[dict[str, str], Callable[[Target], Awaitable[Row]]]]:
-    """Return the attacks by name: the settings of the server, and the function."""
-    in_body = POST[: -len(KICK)]
-    return {
-        "slow head": ({}, lambda target: slow(target, options.slow, POST[:40])),
-        "slow body": ({}, lambda target: slow(target, options.slow, in_body)),
-        "slow body, router": (
-            {"KICKSERVE_FASTLANE": "0"},
-            lambda target: slow(target, options.slow, in_body),
-        ),
-        "idle": ({"KICKSERVE_CONNECTIONS_MAX": "50000"}, lambda target: idle(target, options.idle)),
+async def hardness(
+    only: tuple[str, ...] = (),
+    idle: int = 10_000,
+    slow: int = 300,
+    timeout: float = 5,
+) -> list[Row]:
+    """Attack a real server as slow, silent, rude and numerous clients do, each attack on a server of its own.
+
+    Fails where an attack got through: a client that holds on for ever, memory that grows, two answers to one
+    ambiguous request, or an error for well-behaved clients.
+
+    Args:
+        only: words that attacks begin with, such as slow.
+        idle: connections that say nothing.
+        slow: clients that are slow, or rude.
+        timeout: seconds that the server gives its clients.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    silent = idle if hard == resource.RLIM_INFINITY else min(idle, hard - 500)
+    in_body, routed = POST[: -len(KICK)], {"KICKSERVE_FASTLANE": "0"}
+    attacks: dict[str, tuple[dict[str, str], Callable[[Target], Awaitable[Row]]]] = {
+        "slow head": ({}, lambda target: slowly(target, slow, POST[:40])),
+        "slow body": ({}, lambda target: slowly(target, slow, in_body)),
+        "slow body, router": (routed, lambda target: slowly(target, slow, in_body)),
+        "idle": ({"KICKSERVE_CONNECTIONS_MAX": "50000"}, lambda target: silently(target, silent)),
         "crowded": ({"KICKSERVE_CONNECTIONS_MAX": "50"}, lambda target: crowded(target, 50)),
         "oversized": ({}, oversized),
         "ambiguous": ({}, ambiguous),
-        "ambiguous, router": ({"KICKSERVE_FASTLANE": "0"}, ambiguous),
+        "ambiguous, router": (routed, ambiguous),
         "greedy": ({}, greedy),
         "half closed": ({}, half_closed),
-        "half closed, router": ({"KICKSERVE_FASTLANE": "0"}, half_closed),
-        "resets": ({}, lambda target: resets(target, options.slow)),
+        "half closed, router": (routed, half_closed),
+        "resets": ({}, lambda target: resets(target, slow)),
         "pipelined": ({}, lambda target: pipelined(target, 1000)),
     }
-
-
-def run(options: argparse.Namespace) -> list[Row]:
-    """Run the attacks, each on a server of its own; return a row of figures for each."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY:
-        options.idle = min(options.idle, hard - 500)
     rows = []
-    usual = {"KICKSERVE_PLUGINS": "storage", "KICKSERVE_CLIENT_TIMEOUT": str(options.timeout)}
-    for name, (changed, attack) in attacks(options).items():
-        if options.only and not any(name.startswith(word) for word in options.only):
+    usual = {"KICKSERVE_PLUGINS": "storage", "KICKSERVE_CLIENT_TIMEOUT": str(timeout)}
+    for name, (changed, attack) in attacks.items():
+        if only and not name.startswith(tuple(only)):
             continue
-        print(f"{name} ...", file=sys.stderr, flush=True)
+        progress.print(f"{name} ...")
         with tempfile.TemporaryDirectory() as folder, serving(Path(folder), **{**usual, **changed}) as server:
-            row = asyncio.run(attack(Target(server, options.timeout)))
+            row = await attack(Target(server, timeout))
             code = server.end()
-            bugs = [line.strip() for line in server.log if "Traceback" in line]
-        rows.append(
-            {"attack": name, **row, "exit_code": code, "passed": row["passed"] and not (code or bugs)}
-        )
+            bugs = any("Traceback" in line for line in server.log)
+        passed = row["passed"] and not (code or bugs)
+        rows.append({"attack": name, **row, "exit_code": code, "passed": passed})
     return rows
-
-
-def show(rows: list[Row]) -> None:
-    """Print the figures for a person."""
-    table = Table("attack", "figures", "passed")
-    for row in rows:
-        figures = ", ".join(f"{key} {value}" for key, value in row.items() if key not in {"attack", "passed"})
-        table.add_row(row["attack"], figures, "yes" if row["passed"] else "[red]NO")
-    Console(width=140).print(table)
-
-
-def main() -> None:
-    """Read the arguments, attack, and say what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", default=[], help="words that attacks begin with, such as slow")
-    parser.add_argument("--idle", type=int, default=10_000, help="connections that say nothing")
-    parser.add_argument("--slow", type=int, default=300, help="clients that are slow, or rude")
-    parser.add_argument("--timeout", type=float, default=5, help="seconds that the server gives its clients")
-    parser.add_argument("--json", action="store_true", help="write the figures as JSON")
-    options = parser.parse_args()
-    rows = run(options)
-    if options.json:
-        print(json.dumps(rows, indent=2))
-    else:
-        show(rows)
-    sys.exit(0 if all(row["passed"] for row in rows) else 1)
