@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
+from kickserve.errors import StoreUnavailable
 from kickserve.ids import instant
 from kickserve.record import SetOutcome
 from kickserve.store import LabelledPrediction
@@ -279,6 +280,8 @@ class StoreContract:
         assert await store.count() == len(records)
         await store.close()
         await store.close()
+        with pytest.raises(StoreUnavailable, match=r"open\(\) first"):
+            await store.count()
         await store.open()
         assert await store.page(10) == (records[::-1] if self.durable else [])
 
