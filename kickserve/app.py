@@ -204,9 +204,9 @@ async def reload(app: App) -> ModelCard:
     """
     try:
         found = [await asyncio.to_thread(plugin.reload) for plugin in plugins_of(app)]
+        card = await app.predictor.reload()
     except MissingExtra as error:
         raise ModelUnusable(f"{error}: the current model stays") from error
-    card = await app.predictor.reload()
     for put_in_place in found:
         if put_in_place is not None:
             put_in_place()

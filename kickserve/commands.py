@@ -16,9 +16,9 @@ from kickserve.errors import ConfigurationError
 from kickserve.features import FEATURES
 from kickserve.loading import load_model
 from kickserve.plugins import API, create_authenticator, discover, open_store
+from kickserve.predictor import Scorer
 from kickserve.process import ProcessSampler
 from kickserve.schemas import matrix
-from kickserve.scorer import Scorer
 from kickserve.server import bind, run
 from kickserve.settings import Settings, local_url
 from kickserve.terminal import print_facts, print_json, stdout

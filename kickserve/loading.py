@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from kickserve import linear
 from kickserve.documents import header_of
-from kickserve.errors import KickserveError
 from kickserve.linear import load_default, load_linear
 from kickserve.model import HasProfile, ModelFile, Origin, smoke_test
 
@@ -101,15 +100,10 @@ def _load(file: ModelFile, plugins: Sequence[Plugin]) -> Model:
 def profile_of(model: Model) -> Profile:
     """Return the profile of a model's training data; of the packaged model's, where a model brings none."""
     profile = model.profile if isinstance(model, HasProfile) else None
-    return profile or _default_profile()
+    return profile or cast("Profile", _packaged().profile)
 
 
-@cache
-def _default_profile() -> Profile:
-    profile = load_default().profile
-    if profile is None:
-        raise KickserveError("the packaged model lost its reference profile: install kickserve again")
-    return profile
+_packaged: Final = cache(load_default)
 
 
 def _read(path: Path, origin: Origin) -> bytes:

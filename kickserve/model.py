@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from kickserve.errors import ModelUnusable, PredictionFailed
@@ -27,6 +27,7 @@ SMOKE_KICKS: Final = np.vstack(
 """A usual kick, and the two corners of the features' ranges; shape (3, 11)."""
 LONGEST_NAME: Final = 200
 """Characters of a model's name: each record holds it."""
+_Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Answer(NamedTuple):
@@ -54,11 +55,11 @@ class Profile(Struct, kw_only=True, frozen=True):
         prediction: quantiles of the predicted probability at the levels.
     """
 
-    count: int
+    count: Annotated[int, Meta(ge=1)]
     levels: list[float]
     quantiles: dict[str, list[float]]
-    shares: dict[str, float]
-    prediction: list[float]
+    shares: dict[str, _Share]
+    prediction: list[_Share]
 
 
 class Model(Protocol):

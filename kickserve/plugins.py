@@ -55,7 +55,7 @@ from kickserve.errors import (
 )
 from kickserve.hooks import Metric, Plugin
 from kickserve.ids import canonical, first_id_at, first_id_in, instant
-from kickserve.linear import LinearDocument, LinearModel, fingerprint
+from kickserve.linear import TERMS, LinearDocument, LinearModel, expand, fingerprint, spline_names
 from kickserve.loading import fetch_model, load_file, load_model, load_source, profile_of, source_of
 from kickserve.metrics import BINS, BOUNDS, Metrics, Reading
 from kickserve.middleware import (
@@ -91,11 +91,10 @@ from kickserve.parameters import (
     parse_instant,
     read_body,
 )
-from kickserve.predictor import Predictor, ServedModel
+from kickserve.predictor import Predictor, Scorer, ServedModel
 from kickserve.process import ProcessSampler
 from kickserve.record import NUMBER, RecordBatch, SetOutcome, ShadowAnswers, numbers_of
 from kickserve.recorder import Recorder
-from kickserve.scorer import Scorer
 from kickserve.settings import Settings, SettingsTable, setting
 from kickserve.shared import find_slot, integers, shared_array, sum_by_label
 from kickserve.store import LabelledPrediction, Store
@@ -111,7 +110,6 @@ from kickserve.terminal import (
     say,
     stdout,
 )
-from kickserve.terms import TERMS, expand, spline_names
 from kickserve.validation import out_of_range, read_kick
 from kickserve.wholefile import atomic_write
 

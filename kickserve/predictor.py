@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from struct import Struct as Packing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from kickserve.batching import Batcher, resolve
-from kickserve.errors import (
-    Backlogged,
-    KickserveError,
-    MissingExtra,
-    ModelUnusable,
-    PredictionFailed,
-    RequestError,
-)
+from kickserve.errors import Backlogged, KickserveError, PredictionFailed, RequestError
+from kickserve.features import COUNT
 from kickserve.ids import IdFactory
-from kickserve.model import TYPICAL
+from kickserve.model import TYPICAL, AnswersOne, predict
+from kickserve.record import NUMBER, WIDTH, RecordBatch, numbers_of
 from kickserve.schemas import Prediction, matrix, matrix_of
-from kickserve.scorer import Asked, Score, Scorer
 from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
@@ -34,14 +30,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kickserve.ids import Ids
     from kickserve.metrics import Metrics
     from kickserve.model import Model
     from kickserve.process import ProcessSampler
-    from kickserve.record import RecordBatch
     from kickserve.recorder import Recorder
     from kickserve.schemas import Kick, ModelCard
-    from kickserve.scorer import Rows
 
+    Row = Sequence[float]  # the eleven numbers of a kick; flags may be booleans
+    Rows = NDArray[np.float64]  # kicks, shape (n, 11); or scores, shape (n, 3)
+    Score = tuple[float, float, float]  # probability, low and high; NaN for both where there is no interval
+    Asked = tuple[Row, float]  # a kick, and when it came in by `time.perf_counter`
     Outcome = Prediction | KickserveError
     Kept = asyncio.Future[Backlogged | None]
     Finish = Callable[
@@ -49,14 +48,175 @@ if TYPE_CHECKING:
     ]
 
 Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]")
-
 CHUNK: Final = 2_000  # kicks of a batch that are scored in one turn of the event loop
 _SLOW: Final = 0.001  # seconds for one kick, from which a model works in a thread
 _TURN: Final = 0.005  # seconds of the event loop that a part of a batch may take
 _MANY: Final = 64  # kicks that show what each further one costs
+_FEW: Final = 8  # kicks up to which a model scores them more quickly one by one than as an array
 _TRIES: Final = 3
+_pack: Final = Packing(f"<{WIDTH}d").pack
 
 _log = logging.getLogger(__name__)
+
+
+class Scorer:
+    """Scores kicks with one model, and makes their records.
+
+    Args:
+        model: the model.
+        sampler: of processor and memory, for the records.
+        ids: makes the ids; a factory of its own by default.
+    """
+
+    def __init__(self, model: Model, sampler: ProcessSampler, ids: IdFactory | None = None) -> None:
+        self.model = model
+        self._sampler = sampler
+        self._ids = ids or IdFactory()
+        self._predict_one = model.predict_one if isinstance(model, AnswersOne) else None
+
+    def answer(self, rows: Rows) -> RecordBatch:
+        """Score kicks and make their record.
+
+        Args:
+            rows: n kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
+
+        Raises:
+            PredictionFailed: as `score`.
+        """
+        started = time.perf_counter()
+        scores = self.score(rows)
+        return self.record(rows, scores, time.perf_counter() - started)
+
+    def score(self, rows: Rows) -> Rows:
+        """Score kicks; may be called in another thread.
+
+        Args:
+            rows: as for `answer`.
+
+        Returns:
+            Probability, low and high, shape (n, 3); NaN for low and high where the model has no interval.
+
+        Raises:
+            PredictionFailed: the model raised, or returned something other than probabilities.
+        """
+        try:
+            answer = predict(self.model, rows)
+        except PredictionFailed as error:
+            raise self._failure(error) from error
+        scores = np.full((len(rows), 3), np.nan)
+        for at, part in enumerate(answer):
+            if part is not None:
+                scores[:, at] = part
+        return scores
+
+    def score_each(self, asked: Sequence[Asked]) -> list[Score | PredictionFailed]:
+        """Score kicks that came in together, and fail for each by itself; may be called in another thread."""
+        if self._predict_one is None or len(asked) > _FEW:
+            try:
+                return [*map(tuple, self.score(matrix_of([row for row, _ in asked])).tolist())]
+            except PredictionFailed as error:
+                return [error] if len(asked) == 1 else [self.score_each([each])[0] for each in asked]
+        scores: list[Score | PredictionFailed] = []
+        for row, _ in asked:
+            try:
+                probability, low, high = score = self._predict_one(row)
+                plain = type(probability) is type(low) is type(high) is float
+                scores.append(score if plain and 0 <= low <= probability <= high <= 1 else _checked(*score))
+            except Exception as error:  # noqa: BLE001  a model may be anyone's code
+                scores.append(self._failure(error))
+        return scores
+
+    def record_each(
+        self, asked: Sequence[Asked], scores: Sequence[Score]
+    ) -> tuple[list[Prediction], RecordBatch]:
+        """Make answers and record of kicks that came in together.
+
+        Args:
+            asked: the kicks.
+            scores: of each kick.
+        """
+        ids = self._ids.take(len(asked))
+        now, name, warnings = time.perf_counter(), self.model.card.name, self.model.warnings
+        predictions, numbers = [], []
+        for record_id, (row, since), score in zip(ids.texts(), asked, scores, strict=True):
+            numbers.append(_pack(*row, *score, (now - since) * 1000))
+            predictions.append(_prediction(record_id, name, score, tuple(warnings(row))))
+        return predictions, self._batch(ids, b"".join(numbers))
+
+    def record(self, rows: Rows, scores: Rows, seconds: float) -> RecordBatch:
+        """Make the record of kicks that were scored together.
+
+        Args:
+            rows: as for `answer`.
+            scores: shape (n, 3), as `score` returns them.
+            seconds: that the scoring took; each kick has its share as latency.
+        """
+        numbers = np.empty((len(rows), WIDTH), NUMBER)
+        numbers[:, :COUNT] = rows
+        numbers[:, COUNT:-1] = scores
+        numbers[:, -1] = seconds * 1000 / max(len(rows), 1)
+        return self._batch(self._ids.take(len(rows)), numbers.tobytes())
+
+    def record_failures(self, rows: Rows, error: PredictionFailed) -> RecordBatch:
+        """Make the record of kicks that the model could not score."""
+        batch = self.record(rows, np.full((len(rows), 3), np.nan), 0.0)
+        return replace(batch, status_code=error.status, error=str(error))
+
+    def predictions(self, batch: RecordBatch) -> list[Prediction]:
+        """Make the answers that belong to a record, warnings included."""
+        numbers = numbers_of([batch])
+        warnings: list[tuple[str, ...]] = [()] * len(batch)
+        for at in np.flatnonzero(self.model.out_of_domain(numbers[:, :COUNT])).tolist():
+            warnings[at] = tuple(self.model.warnings(numbers[at, :COUNT].tolist()))
+        parts = zip(batch.ids.texts(), numbers[:, COUNT : COUNT + 3].tolist(), warnings, strict=True)
+        return [_prediction(record_id, batch.model, score, warned) for record_id, score, warned in parts]
+
+    def _batch(self, ids: Ids, numbers: bytes) -> RecordBatch:
+        card, sampler = self.model.card, self._sampler
+        return RecordBatch(
+            ids.millisecond,
+            ids.counter,
+            ids.tail,
+            card.name,
+            card.revision,
+            sampler.cpu_percent,
+            sampler.memory_mb,
+            numbers,
+        )
+
+    def _failure(self, error: Exception) -> PredictionFailed:
+        """Log why the model failed, and make the error for clients, without any word of the model's own."""
+        _log.error("the model %s failed", self.model.card.name, exc_info=error)
+        if isinstance(error, PredictionFailed) and error.__cause__ is None:
+            return PredictionFailed("the model returned an invalid probability")
+        return PredictionFailed(
+            f"the model raised {type(error.__cause__ or error).__name__}: see the service's log"
+        )
+
+
+def _checked(probability: float, low: float, high: float) -> Score:
+    """Return a score whose interval may be missing, as plain floats: numpy's own can't be encoded.
+
+    Raises:
+        PredictionFailed: it holds no probability.
+    """
+    no_interval = math.isnan(low) and math.isnan(high)
+    if 0 <= probability <= 1 and (no_interval or (0 <= low <= 1 and 0 <= high <= 1)):
+        return float(probability), float(low), float(high)
+    raise PredictionFailed("the model returned an invalid probability")
+
+
+def _prediction(record_id: str, model: str, score: Sequence[float], warnings: tuple[str, ...]) -> Prediction:
+    probability, low, high = score
+    other = 1 - probability
+    return Prediction(
+        id=record_id,
+        prediction=probability,
+        confidence=probability if probability > other else other,  # noqa: FURB136  max() costs five times as much
+        interval=None if low != low else (low, high),  # noqa: PLR0124  the quick test for NaN
+        model=model,
+        warnings=warnings,
+    )
 
 
 class ServedModel:
@@ -166,7 +326,7 @@ class Predictor:
         return ServedModel(scorer, self._batch_max, partial(self._finish, scorer))
 
     async def reload(self) -> ModelCard:
-        """Load the model anew beside the current one, try it, and put it in its place between two requests.
+        """Load the model anew beside the current one, and put it in its place between two requests.
 
         What has been asked already is still answered by the model before, and recorded as such.
 
@@ -175,22 +335,14 @@ class Predictor:
 
         Raises:
             ModelUnusable: it can't be loaded or does not answer; the model before stays.
+            MissingExtra: its kind needs an extra that is not installed; the model before stays.
         """
         async with self._loading:
-            self.current = await asyncio.to_thread(self._load_anew)
+            self.current = await asyncio.to_thread(lambda: self._serve(self._load()))
         card = self.model.card
         self._metrics.set_model(card.name, card.revision)
         _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)
         return card
-
-    def _load_anew(self) -> ServedModel:
-        try:
-            model = self._load()
-            for _ in range(_TRIES):  # as often as it takes to be warm
-                Scorer(model, self._sampler).score(TYPICAL)
-        except (PredictionFailed, MissingExtra) as error:
-            raise ModelUnusable(f"{error}: the current model stays") from error
-        return self._serve(model)
 
     def close(self) -> None:
         """End the thread of a slow model: further kicks get an error."""
@@ -217,7 +369,7 @@ class Predictor:
         except RequestError:
             self._metrics.count("refused_kicks")
             raise
-        return self.predict(kick)
+        return self.current.batcher.put((astuple(kick), time.perf_counter()))
 
     def predict(self, kick: Kick, served: ServedModel | None = None) -> asyncio.Future[Outcome]:
         """Answer one kick.
@@ -306,54 +458,54 @@ class Predictor:
         futures: Sequence[asyncio.Future[Outcome]],
         scores: Sequence[Score | PredictionFailed],
     ) -> None:
-        """Make the answers of single kicks, have their records kept, and give the answers once they are."""
+        """Make the answers of single kicks, and have them given once their records are kept."""
         if PredictionFailed in map(type, scores):
             for each, future, score in zip(asked, futures, scores, strict=True):
                 if isinstance(score, PredictionFailed):
-                    self._give([future], [score], scorer.record_failures(matrix_of([each[0]]), score))
+                    batch = scorer.record_failures(matrix_of([each[0]]), score)
+                    self._keep([batch], [future], [score])
                 else:
-                    self._give([future], *scorer.record_each([each], [score]))
+                    predictions, batch = scorer.record_each([each], [score])
+                    self._keep([batch], [future], predictions)
         else:
-            self._give(futures, *scorer.record_each(asked, cast("Sequence[Score]", scores)))
+            predictions, batch = scorer.record_each(asked, cast("Sequence[Score]", scores))
+            self._keep([batch], futures, predictions)
 
-    def _give(
-        self, futures: Sequence[asyncio.Future[Outcome]], outcomes: Sequence[Outcome], batch: RecordBatch
-    ) -> None:
-        """Give answers once their record is kept, or else the reason why it can't be."""
-        kept = self._keep([batch])
-        if kept.done():
-            _resolve_when_kept(futures, outcomes, kept)
-        else:
-            kept.add_done_callback(partial(_resolve_when_kept, futures, outcomes))
-
-    def _keep(self, batches: Sequence[RecordBatch]) -> Kept:
+    def _keep(
+        self,
+        batches: Sequence[RecordBatch],
+        futures: Sequence[asyncio.Future[Outcome]] = (),
+        outcomes: Sequence[Outcome] = (),
+    ) -> Kept:
+        """Keep records; then count them, and give the answers to single kicks, or the reason for none."""
         kept = self._recorder.keep(batches)
         if kept.done():
-            self._count(batches, kept)
+            self._conclude(batches, futures, outcomes, kept)
         else:
-            kept.add_done_callback(partial(self._count, batches))
+            kept.add_done_callback(partial(self._conclude, batches, futures, outcomes))
         return kept
 
-    def _count(self, batches: Sequence[RecordBatch], kept: Kept) -> None:
-        # A client may have gone away while the disk was busy, and taken its answers back.
-        given = not kept.cancelled() and kept.result() is None
+    def _conclude(
+        self,
+        batches: Sequence[RecordBatch],
+        futures: Sequence[asyncio.Future[Outcome]],
+        outcomes: Sequence[Outcome],
+        kept: Kept,
+    ) -> None:
+        if kept.cancelled():  # the client went away while the disk was busy, and took its answers back
+            return
+        refusal = kept.result()
         for batch in batches:
             if batch.error is not None:
                 self._metrics.count("failed_kicks", len(batch))
-            elif given:
+            elif refusal is None:
                 self._metrics.count_predictions(batch)
                 for on_predictions in self._on_predictions:
                     try:
                         on_predictions(batch)
                     except Exception:  # noqa: BLE001  the predictions are recorded: their answers must leave
                         _log.exception("a plugin failed in on_predictions")
-
-
-def _resolve_when_kept(
-    futures: Sequence[asyncio.Future[Outcome]], outcomes: Sequence[Outcome], kept: Kept
-) -> None:
-    refusal = kept.result()
-    resolve(futures, outcomes if refusal is None else [refusal] * len(futures))
+        resolve(futures, outcomes if refusal is None else [refusal] * len(futures))
 
 
 def _parts(kicks: Kicks, size: int) -> Iterator[Kicks]:

@@ -21,12 +21,11 @@ from sklearn.ensemble import RandomForestClassifier
 from kickserve.cli import run
 from kickserve.errors import MissingExtra, ModelUnusable
 from kickserve.features import INDEX, NAMES, columns, named
-from kickserve.linear import load_default
+from kickserve.linear import expand, load_default
 from kickserve.loading import fetch_model, load_file
 from kickserve.model import AnswersOne
 from kickserve.plugins import discover
 from kickserve.settings import Settings
-from kickserve.terms import expand
 from kickserve_data.simulate import simulate
 from kickserve_scores.quality import assess
 from kickserve_train.serialization import encode

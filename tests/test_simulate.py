@@ -9,7 +9,7 @@ import pytest
 
 from kickserve.errors import InvalidInput
 from kickserve.features import INDEX, acceptable
-from kickserve.terms import theta
+from kickserve.linear import theta
 from kickserve_data.simulate import BLOCK, blocks, logit, simulate
 
 SIZE = 400_000

@@ -14,7 +14,7 @@ import numpy as np
 
 from kickserve.errors import InvalidInput
 from kickserve.features import BY_NAME, COUNT, INDEX, NAMES
-from kickserve.terms import expand
+from kickserve.linear import expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from kickserve.plugins import Plugin
-from kickserve_models import loaders
+from kickserve.plugins import ModelFile, Origin, Plugin, SettingsTable, header_of, kinds, setting
+from kickserve_trees.model import FORMAT, load_trees
 
 if TYPE_CHECKING:
     from click import Group
 
-    from kickserve.plugins import Model, ModelFile, Settings
+    from kickserve.plugins import Model, Settings
 
 __all__ = ["ModelsPlugin", "create_plugin"]
+
+_HUB: Final = "hf:"
+_PICKLES: Final = (".pkl", ".pickle", ".joblib")
 
 
 def create_plugin(settings: Settings) -> ModelsPlugin:
     """Make the plugin: the entry point names this function."""
     return ModelsPlugin(settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsSettings(SettingsTable):
+    """The settings of the hub and of pickles."""
+
+    hf_repo_id: str | None = setting(
+        "HF_REPO_ID", "", kinds.text, "Repository on the Hugging Face hub that holds the model."
+    )
+    hf_revision: str = setting(
+        "HF_REVISION",
+        "main",
+        str.strip,
+        "Branch, tag or commit of `HF_REPO_ID`; only a commit never changes.",
+    )
+    hf_token: str | None = setting(
+        "HF_TOKEN", "", kinds.text, "Token for a private or gated repository on the hub.", secret=True
+    )
+    hf_offline: bool = setting(
+        "HF_HUB_OFFLINE", "0", kinds.switch, "Whether files of the hub come from the local cache alone."
+    )
+    allow_pickle: bool = setting(
+        "KICKSERVE_ALLOW_PICKLE",
+        "0",
+        kinds.switch,
+        "Whether a model may be a pickle (.pkl, .pickle, .joblib); loading a pickle runs the code in the"
+        " file.",
+    )
 
 
 class ModelsPlugin(Plugin):
@@ -27,19 +60,69 @@ class ModelsPlugin(Plugin):
         settings: of the core.
     """
 
-    table: loaders.ModelsSettings
+    table: ModelsSettings
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.table = loaders.ModelsSettings.load(settings.environ)
+        self.table = ModelsSettings.load(settings.environ)
 
     def fetch_model(self, source: str) -> ModelFile | None:
-        """Return the file of a repository of the hub; None for any other source."""
-        return loaders.fetch_model(source, self.table)
+        """Return the file of a repository of the hub; None for any other source.
+
+        Args:
+            source: `hf:owner/name` or `hf:owner/name@revision`; empty for the repository of the settings.
+
+        Raises:
+            ModelUnusable: the hub has no such model, or the source is a pickle, and those are not allowed.
+        """
+        if source.startswith(_HUB):
+            name, _, revision = source.removeprefix(_HUB).partition("@")
+        elif not source and self.table.hf_repo_id is not None:
+            name, revision = self.table.hf_repo_id, self.table.hf_revision
+        else:
+            path = Path(source).expanduser()
+            if path.is_file():
+                self._check_allowed(path, Origin(str(path), path.stem))
+            return None
+        from kickserve_models.hub import Repository, download
+
+        repository = Repository(name, revision or "main", self.table.hf_token, self.table.hf_offline)
+        path, origin = download(repository)
+        self._check_allowed(path, origin)
+        return ModelFile(path.read_bytes(), path.suffix.lower(), origin)
+
+    def _check_allowed(self, path: Path, origin: Origin) -> None:
+        if path.suffix.lower() in _PICKLES and not self.table.allow_pickle:
+            raise origin.unusable(
+                f"{path.name} is a pickle, which can run any code when loaded, so kickserve did not read the"
+                " file. If you trust the author, set KICKSERVE_ALLOW_PICKLE=1; better, save the model with"
+                " skops or as ONNX"
+            )
 
     def load_model(self, file: ModelFile) -> Model | None:
-        """Return the model of a file of trees, ONNX, skops or pickle; None for any other."""
-        return loaders.load_model(file)
+        """Return the model of a file of trees, ONNX, skops or pickle; None for any other.
+
+        Raises:
+            ModelUnusable: it can't be trusted, or is no model of its kind.
+            MissingExtra: its kind needs an extra that is not installed.
+        """
+        # Each imports its libraries only here: a service of one kind of model needs no other's.
+        if file.ending == ".json":
+            is_trees = header_of(file.data, file.origin).format == FORMAT
+            return load_trees(file.data, file.origin) if is_trees else None
+        if file.ending == ".onnx":
+            from kickserve_models.onnx import load_onnx
+
+            return load_onnx(file.data, file.origin)
+        if file.ending == ".skops":
+            from kickserve_models.sklearn import load_skops
+
+            return load_skops(file.data, file.origin)
+        if file.ending in _PICKLES:
+            from kickserve_models.sklearn import load_pickle
+
+            return load_pickle(file.data, file.origin)
+        return None
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the command."""

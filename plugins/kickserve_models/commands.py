@@ -23,8 +23,8 @@ from kickserve.plugins import (
 from kickserve_data import reader
 from kickserve_data.kicks import show_refusals
 from kickserve_data.scoring import ROWS_REFUSED
+from kickserve_models import ModelsSettings
 from kickserve_models.checking import MANY, check, compare
-from kickserve_models.loaders import ModelsSettings
 
 if TYPE_CHECKING:
     from kickserve.schemas import ModelCard

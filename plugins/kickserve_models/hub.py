@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -17,7 +17,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is documented there
 
 from kickserve.errors import first_line
@@ -113,9 +112,10 @@ def _list_files(repository: Repository) -> _Listing:
             if isinstance(error, HfHubHTTPError) and error.response.status_code < _SERVER:
                 raise
             reason = first_line(error)
-    folder = _cached(repository)
-    if folder is None:
-        raise LocalEntryNotFoundError(reason)
+    try:
+        folder = Path(snapshot_download(repository.name, revision=repository.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise LocalEntryNotFoundError(reason) from None
     if not repository.offline:
         _log.warning("the hub can't be reached (%s): %s is taken from the cache", reason, repository.name)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -127,15 +127,6 @@ def _ask_hub(repository: Repository) -> list[str]:
         repository.name, revision=repository.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT
     )
     return [each.rfilename for each in info.siblings or []]
-
-
-def _cached(repository: Repository) -> Path | None:
-    """Return the cache's folder with the files of a revision; `refs` holds the commit of a branch or tag."""
-    home = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.name, repo_type="model")
-    reference = home / "refs" / repository.revision
-    commit = reference.read_text().strip() if reference.is_file() else repository.revision
-    folder = home / "snapshots" / commit
-    return folder if folder.is_dir() else None
 
 
 def _choose(files: Sequence[str], repository: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from kickserve.features import COUNT
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_LEAVES: Final = 8
 """Leaves of a tree: as many as a byte has bits."""
 MOST_TREES: Final = 1_000
-_BIGGEST: Final = 1e6  # no log-odds need more; sums of larger numbers could overflow
+_Number = Annotated[float, Meta(ge=-1e6, le=1e6)]  # log-odds need no more; larger sums could overflow
 _CHUNK: Final = 2_048  # kicks at a time: each has a number a tree
 _SETS: Final = 1 << MOST_LEAVES  # of leaves
 
@@ -38,11 +38,11 @@ class Tree(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         value: of each leaf.
     """
 
-    feature: list[int]
-    threshold: list[float]
+    feature: Annotated[list[Annotated[int, Meta(ge=0, lt=COUNT)]], Meta(max_length=MOST_LEAVES - 1)]
+    threshold: list[_Number]
     left: list[int]
     right: list[int]
-    value: list[float]
+    value: list[_Number]
 
 
 class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -53,8 +53,8 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         trees: may be none.
     """
 
-    base: float
-    trees: list[Tree]
+    base: _Number
+    trees: Annotated[list[Tree], Meta(max_length=MOST_TREES)]
 
 
 class Sums:
@@ -107,29 +107,14 @@ class Sums:
 
 def wrong_ensemble(ensemble: Ensemble) -> str:
     """Return the fault of an ensemble as a clause; empty where there is none."""
-    if len(ensemble.trees) > MOST_TREES:
-        return f"it has {len(ensemble.trees):,} trees, and at most {MOST_TREES:,} are taken"
-    if not abs(ensemble.base) <= _BIGGEST:
-        return f"its base is {ensemble.base:g}, and must be finite and not beyond {_BIGGEST:g}"
     reasons = ((number, _wrong_tree(tree)) for number, tree in enumerate(ensemble.trees))
     return next((f"its tree {number} {reason}" for number, reason in reasons if reason), "")
 
 
 def _wrong_tree(tree: Tree) -> str:
     inner = len(tree.feature)
-    if inner >= MOST_LEAVES:
-        return f"has {inner} inner nodes, and at most {MOST_LEAVES - 1} are taken"
     if [len(tree.threshold), len(tree.left), len(tree.right), len(tree.value)] != [inner] * 3 + [inner + 1]:
         return "does not have one threshold, left and right for each inner node, and one value more"
-    if not all(0 <= at < COUNT for at in tree.feature):
-        return f"asks for a feature beyond the {COUNT}"
-    if not all(abs(number) <= _BIGGEST for number in [*tree.threshold, *tree.value]):
-        return f"has a number that is not finite, or beyond {_BIGGEST:g}"
-    return _wrong_shape(tree)
-
-
-def _wrong_shape(tree: Tree) -> str:
-    inner = len(tree.feature)
     children = enumerate(zip(tree.left, tree.right, strict=True))
     if not all(at < child < inner for at, pair in children for child in pair if child >= 0):
         return "has a child that does not come after its parent"

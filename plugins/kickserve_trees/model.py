@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
+from msgspec import Meta
 
 from kickserve.documents import (
     NORMAL_975,
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "kickserve/trees"
 VERSION: Final = 1
 
-_BIGGEST: Final = 1e3  # slope, offset and spread of ability beyond it make no sense
-_LEAST_LN: Final = -40.0  # nor does a variance whose logarithm is not between these
+_LEAST_LN: Final = -40.0  # a variance whose logarithm is not between these makes no sense
 _MOST_LN: Final = 10.0
 
 
@@ -51,8 +51,8 @@ class TreesDocument(Document, kw_only=True, frozen=True, forbid_unknown_fields=T
     format: str = FORMAT
     version: int = VERSION
     log_odds: Ensemble
-    slope: float = 1.0
-    offset: float = 0.0
+    slope: Annotated[float, Meta(gt=0, le=1e3)] = 1.0
+    offset: Annotated[float, Meta(ge=-1e3, le=1e3)] = 0.0
     ln_variance: Ensemble
 
 
@@ -85,7 +85,7 @@ class TreesModel(DocumentModel[TreesDocument]):
             origin,
             kind="trees",
             revision=fingerprint(document),
-            checks=(_wrong_numbers, _wrong_ensembles),
+            checks=(_wrong_ensembles,),
         )
         self._sums = Sums([document.log_odds, document.ln_variance])
         self._slope, self._offset = document.slope, document.offset
@@ -139,13 +139,3 @@ def load_trees(data: bytes, origin: Origin) -> TreesModel:
 
 def _wrong_ensembles(document: TreesDocument) -> str:
     return wrong_ensemble(document.log_odds) or wrong_ensemble(document.ln_variance)
-
-
-def _wrong_numbers(document: TreesDocument) -> str:
-    if not 0 < document.slope <= _BIGGEST:
-        return f"its slope is {document.slope:g}, and must be above 0, and not beyond {_BIGGEST:g}"
-    if not abs(document.offset) <= _BIGGEST:
-        return f"its offset is {document.offset:g}, and must be finite and not beyond {_BIGGEST:g}"
-    if not 0 <= document.ability_sd <= _BIGGEST:
-        return f"its ability_sd is {document.ability_sd:g}, and must be 0 or more, and finite"
-    return ""
