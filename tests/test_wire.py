@@ -40,6 +40,12 @@ def with_key(sent):
     return sent.replace(b"\r\n", f"\r\nX-API-Key: {KEY}\r\n".encode(), 1)
 
 
+def upgrade(protocol, sent):
+    """Return a request that asks for another protocol, as Java's HttpClient and `curl --http2` do."""
+    fields = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAEAAEAA\r\n"
+    return sent.replace(b"\r\n", f"\r\n{fields}".encode(), 1)
+
+
 LINES = (f"Content-Type: {NDJSON}", f"Accept: {NDJSON}")
 BATCH = "/api/v1/predict/batch"
 BROKEN = b"moon\r\n\r\n"
@@ -65,6 +71,21 @@ FOUND = {
     "compressed lines": (request("Content-Encoding: gzip", *LINES, target=BATCH), [415]),
     "a compressed body without the key": (request("Content-Encoding: gzip").replace(b"sesame", b"x"), [401]),
     "OPTIONS of a call": (request(method="OPTIONS", body=b""), [204]),
+    **{
+        f"{name} that asks for {protocol}": (upgrade(protocol, sent) + request(), [200, 200])
+        for protocol in ("h2c", "websocket", "chocolate")
+        for name, sent in {
+            "a kick": request(),
+            "a kick in chunks": chunked(chunks=b"%x\r\n%b\r\n0\r\n\r\n" % (len(KICK), KICK)),
+        }.items()
+    },
+    "a body like a request, behind an upgrade": (upgrade("h2c", request(body=request(body=b""))), [400]),
+    "an upgrade on an answer that closes": (upgrade("h2c, close", request()), [200]),
+    "CONNECT": (request(method="CONNECT", target="elsewhere:443"), [400]),
+    "white space behind values": (
+        request().replace(b"test", b"\t test ").replace(b"sesame", b"sesame \t"),
+        [200],
+    ),
     "a head at its limit": (request("X: " + "a" * (HEAD_MAX - 300)), [200]),
     "a head beyond its limit": (request("X: " + "a" * (HEAD_MAX + 300)), [431]),
     **{name: (with_key(sent), [400]) for name, sent in AMBIGUOUS.items()},
@@ -121,6 +142,21 @@ def test_a_body_that_breaks_within_its_answer_breaks_that_off(server):
         while part := connection.recv(65_536):
             received += part
     assert _STATUS.findall(received) == [b"200"]
+
+
+@pytest.mark.parametrize("fields", [(), ("Connection: keep-alive",)])
+def test_a_client_of_http_1_0_gets_no_chunks_and_keeps_its_connection_only_where_it_asks(server, fields):
+    kick = request(*fields).replace(b"HTTP/1.1", b"HTTP/1.0")
+    stream = request(f"Accept: {NDJSON}", method="GET", target="/api/v1/predictions", body=b"")
+    received = b""
+    with socket.create_connection((server.hostname, server.port), timeout=60) as connection:
+        connection.sendall(kick + stream.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        while part := connection.recv(65_536):
+            received += part
+    heads = re.findall(rb"HTTP/1\.1 200 .*?\r\n\r\n", received, re.DOTALL)
+    assert [b"connection: keep-alive" in head for head in heads] == ([True, False] if fields else [False])
+    assert b"chunked" not in received
+    assert not fields or received.endswith(b"}\n")
 
 
 async def test_options_names_all_methods_of_a_path(client):

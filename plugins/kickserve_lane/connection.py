@@ -99,6 +99,8 @@ class LaneConnection(LimitedConnection):
     def on_headers_complete(self) -> None:
         """Take the request on the lane, or leave it to uvicorn."""
         self._check_length()
+        if self._ignores_upgrade():
+            return
         if self._can_inline():
             self._begin_body()
             inline = self._inline
@@ -112,14 +114,13 @@ class LaneConnection(LimitedConnection):
         HttpToolsProtocol.on_message_begin(self)  # of uvicorn alone: the limits know of this request already
         self.url, self.expect_100_continue = url, expected
         self.headers += headers
-        HttpToolsProtocol.on_headers_complete(self)
-        self._begin_body()
+        self._begin_cycle()
 
     def _can_inline(self) -> bool:
         parser = self.parser
         if self.url != self._path or parser.get_method() != b"POST" or self.expect_100_continue:
             return False
-        if not parser.should_keep_alive() or parser.should_upgrade() or parser.get_http_version() != "1.1":
+        if not parser.should_keep_alive() or parser.get_http_version() != "1.1":
             return False
         if self._busy():
             return False  # it was sent before the answer to the one before: uvicorn queues it

@@ -1,7 +1,8 @@
-"""Limits of connections: time for a request, length of its head, number of connections.
+"""Connections with limits, and to the letter of HTTP where uvicorn's are not.
 
 uvicorn waits for ever for a request that never ends, and reads a head of any length: a few hundred slow
-clients would block all others.
+clients would block all others. It reads the body of a request that asks for another protocol as the next
+request, sends chunks to clients of HTTP/1.0, and leaves white space behind the value of a header.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kickserve.plugins import problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from litestar.types import Send
 
     from kickserve.plugins import App
     from kickserve_lane.settings import LaneSettings
@@ -28,6 +32,9 @@ PAUSE: Final = 300.0  # seconds of silence in a request whose answer has begun: 
 _SPARE: Final = 128  # files that the process needs beside its connections
 _TICK: Final = 1.0  # seconds between two rounds
 _TOGETHER: Final = 500  # connections that are looked at in one turn of the event loop: half a millisecond
+
+# Headers of a request that asks for another protocol: Java's HttpClient and `curl --http2` ask for h2c.
+_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 _ADVICE: Final = {
     400: "the request is malformed HTTP, or has no header Host, or several",
@@ -98,6 +105,7 @@ class LimitedConnection(HttpToolsProtocol):
         self._kickserve = app
         self._limits = limits
         self._superfluous = False
+        self._again = b""  # the head of a request that asks for another protocol, without that
         self._fault: int | None = None  # the status of a refusal that waits for the answers before it
         self._in_head = self._in_body = False
         self._age = 0.0  # seconds since the phase began that the connection is in
@@ -131,9 +139,47 @@ class LimitedConnection(HttpToolsProtocol):
         if self._superfluous:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
             return
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
         if self._in_head and self._came - self._first > HEAD_MAX:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._again:
+                    self.handle_websocket_upgrade()
+                    return
+                data, self._again = self._again + data[upgrade.args[0] :], b""
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            else:
+                return
+
+    def _ignores_upgrade(self) -> bool:
+        """Return whether the request asks for a protocol other than a websocket: it is then read again.
+
+        The parser ends such a request at its head, and would leave its body to the other protocol.
+        """
+        parser = self.parser
+        if not parser.should_upgrade():
+            return False
+        sent, method = dict(self.headers), parser.get_method()
+        if method == b"CONNECT":
+            self._fail(HTTPStatus.BAD_REQUEST)
+        has_body = sent.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in sent
+        if method == b"GET" and not has_body and self._should_upgrade():
+            return False
+        head = [each for each in self.headers if each[0] not in _UPGRADE]
+        head.append((b"connection", b"keep-alive" if parser.should_keep_alive() else b"close"))
+        line = method, self.url, parser.get_http_version().encode(), header_lines(head)
+        self._again = b"%b %b HTTP/%b\r\n%b\r\n" % line
+        return True
 
     def eof_received(self) -> bool:  # type: ignore[override] # uvicorn's own closes in any case
         """Answer a client that has sent all that it will send, and then close."""
@@ -158,11 +204,27 @@ class LimitedConnection(HttpToolsProtocol):
         self._came, self._first = self._chunk, 0 if self._fresh else self._chunk
         self._fresh = False
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, without the white space around its value (RFC 9110, section 5.5)."""
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         """Begin a body, where there is to be one."""
         self._check_length()
+        if self._ignores_upgrade():
+            return
         self._check_host()
-        super().on_headers_complete()
+        self._begin_cycle()
+
+    def _begin_cycle(self) -> None:
+        HttpToolsProtocol.on_headers_complete(self)
+        if self.parser.get_http_version() == "1.0":
+            cycle: Any = self.cycle
+            cycle.keep_alive = self.parser.should_keep_alive()
+            cycle.send = _without_chunks(cycle)
         self._begin_body()
 
     def _begin_body(self) -> None:
@@ -181,12 +243,14 @@ class LimitedConnection(HttpToolsProtocol):
             self._fail(HTTPStatus.BAD_REQUEST)
 
     def _fail(self, status: int) -> NoReturn:
-        """End the parser's work: uvicorn then calls `send_400_response`."""
+        """End the parser's work."""
         self._fault = status
         raise ValueError(status)
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
+        if self._again:
+            return
         self._in_body = False
         super().on_message_complete()
 
@@ -254,7 +318,7 @@ class LimitedConnection(HttpToolsProtocol):
         return cycle is None or getattr(cycle, "response_started", False)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse a malformed request; uvicorn calls this for every error of the parser."""
+        """Refuse a malformed request."""
         del msg
         self._refuse(self._fault or HTTPStatus.BAD_REQUEST)
 
@@ -293,6 +357,29 @@ class LimitedConnection(HttpToolsProtocol):
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             fields.append((b"retry-after", b"5"))
         self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], header_lines(fields), body))
+
+
+def _without_chunks(cycle: Any) -> Send:
+    """Return the `send` (ASGI) of a request of HTTP/1.0, which knows no chunks.
+
+    An answer of unknown length ends with its connection.
+    """
+    send, endless = cycle.send, False
+
+    async def send_part(message: Any) -> None:
+        nonlocal endless
+        if message["type"] == "http.response.start":
+            endless = all(name != b"content-length" for name, _ in message["headers"])
+            if endless:
+                cycle.chunked_encoding = cycle.keep_alive = False
+                cycle.expected_content_length = sys.maxsize
+            elif cycle.keep_alive:
+                message["headers"] = [*message["headers"], (b"connection", b"keep-alive")]
+        elif endless and not message.get("more_body", False):
+            cycle.expected_content_length = len(message.get("body", b""))  # uvicorn then finds it complete
+        await send(message)
+
+    return send_part
 
 
 def header_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
