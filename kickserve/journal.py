@@ -1,51 +1,298 @@
-"""The journal: an append-only log on local disk that every prediction goes to before its answer leaves.
+"""The journal: append-only files on local disk to which every prediction goes before its answer leaves.
 
-`write` keeps payloads; the recorder drains them into the store with `take` and `done`; `scan` finds what has
-not drained. `kickserve.segments` has the files. Where a process dies between the store's commit and `done`,
-that one group is drained once more: the store passes over the records that it has.
+    journal/
+      4711-5f3a9c02/                       the folder of process 4711, and a random number
+        lock                               locked by the process: the lock ends with the process
+        01795500000000000000.log           a segment, named after the nanosecond of its beginning
+      4711-5f3a9c02-0179….log-16.damaged   bytes that are no prediction, and the byte where they were
+
+A segment is `MAGIC`, how far it has drained (u32 offset, its CRC-32), then frames: u32 length of the payload,
+u32 CRC-32 of the payload, payload. All little endian.
+
+`Journal.write` keeps payloads; the recorder drains them into the store with `take` and `done`. Where a
+process dies between the store's commit and `done`, its last group drains once more: the store passes over
+records that it has.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import fcntl
 import hashlib
 import logging
+import os
 import re
+import secrets
+import struct
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from contextlib import closing, suppress
+from glob import glob
+from typing import TYPE_CHECKING, Final, NamedTuple
+from zlib import crc32
 
 from kickserve.batching import Batcher, resolve
 from kickserve.errors import Backlogged, ConfigurationError
-from kickserve.segments import (
-    Group,
-    JournalDir,
-    Segment,
-    encode,
-    files_in,
-    folders_in,
-    next_group,
-    read,
-)
-from kickserve.wholefile import sync
+from kickserve.wholefile import atomic_write, sync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from kickserve.settings import Settings
 
     Written = asyncio.Future[Backlogged | None]
 
-Mark = list[tuple[Segment, int]]
-
+MAGIC: Final = b"kickjrn\x01"  # the last byte is the version of the format
+HEADER: Final = struct.Struct("<II")
+FIRST: Final = len(MAGIC) + HEADER.size  # offset of the first frame
+_MODE: Final = 0o660
+_NAME: Final = re.compile(r"\d+-[0-9a-f]{8}")
+_SEGMENT: Final = 4 * 2**20  # bytes from which a new segment is begun
+_PARTS: Final = 16  # where much waits, a segment is as large as this part of it: each holds a file open
+_LONGEST: Final = 2**30  # bytes of a segment: its offsets are u32
 _WORTH_REPLACING: Final = 64 * 1024  # bytes from which a drained segment gives way to a new one
-_PAUSE: Final = 1.0  # seconds until a file that could not be read is tried again
+_PAUSE: Final = 1.0  # seconds until a disk that refuses is tried again
+_sync_data: Final = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 _log = logging.getLogger(__name__)
+
+
+def encode(payloads: Iterable[bytes]) -> bytes:
+    """Return the frames of payloads, none of them empty."""
+    return b"".join([part for each in payloads for part in (HEADER.pack(len(each), crc32(each)), each)])
+
+
+def decode(data: bytes) -> tuple[list[bytes], int]:
+    """Return the payloads of all whole frames at the beginning, and the bytes that those frames take."""
+    payloads, at = [], 0
+    while end := _frame_end(data, at):
+        payloads.append(data[at + HEADER.size : end])
+        at = end
+    return payloads, at
+
+
+def _frame_end(data: bytes, at: int) -> int:
+    """Return the offset behind the frame at an offset; 0 where no whole frame is there."""
+    if at + HEADER.size > len(data):
+        return 0
+    length, checksum = HEADER.unpack_from(data, at)
+    end: int = at + HEADER.size + length
+    # The zeros that a machine's crash leaves would be empty frames.
+    whole = length and end <= len(data) and crc32(memoryview(data)[at + HEADER.size : end]) == checksum
+    return end if whole else 0
+
+
+class Group(NamedTuple):
+    """Payloads to be drained together.
+
+    Attributes:
+        payloads: in the order in which they were written.
+        segment: the segment.
+        end: offset behind them in the segment.
+        damaged: the bytes, where there is no whole frame; `payloads` is empty then.
+    """
+
+    payloads: list[bytes]
+    segment: Segment
+    end: int
+    damaged: bytes = b""
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether these bytes are the beginning of a longer frame, as the death of a process leaves it."""
+        data = self.damaged
+        length = HEADER.unpack_from(data)[0] if len(data) >= HEADER.size else 1
+        return self.end == self.segment.end and len(data) < HEADER.size + length
+
+
+class Segment:
+    """One file of frames, open for as long as it drains: also where somebody removes it.
+
+    Attributes:
+        folder: the folder of the process that wrote it.
+        path: its file.
+        descriptor: of the file.
+        start: offset of the first frame that has not drained.
+        end: offset behind the last whole frame, or of the file's end where another process wrote it.
+    """
+
+    __slots__ = ("descriptor", "end", "folder", "path", "start")
+
+    def __init__(self, folder: JournalDir, path: Path, flags: int = os.O_RDWR) -> None:
+        self.folder = folder
+        self.path = path
+        self.descriptor = os.open(path, flags, _MODE)
+        self.end = os.fstat(self.descriptor).st_size
+        self.start = _drained(os.pread(self.descriptor, FIRST, 0), self.end)
+
+    @property
+    def left(self) -> int:
+        """Bytes that have not drained."""
+        return max(self.end - self.start, 0)
+
+    def group(self, size: int) -> Group:
+        """Read the next payloads, of `size` bytes or one; none where the next frame is not whole.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        data = self._read(max(size, HEADER.size))
+        payloads, read = decode(data)
+        if not payloads and len(data) >= HEADER.size:
+            payloads, read = decode(self._read(HEADER.size + HEADER.unpack_from(data)[0]))
+        return Group(payloads, self, self.start + read)
+
+    def damage(self) -> Group:
+        """Read on to the next whole frame, where the next one is not whole.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        left = self.left  # more may be written meanwhile
+        data = self._read(left)
+        length = next((at for at in range(1, len(data)) if _frame_end(data, at)), len(data))
+        end = self.start + (length if length < len(data) else left)
+        payload = data[HEADER.size : length]
+        if payload and crc32(payload) == HEADER.unpack_from(data)[1]:
+            return Group([payload], self, end)  # its length alone is damaged
+        return Group([], self, end, data[:length])
+
+    def _read(self, length: int) -> bytes:
+        return os.pread(self.descriptor, min(length, self.left), self.start)
+
+    def payloads(self) -> Iterator[bytes]:
+        """Yield all payloads that have not drained, and pass over damage."""
+        while self.left:
+            group = self.group(_SEGMENT)
+            if not group.payloads:
+                group = self.damage()
+            yield from group.payloads
+            self.start = group.end
+
+    def advance(self, start: int) -> None:
+        """Note, in the file too, that everything before an offset has drained."""
+        self.start = start
+        with suppress(OSError):
+            os.pwrite(self.descriptor, _note(start), len(MAGIC))
+
+    def close(self) -> None:
+        """Close the file. May be repeated."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def remove(self) -> None:
+        """Close and delete the file. One that can't be deleted drains once more, which changes nothing."""
+        self.close()
+        with suppress(OSError):
+            self.path.unlink()
+
+
+def _note(drained: int) -> bytes:
+    offset = struct.pack("<I", drained)
+    return offset + struct.pack("<I", crc32(offset))
+
+
+def _drained(preamble: bytes, size: int) -> int:
+    """Return the offset up to which a segment of some size has drained, by its preamble."""
+    note = preamble[len(MAGIC) :]
+    if len(note) < HEADER.size:
+        return FIRST
+    drained, checksum = HEADER.unpack(note)
+    # The version before noted no checksum. To drain anew what has drained is better than to lose.
+    sound = (not checksum or note == _note(drained)) and FIRST <= drained <= size
+    return drained if sound else FIRST
+
+
+PREAMBLE: Final = MAGIC + _note(FIRST)
+
+
+class JournalDir:
+    """The folder of one process in the journal, held by this process through its lock.
+
+    Attributes:
+        path: of the folder.
+        own: whether this process made it.
+    """
+
+    def __init__(self, path: Path, lock: int = -1, *, own: bool = False) -> None:
+        self.path = path
+        self.own = own
+        self._lock = lock
+        self._newest = 0
+
+    @classmethod
+    def create(cls, journal: Path) -> JournalDir:
+        """Make one for this process.
+
+        Raises:
+            OSError: the journal's folder can't be written to, or its disk has no locks.
+        """
+        journal.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = journal / f"{os.getpid()}-{secrets.token_hex(4)}"
+            path.mkdir()
+            if (created := cls.take(path, own=True)) is not None:
+                return created
+            # Another process took it for an orphan before it was locked, and is about to remove it.
+
+    @classmethod
+    def take(cls, path: Path, *, own: bool = False) -> JournalDir | None:
+        """Hold the folder of a dead process; return None where a process holds it, or it is gone.
+
+        Raises:
+            OSError: the lock can't be opened, or the disk has no locks.
+        """
+        try:
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, _MODE)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        taken = cls(path, lock, own=own)
+        try:
+            # Not lockf: that lock is lost when any descriptor of the file is closed, and two journals in one
+            # process would not see each other's.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not taken.removed:  # by its last holder, before that let go of the lock
+                return taken
+        except BlockingIOError:
+            pass
+        except OSError:
+            taken.release()
+            raise
+        taken.release()
+        return None
+
+    @property
+    def removed(self) -> bool:
+        """Whether the folder is gone, with the lock's file in it."""
+        return os.fstat(self._lock).st_nlink == 0
+
+    def new_segment(self) -> Segment:
+        """Begin a segment.
+
+        Raises:
+            OSError: the folder is gone, the disk is full, or the like.
+        """
+        self._newest = max(time.time_ns(), self._newest + 1)
+        segment = Segment(self, self.path / f"{self._newest:020}.log", os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        segment.end = FIRST  # the preamble is written with the first frames
+        return segment
+
+    def release(self, *, remove: bool = False) -> None:
+        """Unlock it; remove it first where asked to, and where only the lock is in it. May be repeated."""
+        if self._lock < 0:
+            return
+        if remove:
+            # The lock's file goes while it is held: a process that has opened it sees that it is gone.
+            with suppress(OSError):
+                (self.path / "lock").unlink()
+        lock, self._lock = self._lock, -1
+        os.close(lock)
+        if remove:
+            with suppress(OSError):
+                self.path.rmdir()
 
 
 class Journal:
@@ -62,13 +309,15 @@ class Journal:
     Attributes:
         folder: as above.
         size: bytes that wait to be drained, the frames' headers included.
+        written: bytes that this process has written since its start.
+        drained: bytes of those that have drained.
     """
 
     def __init__(
-        self, folder: Path, *, limit: int, fsync: bool = False, segment_bytes: int = 4 * 2**20
+        self, folder: Path, *, limit: int, fsync: bool = False, segment_bytes: int = _SEGMENT
     ) -> None:
         self.folder = folder
-        self.size = 0
+        self.size = self.written = self.drained = 0
         self._limit = limit
         self._fsync = fsync
         self._segment_bytes = segment_bytes
@@ -78,7 +327,6 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, "journal") if fsync else None
         self._batcher = Batcher(self._write, self._finish, limit=sys.maxsize, thread=self._thread)
         self._pending = 0  # bytes on their way to the disk
-        self._seal_asked = False
         self._progressed = 0.0  # when something last drained, or began to wait
         self._arrived = asyncio.Event()
         self._trouble: str | None = None
@@ -132,8 +380,10 @@ class Journal:
             self._thread.shutdown(wait=False)
         if self._own is None:
             return
-        self._seal()
+        self._end_segment()
         undrained = {segment.folder for segment in self._queue}
+        for segment in self._queue:
+            segment.close()
         for folder in {self._own, *undrained}:
             folder.release(remove=folder not in undrained)
         self._own = None
@@ -148,9 +398,6 @@ class Journal:
         Returns:
             Brings None once they are kept, or the reason why they are not: too much waits already, the disk
             refuses them, or the journal is not open.
-
-        Raises:
-            ValueError: a payload is empty.
         """
         frames = encode(payloads)
         if self._own is None or self.size + self._pending + len(frames) > self._limit:
@@ -175,43 +422,63 @@ class Journal:
             " shows the state of the store"
         )
 
-    def _write(self, frames: Sequence[bytes]) -> OSError | None:
-        """Write frames to the current segment, with `fsync` in the thread; return why the disk refuses."""
+    def _write(self, frames: Sequence[bytes]) -> Segment | OSError:
+        """Write frames to the current segment, all or none, with `fsync` in the thread.
+
+        Returns:
+            The segment, whose `end` is for the caller to move; or why the disk refuses.
+        """
         try:
-            if self._current is None:
-                self._current = self._begin_segment()
-            self._current.write(b"".join(frames), durable=self._fsync)
+            segment = self._current or self._begin_segment()
         except OSError as error:
             return error
-        return None
-
-    def _begin_segment(self) -> Segment:
-        if self._own is None:
-            raise OSError(errno.EBADF, "the journal is closed")
-        if not self._own.exists():
-            removed, self._own = self._own, self._create_own()
-            removed.release(remove=False)
-            _log.error("the journal directory was removed by hand: began %s", self._own.path)
-        segment = self._own.new_segment(durable=self._fsync)
-        self._queue.append(segment)
+        data = b"".join(frames if segment.end > FIRST else (PREAMBLE, *frames))
+        try:
+            written = os.write(segment.descriptor, data)
+            while written < len(data):  # a disk almost full takes a part, and says why at the next try
+                written += os.write(segment.descriptor, data[written:])
+            if self._fsync:
+                _sync_data(segment.descriptor)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(segment.descriptor, segment.end)
+            return error
         return segment
 
-    def _finish(self, frames: Sequence[bytes], futures: Sequence[Written], error: OSError | None) -> None:
-        refusal = self._settle(sum(map(len, frames)), error)
+    def _begin_segment(self) -> Segment:
+        assert self._own is not None  # noqa: S101  `close` waits for writes, and `write` refuses later ones
+        try:
+            segment = self._own.new_segment()
+        except FileNotFoundError:
+            removed, self._own = self._own, self._create_own()
+            removed.release()
+            _log.error("the journal directory was removed by hand: began %s", self._own.path)
+            segment = self._own.new_segment()
+        if self._fsync:
+            sync(self._own.path)
+        self._queue.append(segment)
+        self._current = segment
+        return segment
+
+    def _finish(
+        self, frames: Sequence[bytes], futures: Sequence[Written], written: Segment | OSError
+    ) -> None:
+        refusal = self._settle(sum(map(len, frames)), written)
         resolve(futures, [refusal] * len(futures))
 
-    def _settle(self, length: int, error: OSError | None) -> Backlogged | None:
-        """Count bytes that were written, or return why they were not."""
+    def _settle(self, length: int, segment: Segment | OSError) -> Backlogged | None:
+        """Count bytes that were written to a segment, or return why they were not."""
         self._pending -= length
-        if error is not None or self._current is None:
-            return self._failed(error or OSError(errno.EBADF, "the journal is closed"))
-        self._current.end += length
+        if isinstance(segment, OSError):
+            return self._failed(segment)
         if not self.size:
             self._progressed = time.monotonic()
+        segment.end += length
+        self.written += length
         self.size += length
         self._arrived.set()
-        if self._seal_asked or self._current.end >= self._segment_bytes:
-            self._seal()
+        if segment.end >= min(max(self._segment_bytes, self.size // _PARTS), _LONGEST):
+            self._end_segment()
         if self._trouble is not None:
             self._trouble = None
             _log.warning("the journal in %s is writable again", self.folder)
@@ -225,43 +492,30 @@ class Journal:
                 error.strerror,
             )
         self._trouble = str(error.strerror)
-        self._seal()  # after a sync that failed, a later one of the same file that succeeds proves nothing
+        # After a sync that failed, a later one of the same file that succeeds proves nothing.
+        self._end_segment()
         refusal = Backlogged(
             f"the journal can't be written ({error.strerror}): check the disk that the service's log names"
         )
         refusal.__cause__ = error
         return refusal
 
-    def _seal(self) -> bool:
-        """End the current segment, now or when the thread has written to it; return whether it has ended."""
-        self._seal_asked = self._batcher.busy
-        if self._seal_asked:
-            return False
+    def _end_segment(self) -> None:
+        """Write no more to the current segment; not to be called while the thread does."""
         segment, self._current = self._current, None
-        if segment is not None:
-            segment.close()
-            if not segment.left:
-                self._drop(segment)
-        return True
-
-    def mark(self) -> Mark:
-        """Remember how far this process has written by now; see `passed`."""
-        return [(segment, segment.end) for segment in self._queue if segment.folder is self._own]
-
-    def passed(self, mark: Mark) -> bool:
-        """Whether everything written before a mark has drained."""
-        return all(segment.start >= end or segment not in self._queue for segment, end in mark)
+        if segment is not None and not segment.left:
+            self._drop(segment)
 
     async def arrival(self) -> None:
         """Wait until something is undrained."""
-        while not any(segment.left for segment in self._queue):
+        while not self.size:
             self._arrived.clear()
             await self._arrived.wait()
 
     async def take(self, size: int = sys.maxsize) -> Group:
         """Wait until something is undrained, and return the oldest of it; orphans of dead processes first.
 
-        The same comes again until `done` is called with it.
+        The same comes again until `done` is called with it. What can't be read is set aside, and no more.
 
         Args:
             size: bytes after which no more payloads are added.
@@ -270,51 +524,55 @@ class Journal:
             await self.arrival()
             segment = next(each for each in self._queue if each.left)
             try:
-                group = next_group(segment, size)
+                group = segment.group(size)
+                if not group.payloads:
+                    group = await asyncio.to_thread(segment.damage)
                 if group.payloads:
                     return group
-                if segment is not self._current or self._seal():
-                    self._set_aside(segment)
-            except FileNotFoundError:
-                if segment is not self._current or self._seal():
-                    _log.error(
-                        "the journal file %s is missing: %d bytes of predictions are lost",
-                        segment.path,
-                        segment.left,
-                    )
-                    self._drop(segment)
+                self._set_aside(group)
             except OSError as error:
-                self._log_once(segment.path, "can't be read, and is tried again and again", error)
+                self._log_once(segment.path, "can't be drained, and is tried again and again", error)
                 self._queue.append(self._queue.pop(self._queue.index(segment)))
                 await asyncio.sleep(_PAUSE)
-            await asyncio.sleep(0)
+            else:
+                self.done(group)
 
-    def _set_aside(self, segment: Segment) -> None:
-        """Deal with a segment whose next frame is not whole; everything before it has drained."""
+    def _set_aside(self, group: Group) -> None:
+        """Keep damaged bytes in a file of their own, for a person; say what happened."""
+        segment, length = group.segment, group.end - group.segment.start
+        if group.cut_short and not segment.folder.own:
+            _log.warning(
+                "the last %d bytes of %s are the beginning of a prediction: its process died during the"
+                " write, before any client got an answer, or the machine died",
+                length,
+                segment.path,
+            )
+            return
+        name = f"{segment.folder.path.name}-{segment.path.name}-{segment.start}.damaged"
+        with atomic_write(self.folder / name, durable=True) as draft:
+            draft.write_bytes(PREAMBLE + group.damaged)
         _log.error(
-            "%d bytes of predictions can't be read from byte %d on: kept in %s. Either the process or"
-            " the machine died during a write, before any client got an answer, or the disk damaged the"
-            " bytes",
-            segment.left,
+            "%d bytes of %s from byte %d on are damaged: they are kept in %s",
+            length,
+            segment.path,
             segment.start,
-            segment.set_aside(),
+            name,
         )
-        self._drop(segment)
 
     def done(self, group: Group) -> None:
         """Let go of a group that the store has."""
-        segment = group.segment
-        if segment not in self._queue:
-            return
-        self.size -= group.end - segment.start
+        segment, length = group.segment, group.end - group.segment.start
+        self.size -= length
+        if segment.folder.own:
+            self.drained += length
         segment.advance(group.end)
         self._progressed = time.monotonic()
         if segment.left:
             return
         if segment is not self._current:
             self._drop(segment)
-        elif segment.end >= _WORTH_REPLACING:
-            self._seal()
+        elif segment.end >= _WORTH_REPLACING and not self._batcher.busy:
+            self._end_segment()
 
     def scan(self, *, others: bool = True) -> Iterator[bytes]:
         """Return the undrained payloads of all processes, living ones too, oldest segment first.
@@ -325,56 +583,55 @@ class Journal:
         Args:
             others: whether to look further than the segments that this process is going to drain.
         """
-        mine = self._held()
-        parts = [(segment.path, segment.start, segment.end) for segment in self._queue]
-        for folder in folders_in(self.folder) if others else ():
-            if folder not in mine:
-                parts += [(file, 0, sys.maxsize) for file in files_in(folder)]
-        return _read_all(sorted(parts, key=lambda part: part[0].name))
+        paths = {segment.path for segment in self._queue}
+        if others:
+            paths.update(_paths(self.folder, "*/*.log"))
+        return _read_all(sorted(paths, key=lambda path: path.name))
 
-    def recover_orphans(self) -> int:
-        """Take up what dead processes left. To be called at intervals: processes die at any time.
-
-        Returns:
-            How many folders with something in them were taken up.
-        """
+    def recover_orphans(self) -> None:
+        """Take up what dead processes left. To be called at intervals: processes die at any time."""
         if self._own is None:
-            return 0
-        mine = self._held()
-        found = [self._recover(folder) for folder in folders_in(self.folder) if folder not in mine]
-        segments = sorted((each for some in found for each in some), key=lambda segment: segment.path.name)
-        self._queue[:0] = segments
-        return sum(map(bool, found))
+            return
+        if self._own.removed and not self._batcher.busy:
+            self._end_segment()  # it drains through the open file; the next write begins another folder
+        held = {self._own.path, *(segment.folder.path for segment in self._queue)}
+        folders = {path for path in _paths(self.folder, "*") if _NAME.fullmatch(path.name)}
+        found = [segment for folder in folders - held for segment in self._recover(folder)]
+        self._queue[:0] = sorted(found, key=lambda segment: segment.path.name)
 
     def _recover(self, path: Path) -> list[Segment]:
         """Return the segments that a dead process left; none where it lives or left none."""
+        segments: list[Segment] = []
         folder = None
         try:
             folder = JournalDir.take(path)
-            segments = [] if folder is None else folder.recover()
+            if folder is None:
+                return []
+            for file in sorted(_paths(path, "*.log")):
+                segments.append(Segment(folder, file))  # noqa: PERF401  those before an error are closed
         except OSError as error:
-            self._log_once(path, "can't be recovered", error)
-            segments = []
+            self._log_once(path, "can't be recovered, and is tried again and again", error)
+            for each in segments:
+                each.close()
             if folder is not None:
-                folder.release(remove=False)  # to be tried again
-            return segments
+                folder.release()
+            return []
+        for each in segments:
+            if not each.left:
+                each.remove()
+        segments = [each for each in segments if each.left]
         if segments:
-            length = sum(segment.left for segment in segments)
+            length = sum(each.left for each in segments)
             if not self.size:
                 self._progressed = time.monotonic()
             self.size += length
             self._arrived.set()
             _log.info("recovered %d bytes of predictions that a process left in %s", length, path)
-        elif folder is not None:
+        else:
             folder.release(remove=True)
         return segments
 
-    def _held(self) -> set[Path]:
-        own = set() if self._own is None else {self._own.path}
-        return own | {segment.folder.path for segment in self._queue}
-
     def _create_own(self) -> JournalDir:
-        self.folder.mkdir(parents=True, exist_ok=True)
         own = JournalDir.create(self.folder)
         if self._fsync:
             sync(self.folder.parent)
@@ -383,7 +640,6 @@ class Journal:
 
     def _drop(self, segment: Segment) -> None:
         """Delete a segment that has drained, and its folder where that was the last one of a dead process."""
-        self.size -= segment.left
         self._queue.remove(segment)
         segment.remove()
         if segment.folder is not self._own and all(each.folder is not segment.folder for each in self._queue):
@@ -395,8 +651,13 @@ class Journal:
             _log.error("of the journal, %s %s (%s)", path, trouble, error.strerror)
 
 
-def _read_all(parts: list[tuple[Path, int, int]]) -> Iterator[bytes]:
-    """Yield the payloads of many segments, each given as for `read`; pass over files that are gone."""
-    for path, start, end in parts:
-        with suppress(OSError):  # it has drained meanwhile
-            yield from read(path, start, end)
+def _paths(folder: Path, pattern: str) -> list[Path]:
+    """Return the paths in a folder that match, as far as they are there."""
+    return [folder / name for name in glob(pattern, root_dir=folder)]  # noqa: PTH207  Path.glob may fail
+
+
+def _read_all(paths: Sequence[Path]) -> Iterator[bytes]:
+    """Yield the payloads of many segments; pass over files that are gone."""
+    for path in paths:
+        with suppress(OSError), closing(Segment(JournalDir(path.parent), path)) as segment:
+            yield from segment.payloads()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import time
 from collections import deque
@@ -13,9 +12,8 @@ from datetime import UTC, datetime
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
-
 from kickserve.batching import cancel_task
+from kickserve.dead_letters import DeadLetters
 from kickserve.errors import Backlogged, RecordNotFound, RecordUnfit, StoreError, StoreUnavailable
 from kickserve.ids import canonical
 from kickserve.record import Add, Delete, SetOutcome, encode, operations_in, replay
@@ -23,12 +21,10 @@ from kickserve.schemas import OutcomesKept
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
-    from kickserve.journal import Journal, Mark
+    from kickserve.journal import Journal
     from kickserve.record import Operation, RecordBatch
     from kickserve.schemas import OutcomeOf, Record
-    from kickserve.segments import Group
     from kickserve.store import Store
 
     Completer = Callable[[Sequence[RecordBatch]], Awaitable[Sequence[RecordBatch]]]
@@ -36,14 +32,12 @@ if TYPE_CHECKING:
 GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
 LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
 PATIENCE: Final = 10.0  # seconds that a reader waits for what was written before it
-ORPHANS_EVERY: Final = 30.0  # seconds between two searches for what dead processes left
+ORPHANS_EVERY: Final = 2.0  # seconds between two searches for what dead processes left
 _IDS: Final = 10_000  # ids of outcomes that are parsed in one turn of the event loop
 _OUTCOMES: Final = 500  # outcomes a transaction: some milliseconds of the event loop, and of other writers
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-# A store that refuses so many in a row is at fault itself: then all wait in the journal.
-IN_A_ROW: Final = 1_000
-_SAMPLES: Final = 1_000  # samples of the lag; beyond, every other one: the age gets coarser as it grows
+_SAMPLES: Final = 10_000  # of how far the journal was written, one a second
 
 _log = logging.getLogger(__name__)
 
@@ -77,11 +71,11 @@ class Recorder:
         self._journal = journal
         self._completers = completers
         self._patience = patience
-        self._lag = JournalLag(journal)
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)  # when, and how far it was written
         self._writer: asyncio.Task[None] | None = None
         self._trouble: StoreError | None = None
         self._opened = False
-        self._progress = asyncio.Condition()
+        self._progress = asyncio.Event()  # set for a moment when the store has taken or refused a group
         self._readers = 0  # that wait for what was written before them
         self._hurry = asyncio.Event()  # set while there are any
 
@@ -135,12 +129,12 @@ class Recorder:
         Raises:
             StoreUnavailable: the store is away, or too slow.
         """
-        mark = self._journal.mark()
+        mark = self._journal.written
         self._readers += 1
         self._hurry.set()
         try:
-            async with asyncio.timeout(patience), self._progress:
-                while not self._journal.passed(mark):
+            async with asyncio.timeout(patience):
+                while self._journal.drained < mark:
                     if self._trouble is not None:
                         raise StoreUnavailable(f"{self.store.label} can't be reached: {self._trouble}")
                     await self._progress.wait()
@@ -235,7 +229,13 @@ class Recorder:
 
     def backlog(self) -> Waiting:
         """Return how much waits in the journal, and for how long; to be called about once a second."""
-        return self._lag.sample()
+        now, journal, samples = time.monotonic(), self._journal, self._samples
+        samples.append((now, journal.written))
+        while samples and samples[0][1] <= journal.drained:
+            samples.popleft()
+        # Between two samples something may have waited for longer than any sample shows.
+        age = max(now - samples[0][0] if samples else 0.0, journal.lag)
+        return Waiting(journal.size, journal.lag, age)
 
     @property
     def store_works(self) -> bool:
@@ -256,29 +256,27 @@ class Recorder:
 
     async def _drain(self) -> None:
         """Carry out the operations of the journal, for ever: orphans of dead processes first."""
-        loop = asyncio.get_running_loop()
-        recover_at = loop.time()
+        recover_at = 0.0
         while True:
-            if loop.time() >= recover_at:
+            if time.monotonic() >= recover_at:
                 self._journal.recover_orphans()
-                recover_at = loop.time() + ORPHANS_EVERY
-            try:
+                recover_at = time.monotonic() + ORPHANS_EVERY
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ORPHANS_EVERY):  # wait_for may pass over a cancellation
-                    group = await self._next_group()
-            except TimeoutError:
-                continue
-            await self._store_group(await self._complete([*operations_in(group.payloads)]))
-            self._journal.done(group)
-            await self._notify()
+                    await self._journal.arrival()
+            if self._journal.size:
+                await self._linger()
+                group = await self._journal.take(GROUP)
+                await self._store_group(await self._complete([*operations_in(group.payloads)]))
+                self._journal.done(group)
+                self._notify()
 
-    async def _next_group(self) -> Group:
-        """Wait for operations, and a little longer for more, unless a reader waits."""
-        await self._journal.arrival()
+    async def _linger(self) -> None:
+        """Wait a little for more, unless a reader waits."""
         if self._journal.size < GROUP:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LINGER):
                     await self._hurry.wait()
-        return await self._journal.take(GROUP)
 
     async def _complete(self, operations: list[Operation]) -> list[Operation]:
         batches: Sequence[RecordBatch] = [each.batch for each in operations if isinstance(each, Add)]
@@ -297,7 +295,7 @@ class Recorder:
             self._set_trouble(trouble)
             if trouble is None:
                 return
-            await self._notify()
+            self._notify()
             await asyncio.sleep(pause)
 
     async def _try_to_store(self, operations: list[Operation]) -> StoreError | None:
@@ -345,9 +343,9 @@ class Recorder:
             _log.warning("the store %s is back; %d bytes wait", self.store.label, self._journal.size)
         self._trouble = trouble
 
-    async def _notify(self) -> None:
-        async with self._progress:
-            self._progress.notify_all()
+    def _notify(self) -> None:
+        self._progress.set()  # wakes all that wait
+        self._progress.clear()
 
 
 def _not_found(record_id: str) -> RecordNotFound:
@@ -391,58 +389,6 @@ async def carry_out(store: Store, changes: Iterable[Delete | SetOutcome]) -> set
     return unknown
 
 
-class DeadLetters:
-    """Operations that the store can't carry out, in a file beside the journal, a line each, for a person.
-
-    Args:
-        folder: the journal's.
-
-    Attributes:
-        file: the file.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "refused.jsonl"
-        self._in_a_row = 0
-
-    def accepted(self) -> None:
-        """Remember that the store has accepted a group."""
-        self._in_a_row = 0
-
-    def add(self, operation: Operation, reason: Exception) -> bool:
-        """Write down an operation and why it was refused; return when the medium has it.
-
-        Returns:
-            Whether it may be passed over: not where the store refuses everything.
-
-        Raises:
-            OSError: it can't be written down, and must not be passed over.
-        """
-        if self._in_a_row >= IN_A_ROW:
-            return False
-        refused = operation.batch.records() if isinstance(operation, Add) else operation
-        line = msgspec.json.encode({"at": datetime.now(UTC), "reason": str(reason), "refused": refused})
-        with self.file.open("ab") as file:
-            file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._in_a_row += 1
-        _log.error("the store refused an operation, now a dead letter in %s: %s", self.file, reason)
-        return True
-
-    @property
-    def state(self) -> str:
-        """`ok`, or in words that a person must see to the file."""
-        try:
-            size = self.file.stat().st_size
-        except OSError:
-            return "ok"
-        return (
-            f"{size:,} bytes of dead letters are in {self.file}, each with its reason: inspect them, and"
-            " move the file away"
-        )
-
-
 def halves(operations: list[Operation]) -> list[list[Operation]]:
     """Cut a group in two, predictions of one batch as well; return nothing where it is one alone."""
     if len(operations) > 1:
@@ -468,27 +414,3 @@ class Waiting(NamedTuple):
     size: int
     lag: float
     age: float
-
-
-class JournalLag:
-    """Measures how long operations wait, from samples of how far the journal had been written.
-
-    Args:
-        journal: the journal.
-    """
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._samples: deque[tuple[float, Mark]] = deque()
-
-    def sample(self) -> Waiting:
-        """Take a sample; return what the samples show."""
-        now, journal, samples = time.monotonic(), self._journal, self._samples
-        samples.append((now, journal.mark()))
-        while samples and journal.passed(samples[0][1]):
-            samples.popleft()
-        if len(samples) > _SAMPLES:
-            self._samples = deque([*samples][::2])
-        age = now - samples[0][0] if samples else 0.0
-        # Between two samples something may have waited for longer than any sample shows.
-        return Waiting(journal.size, journal.lag, max(age, journal.lag))

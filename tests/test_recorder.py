@@ -15,14 +15,14 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from serving import BARE, eventually, serving
 
-from kickserve import recorder
+from kickserve import dead_letters, recorder
 from kickserve import store as store_module
 from kickserve.app import create_app
+from kickserve.dead_letters import DeadLetters
 from kickserve.errors import RecordUnfit
 from kickserve.journal import Journal
 from kickserve.plugins import Plugin, discover
 from kickserve.record import NUMBER, WIDTH, Delete
-from kickserve.recorder import DeadLetters
 from kickserve_storage.sqlite import SqliteStore
 from kickserve_testing.app import running
 from kickserve_testing.contract_samples import START, batch_at, shadow_of
@@ -254,7 +254,7 @@ async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, 
 
 
 async def test_a_store_that_refuses_everything_is_waited_for(client, kick, monkeypatch):
-    monkeypatch.setattr(recorder, "IN_A_ROW", 3)
+    monkeypatch.setattr(dead_letters, "IN_A_ROW", 3)
     service = client.app
     add, broken = service.store.add, True
 
@@ -302,13 +302,13 @@ async def test_what_cannot_be_put_aside_waits_in_the_journal(client, kick):
 
 
 def test_an_operation_that_is_accepted_ends_the_row_of_refusals(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder, "IN_A_ROW", 2)
-    dead_letters = DeadLetters(tmp_path)
-    assert dead_letters.state == "ok"
+    monkeypatch.setattr(dead_letters, "IN_A_ROW", 2)
+    letters = DeadLetters(tmp_path)
+    assert letters.state == "ok"
     one, reason = Delete("an id"), RecordUnfit("no")
-    assert [dead_letters.add(one, reason) for _ in range(3)] == [True, True, False]
-    dead_letters.accepted()
-    assert dead_letters.add(one, reason)
+    assert [letters.add(one, reason) for _ in range(3)] == [True, True, False]
+    letters.accepted()
+    assert letters.add(one, reason)
     assert len((tmp_path / "refused.jsonl").read_bytes().splitlines()) == 3
 
 

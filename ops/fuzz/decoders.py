@@ -20,7 +20,7 @@ except ModuleNotFoundError:
     sys.exit("atheris is not installed: pip install atheris")
 
 with atheris.instrument_imports(include=["kickserve"]):
-    from kickserve import ids, kinds, segments, validation
+    from kickserve import ids, journal, kinds, validation
     from kickserve.errors import RequestError
     from kickserve.openapi import EXAMPLE
 
@@ -46,8 +46,8 @@ def one(data: bytes) -> None:
     read(lambda body: validation.read_kicks(body, lines=True), data, RequestError)
     lines = [line for line in data.split(b"\n") if line.strip()]
     assert len(validation.read_lines(lines)) == len(lines)
-    payloads, length = segments.decode(data)
-    assert segments.encode(payloads) == data[:length]
+    payloads, length = journal.decode(data)
+    assert journal.encode(payloads) == data[:length]
     text = data.decode("latin-1")
     ids.canonical(text)
     for kind in KINDS:
@@ -63,7 +63,7 @@ def decoders(*flags: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "kick").write_text(json.dumps(EXAMPLE))
         Path(folder, "kicks").write_text(json.dumps([EXAMPLE, EXAMPLE]))
-        Path(folder, "frames").write_bytes(segments.encode([b"one", b"two"]))
+        Path(folder, "frames").write_bytes(journal.encode([b"one", b"two"]))
         usual = [folder, f"-max_total_time={SECONDS}", "-max_len=1000"]
         atheris.Setup([sys.argv[0], *usual, *flags], one)
         atheris.Fuzz()
