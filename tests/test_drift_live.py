@@ -314,7 +314,7 @@ class FakeWebhook:
 def add(live, at, **arguments):
     """Count 500 kicks as of this second."""
     kicks = simulate(500, at, **arguments)
-    counts = live._reference.count(kicks.matrix, MODEL.predict(kicks.matrix).probability)
+    counts = live._reference.count(np.column_stack([kicks.matrix, MODEL.predict(kicks.matrix).probability]))
     live.window.add(counts, live._tag, at, at + 1)
 
 

@@ -14,8 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from partitions import evaluate as run_evaluate
 from partitions import folder_of, rounded, table_of, without_pages
 from serving import BARE, serving
@@ -26,7 +24,6 @@ from kickserve.openapi import EXAMPLE
 from kickserve.schemas import Record
 from kickserve_data.simulate import simulate
 from kickserve_data.writer import open_writer
-from kickserve_drift.findings import sample_size
 from kickserve_drift.kicks import Evaluated, Sample, Selection, choose, newest_evaluated, read_stored
 
 
@@ -203,7 +200,7 @@ def test_where_nothing_can_be_evaluated_message_and_code_say_why(
     assert words in " ".join(err.replace("│", " ").split())
 
 
-def test_a_folder_has_the_figures_of_its_rows_in_one_file(evaluate, tmp_path, monkeypatch):
+def test_a_folder_has_the_figures_of_its_rows_in_one_file(evaluate, tmp_path):
     kicks = folder_of(tmp_path / "kicks", [2_500, 700], rows=400)
     pq.write_table(pa.concat_tables([pq.read_table(path) for path in sorted(kicks.iterdir())]), "one.parquet")
     code, folder, _ = evaluate(kicks)
@@ -212,10 +209,6 @@ def test_a_folder_has_the_figures_of_its_rows_in_one_file(evaluate, tmp_path, mo
     assert folder.pop("reference") == one.pop("reference")
     assert rounded(folder) == rounded(one)
     assert (folder["kicks"], folder["known"]["quality"]["count"]) == (3_200, 3_200)
-    monkeypatch.setattr("kickserve_drift.findings.EXACT", 100)  # more kicks are counted in cells
-    counted = evaluate(kicks)[1]["known"]["quality"]
-    assert counted["brier"] == pytest.approx(one["known"]["quality"]["brier"])
-    assert counted["auc"] == pytest.approx(one["known"]["quality"]["auc"], abs=1e-4)
 
 
 def test_refused_rows_of_a_folder_are_counted_and_name_their_file(evaluate, tmp_path):
@@ -322,8 +315,8 @@ def test_a_report_on_another_place_or_a_broken_one_is_passed_over(tmp_path):
 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order():
-    rows = np.arange(10_000.0)[:, None]
-    samples = [Sample(500, 1, 7) for _ in range(2)]
+    rows = np.repeat(np.arange(10_000.0)[:, None], 13, axis=1)
+    samples = [Sample(500, 7) for _ in range(2)]
     for sample in samples:
         sample.add(rows[:4_000])
         sample.add(rows[4_000:])
@@ -332,14 +325,6 @@ def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order():
     assert (len(first), samples[0].whole) == (500, False)
     assert np.all(np.diff(first[:, 0]) > 0)
     assert first.mean() == pytest.approx(5_000, abs=500)
-    few = Sample(500, 1, 7)
+    few = Sample(500, 7)
     few.add(rows[:20])
     assert (len(few.rows), few.whole) == (20, True)
-
-
-@given(st.lists(st.integers(0, 5_000), min_size=1, max_size=60), st.integers(1, 3_000))
-def test_partitions_give_their_share_of_a_sample(rows, size):
-    total, before = sum(rows), np.cumsum([0, *rows])
-    shares = [sample_size(int(first), each, total, size) for first, each in zip(before, rows, strict=False)]
-    assert sum(shares) == min(size, total)
-    assert all(0 <= share <= each for share, each in zip(shares, rows, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from itertools import product
 from math import log
@@ -81,87 +82,41 @@ def test_wrong_arguments_are_refused_in_words(prediction, success, message):
         assess(prediction, success)
 
 
-def in_parts(p, y, parts, **options):
-    """Measure pairs that come in so many parts."""
-    running = RunningQuality(**options)
-    for each in zip(np.array_split(p, parts), np.array_split(y, parts), strict=True):
-        running.add(*each)
-    return running
+def in_parts(p, y, parts):
+    """Measure pairs that come in so many parts, half of them in another process."""
+    halves = [RunningQuality(), RunningQuality()]
+    for at, each in enumerate(zip(np.array_split(p, parts), np.array_split(y, parts), strict=True)):
+        halves[at % 2].add(*each)
+    first, second = halves
+    first.merge(RunningQuality.from_bytes(second.to_bytes()))
+    return first.result()
 
 
-def assert_close(running, exact):
-    """Compare an assessment by cells with the exact one."""
-    assert running.count == exact.count
-    sums = ("mean_prediction", "success_rate", "brier", "log_loss")
-    assert [getattr(running, name) for name in sums] == pytest.approx(
-        [getattr(exact, name) for name in sums], rel=1e-12
-    )
-    assert running.ece == pytest.approx(exact.ece, abs=1e-4)
-    assert running.auc == pytest.approx(exact.auc, abs=1e-4)
-    assert len(running.bins) == len(exact.bins)
-    for mine, right in zip(running.bins, exact.bins, strict=True):
-        assert mine.count == pytest.approx(right.count, abs=2e-4 * exact.count)
+@given(judged, st.integers(1, 5))
+def test_quality_part_by_part_is_that_of_all_together(pairs, parts):
+    p, y = map(np.array, split([*pairs, (0.5, math.nan)]))  # an unknown outcome counts for nothing
+    running, whole = in_parts(p, y.astype(float), parts), assess(p[:-1], y[:-1])
+    for name in ("count", "mean_prediction", "success_rate", "brier", "log_loss"):
+        assert getattr(running, name) == pytest.approx(getattr(whole, name))
+    assert sum(each.count for each in running.bins) == whole.count
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.6, 0.7), (0.9, 1)])
+def test_of_many_kicks_order_and_bins_are_nearly_those_of_all_together(low, high):
+    rng = np.random.default_rng(1)
+    p = rng.uniform(low, high, 300_000)
+    y = (rng.random(len(p)) < p * 0.9 + 0.02).astype(float)
+    running, whole = in_parts(p, y, 70), assess(p, y)
+    assert (running.ece, running.auc) == pytest.approx((whole.ece, whole.auc), abs=1e-4)
+    for mine, right in zip(running.bins, whole.bins, strict=True):
+        assert mine.count == pytest.approx(right.count, abs=2e-4 * len(p))
         assert mine.mean_prediction == pytest.approx(right.mean_prediction, abs=1e-3)
-        assert mine.success_rate == pytest.approx(right.success_rate, abs=1e-3)
 
 
-class TestRunningQuality:
-    @given(judged, st.integers(1, 5))
-    def test_of_few_kicks_is_that_of_all_together(self, pairs, parts):
-        p, y = map(np.array, split(pairs))
-        assert in_parts(p, y, parts).result() == assess(p, y)
-
-    @pytest.mark.parametrize(("low", "high", "parts"), [(0, 1, 1), (0.6, 0.7, 7), (0.9, 1, 2_000)])
-    def test_of_many_kicks_is_nearly_that(self, low, high, parts):
-        rng = np.random.default_rng(1)
-        p = rng.uniform(low, high, 300_000)
-        y = rng.random(len(p)) < p * 0.9 + 0.02
-        assert_close(in_parts(p, y, parts, exact=100_000).result(), assess(p, y))
-
-    def test_kicks_of_few_different_predictions_keep_their_bins(self):
-        rng = np.random.default_rng(2)
-        p = rng.choice([0.0, 0.2, 0.5, 1.0], 10_000)
-        y = rng.random(len(p)) < p
-        mine, right = in_parts(p, y, 3, exact=0).result(), assess(p, y)
-        assert [each.count for each in mine.bins] == [each.count for each in right.bins]
-        assert (mine.ece, mine.auc) == pytest.approx((right.ece, right.auc), abs=1e-5)
-
-    @pytest.mark.parametrize("exact", [(0, 0), (10**6, 0), (0, 10**6), (10**6, 10**6), (1_500, 1_500)])
-    def test_two_can_be_merged_whatever_they_hold(self, exact):
-        rng = np.random.default_rng(3)
-        p = rng.random(2_000)
-        y = rng.random(len(p)) < p
-        one, other = (
-            in_parts(p[part], y[part], 3, exact=each)
-            for part, each in zip((slice(1_000), slice(1_000, None)), exact, strict=True)
-        )
-        before = other.result()
-        one.merge(other)
-        assert other.result() == before
-        assert_close(one.result(), assess(p, y))
-        one.add(p, y)
-        assert one.result().count == 4_000
-
-    @pytest.mark.parametrize("exact", [0, 10])
-    def test_survives_a_file(self, exact):
-        running = RunningQuality(exact)
-        running.add([], [])
-        assert running.result() is None
-        back = RunningQuality.from_bytes(running.to_bytes())
-        assert back.result() is None
-        running.add([0.5, 0.7], [1, 0])
-        back.merge(RunningQuality.from_bytes(running.to_bytes()))
-        assert back.result() == running.result()
-
-    @pytest.mark.parametrize("outcome", [0, 1])
-    def test_where_all_came_out_alike_there_is_no_auc(self, outcome):
-        assert in_parts(np.full(5, 0.3), np.full(5, outcome), 1, exact=0).result().auc is None
-
-    def test_what_is_added_may_be_changed_afterwards(self):
-        running, p = RunningQuality(), np.array([0.25, 0.5])
-        running.add(p, [1, 0])
-        p[:] = 7
-        assert running.result() == assess([0.25, 0.5], [1, 0])
+def test_where_nothing_is_known_or_all_came_out_alike_there_is_no_quality_or_no_auc():
+    assert in_parts(np.empty(0), np.empty(0), 1) is None
+    assert in_parts(np.full(5, 0.3), np.full(5, math.nan), 1) is None
+    assert in_parts(np.full(5, 0.3), np.ones(5), 1).auc is None
 
 
 async def test_others_get_their_turns_while_a_large_group_is_taken_up():

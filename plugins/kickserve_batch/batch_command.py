@@ -209,7 +209,7 @@ class _Job:
 def _run(job: _Job) -> scoring.Summary:
     settings = Settings.load()
     total = job.size if job.file is None else reader.count_rows(job.file)
-    stats = scoring.RunStats(total)
+    stats = scoring.RunStats()
     schema = job.others()
     beside = [] if schema is None else schema.names
     others = [name for name in beside if name not in job.columns]

@@ -123,7 +123,7 @@ def run_partitions(
     model = load_file(file, plugins)
     work = _work(job, plan, output, pipelined=config.engine == LOCAL)
     _begin(output, _Run.of(plan, model, work), restart=job.restart)
-    stats = RunStats(plan.rows)
+    stats = RunStats()
     done: dict[int, int] = {}  # kicks of each partition that an earlier start has done
     for number, part in _done(output):
         done[number] = part.summary.sent
@@ -174,7 +174,6 @@ class ScorePartition:
         output: address of the folder of the output.
         columns: to write, our own.
         others: to carry along from the input.
-        rows: of the whole run.
         min_distance: only kicks from so many metres.
         pipelined: whether reading and writing may have threads beside the one that asks the model.
     """
@@ -182,7 +181,6 @@ class ScorePartition:
     output: str
     columns: tuple[str, ...]
     others: tuple[str, ...]
-    rows: int
     min_distance: float
     pipelined: bool
 
@@ -194,7 +192,7 @@ class ScorePartition:
             PredictionFailed: the model can't answer.
         """
         schema, blocks = read_partition(partition, self.others)
-        stats = RunStats(self.rows, keep=_REFUSALS_KEPT)
+        stats = RunStats(keep=_REFUSALS_KEPT)
         far = scoring.only_from(blocks, self.min_distance, stats)
         with (
             locate(self.output).child(f"{_PART}{partition.number:06d}.parquet").filled() as path,
@@ -224,7 +222,7 @@ class ScorePartition:
 def _work(job: BatchJob, plan: Plan, output: Location, *, pipelined: bool) -> ScorePartition:
     columns = scoring.COLUMNS if plan.single else (_FILE, *scoring.COLUMNS)
     others = tuple(name for name in plan.others if name not in columns)
-    return ScorePartition(output.address, columns, others, plan.rows, job.min_distance, pipelined)
+    return ScorePartition(output.address, columns, others, job.min_distance, pipelined)
 
 
 class _Run(Struct, frozen=True):

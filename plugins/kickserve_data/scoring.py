@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kickserve.features import INDEX, NAMES
 from kickserve.model import predict
 from kickserve_data.kicks import Block, RefusedRow
-from kickserve_scores.quality import EXACT, Quality, RunningQuality
+from kickserve_scores.quality import Quality, RunningQuality
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -107,16 +107,15 @@ class RunStats:
     """Adds up a run while it goes on, in memory that does not grow with it.
 
     Args:
-        rows: of the input, if known: of more than a million, the quality is counted in a histogram.
         keep: how many refusals are kept.
     """
 
-    def __init__(self, rows: int | None = None, keep: int = REFUSALS_KEPT) -> None:
+    def __init__(self, keep: int = REFUSALS_KEPT) -> None:
         self._summary = Summary()
         self._keep = keep
         self._started = time.perf_counter()
         self._total = 0.0
-        self._quality = RunningQuality(EXACT if rows is None or rows <= EXACT else 0)
+        self._quality = RunningQuality()
 
     def skip(self, count: int) -> None:
         """Count kicks that were left out."""
@@ -136,9 +135,7 @@ class RunStats:
         self._summary.warned += scores.warned
         self._total += float(scores.prediction.sum())
         if block.outcome is not None:
-            known = ~np.isnan(block.outcome)
-            which = slice(None) if known.all() else known
-            self._quality.add(scores.prediction[which], block.outcome[which])
+            self._quality.add(scores.prediction, block.outcome)
 
     @property
     def rows(self) -> int:

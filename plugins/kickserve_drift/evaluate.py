@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
-from rich.table import Table
 from rich.text import Text
 
 from kickserve.plugins import (
@@ -173,23 +172,20 @@ def _done(stage: str, share: float) -> float:
 def _show(report: Report, page: Path) -> None:
     from kickserve_drift.report import column_table, columns, facts, quality_table
 
-    console = stdout()
-    console.print(Text(report.details.verdict, style="bold red" if report.drifted else "bold green"))
+    details, console = report.details, stdout()
+    console.print(Text(details.verdict, style="bold red" if report.drifted else "bold green"))
     console.print()
     print_facts(facts(report))
-    console.print()
-    found = column_table(report)
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for at, head in enumerate(found.heads):
-        table.add_column(head, justify="right" if at else "left", no_wrap=True)
-    for column, row in zip(columns(report), found.rows, strict=True):
-        table.add_row(*row, style="bold red" if column.drifted else None)
-    console.print(table)
+    heads, rows = column_table(report)
+    marked = zip(rows, columns(report), strict=True)
+    print_table(
+        heads, [[f"[bold red]{cell}[/]" for cell in row] if of.drifted else row for row, of in marked]
+    )
     quality = quality_table(report)
     if quality.rows:
         print_table(*quality)
     console.print()
-    for note in report.details.notes:
+    for note in details.notes:
         say(f"note: {note}")
-    uploaded = report.details.uploaded
-    print_facts([("report", str(page)), *([] if uploaded is None else [("uploaded to", uploaded)])])
+    uploaded = [] if details.uploaded is None else [("uploaded to", details.uploaded)]
+    print_facts([("report", str(page)), *uploaded])

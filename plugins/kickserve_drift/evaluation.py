@@ -19,16 +19,7 @@ from kickserve_data.engines import DASK
 from kickserve_data.locations import is_many
 from kickserve_data.partitions import plan_of
 from kickserve_drift.findings import Findings, PartitionEvaluator, evaluate_partitions
-from kickserve_drift.kicks import (
-    NEWEST,
-    ROW,
-    Sample,
-    choose,
-    newest_evaluated,
-    part_of,
-    read_file,
-    read_stored,
-)
+from kickserve_drift.kicks import NEWEST, Sample, choose, newest_evaluated, read_stored
 from kickserve_drift.psi import MIN_KICKS, Limits, TooFewKicks, summarize
 from kickserve_drift.reference import PLOTTED, Baseline, baseline_of_file, baseline_of_model
 from kickserve_drift.report import Current, Report, make_report
@@ -109,8 +100,8 @@ class Evaluation:
     def _read(self, file: ModelFile, model: Model, baseline: Baseline) -> tuple[Findings, Current]:
         reference, domain = baseline.reference, model.card.domain
         on_read = partial(self.on_progress, "reading")
+        findings = Findings(reference, domain, Sample(PLOTTED, self.seed))
         if self.file is None:
-            findings = Findings(reference, domain, Sample(PLOTTED, ROW, self.seed))
             return findings, asyncio.run(self._read_stored(findings))
         if self.engine.engine == DASK or is_many(self.file):
             plan = plan_of(self.file)
@@ -118,26 +109,24 @@ class Evaluation:
             findings = evaluate_partitions(plan, evaluator, self.engine, (file, model), on_read)
         else:
             rows = reader.count_rows(Path(self.file))
-            findings = Findings(reference, domain, Sample(PLOTTED, ROW, self.seed), rows)
-            for part in read_file(Path(self.file), model):
-                findings.add(part)
+            for block in reader.read_blocks(Path(self.file)):
+                findings.add_block(block, model)
                 on_read((findings.kicks + findings.refused) / (rows or 1))
         return findings, _current("file", self.file, "all of it", findings)
 
     async def _read_stored(self, findings: Findings) -> Current:
         selection, on_read = self.selection, partial(self.on_progress, "reading")
         async with self._source() as (kind, place, get_page):
-            if (selection.since, selection.until, selection.last) != (None, None, None):
-                rule = str(selection)
+            if rule := selection.rule:
                 async for records in read_stored(get_page, selection):
-                    findings.add(part_of(records))
+                    findings.add_records(records)
                     on_read(_share_read(selection, findings))
             else:
                 groups = read_stored(get_page, replace(selection, last=NEWEST))
                 newest = [each async for records in groups for each in records]
                 chosen, rule = choose(newest, newest_evaluated(self.drift.reports, place))
                 if chosen:
-                    findings.add(part_of(chosen))
+                    findings.add_records(chosen)
         of_model = "" if selection.model is None else f", of the model {selection.model}"
         return _current(kind, place, rule + of_model, findings)
 

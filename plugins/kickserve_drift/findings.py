@@ -16,20 +16,22 @@ from kickserve.plugins import say
 from kickserve_data import DataError
 from kickserve_data.engines import start_engine
 from kickserve_data.partitions import read_partition, sort_refusals
-from kickserve_drift.expected import Expectation, Expected
-from kickserve_drift.kicks import ROW, Sample, predict_blocks
+from kickserve_drift.expected import Expected, expected
+from kickserve_drift.kicks import Sample, predicted_rows, rows_of
 from kickserve_drift.psi import COUNTS
 from kickserve_drift.reference import PLOTTED
-from kickserve_scores.quality import EXACT, Quality, RunningQuality
+from kickserve_scores.quality import Quality, RunningQuality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from numpy.typing import NDArray
+
     from kickserve.plugins import Model, ModelFile
-    from kickserve_data.kicks import RefusedRow
+    from kickserve.schemas import Record
+    from kickserve_data.kicks import Block, RefusedRow
     from kickserve_data.partitions import EngineConfig, Partition, Plan
-    from kickserve_drift.kicks import Part
     from kickserve_drift.psi import Reference
 
 _REFUSALS_KEPT: Final = 100
@@ -70,7 +72,6 @@ class Findings:
         reference: compared with.
         domain: by feature, the range in which the model was trained.
         sample: for the plots.
-        rows: number of rows, where known: of more than a million, quality is counted in cells.
 
     Attributes:
         counts: by bin of the reference, shape `kickserve_drift.psi.COUNTS`.
@@ -84,11 +85,7 @@ class Findings:
     """
 
     def __init__(
-        self,
-        reference: Reference,
-        domain: Mapping[str, tuple[float, float]],
-        sample: Sample,
-        rows: int | None = None,
+        self, reference: Reference, domain: Mapping[str, tuple[float, float]], sample: Sample
     ) -> None:
         self._reference = reference
         self._low = np.array([feature.low for feature in FEATURES])
@@ -96,8 +93,7 @@ class Findings:
         for name, (low, high) in domain.items():
             self._low[INDEX[name]], self._high[INDEX[name]] = low, high
         self._holes = np.zeros((3, COUNT))  # missing, out of range, unknown
-        self._quality = RunningQuality(EXACT if rows is None or rows <= EXACT else 0)
-        self._known, self._open = Expectation(), Expectation()
+        self._quality = RunningQuality()
         self.counts = np.zeros(COUNTS)
         self.sample = sample
         self.made_by: Counter[str] = Counter()
@@ -111,27 +107,32 @@ class Findings:
         """Number of kicks."""
         return self.sample.seen
 
-    def add(self, part: Part) -> None:
-        """Add some kicks."""
-        self.counts += self._reference.count(part.matrix, part.prediction)
-        self.sample.add(part.rows)
-        known = ~np.isnan(part.outcome)
-        self._quality.add(part.prediction[known], part.outcome[known])
-        self._known.add(part.prediction[known])
-        self._open.add(part.prediction[~known])
-        odd = part.odd[:, :COUNT]
-        self._holes += [
-            np.isnan(odd).sum(axis=0),
-            (~acceptable(odd) & ~np.isnan(odd)).sum(axis=0),
-            ((part.matrix < self._low) | (part.matrix > self._high)).sum(axis=0),
-        ]
-        self.made_by += part.made_by
-        self.failed += part.failed
-        self._refuse(part.refusals, len(part.refusals))
-        if part.times is not None:
-            first, last = part.times
-            self.first = first if self.first is None else min(self.first, first)
-            self.last = last if self.last is None else max(self.last, last)
+    def add_records(self, records: Sequence[Record]) -> None:
+        """Add stored predictions, from 1, newest first, and older than those before."""
+        whole = [record for record in records if record.prediction is not None]
+        self._add(rows_of(whole))
+        self.made_by.update(f"{record.model} {record.revision}" for record in whole)
+        self.failed += len(records) - len(whole)
+        self.first, self.last = records[-1].created_at, self.last or records[0].created_at
+
+    def add_block(self, block: Block, model: Model) -> None:
+        """Predict the kicks of a file, and add them.
+
+        Raises:
+            PredictionFailed: the model raised, or returned something that is no probability.
+        """
+        rows, odd = predicted_rows(block, model), block.odd[:, :COUNT]
+        self._add(rows)
+        self._holes[:2] += np.isnan(odd).sum(axis=0), (~acceptable(odd) & ~np.isnan(odd)).sum(axis=0)
+        self.made_by[f"{model.card.name} {model.card.revision}"] += len(rows)
+        self._refuse(block.refusals, len(block.refusals))
+
+    def _add(self, rows: NDArray[np.float64]) -> None:
+        self.counts += self._reference.count(rows)
+        self.sample.add(rows)
+        self._quality.add(*rows[:, COUNT:].T)
+        matrix = rows[:, :COUNT]
+        self._holes[2] += ((matrix < self._low) | (matrix > self._high)).sum(axis=0)
 
     def merge(self, other: Findings) -> None:
         """Add the figures of a partition of a file, but for the rows of its sample."""
@@ -139,8 +140,6 @@ class Findings:
         self.sample.seen += other.sample.seen
         self._holes += other._holes
         self._quality.merge(other._quality)
-        self._known.merge(other._known)
-        self._open.merge(other._open)
         self.made_by += other.made_by
         self._refuse(other.refusals, other.refused)
 
@@ -154,12 +153,12 @@ class Findings:
 
     def known(self) -> Known | None:
         """Return the quality of the predictions whose outcome is known; None without any."""
-        quality, expected = self._quality.result(), self._known.result()
-        return None if quality is None or expected is None else Known(quality=quality, expected=expected)
+        quality, by_chance = self._quality.result(), expected(*self._quality.cells(known=True))
+        return None if quality is None or by_chance is None else Known(quality=quality, expected=by_chance)
 
     def open(self) -> Expected | None:
         """Return the expected quality of the predictions whose outcome is not known; None without any."""
-        return self._open.result()
+        return expected(*self._quality.cells(known=False))
 
     def _refuse(self, refusals: Sequence[RefusedRow], count: int) -> None:
         self.refused += count
@@ -189,11 +188,12 @@ class PartitionEvaluator:
             DataError: the partition can't be read.
             PredictionFailed: the model raised.
         """
-        size = sample_size(partition.before, partition.rows, self.rows)
-        sample = Sample(size, ROW, (self.seed, partition.number))
-        findings = Findings(self.reference, self.domain, sample, self.rows)
-        for part in predict_blocks(read_partition(partition).blocks, model):
-            findings.add(part)
+        # The partition's part of a sample of all rows, so that each row has the same chance.
+        share = min(PLOTTED / max(self.rows, 1), 1.0)
+        size = round((partition.before + partition.rows) * share) - round(partition.before * share)
+        findings = Findings(self.reference, self.domain, Sample(size, (self.seed, partition.number)))
+        for block in read_partition(partition).blocks:
+            findings.add_block(block, model)
         return zlib.compress(pickle.dumps(findings), 1)
 
 
@@ -217,7 +217,7 @@ def evaluate_partitions(
         DataError: a partition can't be evaluated; a report on some of the kicks might mislead.
         ServiceAway: the scheduler is away.
     """
-    findings = Findings(evaluator.reference, evaluator.domain, Sample(0, ROW, evaluator.seed), plan.rows)
+    findings = Findings(evaluator.reference, evaluator.domain, Sample(0, evaluator.seed))
     samples = {-1: findings.sample.rows}
     with start_engine(engine_config, *model, say) as engine:
         for result in engine.run(evaluator, plan.partitions(), engine_config.retries):
@@ -233,16 +233,3 @@ def evaluate_partitions(
     findings.refusals = sort_refusals(findings.refusals, single=plan.single)
     findings.sample.rows = np.concatenate([samples[number] for number in sorted(samples)])
     return findings
-
-
-def sample_size(before: int, rows: int, total: int, size: int = PLOTTED) -> int:
-    """Return the share of a partition in a sample of all partitions, so that each row has the same chance.
-
-    Args:
-        before: rows of all partitions before this one.
-        rows: of this one.
-        total: of all of them.
-        size: rows of the whole sample.
-    """
-    share = min(size / max(total, 1), 1.0)
-    return round((before + rows) * share) - round(before * share)

@@ -1,9 +1,9 @@
-"""Kicks to evaluate: predictions from a store or a service, newest first, or a file; and a sample of them."""
+"""Kicks to evaluate, as rows of numbers: stored predictions, newest first, or a file."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -14,27 +14,25 @@ import numpy as np
 from kickserve.features import COUNT, NAMES
 from kickserve.plugins import predict
 from kickserve.schemas import UNDECODABLE, Record
-from kickserve_data import reader
 from kickserve_drift.psi import MIN_KICKS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from kickserve.plugins import Model
-    from kickserve_data.kicks import Block, RefusedRow
+    from kickserve_data.kicks import Block
 
     GetPage = Callable[..., Awaitable[list[Record]]]
 
 ROW: Final = COUNT + 2
-"""Numbers in a row: the features, the prediction, the outcome."""
+"""Numbers in a row of a kick: the features, the prediction, the outcome."""
 PAGE: Final = 10_000  # stored predictions at a time: the most that a service gives
 NEWEST: Final = 1_000
 """Stored predictions that are evaluated at most, where no option selects them."""
 
-_BLOCK: Final = 8_192  # rows of a file at a time
 _cells = attrgetter(*NAMES, "prediction", "outcome")
 
 
@@ -54,43 +52,14 @@ class Selection:
     last: int | None = None
     model: str | None = None
 
-    def __str__(self) -> str:
-        """Describe all but the model."""
+    @property
+    def rule(self) -> str:
+        """All but the model in words; empty where only the model is selected."""
         parts = [] if self.last is None else [f"the newest {self.last:,}"]
         for word, moment in (("since", self.since), ("until", self.until)):
             if moment is not None:
                 parts.append(f"{word} {moment:%Y-%m-%d %H:%M:%S} UTC")
         return ", ".join(parts)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """Some of the kicks to evaluate.
-
-    Attributes:
-        matrix: shape (n, 11), in the order of `kickserve.features.NAMES`.
-        prediction: shape (n,), probabilities by the model.
-        outcome: shape (n,), 1 for a success, 0 for a miss, NaN where unknown.
-        made_by: number of predictions by name and revision of the model.
-        times: when the first and the last of them were predicted, UTC; None where unknown.
-        failed: predictions beside these where the model failed.
-        refusals: lines of a file that hold no valid kick.
-        odd: shape (m, 12), the numbers in those lines, as `kickserve_data.kicks.Block.odd`.
-    """
-
-    matrix: NDArray[np.float64]
-    prediction: NDArray[np.float64]
-    outcome: NDArray[np.float64]
-    made_by: Counter[str] = field(default_factory=Counter)
-    times: tuple[datetime, datetime] | None = None
-    failed: int = 0
-    refusals: Sequence[RefusedRow] = ()
-    odd: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, COUNT + 1)))
-
-    @property
-    def rows(self) -> NDArray[np.float64]:
-        """Features, prediction and outcome side by side, shape (n, 13)."""
-        return np.column_stack([self.matrix, self.prediction, self.outcome])
 
 
 async def read_stored(get_page: GetPage, selection: Selection) -> AsyncIterator[list[Record]]:
@@ -113,48 +82,21 @@ async def read_stored(get_page: GetPage, selection: Selection) -> AsyncIterator[
         left = None if left is None else left - len(chosen)
 
 
-def part_of(records: Sequence[Record]) -> Part:
-    """Turn stored predictions, from 1, newest first, into numbers."""
-    whole = [record for record in records if record.prediction is not None]
-    values = np.array([_cells(record) for record in whole], dtype=np.float64).reshape(-1, ROW)
-    return Part(
-        matrix=values[:, :COUNT],
-        prediction=values[:, COUNT],
-        outcome=values[:, COUNT + 1],
-        made_by=Counter(f"{record.model} {record.revision}" for record in whole),
-        times=(records[-1].created_at, records[0].created_at),
-        failed=len(records) - len(whole),
-    )
+def rows_of(records: Sequence[Record]) -> NDArray[np.float64]:
+    """Return stored predictions as rows, shape (n, 13); NaN where the outcome is unknown."""
+    return np.array([_cells(record) for record in records], dtype=np.float64).reshape(-1, ROW)
 
 
-def read_file(path: Path, model: Model) -> Iterator[Part]:
-    """Read the kicks of a CSV, Parquet or NDJSON file, and predict them.
-
-    Raises:
-        DataError: the file can't be read, or features are missing.
-        MissingExtra: Parquet, and pyarrow is not installed.
-        PredictionFailed: the model raised, or returned something that is no probability.
-    """
-    return predict_blocks(reader.read_blocks(path, size=_BLOCK), model)
-
-
-def predict_blocks(blocks: Iterable[Block], model: Model) -> Iterator[Part]:
-    """Predict blocks of kicks.
+def predicted_rows(block: Block, model: Model) -> NDArray[np.float64]:
+    """Predict the kicks of a file; return them as rows, shape (n, 13); NaN where the outcome is unknown.
 
     Raises:
         PredictionFailed: the model raised, or returned something that is no probability.
     """
-    card = model.card
-    for block in blocks:
-        count = len(block.lines)
-        yield Part(
-            matrix=block.matrix,
-            prediction=predict(model, block.matrix).probability if count else np.empty(0),
-            outcome=np.full(count, np.nan) if block.outcome is None else block.outcome,
-            made_by=Counter({f"{card.name} {card.revision}": count}),
-            refusals=block.refusals,
-            odd=block.odd,
-        )
+    count = len(block.lines)
+    prediction = predict(model, block.matrix).probability if count else np.empty(0)
+    outcome = np.full(count, np.nan) if block.outcome is None else block.outcome
+    return np.column_stack([block.matrix, prediction, outcome])
 
 
 class Evaluated(msgspec.Struct, frozen=True):
@@ -166,28 +108,18 @@ class Evaluated(msgspec.Struct, frozen=True):
         last: when the newest was.
     """
 
-    place: str = ""
-    first: datetime | None = None
-    last: datetime | None = None
-
-
-class _Details(msgspec.Struct):
-    current: Evaluated = Evaluated()
-
-
-class _EarlierReport(msgspec.Struct):
-    details: _Details = msgspec.field(default_factory=_Details)
+    place: str
+    first: datetime
+    last: datetime
 
 
 def newest_evaluated(folder: Path, place: str) -> Evaluated | None:
     """Return the kicks of the newest report on predictions of this place; None without such a report."""
     for path in sorted(folder.glob("drift-*.json"), reverse=True):
-        try:
-            found = msgspec.json.decode(path.read_bytes(), type=_EarlierReport).details.current
-        except (OSError, *UNDECODABLE):
-            continue  # of another program or version
-        if found.place == place and found.first and found.last:
-            return found
+        with suppress(OSError, LookupError, TypeError, *UNDECODABLE):  # of another program or version
+            found = msgspec.json.decode(path.read_bytes())["details"]["current"]
+            if found["place"] == place:
+                return msgspec.convert(found, Evaluated)
     return None
 
 
@@ -204,7 +136,7 @@ def choose(records: Sequence[Record], evaluated: Evaluated | None) -> tuple[list
     Returns:
         The chosen records, and the rule in words.
     """
-    if evaluated is not None and evaluated.first is not None and evaluated.last is not None:
+    if evaluated is not None:
         new = [each for each in records if each.created_at > evaluated.last]
         if len(new) >= MIN_KICKS:
             return (new, f"new since the last report, {NEWEST:,} at most")
@@ -222,19 +154,18 @@ class Sample:
 
     Args:
         size: rows to keep at most.
-        width: numbers in a row.
         seed: of the draw.
 
     Attributes:
-        rows: shape (m, width), the sample.
+        rows: shape (m, 13), the sample.
         seen: number of rows that came.
     """
 
-    def __init__(self, size: int, width: int, seed: int | Sequence[int]) -> None:
+    def __init__(self, size: int, seed: int | Sequence[int]) -> None:
         self._size = size
         self._rng = np.random.default_rng(seed)
         self._drawn = np.empty(0)
-        self.rows = np.empty((0, width))
+        self.rows = np.empty((0, ROW))
         self.seen = 0
 
     @property
@@ -243,12 +174,12 @@ class Sample:
         return self.seen == len(self.rows)
 
     def add(self, rows: NDArray[np.float64]) -> None:
-        """Offer rows, shape (n, width)."""
+        """Offer rows, shape (n, 13)."""
         drawn = self._rng.random(len(rows))
         self.seen += len(rows)
         # A number above the largest of a full sample can't stay: most rows of a long stream end here.
         full = len(self.rows) == self._size
-        hopeful = drawn < self._drawn.max(initial=0.0) if full else np.ones(len(rows), dtype=np.bool_)
+        hopeful = drawn < self._drawn.max(initial=0.0) if full else slice(None)
         self.rows = np.concatenate([self.rows, rows[hopeful]])
         self._drawn = np.concatenate([self._drawn, drawn[hopeful]])
         if len(self.rows) > self._size:

@@ -21,7 +21,7 @@ from kickserve.errors import ServiceAway
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.plugins import ConfigurationError
 from kickserve_drift.psi import PREDICTION
-from kickserve_drift.report import column_table, columns, facts, quality_table
+from kickserve_drift.report import column_table, facts, quality_table
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # before the import: no telemetry
 with warnings.catch_warnings():
@@ -32,16 +32,18 @@ with warnings.catch_warnings():
     from evidently.core.report import Snapshot
     from evidently.legacy.calculations.stattests import StatTest, register_stattest
     from evidently.legacy.core import ColumnType
+    from evidently.legacy.renderers.html_widgets import table_data, text_widget
     from evidently.metrics import ValueDrift
     from evidently.presets import ClassificationPreset, DataDriftPreset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator
 
+    from evidently.legacy.model.widget import BaseWidgetInfo
     from numpy.typing import NDArray
 
     from kickserve.schemas import DriftSummary
-    from kickserve_drift.report import Report, Table
+    from kickserve_drift.report import Report
     from kickserve_drift.settings import DriftSettings
 
 _OUTCOME: Final = "outcome"
@@ -57,42 +59,33 @@ _POLICY: Final = (
     " script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
     " font-src data:; img-src data: blob:; connect-src 'none'\">"
 )
-_STYLE: Final = """<style>
-.kickserve{font:15px/1.45 system-ui,sans-serif;color:#1c1c1c;max-width:68rem;margin:0 auto;padding:1.5rem}
-.kickserve h1{font-size:1.35rem;margin:0 0 1rem;padding:.8rem 1rem}
-.kickserve h1{border-left:.4rem solid #2a7d3f;background:#eef6f0}
-.kickserve.drifted h1{border-color:#b3261e;background:#fbeeed}
-.kickserve table{border-collapse:collapse;margin:.5rem 0 1.25rem}
-.kickserve th,.kickserve td{padding:.2rem .9rem .2rem 0;text-align:right;white-space:nowrap}
-.kickserve th:first-child,.kickserve td:first-child{text-align:left}
-.kickserve th{color:#666;font-weight:500;border-bottom:1px solid #ddd}
-.kickserve tr.drifted td{color:#b3261e;font-weight:600}
-.kickserve dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:0 0 1rem}
-.kickserve dt{color:#666}.kickserve dd{margin:0}
-</style>"""
 
 
-def draw(current: NDArray[np.float64], reference: NDArray[np.float64], summary: DriftSummary) -> Snapshot:
-    """Have Evidently draw the report.
+def draw(current: NDArray[np.float64], reference: NDArray[np.float64], report: Report) -> Snapshot:
+    """Have Evidently draw the report: verdict, tables and notes, then its plots.
 
     Args:
         current: kicks, shape (n, 13): features, prediction and outcome, NaN where unknown.
         reference: the same of the reference, shape (m, 13).
-        summary: of all kicks.
+        report: of all kicks.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # correlations of a constant column, and the like
-        drift = _drift(current, reference, summary)
-        quality = _quality(current, reference)
-    return drift if quality is None else _join(drift, quality)
+        snapshots = [_drift(current, reference, report), *_quality(current, reference)]
+    parts = [each.to_snapshot_model() for each in snapshots]
+    lists = {
+        name: [each for part in parts for each in getattr(part, name)]
+        for name in ("top_level_metrics", "widgets", "tests_widgets")
+    }
+    results = {key: value for part in parts for key, value in part.metric_results.items()}
+    lists["widgets"] = [*_header(report), *lists["widgets"]]
+    return Snapshot.load_model(parts[0].copy(update={"metric_results": results, **lists}))
 
 
 def html_of(snapshot: Snapshot, report: Report) -> str:
-    """Return the page, complete in itself, with the report's header above Evidently's part."""
+    """Return the page, complete in itself."""
     page = str(snapshot.get_html_str(as_iframe=False))
-    title = f"<title>{escape(report.details.verdict)}</title>"
-    page = page.replace("<head>", f"<head>{_POLICY}{title}{_STYLE}", 1)
-    return page.replace("<body>", f"<body>{_report_header(report)}", 1)
+    return page.replace("<head>", f"<head>{_POLICY}<title>{escape(report.details.verdict)}</title>", 1)
 
 
 def values_of(snapshot: Snapshot) -> dict[str, Any]:
@@ -162,21 +155,20 @@ def _drift(current: NDArray[np.float64], reference: NDArray[np.float64], summary
     return EvidentlyReport([features, prediction], include_tests=True).run(*sets)
 
 
-def _quality(current: NDArray[np.float64], reference: NDArray[np.float64]) -> Snapshot | None:
-    """Plot the quality of the predictions whose outcome is known; None where hardly any is."""
-    known, before = _known(current), _known(reference)
-    if known is None:
-        return None
+def _quality(current: NDArray[np.float64], reference: NDArray[np.float64]) -> Iterator[Snapshot]:
+    """Plot the quality of the predictions whose outcome is known, where enough are."""
+    frames = [_known(current), _known(reference)]
+    if frames[0] is None:
+        return
     definition = DataDefinition(
         numerical_columns=[PREDICTION],
         categorical_columns=[_OUTCOME],
         classification=[BinaryClassification(target=_OUTCOME, prediction_probas=PREDICTION, pos_label=1)],
     )
     sets = [
-        None if frame is None else Dataset.from_pandas(frame, data_definition=definition)
-        for frame in (known, before)
+        None if frame is None else Dataset.from_pandas(frame, data_definition=definition) for frame in frames
     ]
-    return EvidentlyReport([ClassificationPreset()], include_tests=True).run(*sets)
+    yield EvidentlyReport([ClassificationPreset()], include_tests=True).run(*sets)
 
 
 def _known(rows: NDArray[np.float64]) -> Any:
@@ -191,39 +183,12 @@ def _frame(rows: NDArray[np.float64]) -> Any:
     return frame.astype(dict.fromkeys(FLAGS, int))
 
 
-def _join(first: Snapshot, second: Snapshot) -> Snapshot:
-    one, other = first.to_snapshot_model(), second.to_snapshot_model()
-    return Snapshot.load_model(
-        one.copy(
-            update={
-                "metric_results": {**one.metric_results, **other.metric_results},
-                "top_level_metrics": one.top_level_metrics + other.top_level_metrics,
-                "widgets": one.widgets + other.widgets,
-                "tests_widgets": one.tests_widgets + other.tests_widgets,
-            }
-        )
-    )
-
-
-def _report_header(report: Report) -> str:
-    drifted = [each.drifted for each in columns(report)]
-    kind = "kickserve drifted" if report.drifted else "kickserve"
-    pairs = (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts(report))
-    notes = "".join(f"<p>{escape(note)}</p>" for note in report.details.notes)
-    return (
-        f'<section class="{kind}">'
-        f"<h1>{escape(report.details.verdict)}</h1><dl>{''.join(pairs)}</dl>"
-        f"{_table(column_table(report), drifted)}{_table(quality_table(report))}{notes}</section>"
-    )
-
-
-def _table(table: Table, drifted: Sequence[bool] = ()) -> str:
-    if not table.rows:
-        return ""
-    starts = ['<tr class="drifted">' if each else "<tr>" for each in drifted] or ["<tr>"] * len(table.rows)
-    rows = "".join(f"{start}{_cells('td', row)}</tr>" for start, row in zip(starts, table.rows, strict=True))
-    return f"<table><thead><tr>{_cells('th', table.heads)}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def _cells(tag: str, texts: Iterable[str]) -> str:
-    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
+def _header(report: Report) -> Iterator[BaseWidgetInfo]:
+    # A page holds its data in a script: no name in a text may end that.
+    paragraphs = [f"# {report.details.verdict}", *(f"**{name}:** {value}" for name, value in facts(report))]
+    yield text_widget(text=escape("\n\n".join(paragraphs), quote=False))
+    for table in (column_table(report), quality_table(report)):
+        if table.rows:
+            yield table_data(column_names=table.heads, data=table.rows)
+    if report.details.notes:
+        yield text_widget(text=escape("\n\n".join(report.details.notes), quote=False))

@@ -10,8 +10,9 @@ from msgspec import Struct, to_builtins
 
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.plugins import HasProfile, predict, profile_of
+from kickserve_data.reader import read_blocks
 from kickserve_data.simulate import simulate
-from kickserve_drift.kicks import ROW, Sample, read_file
+from kickserve_drift.kicks import Sample, predicted_rows
 from kickserve_drift.psi import MIN_KICKS, PREDICTION, Column, Reference, TooFewKicks
 from kickserve_scores.quality import RunningQuality
 
@@ -124,16 +125,16 @@ def baseline_of_file(path: Path, model: Model, seed: int) -> Baseline:
         DataError: the file can't be read, or features are missing.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
-    sample, quality = Sample(_BINNED, ROW, seed), RunningQuality()
-    for part in read_file(path, model):
-        sample.add(part.rows)
-        known = ~np.isnan(part.outcome)
-        quality.add(part.prediction[known], part.outcome[known])
+    sample, quality = Sample(_BINNED, seed), RunningQuality()
+    for block in read_blocks(path):
+        rows = predicted_rows(block, model)
+        sample.add(rows)
+        quality.add(*rows[:, COUNT:].T)
     if sample.seen < MIN_KICKS:
         raise TooFewKicks(
             f"{path} holds {sample.seen} kicks: as a reference it must hold {MIN_KICKS} or more"
         )
-    rows, measured = sample.rows, quality.result()
+    measured = quality.result()
     sampled = f"Its bins are made of {_BINNED:,} of its kicks, drawn with seed {seed}."
     info = ReferenceInfo(
         kind="file",
@@ -142,8 +143,8 @@ def baseline_of_file(path: Path, model: Model, seed: int) -> Baseline:
         note="" if sample.whole else sampled,
         quality={} if measured is None else _measures(to_builtins(measured)),
     )
-    reference = Reference.of_kicks(rows[:, :COUNT], rows[:, COUNT], model.card.name)
-    return Baseline(reference, rows[:: -(-len(rows) // PLOTTED)], info)
+    step = -(-len(sample.rows) // PLOTTED)
+    return Baseline(Reference.of_kicks(sample.rows, model.card.name), sample.rows[::step], info)
 
 
 def redraw(profile: Profile, count: int, seed: int) -> NDArray[np.float64]:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.features import COUNT
 from kickserve.plugins import KickserveError, Metric, StoreError, numbers_of, shared_array
-from kickserve_drift.kicks import part_of
+from kickserve_drift.kicks import rows_of
 from kickserve_drift.psi import COUNTS, MIN_KICKS, Limits, kicks_in, summarize
 from kickserve_drift.reference import reference_of
 
@@ -155,8 +154,7 @@ class LiveDrift:
             return  # they wait for the reference
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         if waiting and self._reference is not None:
-            rows = numbers_of(waiting)
-            counts = self._reference.count(rows[:, :COUNT], rows[:, COUNT])
+            counts = self._reference.count(numbers_of(waiting))
             self.window.add(counts, self._tag, waiting[0].millisecond / 1000, time.time())
 
     def summary(self, limits: Limits) -> DriftSummary | None:
@@ -198,9 +196,8 @@ class LiveDrift:
             return
         known = [each for each in records if each.model == reference.model and each.prediction is not None]
         if known:
-            part = part_of(known)
             first, last = known[-1].created_at.timestamp(), known[0].created_at.timestamp()
-            self.window.add(reference.count(part.matrix, part.prediction), self._tag, first, last)
+            self.window.add(reference.count(rows_of(known)), self._tag, first, last)
 
 
 def _tag(reference: Reference) -> int:

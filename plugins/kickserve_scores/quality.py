@@ -14,17 +14,10 @@ from kickserve.errors import InvalidInput
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-CELLS: Final = 1 << 16
-"""Cells of equal width that a histogram divides the probabilities into."""
-CENTRES: Final = (np.arange(CELLS) + 0.5) / CELLS
-"""The probability at the centre of each cell, shape (65536,)."""
-EXACT: Final = 1_000_000
-"""Kicks up to which a running assessment is exact."""
-SUREST: Final = 1e-15
-"""Distance from 0 and 1 that probabilities are cut to before a logarithm is taken."""
-
 _BINS: Final = 10
+_CELLS: Final = 1 << 16  # of equal width, which a histogram divides the probabilities into
 _NORMAL_975: Final = 1.96
+_SUREST: Final = 1e-15  # distance from 0 and 1 that probabilities are cut to before a logarithm is taken
 
 
 class Bin(Struct, kw_only=True, frozen=True):
@@ -93,159 +86,91 @@ def assess(prediction: ArrayLike, success: ArrayLike) -> Quality:
     """
     p, y = _pair(prediction, success)
     values, group = np.unique(p, return_inverse=True)
-    won = np.bincount(group, y)
-    lost = np.bincount(group) - won
-    sums = np.sum([won * each for each in _scores(values, 1)], 1)
-    sums += np.sum([lost * each for each in _scores(values, 0)], 1)
-    return _quality(values, lost, won, sums)
+    counts = np.array([np.bincount(group, y == each, len(values)) for each in (0, 1)])
+    return _quality(counts, np.tile(values, (2, 1)))
 
 
 class RunningQuality:
-    """Measures predictions that come part by part, in memory that does not grow with their number.
+    """Measures predictions that come part by part, in 3 MB however many they are.
 
-    Up to `exact` kicks the result is that of `assess`, of all parts together. Beyond, outcomes are counted in
-    a histogram of 65,536 cells: count, means, Brier score and log loss stay exact but for rounding; `auc` and
-    `ece` take the kicks of a cell for equal, and the edges of `bins` lie between cells. Of predictions that
-    spread over a tenth of the range or more, `auc` and `ece` then differ from `assess` by less than 1e-4.
-
-    Args:
-        exact: kicks up to which the result is exact; each takes nine bytes.
+    Kicks are counted in a histogram of 65,536 cells, which has their mean in each. So the result is that of
+    `assess`, of all parts together, but that `auc` and the `bins` take the kicks of a cell for equal: of
+    predictions that spread over a tenth of the range or more, `auc` and `ece` differ by less than 1e-4.
     """
 
-    def __init__(self, exact: int = EXACT) -> None:
-        self._exact = exact
-        self._pairs: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
-        self._held = 0
-        self._histogram: _Histogram | None = None
+    def __init__(self) -> None:
+        # By outcome (failure, success, unknown) and cell: number of kicks, and sum of their predictions.
+        self._counts, self._totals = np.zeros((3, _CELLS)), np.zeros((3, _CELLS))
 
-    def add(self, prediction: ArrayLike, success: ArrayLike) -> None:
+    def add(self, prediction: NDArray[np.float64], outcome: NDArray[np.float64]) -> None:
         """Add a part.
 
         Args:
             prediction: probabilities, shape (n,); n may be 0.
-            success: outcomes, shape (n,), true/false or 1/0.
-
-        Raises:
-            InvalidInput: the two don't fit each other, or a value is out of range.
+            outcome: shape (n,): 1 for a success, 0 for a failure, NaN where unknown.
         """
-        if np.size(prediction) or np.size(success):
-            p, y = _pair(prediction, success)
-            self._hold(p.copy(), y == 1)
+        cell = np.minimum((prediction * _CELLS).astype(np.intp), _CELLS - 1)
+        cell += _CELLS * np.where(np.isnan(outcome), 2, outcome).astype(np.intp)
+        np.add.at(self._counts.ravel(), cell, 1)
+        np.add.at(self._totals.ravel(), cell, prediction)
 
     def merge(self, other: RunningQuality) -> None:
-        """Add all kicks of another one, such as one of another process; the other is not changed."""
-        if other._histogram is not None:
-            self._counted().merge(other._histogram)
-        for p, y in other._pairs:
-            self._hold(p, y)
+        """Add all kicks of another one, such as one of another process."""
+        self._counts += other._counts
+        self._totals += other._totals
 
     def result(self) -> Quality | None:
-        """Measure all kicks so far; None where there are none."""
-        if self._histogram is not None:
-            return self._counted().quality()
-        return assess(*self._joined()) if self._pairs else None
+        """Measure all kicks so far whose outcome is known; None where there are none."""
+        some = self._counts[:2].any(axis=0)
+        counts = self._counts[:2, some]
+        return _quality(counts, self._totals[:2, some] / np.maximum(counts, 1)) if some.any() else None
+
+    def cells(self, *, known: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the kicks whose outcome is known, or the others, by cell.
+
+        Returns:
+            Number of kicks, from 1, and mean prediction, which rises: both of shape (g,).
+        """
+        rows = slice(2) if known else slice(2, 3)
+        counts, totals = self._counts[rows].sum(axis=0), self._totals[rows].sum(axis=0)
+        some = counts > 0
+        return counts[some], totals[some] / counts[some]
 
     def to_bytes(self) -> bytes:
         """Write the state for a file: a compressed NumPy archive."""
         file = io.BytesIO()
-        if self._histogram is None:
-            p, y = self._joined()
-            np.savez_compressed(file, p=p, y=y)
-        else:
-            counted = self._counted()
-            np.savez_compressed(file, counts=counted.counts, sums=counted.sums)
+        np.savez_compressed(file, counts=self._counts, totals=self._totals)
         return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes, exact: int = EXACT) -> RunningQuality:
+    def from_bytes(cls, data: bytes) -> RunningQuality:
         """Read a state that `to_bytes` wrote."""
-        made = cls(exact)
+        made = cls()
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            if "p" in arrays:
-                made._hold(arrays["p"], arrays["y"])
-            else:
-                made._histogram = _Histogram(arrays["counts"], arrays["sums"])
+            made._counts, made._totals = arrays["counts"], arrays["totals"]
         return made
 
-    def _hold(self, p: NDArray[np.float64], y: NDArray[np.bool_]) -> None:
-        if len(p):
-            self._pairs.append((p, y))
-            self._held += len(p)
-            if self._held > (self._exact if self._histogram is None else CELLS):
-                self._counted()
 
-    def _joined(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        pairs = [(np.empty(0), np.empty(0, bool)), *self._pairs]
-        return np.concatenate([p for p, _ in pairs]), np.concatenate([y for _, y in pairs])
-
-    def _counted(self) -> _Histogram:
-        """Move all kicks that are held into the histogram."""
-        if self._histogram is None:
-            self._histogram = _Histogram(np.zeros((2, CELLS), np.int64), np.zeros(3))
-        self._histogram.add(*self._joined())
-        self._pairs, self._held = [], 0
-        return self._histogram
-
-
-class _Histogram:
-    """Outcomes counted by the cell of the prediction.
-
-    Attributes:
-        counts: shape (2, 65536), failures and successes.
-        sums: shape (3,), of the `_scores` of all kicks.
-    """
-
-    def __init__(self, counts: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
-        self.counts = counts
-        self.sums = sums
-
-    def add(self, p: NDArray[np.float64], y: NDArray[np.bool_]) -> None:
-        counts = np.bincount(cell_of(p) + CELLS * y, minlength=2 * CELLS)
-        self.counts += counts.reshape(2, CELLS)
-        self.sums += [each.sum() for each in _scores(p, y)]
-
-    def merge(self, other: _Histogram) -> None:
-        self.counts += other.counts
-        self.sums += other.sums
-
-    def quality(self) -> Quality:
-        some = self.counts.any(axis=0)
-        lost, won = self.counts[:, some]
-        return _quality(CENTRES[some], lost, won, self.sums)
-
-
-def cell_of(prediction: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the cell of each probability, shape (n,), 0 to 65535."""
-    return np.minimum((prediction * CELLS).astype(np.intp), CELLS - 1)
-
-
-def _scores(p: NDArray[np.float64], y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return probability, squared error and log-likelihood of each kick."""
-    given = np.where(np.equal(y, 1), p, 1 - p)
-    return p, (1 - given) ** 2, np.log(np.clip(given, SUREST, 1 - SUREST))
-
-
-def _quality(
-    values: NDArray[np.float64], lost: NDArray[Any], won: NDArray[Any], sums: NDArray[np.float64]
-) -> Quality:
+def _quality(counts: NDArray[np.float64], means: NDArray[np.float64]) -> Quality:
     """Measure kicks that are grouped by prediction.
 
     Args:
-        values: the predictions, shape (g,), rising.
-        lost: failures with each prediction, shape (g,).
-        won: successes with each prediction, shape (g,).
-        sums: shape (3,), of the `_scores` of all kicks.
+        counts: failures and successes of each group, shape (2, g).
+        means: their mean predictions, rising, shape (2, g).
     """
-    count = int(lost.sum() + won.sum())
-    mean, squares, logs = (sums / count).tolist()
-    bins = _reliability(values, lost + won, won)
+    lost, won = counts
+    count = lost + won
+    values = (counts * means).sum(axis=0) / count
+    number = float(count.sum())
+    given = np.array([1 - means[0], means[1]])  # the probability given to what came
+    bins = _reliability(values, count, won)
     return Quality(
-        count=count,
-        mean_prediction=mean,
-        success_rate=float(won.sum()) / count,
-        brier=squares,
-        log_loss=-logs,
-        ece=sum(each.count * abs(each.mean_prediction - each.success_rate) for each in bins) / count,
+        count=int(number),
+        mean_prediction=float(values @ count) / number,
+        success_rate=float(won.sum()) / number,
+        brier=float((counts * (1 - given) ** 2).sum()) / number,
+        log_loss=-float((counts * np.log(np.clip(given, _SUREST, 1 - _SUREST))).sum()) / number,
+        ece=sum(each.count * abs(each.mean_prediction - each.success_rate) for each in bins) / number,
         auc=_auc(lost, won),
         bins=bins,
     )
