@@ -254,10 +254,6 @@ def _route(route: str, method: str, cells: NDArray[np.float64]) -> RouteReading:
     return RouteReading(route, method, statuses, counts.sum(axis=0).tolist(), float(cells[0]))
 
 
-def _model(name: str, cells: NDArray[np.float64]) -> ModelReading:
-    return ModelReading(name, cells[1:].astype(int).tolist(), float(cells[0]))
-
-
 def _worker(row: Any) -> WorkerReading:
     state = {field: float(row[field]) for field in _STATE}
     model = (row["model"].decode(), row["revision"].decode())

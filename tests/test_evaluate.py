@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import redirect_stdout
-from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import browser
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +18,9 @@ from serving import BARE, serving
 
 from kickserve.cli import run
 from kickserve.features import NAMES
-from kickserve.openapi import EXAMPLE
-from kickserve.schemas import Record
 from kickserve_data.simulate import simulate
 from kickserve_data.writer import open_writer
-from kickserve_drift.kicks import Evaluated, Sample, Selection, choose, newest_evaluated, read_stored
+from kickserve_drift.kicks import Sample
 
 
 def write(path, size, columns=NAMES, seed=5):
@@ -247,84 +243,40 @@ def test_too_few_kicks_are_too_few_in_a_folder_as_well(evaluate, tmp_path):
     assert evaluate(empty)[0] == 5
 
 
-BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-def record(number):
-    return Record(
-        id=f"{number:08d}",
-        created_at=BEGIN + timedelta(seconds=number),
-        **EXAMPLE,
-        prediction=0.7,
-        confidence=0.7,
-        interval=None,
-        model="m" if number % 2 else "n",
-        revision="r",
-        latency_ms=0,
-        cpu_percent=0,
-        memory_mb=0,
-    )
-
-
-NEWEST_FIRST = [record(number) for number in range(199, -1, -1)]
-
-
-async def get_page(limit, *, before, **_):
-    return [each for each in NEWEST_FIRST if before is None or each.id < before][:limit]
-
-
-@pytest.mark.parametrize(
-    ("selection", "count"),
-    [(Selection(), 200), (Selection(last=30), 30), (Selection(last=9, model="n"), 9)],
-)
-async def test_stored_predictions_come_newest_first_page_by_page(selection, count, monkeypatch):
+def test_stored_predictions_are_chosen_by_the_last_report_or_by_options(tmp_path, here, monkeypatch):
     monkeypatch.setattr("kickserve_drift.kicks.PAGE", 16)
-    found = [each async for group in read_stored(get_page, selection) for each in group]
-    assert len(found) == count
-    assert [each.id for each in found] == sorted((each.id for each in found), reverse=True)
-    assert selection.model is None or {each.model for each in found} == {selection.model}
 
+    def evaluated(*options):
+        code, out, err = here("evaluate", "--json", *options)
+        assert code == 0, err
+        report = json.loads(out)
+        return report["kicks"], report["details"]["current"]["rule"]
 
-def seconds(first, last):
-    return Evaluated("x", BEGIN + timedelta(seconds=first), BEGIN + timedelta(seconds=last))
+    def predict(size):
+        assert here("batch", "--size", size, "--url", "auto", KICKSERVE_PORT="9")[0] == 0
 
-
-@pytest.mark.parametrize(
-    ("evaluated", "count", "rule"),
-    [
-        (None, 200, "the newest"),
-        (seconds(0, 99), 100, "new since"),
-        (seconds(50, 190), 150, "only 9 are new"),
-        (seconds(190, 195), 200, "the newest"),
-    ],
-)
-def test_new_predictions_are_evaluated_or_else_those_of_the_last_report_again(evaluated, count, rule):
-    chosen, described = choose(NEWEST_FIRST, evaluated)
-    assert len(chosen) == count
-    assert rule in described
-
-
-def test_a_report_on_another_place_or_a_broken_one_is_passed_over(tmp_path):
-    at = BEGIN.isoformat()
-    for name, place in (("1", "here"), ("2", "there")):
-        report = {"details": {"current": {"place": place, "first": at, "last": at}}}
-        (tmp_path / f"drift-{name}.json").write_bytes(msgspec.json.encode(report))
-    (tmp_path / "drift-3.json").write_text("{")
-    assert newest_evaluated(tmp_path, "here") == Evaluated("here", BEGIN, BEGIN)
-    assert newest_evaluated(tmp_path, "nowhere") is None
+    predict(80)
+    assert evaluated() == (80, "the newest, 1,000 at most")
+    assert evaluated() == (80, "those of the last report, as only 0 are new")
+    predict(60)
+    assert evaluated() == (60, "new since the last report, 1,000 at most")
+    assert evaluated("--last", 70) == (70, "the newest 70")
+    assert evaluated("--last", 130, "--model", "simulated") == (130, "the newest 130, of the model simulated")
+    for broken in ("{", "[]", '{"details": {"current": {"place": 1}}}'):
+        (tmp_path / "data/drift_reports/drift-29991231T000000000000Z.json").write_text(broken)
+        assert evaluated()[1] == "those of the last report, as only 0 are new"
+    assert here("evaluate", "--model", "another")[0] == 5
 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order():
     rows = np.repeat(np.arange(10_000.0)[:, None], 13, axis=1)
     samples = [Sample(500, 7) for _ in range(2)]
     for sample in samples:
-        sample.add(rows[:4_000])
-        sample.add(rows[4_000:])
-    first, second = (sample.rows for sample in samples)
+        for part in (rows[:100], rows[100:4_000], rows[4_000:]):
+            sample.add(part)
+            assert sample.whole is (len(part) == 100)
+    first, second = (sample.rows[:, 0] for sample in samples)
     assert np.array_equal(first, second)
-    assert (len(first), samples[0].whole) == (500, False)
-    assert np.all(np.diff(first[:, 0]) > 0)
+    assert len(first) == 500
+    assert np.all(np.diff(first) > 0)
     assert first.mean() == pytest.approx(5_000, abs=500)
-    few = Sample(500, 7)
-    few.add(rows[:20])
-    assert (len(few.rows), few.whole) == (20, True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 from litestar.exceptions import LitestarException
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from serving import serving
+from serving import eventually, serving
 
 from kickserve.app import create_app
 from kickserve.features import COUNT
@@ -81,21 +79,6 @@ async def test_openmetrics_is_answered_where_it_is_accepted(client, kick):
     assert requests_to(samples, PREDICT[0], "200") == 1
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 401),
-        ({"X-API-Key": "barley"}, 401),
-        ({"Authorization": "Basic sesame"}, 401),
-        ({"X-API-Key": "sesame"}, 200),
-        ({"Authorization": "bearer  sesame"}, 200),
-    ],
-)
-async def test_a_service_with_a_key_shows_its_metrics_with_that_key(start, settings, headers, status):
-    client = await start(replace(settings, api_key="sesame"))
-    assert (await client.get(METRICS, headers=headers)).status_code == status
-
-
 async def scrape(url):
     """Ask on a connection of its own, so that the system chooses a worker."""
     async with httpx.AsyncClient(timeout=60) as client:
@@ -113,19 +96,17 @@ async def test_any_worker_has_the_sum_of_all_also_when_they_are_replaced(tmp_pat
         scrapes = [await scrape(url) for _ in range(12)]
         for worker in psutil.Process(server.process.pid).children():
             worker.terminate()
-        starts = 0.0
-        async with asyncio.timeout(60):
-            while starts < 4:
-                await asyncio.sleep(0.1)
-                scrapes.append(await scrape(url))
-                starts = sum(
-                    value for (name, *_), value in scrapes[-1].items() if name.endswith("starts_total")
-                )
+
+        async def replaced():
+            scrapes.append(await scrape(url))
+            starts = [count for (name, *_), count in scrapes[-1].items() if name.endswith("starts_total")]
+            return sum(starts) == 4
+
+        await eventually(replaced)
     for samples in scrapes:
         assert requests_to(samples, PREDICT[0], "200") == 40
         assert samples[("kickserve_predictions_total", ("model", "simulated"))] == 40
         assert samples[("kickserve_worker_memory_bytes", ("worker", "2"))] >= 0
-    assert starts == 4
 
 
 async def test_a_request_whose_client_goes_away_is_counted(settings):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from receiver import receiving
 from serving import Server, serving
 
 from kickserve.settings import Settings
@@ -25,47 +23,23 @@ def no_variables(monkeypatch):
             monkeypatch.delenv(name)
 
 
-@contextmanager
-def collecting():
-    """A collector on a free port; yields its URL and the spans that it got."""
-    requests: list[ExportTraceServiceRequest] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self):
-            assert self.path == "/v1/traces"
-            body = self.rfile.read(int(self.headers["content-length"]))
-            requests.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def attributes_of(each):
     return {pair.key: pair.value.string_value or pair.value.int_value for pair in each.attributes}
 
 
 def test_a_collector_gets_a_span_of_each_request_of_all_workers(tmp_path, kick):
-    with collecting() as (url, requests):
-        with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, KICKSERVE_WORKERS="2", API_KEY="a") as server:
+    with receiving() as collector:
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "KICKSERVE_WORKERS": "2", "API_KEY": "a"}
+        with serving(tmp_path, **variables) as server:
             sent = {"traceparent": PARENT, "X-API-Key": "a"}
             answer = httpx.post(f"{server.url}/predict", json=kick, headers=sent)
             record_id = answer.json()["id"]
             httpx.get(f"{server.url}/predictions/{record_id}")
             httpx.get(f"{server.url}/nowhere")
             assert server.end() == 0
-        resources = [each for request in requests for each in request.resource_spans]
+    assert {path for path, *_ in collector.taken} == {"/v1/traces"}
+    requests = [ExportTraceServiceRequest.FromString(body) for *_, body in collector.taken]
+    resources = [each for request in requests for each in request.resource_spans]
     assert {attributes_of(each.resource)["service.name"] for each in resources} == {"kickserve"}
     spans = [span for each in resources for scope in each.scope_spans for span in scope.spans]
     by_name = {span.name: span for span in spans}

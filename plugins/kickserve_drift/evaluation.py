@@ -212,18 +212,11 @@ def _check(findings: Findings, current: Current) -> None:
     if findings.kicks >= MIN_KICKS:
         return
     much = f"{findings.kicks} kicks" if findings.kicks else "no kicks"
-    if current.kind == "file":
+    if current.kind != "file":
         raise TooFewKicks(
-            f"{current.place} holds {much}{_refused(findings)}: an evaluation needs {MIN_KICKS} or more"
+            f"{current.place} has {much} to evaluate ({current.rule}): an evaluation needs {MIN_KICKS} or"
+            " more. Select a longer time, or predict more kicks: `kickserve batch --size 1000`"
         )
-    raise TooFewKicks(
-        f"{current.place} has {much} to evaluate ({current.rule}): an evaluation needs {MIN_KICKS} or"
-        " more. Select a longer time, or predict more kicks: `kickserve batch --size 1000`"
-    )
-
-
-def _refused(findings: Findings) -> str:
-    if not findings.refused:
-        return ""
-    first = f"; line {findings.refusals[0].line}: {findings.refusals[0].reason}" if findings.refusals else ""
-    return f", and {findings.refused:,} lines that hold none{first}"
+    for first in findings.refusals[:1]:
+        much += f", and {findings.refused:,} lines that hold none; line {first.line}: {first.reason}"
+    raise TooFewKicks(f"{current.place} holds {much}: an evaluation needs {MIN_KICKS} or more")

@@ -7,10 +7,9 @@ import logging
 import time
 import zlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kickserve.plugins import KickserveError, Metric, StoreError, numbers_of, shared_array
 from kickserve_drift.kicks import rows_of
@@ -19,6 +18,8 @@ from kickserve_drift.reference import reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from kickserve.plugins import App, Model, RecordBatch, Store
     from kickserve.schemas import DriftSummary
@@ -34,18 +35,6 @@ _COUNT_AT: Final = 1_000_000  # waiting bytes that are counted at once: 8,000 ki
 _MAX_WAITING: Final = 50_000_000  # bytes that may wait for the reference
 
 _log = logging.getLogger(__name__)
-
-
-class WindowReading(NamedTuple):
-    """The newest kicks of all workers.
-
-    Attributes:
-        counts: shape `kickserve_drift.psi.COUNTS`.
-        since: when the oldest was predicted, in seconds since 1970.
-    """
-
-    counts: NDArray[np.float64]
-    since: float
 
 
 class SlidingWindow:
@@ -103,8 +92,13 @@ class SlidingWindow:
             slot["counts"] += counts
             slot["last"] = last
 
-    def read(self, tag: int) -> WindowReading | None:
-        """Add up the newest kicks of all workers that were counted by the reference of this tag."""
+    def read(self, tag: int) -> tuple[NDArray[np.float64], float] | None:
+        """Add up the newest kicks of all workers that were counted by the reference of this tag.
+
+        Returns:
+            Counts of shape `kickserve_drift.psi.COUNTS`, and when the oldest kick was predicted, in seconds
+            since 1970; None without kicks.
+        """
         slots = self._all[self._all["tag"] == tag]
         if not len(slots):
             return None
@@ -115,7 +109,7 @@ class SlidingWindow:
                 break
             counts += slot["counts"]
             since = min(since, float(slot["first"]))
-        return WindowReading(counts, since)
+        return counts, since
 
 
 class LiveDrift:
@@ -161,10 +155,10 @@ class LiveDrift:
         """Return how far the newest kicks of all workers have drifted; None as long as there are too few."""
         self.count()
         reading = self.window.read(self._tag)
-        if self._reference is None or reading is None or kicks_in(reading.counts) < MIN_KICKS:
+        if self._reference is None or reading is None or kicks_in(reading[0]) < MIN_KICKS:
             return None
-        since = datetime.fromtimestamp(reading.since, UTC)
-        return summarize(self._reference, reading.counts, limits, at=datetime.now(UTC), since=since)
+        since = datetime.fromtimestamp(reading[1], UTC)
+        return summarize(self._reference, reading[0], limits, at=datetime.now(UTC), since=since)
 
     async def start(self, app: App) -> None:
         """Make the reference; the first worker of a new service also counts the newest stored predictions."""

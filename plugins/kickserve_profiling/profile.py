@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
-    from types import CodeType
 
 Function = tuple[str, int, str]  # file, line and name; the line is 0 for a function not written in Python
 Times = tuple[int, int, float, float]  # calls, calls without recursion, seconds in itself, seconds with all
 Call = tuple[int, int, float, float, dict[Function, Times]]
 Calls = dict[Function, Call]
 Stack = tuple[Function, ...]
+Location = tuple[str, int]  # file and first line of a function
+Waits = dict[Location, tuple[int, float]]  # how often each function waited, and for how many seconds
 
 WAITING: Final[Function] = ("~", 0, "<waiting>")
 _RESUMING: Final = ("<method 'send' of 'coroutine' objects>", "<method 'throw' of 'coroutine' objects>")
@@ -41,30 +42,6 @@ class UnreadableProfile(ProfileError):
     """A file is no profile that can be read."""
 
     title = "Unreadable profile"
-
-
-class CodeLocation(NamedTuple):
-    """A function, by its file and its first line."""
-
-    file: str
-    line: int
-
-
-class Wait(NamedTuple):
-    """How often a function waited, and for how many seconds altogether."""
-
-    times: int
-    seconds: float
-
-
-class Waits(dict[CodeLocation, Wait]):
-    """Where a request waited, all its tasks together."""
-
-    def add(self, code: CodeType, seconds: float) -> None:
-        """Note that this function waited for so long."""
-        location = CodeLocation(code.co_filename, code.co_firstlineno)
-        times, before = self.get(location, (0, 0.0))
-        self[location] = Wait(times + 1, before + seconds)
 
 
 class Row(NamedTuple):
@@ -96,7 +73,7 @@ def read(file: Path) -> pstats.Stats:
     """
     try:
         profile = pstats.Stats(str(file))
-        _check(calls_of(profile))
+        rows(profile)
     except OSError as error:
         raise UnreadableProfile(f"{file} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, EOFError, AttributeError) as error:
@@ -106,17 +83,10 @@ def read(file: Path) -> pstats.Stats:
     return profile
 
 
-def _check(calls: Calls) -> None:
-    for (file, line, name), (count, whole, own, total, callers) in calls.items():
-        if not (type(file) is type(name) is str and type(line) is int and type(callers) is dict):
-            raise TypeError
-        _ = count + whole + own + total
-
-
 def correct(
     profile: pstats.Stats,
-    waits: Mapping[CodeLocation, Wait],
-    generators: AbstractSet[CodeLocation],
+    waits: Waits,
+    generators: AbstractSet[Location],
     hidden: AbstractSet[str],
 ) -> pstats.Stats:
     """Separate waiting from working, and leave out the profiler's own functions.
@@ -151,14 +121,14 @@ def correct(
     return profile
 
 
-def _separate_waits(calls: Calls, waits: Mapping[CodeLocation, Wait]) -> None:
+def _separate_waits(calls: Calls, waits: Waits) -> None:
     callers: dict[Function, Times] = {}
     for function, (count, whole, own, total, above) in calls.items():
-        wait = waits.get(CodeLocation(function[0], function[1]))
-        if wait is None or own <= 0:
+        times, seconds = waits.get(function[:2], (0, 0.0))
+        if not times or own <= 0:
             continue
-        waited = min(wait.seconds, own)
-        callers[function] = (wait.times, wait.times, waited, waited)
+        waited = min(seconds, own)
+        callers[function] = (times, times, waited, waited)
         calls[function] = (count, whole, own - waited, total, _scaled(above, (own - waited) / own, 1.0))
     if callers:
         times = sum(each[0] for each in callers.values())
@@ -166,8 +136,8 @@ def _separate_waits(calls: Calls, waits: Mapping[CodeLocation, Wait]) -> None:
         calls[WAITING] = (times, times, seconds, seconds, callers)
 
 
-def _correct_generators(calls: Calls, generators: AbstractSet[CodeLocation]) -> None:
-    for function in [each for each in calls if CodeLocation(each[0], each[1]) in generators]:
+def _correct_generators(calls: Calls, generators: AbstractSet[Location]) -> None:
+    for function in [each for each in calls if each[:2] in generators]:
         below = [callers[function][3] for *_, callers in calls.values() if function in callers]
         count, whole, _, total, above = calls[function]
         left = min(total, sum(below))

@@ -19,17 +19,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import CO_ASYNC_GENERATOR
 from itertools import count
-from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, coroutine
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import yappi
 
 from kickserve.plugins import RequestError
-from kickserve_profiling.profile import CodeLocation, Waits
 
 if TYPE_CHECKING:
     import pstats
     from collections.abc import Callable, Coroutine, Generator
+
+    from kickserve_profiling.profile import Location, Waits
 
     Clock = Literal["cpu", "wall"]
 
@@ -75,7 +76,7 @@ class ProfiledRequest:
     """
 
     tag: int
-    waits: Waits = field(default_factory=Waits)
+    waits: Waits = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
 
 
@@ -182,52 +183,49 @@ def _start(clock: Clock, tag: Callable[[], int] | None) -> None:
     yappi.start(builtins=True)
 
 
-def generators(figures: yappi.YFuncStats) -> set[CodeLocation]:
+def generators(figures: yappi.YFuncStats) -> set[Location]:
     """Return which of these functions are asynchronous generators."""
     # yappi keeps the code of each function, and has no public way to ask for it.
     known: dict[str, Any] = getattr(yappi, "_fn_descriptor_dict", {})
     codes = (known.get(each.full_name) for each in figures)
     return {
-        CodeLocation(code.co_filename, code.co_firstlineno)
+        (code.co_filename, code.co_firstlineno)
         for code in codes
         if isinstance(code, CodeType) and code.co_flags & CO_ASYNC_GENERATOR
     }
 
 
-async def record_waits(coroutine: Coroutine[Any, Any, Any], waits: Waits) -> Any:
+async def record_waits(awaited: Coroutine[Any, Any, Any], waits: Waits) -> Any:
     """Await a coroutine, and note where it waits."""
-    return await _Resumed(coroutine, waits)
+    return await _resume(awaited, waits)
 
 
-class _Resumed:
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], waits: Waits) -> None:
-        self._coroutine = coroutine
-        self._waits = waits
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine = self._coroutine
-        step: Callable[[Any], Any] = coroutine.send
-        given: Any = None
-        while True:
-            try:
-                awaited = step(given)
-            except StopIteration as end:
-                return end.value
-            code, since = _suspended_in(coroutine), time.perf_counter()
-            try:
-                step, given = coroutine.send, (yield awaited)
-            except GeneratorExit:
-                coroutine.close()
-                raise
-            except BaseException as error:  # noqa: BLE001  a cancellation is thrown in, and passed on
-                step, given = coroutine.throw, error
-            self._waits.add(code, time.perf_counter() - since)
+@coroutine
+def _resume(awaited: Coroutine[Any, Any, Any], waits: Waits) -> Generator[Any, Any, Any]:
+    step: Callable[[Any], Any] = awaited.send
+    given: Any = None
+    while True:
+        try:
+            waits_for = step(given)
+        except StopIteration as end:
+            return end.value
+        code, since = _suspended_in(awaited), time.perf_counter()
+        try:
+            step, given = awaited.send, (yield waits_for)
+        except GeneratorExit:
+            awaited.close()
+            raise
+        except BaseException as error:  # noqa: BLE001  a cancellation is thrown in, and passed on
+            step, given = awaited.throw, error
+        location = (code.co_filename, code.co_firstlineno)
+        times, seconds = waits.get(location, (0, 0.0))
+        waits[location] = (times + 1, seconds + time.perf_counter() - since)
 
 
-def _suspended_in(coroutine: Any) -> CodeType:
+def _suspended_in(awaited: Any) -> CodeType:
     """Return the innermost function written in Python in which a coroutine waits."""
-    at: Any = coroutine
-    code: CodeType = coroutine.cr_code
+    at: Any = awaited
+    code: CodeType = awaited.cr_code
     while at is not None:
         if isinstance(at, CoroutineType):
             code, at = at.cr_code, at.cr_await
