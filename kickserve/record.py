@@ -246,7 +246,7 @@ def replay(record_ids: Collection[str], payloads: Iterable[bytes]) -> dict[str, 
                 found = {record.id: record for record in records if record is not None} | found
             case Delete(each):
                 found.pop(each, None)
-            case SetOutcome(each, success, at) if each in found:
+            case SetOutcome(each, success, at) if each in found and at >= (found[each].outcome_at or at):
                 found[each].outcome, found[each].outcome_at = success, at
     return found
 

@@ -159,8 +159,11 @@ class Recorder:
             if (waiting := await self._in_journals(record_id)) is not None:
                 return waiting
             raise
-        # Another process drains its own journal: its records may come to the store in between.
-        found = found or await self._in_journals(record_id) or await self.store.get(record_id)
+        if found is None:
+            # A process that lost the answer to its commit may still have a record that was deleted since.
+            found = None if await self.store.was_deleted(record_id) else await self._in_journals(record_id)
+            # Another process drains its own journal: its records may come to the store in between.
+            found = found or await self.store.get(record_id)
         if found is None:
             raise _not_found(record_id)
         return found
@@ -217,10 +220,10 @@ class Recorder:
                     raise refusal from None
                 return set()
             raise
-        if unknown and (coming := await asyncio.to_thread(replay, unknown, self._journal.scan())):
-            raise StoreUnavailable(
-                f"{next(iter(coming))} waits in the journal of another process: retry later"
-            )
+        coming = await asyncio.to_thread(replay, unknown, self._journal.scan()) if unknown else {}
+        for each in coming:
+            if not await self.store.was_deleted(each):
+                raise StoreUnavailable(f"{each} waits in the journal of another process: retry later")
         return unknown
 
     def journal_state(self) -> str:

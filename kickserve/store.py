@@ -74,7 +74,10 @@ class Store(ABC):
 
     @abstractmethod
     async def add(self, batches: Sequence[RecordBatch]) -> None:
-        """Keep the predictions of all batches or none, in one transaction; pass over ids that are there.
+        """Keep the predictions of all batches or none, in one transaction.
+
+        Pass over ids that are there, and over ids that `delete` has removed: the journal of a process that
+        died, or that lost the answer to its commit, brings the same predictions again.
 
         `RecordBatch.records` makes records of them. A store that takes their arrays as they are spends half
         the time.
@@ -110,11 +113,22 @@ class Store(ABC):
 
     @abstractmethod
     async def delete(self, record_id: str) -> bool:
-        """Remove one record; return whether it was there."""
+        """Remove one record; return whether it was there.
+
+        In the same transaction its id is remembered for 30 days at least, so that no `add` brings the record
+        back. A journal that waited for longer may.
+        """
+
+    @abstractmethod
+    async def was_deleted(self, record_id: str) -> bool:
+        """Return whether `delete` has removed a record with this id in the last 30 days."""
 
     @abstractmethod
     async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
-        """Set some hundreds of outcomes over earlier ones; of two for one record the later in order counts.
+        """Set some hundreds of outcomes; of two for one record the one with the later `at` counts.
+
+        So an outcome that waited in a journal never replaces one that became known after it. Of two with the
+        same `at`, to the millisecond, the one that comes last counts.
 
         Returns:
             The ids under which there is no record, spelt as they came.

@@ -15,7 +15,7 @@ from kickserve.ids import instant
 from kickserve.record import SetOutcome
 from kickserve.store import Retention
 from kickserve_storage import postgres_months as months
-from kickserve_storage.postgres import PostgresStore
+from kickserve_storage.postgres import _DELETE, PostgresStore
 from kickserve_storage.postgres_server import address_of
 from kickserve_testing.contract import (
     START,
@@ -229,6 +229,21 @@ async def test_a_locked_table_is_unavailable_and_no_hang(postgres_schema, other)
     await store.close()
 
 
+async def test_a_record_deleted_while_its_batch_is_added_again_does_not_come_back(store, other):
+    batch = batch_at(START, 3)
+    await store.add([batch])
+    deleting = other.transaction()
+    await deleting.start()
+    await other.execute(_DELETE, batch.ids.texts()[1])  # as another process does
+    adding = asyncio.create_task(store.add([batch]))
+    async with asyncio.timeout(60):
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+    await deleting.commit()
+    await adding
+    assert [record.id for record in await streamed(store)] == batch.ids.texts()[::2]
+
+
 async def test_a_newer_schema_says_to_upgrade(store, other):
     await store.close()
     await other.execute("UPDATE kickserve_schema SET version = 99")
@@ -418,7 +433,7 @@ async def test_without_the_right_to_make_tables_it_goes_on_as_long_as_months_are
     await other.execute(
         f"CREATE ROLE {name} LOGIN PASSWORD 'pw'; GRANT USAGE ON SCHEMA {schema} TO {name};"
         f"GRANT SELECT ON kickserve_schema TO {name};"
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON predictions TO {name}"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON predictions, kickserve_deleted TO {name}"
     )
     await other.execute(f"DROP TABLE {months.name_of(months.this_month() + months.AHEAD)}")
     place = postgres_schema.rpartition("@")[2]

@@ -16,6 +16,7 @@ from kickserve.plugins import (
     StoreError,
     StoreMisconfigured,
     StoreUnavailable,
+    canonical,
     first_id_in,
     instant,
 )
@@ -31,8 +32,12 @@ from kickserve_storage.postgres_months import (
 )
 from kickserve_storage.postgres_server import address_of, explained
 from kickserve_storage.table import (
+    DELETED_IN,
+    REMOVE,
+    TOMBSTONES_DAYS,
     TableStore,
     columns_of,
+    ids_around,
     record_of,
     span,
     steps,
@@ -100,6 +105,19 @@ MIGRATIONS: Final = (
         WHERE outcome IS NOT NULL AND prediction IS NOT NULL
     """,
     into_months,
+    # Who may change predictions may change this table too.
+    """
+    CREATE TABLE kickserve_deleted (id uuid PRIMARY KEY, at timestamptz NOT NULL);
+    CREATE INDEX kickserve_deleted_at ON kickserve_deleted (at);
+    DO $$ DECLARE statement text; BEGIN
+        FOR statement IN
+            SELECT format('GRANT %s ON kickserve_deleted TO %s', privilege_type,
+                CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
+            FROM pg_class, aclexplode(relacl)
+            WHERE oid = to_regclass('predictions') AND grantee <> relowner
+        LOOP EXECUTE statement; END LOOP;
+    END $$
+    """,
 )
 _TYPES: Final = {
     "id": "uuid",
@@ -112,7 +130,12 @@ _TYPES: Final = {
 # months it needs, which takes longer than to read a page; that plan leaves out months as well when it is run.
 _PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
 
-_SET_OUTCOMES: Final = """UPDATE predictions SET outcome = new.outcome, outcome_at = new.at
+_DELETE: Final = f"""WITH removed AS ({REMOVE} RETURNING id),
+        old AS (DELETE FROM kickserve_deleted WHERE at < now() - interval '{TOMBSTONES_DAYS} days')
+    INSERT INTO kickserve_deleted SELECT id, now() FROM removed ON CONFLICT (id) DO NOTHING"""  # noqa: S608 - as above
+_SET_OUTCOMES: Final = """UPDATE predictions
+    SET outcome = CASE WHEN outcome_at > new.at THEN predictions.outcome ELSE new.outcome END,
+        outcome_at = greatest(outcome_at, new.at)
     FROM unnest($1::uuid[], $2::boolean[], $3::timestamptz[]) AS new (id, outcome, at)
     WHERE predictions.id = new.id RETURNING predictions.id"""
 
@@ -183,6 +206,9 @@ class PostgresStore(TableStore):
                 for step in steps(batches, _STEP):
                     names, columns = columns_of(step, moment=instant, flag=bool)
                     await connection.execute(_insert(names), *columns)
+                # A statement of its own: an insert that had to wait for a delete does not see the deleted id.
+                if batches and (gone := await connection.fetch(DELETED_IN, *ids_around(batches))):
+                    await connection.executemany(REMOVE, gone)
 
         await self._in_months(write, (first_id_in(batch.millisecond) for batch in batches))
 
@@ -197,6 +223,10 @@ class PostgresStore(TableStore):
             async with self._connection() as connection:
                 await make(connection, map(month_of, ids))
             await write()
+
+    async def delete(self, record_id: str) -> bool:
+        """Remove one record, and keep its id from coming back; say whether it was there."""
+        return await self._change(_DELETE, canonical(record_id)) > 0
 
     async def drop_whole(self, until: datetime) -> list[str]:
         """Drop each month that is over before this instant, whatever is in it; return their tables' names."""

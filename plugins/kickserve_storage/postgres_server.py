@@ -116,7 +116,8 @@ _LASTING: Final = {
     "28": "user or password are not accepted: correct them in DATABASE_URL",
     "3D": "the database does not exist: make it with createdb, or correct DATABASE_URL",
     "3F": "no schema for tables exists: correct search_path",
-    "42501": "the user lacks a privilege: GRANT it (CREATE on the schema: each month is a table)",
+    "42501": "the user lacks a privilege: GRANT the rights on the tables predictions, kickserve_deleted and"
+    " kickserve_schema, and CREATE on the schema (each month is a table)",
     "42P07": "a table of another program has the name of ours: point DATABASE_URL to a database for kickserve"
     " alone",
     "42704": "DATABASE_URL has a parameter that neither asyncpg nor the server knows: take it out",

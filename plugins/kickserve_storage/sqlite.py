@@ -21,17 +21,22 @@ from kickserve.plugins import (
     StoreError,
     StoreMisconfigured,
     StoreUnavailable,
+    canonical,
     instant,
 )
 from kickserve_storage.table import (
     CREATED,
+    DELETED_IN,
     FLAG_COLUMNS,
     OUTCOME,
     OUTCOME_AT,
+    REMOVE,
     SHADOW,
+    TOMBSTONES_DAYS,
     USUAL,
     TableStore,
     columns_of,
+    ids_around,
     record_of,
     steps,
     to_millisecond,
@@ -52,8 +57,6 @@ APPLICATION: Final = 0x4B49434B  # "KICK": marks a file as kickserve's
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
 
-_NUMBERED: Final = re.compile(r"\$\d+")
-_SET_OUTCOME: Final = "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?"
 _STRICT: Final = ", STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 # Each is a step from one version of the schema to the next, and never changes once released.
 MIGRATIONS: Final = (
@@ -100,6 +103,26 @@ MIGRATIONS: Final = (
             ON predictions (id, created_at, model, prediction, outcome, shadow_model, shadow_prediction)
             WHERE outcome IS NOT NULL AND prediction IS NOT NULL""",
     ),
+    (
+        f"""CREATE TABLE kickserve_deleted (id TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL)
+            WITHOUT ROWID{_STRICT}""",
+        "CREATE INDEX kickserve_deleted_at ON kickserve_deleted (at)",
+    ),
+)
+
+
+def _positional(sql: str) -> str:
+    """Spell the values of a statement, each used once and in order, as `?` instead of `$1`."""
+    # Not as ?1: Python before 3.12.4 warns of it.
+    return re.sub(r"\$\d+", "?", sql)
+
+
+_REMOVE: Final = _positional(REMOVE)
+_DELETED_IN: Final = _positional(DELETED_IN)
+_REMEMBER: Final = "INSERT INTO kickserve_deleted (id, at) VALUES (?, ?) ON CONFLICT (id) DO NOTHING"
+_FORGET: Final = "DELETE FROM kickserve_deleted WHERE at < ?"
+_SET_OUTCOME: Final = (
+    "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ? AND coalesce(outcome_at, 0) <= ?"
 )
 
 
@@ -187,6 +210,19 @@ class SqliteStore(TableStore):
             for sql, rows in _statements(batches):  # others get their turn between them
                 if rows:
                     await connection.executemany(sql, rows)
+            if batches and (gone := await connection.execute_fetchall(_DELETED_IN, ids_around(batches))):
+                await connection.executemany(_REMOVE, gone)
+
+    async def delete(self, record_id: str) -> bool:
+        """Remove one record, and keep its id from coming back; say whether it was there."""
+        now = time.time_ns() // 1_000_000
+        async with self._using(write=True) as connection, _transaction(connection):
+            cursor = await connection.execute(_REMOVE, [canonical(record_id)])
+            await cursor.close()
+            if cursor.rowcount:
+                await connection.execute(_FORGET, [now - TOMBSTONES_DAYS * 86_400_000])
+                await connection.execute(_REMEMBER, [canonical(record_id), now])
+        return cursor.rowcount > 0
 
     async def _rows(self, sql: str, *values: object) -> list[Any]:
         async with self._using(write=False) as connection:
@@ -202,7 +238,8 @@ class SqliteStore(TableStore):
         ids = [each.id for each in outcomes]
         known = f"SELECT id FROM predictions WHERE id IN ({', '.join('?' * len(ids))})"  # noqa: S608 - marks
         async with self._using(write=True) as connection, _transaction(connection):
-            rows = [(each.success, to_millisecond(each.at), each.id) for each in outcomes]
+            moments = [to_millisecond(each.at) for each in outcomes]
+            rows = [(each.success, at, each.id, at) for each, at in zip(outcomes, moments, strict=True)]
             await connection.executemany(_SET_OUTCOME, rows)
             return {found for (found,) in await connection.execute_fetchall(known, ids)}
 
@@ -327,12 +364,6 @@ class SqliteStore(TableStore):
             raise _explained(error, self.label) from error
         except OverflowError as error:  # of a whole number of more than 64 bits
             raise RecordUnfit(f"{self.label} can't hold this record: {error}") from error
-
-
-def _positional(sql: str) -> str:
-    """Spell the values of a statement, each used once and in order, as `?` instead of `$1`."""
-    # Not as ?1: Python before 3.12.4 warns of it.
-    return _NUMBERED.sub("?", sql)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from kickserve.features import COUNT, FLAGS, NAMES
-from kickserve.plugins import LabelledPrediction, Store, canonical, first_id_at, numbers_of
+from kickserve.plugins import LabelledPrediction, Store, canonical, first_id_at, first_id_in, numbers_of
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -47,10 +47,15 @@ _NEWEST: Final = f"{_SELECT} WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT $
 LABELLED: Final = """SELECT created_at, model, prediction, outcome, shadow_model, shadow_prediction, id
     FROM predictions WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
     AND model = coalesce($3, model) ORDER BY id LIMIT $4"""
-_DELETE: Final = "DELETE FROM predictions WHERE id = $1"
+_IS_DELETED: Final = "SELECT id FROM kickserve_deleted WHERE id = $1"
+DELETED_IN: Final = "SELECT id FROM kickserve_deleted WHERE id >= $1 AND id < $2"
+REMOVE: Final = "DELETE FROM predictions WHERE id = $1"
 _PURGE: Final = (
     "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < $1 ORDER BY id LIMIT $2)"
 )
+
+TOMBSTONES_DAYS: Final = 30
+"""Days for which the id of a deleted record is remembered, and for which a journal may so wait."""
 
 _BATCH_COST: Final = 3  # of a batch, in rows: its cost beside its rows
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -124,9 +129,9 @@ class TableStore(Store):
             yield await in_steps(rows, self._labelled)
             low = _after(rows[-1][-1])
 
-    async def delete(self, record_id: str) -> bool:
-        """Remove one record; say whether it was there."""
-        return await self._change(_DELETE, canonical(record_id)) > 0
+    async def was_deleted(self, record_id: str) -> bool:
+        """Return whether a record with this id was deleted in the last 30 days."""
+        return bool(await self._rows(_IS_DELETED, canonical(record_id)))
 
     async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
         """Keep the outcomes of many kicks; return the ids under which no record is there."""
@@ -174,17 +179,24 @@ def _after(record_id: object) -> str:
     return str(uuid.UUID(int=uuid.UUID(str(record_id)).int + 1))
 
 
+def ids_around(batches: Sequence[RecordBatch]) -> Span:
+    """Return the range of ids from the first millisecond of these batches to the end of the last."""
+    moments = [batch.millisecond for batch in batches]
+    return Span(first_id_in(min(moments)), first_id_in(max(moments) + 1))
+
+
 def to_millisecond(moment: datetime) -> int:
     """Turn an instant into whole milliseconds since 1970."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _latest(outcomes: Iterable[SetOutcome]) -> list[SetOutcome]:
-    """Return the last outcome of each kick, with the id as it is stored; texts that are no id are left out.
+    """Return the newest outcome of each kick, with the id as it is stored; texts that are no id are left out.
 
     In the order of their ids, so that two writers of the same kicks never wait for each other in a ring.
     """
-    last = {record_id: each for each in outcomes if (record_id := canonical(each.id)) is not None}
+    in_time = sorted(outcomes, key=lambda each: each.at)
+    last = {record_id: each for each in in_time if (record_id := canonical(each.id)) is not None}
     return [replace(last[record_id], id=record_id) for record_id in sorted(last)]
 
 

@@ -129,6 +129,18 @@ class StoreContract:
         assert await store.delete(records[1].id) is False
         assert await store.page(10) == [records[2], records[0]]
 
+    async def test_a_deleted_record_does_not_come_back_with_its_batch(self, store: Store) -> None:
+        batch, later = batch_at(START, 300), batch_at(START + 1)
+        await store.add([batch])
+        gone, *rest = batch.ids.texts()
+        assert await store.delete(gone) is True
+        await store.add([later, batch])
+        assert await store.get(gone) is None
+        assert [record.id for record in await streamed(store)] == [*rest, *later.ids.texts()]
+        assert await store.delete(gone) is False
+        assert await store.was_deleted(gone) is True
+        assert [await store.was_deleted(each) for each in (rest[0], UNKNOWN, "no id")] == [False] * 3
+
     async def test_pages_are_newest_first_also_within_a_millisecond(self, store: Store) -> None:
         await keep(store, [record_at(START, number=number) for number in (3, 1, 2, 0)])
         assert [each.id[-1] for each in await store.page(10)] == ["3", "2", "1", "0"]
@@ -206,6 +218,18 @@ class StoreContract:
             outcome = SetOutcome(record.id, success=success, at=at + timedelta(microseconds=999))
             assert await store.set_outcomes([outcome]) == set()
             assert await store.get(record.id) == replace(record, outcome=success, outcome_at=at)
+
+    async def test_an_earlier_outcome_never_replaces_a_later_one(self, store: Store) -> None:
+        record, other = some_records(2)
+        await keep(store, [record, other])
+        later = SetOutcome(record.id, success=True, at=SET_AT)
+        earlier = SetOutcome(record.id, success=False, at=SET_AT - timedelta(milliseconds=1))
+        known = SetOutcome(other.id, success=False, at=SET_AT)
+        assert await store.set_outcomes([later]) == set()
+        for outcomes in ([earlier, known], [later, earlier, earlier]):
+            assert await store.set_outcomes(outcomes) == set()
+            assert await store.get(record.id) == replace(record, outcome=True, outcome_at=SET_AT)
+        assert await store.get(other.id) == replace(other, outcome=False, outcome_at=SET_AT)
 
     async def test_outcomes_set_together_are_kept_as_one_by_one_and_the_unknown_are_named(
         self, store: Store
