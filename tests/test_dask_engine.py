@@ -19,8 +19,7 @@ from partitions import batch as run_batch
 from kickserve.errors import ConfigurationError, ServiceAway
 from kickserve.loading import fetch_model
 from kickserve.model import ModelFile, Origin
-from kickserve_data.dask_engine import start_dask
-from kickserve_data.engines import DASK
+from kickserve_data.engines import DASK, work_through
 from kickserve_data.partitions import EngineConfig, Partition
 
 pytestmark = [
@@ -120,9 +119,14 @@ def test_s3_is_read_written_and_taken_up(s3, batch, dask, tmp_path):
 
 
 @pytest.fixture
-def engine(cluster):
-    with start_dask(EngineConfig(DASK, scheduler=cluster), fetch_model("default", ()), print) as engine:
-        yield engine
+def run(cluster):
+    """Do work on the cluster, on partitions with these numbers."""
+
+    def run(work, partitions, file=None):
+        model = (file or fetch_model("default", ()), None)
+        return work_through(work, partitions, EngineConfig(DASK, scheduler=cluster, retries=0), model, print)
+
+    return run
 
 
 @pytest.fixture
@@ -147,14 +151,14 @@ def dies_once(folder, partition, model):
 
 
 @pytest.mark.usefixtures("sent")
-def test_a_worker_that_dies_is_replaced_and_its_partitions_are_done(engine, tmp_path):
-    results = [*engine.run(partial(dies_once, str(tmp_path)), iter(numbered(20)), retries=0)]
+def test_a_worker_that_dies_is_replaced_and_its_partitions_are_done(run, tmp_path):
+    results = [*run(partial(dies_once, str(tmp_path)), iter(numbered(20)))]
     assert (tmp_path / "died").exists()
     assert sorted(each.value for each in results) == [(number, "simulated") for number in range(20)]
 
 
 @pytest.mark.usefixtures("sent")
-def test_only_few_partitions_are_under_way_at_once(engine):
+def test_only_few_partitions_are_under_way_at_once(run):
     taken = 0
 
     def partitions():
@@ -163,7 +167,7 @@ def test_only_few_partitions_are_under_way_at_once(engine):
             taken += 1
             yield each
 
-    for done, _ in enumerate(engine.run(quick, partitions(), retries=0), 1):
+    for done, _ in enumerate(run(quick, partitions()), 1):
         assert taken - done < 10
     assert done == 100
 
@@ -179,7 +183,7 @@ def test_a_scheduler_that_is_not_there_is_said_to_be_away(batch, tmp_path, monke
     assert (code, "tcp://127.0.0.1:1 does not answer" in err) == (ServiceAway.exit_code, True)
 
 
-def test_a_model_that_workers_can_not_load_is_said_to_be_so(cluster):
+def test_a_model_that_workers_can_not_load_is_said_to_be_so(run):
     file = ModelFile(b"no model", ".json", Origin("a file", "a"))
     with pytest.raises(ConfigurationError, match="a worker can't load the model"):
-        start_dask(EngineConfig(DASK, scheduler=cluster), file, print).__enter__()
+        next(run(quick, numbered(1), file))

@@ -22,9 +22,9 @@ from kickserve.cli import run
 from kickserve.errors import MissingExtra, PredictionFailed
 from kickserve_batch.runs import PARTITIONS_FAILED, _Run
 from kickserve_data import DataError
-from kickserve_data.engines import LocalEngine
+from kickserve_data.engines import work_through
 from kickserve_data.locations import locate
-from kickserve_data.partitions import Partition
+from kickserve_data.partitions import EngineConfig, Partition
 
 
 @pytest.fixture
@@ -227,11 +227,15 @@ class TestFailures:
                 raise OSError("the disk is busy")
             return model
 
-        partition = Partition(0, "somewhere", None, 0, 0, 1)
-        [result] = LocalEngine("the model").run(work, [partition], retries=2)
-        assert (result.value, len(tries)) == ("the model", 3)
+        def run(retries):
+            partition = Partition(0, "somewhere", None, 0, 0, 1)
+            config = EngineConfig(retries=retries)
+            [result] = work_through(work, [partition], config, (None, "the model"), print)
+            return result
+
+        assert (run(2).value, len(tries)) == ("the model", 3)
         tries.clear()
-        [result] = LocalEngine("the model").run(work, [partition], retries=1)
+        result = run(1)
         assert (result.value, result.reason) == (None, "the disk is busy")
 
     def test_of_the_model_fail_all_partitions(self, batch, kicks, monkeypatch):

@@ -19,7 +19,7 @@ from msgspec import Struct, field, structs
 
 from kickserve.plugins import __version__, discover, fetch_model, load_file, source_of
 from kickserve_data import DataError, scoring
-from kickserve_data.engines import start_engine
+from kickserve_data.engines import work_through
 from kickserve_data.locations import GLOB, File, Location, locate
 from kickserve_data.partitions import LOCAL, plan_of, read_partition, sort_refusals
 from kickserve_data.pipeline import prefetch, write_behind
@@ -134,8 +134,8 @@ def run_partitions(
     failed: list[FailedPartition] = []
     if len(done) < plan.size:
         left = (each for each in plan.partitions() if each.number not in done)
-        with start_engine(config, file, model, say) as engine:
-            for partition, new, reason in engine.run(work, left, config.retries):
+        with closing(work_through(work, left, config, (file, model), say)) as results:
+            for partition, new, reason in results:
                 if new is None:
                     failed.append(FailedPartition(partition.number, partition.url, partition.group, reason))
                     continue

@@ -1,12 +1,10 @@
-"""The engine of a Dask cluster: one on this machine, or one that runs elsewhere.
-
-The module needs dask and distributed, so it is imported only for `--engine dask`.
-"""
+"""Work on a Dask cluster, of this machine or elsewhere; imported only for `--engine dask`."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import islice
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -18,13 +16,13 @@ from kickserve.errors import ConfigurationError, ServiceAway, first_line
 from kickserve.loading import load_file
 from kickserve.plugins import discover
 from kickserve.settings import Settings
-from kickserve_data.partitions import EngineConfig, Result
+from kickserve_data.partitions import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kickserve.model import Model, ModelFile
-    from kickserve_data.partitions import Partition
+    from kickserve_data.partitions import EngineConfig, Partition
 
 T = TypeVar("T")
 
@@ -59,65 +57,14 @@ class _LoadedModel(WorkerPlugin):
         self.model: Model = load_file(self._file, discover(Settings.load()))
 
 
-class DaskEngine:
-    """Works on a Dask cluster.
-
-    Args:
-        client: of the cluster.
-        name: of the plugin that has the model.
-    """
-
-    def __init__(self, client: Client, name: str) -> None:
-        self._client = client
-        self._name = name
-
-    def run(
-        self, work: Callable[[Partition, Model], T], partitions: Iterable[Partition], retries: int
-    ) -> Iterator[Result[T]]:
-        """Do the work; see `kickserve_data.engines.LocalEngine.run`.
-
-        Raises:
-            ServiceAway: the scheduler went away.
-        """
-        left = iter(partitions)
-        under_way: dict[Any, Partition] = {}
-
-        def begin(count: int) -> list[Any]:
-            chosen = [*islice(left, max(count, 0))]  # there is less room after the death of a worker
-            futures = [self._submit(work, partition, retries) for partition in chosen]
-            under_way.update(zip(futures, chosen, strict=True))
-            return futures
-
-        # Never more than the cluster can begin soon: the scheduler would keep them all in memory.
-        ended = as_completed(begin(self._room()))
-        for future in ended:
-            yield _result(under_way.pop(future), future)
-            ended.update(begin(self._room() - len(under_way)))
-
-    def _room(self) -> int:
-        cores: int = sum(self._client.nthreads().values())
-        return (1 + _QUEUED) * max(cores, 1)
-
-    def _submit(self, work: Callable[[Partition, Model], T], partition: Partition, retries: int) -> Any:
-        key = f"{self._name}-{partition.number}"
-        return self._client.submit(
-            _work_in_worker, work, partition, self._name, key=key, retries=retries, pure=False
-        )
-
-
-@contextmanager
-def start_dask(config: EngineConfig, file: ModelFile, say: Callable[[str], None]) -> Iterator[DaskEngine]:
-    """Connect to a cluster, or start one on this machine that ends with the context, and send it the model.
-
-    Args:
-        config: address of a scheduler, or the size of a cluster on this machine.
-        file: the model.
-        say: gets the address of the dashboard, if there is one.
-
-    Raises:
-        ServiceAway: the scheduler does not answer, or has no workers.
-        ConfigurationError: a worker can't load the model.
-    """
+def work_on_cluster(
+    work: Callable[[Partition, Model], T],
+    partitions: Iterable[Partition],
+    config: EngineConfig,
+    file: ModelFile,
+    say: Callable[[str], None],
+) -> Iterator[Result[T]]:
+    """Do work on a running cluster, or on one of this machine: see `engines.work_through`."""
     with ExitStack() as stack:
         address: Any = config.scheduler
         if address is None:
@@ -137,7 +84,31 @@ def start_dask(config: EngineConfig, file: ModelFile, say: Callable[[str], None]
         _send(client, plugin)
         if "dashboard" in client.scheduler_info(n_workers=0).get("services", {}):
             say(f"dashboard: {client.dashboard_link}")
-        yield DaskEngine(client, plugin.name)
+
+        def begin(partition: Partition) -> Any:
+            key = f"{plugin.name}-{partition.number}"
+            task = partial(_work_in_worker, work, plugin.name)
+            return client.submit(task, partition, key=key, retries=config.retries, pure=False)
+
+        yield from _in_turns(client, begin, iter(partitions))
+
+
+def _in_turns(
+    client: Client, begin: Callable[[Partition], Any], left: Iterator[Partition]
+) -> Iterator[Result[Any]]:
+    """Begin no more than the cluster can do soon: the scheduler would keep all of them in memory."""
+    under_way: dict[Any, Partition] = {}
+
+    def fill() -> list[Any]:
+        room = (1 + _QUEUED) * max(sum(client.nthreads().values()), 1) - len(under_way)
+        begun = {begin(each): each for each in islice(left, max(room, 0))}  # none after a worker's death
+        under_way.update(begun)
+        return [*begun]
+
+    ended = as_completed(fill())
+    for future in ended:
+        yield _result(under_way.pop(future), future)
+        ended.update(fill())
 
 
 @contextmanager
@@ -168,7 +139,7 @@ def _remove(client: Client, name: str) -> None:
         client.unregister_worker_plugin(name)
 
 
-def _work_in_worker(work: Callable[[Partition, Model], T], partition: Partition, name: str) -> T:
+def _work_in_worker(work: Callable[[Partition, Model], T], name: str, partition: Partition) -> T:
     plugin: Any = get_worker().plugins[name]
     return work(partition, plugin.model)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ _INTEGERS: Final = frozenset({*FLAGS, *OUTCOMES, "line", "status_code"})
 _TIMES: Final = frozenset({"created_at", "outcome_at"})
 _REPEATED: Final = ("file", "model", "revision", "error")  # texts of which there are few
 _TEXTS: Final = frozenset({"id", *_REPEATED})
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a text that begins so
 _GROUP_ROWS: Final = 1 << 18  # of Parquet that are written at a time: read fast, and no burden on memory
 _GROUP_BYTES: Final = 48_000_000
 
@@ -56,13 +58,22 @@ def open_writer(
         raise DataError(f"can't write {path}: {error.strerror or error}") from error
 
 
+def csv_cell(value: Any) -> Any:
+    """Return a value as CSV has it: flags as 1 and 0, and no text that a spreadsheet takes for a formula."""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) and not _is_number(value) else value
+    if isinstance(value, bool):
+        return int(value)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
 class Writer:
     """Writes columns of equal length, part after part."""
 
+    _file: Any
+
     def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:
-        self._columns = columns
-        self._path = path
-        self._others = others
+        raise NotImplementedError
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:
         """Write the next rows.
@@ -80,49 +91,46 @@ class Writer:
 
     def close(self) -> None:
         """Finish the file."""
-        raise NotImplementedError
+        self._file.close()
 
     def drop(self) -> None:
         """Close an unfinished file."""
-        self.close()
-
-    def _rows(self, columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
-        count = _count(columns)
-        return zip(
-            *(_list(columns[name], count, whole=name in _INTEGERS) for name in self._columns), strict=True
-        )
+        self._file.close()
 
 
 class _CsvWriter(Writer):
-    def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:
-        super().__init__(path, columns, others)
-        self._file = path.open("w", encoding="utf-8", newline="")
-        self._csv = csv.writer(self._file, lineterminator="\n")
-        self._csv.writerow(columns)
+    def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:  # noqa: ARG002  Parquet's own
+        self._columns = columns
+        self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
+        self._write_rows = csv.writer(self._file, lineterminator="\n").writerows
+        self._write_rows([columns])
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:  # noqa: ARG002  Parquet's own
-        self._csv.writerows(map(_text, row) for row in self._rows(columns))
-
-    def close(self) -> None:
-        self._file.close()
+        lists = _lists(self._columns, columns)
+        self._write_rows(
+            zip(
+                *(
+                    cells if isinstance(columns[name], np.ndarray) else map(csv_cell, cells)
+                    for name, cells in lists.items()
+                ),
+                strict=True,
+            )
+        )
 
 
 class _NdjsonWriter(Writer):
-    def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:
-        super().__init__(path, columns, others)
+    def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:  # noqa: ARG002  Parquet's own
+        self._columns = columns
         self._file = path.open("wb")
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:  # noqa: ARG002  Parquet's own
-        rows = [dict(zip(self._columns, row, strict=True)) for row in self._rows(columns)]
+        lists = _lists(self._columns, columns)
+        rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
         self._file.write(msgspec.json.Encoder().encode_lines(rows))
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class _ParquetWriter(Writer):
     def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:
-        super().__init__(path, columns, others)
         module = parquet()
         import pyarrow as pa
 
@@ -137,19 +145,16 @@ class _ParquetWriter(Writer):
             column_encoding={name: "DELTA_BINARY_PACKED" for name in columns if name in _INTEGERS | _TIMES},
         )
         self._waiting: list[Any] = []
-        self._rows_waiting = self._bytes_waiting = 0
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:
         count = _count(columns)
         if not count:
             return
         arrays = [self._array(field.type, columns[field.name], count) for field in self._ours]
-        arrays += [] if self._others is None else others.columns
-        batch = self._pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        self._waiting.append(batch)
-        self._rows_waiting += len(batch)
-        self._bytes_waiting += batch.nbytes
-        if self._rows_waiting >= _GROUP_ROWS or self._bytes_waiting >= _GROUP_BYTES:
+        arrays += [] if others is None else others.columns
+        self._waiting.append(self._pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        rows, size = (sum(each) for each in zip(*((len(b), b.nbytes) for b in self._waiting), strict=True))
+        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
             self._flush()
 
     def annotate(self, key: bytes, value: bytes) -> None:
@@ -167,21 +172,18 @@ class _ParquetWriter(Writer):
 
     def _flush(self) -> None:
         table = self._pa.Table.from_batches(self._waiting, self._schema).unify_dictionaries()
-        self._waiting, self._rows_waiting, self._bytes_waiting = [], 0, 0
+        self._waiting = []
         if len(table):
             self._file.write_table(table, row_group_size=len(table))
 
     def _array(self, kind: Any, values: Any, count: int) -> Any:
-        if values is None:
-            return self._pa.nulls(count, kind)
-        if isinstance(values, str):
+        if values is None or isinstance(values, str):
             return self._pa.repeat(self._pa.scalar(values, kind), count)
         if not self._pa.types.is_integer(kind):
             return self._pa.array(values, kind)
-        if not isinstance(values, np.ndarray):
-            return self._pa.array([None if value is None else int(value) for value in values], kind)
-        missing = np.isnan(values)
-        whole = np.where(missing, 0, values).astype(kind.to_pandas_dtype())
+        numbers = np.array(values, dtype=np.float64)  # None becomes NaN
+        missing = np.isnan(numbers)
+        whole = np.where(missing, 0, numbers).astype(kind.to_pandas_dtype())
         return self._pa.array(whole, kind, mask=missing if missing.any() else None)
 
 
@@ -200,19 +202,29 @@ def _count(columns: Mapping[str, Any]) -> int:
     return next(len(each) for each in columns.values() if each is not None and not isinstance(each, str))
 
 
+def _lists(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return columns as lists of Python's own values, None for an empty cell."""
+    count = _count(columns)
+    return {name: _list(columns[name], count, whole=name in _INTEGERS) for name in names}
+
+
 def _list(values: Any, count: int, *, whole: bool) -> list[Any]:
     if values is None or isinstance(values, str):
         return [values] * count
     if not isinstance(values, np.ndarray):
         return list(values)
+    if whole and not np.isnan(values).any():
+        values = values.astype(np.int64)
     cells: list[Any] = values.tolist()
     return [None if cell != cell else int(cell) for cell in cells] if whole else cells  # noqa: PLR0124  NaN
 
 
-def _text(value: Any) -> Any:
-    if isinstance(value, bool):
-        return int(value)  # as readers and their users spell it
-    return value.isoformat() if hasattr(value, "isoformat") else value
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 _WRITERS: Final[Mapping[str, type[Writer]]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ from msgspec import Struct
 from kickserve.features import COUNT, FEATURES, INDEX, NAMES, acceptable
 from kickserve.plugins import say
 from kickserve_data import DataError
-from kickserve_data.engines import start_engine
+from kickserve_data.engines import work_through
 from kickserve_data.partitions import read_partition, sort_refusals
 from kickserve_drift.expected import Expected, expected
 from kickserve_drift.kicks import Sample, predicted_rows, rows_of
@@ -219,8 +220,8 @@ def evaluate_partitions(
     """
     findings = Findings(evaluator.reference, evaluator.domain, Sample(0, evaluator.seed))
     samples = {-1: findings.sample.rows}
-    with start_engine(engine_config, *model, say) as engine:
-        for result in engine.run(evaluator, plan.partitions(), engine_config.retries):
+    with closing(work_through(evaluator, plan.partitions(), engine_config, model, say)) as running:
+        for result in running:
             partition = result.partition
             if result.value is None:
                 raise DataError(
