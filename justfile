@@ -144,7 +144,7 @@ _environment kind:
     case $1 in
         serve) set -- -e '.[ui]' ;;
         evaluate) set -- -e '.[drift,ui]' ;;
-        test) set -- -e '.[drift,metrics,otel,parquet,postgres,profiling,sklearn,ui]' --group test ;;
+        test) set -- -e '.[drift,excel,metrics,otel,parquet,postgres,profiling,sklearn,ui]' --group test ;;
         all) set -- -e '.[all]' --group dev ;;
     esac
     echo "making the environment $VENV" >&2

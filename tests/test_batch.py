@@ -323,7 +323,7 @@ class TestOutcomesAndExport:
         assert [(each["line"], each["reason"]) for each in summary["refusals"]] == [
             (2, "id is missing"),
             (3, "success 'x' must be 1 or 0"),
-            (4, "has 2 cells where the header has 3"),
+            (4, "success '' must be 1 or 0"),
             (5, "no stored prediction has the id 'd'"),
         ]
 

@@ -91,7 +91,7 @@ class TestReading:
         found, refusals = self.read(tmp_path / "kicks.csv", rows)
         assert len(found) == 1
         assert [each.line for each in refusals] == [3, 4, 5, 6, 7]
-        reasons = ["success is missing", "distance is missing", "2 to 100 m", "1, 0", "cells"]
+        reasons = ["success is missing", "distance is missing", "2 to 100 m", "can't be read", "cells"]
         assert all(part in each.reason for part, each in zip(reasons, refusals, strict=True))
 
     def test_a_kick_without_kicker_is_refused_where_kickers_are_named(self, tmp_path):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kickserve_batch.keeping import Keeper
     from kickserve_data.kicks import Block
     from kickserve_data.partitions import EngineConfig
+    from kickserve_data.reader import KickFile
     from kickserve_data.scoring import ScoredBlock
 
     Take = Callable[[ScoredBlock], None]
@@ -81,14 +82,15 @@ _SHOWN: Final = 10  # failed partitions that a person sees
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def command(file: str | None, size: int | None, *, as_json: bool, **options: Any) -> int:
-    r"""Predict the kicks of a CSV, Parquet or NDJSON FILE, or simulated kicks.
+    r"""Predict the kicks of a FILE, or simulated kicks.
 
     The command stores predictions in DATABASE_URL; with --output it writes them to a file instead, which is
     much faster, and with --keep it does both. A service (--url) always stores predictions. Only a stored
     prediction has an `id`.
 
-    An optional column `success` (1 or 0) is compared with the predictions, written beside them, and stored
-    as outcome. From Parquet to Parquet the output keeps all other columns.
+    FILE is CSV, Parquet, JSON or a spreadsheet, or - for standard input. An optional column `success` (1 or
+    0, or words for them) is compared with the predictions, written beside them, and stored as outcome. From
+    Parquet to Parquet the output keeps all other columns.
 
     FILE may also be a folder of Parquet files, a pattern (kicks/*.parquet) or a URL (s3://...), and with
     --engine dask a cluster does the work. Then --output is a folder, with a file for each row group; the
@@ -192,29 +194,27 @@ class _Job:
     def columns(self) -> tuple[str, ...]:
         return (*scoring.COLUMNS, "id") if self.keeps else scoring.COLUMNS
 
-    def others(self) -> Any:
-        """Return the `pyarrow.Schema` of the input's columns that can be carried along, or None."""
-        if self.file is None or self.output is None or reader.kind_of(self.output) != "parquet":
-            return None
-        return reader.other_columns(self.file)
+    def simulated(self) -> Iterator[Block]:
+        size = self.chunk if self.keeps else scoring.BLOCK
+        return simulated(self.size, self.seed, self.min_distance, chunk=size)
 
-    def blocks(self, others: list[str]) -> Iterator[Block]:
-        if self.file is None:
-            size = self.chunk if self.keeps else scoring.BLOCK
-            return simulated(self.size, self.seed, self.min_distance, chunk=size)
-        most = scoring.BLOCK if reader.kind_of(self.file) == "parquet" else _BLOCK_OF_TEXT
-        return reader.read_blocks(self.file, size=self.chunk if self.keeps else most, others=others)
+    def read(self, kicks: KickFile, others: list[str]) -> Iterator[Block]:
+        most = _BLOCK_OF_TEXT if kicks.others is None else scoring.BLOCK
+        return kicks.blocks(self.chunk if self.keeps else most, others)
 
 
 def _run(job: _Job) -> scoring.Summary:
     settings = Settings.load()
     total = job.size if job.file is None else reader.count_rows(job.file)
     stats = scoring.RunStats()
-    schema = job.others()
+    kicks = None if job.file is None else reader.open_kicks(job.file)
+    to_parquet = job.output is not None and reader.kind_of(job.output) == "parquet"
+    schema = kicks.others if kicks is not None and to_parquet else None
     beside = [] if schema is None else schema.names
     others = [name for name in beside if name not in job.columns]
     with ExitStack() as stack:
-        blocks = stack.enter_context(closing(prefetch(job.blocks(others))))
+        read = job.simulated() if kicks is None else job.read(kicks, others)
+        blocks = stack.enter_context(closing(prefetch(read)))
         write = stack.enter_context(_writing(job, reader.select_fields(schema, others) if others else None))
         bar = stack.enter_context(progress())
         task = bar.add_task("predicting", total=total)

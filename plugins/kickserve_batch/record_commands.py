@@ -25,8 +25,8 @@ from kickserve.plugins import (
 )
 from kickserve.schemas import OutcomeOf, OutcomesKept, Record
 from kickserve_data import DataError
-from kickserve_data.kicks import RefusedRow, must_be, number, show_refusals
-from kickserve_data.reader import OUTCOMES, count_rows, open_rows
+from kickserve_data.kicks import RefusedRow, must_be, show_refusals
+from kickserve_data.reader import OUTCOMES, count_rows, open_kicks
 from kickserve_data.scoring import REFUSALS_KEPT, ROWS_REFUSED
 from kickserve_data.writer import open_writer
 
@@ -155,23 +155,24 @@ def _read_outcomes(path: Path) -> Iterator[tuple[list[tuple[int, str, bool]], li
         DataError: the file can't be read, or has no columns `id` and `success`.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
-    source = open_rows(path, ("id",))
-    if source.outcome is None:
+    source = open_kicks(path, ("id",))
+    if source.cells.outcome is None:
         raise DataError(f"{path} has no column {OUTCOMES[0]}: it must say 1 or 0 for each id")
     while rows := list(islice(source.rows, _CHUNK)):
         found: list[tuple[int, str, bool]] = []
         refusals: list[RefusedRow] = []
         for line, cells in rows:
-            success = math.nan if isinstance(cells, str) else number(cells[1], flag=True, text=source.text)
+            success = math.nan if isinstance(cells, str) else source.cells.outcome_of(cells[1])
             if isinstance(cells, str):
                 refusals.append(RefusedRow(line, cells))
             elif not isinstance(cells[0], str) or not cells[0].strip():
                 refusals.append(RefusedRow(line, "id is missing"))
             elif success not in {0.0, 1.0}:
-                refusals.append(RefusedRow(line, must_be(source.outcome, cells[1], "1 or 0")))
+                refusals.append(RefusedRow(line, must_be(source.cells.outcome, cells[1], "1 or 0")))
             else:
                 found.append((line, cells[0].strip(), success == 1))
         yield found, refusals
+    source.report()
 
 
 def _unknown(line: int, record_id: str) -> RefusedRow:

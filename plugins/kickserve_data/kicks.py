@@ -1,8 +1,9 @@
-"""Kicks as numbers: checks the rows of a file, and refuses each that holds no kick with a reason."""
+"""Kicks as numbers: what the cells of a file mean, in the spellings of many programs and people."""
 
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,25 +13,50 @@ import numpy as np
 from kickserve.features import COUNT, FEATURES, acceptable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+UNREADABLE: Final = math.inf
+"""The number of a cell that holds something else than its column."""
+
+# Small letters without accents. A word with a space has `_` here.
+_YES: Final = "1 1.0 t true y yes on vrai v oui o wahr ja j verdadero vero si sim"
+_NO: Final = "0 0.0 f false n no off faux non falsch nein falso nao"
+_MADE: Final = (
+    "success successful succeeded succes s made make goal g good scored score converted hit over in ok pass"
+    " passed but marque reussi reussie transforme transformee"
+)
+_MISSED: Final = (
+    "failure failed fail unsuccessful miss missed no_goal not_made no_good not_good not_scored unconverted"
+    " not_converted wide short out ko manque manquee rate ratee echec echoue echouee"
+)
+_UNKNOWN: Final = " - -- . ? na n/a n.a. #n/a #na <na> nan nat null none nil \\n unknown inconnu"
+_PLAIN: Final = frozenset({"", "0", "1", "0.0", "1.0", "true", "false"})  # nothing need be said of these
+_SHOWN: Final = 10  # refused rows that a person sees
+_NAMED: Final = 4  # spellings, or outcomes that can't be read, that a person sees
+_LONGEST_SHOWN: Final = 40  # characters of a cell
 IS_FLAG: Final = (*(feature.kind == "flag" for feature in FEATURES), True)
 """Whether a column holds flags: the eleven features, then the outcome."""
 
-_WORDS: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "": math.nan}
-_BITS: Final = {0: 0.0, 1: 1.0, None: math.nan}  # true and false as well: they equal 1 and 0
-_SHOWN: Final = 10  # refused rows that a person sees
-_LONGEST_SHOWN: Final = 40  # characters of a cell
+_REMEMBERED: Final = 1_000  # spellings
 
-Cells = tuple[Any, ...]
+Cells = tuple[Any, ...] | list[Any]
 Row = tuple[int, Cells | str]
 """A row of a file: its line, and its cells, or the reason why it has none.
 
 Plain tuples, because Python's collector of garbage soon leaves those of text and numbers alone: with a class
 of their own, a file takes half as long again.
 """
+
+
+def _meanings(**words: str) -> dict[str, float]:
+    values = {"yes": 1.0, "no": 0.0, "unknown": math.nan}
+    return {word.replace("_", " "): values[name] for name, text in words.items() for word in text.split(" ")}
+
+
+_FLAGS: Final = _meanings(yes=_YES, no=_NO, unknown=_UNKNOWN)
+_OUTCOMES: Final = _FLAGS | _meanings(yes=_MADE, no=_MISSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,82 +104,170 @@ class Block:
         )
 
 
-def block_of(rows: Sequence[Row], outcome: str | None, *, text: bool = False) -> Block:
-    """Turn rows into kicks, and refuse rows that hold none.
+class CellReader:
+    """Turns the cells of a file into kicks, and remembers what it took for what.
 
     Args:
-        rows: cells are the eleven features, then the outcome.
         outcome: name of the outcome's column; None where the file has none.
-        text: whether all cells are text, as in CSV; elsewhere `"1"` is no number.
+
+    Attributes:
+        took: what was read as what, in words.
     """
-    whole = [(line, cells) for line, cells in rows if not isinstance(cells, str)]
-    values = _numbers([cells for _, cells in whole], text=text)
-    success = values[:, COUNT]
-    good = acceptable(values[:, :COUNT]).all(axis=1) & (np.isnan(success) | (success == 0) | (success == 1))
-    for at in np.flatnonzero(np.isnan(success)).tolist():
-        good[at] &= not _is_filled(whole[at][1][COUNT])
-    refusals = [RefusedRow(line, cells) for line, cells in rows if isinstance(cells, str)]
-    for at in np.flatnonzero(~good).tolist():
-        line, cells = whole[at]
-        refusals.append(RefusedRow(line, _reason(cells, values[at], outcome)))
-    return Block(
-        lines=np.array([line for line, _ in whole], dtype=np.int64)[good],
-        matrix=values[good, :COUNT],
-        outcome=None if outcome is None else success[good],
-        refusals=sorted(refusals, key=lambda refused: refused.line),
-        odd=values[~good],
-    )
+
+    def __init__(self, outcome: str | None) -> None:
+        self.outcome = outcome
+        self.took: list[str] = []
+        self._flags = _Flags(_FLAGS)
+        self._outcomes = _Flags(_OUTCOMES)
+        self._commas = False
+        self._unreadable: list[str] = []  # the first of them, with their lines
+        self._unreadable_count = 0
+
+    def column(self, at: int, cells: Sequence[Any]) -> Sequence[float]:
+        """Return the numbers in a column: all at once where each cell is spelt as usual.
+
+        Args:
+            at: 0 to 10 for a feature, 11 for the outcome.
+            cells: of the column.
+
+        Returns:
+            NaN for an empty or unknown cell, `UNREADABLE` for one that holds something else.
+        """
+        if not IS_FLAG[at]:
+            return self._numbers(cells)
+        flags = self._outcomes if at == COUNT else self._flags
+        try:
+            return [flags[cell] for cell in cells]
+        except TypeError:  # a list or an object of JSON is no key
+            return [flags.read(cell) for cell in cells]
+
+    def block(self, rows: Sequence[Row]) -> Block:
+        """Turn rows into kicks, and refuse those that hold none; cells are the features, then the outcome."""
+        whole = [(line, cells) for line, cells in rows if not isinstance(cells, str)]
+        values = np.empty((len(whole), COUNT + 1))
+        for at, column in enumerate(zip(*(cells for _, cells in whole), strict=True)):
+            values[:, at] = self.column(at, column)
+        lines = np.array([line for line, _ in whole], dtype=np.int64)
+        block, good = self.checked(values, lines, lambda at: whole[at][1][COUNT])
+        refusals = [RefusedRow(line, cells) for line, cells in rows if isinstance(cells, str)]
+        for at in np.flatnonzero(~good).tolist():
+            line, cells = whole[at]
+            refusals.append(RefusedRow(line, _reason(cells, values[at])))
+        return replace(block, refusals=sorted(refusals, key=lambda refused: refused.line))
+
+    def checked(
+        self,
+        values: NDArray[np.float64],
+        lines: NDArray[np.int64],
+        outcome_at: Callable[[int], Any],
+        others: Any = None,
+    ) -> tuple[Block, NDArray[np.bool_]]:
+        """Divide rows into kicks and others; the outcome of a kick that can't be read is unknown.
+
+        Args:
+            values: shape (n, 12), features and outcome, as `column` returns them.
+            lines: shape (n,).
+            outcome_at: the cell of an outcome, 0 to n - 1.
+            others: as `Block.others`.
+
+        Returns:
+            The kicks, without the refusals; and a mask of shape (n,), true where a row is a kick.
+        """
+        success = values[:, COUNT]
+        good = np.all(acceptable(values[:, :COUNT]), axis=1)
+        unreadable = good & ~(np.isnan(success) | (success == 0) | (success == 1))
+        if unreadable.any():
+            found = np.flatnonzero(unreadable).tolist()
+            self._unreadable_count += len(found)
+            left = _NAMED - len(self._unreadable)
+            self._unreadable += [f"line {lines[at]}: {_shown(outcome_at(at))}" for at in found[:left]]
+        outcome = None if self.outcome is None else np.where(unreadable, np.nan, success)
+        odd = np.where(np.isinf(values[~good]), np.nan, values[~good])
+        block = Block(lines, values[:, :COUNT], outcome, [], others, odd)
+        return (block, good) if good.all() else (block.where(good), good)
+
+    def outcome_of(self, cell: Any) -> float:
+        """Return the number of an outcome: 1, 0, NaN for an unknown one, or `UNREADABLE`."""
+        [value] = self.column(COUNT, [cell])
+        return value
+
+    def notes(self) -> list[str]:
+        """Say what was read as what, and which outcomes can't be read: no sentence, one or two."""
+        took = [*self.took]
+        took += ["decimal commas"] if self._commas else []
+        flags, outcomes = self._flags.spelt(), self._outcomes.spelt()
+        took += [f"{'/'.join(flags)} as flags"] if flags else []
+        took += [f"{'/'.join(outcomes)} as outcomes"] if outcomes and not {*outcomes} <= {*flags} else []
+        unknown = self._outcomes.spelt(unknown=True)
+        took += [f"{'/'.join(unknown)} as unknown"] if unknown else []
+        notes = [f"read {', '.join(took)}"] if took else []
+        if self._unreadable:
+            more = ", …" if self._unreadable_count > len(self._unreadable) else ""
+            notes.append(
+                f"outcomes that can't be read count as unknown: {self._unreadable_count:,}"
+                f" ({', '.join(self._unreadable)}{more})"
+            )
+        return notes
+
+    def _numbers(self, cells: Sequence[Any]) -> Sequence[float]:
+        try:
+            return msgspec.convert(cells, list[float], strict=False)
+        except msgspec.ValidationError:
+            pointed = [cell.replace(",", ".") if isinstance(cell, str) else cell for cell in cells]
+        self._commas = self._commas or pointed != [*cells]
+        try:
+            return msgspec.convert(pointed, list[float], strict=False)
+        except msgspec.ValidationError:
+            return [_number(cell) for cell in pointed]
 
 
-def block_of_columns(
-    values: NDArray[np.float64],
-    lines: NDArray[np.int64],
-    outcome: str | None,
-    rows_at: Callable[[NDArray[np.intp]], Iterable[Row]],
-    others: Any,
-) -> Block:
-    """Make a block of kicks that were read column by column.
+class _Flags(dict[Any, float]):
+    """The numbers of spellings: 1, 0, NaN for unknown ones, `UNREADABLE`; each is looked at once.
 
     Args:
-        values: shape (n, 12), features and outcome; NaN for an empty cell, infinity for no number.
-        lines: shape (n,), the line of each kick.
-        outcome: name of the outcome's column; None where the file has none.
-        rows_at: reads some of the n rows again, cell by cell: the refused ones, for their reasons.
-        others: other columns, as `Block.others`.
+        meanings: of words.
     """
-    block = Block(lines, values[:, :COUNT], None if outcome is None else values[:, COUNT], [], others)
-    success = values[:, COUNT]
-    good = acceptable(values[:, :COUNT]).all(axis=1)
-    good &= np.isnan(success) | (success == 0) | (success == 1)
-    if good.all():
-        return block
-    refused = block_of(list(rows_at(np.flatnonzero(~good))), outcome)
-    return replace(block.where(good), refusals=refused.refusals, odd=refused.odd)
+
+    def __init__(self, meanings: Mapping[str, float]) -> None:
+        super().__init__({None: math.nan})  # True and 1.0 are the same key as 1
+        self._meanings = meanings
+
+    def __missing__(self, cell: Any) -> float:
+        value = self.read(cell)
+        if len(self) < _REMEMBERED:
+            self[cell] = value
+        return value
+
+    def read(self, cell: Any) -> float:
+        """Return the number of a cell."""
+        cell = _unboxed(cell)
+        if isinstance(cell, bool):
+            return float(cell)
+        if isinstance(cell, str):
+            word = without_accents(cell).strip().lower().replace("_", " ")
+            if word in self._meanings:
+                return self._meanings[word]
+            cell = cell.replace(",", ".")
+        value = _number(cell)
+        return value if value in {0.0, 1.0} or math.isnan(value) else UNREADABLE
+
+    def spelt(self, *, unknown: bool = False) -> list[str]:
+        """Return the first spellings that were met and are not plain: of 1 and 0, or of unknown."""
+        met = ((cell.strip(), value) for cell, value in self.items() if isinstance(cell, str))
+        words = [word for word, value in met if value != UNREADABLE and math.isnan(value) == unknown]
+        return list(dict.fromkeys(word for word in words if word.lower() not in _PLAIN))[:_NAMED]
 
 
-def number(cell: Any, *, flag: bool, text: bool) -> float:
-    """Return the number in a cell; NaN for anything else, and for true and false in a column of numbers."""
-    if isinstance(cell, str):
-        cell = cell.strip().lower()
-        # `float` alone would take 3_0 and the digits of other scripts as well.
-        if not text or not cell.isascii() or "_" in cell:
-            return math.nan
-        if flag and cell in _WORDS:
-            return _WORDS[cell]
-    elif isinstance(cell, bytes) or (isinstance(cell, bool) and not flag):
-        return math.nan
-    try:
-        return float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
+def without_accents(text: str) -> str:
+    """Return a text in ASCII: é becomes e, and what has no such letter is left out."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
 def must_be(name: str | None, cell: Any, wanted: str) -> str:
     """Say that a cell of this column must be something else."""
-    comma = isinstance(cell, str) and "," in cell
-    shown = repr(cell)
-    shown = shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
-    return f"{name} {shown} must be {wanted}{', with a decimal point' if comma else ''}"
+    return f"{name} {_shown(cell)} must be {wanted}"
 
 
 def show_refusals(refusals: Sequence[RefusedRow], count: int) -> None:
@@ -166,36 +280,39 @@ def show_refusals(refusals: Sequence[RefusedRow], count: int) -> None:
         say(f"... and {count - _SHOWN:,} more refused lines (--json lists them)")
 
 
-def _numbers(rows: Sequence[Cells], *, text: bool) -> NDArray[np.float64]:
-    values = np.empty((len(rows), COUNT + 1))
-    for at, cells in enumerate(zip(*rows, strict=True)):
-        values[:, at] = _column(cells, flag=IS_FLAG[at], text=text)
-    return values
-
-
-def _column(cells: Sequence[Any], *, flag: bool, text: bool) -> list[float]:
-    """Convert cells all at once where each is spelt as usual, else one by one."""
-    try:
-        if not flag:
-            return msgspec.convert(cells, list[float], strict=not text)
-        usual: Mapping[Any, float] = _WORDS if text else _BITS
-        return [usual[cell] for cell in cells]
-    except (KeyError, TypeError, msgspec.ValidationError):  # TypeError: a list or object of JSON
-        return [number(cell, flag=flag, text=text) for cell in cells]
-
-
-def _is_filled(cell: Any) -> bool:
+def _number(cell: Any) -> float:
+    """Return the number in a cell, with a decimal point."""
+    cell = _unboxed(cell)
+    if cell is None:
+        return math.nan
     if isinstance(cell, str):
-        return bool(cell.strip())
-    return cell is not None and not (isinstance(cell, float) and math.isnan(cell))
+        cell = cell.strip()
+        if math.isnan(_FLAGS.get(cell.lower(), 0.0)):
+            return math.nan
+        # `float` alone would take 3_0 and the digits of other scripts as well.
+        if not cell.isascii() or "_" in cell:
+            return UNREADABLE
+    elif isinstance(cell, bytes | bool):
+        return UNREADABLE
+    try:
+        return float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return UNREADABLE
 
 
-def _reason(cells: Cells, values: NDArray[np.float64], outcome: str | None) -> str:
+def _unboxed(cell: Any) -> Any:
+    """Return what a list of one holds: R's jsonlite writes each value so."""
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
+
+
+def _shown(cell: Any) -> str:
+    shown = repr(cell)
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
+
+
+def _reason(cells: Cells, values: NDArray[np.float64]) -> str:
     """Say why the first cell that does not fit is refused."""
-    fits = acceptable(values[None, :COUNT])[0]
-    for feature, cell, fit in zip(FEATURES, cells, fits, strict=False):
-        if not fit and not _is_filled(cell):
-            return f"{feature.name} is missing: must be {feature.wanted}"
-        if not fit:
-            return must_be(feature.name, cell, feature.wanted)
-    return must_be(outcome, cells[COUNT], "1, 0 or empty")
+    at = int(np.argmin(acceptable(values[None, :COUNT])[0]))
+    if math.isnan(values[at]):
+        return f"{FEATURES[at].name} is missing: must be {FEATURES[at].wanted}"
+    return must_be(FEATURES[at].name, cells[at], FEATURES[at].wanted)

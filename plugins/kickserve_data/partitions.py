@@ -187,7 +187,7 @@ def _with_groups(found: File) -> File:
 def _blocks(file: Any, partition: Partition, others: Sequence[str]) -> Iterator[Block]:
     names, _ = columns_of(partition.url, file.schema_arrow.names)
     with reached(partition.url):
-        for block in parquet_blocks(file, names, BLOCK, others, partition.group):
+        for block in parquet_blocks(file, names, BLOCK, others, group=partition.group):
             yield block if partition.name is None else replace(block, refusals=_named(block, partition.name))
 
 

@@ -1,40 +1,55 @@
-"""Reads files of kicks: CSV, NDJSON, Parquet.
+"""Reads files of kicks: CSV, NDJSON, Parquet, spreadsheets; from a disk, a pipe or standard input.
 
-Each kind of file has one function that opens it and yields its rows; kicks in Parquet are read column by
-column. CSV goes through Python's own csv module: nothing need be installed, a row keeps its line number,
-and a broken row spoils no other row.
+The content says what a file is. CSV goes through Python's own csv module: nothing need be installed, a row
+keeps its line number, and a broken row spoils no other row. Kicks in Parquet are read column by column.
 """
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import csv
 import difflib
+import gzip
+import io
+import json
+import lzma
+import re
+import sys
+import weakref
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 
-from kickserve.errors import MissingExtra
-from kickserve.features import COUNT, NAMES
+from kickserve.errors import MissingExtra, need_extra
+from kickserve.features import BY_NAME, COUNT, NAMES
 from kickserve.schemas import UNDECODABLE
+from kickserve.terminal import say
 from kickserve_data import DataError
-from kickserve_data.kicks import IS_FLAG, Block, Row, block_of, block_of_columns
+from kickserve_data.kicks import IS_FLAG, Block, CellReader, Cells, Row, without_accents
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 T = TypeVar("T")
 
-OUTCOMES: Final = ("success", "outcome", "is_successful")
-"""What the column of the outcome may be called."""
+OUTCOMES: Final = (
+    *("success", "outcome", "is_successful", "successful", "result", "made", "scored", "goal"),
+    *("reussi", "resultat"),
+)
+"""What the column of the outcome may be called; the first that a file has is taken."""
 
 KINDS: Final[Mapping[str, str]] = {
     ".csv": "csv",
@@ -43,27 +58,59 @@ KINDS: Final[Mapping[str, str]] = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
 }
+"""Kinds of files that are written, by their ending."""
+
+_STDIN: Final = "-"
 _BUFFER: Final = 1 << 20  # bytes of a file that are read at a time
-_DELIMITERS: Final = ",;\t"
-_NO_UTF8: Final = "\ufffd"  # Python decodes bytes that are no UTF-8 as this character
-_MARK: Final = b"\xef\xbb\xbf"  # the byte order mark that some editors write
+_COMPRESSED: Final[Mapping[bytes, Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_SPREADSHEETS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_DELIMITERS: Final = ",;\t| "
 _ROWS: Final = 4096  # of Parquet that are Python objects at a time
 _FEWEST: Final = 256
 _BLOCK_BYTES: Final = 8_000_000  # of a block of Parquet, about; several blocks are under way at once
+_LOOKED_AT: Final = 100  # lines among which the header is, and rows that show whether it lacks a name
+_LAYOUTS: Final = 100  # of JSON objects that are remembered
 
 
-class Source(NamedTuple):
-    """The rows of a file. The cells of a row are the columns asked for, then the outcome.
+def _cp1252(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+codecs.register_error("kickserve.cp1252", _cp1252)  # each byte that is no UTF-8 is of Windows
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class KickFile:
+    """An open file, which is read once.
 
     Attributes:
-        rows: line by line.
-        outcome: name of the outcome's column; None where the file has none.
-        text: whether all cells are text, as in CSV; elsewhere `"1"` is no number.
+        path: of the file.
+        rows: row by row; their cells are the columns asked for, then the outcome.
+        cells: turns them into kicks.
+        others: the `pyarrow.Schema` of other columns that can be carried along; None for all but Parquet.
     """
 
+    path: Path
     rows: Iterator[Row]
-    outcome: str | None
-    text: bool = False
+    cells: CellReader
+    others: Any = None
+    _columns: Callable[[int, Sequence[str]], Iterator[Block]] | None = None
+
+    def blocks(self, size: int, others: Sequence[str] = ()) -> Iterator[Block]:
+        """Read blocks of `size` rows, of Parquet with long rows fewer, and carry other columns along."""
+        if self._columns is not None:
+            yield from _guarded(self.path, self._columns(size, others))
+        else:
+            while rows := list(islice(self.rows, size)):
+                yield self.cells.block(rows)
+        self.report()
+
+    def report(self) -> None:
+        """Say in the terminal, at the end, what was read as what."""
+        for note in self.cells.notes():
+            say(f"{self.path}: {note}")
 
 
 def kind_of(path: Path) -> str:
@@ -78,62 +125,48 @@ def kind_of(path: Path) -> str:
     return kind
 
 
-def read_blocks(path: Path, *, size: int = 4096, others: Sequence[str] = ()) -> Iterator[Block]:
+def read_blocks(path: Path, *, size: int = 4096) -> Iterator[Block]:
     """Read kicks in blocks of `size`, in memory that does not grow with the file.
 
-    Columns may come in any order, and others beside them; `success` (or `outcome`, `is_successful`) is the
+    Columns may come in any order, and others beside them; `success` (or another of `OUTCOMES`) is the
     outcome of the kick, where the file has it.
-
-    Args:
-        path: of the file.
-        size: rows a block; of Parquet with long rows fewer.
-        others: columns to carry along, out of `other_columns`.
 
     Raises:
         DataError: the file can't be read, or features are missing.
-        MissingExtra: Parquet, and pyarrow is not installed.
+        MissingExtra: a package for this kind of file is not installed.
     """
-    if _kind_of_existing(path) == "parquet":
-        file = open_parquet(path)
-        names, _ = columns_of(path, file.schema_arrow.names)
-        yield from _guarded(path, parquet_blocks(file, names, size, others))
-        return
-    source = open_rows(path, NAMES)
-    while rows := list(islice(source.rows, size)):
-        yield block_of(rows, source.outcome, text=source.text)
+    yield from open_kicks(path).blocks(size)
 
 
-def open_rows(path: Path, columns: Sequence[str], outcomes: Sequence[str] = OUTCOMES) -> Source:
-    """Open a file to read it row by row.
+def open_kicks(path: Path, columns: Sequence[str] = NAMES, outcomes: Sequence[str] = OUTCOMES) -> KickFile:
+    """Open a file.
 
     Args:
-        path: of the file.
-        columns: names of the wanted columns.
+        path: of the file; `-` for standard input.
+        columns: names of the wanted columns: the features, or others for `rows` alone.
         outcomes: names that the outcome's column may have; the first that the file has is taken.
 
     Raises:
         DataError: the file can't be read, or columns are missing.
-        MissingExtra: Parquet, and pyarrow is not installed.
+        MissingExtra: a package for this kind of file is not installed.
     """
-    kind = _kind_of_existing(path)
-    with readable(path):
-        source = _READERS[kind](path, columns, outcomes)
-    return source._replace(rows=_guarded(path, source.rows))
-
-
-def other_columns(path: Path) -> Any:
-    """Return the `pyarrow.Schema` of the columns of a Parquet file beside features and outcome; else None.
-
-    Columns that share a name can't be carried along, and are left out.
-
-    Raises:
-        DataError: the file can't be read, or features are missing.
-        MissingExtra: pyarrow is not installed.
-    """
-    if _kind_of_existing(path) != "parquet":
-        return None
-    with open_parquet(path) as file:
-        return select_fields(file.schema_arrow, columns_of(path, file.schema_arrow.names)[1])
+    wanted = _Wanted(path, columns, outcomes)
+    with readable(path), ExitStack() as stack:
+        raw = _open(path, stack)
+        head = raw.peek()
+        kind = _kind_of_content(path, head)
+        if kind == "parquet":
+            file = _read_parquet(wanted, raw)
+        elif kind == "excel":
+            file = _read_table(wanted, iter(_sheet(wanted, raw)), "")
+        else:
+            encoding, took = _encoding_of(head)
+            text = stack.enter_context(io.TextIOWrapper(raw, encoding, "kickserve.cp1252", newline=""))
+            file = _read_json(wanted, text) if kind == "ndjson" else _read_csv(wanted, text)
+            file.cells.took[:0] = took
+        file.rows = _guarded(path, file.rows)
+        weakref.finalize(file, stack.pop_all().close)
+    return file
 
 
 def columns_of(place: object, header: Sequence[str]) -> tuple[list[str | None], list[str]]:
@@ -150,7 +183,7 @@ def columns_of(place: object, header: Sequence[str]) -> tuple[list[str | None], 
     Raises:
         DataError: features are missing, or repeated.
     """
-    names = _names(header, _positions(place, header, NAMES))
+    names = _Wanted(place, NAMES, OUTCOMES).names(header)
     return names, [name for name in header if name not in names and header.count(name) == 1]
 
 
@@ -162,15 +195,21 @@ def select_fields(schema: Any, names: Sequence[str]) -> Any:
 
 
 def count_rows(path: Path) -> int | None:
-    """Count the rows of a file quickly and about, for a progress bar; None for a file that can't be read."""
+    """Count the rows of a file quickly and about, for a progress bar; None where that can't be."""
     try:
-        if kind_of(path) == "parquet":
-            return int(parquet().read_metadata(path).num_rows)
+        if not path.is_file():
+            return None  # a pipe can be read once
         with path.open("rb") as file:
-            lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_BUFFER), b""))
+            head = file.read(_BUFFER)
+            kind = _kind_of_content(path, head)
+            if kind == "parquet":
+                return int(parquet().read_metadata(path).num_rows)
+            if kind == "excel" or head.startswith((*_COMPRESSED,)):
+                return None
+            lines = sum(chunk.count(b"\n") for chunk in chain([head], iter(lambda: file.read(_BUFFER), b"")))
     except (OSError, ValueError, DataError):
         return None
-    return max(lines - (kind_of(path) == "csv"), 0)
+    return max(lines - (kind == "csv"), 0)
 
 
 @contextmanager
@@ -178,22 +217,20 @@ def readable(path: object) -> Iterator[None]:
     """Turn the errors of reading a file into a `DataError` that names it."""
     try:
         yield
-    except (OSError, ValueError) as error:  # pyarrow raises ValueError for bytes that are no Parquet
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} can't be read: {reason}. Check the file, or write it again") from error
-
-
-def _kind_of_existing(path: Path) -> str:
-    kind = kind_of(path)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: name a file")
-    try:
-        size = path.stat().st_size
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
-    if size == 0:
-        raise DataError(f"{path} is empty")
-    return kind
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder: name a file") from None
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RecursionError,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:  # pyarrow raises ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} can't be read: {reason}. Check the file, or write it again") from error
 
 
 def _guarded(path: Path, items: Iterator[T]) -> Iterator[T]:
@@ -201,102 +238,207 @@ def _guarded(path: Path, items: Iterator[T]) -> Iterator[T]:
         yield from items
 
 
-def _positions(
-    path: object, header: Sequence[str], columns: Sequence[str], outcomes: Sequence[str] = OUTCOMES
-) -> list[int | None]:
-    """Find the columns, and after them that of the outcome, in a header.
+def _open(path: Path, stack: ExitStack) -> Any:
+    """Open a file to look into its beginning, and then to read it: unpacked, where it is compressed."""
+    raw: Any = sys.stdin.buffer if str(path) == _STDIN else path.open("rb", _BUFFER)
+    stack.enter_context(raw)
+    for magic, unpack in _COMPRESSED.items():
+        if raw.peek(len(magic)).startswith(magic):
+            raw = stack.enter_context(io.BufferedReader(unpack(raw), _BUFFER))
+    if not raw.peek(1):
+        raise DataError(f"{path} is empty")
+    return raw
 
-    Raises:
-        DataError: one is missing, or repeated.
+
+def _kind_of_content(path: Path, head: bytes) -> str:
+    endings = {ending.lower() for ending in path.suffixes}
+    if head.startswith(b"PAR1") or ".parquet" in endings:
+        return "parquet"
+    if head.startswith(_SPREADSHEETS):
+        return "excel"
+    begins = head.replace(b"\0", b"").lstrip(b"\xff\xfe\xef\xbb\xbf \t\r\n")[:1]
+    return "ndjson" if begins in {b"{", b"["} or endings & {".ndjson", ".jsonl", ".json"} else "csv"
+
+
+def _encoding_of(head: bytes) -> tuple[str, list[str]]:
+    """Return the encoding of a text by its beginning, and its name where it is not UTF-8."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", ["UTF-16"]
+    if head[:2].count(0) == 1:
+        return "utf-16-be" if head[0] == 0 else "utf-16-le", ["UTF-16"]
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return "utf-8-sig", ["cp1252"]  # what is UTF-8 all the same stays so
+    return "utf-8-sig", []
+
+
+# Columns.
+
+
+@lru_cache(1_000)
+def _plain(name: str) -> str:
+    """Return a name without case, spaces and signs: `Time Norm` and `timeNorm` are `timenorm`."""
+    return re.sub("[^a-z0-9]", "", without_accents(name).lower())
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The columns that are wanted of a file.
+
+    Attributes:
+        place: where the file is, for messages.
+        columns: their names.
+        outcomes: names that the outcome's column may have.
     """
-    names = [name.strip() for name in header]
-    missing = [name for name in columns if name not in names]
-    if missing:
-        near = [f"'{each}'" for name in missing for each in difflib.get_close_matches(name, names, 1)]
-        hint = f"; is it {' or '.join(near)}?" if near else f" (it has: {', '.join(names)[:200]})"
-        raise DataError(f"{path} has no column {', '.join(missing)}{hint}")
-    outcome = next((name for name in outcomes if name in names), None)
-    repeated = [name for name in (*columns, outcome) if name is not None and names.count(name) > 1]
-    if repeated:
-        raise DataError(f"{path} has more than one column {', '.join(repeated)}")
-    return [names.index(name) for name in columns] + [None if outcome is None else names.index(outcome)]
+
+    place: Any
+    columns: Sequence[str]
+    outcomes: Sequence[str]
+
+    def find(self, header: Sequence[str]) -> list[list[int]]:
+        """Return the places of each column in a header, and after them that of the outcome."""
+        names = [name.strip() for name in header]
+        spelt = [_plain(name) for name in names]
+
+        def places(name: str) -> list[int]:
+            unit = BY_NAME[name].unit if name in BY_NAME else ""
+            also = {_plain(name), _plain(name + unit)}
+            exact = [at for at, each in enumerate(names) if each == name]
+            return exact or [at for at, each in enumerate(spelt) if each in also]
+
+        outcome = next(filter(None, map(places, self.outcomes)), [])
+        return [*map(places, self.columns), outcome]
+
+    def positions(self, header: Sequence[str]) -> list[int | None]:
+        """Return the place of each column in a header, and after them that of the outcome, or None.
+
+        Raises:
+            DataError: one is missing, or repeated.
+        """
+        found = self.find(header)
+        missing = [name for name, places in zip(self.columns, found, strict=False) if not places]
+        if missing:
+            names = [name.strip() for name in header]
+            near = [f"'{each}'" for name in missing for each in difflib.get_close_matches(name, names, 1)]
+            hint = f"; is it {' or '.join(near)}?" if near else f" (it has: {', '.join(names)[:200]})"
+            raise DataError(f"{self.place} has no column {', '.join(missing)}{hint}")
+        repeated = [header[places[0]].strip() for places in found if len(places) > 1]
+        if repeated:
+            raise DataError(f"{self.place} has more than one column {', '.join(repeated)}")
+        return [places[0] if places else None for places in found]
+
+    def names(self, header: Sequence[str]) -> list[str | None]:
+        """Return the names that a header has for the columns, and after them for the outcome."""
+        return [None if at is None else header[at] for at in self.positions(header)]
+
+    def took(self, names: Sequence[str | None]) -> list[str]:
+        """Say which names of a header were taken for others."""
+        other = [
+            f"{name.strip()} as {column}"
+            for name, column in zip(names, (*self.columns, self.outcomes[0]), strict=True)
+            if name is not None and name.strip() not in {column, *self.outcomes[:3]}
+        ]
+        return [other[0] + (f" (and {len(other) - 1} more)" if other[1:] else "")] if other else []
 
 
-def _names(header: Sequence[str], positions: Sequence[int | None]) -> list[str | None]:
-    return [None if at is None else header[at] for at in positions]
+# CSV and spreadsheets.
 
 
-# CSV.
+def _read_csv(wanted: _Wanted, text: IO[str]) -> KickFile:
+    known = {_plain(name) for name in (*wanted.columns, *wanted.outcomes)}
+
+    def fit(line: str, delimiter: str) -> int:
+        return sum(_plain(cell) in known for cell in line.split(delimiter))
+
+    # Titles, comments and Excel's `sep=;` may stand before the header, which names the most columns.
+    ahead = list(islice(text, _LOOKED_AT))
+    fits = [
+        (fit(line, delimiter), len(line.split(delimiter)) * bool(line.strip()), -at, delimiter)
+        for at, line in enumerate(ahead)
+        for delimiter in _DELIMITERS
+    ]
+    *_, before, delimiter = max(fits)
+    records = _records(chain(ahead[-before:], text), 1 - before, delimiter)
+    return _read_table(wanted, records, delimiter)
 
 
-def _read_csv(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -> Source:
-    delimiter, header = _csv_header(path, columns)
-    positions = _positions(path, header, columns, outcomes)
-    pick = itemgetter(*(-1 if at is None else at for at in positions))
+def _read_table(wanted: _Wanted, records: Iterator[Any], delimiter: str) -> KickFile:
+    """Read a table whose first record is its header; each record has its line, or row."""
+    _, first = next(records, (1, ()))
+    if isinstance(first, str):
+        raise DataError(f"{wanted.place} can't be read: its header {first}")
+    header = [str(name) for name in first]
+    ahead = list(islice(records, _LOOKED_AT))
+    if _lacks_name(header, ahead):
+        header = ["", *header]
+    positions = wanted.positions(header)
+    names = [None if at is None else header[at] for at in positions]
+    width, needed = len(header), 1 + max(at for at in positions[:-1] if at is not None)
+    pick = itemgetter(*(width if at is None else at for at in positions))
 
     def rows() -> Iterator[Row]:
-        with _open_text(path) as file:
-            for line, cells in islice(_records(file, delimiter), 1, None):
-                if isinstance(cells, str):
-                    yield line, cells
-                elif len(cells) != len(header):
-                    yield line, f"has {len(cells)} cells where the header has {len(header)}"
-                else:
-                    yield line, pick((*cells, ""))  # the last is the outcome of a file without one
+        for line, cells in chain(ahead, records):
+            if isinstance(cells, str):
+                yield line, cells
+            elif len(cells) == width and names[-1] is not None:
+                yield line, pick(cells)
+            elif len(cells) >= needed and not any(map(_filled, cells[width:])):
+                # Spreadsheets leave empty cells at the end out, or write one too many.
+                yield line, pick([*cells, *[""] * (width + 1 - len(cells))])
+            else:
+                count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+                yield line, f"has {count} where the header has {width}"
 
-    outcome = positions[-1]
-    return Source(rows(), None if outcome is None else header[outcome].strip(), text=True)
-
-
-def _csv_header(path: Path, columns: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the delimiter, the one that makes most of the wanted columns, and the names in the header."""
-
-    def fit(delimiter: str) -> tuple[int, int]:
-        names = [name.strip(' "\r\n') for name in first.split(delimiter)]
-        return sum(name in columns for name in names), len(names)
-
-    with _open_text(path) as file:
-        first = next((line for line in file if line.strip()), "")
-        delimiter = max(_DELIMITERS, key=fit)
-        file.seek(0)
-        _, header = next(_records(file, delimiter), (1, ()))
-    if isinstance(header, str):
-        raise DataError(f"{path} can't be read: its header {header}")
-    return delimiter, list(header)
+    cells = CellReader(None if names[-1] is None else names[-1].strip())
+    words = {"\t": "tabs", " ": "spaces"}
+    cells.took = [] if delimiter in {"", ","} else [words.get(delimiter, f"`{delimiter}`")]
+    cells.took += wanted.took(names)
+    return KickFile(wanted.place, rows(), cells)
 
 
-def _open_text(path: Path) -> IO[str]:
-    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+def _lacks_name(header: Sequence[str], ahead: Sequence[Row]) -> bool:
+    """Say whether rows have one more cell than the header, as R's write.table names them."""
+    rows = [cells for _, cells in ahead if not isinstance(cells, str)]
+    longer = [cells for cells in rows if len(cells) == len(header) + 1]
+    return bool(rows) and len(longer) == len(rows) and any(_filled(cells[-1]) for cells in longer)
 
 
-def _records(file: IO[str], delimiter: str) -> Iterator[tuple[int, Sequence[str]]]:
-    """Split CSV into rows, the header included; blank lines are left out.
+def _filled(cell: Any) -> bool:
+    return cell is not None and not (isinstance(cell, str) and not cell.strip())
+
+
+def _records(text: Iterator[str], number: int, delimiter: str) -> Iterator[Row]:
+    """Split CSV into rows; those without any content are left out.
+
+    Args:
+        text: line by line.
+        number: of the first line.
+        delimiter: between cells.
 
     Yields:
         Each row by the line on which it begins, with its cells as text, or the reason why it has none.
     """
     waiting: deque[str] = deque()  # lines to be read again
+    nothing = delimiter + '" \r\n'
 
     def read_line() -> str:
-        return waiting.popleft() if waiting else file.readline()
+        return waiting.popleft() if waiting else next(text, "")
 
-    number = 1
     for line in iter(read_line, ""):
-        cells: Sequence[str]
-        lines = [line]
+        cells: Sequence[str] | str
+        lines = 1
         if '"' in line:
-            cells, lines = _quoted(line, read_line, delimiter)
+            cells, read = _quoted(line, read_line, delimiter)
             if isinstance(cells, str):  # an open quote spoils its own line, not all kicks after it
-                waiting.extendleft(reversed(lines[1:]))
-                lines = lines[:1]
+                waiting.extendleft(reversed(read[1:]))
+            else:
+                lines = len(read)
         else:
             cells = line.rstrip("\r\n").split(delimiter)  # much faster than csv
-        text = "".join(lines)
-        if "\0" in text or _NO_UTF8 in text:
-            yield number, "is not UTF-8: save the file as UTF-8"
-        elif len(cells) > 1 or line.strip():
+        if line.strip(nothing) or lines > 1:
             yield number, cells
-        number += len(lines)
+        number += lines
 
 
 def _quoted(line: str, read_line: Callable[[], str], delimiter: str) -> tuple[list[str] | str, list[str]]:
@@ -320,26 +462,61 @@ def _quoted(line: str, read_line: Callable[[], str], delimiter: str) -> tuple[li
         return f"can't be read: {error}. Is a quote left open?", lines
 
 
-# NDJSON.
+def _sheet(wanted: _Wanted, raw: Any) -> list[tuple[int, list[Any]]]:
+    """Return the rows of the first sheet that has the columns, from its header on."""
+    need_extra("A spreadsheet", "excel", {"python_calamine": "python-calamine"})
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        book = CalamineWorkbook.from_filelike(io.BytesIO(raw.read()))
+        sheets = [_filled_rows(book.get_sheet_by_name(name)) for name in book.sheet_names]
+    except CalamineError as error:
+        raise DataError(f"{wanted.place} is no spreadsheet that can be read: {error}") from error
+    tables = [rows[at:] for rows in sheets for at in range(min(len(rows), _LOOKED_AT))]
+    with_columns = (rows for rows in tables if all(wanted.find([*map(str, rows[0][1])])[:-1]))
+    return next(with_columns, tables[0] if tables else [])
 
 
-def _read_ndjson(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -> Source:
+def _filled_rows(sheet: Any) -> list[tuple[int, list[Any]]]:
+    rows = enumerate(sheet.to_python(skip_empty_area=False), 1)
+    return [(number, cells) for number, cells in rows if any(map(_filled, cells))]
+
+
+# JSON.
+
+
+def _read_json(wanted: _Wanted, text: IO[str]) -> KickFile:
+    """Read objects: one a line, or an array of them."""
     decode = msgspec.json.Decoder(dict[str, Any]).decode
+    columns = (*wanted.columns, wanted.outcomes[0])
+    cells = CellReader(wanted.outcomes[0])
+
+    @lru_cache(_LAYOUTS)
+    def keys_of(header: tuple[str, ...]) -> list[str]:
+        found = [header[places[0]] if places else None for places in wanted.find(header)]
+        cells.took = cells.took or wanted.took(found)
+        return [name or column for name, column in zip(found, columns, strict=True)]
+
+    def pick(row: Any) -> Cells | str:
+        return [*map(row.get, keys_of((*row,)))] if isinstance(row, dict) else "is no JSON object"
+
+    def read(line: str) -> Cells | str:
+        try:
+            return pick(decode(line))
+        except UNDECODABLE as error:
+            try:
+                return pick(json.loads(line))  # takes NaN, as pandas and Python write it
+            except (ValueError, RecursionError):
+                return f"is no JSON object: {error}"
 
     def rows() -> Iterator[Row]:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = decode(line.removeprefix(_MARK) if number == 1 else line)
-                except UNDECODABLE as error:
-                    yield number, f"is no JSON object: {error}"
-                else:
-                    outcome = next((row[name] for name in outcomes if name in row), None)
-                    yield number, (*map(row.get, columns), outcome)
+        for number, line in enumerate(text, 1):
+            if line.startswith("[") and number == 1:
+                yield from enumerate(map(pick, json.loads(line + text.read())), 1)
+            elif not line.isspace():
+                yield number, read(line)
 
-    return Source(rows(), outcomes[0])
+    return KickFile(wanted.place, rows(), cells)
 
 
 # Parquet.
@@ -359,8 +536,12 @@ def parquet() -> Any:
     return pyarrow.parquet
 
 
-def open_parquet(path: Path) -> Any:
+def open_parquet(path: Path, content: Any = None) -> Any:
     """Open a Parquet file as a `pyarrow.parquet.ParquetFile`.
+
+    Args:
+        path: of the file.
+        content: an open file, where that is not the file of this path itself.
 
     Raises:
         DataError: the file can't be read, or is no Parquet.
@@ -370,15 +551,21 @@ def open_parquet(path: Path) -> Any:
     with readable(path):
         try:
             # Read piece by piece: by default a whole row group is read, and some files are one row group.
-            return module.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+            return module.ParquetFile(content or path, pre_buffer=False, buffer_size=_BUFFER)
         except ValueError as error:
             raise DataError(f"{path} is no Parquet file: {error}") from error
 
 
 def parquet_blocks(
-    file: Any, names: Sequence[str | None], size: int, others: Sequence[str] = (), group: int | None = None
+    file: Any,
+    names: Sequence[str | None],
+    size: int,
+    others: Sequence[str] = (),
+    *,
+    group: int | None = None,
+    cells: CellReader | None = None,
 ) -> Iterator[Block]:
-    """Read kicks out of Parquet column by column, without a Python object for each cell.
+    """Read kicks out of Parquet column by column, without a Python object for each number.
 
     Args:
         file: a `pyarrow.parquet.ParquetFile`; closed at the end.
@@ -386,20 +573,28 @@ def parquet_blocks(
         size: rows a block; fewer where rows are so long that a block would be large.
         others: columns to carry along as they are.
         group: the row group to read, from 0; None for all.
+        cells: reads what is spelt otherwise; None for one of its own.
     """
+    cells = cells or CellReader(names[-1])
     first = 1 + sum(file.metadata.row_group(at).num_rows for at in range(group or 0))
     wanted = [*filter(None, names), *others]
     groups = range(file.num_row_groups) if group is None else [group]
     with file:
         for batch in file.iter_batches(min(size, _rows_that_fit(file)), groups, columns=wanted):
-            yield _parquet_block(batch, first, names, others)
+            lines = np.arange(first, first + len(batch))
+            yield _parquet_block(batch, lines, names, others, cells)
             first += len(batch)
 
 
-def _read_parquet(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -> Source:
-    file = open_parquet(path)
-    header = file.schema_arrow.names
-    names = _names(header, _positions(path, header, columns, outcomes))
+def _read_parquet(wanted: _Wanted, raw: Any) -> KickFile:
+    path = wanted.place
+    in_place = path.is_file() and isinstance(raw.raw, io.FileIO)
+    file = open_parquet(path, None if in_place else io.BytesIO(raw.read()))
+    schema = file.schema_arrow
+    names = wanted.names(schema.names)
+    cells = CellReader(names[-1])
+    cells.took = wanted.took(names)
+    others = [name for name in schema.names if name not in names and schema.names.count(name) == 1]
 
     def rows() -> Iterator[Row]:
         first = 1
@@ -408,7 +603,10 @@ def _read_parquet(path: Path, columns: Sequence[str], outcomes: Sequence[str]) -
                 yield from _cell_by_cell(batch, names, np.arange(first, first + len(batch)))
                 first += len(batch)
 
-    return Source(rows(), names[-1])
+    def blocks(size: int, others: Sequence[str]) -> Iterator[Block]:
+        return parquet_blocks(file, names, size, others, cells=cells)
+
+    return KickFile(path, rows(), cells, select_fields(schema, others), blocks)
 
 
 def _rows_that_fit(file: Any) -> int:
@@ -417,33 +615,37 @@ def _rows_that_fit(file: Any) -> int:
     return max(int(_BLOCK_BYTES / max(longest, 1)), _FEWEST)
 
 
-def _parquet_block(batch: Any, first: int, names: Sequence[str | None], others: Sequence[str]) -> Block:
-    lines = np.arange(first, first + len(batch))
+def _parquet_block(
+    batch: Any,
+    lines: NDArray[np.int64],
+    names: Sequence[str | None],
+    others: Sequence[str],
+    cells: CellReader,
+) -> Block:
     values = np.full((COUNT + 1, len(batch)), np.nan).T  # a column in one piece of memory
     for at, name in enumerate(names):
         if name is not None:
-            values[:, at] = _arrow_numbers(batch.column(name), flag=IS_FLAG[at])
+            values[:, at] = _arrow_numbers(batch.column(name), at, cells)
+    carried = batch.select(list(others)) if others else None
+    block, good = cells.checked(values, lines, lambda at: batch.column(names[-1])[at].as_py(), carried)
+    if good.all():
+        return block
+    refused = np.flatnonzero(~good)
+    reasons = cells.block(list(_cell_by_cell(batch.take(refused), names, lines[refused])))
+    return replace(block, refusals=reasons.refusals)
 
-    def rows_at(odd: NDArray[np.intp]) -> Iterator[Row]:
-        return _cell_by_cell(batch.take(odd), names, lines[odd])
 
-    return block_of_columns(values, lines, names[-1], rows_at, batch.select(list(others)) if others else None)
-
-
-def _arrow_numbers(column: Any, *, flag: bool) -> NDArray[np.float64]:
-    """Return a column as numbers: nulls as NaN, and cells of a type that holds no numbers as infinity."""
+def _arrow_numbers(column: Any, at: int, cells: CellReader) -> Sequence[float]:
+    """Return a column as `CellReader.column` does: numbers as they are, anything else cell by cell."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind, types = column.type, pa.types
-    result: NDArray[np.float64]
-    if types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind) or types.is_null(kind):
-        result = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    elif flag and types.is_boolean(kind):
-        result = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    else:
-        result = np.where(column.is_valid().to_numpy(zero_copy_only=False), np.inf, np.nan)
+    numeric = types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind)
+    if not numeric and not (types.is_boolean(kind) and IS_FLAG[at]):
+        return cells.column(at, column.to_pylist())
+    result: Sequence[float] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return result
 
 
@@ -451,10 +653,3 @@ def _cell_by_cell(batch: Any, names: Sequence[str | None], lines: NDArray[np.int
     nothing = [None] * len(batch)
     parts = [nothing if name is None else batch.column(name).to_pylist() for name in names]
     return zip(lines.tolist(), zip(*parts, strict=True), strict=True)
-
-
-_READERS: Final[Mapping[str, Callable[[Path, Sequence[str], Sequence[str]], Source]]] = {
-    "csv": _read_csv,
-    "ndjson": _read_ndjson,
-    "parquet": _read_parquet,
-}

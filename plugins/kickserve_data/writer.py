@@ -61,7 +61,8 @@ def open_writer(
 def csv_cell(value: Any) -> Any:
     """Return a value as CSV has it: flags as 1 and 0, and no text that a spreadsheet takes for a formula."""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) and not _is_number(value) else value
+        text = value.replace("\r", "\n")  # which the csv module quotes
+        return f"'{text}" if value.startswith(_FORMULA) and not _is_number(value) else text
     if isinstance(value, bool):
         return int(value)
     return value.isoformat() if isinstance(value, datetime) else value
@@ -102,7 +103,8 @@ class _CsvWriter(Writer):
     def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:  # noqa: ARG002  Parquet's own
         self._columns = columns
         self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
-        self._write_rows = csv.writer(self._file, lineterminator="\n").writerows
+        delimiter = "\t" if ".tsv" in path.suffixes else ","  # the draft has an ending behind that
+        self._write_rows = csv.writer(self._file, delimiter=delimiter, lineterminator="\n").writerows
         self._write_rows([columns])
 
     def write(self, columns: Mapping[str, Any], others: Any = None) -> None:  # noqa: ARG002  Parquet's own

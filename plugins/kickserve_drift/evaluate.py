@@ -73,7 +73,7 @@ def command(**options: Any) -> int:
     r"""Report drift of kicks from the training data of the model, and the quality of predictions.
 
     By default the command evaluates stored kicks since the last report, 1,000 at most; if fewer than 50 are
-    new, the kicks of the last report again. FILE (CSV, Parquet or NDJSON) holds other kicks to evaluate.
+    new, the kicks of the last report again. FILE (CSV, Parquet, JSON, …) holds other kicks to evaluate.
     FILE may also be a folder of Parquet files, a pattern or a URL (s3://...), and with --engine dask a
     cluster reads one row group at a time, with the same figures.
     The reference is the model's profile of its training data, or the kicks of --reference.

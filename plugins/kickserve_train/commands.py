@@ -95,7 +95,7 @@ def simulate_command(size: int, seed: int, output: Path, *, as_json: bool) -> No
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
 def train_command(data: Path | None, output: Path, seed: int, *, as_json: bool, **options: Any) -> int:
-    r"""Train a model on the kicks of a CSV, Parquet or NDJSON file DATA: the eleven features, and `success`.
+    r"""Train a model on the kicks of DATA (CSV, Parquet, JSON, …): the eleven features, and `success`.
 
     Cross-validation compares families of models. The command takes the simplest family within one standard
     error of the best, calibrates the model if calibration helps, and compares it with the model in use.

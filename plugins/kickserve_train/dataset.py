@@ -11,8 +11,8 @@ import numpy as np
 
 from kickserve.features import BY_NAME, COUNT, INDEX, NAMES, acceptable
 from kickserve_data import DataError
-from kickserve_data.kicks import RefusedRow, block_of
-from kickserve_data.reader import OUTCOMES, open_rows
+from kickserve_data.kicks import RefusedRow
+from kickserve_data.reader import OUTCOMES, open_kicks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve_data.kicks import Block, Row
+    from kickserve_data.kicks import Block, CellReader, Row
 
 _KMH: Final = 3.6  # in a metre a second
 _BLOCK: Final = 8_192  # rows that are Python objects at a time
@@ -107,13 +107,14 @@ def read_dataset(
     """
     columns = [names.features.get(name, name) for name in NAMES] + ([names.kicker] if names.kicker else [])
     outcomes = (names.outcome,) if names.outcome else OUTCOMES
-    source = open_rows(path, columns, outcomes)
-    if source.outcome is None:
-        raise DataError(f"{path} has no column {' or '.join(outcomes)}: name it with --outcome")
-    reader = _Reader(names, source.outcome, text=source.text)
+    source = open_kicks(path, columns, outcomes)
+    if source.cells.outcome is None:
+        raise DataError(f"{path} has no column {outcomes[0]}: name it with --outcome")
+    reader = _Reader(names, source.cells)
     while rows := list(islice(source.rows, _BLOCK)):
         reader.add(rows)
         advance(len(rows))
+    source.report()
     return reader.dataset(), sorted(reader.refusals, key=lambda refusal: refusal.line)
 
 
@@ -160,20 +161,21 @@ def sample_of(groups: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp
 class _Reader:
     """Collects the kicks of a file."""
 
-    def __init__(self, names: ColumnNames, outcome: str, *, text: bool) -> None:
+    def __init__(self, names: ColumnNames, cells: CellReader) -> None:
         self._names = names
-        self._outcome = outcome
-        self._text = text
+        self._cells = cells
         self._parts = [Dataset(np.empty((0, COUNT)), np.empty(0, bool), np.empty(0, np.intp))]
         self._numbers: dict[str, int] = {}  # of the kickers
         self.refusals: list[RefusedRow] = []
 
     def add(self, rows: Sequence[Row]) -> None:
         kickers, rows = _split_kickers(rows) if self._names.kicker else ({}, rows)
-        block: Any = block_of(rows, self._outcome, text=self._text)  # with outcomes: the column is there
+        block: Any = self._cells.block(rows)  # with outcomes: the column is there
         self.refusals += block.refusals
         unknown = np.isnan(block.outcome)
-        block = self._refuse(block, unknown, lambda _: f"{self._outcome} is missing: must be 1 or 0")
+        block = self._refuse(
+            block, unknown, lambda _: f"{self._cells.outcome} is missing, or can't be read: must be 1 or 0"
+        )
         if self._names.wind_in_ms:
             block = self._in_kmh(block)
         if self._names.kicker:

@@ -13,6 +13,7 @@ from msgspec.structs import astuple
 
 from kickserve.plugins import yield_to_loop
 from kickserve.schemas import Record
+from kickserve_data.writer import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -93,12 +94,6 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _csv_cells(record: Record) -> list[Any]:
-    cells = [_csv_cell(each) for each in astuple(record)]
+    cells = [csv_cell(each) for each in astuple(record)]
     cells[_INTERVAL : _INTERVAL + 1] = record.interval or ("", "")
     return cells
-
-
-def _csv_cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return int(value)
-    return value.isoformat() if isinstance(value, datetime) else value
