@@ -146,7 +146,7 @@ def click_pitch(page, x, out):
 
 
 def expect_recorded(page):
-    expect(page.locator(".note.is-kept")).to_be_visible()
+    expect(page.locator(".note.is-stored")).to_be_visible()
     expect(page).to_have_url(re.compile("corner="))  # the page's own link holds all fields
 
 
@@ -181,7 +181,7 @@ def test_a_drag_is_recorded_where_it_ends_only(visit, server):
     for step in range(12):
         page.mouse.move(box["x"] + (0.3 + step / 40) * box["width"], box["y"] + 0.6 * box["height"])
     expect(page.locator(NUMBER)).not_to_have_text(number)
-    expect(page.locator(".note")).to_contain_text("Not kept")
+    expect(page.locator(".note")).to_contain_text("not stored")
     page.mouse.up()
     expect_number_of_api(page, server)
     after = predictions(server, limit=1000)
@@ -324,8 +324,8 @@ def test_history_is_paged_filtered_and_downloaded(visit, server, kick):
     page.locator("[data-go=older]").click()
     expect(page.locator(f"tr[data-id='{first}']")).to_have_count(0)
     expect(rows).to_have_count(25)
-    page.get_by_label("Up to and with").fill("2001-01-01")
-    expect(page.get_by_text("Nothing is kept that fits.")).to_be_visible()
+    page.get_by_label("To, inclusive").fill("2001-01-01")
+    expect(page.get_by_text("No stored prediction matches.")).to_be_visible()
 
 
 def test_the_model_page_shows_card_quality_and_metrics(visit, server, kick):
@@ -390,9 +390,9 @@ def test_a_key_opens_its_scopes_until_it_is_removed(visit, guarded, kick):
     predict(guarded, kick)
     page = visit("/sign-in?to=/history", root=guarded.root)
     sign_in(page, KEYS["predict"])
-    expect(page.get_by_role("alert")).to_contain_text("may not look")
+    expect(page.get_by_role("alert")).to_contain_text("can’t read")
     page.goto(f"{guarded.root}/ui")
-    expect(page.locator(".note")).to_contain_text("kept")
+    expect(page.locator(".note")).to_contain_text("Preview")
     page.goto(f"{guarded.root}/ui/sign-in?to=/history")
     sign_in(page, KEYS["admin"])
     expect(page.locator("[data-mark=delete]").first).to_be_visible()

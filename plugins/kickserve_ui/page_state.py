@@ -42,7 +42,7 @@ _HIGHEST_VALUE: Final = 7  # points: a try and its conversion
 
 
 class Range(NamedTuple):
-    """The range of a number on the page, ends included, and the decimals that are kept."""
+    """The range of a number on the page, ends included, and its decimals."""
 
     low: int
     high: int

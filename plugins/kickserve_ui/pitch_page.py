@@ -200,14 +200,14 @@ class PitchPage:
         found = await self._backend.app.predictor.predict(state.kick)
         if isinstance(found, KickserveError):
             answer = await self._look(state)
-            return answer._replace(note=self._messages("not_kept_error", why=found))
-        return Answer(found.prediction, found.interval, found.warnings, self._messages("kept"), recorded=True)
+            return answer._replace(note=self._messages("not_stored_error", why=found))
+        return Answer(found.prediction, found.interval, found.warnings, self._messages("stored"), recorded=True)
 
     async def _look(self, state: PageState) -> Answer:
         served, row = self._backend.served, state.row
         probability, low, high = (await served.score(row[np.newaxis, :]))[0].tolist()
         interval = None if math.isnan(low) else (low, high)
-        note = self._messages("not_kept_yet" if self._visitor.may(Scope.PREDICT) else "not_kept_key")
+        note = self._messages("preview" if self._visitor.may(Scope.PREDICT) else "not_stored_key")
         warnings = tuple(served.model.warnings(row.tolist()))
         return Answer(probability, interval, warnings, note, recorded=False)
 
