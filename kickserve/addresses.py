@@ -1,4 +1,4 @@
-"""Addresses of clients, also behind trusted proxies."""
+"""Addresses of clients, also behind trusted proxies; names of this machine; origins of the web."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FORWARDED_FOR: Final = b"x-forwarded-for"
 _FORWARDED_PROTO: Final = b"x-forwarded-proto"
+_FORWARDED: Final = (b"x-forwarded-", b"forwarded")  # how the names of all such headers begin
+_SECURE: Final = {"https": True, "wss": True, "http": False, "ws": False}
 _REMEMBERED: Final = 4096
 _OWN: Final = 8  # bytes of an IPv6 address: who has one has all that begin with these (/64)
 
@@ -62,19 +64,24 @@ class Proxies:
         return self._behind(forwarded[-1024:]) or peer
 
     def apply(self, scope: Any) -> None:
-        """Set client and scheme in the scope of a connection (ASGI) from the headers of a trusted proxy."""
-        client = scope.get("client")
-        if client is None or not self.trusts(client[0]):
+        """Set client and scheme in the scope of a connection (ASGI) from the headers of a trusted proxy.
+
+        Without a trusted proxy the headers are anybody's: they are taken out, and nothing behind reads them.
+        """
+        headers = scope["headers"]
+        if not any(name.startswith(_FORWARDED) for name, _ in headers):
             return
-        chain: list[bytes] = []
-        for name, value in scope["headers"]:
-            if name == FORWARDED_FOR:
-                chain.append(value)
-            elif name == _FORWARDED_PROTO and value in {b"http", b"https"}:
-                web = value.decode()
-                scope["scheme"] = web.replace("http", "ws") if scope["type"] == "websocket" else web
-        if chain:
-            scope["client"] = (self.client(client[0], b",".join(chain)), 0)
+        client = scope.get("client")
+        peer = client[0] if client else ""
+        if not self.trusts(peer):
+            scope["headers"] = [each for each in headers if not each[0].startswith(_FORWARDED)]
+            return
+        if chain := [value for name, value in headers if name == FORWARDED_FOR]:
+            scope["client"] = (self.client(peer, b",".join(chain)), 0)
+        schemes = next((value for name, value in headers if name == _FORWARDED_PROTO), b"")
+        secure = _SECURE.get(schemes.decode("latin-1").partition(",")[0].strip().lower())
+        if secure is not None:
+            scope["scheme"] = ("ws" if scope["type"] == "websocket" else "http") + "s" * secure
 
     def _trusts(self, peer: str) -> bool:
         if isinstance(self._trusted, int):
@@ -96,6 +103,30 @@ class Proxies:
             if not self.trusts(each):
                 break
         return heard
+
+
+@lru_cache(_REMEMBERED)
+def host_name(authority: str) -> str:
+    """Return the name in a header `Host`, in small letters and without the port."""
+    return _bare(authority).lower().rstrip(".")
+
+
+@lru_cache(_REMEMBERED)
+def is_loopback(name: str) -> bool:
+    """Return whether a name is always this machine's: no name server can make it another's (RFC 6761)."""
+    address = _address(name)
+    return name == "localhost" or name.endswith(".localhost") if address is None else address.is_loopback
+
+
+def same_origin(origin: str, authority: str) -> bool:
+    """Return whether a page of an origin comes from a host.
+
+    Args:
+        origin: of a page, as in the header `Origin`: any text.
+        authority: host and port, as in the header `Host`.
+    """
+    scheme = origin.partition("://")[0]
+    return kinds.origin(origin) == kinds.origin(f"{scheme}://{authority.strip()}")
 
 
 @lru_cache(_REMEMBERED)

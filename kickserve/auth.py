@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kickserve.addresses import Proxies, identity
+from kickserve.addresses import Proxies, host_name, identity, is_loopback
 from kickserve.errors import Forbidden, Unauthorized
 
 if TYPE_CHECKING:
@@ -55,14 +55,12 @@ class Key:
         scopes: granted scopes, implied ones included.
         digest: SHA-256 of the key.
         expires: end of its validity, in seconds since 1970.
-        guessable: whether a person may have chosen it.
     """
 
     name: str
     scopes: frozenset[Scope]
     digest: bytes = b""
     expires: float = float("inf")
-    guessable: bool = False
 
 
 class Principal(NamedTuple):
@@ -132,6 +130,7 @@ class Authenticator:
         self.guarded = settings.api_key is not None
         self.keys = KeyRing(default_keys(settings))
         self.proxies = Proxies(settings.trusted_proxies)
+        self._hosts = frozenset(settings.allowed_hosts or ())
         self._last: tuple[KeyRing | None, bytes, Principal] = (None, b"", ANONYMOUS)
 
     def check(self, scope: Any, required: Scope) -> None:
@@ -171,6 +170,17 @@ class Authenticator:
         if not sent:
             raise Unauthorized("send a key in the header X-API-Key, or as Authorization: Bearer")
         raise Unauthorized("the key in X-API-Key or Authorization: Bearer is not valid here: check the key")
+
+    def takes_host(self, host: bytes) -> bool:
+        """Return whether requests with this header `Host` are answered.
+
+        Without a key, only names of this machine and `KICKSERVE_ALLOWED_HOSTS` are: a page of another site
+        could have its own name resolve to 127.0.0.1 (DNS rebinding), and would be of our origin then.
+        """
+        if self.guarded or "*" in self._hosts or not host:
+            return True
+        name = host_name(host.decode("latin-1"))
+        return is_loopback(name) or name in self._hosts
 
     def opens(self, key: Key, scope: Scope) -> bool:
         """Return whether a key found earlier is still valid for a scope."""
@@ -254,7 +264,7 @@ def default_keys(settings: Settings) -> list[Key]:
     if settings.api_key is None:
         return []
     digest = hashlib.sha256(settings.api_key.encode()).digest()
-    return [Key(DEFAULT_KEY, frozenset(Scope), digest, guessable=True)]
+    return [Key(DEFAULT_KEY, frozenset(Scope), digest)]
 
 
 def credential(sent: Mapping[bytes, bytes]) -> bytes:

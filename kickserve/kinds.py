@@ -24,6 +24,7 @@ _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)
 _UNESCAPED: Final = re.compile(r"([\d-]+[T ][\d:.,]+) (\d\d:?\d\d)", re.ASCII)
 _ORIGIN: Final = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d+)?")
 # What a browser may send as Origin, an app's own scheme too; * stands for anything.
+_PORTS: Final = {"http": ":80", "https": ":443"}
 _ASKING: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://([A-Za-z0-9.*-]+|\[[0-9A-Fa-f:.]+\])(:(\d+|\*))?")
 _HIGHEST_PORT: Final = 65_535
 _LONGEST: Final = timedelta(days=365_000)  # what is older than that, no calendar holds
@@ -179,6 +180,20 @@ def asking_origins(value: str) -> tuple[str, ...] | None:
     found = names(value)
     if not all(_ASKING.fullmatch(each) for each in found or ()):
         raise ValueError("must be origins such as https://example.org, with no / behind the host, or *")
+    return found and tuple(map(origin, found))
+
+
+def origin(text: str) -> str:
+    """Return an origin as browsers send it: in small letters, without the port of its scheme."""
+    scheme, mark, authority = text.lower().partition("://")
+    return f"{scheme}{mark}{authority.removesuffix(_PORTS.get(scheme, ''))}"
+
+
+def hosts(value: str) -> tuple[str, ...] | None:
+    """Read names of hosts, or `*`, between commas or spaces; None where there are none."""
+    found = names(value.lower())
+    if any("/" in each or ":" in each for each in found or ()):
+        raise ValueError("must be names such as kicks.example.org, without scheme and port, or *")
     return found
 
 

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from litestar import Litestar
+from litestar import Litestar, Request
+from litestar.config.cors import CORSConfig
 from litestar.routes import BaseRoute, HTTPRoute
 
+from kickserve import kinds, problems
+from kickserve.addresses import same_origin
 from kickserve.auth import KEY_NAME
 from kickserve.errors import Forbidden
 
@@ -158,11 +161,15 @@ class App(Litestar):
         self.authenticator.proxies.apply(scope)
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
-        elif self.security_headers.is_same_origin(dict(scope["headers"])):
+        elif self._takes_host(scope) and self.security_headers.is_same_origin(dict(scope["headers"])):
             await super().__call__(scope, receive, send)
         else:
             await receive()
             await send({"type": "websocket.close", "code": _FORBIDDEN})  # before it is accepted: 403
+
+    def _takes_host(self, scope: Any) -> bool:
+        takes = self.authenticator.takes_host
+        return all(takes(value) for name, value in scope["headers"] if name == b"host")
 
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -191,7 +198,8 @@ class App(Litestar):
 
         tokens = REQUEST.set(request_id), KEY_NAME.set("")
         try:
-            await self._router(scope, receive, respond)
+            router = self._router if self._takes_host(scope) else _refuse_host
+            await router(scope, receive, respond)
         finally:
             REQUEST.reset(tokens[0])
             KEY_NAME.reset(tokens[1])
@@ -217,7 +225,8 @@ class SecurityHeaders:
             self.always.append((b"strict-transport-security", b"max-age=%d" % seconds))
         self.framed = settings.frame_ancestors is not None
         self._ancestors = " ".join(["'self'", *(settings.frame_ancestors or ())])
-        self._origins = frozenset(settings.cors_origins or ())
+        origins = settings.cors_origins
+        self._cors = None if origins is None else CORSConfig(allow_origins=list(origins))
 
     def headers(self, scope: Any, headers: Headers) -> Headers:
         """Return the security headers of an answer (ASGI).
@@ -256,17 +265,17 @@ class SecurityHeaders:
     def is_same_origin(self, headers: Mapping[bytes, bytes]) -> bool:
         """Return whether no page of a foreign origin sends a request or opens a websocket.
 
-        Browsers send `Origin`, and a page can choose neither that nor `Host` and `X-Forwarded-Host`. Other
-        clients send no `Origin`.
+        Browsers send `Origin`, and a page can choose neither that nor `Host` and `X-Forwarded-Host`, which is
+        there where a trusted proxy sent it. Other clients send no `Origin`.
         """
         sent = headers.get(b"origin")
         if sent is None:
             return True
         origin = sent.decode("latin-1")
-        if origin in self._origins or "*" in self._origins:
+        if self._cors is not None and self._cors.is_origin_allowed(kinds.origin(origin)):
             return True
-        hosts = {headers.get(name, b"").decode("latin-1") for name in (b"host", b"x-forwarded-host")}
-        return origin.partition("://")[2] in hosts - {""}  # not parsed: it may be any text
+        hosts = b",".join(headers.get(name, b"") for name in (b"host", b"x-forwarded-host"))
+        return any(same_origin(origin, each) for each in hosts.decode("latin-1").split(","))
 
     def refuse_foreign_change(self, scope: Any) -> None:
         """Refuse a request of a foreign page that may change something.
@@ -279,6 +288,16 @@ class SecurityHeaders:
                 "the request comes from a page of another origin: add the origin to"
                 " KICKSERVE_CORS_ORIGINS to allow it"
             )
+
+
+async def _refuse_host(scope: Any, receive: Receive, send: Send) -> None:
+    """Answer a request for a name that is none of this machine's (ASGI)."""
+    request: Request[Any, Any, Any] = Request(scope)
+    error = Forbidden(
+        f"this service has no key, so it answers to names of this machine, and not to"
+        f" {request.headers.get('host', '')[:100]!r}: add the name to KICKSERVE_ALLOWED_HOSTS, or set API_KEY"
+    )
+    await problems.answer(request, error).to_asgi_response(None, request)(scope, receive, send)
 
 
 def nonce_of(scope: Any) -> str:

@@ -38,6 +38,8 @@ _BACKLOG: Final = 2048
 # that makes many has them collected itself, as the page does.
 _COLLECT: Final = (20_000, 5, 50)
 
+_KEY_MIN: Final = 16  # characters of a key that is not found by guessing
+
 _log = logging.getLogger(__name__)
 
 
@@ -60,6 +62,10 @@ def bind(settings: Settings, count: int, *, guarded: bool) -> list[socket.socket
         raise ConfigurationError(
             f"KICKSERVE_HOST={host!r} is reachable from other machines, and the service has no key: set"
             " API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
+        )
+    if settings.api_key is not None and len(settings.api_key) < _KEY_MIN:
+        _log.warning(
+            "API_KEY is short: guesses may find it. Choose a random key, as of `openssl rand -hex 24`"
         )
     try:
         return _listen(host, port, count)

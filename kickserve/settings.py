@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from dataclasses import Field
     from datetime import timedelta
 
-_ON_A_SPACE: Final = {"KICKSERVE_FRAME_ANCESTORS": "https://huggingface.co"}
+# The hub frames the page, and is the only way to a Space.
+_ON_A_SPACE: Final = {
+    "KICKSERVE_FRAME_ANCESTORS": "https://huggingface.co",
+    "KICKSERVE_TRUSTED_PROXIES": "1",
+}
 
 
 def setting(
@@ -102,10 +106,18 @@ class Settings(SettingsTable):
     )
     trusted_proxies: addresses.Trusted = setting(
         "KICKSERVE_TRUSTED_PROXIES",
-        "127.0.0.1,::1",
+        "",
         addresses.proxies,
-        "Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted: addresses and networks, or the"
-        " number of proxies where clients can reach the service only through them.",
+        "Proxies whose `X-Forwarded-…` headers are trusted: addresses and networks, such as 127.0.0.1 for a"
+        " proxy on this machine, or the number of proxies where clients can reach the service only through"
+        " them. Empty: none. Unset on a Space of Hugging Face: 1.",
+    )
+    allowed_hosts: tuple[str, ...] | None = setting(
+        "KICKSERVE_ALLOWED_HOSTS",
+        "",
+        kinds.hosts,
+        "Further names in the header `Host` that a service without a key answers, separated by commas; `*`"
+        " is any. Names of this machine, such as localhost and 127.0.0.1, are always answered.",
     )
     database_url: str = setting(
         "DATABASE_URL",
@@ -226,7 +238,7 @@ class Settings(SettingsTable):
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read the settings as `SettingsTable.load` does.
 
-        On a Space of Hugging Face (`SPACE_ID`) the hub may show the page in a frame.
+        On a Space of Hugging Face (`SPACE_ID`) the hub is a trusted proxy, and may show the page in a frame.
 
         Raises:
             SettingsError: a variable has a value that can't be used; the message names both.

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-def handshake(port, path, origin):
+def handshake(port, path, origin, host="127.0.0.1"):
     """Ask for a websocket, and return the status of the answer: 101 where it stands."""
     lines = [
         f"GET {path}?EIO=4&transport=websocket HTTP/1.1",
-        f"Host: 127.0.0.1:{port}",
+        f"Host: {host}:{port}",
         "Connection: Upgrade",
         "Upgrade: websocket",
         "Sec-WebSocket-Version: 13",

@@ -495,7 +495,7 @@ class TestAddresses:
             with pytest.raises(ValueError, match="must be addresses or networks"):
                 proxies(value)
 
-    @pytest.mark.parametrize(("trusted", "second"), [("127.0.0.1", [200, 200, 200, 429]), ("0", [429] * 4)])
+    @pytest.mark.parametrize(("trusted", "second"), [("127.0.0.1", [200, 200, 200, 429]), ("", [429] * 4)])
     async def test_clients_behind_a_trusted_proxy_alone_have_limits_of_their_own(
         self, start, settings, kick, trusted, second
     ):
@@ -513,22 +513,18 @@ class TestWrongKeys:
         return configured(guarded, API_KEY="sesame", KICKSERVE_RATE_FAILURES="3/h")
 
     @BOTH_WAYS
-    async def test_after_too_many_wrong_keys_an_address_is_refused_even_with_the_right_one(
+    async def test_after_too_many_wrong_keys_of_an_address_its_right_keys_still_pass(
         self, start, guessed, kick, fastlane
     ):
         client = await start(configured(guessed, KICKSERVE_FASTLANE=fastlane))
 
-        async def ask(key, address="1.1.1.1"):
-            headers = {**sent(key), "X-Forwarded-For": address}
-            return await client.post("/predict", json=kick, headers=headers)
+        async def ask(key):
+            return await client.post("/predict", json=kick, headers=sent(key))
 
         assert [(await ask(f"guess-{n}")).status_code for n in range(4)] == [401, 401, 401, 429]
-        refused, right = await ask("guess"), await ask("sesame")
-        assert right.status_code == refused.status_code == 429
-        assert right.json()["detail"] == refused.json()["detail"]  # nothing shows that a guess was right
-        assert int(right.headers["retry-after"]) > 0
-        assert (await ask("sesame", "2.2.2.2")).status_code == 200
-        assert (await ask("predict")).status_code == 200  # no number of guesses finds a key of the file
+        assert [(await ask(key)).status_code for key in ("sesame", "predict", "guess")] == [200, 200, 429]
+        assert (await client.get("/model", headers=sent("sesame"))).status_code == 200
+        assert int((await ask("guess")).headers["retry-after"]) > 0
 
     async def test_a_request_without_a_key_is_no_guess(self, start, guessed):
         client = await start(guessed)

@@ -308,7 +308,7 @@ async def test_pages_of_other_origins_are_answered_alike(serve, origins):
 
 
 async def test_without_keys_a_page_of_another_origin_is_refused_alike(serve):
-    ways = [await serve(way, API_KEY="") for way in WAYS]
+    ways = [await serve(way, API_KEY="", KICKSERVE_ALLOWED_HOSTS="test") for way in WAYS]
     requests = [request(Origin=origin) for origin in ("https://elsewhere.org", "http://test", None)]
     answers = await answer_of_all(ways, *requests)
     assert [line[9:12] for line, _, _ in answers] == ["403", "200", "200"]

@@ -94,7 +94,8 @@ def ask(tmp_path_factory):
     with asyncio.Runner() as runner:
         life = running(app)
         runner.run(life.__aenter__())
-        client = httpx.AsyncClient(transport=transport, base_url="http://test/api/v1")
+        named = {"base_url": "http://localhost/api/v1", "headers": {"Host": "localhost"}}
+        client = httpx.AsyncClient(transport=transport, **named)
         yield lambda method, url, **more: runner.run(client.request(method, url, **more))
         runner.run(client.aclose())
         runner.run(life.__aexit__(None, None, None))

@@ -35,7 +35,7 @@ async def on_postgres(postgres_cluster, start, settings, monkeypatch):
 
 
 def client_of(app):
-    return AsyncClient(transport=ASGITransport(app), base_url="http://test/api/v1")
+    return AsyncClient(transport=ASGITransport(app), base_url="http://localhost/api/v1")
 
 
 async def is_well(client):

@@ -63,6 +63,48 @@ class TestHeaders:
         assert "cache-control" not in (await client.get("/health/live")).headers
 
 
+class TestHosts:
+    """Without a key, a page whose name resolves to 127.0.0.1 (DNS rebinding) must not be of our origin."""
+
+    OURS = ("localhost", "LOCALHOST:7860", "a.localhost", "127.0.0.1:7860", "127.8.8.8", "[::1]:7860", "::1")
+    FOREIGN = (
+        "evil.example",
+        "evil.example:7860",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+    )
+    CALLS = (
+        *(
+            ("POST", "/api/v1/predict"),
+            ("POST", "/api/v1/explain"),
+            ("DELETE", f"/api/v1/predictions/{'0' * 8}"),
+        ),
+        *(("POST", "/api/v1/model/reload"), ("POST", "/api/v1/profile"), ("GET", "/api/v1/health/live")),
+        *(("GET", "/"), ("GET", "/docs"), ("GET", "/metrics"), ("GET", "/ui"), ("GET", "/nowhere")),
+    )
+
+    async def test_without_a_key_only_names_of_this_machine_are_answered(self, client, kick):
+        for host in self.FOREIGN:
+            for method, path in self.CALLS:
+                answer = await client.request(method, f"http://test{path}", json=kick, headers={"Host": host})
+                assert answer.status_code == 403, (host, path)
+                assert "KICKSERVE_ALLOWED_HOSTS" in answer.json()["detail"]
+        for host in self.OURS:
+            assert (await client.post("/predict", json=kick, headers={"Host": host})).status_code == 200, host
+        twice = [("Host", "localhost"), ("Host", "evil.example")]
+        assert (await client.get("/model", headers=twice)).status_code == 403
+
+    @pytest.mark.parametrize(
+        "variables",
+        [{"KICKSERVE_ALLOWED_HOSTS": "Kicks.example"}, {"KICKSERVE_ALLOWED_HOSTS": "*"}, {"API_KEY": "k"}],
+    )
+    async def test_a_setting_or_a_key_admits_other_names(self, start, settings, kick, variables):
+        client = await start(configured(settings, **variables))
+        headers = {"Host": "kicks.EXAMPLE:80", "X-API-Key": "k"}
+        assert (await client.post("/predict", json=kick, headers=headers)).status_code == 200
+
+
 class TestOrigins:
     @pytest.mark.parametrize(
         ("allowed", "cases"),
@@ -73,10 +115,10 @@ class TestOrigins:
                     ({}, True),
                     ({"origin": "http://here.org"}, True),
                     ({"origin": "https://here.org:8443", "host": "here.org:8443"}, True),
-                    (
-                        {"origin": "https://here.org", "host": "127.0.0.1", "x-forwarded-host": "here.org"},
-                        True,
-                    ),
+                    ({"origin": "https://Here.org:443"}, True),
+                    ({"origin": "https://here.org", "host": "HERE.org:443"}, True),
+                    ({"origin": "http://here.org", "host": "here.org:80"}, True),
+                    ({"origin": "http://here.org", "host": "here.org:443"}, False),
                     ({"origin": "https://there.org"}, False),
                     ({"origin": "https://here.org.there.org"}, False),
                     ({"origin": "http://here.org:81"}, False),
@@ -86,8 +128,13 @@ class TestOrigins:
                 ],
             ),
             (
-                "https://there.org",
-                [({"origin": "https://there.org"}, True), ({"origin": "http://there.org"}, False)],
+                "https://There.org:443, http://localhost:*",
+                [
+                    ({"origin": "https://there.org"}, True),
+                    ({"origin": "http://localhost:3000"}, True),
+                    ({"origin": "http://there.org"}, False),
+                    ({"origin": "https://localhost:3000"}, False),
+                ],
             ),
             ("*", [({"origin": "https://there.org"}, True)]),
         ],
@@ -95,10 +142,20 @@ class TestOrigins:
     async def test_without_a_key_pages_of_the_host_and_of_allowed_origins_may_predict(
         self, start, settings, kick, allowed, cases
     ):
-        client = await start(configured(settings, KICKSERVE_CORS_ORIGINS=allowed))
+        variables = {"KICKSERVE_CORS_ORIGINS": allowed, "KICKSERVE_ALLOWED_HOSTS": "here.org"}
+        client = await start(configured(settings, **variables))
         for headers, ours in cases:
             answer = await client.post("/predict", json=kick, headers={"host": "here.org", **headers})
             assert answer.status_code == (200 if ours else 403), headers
+
+    @pytest.mark.parametrize(("trusted", "status"), [("127.0.0.1", 200), ("", 403)])
+    async def test_the_name_of_the_service_in_front_counts_from_a_trusted_proxy_alone(
+        self, start, settings, kick, trusted, status
+    ):
+        client = await start(configured(settings, KICKSERVE_TRUSTED_PROXIES=trusted))
+        for names in ("here.org", "Here.org:443", "here.org, 10.0.0.1:7860"):
+            headers = {"Origin": "https://here.org", "X-Forwarded-Host": names}
+            assert (await client.post("/predict", json=kick, headers=headers)).status_code == status, names
 
     async def test_without_a_key_a_foreign_page_can_read_but_change_nothing(self, client, kick):
         foreign = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
@@ -123,6 +180,10 @@ class TestOrigins:
                 ("null", 403),
             ]:
                 assert handshake(url.port, "/ui/_nicegui_ws/socket.io/", origin) == status
+            rebound = handshake(
+                url.port, "/ui/_nicegui_ws/socket.io/", f"http://evil.org:{url.port}", "evil.org"
+            )
+            assert rebound == 403
             polling = f"{own}/ui/_nicegui_ws/socket.io/?EIO=4&transport=polling"
             assert httpx.get(polling).status_code == 200
             assert httpx.get(polling, headers={"Origin": "https://evil.example"}).status_code == 403
@@ -219,7 +280,7 @@ async def raw(app, path):
         "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [(b"host", b"test")],
+        "headers": [(b"host", b"localhost")],
         "client": ("127.0.0.1", 1),
         "server": ("test", 80),
         "root_path": "",

@@ -134,7 +134,7 @@ def test_a_filter_ends_after_its_last_day_and_takes_unusable_input_as_none():
 @pytest.fixture
 async def root(client):
     """A client of the paths beside the API's; NiceGUI has begun."""
-    async with httpx.AsyncClient(transport=client._transport, base_url="http://test") as root:
+    async with httpx.AsyncClient(transport=client._transport, base_url="http://localhost") as root:
         await root.get("/ui/")
         yield root
 

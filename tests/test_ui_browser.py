@@ -62,7 +62,8 @@ def guarded(tmp_path_factory):
     """A server with keys, and one wrong key an hour."""
     folder = tmp_path_factory.mktemp("guarded")
     file = write_keys(folder / "keys.json", key_entry("passing", "kick_passing", ["read"]))
-    with served(folder, KICKSERVE_KEYS=str(file), KICKSERVE_RATE_FAILURES="2/h") as server:
+    proxied = {"KICKSERVE_TRUSTED_PROXIES": "127.0.0.1"}
+    with served(folder, KICKSERVE_KEYS=str(file), KICKSERVE_RATE_FAILURES="2/h", **proxied) as server:
         server.file = file
         yield server
 
@@ -78,7 +79,11 @@ def stranger():
 @pytest.fixture(scope="module")
 def framed(tmp_path_factory, stranger):
     """A server whose pages may stand in frames of the stranger's."""
-    environment = {"API_KEY": "sesame", "KICKSERVE_FRAME_ANCESTORS": stranger}
+    environment = {
+        "API_KEY": "sesame",
+        "KICKSERVE_FRAME_ANCESTORS": stranger,
+        "KICKSERVE_TRUSTED_PROXIES": "1",
+    }
     with served(tmp_path_factory.mktemp("framed"), **environment) as server:
         yield server
 

@@ -76,20 +76,22 @@ class AccessAuthenticator(Authenticator):
     def identify(self, sent: bytes, address: bytes) -> Key:
         """Return the valid key that a client sent.
 
-        An address that has sent too many wrong keys is refused for a while, unless it sends a key of the
-        file: no number of guesses finds one of those.
+        A valid key always passes: strangers share the address of a proxy with it. An address that has sent
+        too many wrong keys gets no more answers about wrong ones.
 
         Raises:
             Unauthorized: the key is not valid.
-            TooManyRequests: too many wrong keys came from the address.
+            TooManyRequests: it is not, and neither were too many before it from the address.
         """
         key = self.keys.find(sent)
-        if (key is None or key.guessable) and (wait := self._suspended(address)):
-            raise TooManyRequests(
-                "too many wrong keys came from this address: wait, then send a valid key", wait
-            )
         if key is None and sent and self._failures is not None:
-            self._failures.take(self._failures.place(address))
+            place = self._failures.place(address)
+            if wait := self._failures.wait(place):
+                raise TooManyRequests(
+                    "the key is not valid, and too many wrong keys came from this address: check the key",
+                    wait,
+                )
+            self._failures.take(place)
         return super().identify(sent, address) if key is None else key
 
     def principal(self, key: Key, address: bytes) -> Principal:
@@ -112,10 +114,11 @@ class AccessAuthenticator(Authenticator):
     def admit(self, sent: Mapping[bytes, bytes], peer: str, forwarded: bytes | None) -> Principal | None:
         """Admit a prediction ahead of the router; see `Authenticator.admit`."""
         principal = self.find_predictor(sent) if self.guarded else ANONYMOUS
-        if principal is None or (principal.key.guessable and self._fails_from(peer, forwarded)):
+        if principal is None:
             return None
         if self._limits is not None:
-            principal = self._limits.principal(principal.key, self._address(peer, forwarded))
+            address = identity(self.proxies.client(peer, forwarded))
+            principal = self._limits.principal(principal.key, address)
             if self._limits.enter(principal):
                 return None
         if self.guarded:
@@ -161,20 +164,6 @@ class AccessAuthenticator(Authenticator):
     def _read(self) -> KeyRing:
         entries = [] if self._file is None else read(self._file)
         return KeyRing([*self._default_keys, *map(key_of, entries)])
-
-    def _fails_from(self, peer: str, forwarded: bytes | None) -> bool:
-        if self._failures is None or self._failures.untouched:
-            return False
-        return bool(self._suspended(self._address(peer, forwarded)))
-
-    def _address(self, peer: str, forwarded: bytes | None) -> bytes:
-        return identity(self.proxies.client(peer, forwarded))
-
-    def _suspended(self, address: bytes) -> float:
-        """Return the seconds for which an address is refused."""
-        if self._failures is None or self._failures.untouched:
-            return 0.0
-        return self._failures.wait(self._failures.place(address))
 
 
 class KeyMeters:

@@ -83,15 +83,10 @@ class Buckets:
         self._clock = clock
         self._step = rate.seconds / rate.most
         self._room = rate.seconds - self._step + _HAIR  # how far a bucket may be from full to hold a request
-        block = memoryview(mmap.mmap(-1, (2 * _PLACES + 1) * _CELL))
+        block = memoryview(mmap.mmap(-1, 2 * _PLACES * _CELL))
         self._tags = block.cast("q")
         self._instants = block.cast("d")
         self._salt = secrets.token_bytes(8)
-
-    @property
-    def untouched(self) -> bool:
-        """Whether all buckets are full: who wants to know no more need not find out who is asking."""
-        return self._instants[2 * _PLACES] <= self._clock()
 
     def place(self, who: bytes) -> int:
         """Return where the bucket of a client is."""
@@ -110,10 +105,7 @@ class Buckets:
 
     def take(self, place: int, count: int = 1) -> None:
         """Take from a bucket; where that is more than there is in it, it stays empty for so much longer."""
-        instants, now = self._instants, self._clock()
-        full = max(instants[place], now) + count * self._step
-        instants[place] = full
-        instants[2 * _PLACES] = max(full, instants[2 * _PLACES])
+        self._instants[place] = max(self._instants[place], self._clock()) + count * self._step
 
     def left(self, place: int) -> tuple[int, int]:
         """Return how many requests a bucket holds, and the seconds until it is full, rounded up."""

@@ -83,8 +83,8 @@ class Lane:
         return self._authenticator.admit(headers, peer, forwarded)
 
     def _is_plain(self, host: bytes) -> bool:
-        """Return whether a host is plainly one, and remember it; the router looks closer at others."""
-        if _HOST.fullmatch(host) is None:
+        """Return whether a host is plainly ours, and remember it; the router looks closer at others."""
+        if _HOST.fullmatch(host) is None or not self._authenticator.takes_host(host):
             return False
         self._host = host
         return True

@@ -48,8 +48,13 @@ async def running(app: App) -> AsyncIterator[None]:
 async def client_of(app: App) -> AsyncIterator[httpx.AsyncClient]:
     """Run an application, and yield a client whose paths begin below /api/v1: `client.get("/model")`.
 
+    Its header `Host` names this machine, whatever a URL says: without a key, a service refuses other names.
     A bug in the application is an answer with status 500, as a client of a server would see it.
     """
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with running(app), httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
+        base_url="http://localhost/api/v1",
+        headers={"Host": "localhost"},
+    )
+    async with running(app), client:
         yield client

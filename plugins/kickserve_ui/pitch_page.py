@@ -201,7 +201,9 @@ class PitchPage:
         if isinstance(found, KickserveError):
             answer = await self._look(state)
             return answer._replace(note=self._messages("not_stored_error", why=found))
-        return Answer(found.prediction, found.interval, found.warnings, self._messages("stored"), recorded=True)
+        return Answer(
+            found.prediction, found.interval, found.warnings, self._messages("stored"), recorded=True
+        )
 
     async def _look(self, state: PageState) -> Answer:
         served, row = self._backend.served, state.row
