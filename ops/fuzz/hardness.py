@@ -201,7 +201,7 @@ async def greedy(target: Target) -> Row:
     kept, _ = await target.exchange(_post("/predict/batch", body), patience=60)
     assert kept.startswith(b"HTTP/1.1 200 "), kept[:200]
     memory = target.memory()
-    lines = b"GET /api/v1/predictions HTTP/1.1\r\nHost: test\r\nAccept: application/x-ndjson\r\n\r\n"
+    lines = b"GET /api/v1/predictions HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-ndjson\r\n\r\n"
     connections = []
     async with steady(target) as others:
         for _ in range(10):
@@ -274,7 +274,7 @@ async def pipelined(target: Target, many: int) -> Row:
 
 
 def _post(path: str, body: bytes) -> bytes:
-    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 

@@ -9,25 +9,25 @@ from kickserve.openapi import EXAMPLE
 
 KICK: Final = json.dumps(EXAMPLE).encode()
 _PATH: Final = b"POST /api/v1/predict HTTP/1.1\r\n"
-POST: Final = _PATH + b"Host: test\r\nContent-Length: %d\r\n\r\n%b" % (len(KICK), KICK)
-SMUGGLED: Final = b"GET /api/v1/model HTTP/1.1\r\nHost: test\r\n\r\n"
+POST: Final = _PATH + b"Host: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(KICK), KICK)
+SMUGGLED: Final = b"GET /api/v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _CHUNKED: Final = b"%x\r\n%b\r\n0\r\n\r\n" % (len(KICK), KICK)
 
 OVERSIZED: Final = {
-    "a header of 40 kB": _PATH + b"Host: test\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
-    "a header without end": _PATH + b"Host: test\r\nX: " + b"a" * 200_000,
-    "a name without end": _PATH + b"Host: test\r\n" + b"a" * 200_000,
+    "a header of 40 kB": _PATH + b"Host: localhost\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
+    "a header without end": _PATH + b"Host: localhost\r\nX: " + b"a" * 200_000,
+    "a name without end": _PATH + b"Host: localhost\r\n" + b"a" * 200_000,
     "10,000 headers": _PATH
-    + b"Host: test\r\n"
+    + b"Host: localhost\r\n"
     + b"".join(b"X-%d: a\r\n" % each for each in range(10_000))
     + b"\r\n",
-    "a line of 1 MB": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: test\r\n\r\n",
+    "a line of 1 MB": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a query of 1 MB": b"GET /api/v1/health?" + b"a" * 1_000_000,
 }
 
 
 def _with(*fields: bytes, body: bytes = _CHUNKED) -> bytes:
-    return _PATH + b"Host: test\r\n" + b"\r\n".join(fields) + b"\r\n\r\n" + body + SMUGGLED
+    return _PATH + b"Host: localhost\r\n" + b"\r\n".join(fields) + b"\r\n\r\n" + body + SMUGGLED
 
 
 _LENGTH: Final = b"Content-Length: %d" % len(KICK)
@@ -59,5 +59,5 @@ AMBIGUOUS: Final = {
     "a size of a chunk that overflows": _with(_TE, body=b"10000000000000001\r\na\r\n0\r\n\r\n"),
     "a chunk without its end": _with(_TE, body=b"2\r\n{}0\r\n\r\n"),
     "two hosts": _with(_LENGTH, b"Host: elsewhere", body=KICK),
-    "no host": POST.replace(b"Host: test\r\n", b"") + SMUGGLED,
+    "no host": POST.replace(b"Host: localhost\r\n", b"") + SMUGGLED,
 }

@@ -42,6 +42,6 @@ class AccessSettings(SettingsTable):
         "KICKSERVE_RATE_FAILURES",
         "20/m",
         parse_rate,
-        "Limit of wrong keys for each client address; beyond the limit the service refuses the address for a"
-        " while. 0: no limit.",
+        "Limit of wrong keys for each client address; beyond the limit wrong keys get 429. A valid key always"
+        " passes. 0: no limit.",
     )
