@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import httpx
 import msgspec
@@ -17,6 +18,7 @@ from serving import BARE, serving, until
 
 from kickserve.addresses import Proxies, identity, proxies
 from kickserve.cli import run
+from kickserve.linear import load_default
 from kickserve.plugins import KEY_NAME
 from kickserve_access.rates import Buckets, Rate, rate
 
@@ -143,13 +145,16 @@ class TestScopes:
 
     @BOTH_WAYS
     async def test_logs_know_the_name_of_the_key_of_a_request(
-        self, start, guarded, kick, monkeypatch, fastlane
+        self, start, guarded, kick, monkeypatch, caplog, fastlane
     ):
         names = []
-        client = await start(configured(guarded, KICKSERVE_FASTLANE=fastlane))
-        monkeypatch.setattr(client.app.predictor, "predict", lambda _: names.append(KEY_NAME.get()) or 1 / 0)
-        await client.post("/predict", json=kick, headers=sent("predict"))
-        assert names == ["predict"]
+        monkeypatch.setattr(caplog.handler, "emit", lambda _: names.append(KEY_NAME.get()))
+        good = load_default()
+        failing = SimpleNamespace(card=good.card, warnings=good.warnings, predict=lambda _: 1 / 0)
+        client = await start(configured(guarded, KICKSERVE_FASTLANE=fastlane), model=failing)
+        answer = await client.post("/predict", json=kick, headers=sent("predict"))
+        assert answer.status_code == 500
+        assert names[-1] == "predict"
         assert KEY_NAME.get() == ""
 
     async def test_metrics_count_requests_by_key(self, start, guarded, kick):
