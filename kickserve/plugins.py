@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
+import re
+from contextlib import asynccontextmanager, suppress
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points
 from typing import TYPE_CHECKING, Any, Final
@@ -46,6 +48,7 @@ from kickserve.errors import (
     RecordNotFound,
     RecordUnfit,
     RequestError,
+    SettingsError,
     StoreError,
     StoreMisconfigured,
     StoreUnavailable,
@@ -156,6 +159,13 @@ GROUP: Final = "kickserve.plugins"
 STANDARD: Final = "kickserve.standard"
 """Entry points that every service loads, whatever `KICKSERVE_PLUGINS` picks."""
 
+_PREFIX: Final = "KICKSERVE_"
+_NEAR: Final = 0.75  # similarity of names from which one is taken for a misspelt other (`difflib`)
+# Variables of compose.yaml, and those that Kubernetes sets for Services whose names begin with kickserve.
+_FOREIGN: Final = re.compile(
+    r"KICKSERVE_(ADDRESS|EXTRAS|IMAGE|(\w+_)?SERVICE_(HOST|PORT\w*)|(\w+_)?PORT_\d+_\w+)"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -180,6 +190,7 @@ def discover(settings: Settings) -> list[Plugin]:
     A plugin whose name is also an extra of its distribution needs the packages of that extra.
 
     Raises:
+        SettingsError: a variable is misspelt.
         UnknownPlugin: `KICKSERVE_PLUGINS` names a plugin that is not installed.
         MissingExtra: it names a plugin whose extra is not installed.
         ConfigurationError: a factory returned something else than a plugin, or two plugins share a name.
@@ -197,7 +208,9 @@ def discover(settings: Settings) -> list[Plugin]:
         for name, point in found.items()
         if (wanted is None or name in wanted) and _installed(point, required=wanted is not None)
     ]
-    return [_make(point, settings) for point in [*standard, *chosen]]
+    plugins = [_make(point, settings) for point in [*standard, *chosen]]
+    _check_variables(settings.environ, [*standard, *optional])
+    return plugins
 
 
 def create_store(plugins: Sequence[Plugin], url: str) -> Store:
@@ -209,9 +222,10 @@ def create_store(plugins: Sequence[Plugin], url: str) -> Store:
     for plugin in plugins:
         if (store := plugin.create_store(url)) is not None:
             return store
-    scheme = url.partition(":")[0]
+    scheme, colon, _ = url.partition(":")
+    begins = f"starts with '{scheme}:', which no loaded plugin supports" if colon else "has no scheme"
     raise StoreMisconfigured(
-        f"DATABASE_URL starts with '{scheme}:', which no loaded plugin supports: use sqlite: or"
+        f"DATABASE_URL {begins}: use sqlite: or"
         " postgresql:, or check that KICKSERVE_PLUGINS includes the plugin storage"
     )
 
@@ -265,6 +279,36 @@ def drift_reports(app: App) -> Path | None:
     """Return the folder of full reports of drift of an application; None without the plugin."""
     folders = (plugin.drift_reports() for plugin in plugins_of(app))
     return next((folder for folder in folders if folder is not None), None)
+
+
+def _check_variables(environ: Mapping[str, str], points: Sequence[EntryPoint]) -> None:
+    """Refuse variables that are nearly settings, and warn of others that are none."""
+    given = {
+        name for name, value in environ.items() if name.startswith(_PREFIX) and not _is_foreign(name, value)
+    }
+    if not given - _variables_known():
+        return
+    for point in points:  # settings of plugins that are not loaded are no mistakes
+        with suppress(ImportError):
+            point.load()
+    known = [name.removeprefix(_PREFIX) for name in _variables_known()]
+    for name in sorted(given - _variables_known()):
+        if near := get_close_matches(name.removeprefix(_PREFIX), known, 1, _NEAR):
+            raise SettingsError(f"{name} is no setting: did you mean {_PREFIX}{near[0]}?")
+        _warn_of(name)
+
+
+def _is_foreign(name: str, value: str) -> bool:
+    return _FOREIGN.fullmatch(name) is not None or value.startswith("tcp://")
+
+
+def _variables_known() -> set[str]:
+    return {name for table in SettingsTable.__subclasses__() for name in table.variables_known()}
+
+
+@lru_cache  # once a process, however often plugins are discovered
+def _warn_of(variable: str) -> None:
+    _log.warning("the variable %s is no setting of kickserve or its plugins", variable)
 
 
 def _entry_points(group: str) -> list[EntryPoint]:

@@ -53,7 +53,7 @@ class SettingsTable:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the settings from environment variables.
+        """Read the settings from environment variables; a secret also from the file that `…_FILE` names.
 
         Args:
             environ: variables by name; by default those of the process, and behind them those of the file
@@ -64,6 +64,13 @@ class SettingsTable:
         """
         environ = read_environ() if environ is None else environ
         return cls(**{each.name: _parse(each, environ) for each in _settings_of(cls)})
+
+    @classmethod
+    def variables_known(cls) -> set[str]:
+        """Return the names of the variables that `load` reads."""
+        metadata = [each.metadata for each in _settings_of(cls)]
+        files = {f"{each['variable']}_FILE" for each in metadata if each["secret"]}
+        return {each["variable"] for each in metadata} | files
 
     @classmethod
     def rows(cls) -> list[Row]:
@@ -246,6 +253,10 @@ class Settings(SettingsTable):
         environ = read_environ() if environ is None else environ
         if environ.get("SPACE_ID"):
             environ = {**_ON_A_SPACE, **environ}
+        if environ.get("KICKSERVE_PORT", "").startswith(
+            "tcp://"
+        ):  # Kubernetes, for a Service named kickserve
+            environ = {**environ, "KICKSERVE_PORT": ""}
         return replace(super(Settings, cls).load(environ), environ=environ)
 
     def secrets(self) -> list[str]:
@@ -304,6 +315,8 @@ def _settings_of(table: type[SettingsTable]) -> list[Field[Any]]:
 def _parse(each: Field[Any], environ: Mapping[str, str]) -> Any:
     variable = each.metadata["variable"]
     text = environ.get(variable, "")
+    if each.metadata["secret"] and (file := environ.get(f"{variable}_FILE")):
+        text = _read_secret(variable, text, file)
     if not text.strip():
         return each.default
     try:
@@ -311,6 +324,23 @@ def _parse(each: Field[Any], environ: Mapping[str, str]) -> Any:
     except ValueError as error:
         shown = "(hidden)" if each.metadata["secret"] else repr(text)
         raise SettingsError(f"{variable}={shown} can't be used: it {error}") from None
+
+
+def _read_secret(variable: str, text: str, file: str) -> str:
+    """Return the secret in a file, as containers are given secrets.
+
+    Raises:
+        SettingsError: the file can't be read or is empty, or the variable itself is set too.
+    """
+    if text.strip():
+        raise SettingsError(f"{variable} and {variable}_FILE are both set: leave one out")
+    try:
+        secret = Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}_FILE={file!r} can't be read: {error}") from error
+    if not secret:
+        raise SettingsError(f"{variable}_FILE={file!r} is empty: write the secret into it")
+    return secret
 
 
 def _format(value: Any) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import settings_rows
 
-from kickserve.errors import SettingsError
-from kickserve.plugins import discover
+from kickserve.errors import SettingsError, StoreMisconfigured
+from kickserve.plugins import create_store, discover
 from kickserve.settings import Settings
 
 
@@ -75,6 +75,65 @@ def test_values_are_read():
 def test_a_value_that_can_not_be_used_is_named_with_its_variable(variable, value):
     with pytest.raises(SettingsError, match=f"{variable}='{value}' can't be used: it must be"):
         discover(Settings.load({variable: value}))
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("KICKSERVE_JORNAL", "KICKSERVE_JOURNAL"),
+        ("KICKSERVE_WORKER", "KICKSERVE_WORKERS"),
+        ("KICKSERVE_DRIFT_PSY", "KICKSERVE_DRIFT_PSI"),  # of a plugin that is not loaded
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_the_right_name(variable, meant):
+    with pytest.raises(SettingsError, match=f"{variable} is no setting: did you mean {meant}"):
+        discover(Settings.load({variable: "1", "KICKSERVE_PLUGINS": "storage"}))
+
+
+def test_an_unknown_variable_is_warned_of_unless_another_program_sets_it(caplog):
+    others = {"KICKSERVE_ADDRESS": "0.0.0.0", "KICKSERVE_DRIFT_PSI": "0.3", "KICKSERVE_PLUGINS": "storage"}
+    links = {
+        "KICKSERVE_PORT": "tcp://10.0.0.1:80",
+        "KICKSERVE_SERVICE_HOST": "10.0.0.1",
+        "KICKSERVE_SERVICE_PORT_HTTP": "80",
+        "KICKSERVE_PORT_80_TCP_ADDR": "10.0.0.1",
+        "KICKSERVE_POSTGRES_PORT": "tcp://10.0.0.2:5432",
+    }
+    settings = Settings.load({**others, **links, "KICKSERVE_QUITE_ANOTHER_THING": "1"})
+    discover(settings)
+    assert settings.port == 7860
+    assert [each.getMessage().split()[2] for each in caplog.records] == ["KICKSERVE_QUITE_ANOTHER_THING"]
+
+
+def test_a_secret_comes_from_a_file_that_must_hold_one(tmp_path):
+    (tmp_path / "key").write_text("sesame\n")
+    (tmp_path / "empty").touch()
+    assert Settings.load({"API_KEY_FILE": f"{tmp_path}/key"}).api_key == "sesame"
+    for variables, words in [
+        ({"API_KEY_FILE": f"{tmp_path}/none"}, "No such file"),
+        ({"DATABASE_URL_FILE": f"{tmp_path}/empty"}, "is empty"),
+        ({"API_KEY_FILE": f"{tmp_path}/key", "API_KEY": "k"}, "both set"),
+    ]:
+        with pytest.raises(SettingsError, match=words):
+            Settings.load(variables)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sesame",
+        "u:sesame@h/d",
+        "sqlite://u:sesame@h/x",
+        "postgresql://u:sesame@[h",
+        "postgresql://u:sesame@℀",
+        "sqlite://u:sesame@℀",
+    ],
+)
+def test_no_error_shows_a_password_of_a_database_url(url):
+    settings = Settings.load({"DATABASE_URL": url})
+    with pytest.raises(StoreMisconfigured) as error:
+        create_store(discover(settings), settings.database_url)
+    assert "sesame" not in str(error.value)
 
 
 @pytest.mark.parametrize(

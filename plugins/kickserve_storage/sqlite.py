@@ -392,11 +392,11 @@ def path_of(url: str) -> Path | None:
     """
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise StoreMisconfigured(f"DATABASE_URL={url} can't be understood: {error}") from error
+    except ValueError:  # its message may hold a password
+        raise StoreMisconfigured("DATABASE_URL can't be understood: write sqlite:///file.db") from None
     if parts.netloc:
         raise StoreMisconfigured(
-            f"DATABASE_URL={url} needs three slashes before a relative path (sqlite:///kickserve.db),"
+            "DATABASE_URL needs three slashes before a relative path (sqlite:///kickserve.db),"
             " and four before an absolute one"
         )
     if parts.query or parts.fragment:
