@@ -49,11 +49,14 @@ from kickserve.parameters import (
     TheRecorder,
     Until,
     format_query,
-    media_type,
+    is_lines,
     parse_cursor,
     parse_id,
     parse_instant,
     read_body,
+    refuse_unknown_parameters,
+    sends_lines,
+    wants_lines,
 )
 from kickserve.plugins import API, create_authenticator, create_store, discover, overridden, plugins_of
 from kickserve.predictor import Predictor
@@ -137,7 +140,7 @@ def create_app(
             "predictor": Provide(lambda: predictor, sync_to_thread=False),
             "recorder": Provide(lambda: recorder, sync_to_thread=False),
         },
-        before_request=refuse_encoded,
+        before_request=check_request,
         exception_handlers=problems.HANDLERS,
         openapi_config=openapi.openapi_config(with_key=authenticator.guarded),
         cors_config=_cors(settings),
@@ -223,8 +226,13 @@ def _cors(settings: Settings) -> CORSConfig | None:
     )
 
 
-async def refuse_encoded(request: Request[Any, Any, Any]) -> None:
-    """Refuse a compressed body before any of it is read."""
+async def check_request(request: Request[Any, Any, Any]) -> None:
+    """Refuse a compressed body before any of it is read, and parameters that a call with some does not know.
+
+    Raises:
+        EncodedBody: the body is compressed.
+        InvalidInput: a parameter is unknown, misspelt perhaps.
+    """
     # A coroutine, as guards are: the framework calls a plain function in a thread.
     encodings = request.headers.getall("content-encoding", [])
     encoding = ", ".join(encodings).strip().lower()
@@ -232,6 +240,8 @@ async def refuse_encoded(request: Request[Any, Any, Any]) -> None:
         raise EncodedBody(
             f"the body is compressed ({encoding[:20]}): send the plain body, without Content-Encoding"
         )
+    if request.scope["query_string"]:
+        refuse_unknown_parameters(request)
 
 
 @get("/", include_in_schema=False)
@@ -275,15 +285,18 @@ async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor
     With `application/x-ndjson` as `Content-Type` and in `Accept`, any number of kicks is answered as they
     come, each with a prediction or a problem document on a line of its own: read while you send.
     """
-    lines = media_type(request.headers.get("content-type", "")) == NDJSON
-    if lines and NDJSON in request.headers.get("accept", ""):
+    lines, answers_lines = sends_lines(request), wants_lines(request)
+    if lines and answers_lines:
         return Lines(answer_lines(request, predictor))
     body = await read_body(request)
+    if lines is None:
+        lines = is_lines(body)
     with predictor.counting_refusals():
         kicks = await read_kicks_in_turns(body, lines=lines)
     app_of(request).authenticator.charge(request.scope, len(kicks))
     predictions = await predictor.predict_batch(kicks)
-    return Response(await _encode_in_turns(predictions), media_type=MediaType.JSON)
+    answer = await _encode_in_turns(predictions, lines=answers_lines)
+    return Response(answer, media_type=NDJSON if answers_lines else MediaType.JSON)
 
 
 @get(
@@ -308,7 +321,7 @@ async def list_predictions(
     """
     begin, end, cursor = parse_instant("since", since), parse_instant("until", until), parse_cursor(before)
     await recorder.flush()
-    if NDJSON in request.headers.get("accept", ""):
+    if wants_lines(request):
         return Stream(_stream(recorder.store, begin, end), media_type=NDJSON)
     records = await recorder.store.page(limit + 1, before=cursor, since=begin, until=end)
     headers = {}
@@ -351,7 +364,7 @@ async def delete_prediction(record_id: FromPath[str], recorder: TheRecorder) -> 
 )
 async def put_outcome(record_id: FromPath[str], body: RawBody, recorder: TheRecorder) -> None:
     """Record the outcome of a kick; a later one replaces it."""
-    await recorder.set_outcome(parse_id(record_id), success=read_outcome(body).success)
+    await recorder.set_outcome(parse_id(record_id), success=bool(read_outcome(body).success))
 
 
 @put(
@@ -445,13 +458,14 @@ ROUTES: Final = [
 ]
 
 
-async def _encode_in_turns(predictions: Sequence[Prediction]) -> bytes:
-    """Encode a JSON array, with turns of the event loop for others in between."""
+async def _encode_in_turns(predictions: Sequence[Prediction], *, lines: bool) -> bytes:
+    """Encode a JSON array, or NDJSON, with turns of the event loop for others in between."""
     parts: list[bytes] = []
     for start in range(0, len(predictions), _TOGETHER):
-        parts += b",", _encoder.encode(predictions[start : start + _TOGETHER])[1:-1]
+        some = predictions[start : start + _TOGETHER]
+        parts.append(_encoder.encode_lines(some) if lines else _encoder.encode(some)[1:-1])
         await asyncio.sleep(0)
-    return b"".join((b"[", *parts[1:], b"]"))
+    return b"".join(parts) if lines else b"[%b]" % b",".join(parts)
 
 
 async def _stream(store: Store, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:

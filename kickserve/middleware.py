@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote
 
 from litestar import Litestar, Request
 from litestar.config.cors import CORSConfig
@@ -46,6 +47,8 @@ REQUEST: Final[ContextVar[bytes | None]] = ContextVar("kickserve_request", defau
 _FORBIDDEN: Final = 4403  # websocket close code: 4000 to 4999 are the application's own
 # A client may choose an id that can't break a log line or a header.
 _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+_INEXACT: Final = re.compile(rb"%2f|//+", re.IGNORECASE)
 
 SANDBOX: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
@@ -174,6 +177,11 @@ class App(Litestar):
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request_id = self.request_id(dict(scope["headers"]))
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
+        if (raw := scope.get("raw_path")) and _INEXACT.search(raw):
+            scope = {**scope, "path": _exact_path(raw)}
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500  # until an answer begins
 
@@ -194,6 +202,8 @@ class App(Litestar):
                 if self.draining:
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
+            elif is_head:
+                message["body"] = b""  # type: ignore[typeddict-unknown-key] # the parts of a body have one
             await send(message)
 
         tokens = REQUEST.set(request_id), KEY_NAME.set("")
@@ -317,8 +327,17 @@ def app_of(connection: ASGIConnection[Any, Any, Any, Any]) -> App:
 
 
 def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:
-    methods = sorted(route.methods) if isinstance(route, HTTPRoute) else []
-    return route.path_format, ", ".join(methods).encode() or None
+    methods = problems.allow(route.methods) if isinstance(route, HTTPRoute) else ""
+    return route.path_format, methods.encode() or None
+
+
+def _exact_path(raw: bytes) -> str:
+    """Unquote a path but for its slashes: an escaped slash is no separator, nor is a second one."""
+    return unquote(_INEXACT.sub(_escaped, raw).decode("latin-1"))
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return b"%252F" if found[0].startswith(b"%") else b"/%252F" * (len(found[0]) - 1)
 
 
 def _pairs(route: BaseRoute) -> Iterator[tuple[str, str]]:

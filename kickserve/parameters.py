@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
@@ -13,6 +14,7 @@ from kickserve import kinds
 from kickserve.errors import BodyTooLarge, InvalidInput, RecordNotFound
 from kickserve.ids import canonical
 from kickserve.middleware import app_of
+from kickserve.openapi import NDJSON
 from kickserve.predictor import Predictor
 from kickserve.recorder import Recorder
 from kickserve.schemas import FieldError
@@ -26,6 +28,22 @@ TheRecorder = NamedDependency[Recorder]
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 10_000
 
+JSON: Final = "application/json"
+LINES: Final = (
+    NDJSON,
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonl",
+    "application/jsonlines",
+    "application/x-jsonlines",
+    "application/json-lines",
+    "text/x-ndjson",
+    "text/ndjson",
+    "text/jsonl",
+)
+"""Names of NDJSON: none is registered."""
+
+_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _INSTANT: Final = "a date, with or without a time, or an age such as 7d; UTC unless it says otherwise."
 _VERSION_7: Final = {
     "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
@@ -43,6 +61,19 @@ Since = Annotated[
 Until = Annotated[
     str | None, QueryParameter(description=f"Only records made before this instant: {_INSTANT}")
 ]
+
+
+def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+    """Refuse parameters of a query that a call does not know, where it knows any.
+
+    Raises:
+        InvalidInput: there is one.
+    """
+    parameters = request.route_handler.parsed_fn_signature.parameters.items()
+    known = [name for name, each in parameters if isinstance(each.kwarg_definition, QueryParameter)]
+    for name in request.query_params if known else ():
+        if name not in known:
+            raise _invalid(name[:60], f"is no parameter of this call: it takes {', '.join(known)}", "")
 
 
 def parse_id(text: str) -> str:
@@ -111,9 +142,43 @@ async def read_body(request: Request[Any, Any, Any]) -> bytes:
     return bytes(body)
 
 
-def media_type(header: str) -> str:
-    """Return the media type in a header such as `Content-Type`, without its parameters, in small letters."""
-    return header.partition(";")[0].strip().lower()
+def sends_lines(request: Request[Any, Any, Any]) -> bool | None:
+    """Return whether `Content-Type` says that a body is NDJSON; None where it says neither that nor JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return True if kind in LINES else False if kind == JSON else None
+
+
+def is_lines(body: bytes) -> bool:
+    """Return whether a body is NDJSON by its content: it begins with an object. curl sends it as a form."""
+    return _OBJECT.match(body) is not None
+
+
+def wants_lines(request: Request[Any, Any, Any]) -> bool:
+    """Return whether a client would rather have NDJSON than JSON, by `Accept` (RFC 9110, section 12.5.1)."""
+    ranges = list(map(_media_range, ",".join(request.headers.getall("accept", [])).lower().split(",")))
+
+    def rank(kind: str) -> tuple[float, int, int]:
+        main = kind.partition("/")[0]
+        matching = [
+            (specificity, quality, -at)
+            for at, (name, quality) in enumerate(ranges)
+            for specificity, pattern in enumerate(("*/*", f"{main}/*", kind))
+            if name == pattern
+        ]
+        specificity, quality, at = max(matching, default=(0, 0.0, 0))
+        return quality, specificity, at
+
+    best = max(map(rank, LINES))
+    return best[0] > 0 and best > rank(JSON)
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    name, *parameters = (each.strip() for each in text.split(";"))
+    quality = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+    try:
+        return name, float(quality)
+    except ValueError:
+        return name, 0.0
 
 
 def _invalid(name: str, detail: str, text: str) -> InvalidInput:

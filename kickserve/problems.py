@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ from kickserve.errors import BodyTooLarge, EncodedBody, Forbidden, InvalidInput,
 from kickserve.schemas import FieldError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from litestar import Request
 
@@ -24,9 +25,16 @@ MEDIA_TYPE: Final = "application/problem+json"
 _CHALLENGE: Final = 'Bearer realm="kickserve"'
 _LONGEST: Final = 240  # characters of a message
 _NOT_FOUND: Final = "no resource has this path: /docs lists all calls"
+_EXPECTED: Final = re.compile("Expected `(int|float|bool)`(?: (>=|<=) ([0-9.]+))?")
+_KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
+
+
+def allow(methods: Collection[str]) -> str:
+    """Return the header `Allow` of a path with handlers for some methods: GET also answers HEAD."""
+    return ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
 
 
 def problem_of(scope: Mapping[str, Any], error: KickserveError) -> Problem:
@@ -47,7 +55,7 @@ def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Re
         headers["WWW-Authenticate"] = f'{_CHALLENGE}, error="insufficient_scope", scope="{error.scope}"'
     elif isinstance(error, EncodedBody):
         headers["Accept-Encoding"] = "identity"
-    return _response(request, problem_of(request.scope, error), headers)
+    return _response(problem_of(request.scope, error), headers)
 
 
 def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -60,16 +68,17 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = _NOT_FOUND
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and error.headers:
-        detail = f"this path takes other methods: {error.headers.get('Allow', '')}"
+        methods = allow(error.headers["allow"].split(", "))
+        detail, error.headers = f"this path takes other methods: {methods}", {"Allow": methods}
     problem = _problem(request.scope, error.status_code, HTTPStatus(error.status_code).phrase, detail)
-    return _response(request, problem, error.headers or {})
+    return _response(problem, error.headers or {})
 
 
 def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer a bug with 500: the log has the traceback, under the id that the client gets."""
     _log.error("request %s failed", request_id(request.scope), exc_info=error)
     detail = "an internal error occurred; the service's log has details under this request_id"
-    return _response(request, _problem(request.scope, 500, KickserveError.title, detail), {})
+    return _response(_problem(request.scope, 500, KickserveError.title, detail), {})
 
 
 def refused_early(status: int, detail: str, request_id: bytes) -> bytes:
@@ -112,20 +121,26 @@ def _problem(
     )
 
 
-def _response(
-    request: Request[Any, Any, Any], problem: Problem, headers: Mapping[str, str]
-) -> Response[bytes]:
-    body = b"" if request.method == "HEAD" else _encode(problem)
+def _response(problem: Problem, headers: Mapping[str, str]) -> Response[bytes]:
+    body = _encode(problem)
     return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=dict(headers))
 
 
 def _unfitting(error: ValidationException) -> InvalidInput:
     extra: Any = error.extra
     faults = [
-        FieldError(
-            field=str(each.get("key", "query")), detail=f"can't be used: {each.get('message', 'it is wrong')}"
-        )
+        FieldError(field=str(each.get("key", "query")), detail=_in_words(each.get("message", "it is wrong")))
         for each in extra
     ]
     first = faults[0]
     return InvalidInput(f"{first.field} {first.detail}"[:_LONGEST], faults)
+
+
+def _in_words(message: str) -> str:
+    """Say what msgspec expects of a parameter as a sentence about it."""
+    found = _EXPECTED.match(message)
+    if found is None:
+        return f"can't be used: {message}"
+    kind, bound, limit = found.groups()
+    side = {None: "", ">=": f" of {limit} or more", "<=": f" of {limit} or less"}[bound]
+    return f"must be {_KINDS[kind]}{side}"

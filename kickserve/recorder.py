@@ -199,7 +199,7 @@ class Recorder:
             ids += [canonical(each.id) for each in outcomes[start : start + _IDS]]
             await asyncio.sleep(0)
         changes = [
-            SetOutcome(record_id, each.success, at)
+            SetOutcome(record_id, bool(each.success), at)
             for each, record_id in zip(outcomes, ids, strict=True)
             if record_id is not None
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """The errors of msgspec for bytes that it can't decode: also for no UTF-8, and for brackets without end."""
 
-Flag = bool | Annotated[Literal[0, 1], Meta(extra_json_schema={"type": "integer"})]
+Flag = bool | Annotated[float, Meta(ge=0, le=1, multiple_of=1)]
+"""True or false, 1 or 0, 1.0 or 0.0: pandas and numpy write flags as numbers."""
 
 
 def _meta(name: str) -> Meta:
@@ -128,7 +129,7 @@ class Record(Struct, kw_only=True):
     shadow_prediction: float | None = None
 
 
-Success = Annotated[bool, Meta(description="Whether the ball went over.")]
+Success = Annotated[Flag, Meta(description="Whether the ball went over.")]
 
 
 class Outcome(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):

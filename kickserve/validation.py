@@ -31,6 +31,7 @@ _LONGEST_VALUE: Final = 100
 _EXPLAINED: Final = 64_000  # bytes; no kick is longer, and a second reading takes memory
 _DIGITS: Final = 20
 _PART: Final = 250_000  # bytes of a batch that are read in one turn of the event loop: 1 ms
+_MARK: Final = b"\xef\xbb\xbf"  # the byte order mark of UTF-8, which a reader may pass over (RFC 8259)
 _COMMA: Final = re.compile(rb"[ \t\r\n]*,")
 
 _kick = msgspec.json.Decoder(Kick)
@@ -56,6 +57,8 @@ def read_kick(body: bytes) -> Kick:
     try:
         return _kick.decode(body)
     except UNDECODABLE as error:
+        if body.startswith(_MARK):
+            return read_kick(body[len(_MARK) :])
         _refuse(_explain(body, error))
 
 
@@ -66,6 +69,7 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
         MalformedBody: the body is no JSON; of NDJSON the error names the row.
         InvalidInput: a row is no kick; the error names rows and fields, the first 100 of them.
     """
+    body = body.removeprefix(_MARK)
     try:
         kicks = _kick.decode_lines(body) if lines else _kicks.decode(body)
     except UNDECODABLE as error:
@@ -78,6 +82,7 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
 
 async def read_kicks_in_turns(body: bytes, *, lines: bool = False) -> list[Kick]:
     """Read many kicks as `read_kicks` does, with the same errors, in several turns of the event loop."""
+    body = body.removeprefix(_MARK)
     kicks: list[Kick] = []
     for part in _lines_in_parts(body) if lines else _array_in_parts(body):
         try:
@@ -175,7 +180,7 @@ def read_outcomes(body: bytes) -> list[OutcomeOf]:
 
 def _read(decoder: msgspec.json.Decoder[T], body: bytes, advice: str) -> T:
     try:
-        return decoder.decode(body)
+        return decoder.decode(body.removeprefix(_MARK))
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{advice}: {error}", [FieldError(field="body", detail=str(error))]) from None
     except UNDECODABLE as error:

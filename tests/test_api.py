@@ -49,11 +49,17 @@ class TestPredict:
         ) as other:
             assert (await other.post("/predict", json=kick)).status_code == 200
 
-    async def test_takes_flags_as_booleans_or_as_0_and_1(self, client, kick):
-        as_numbers = {name: int(value) if isinstance(value, bool) else value for name, value in kick.items()}
+    @pytest.mark.parametrize("number", [int, float])
+    async def test_takes_flags_as_numbers_and_a_mark_before_the_body(self, client, kick, number):
+        as_numbers = {
+            name: number(value) if isinstance(value, bool) else value for name, value in kick.items()
+        }
         first = (await client.post("/predict", json=kick)).json()
-        second = (await client.post("/predict", json=as_numbers)).json()
-        assert first["prediction"] == second["prediction"]
+        body = b"\xef\xbb\xbf" + msgspec.json.encode(as_numbers)
+        for path, sent in [("/predict", body), ("/predict/batch", b"\xef\xbb\xbf[%b]" % body[3:])]:
+            answer = (await client.post(path, content=sent)).json()
+            answer = answer[0] if isinstance(answer, list) else answer
+            assert answer["prediction"] == pytest.approx(first["prediction"], abs=1e-12)
 
 
 class TestBatch:
@@ -63,13 +69,43 @@ class TestBatch:
         alone = [(await client.post("/predict", json=each)).json()["prediction"] for each in kicks]
         assert [answer["prediction"] for answer in answers] == pytest.approx(alone, abs=1e-12)
 
-    async def test_takes_ndjson(self, client, kick):
-        body = b"\n".join([msgspec.json.encode(kick)] * 3)
-        response = await client.post(
-            "/predict/batch", content=body, headers={"Content-Type": "application/x-ndjson"}
-        )
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "application/x-ndjson",
+            "application/jsonl; charset=utf-8",
+            "Application/NDJSON",
+            "text/x-ndjson",
+            "application/x-www-form-urlencoded",  # curl --data-binary
+            "application/octet-stream",
+            "",
+        ],
+    )
+    async def test_takes_ndjson_by_all_its_names_or_by_content(self, client, kick, kind):
+        body = b"\xef\xbb\xbf" + b"\n".join([msgspec.json.encode(kick)] * 3)
+        response = await client.post("/predict/batch", content=body, headers={"Content-Type": kind})
         assert response.status_code == 200
         assert len(response.json()) == 3
+
+    @pytest.mark.parametrize(
+        ("accept", "lines"),
+        [
+            ("*/*", False),
+            ("application/x-ndjson", True),
+            ("Application/JSONL;q=0.9, */*;q=0.1", True),
+            ("application/x-ndjson;q=0.5, application/json", False),
+            ("application/json, application/x-ndjson", False),
+            ("application/json;q=0, */*", True),
+            ("application/x-ndjson;q=0", False),
+            ("text/html", False),
+        ],
+    )
+    async def test_the_preferred_of_json_and_lines_is_answered(self, client, kick, accept, lines):
+        headers = {"Accept": accept}
+        batch = await client.post("/predict/batch", json=[kick] * 2, headers=headers)
+        for response in (batch, await client.get("/predictions", headers=headers)):
+            assert response.headers["content-type"].startswith("application/x-ndjson") is lines
+            assert len(response.content.splitlines() if lines else response.json()) == 2
 
     async def test_names_the_rows_at_fault_and_keeps_nothing(self, client, kick):
         response = await client.post("/predict/batch", json=[kick, {**kick, "angle": 91}, {"distance": 5}])
@@ -99,7 +135,7 @@ BAD_KICKS = {
     "a string": ({"angle": "24"}, "angle"),
     "null": ({"wind_speed": "null"}, "wind_speed"),
     "a flag of 2": ({"game_away": 2}, "game_away"),
-    "a flag of 1.0": ({"is_start": 1.0}, "is_start"),
+    "a flag of 0.5": ({"is_start": 0.5}, "is_start"),
 }
 
 
@@ -179,6 +215,7 @@ class TestBadInput:
             "limit=0",
             "limit=10001",
             "limit=ten",
+            "lmit=5",
             "since=yesterday",
             "until=noon",
             "since=0.5",
@@ -196,6 +233,12 @@ class TestBadInput:
         assert response.status_code == 422
         assert response.json()["errors"][0]["field"] == query.partition("=")[0]
 
+    @pytest.mark.parametrize(
+        "path", ["//model", "http://test/api/v1%2Fmodel", "http://test/docs//openapi.json"]
+    )
+    async def test_only_a_slash_is_a_slash(self, client, path):
+        assert (await client.get(path)).status_code == 404
+
     async def test_an_unknown_path_and_a_wrong_method_are_problems_too(self, client):
         for response, status in [
             (await client.get("/nothing"), 404),
@@ -204,6 +247,12 @@ class TestBadInput:
         ]:
             assert response.status_code == status
             assert response.headers["content-type"] == "application/problem+json"
+
+    async def test_what_a_parameter_must_be_is_said_in_words(self, client):
+        response = await client.get("/predictions?limit=0")
+        assert response.json()["detail"] == "limit must be a whole number of 1 or more"
+        response = await client.get("/predict")
+        assert response.json()["detail"] == "this path takes other methods: OPTIONS, POST"
 
 
 class TestShapeOfErrors:
@@ -235,7 +284,7 @@ class TestShapeOfErrors:
         def broken(*_):
             raise ZeroDivisionError("the secret")
 
-        monkeypatch.setattr(client.app.predictor, "predict", broken)
+        monkeypatch.setattr(client.app.predictor.current.batcher, "put", broken)
         response = await client.post("/predict", json=kick)
         assert response.status_code == 500
         assert "secret" not in response.text
@@ -322,7 +371,7 @@ class TestRecords:
 class TestOutcomes:
     async def test_an_outcome_is_kept_with_its_time_and_the_newer_word_holds(self, client, kick):
         record_id = (await client.post("/predict", json=kick)).json()["id"]
-        for success in (True, True, False):
+        for success in (True, 1, 1.0, 0):
             response = await client.put(f"/predictions/{record_id}/outcome", json={"success": success})
             assert response.status_code == 204
         record = (await client.get(f"/predictions/{record_id}")).json()
@@ -330,7 +379,7 @@ class TestOutcomes:
         assert record["outcome_at"] > record["created_at"]
 
     @pytest.mark.parametrize(
-        "body", [b"", b"{", b"{}", b'{"success": 1}', b'{"success": true, "by": "me"}', b"[]"]
+        "body", [b"", b"{", b"{}", b'{"success": 2}', b'{"success": true, "by": "me"}', b"[]"]
     )
     async def test_an_outcome_that_says_something_else_is_refused(self, client, kick, body):
         record_id = (await client.post("/predict", json=kick)).json()["id"]
@@ -366,6 +415,15 @@ class TestOutcomes:
         assert list(report["months"].values()) == [report["overall"]]
         assert (await client.get("/quality?model=other")).json()["count"] == 0
         assert (await client.get("/quality?until=2020-01-01T00:00:00Z")).json()["count"] == 0
+
+
+async def test_head_answers_as_get_does_without_the_body(client, kick):
+    await client.post("/predict", json=kick)
+    paths = {route.path_format for route in client.app.routes if "GET" in getattr(route, "methods", ())}
+    for path in sorted(path for path in paths if "{" not in path):
+        got, head = [await client.request(method, f"http://test{path}") for method in ("GET", "HEAD")]
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert head.headers.get("content-type") == got.headers.get("content-type")
 
 
 class TestService:

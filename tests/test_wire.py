@@ -161,7 +161,7 @@ def test_a_client_of_http_1_0_gets_no_chunks_and_keeps_its_connection_only_where
 
 async def test_options_names_all_methods_of_a_path(client):
     response = await client.options("/predictions/01900000-0000-7000-8000-000000000000")
-    assert response.headers["allow"] == "DELETE, GET, OPTIONS"
+    assert response.headers["allow"] == "DELETE, GET, HEAD, OPTIONS"
 
 
 def run(script, folder, *arguments):

@@ -182,7 +182,9 @@ def _unknown(line: int, record_id: str) -> RefusedRow:
 def _into(store: Store) -> Keep:
     async def keep(outcomes: Sequence[OutcomeOf]) -> OutcomesKept:
         now = datetime.now(UTC)
-        missing = await store.set_outcomes([SetOutcome(each.id, each.success, now) for each in outcomes])
+        missing = await store.set_outcomes(
+            [SetOutcome(each.id, bool(each.success), now) for each in outcomes]
+        )
         unknown = [each.id for each in outcomes if each.id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 

@@ -81,14 +81,14 @@ def _split(body: memoryview, length: str | None) -> tuple[memoryview, memoryview
 
 
 def _request(head: memoryview, *, cut: bool) -> InferenceRequest:
-    text = bytes(head)
+    text = bytes(head).removeprefix(b"\xef\xbb\xbf")  # the byte order mark
     if any(text.count(mark) > most for mark, most in _MOST.items()):
         # Before it is decoded: 40 MB of empty lists would take nine seconds, and a GB.
         raise BadInference(
             f"the body holds far more than {BATCH_MAX:,} kicks have need of{_hint(head, cut=cut)}"
         )
     try:
-        request = _decode(head)
+        request = _decode(text)
     except msgspec.ValidationError as error:
         raise BadInference(f"the body is no inference request: {error}") from None
     except UNDECODABLE as error:

@@ -106,8 +106,8 @@ def routers() -> list[Router]:
 def _of_model(method: Any, end: str, call: Any, **more: Any) -> list[Any]:
     """Register a call of a model, with and without a version.
 
-    A model from the hub is called `owner/name`. An escaped slash comes in as a plain one, so such a name has
-    paths of its own, which the documentation need not show.
+    A model from the hub is called `owner/name`: with its slash not escaped, such a name has paths of its own,
+    which the documentation need not show.
     """
 
     def paths(name: str) -> list[str]:
@@ -218,7 +218,7 @@ def _served(model: Model, owner: str, name: str, version: str) -> ModelCard:
         ModelNotServed: it is not the one that is served.
     """
     card = model.card
-    asked = f"{owner}/{name}" if owner else name
+    asked = f"{owner}/{name}" if owner else name.replace("%2F", "/")
     if asked not in {card.name, ALIAS}:
         what = f"no model {asked[:100]!r}"
     elif version not in {"", card.revision}:
