@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta
 from kickserve.features import COUNT, INDEX, NAMES
 from kickserve.plugins import MalformedBody, out_of_range
 from kickserve.schemas import BATCH_MAX, UNDECODABLE, Flag
-from kickserve_oip.messages import BadInference, InferenceRequest
+from kickserve_oip.messages import DATATYPES, BadInference, InferenceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -246,7 +246,7 @@ def _values(tensor: RequestInput, binary: memoryview | None) -> NDArray[np.float
     """Return the values of a tensor, flat, in row-major order; of its shape only their number counts."""
     datatype = _DATATYPES.get(tensor.datatype)
     if datatype is None:
-        known = ", ".join(_DATATYPES)
+        known = ", ".join(DATATYPES)
         raise _wrong(tensor, f"its datatype {tensor.datatype[:40]!r} is none of {known}")
     read = _from_json(tensor, datatype) if binary is None else _from_binary(tensor, datatype, binary)
     wanted = math.prod(tensor.shape)

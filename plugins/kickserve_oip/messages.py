@@ -19,6 +19,18 @@ PREFIX: Final = "/v2"
 
 Parameters = dict[str, Any]
 Size = Annotated[int, Meta(ge=0)]
+DATATYPES: Final = (
+    "FP64",
+    "FP32",
+    "BOOL",
+    *(f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)),
+)
+_DATATYPE = Meta(extra_json_schema={"enum": [*DATATYPES]})
+_SHAPE = Meta(
+    description="[n] or [n, 1] of a column, [n, 11] of a matrix",
+    extra_json_schema={"minItems": 1, "maxItems": 2},
+)
+_INPUTS = Meta(description="The eleven features, or a matrix of them", extra_json_schema={"minItems": 1})
 _DATA = Meta(description="The values, flat in row-major order or nested", extra_json_schema={"type": "array"})
 
 
@@ -100,8 +112,8 @@ class RequestInput(Struct, kw_only=True, frozen=True):
     """A tensor that is sent: its values are in `data`, or binary behind the JSON."""
 
     name: str
-    shape: list[Size]
-    datatype: Annotated[str, Meta(description="FP64, FP32, BOOL, INT8 to INT64, UINT8 to UINT64")]
+    shape: Annotated[list[Size], _SHAPE]
+    datatype: Annotated[str, _DATATYPE]
     parameters: Parameters | None = None
     data: Annotated[msgspec.Raw | UnsetType, _DATA] = UNSET
 
@@ -116,7 +128,7 @@ class RequestOutput(Struct, kw_only=True, frozen=True):
 class InferenceRequest(Struct, kw_only=True, frozen=True):
     """Kicks to be predicted, as tensors."""
 
-    inputs: list[RequestInput]
+    inputs: Annotated[list[RequestInput], _INPUTS]
     id: str | None = None
     parameters: Parameters | None = None
     outputs: list[RequestOutput] | None = None

@@ -11,8 +11,8 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
 
 from kickserve.features import FEATURES, named
+from kickserve.openapi import EXAMPLE, Open, takes
 from kickserve.plugins import (
-    EXAMPLE,
     KickserveError,
     Scope,
     ThePredictor,
@@ -21,7 +21,6 @@ from kickserve.plugins import (
     problems,
     read_body,
     requires,
-    takes,
 )
 from kickserve.schemas import Kick
 from kickserve_oip.inputs import LENGTH_HEADER, read
@@ -119,19 +118,19 @@ def _of_model(method: Any, end: str, call: Any, **more: Any) -> list[Any]:
     ]
 
 
-@get("/")
+@get("/", operation_class=Open)
 async def server_metadata() -> ServerMetadata:
     """Say what this server is."""
     return ServerMetadata(name="kickserve", version=__version__, extensions=EXTENSIONS)
 
 
-@get("/health/live")
+@get("/health/live", operation_class=Open)
 async def live() -> ServerLive:
     """Answer as long as the process can."""
     return ServerLive(live=True)
 
 
-@get("/health/ready")
+@get("/health/ready", operation_class=Open)
 async def ready(request: Request[Any, Any, Any]) -> Response[ServerReady]:
     """Say whether to send requests here: 200, or 503; `/api/v1/health/ready` says why."""
     is_ready = _is_ready(request)
