@@ -27,6 +27,12 @@ T = TypeVar("T")
 NORMAL_975: Final = 1.96
 """Quantile of the normal distribution for a two-sided 95 %."""
 
+# Answers have 11 decimals: the digits behind those depend on the processor, and on how many kicks are asked
+# together. Where a kick alone falls so near the middle of two such numbers that its last bits would decide,
+# it is asked as one of many are.
+_DECIMALS: Final = 1e11
+_DECIDED: Final = 0.499
+
 
 class Header(Struct):
     """How a model file begins."""
@@ -111,6 +117,34 @@ class DocumentModel(Generic[D]):
             metrics=document.metrics,
         )
         self._limits = [_limit(name, *ends) for name, ends in document.domain.items()]
+
+    def predict(self, matrix: NDArray[np.float64]) -> Answer:
+        """Predict n kicks, as `kickserve.model.Model` does."""
+        raise NotImplementedError
+
+    def answer_one(
+        self, row: Sequence[float], z: float, low: float, high: float
+    ) -> tuple[float, float, float]:
+        """Turn the log-odds of one kick into its probability, low and high, to the bit as `predict` does.
+
+        Args:
+            row: the kick's eleven numbers.
+            z: log-odds of the probability.
+            low: of the interval's lower end.
+            high: of its upper end.
+        """
+        probability = (0.5 + 0.5 * math.tanh(0.5 * z)) * _DECIMALS
+        low = min((0.5 + 0.5 * math.tanh(0.5 * low)) * _DECIMALS, probability)
+        high = max((0.5 + 0.5 * math.tanh(0.5 * high)) * _DECIMALS, probability)
+        first, second, third = int(probability + 0.5), int(low + 0.5), int(high + 0.5)
+        if (
+            -_DECIDED < probability - first < _DECIDED
+            and -_DECIDED < low - second < _DECIDED
+            and -_DECIDED < high - third < _DECIDED
+        ):
+            return first / _DECIMALS, second / _DECIMALS, third / _DECIMALS
+        [answer] = np.array(self.predict(np.array([row], np.float64))).T.tolist()
+        return tuple(answer)
 
     def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for n kicks, shape (n, 11), whether `warnings` would warn of each; shape (n,)."""
@@ -275,7 +309,7 @@ def mean_shrink(ability_sd: float) -> float:
 
 
 def answer_in_place(rows: NDArray[np.float64]) -> Answer:
-    """Turn log-odds into probabilities, in the same memory.
+    """Turn log-odds into probabilities of 11 decimals, in the same memory.
 
     Args:
         rows: shape (3, n), the log-odds of the probability and of the interval's ends, low before high.
@@ -285,12 +319,7 @@ def answer_in_place(rows: NDArray[np.float64]) -> Answer:
     probability, low, high = _expit_into(rows)
     np.minimum(low, probability, out=low)
     np.maximum(high, probability, out=high)
+    rows *= _DECIMALS
+    np.rint(rows, out=rows)
+    rows /= _DECIMALS
     return Answer(probability, low, high)
-
-
-def answer_one(z: float, low: float, high: float) -> tuple[float, float, float]:
-    """Turn the log-odds of one kick into its probability, low and high, as `answer_in_place` does."""
-    probability = 0.5 + 0.5 * math.tanh(0.5 * z)
-    low = 0.5 + 0.5 * math.tanh(0.5 * low)
-    high = 0.5 + 0.5 * math.tanh(0.5 * high)
-    return probability, min(low, probability), max(high, probability)

@@ -21,7 +21,6 @@ from kickserve.documents import (
     DocumentModel,
     Header,
     answer_in_place,
-    answer_one,
     mean_shrink,
     read,
     revision_of,
@@ -355,14 +354,14 @@ class LinearModel(DocumentModel[LinearDocument]):
             row: its eleven numbers, in the order of `kickserve.features.NAMES`, flags as 0 and 1.
 
         Returns:
-            Probability, low and high: the same as `predict` gives, but for the last bits.
+            Probability, low and high: the same as `predict` gives.
         """
         values = values_of(row)
         if self._splines:
             values += [spline(row) for spline in self._splines]
         z, *error = self._weights.dot(values).tolist()
         half = NORMAL_975 * math.hypot(self._ability, *error)
-        return answer_one(z / self._shrink, z - half, z + half)
+        return self.answer_one(row, z / self._shrink, z - half, z + half)
 
 
 def load_linear(data: bytes, origin: Origin) -> LinearModel:

@@ -70,7 +70,8 @@ def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
         InvalidInput: there is one.
     """
     parameters = request.route_handler.parsed_fn_signature.parameters.items()
-    known = [name for name, each in parameters if isinstance(each.kwarg_definition, QueryParameter)]
+    found = ((name, each.kwarg_definition) for name, each in parameters)
+    known = [each.name or name for name, each in found if isinstance(each, QueryParameter)]
     for name in request.query_params if known else ():
         if name not in known:
             raise _invalid(name[:60], f"is no parameter of this call: it takes {', '.join(known)}", "")

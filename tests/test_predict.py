@@ -78,8 +78,8 @@ async def test_the_answer_is_the_models_and_is_kept_before_it_leaves(client, way
     assert status == 200
     row = [float(sent[name]) for name in NAMES]
     [[p], [low], [high]] = MODEL.predict(np.array([row]))
-    assert answer["prediction"] == pytest.approx(p, abs=1e-12)
-    assert answer["interval"] == pytest.approx([low, high], abs=1e-12)
+    assert answer["prediction"] == p, "to the bit, as by every way"
+    assert answer["interval"] == [low, high]
     assert answer["confidence"] == max(answer["prediction"], 1 - answer["prediction"])
     assert answer["model"] == "simulated"
     assert answer.get("warnings", []) == (["distance beyond 60 m"] if changes.get("distance") == 75 else [])

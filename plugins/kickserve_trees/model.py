@@ -14,7 +14,6 @@ from kickserve.documents import (
     DocumentModel,
     Header,
     answer_in_place,
-    answer_one,
     mean_shrink,
     read,
     revision_of,
@@ -114,13 +113,13 @@ class TreesModel(DocumentModel[TreesDocument]):
             row: its eleven numbers, in the order of `kickserve.features.NAMES`, flags as 0 and 1.
 
         Returns:
-            Probability, low and high: the same as `predict` gives, but for the last bits.
+            Probability, low and high: the same as `predict` gives.
         """
         total, spread = self._sums.of_one(row)
         z = self._slope * total + self._offset
         variance = self._slope**2 * math.exp(min(max(spread, _LEAST_LN), _MOST_LN)) + self._ability**2
         half, middle = NORMAL_975 * math.sqrt(variance), z * self._stretch
-        return answer_one(z, middle - half, middle + half)
+        return self.answer_one(row, z, middle - half, middle + half)
 
 
 def load_trees(data: bytes, origin: Origin) -> TreesModel:
