@@ -75,16 +75,7 @@ def test_they_are_the_mean_over_all_orders_in_which_features_can_come():
     assert np.allclose(of_model(predict, row), expected)
 
 
-def test_the_average_kick_has_nothing_to_explain():
-    assert mixtures(AVERAGE, AVERAGE).shape == (1, 11)
-    assert not of_model(lambda matrix: np.full(len(matrix), 0.3), AVERAGE).any()
-
-
 class TestOverTheApi:
-    @pytest.fixture
-    async def client(self, start, settings):
-        return await start(settings)
-
     async def test_it_explains_the_prediction_and_records_nothing(self, client, kick):
         answer = (await client.post("/explain", json=kick)).json()
         assert (await client.get("/predictions")).json() == []

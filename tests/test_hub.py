@@ -138,8 +138,9 @@ class TestCache:
         assert f"{known}, but config.json" in refused()
 
     @pytest.mark.parametrize("name", ["a/b/c", "a b", "../.."])
-    def test_a_name_that_is_none_says_how_it_must_read(self, refused, name):
+    def test_a_broken_name_says_how_it_must_read(self, refused, kickserve, name):
         assert "owner/name" in refused(HF_REPO_ID=name)
+        assert "owner/name" in kickserve("publish", name, "--file", "mine.json")[2]
 
     def test_offline_may_be_set_in_the_env_file(self, tmp_path, show):
         lay_out(tmp_path, NAME, {"kickserve.json": JSON})
@@ -256,12 +257,6 @@ class TestPublish:
         assert code == 2
         assert "only JSON, ONNX and skops run no code" in err
         assert not (tmp_path / "ran").exists()
-
-    @pytest.mark.parametrize("name", ["kicks", "me/kicks/more", "me/ki cks"])
-    def test_a_name_that_is_none_says_how_it_must_read(self, publish, name):
-        code, _, err = publish(name=name)
-        assert code == 2
-        assert "it must read owner/name" in err
 
     def test_the_model_must_be_named(self, kickserve):
         code, _, err = kickserve("publish", "me/kicks")

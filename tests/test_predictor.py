@@ -14,7 +14,7 @@ from kickserve.errors import Backlogged, PredictionFailed
 from kickserve.metrics import Metrics
 from kickserve.model import Answer
 from kickserve.openapi import EXAMPLE
-from kickserve.predictor import CHUNK, Predictor
+from kickserve.predictor import Predictor
 from kickserve.process import ProcessSampler
 from kickserve.schemas import Kick, matrix
 
@@ -125,19 +125,6 @@ async def test_nothing_is_answered_before_it_is_kept_failures_neither(distances)
         answers = await asyncio.wait_for(asyncio.gather(*futures), 5)
         failed = [isinstance(each, PredictionFailed) for each in answers]
         assert failed == [each == BAD for each in distances]
-
-
-async def test_kicks_that_are_numbers_already_are_answered_and_kept_as_others_are():
-    kept = Kept()
-    predictor = made(Model(), kept)
-    rows = np.repeat(matrix([kick_from()]), CHUNK + 1, axis=0)
-    rows[:, 1] = np.linspace(20, 40, len(rows))
-    batches = await predictor.predict_matrix(rows)
-    assert batches == kept
-    assert [record.distance for record in kept.records()] == rows[:, 1].tolist()
-    kicks = [kick_from(each) for each in rows[:, 1].tolist()]
-    said = [each.prediction for each in await predictor.predict_batch(kicks)]
-    assert [record.prediction for record in kept.records()] == 2 * said
 
 
 @pytest.mark.parametrize("way", ["predict_batch", "predict_matrix"])
