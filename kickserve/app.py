@@ -119,7 +119,7 @@ def create_app(
         recorder,
         metrics=metrics,
         sampler=sampler,
-        batch_max=settings.batch_max,
+        settings=settings,
         on_predictions=overridden(plugins, "on_predictions"),
     )
     for plugin in plugins:
@@ -408,7 +408,7 @@ async def reload_model(request: Request[Any, Any, Any]) -> ModelCard:
 async def health(request: Request[Any, Any, Any]) -> Health:
     """Return the health of the service in one word, for a person, and the state of each part."""
     app = app_of(request)
-    parts = {**app.parts(), "store": await app.recorder.store_state()}
+    parts = {**app.parts(), "model": app.predictor.current.state, "store": await app.recorder.store_state()}
     for plugin in plugins_of(app):
         parts = {**_health_of(plugin), **parts}
     healthy = all(state == "ok" for state in parts.values())

@@ -33,6 +33,8 @@ class Batcher(Generic[Item, Found, Answer]):
             (`resolve`), at once or later. Called in the thread of the event loop.
         limit: how many items go together, from 1.
         thread: an executor with one thread, for work that takes its time; None for the event loop's own.
+        rescue: takes the error of work in the thread and the number of items, and returns what `work` would
+            have, or raises; raises by default.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Batcher(Generic[Item, Found, Answer]):
         *,
         limit: int,
         thread: Executor | None = None,
+        rescue: Callable[[BaseException, int], Found] | None = None,
     ) -> None:
         self._work = work
         self._finish = finish
         self._limit = limit
         self._thread = thread
+        self._rescue = rescue
         self._items: list[Item] = []
         self._futures: list[asyncio.Future[Answer]] = []
         self._flight: asyncio.Future[Found] | None = None  # the work that the thread does at present
@@ -112,7 +116,9 @@ class Batcher(Generic[Item, Found, Answer]):
         def land(flight: asyncio.Future[Found]) -> None:
             self._flight = None
             try:
-                self._finish(items, futures, flight.result())
+                error = self._rescue and flight.exception()
+                found = self._rescue(error, len(items)) if self._rescue and error else flight.result()
+                self._finish(items, futures, found)
             except Exception as error:  # noqa: BLE001  as above
                 _fail(futures, error)
             # Not at once: what the answers lead to in the next turn may go in the same batch.

@@ -14,6 +14,7 @@ KickserveError
 │   └── InvalidInput           422  JSON that doesn't fit
 ├── ServiceError               the operator can mend it
 │   ├── PredictionFailed       500  the model could not answer
+│   │   └── PredictionTimeout  503  it did not answer in time
 │   ├── Backlogged             503  more predictions wait to be stored than may wait
 │   └── StoreError
 │       ├── StoreUnavailable   503  away, locked, full: may pass by itself
@@ -162,6 +163,14 @@ class PredictionFailed(ServiceError):
     """The model raised or returned something that is no probability."""
 
     title = "Prediction failed"
+
+
+class PredictionTimeout(PredictionFailed):
+    """The model did not answer in time; its call was given up."""
+
+    status = 503
+    title = "The model did not answer in time"
+    retry_after = 5
 
 
 class Backlogged(ServiceError):

@@ -84,6 +84,13 @@ def seconds(value: str) -> float:
     return seconds
 
 
+def limit(value: str) -> float:
+    """Read seconds above 0."""
+    if not 0 < (seconds := _real(value)) < float("inf"):
+        raise ValueError("must be a number of seconds above 0")
+    return seconds
+
+
 def _real(text: str) -> float:
     """Read a number; -1 where it is none."""
     try:

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Final, cast
 
 from kickserve import linear
 from kickserve.documents import header_of
+from kickserve.limited import call_within
 from kickserve.linear import load_default, load_linear
 from kickserve.model import HasProfile, ModelFile, Origin, smoke_test
+from kickserve.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kickserve.hooks import Plugin
     from kickserve.model import Model, Profile
-    from kickserve.settings import Settings
 
+_LONGEST: Final = 120.0  # seconds that loading may take, the import of its libraries included
 _PACKAGED: Final = ModelFile(b"", "", Origin("the package", "default"))
 
 
@@ -74,8 +76,12 @@ def load_file(file: ModelFile, plugins: Sequence[Plugin]) -> Model:
     """
     if file == _PACKAGED:  # also where it came from another process
         return load_default()
-    model = _load(file, plugins)
-    smoke_test(model, file.origin)
+    settings = plugins[0].settings if plugins else Settings()
+    try:
+        model = call_within(_LONGEST, lambda: _load(file, plugins))
+    except TimeoutError as error:
+        raise file.origin.unusable(f"while it was loaded, {error}") from error
+    smoke_test(model, file.origin, settings.model_timeout)
     return model
 
 

@@ -146,7 +146,9 @@ class App(Litestar):
     def parts(self) -> dict[str, str]:
         """Return the state of each part that predictions need: `ok`, or a description of the fault."""
         service = "stopping" if self.draining else "ok"
-        return {"service": service, "model": "ok", "journal": self.recorder.journal_state()}
+        served = self.predictor.current
+        model = "ok" if served.works else served.state
+        return {"service": service, "model": model, "journal": self.recorder.journal_state()}
 
     def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the id that the client gave its request, or a new one."""

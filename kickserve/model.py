@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from kickserve.errors import ModelUnusable, PredictionFailed
 from kickserve.features import FEATURES
+from kickserve.limited import call_within
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kickserve.schemas import ModelCard
 
@@ -101,6 +102,15 @@ class AnswersOne(Protocol):
             Probability, low and high, as `predict` gives but for the last bits; NaN for low and high of a
             model without intervals.
         """
+        ...
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """A model made elsewhere, whose calls may never end: each is made in a thread, with a time limit."""
+
+    def cancel(self) -> None:
+        """End the call in progress, where that is possible; called from another thread."""
         ...
 
 
@@ -201,8 +211,18 @@ def wrong_name(name: str) -> str:
     )
 
 
-def smoke_test(model: Model, origin: Origin) -> None:
+def cancel_of(model: Model) -> Callable[[], None]:
+    """Return a function that ends the call of a model in progress, where that is possible."""
+    return model.cancel if isinstance(model, Cancellable) else lambda: None
+
+
+def smoke_test(model: Model, origin: Origin, limit: float) -> None:
     """Predict one kick, and three together, before a model serves, and check its name.
+
+    Args:
+        model: the model.
+        origin: where it came from.
+        limit: seconds that it may take.
 
     Raises:
         ModelUnusable: it raised, or returned something that is no probability; or no record could hold its
@@ -213,8 +233,12 @@ def smoke_test(model: Model, origin: Origin) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a library would repeat its warnings for each kick
-            predict(model, TYPICAL)
-            predict(model, SMOKE_KICKS)
+            kicks = (TYPICAL, SMOKE_KICKS)
+            call_within(limit, lambda: [predict(model, each) for each in kicks], cancel_of(model))
+    except TimeoutError as error:
+        raise origin.unusable(
+            f"tried on a few kicks, {error}: mend the model, or raise KICKSERVE_MODEL_TIMEOUT"
+        ) from error
     except PredictionFailed as error:
         note = f". {model.card.description}" if model.card.description else ""
         raise origin.unusable(f"tried on a few kicks, {error}{note}") from error

@@ -58,6 +58,7 @@ from kickserve.errors import (
 )
 from kickserve.hooks import Metric, Plugin
 from kickserve.ids import canonical, first_id_at, first_id_in, instant
+from kickserve.limited import LimitedThread, call_within
 from kickserve.linear import TERMS, LinearDocument, LinearModel, expand, fingerprint, spline_names
 from kickserve.loading import fetch_model, load_file, load_model, load_source, profile_of, source_of
 from kickserve.metrics import BINS, BOUNDS, Metrics, Reading
@@ -77,11 +78,13 @@ from kickserve.model import (
     TYPICAL,
     Answer,
     AnswersOne,
+    Cancellable,
     HasProfile,
     Model,
     ModelFile,
     Origin,
     Profile,
+    cancel_of,
     predict,
     wrong_name,
 )

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
@@ -17,10 +16,18 @@ import numpy as np
 from msgspec.structs import astuple, replace
 
 from kickserve.batching import Batcher, resolve
-from kickserve.errors import Backlogged, KickserveError, PredictionFailed, RequestError
+from kickserve.errors import (
+    Backlogged,
+    KickserveError,
+    ModelUnusable,
+    PredictionFailed,
+    PredictionTimeout,
+    RequestError,
+)
 from kickserve.features import COUNT
 from kickserve.ids import IdFactory
-from kickserve.model import TYPICAL, AnswersOne, predict
+from kickserve.limited import LimitedThread, call_within
+from kickserve.model import TYPICAL, AnswersOne, Cancellable, cancel_of, predict
 from kickserve.record import NUMBER, WIDTH, RecordBatch, numbers_of
 from kickserve.schemas import Prediction, matrix, matrix_of
 from kickserve.validation import read_kick
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from kickserve.process import ProcessSampler
     from kickserve.recorder import Recorder
     from kickserve.schemas import Kick, ModelCard
+    from kickserve.settings import Settings
 
     Row = Sequence[float]  # the eleven numbers of a kick; flags may be booleans
     Rows = NDArray[np.float64]  # kicks, shape (n, 11); or scores, shape (n, 3)
@@ -51,9 +59,11 @@ Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]")
 CHUNK: Final = 2_000  # kicks of a batch that are scored in one turn of the event loop
 _SLOW: Final = 0.001  # seconds for one kick, from which a model works in a thread
 _TURN: Final = 0.005  # seconds of the event loop that a part of a batch may take
+_THREAD_TURN: Final = 0.5  # seconds of a model's thread
 _MANY: Final = 64  # kicks that show what each further one costs
 _FEW: Final = 8  # kicks up to which a model scores them more quickly one by one than as an array
 _TRIES: Final = 3
+_FAILURES: Final = frozenset({PredictionFailed, PredictionTimeout})
 _pack: Final = Packing(f"<{WIDTH}d").pack
 
 _log = logging.getLogger(__name__)
@@ -226,6 +236,7 @@ class ServedModel:
         scorer: scores with it.
         limit: how many single kicks are scored together, at most.
         finish: as for `Batcher`.
+        timeout: seconds that a call of a model may take that is slow or was made elsewhere.
 
     Attributes:
         scorer: as above.
@@ -233,13 +244,17 @@ class ServedModel:
         chunk: how many kicks of a batch are scored in one turn of the event loop.
     """
 
-    def __init__(self, scorer: Scorer, limit: int, finish: Finish) -> None:
-        slow = _seconds(scorer.model, 1) > _SLOW
+    def __init__(self, scorer: Scorer, limit: int, finish: Finish, timeout: float) -> None:
         self.scorer = scorer
-        self.chunk = CHUNK if slow else _chunk_of(scorer.model)
-        # A thread ends by itself where its executor is let go of.
-        self._thread = ThreadPoolExecutor(1, "model") if slow else None
-        self.batcher = Batcher(scorer.score_each, finish, limit=limit, thread=self._thread)
+        model, cancel = scorer.model, cancel_of(scorer.model)
+        one, many = call_within(2 * timeout, lambda: (_seconds(model, 1), _seconds(model, _MANY)), cancel)
+        in_thread = one > _SLOW or isinstance(model, Cancellable)
+        turn, more = _THREAD_TURN if in_thread else _TURN, (many - one) / (_MANY - 1)
+        self.chunk = CHUNK if more <= turn / CHUNK else max(1, int(turn / more))
+        self._thread = LimitedThread("model", timeout, cancel) if in_thread else None
+        self.batcher = Batcher(
+            scorer.score_each, finish, limit=min(limit, self.chunk), thread=self._thread, rescue=_failures
+        )
 
     @property
     def model(self) -> Model:
@@ -272,10 +287,20 @@ class ServedModel:
         score = partial(copy_context().run, self.scorer.score, rows)
         return await asyncio.get_running_loop().run_in_executor(self._thread, score)
 
+    @property
+    def works(self) -> bool:
+        """Whether it can answer: not where too many of its calls did not end."""
+        return self._thread is None or self._thread.works
+
+    @property
+    def state(self) -> str:
+        """`ok`, or that calls of the model did not end."""
+        return "ok" if self._thread is None else self._thread.state
+
     def close(self) -> None:
         """End the thread: further kicks get an error."""
         if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread.shutdown()
 
 
 class Predictor:
@@ -289,7 +314,7 @@ class Predictor:
         recorder: keeps the records.
         metrics: counts predictions, failures and refused kicks.
         sampler: of processor and memory, for the records.
-        batch_max: kicks that came in together and are scored together, at most.
+        settings: `batch_max` and `model_timeout`.
         on_predictions: called with each batch of answers that was kept, in the event loop.
 
     Attributes:
@@ -303,14 +328,14 @@ class Predictor:
         *,
         metrics: Metrics,
         sampler: ProcessSampler,
-        batch_max: int = 64,
+        settings: Settings,
         on_predictions: Sequence[Callable[[RecordBatch], Any]] = (),
     ) -> None:
         self._load = load
         self._recorder = recorder
         self._metrics = metrics
         self._sampler = sampler
-        self._batch_max = batch_max
+        self._settings = settings
         self._on_predictions = on_predictions
         self._ids = IdFactory()
         self._loading = asyncio.Lock()
@@ -323,7 +348,12 @@ class Predictor:
 
     def _serve(self, model: Model) -> ServedModel:
         scorer = Scorer(model, self._sampler, self._ids)
-        return ServedModel(scorer, self._batch_max, partial(self._finish, scorer))
+        finish, settings = partial(self._finish, scorer), self._settings
+        try:
+            return ServedModel(scorer, settings.batch_max, finish, settings.model_timeout)
+        except TimeoutError as error:
+            name = model.card.name
+            raise ModelUnusable(f"the model {name} hangs on a usual kick: {error}") from error
 
     async def reload(self) -> ModelCard:
         """Load the model anew beside the current one, and put it in its place between two requests.
@@ -427,6 +457,9 @@ class Predictor:
         served, rows, started = self.current, matrix(kicks), time.perf_counter()
         try:
             scores = await served.score_part(rows)
+        except PredictionTimeout as error:
+            await self._keep([served.scorer.record_failures(rows, error)])
+            return [error] * len(kicks)
         except PredictionFailed:
             return await asyncio.gather(*map(self.predict, kicks))
         batch = served.scorer.record(rows, scores, time.perf_counter() - started)
@@ -459,7 +492,7 @@ class Predictor:
         scores: Sequence[Score | PredictionFailed],
     ) -> None:
         """Make the answers of single kicks, and have them given once their records are kept."""
-        if PredictionFailed in map(type, scores):
+        if not _FAILURES.isdisjoint(map(type, scores)):
             for each, future, score in zip(asked, futures, scores, strict=True):
                 if isinstance(score, PredictionFailed):
                     batch = scorer.record_failures(matrix_of([each[0]]), score)
@@ -513,10 +546,11 @@ def _parts(kicks: Kicks, size: int) -> Iterator[Kicks]:
     return (kicks[start : start + size] for start in range(0, len(kicks), size))
 
 
-def _chunk_of(model: Model) -> int:
-    """Return how many kicks a model may score in one turn of the event loop: a few where each costs much."""
-    more = (_seconds(model, _MANY) - _seconds(model, 1)) / (_MANY - 1)
-    return CHUNK if more <= _TURN / CHUNK else max(1, int(_TURN / more))
+def _failures(error: BaseException, count: int) -> list[Score | PredictionFailed]:
+    """Return the same failure for each kick that was scored together."""
+    if isinstance(error, PredictionFailed):
+        return [error] * count
+    raise error
 
 
 def _seconds(model: Model, kicks: int) -> float:

@@ -144,6 +144,13 @@ class Settings(SettingsTable):
         "Model to serve: a file, or `hf:owner/name` with an optional `@revision`. Without `KICKSERVE_MODEL`"
         " and `HF_REPO_ID`, the service uses the packaged model.",
     )
+    model_timeout: float = setting(
+        "KICKSERVE_MODEL_TIMEOUT",
+        "10",
+        kinds.limit,
+        "Seconds that a call of a slow or foreign model may take before it is given up, with 503; of a second"
+        " model (`KICKSERVE_SHADOW`) half.",
+    )
     host: str = setting("KICKSERVE_HOST", "127.0.0.1", str.strip, "Address to listen on.")
     port: int = setting("KICKSERVE_PORT", "7860", kinds.port, "Port to listen on; 0 picks a free port.")
     workers: int = setting(

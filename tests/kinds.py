@@ -65,6 +65,56 @@ def onnx_says(data, matrix):
     return np.array([each[1] for each in session.run(["output_probability"], feed)[0]])
 
 
+def onnx_of(inputs, nodes, outputs, constants=()):
+    """An ONNX by hand, in bytes: inputs and outputs as (name, type, shape), constants as (name, value)."""
+    from onnx import helper, numpy_helper
+
+    made = helper.make_graph(
+        nodes,
+        "kicks",
+        [helper.make_tensor_value_info(*each) for each in inputs],
+        [helper.make_tensor_value_info(*each) for each in outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants],
+    )
+    opset = helper.make_operatorsetid("", 17)
+    return helper.make_model(made, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+def hanging_onnx():
+    """Time_norm as the probability; a kick from 90 to 99 m first takes 10¹² rounds of a loop."""
+    from onnx import TensorProto, helper
+
+    number, truth = TensorProto.FLOAT, TensorProto.BOOL
+    node, value = helper.make_node, helper.make_tensor_value_info
+    body = helper.make_graph(
+        [node("Identity", ["go_on"], ["going_on"]), node("Add", ["sum_in", "tiny"], ["sum_out"])],
+        "body",
+        [value("round", TensorProto.INT64, []), value("go_on", truth, []), value("sum_in", number, [])],
+        [value("going_on", truth, []), value("sum_out", number, [])],
+    )
+    nodes = [
+        node("Gather", ["kicks", "second"], ["distance"], axis=1),
+        node("Greater", ["distance", "near"], ["beyond"]),
+        node("Less", ["distance", "far"], ["within"]),
+        node("And", ["beyond", "within"], ["hangs"]),
+        node("Where", ["hangs", "many", "one"], ["rounds"]),
+        node("ReduceMax", ["rounds"], ["most"], keepdims=0),
+        node("Loop", ["most", "true", "zero"], ["sum"], body=body),
+        node("Mul", ["sum", "zero"], ["nothing"]),
+        node("Gather", ["kicks", "first"], ["time"], axis=1),
+        node("Add", ["time", "nothing"], ["p"]),
+    ]
+    constants = {"first": np.array([0]), "second": np.array([1]), "true": np.ones((), bool)}
+    constants |= {
+        "near": np.float32(90),
+        "far": np.float32(99),
+        "zero": np.float32(0),
+        "tiny": np.float32(1e-9),
+    }
+    constants |= {"many": np.int64(10**12), "one": np.int64(1)}
+    return onnx_of([("kicks", number, ["n", 11])], nodes, [("p", number, ["n", 1])], constants.items())
+
+
 def published():
     """The files of the published repository: an ONNX of eleven inputs, and a cloudpickle."""
     return {"model.onnx": onnx(), "model.pkl": cloudpickle.dumps(linear()), "README.md": b"# A model"}

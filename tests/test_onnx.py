@@ -6,8 +6,8 @@ import kinds
 import numpy as np
 import pytest
 import skl2onnx
-from kinds import FRESH, X, linear, onnx
-from onnx import TensorProto, helper, numpy_helper
+from kinds import FRESH, X, linear, onnx, onnx_of
+from onnx import TensorProto, helper
 from sklearn.tree import DecisionTreeClassifier
 
 from kickserve.errors import ModelUnusable
@@ -26,19 +26,6 @@ def load(tmp_path):
     return load
 
 
-def graph(inputs, nodes, outputs, constants=()):
-    """An ONNX by hand: inputs and outputs as (name, type, shape)."""
-    made = helper.make_graph(
-        nodes,
-        "kicks",
-        [helper.make_tensor_value_info(*each) for each in inputs],
-        [helper.make_tensor_value_info(*each) for each in outputs],
-        [numpy_helper.from_array(value, name) for name, value in constants],
-    )
-    opset = helper.make_operatorsetid("", 17)
-    return helper.make_model(made, opset_imports=[opset], ir_version=8).SerializeToString()
-
-
 def of_one_tensor(kind, scale, shape=("n", 11), out=("n", 1)):
     """Time_norm times a number, from one tensor of kicks."""
     number = np.zeros((11, 1), np.float32 if kind == FLOAT else np.float64)
@@ -48,7 +35,7 @@ def of_one_tensor(kind, scale, shape=("n", 11), out=("n", 1)):
         nodes.append(helper.make_node("Reshape", ["score", "flat"], ["p"]))
     else:
         nodes.append(helper.make_node("Identity", ["score"], ["p"]))
-    return graph(
+    return onnx_of(
         [("kicks", kind, shape)], nodes, [("p", kind, out)], [("w", number), ("flat", np.array([-1]))]
     )
 
@@ -72,17 +59,17 @@ def test_flags_may_be_integers_or_booleans(load):
     kinds = [FLOAT if name not in FLAGS else BOOL if name == "is_start" else INT64 for name in NAMES]
     inputs = [(name, kind, ("n", 1)) for name, kind in zip(NAMES, kinds, strict=True)]
     nodes = [helper.make_node("Cast", ["game_away"], ["p"], to=FLOAT)]
-    model = load(graph(inputs, nodes, [("p", FLOAT, ("n", 1))]))
+    model = load(onnx_of(inputs, nodes, [("p", FLOAT, ("n", 1))]))
     assert np.array_equal(model.predict(FRESH).probability, FRESH[:, NAMES.index("game_away")])
 
 
 def test_inputs_that_are_missing_or_too_many_are_listed(load):
     inputs = [(name, FLOAT, ("n", 1)) for name in NAMES[:9]]
-    data = graph(inputs, [helper.make_node("Identity", ["angle"], ["p"])], [("p", FLOAT, ("n", 1))])
+    data = onnx_of(inputs, [helper.make_node("Identity", ["angle"], ["p"])], [("p", FLOAT, ("n", 1))])
     with pytest.raises(ModelUnusable, match=r"lacks is_left_side, has_previous_attempts$"):
         load(data)
     inputs = [(name, FLOAT, ("n", 1)) for name in (*NAMES[1:], "altitude", "kicker")]
-    data = graph(inputs, [helper.make_node("Identity", ["distance"], ["p"])], [("p", FLOAT, ("n", 1))])
+    data = onnx_of(inputs, [helper.make_node("Identity", ["distance"], ["p"])], [("p", FLOAT, ("n", 1))])
     with pytest.raises(ModelUnusable, match="lacks time_norm and asks for altitude, kicker, which"):
         load(data)
 
@@ -92,18 +79,18 @@ def test_inputs_that_are_missing_or_too_many_are_listed(load):
     [
         (onnx()[:700], "onnxruntime can't read it"),
         (
-            graph([("kicks", FLOAT, ("n", 9))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
+            onnx_of([("kicks", FLOAT, ("n", 9))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
             r"kicks has the shape \['n', 9\], and must have \(n, 11\)",
         ),
         (of_one_tensor(FLOAT, 1.0, shape=(1, 11)), r"shape \[1, 11\], and must have \(n, 11\) for any n"),
         (of_one_tensor(FLOAT, 2.0), "tried on a few kicks, .* an invalid probability"),
         (of_one_tensor(FLOAT, float("nan")), "an invalid probability"),
         (
-            graph([("kicks", INT64, ("n", 11))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
+            onnx_of([("kicks", INT64, ("n", 11))], [helper.make_node("Identity", ["kicks"], ["p"])], []),
             "is a tensor.int64., and must be a tensor.float. or",
         ),
         (
-            graph(
+            onnx_of(
                 [("kicks", FLOAT, ("n", 11))],
                 [helper.make_node("Cast", ["kicks"], ["label"], to=INT64)],
                 [("label", INT64, ("n", 11))],
@@ -111,7 +98,7 @@ def test_inputs_that_are_missing_or_too_many_are_listed(load):
             "one output with a probability, and has: label, a tensor.int64.",
         ),
         (
-            graph(
+            onnx_of(
                 [("kicks", FLOAT, ("n", 11))],
                 [helper.make_node("Identity", ["kicks"], ["p"])],
                 [("p", FLOAT, ("n", 11))],
@@ -126,7 +113,7 @@ def test_a_model_that_does_not_fit_is_refused_in_words(load, data, words):
 
 
 def test_scores_that_are_no_probabilities_are_refused(load):
-    data = graph(
+    data = onnx_of(
         [("kicks", FLOAT, ("n", 11))],
         [helper.make_node("Gather", ["kicks", "two"], ["p"], axis=1)],
         [("p", FLOAT, ("n", 2))],

@@ -17,6 +17,7 @@ from kickserve.openapi import EXAMPLE
 from kickserve.predictor import Predictor
 from kickserve.process import ProcessSampler
 from kickserve.schemas import Kick, matrix
+from kickserve.settings import Settings
 
 CARD = SimpleNamespace(name="odd", revision="r1")
 BAD = 13.0  # metres of a kick that the models here can't answer
@@ -82,7 +83,8 @@ class Kept(list):
 
 
 def made(model, kept, **options):
-    return Predictor(lambda: model, kept, metrics=Metrics(), sampler=ProcessSampler(), **options)
+    parts = {"metrics": Metrics(), "sampler": ProcessSampler(), "settings": Settings(), **options}
+    return Predictor(lambda: model, kept, **parts)
 
 
 @pytest.mark.parametrize("model", [Model(), Slow()])

@@ -38,7 +38,7 @@ class ExplainPlugin(Plugin):
     "/explain",
     status_code=200,
     operation_class=TakesKick,
-    responses=refusals(500),
+    responses=refusals(500, 503),
     tags=["predictions"],
     guards=[requires(Scope.PREDICT)],
 )

@@ -32,7 +32,7 @@ _OF_FLAGS: Final[Mapping[str, Any]] = {
 }
 _MAPS: Final = ("seq(map(int64,tensor(float)))", "seq(map(int64,tensor(double)))")
 _ROUNDING: Final = 1e-6  # by which a probability of single precision may miss 0 and 1, and a sum of two 1
-_QUIET: Final = 3  # onnxruntime's level of errors: each failure is raised as well
+_QUIET: Final = 4  # onnxruntime's level of fatal errors: each failure is raised as well
 _PAIR: Final = 2
 
 
@@ -53,6 +53,7 @@ class OnnxModel(ExternalModel):
     def __init__(self, card: ModelCard, session: Any, output: str, feed: Feed, read: Read) -> None:
         super().__init__(card)
         self._run = partial(session.run, [output])
+        self._options = _run_options()
         self._feed = feed
         self._read = read
 
@@ -66,7 +67,12 @@ class OnnxModel(ExternalModel):
 
     def raw(self, matrix: NDArray[np.float64]) -> Any:
         """Return the output as onnxruntime gives it."""
-        return self._run(self._feed(matrix))[0]
+        return self._run(self._feed(matrix), self._options)[0]
+
+    def cancel(self) -> None:
+        """End the call in progress between two of its steps, of loops too."""
+        options, self._options = self._options, _run_options()
+        options.terminate = True
 
 
 def load_onnx(data: bytes, origin: Origin) -> OnnxModel:
@@ -100,6 +106,14 @@ def _session(data: bytes, origin: Origin) -> Any:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have nothing else in common
         raise origin.unusable(f"onnxruntime can't read it ({first_line(error)})") from error
+
+
+def _run_options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = _QUIET
+    return options
 
 
 def _card(session: Any, data: bytes, origin: Origin) -> ModelCard:

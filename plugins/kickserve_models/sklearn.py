@@ -87,6 +87,9 @@ class SklearnModel(ExternalModel):
         probabilities = np.asarray(self._predict_proba(ordered), dtype=np.float64)
         return Answer(probabilities[:, self._success], None, None)
 
+    def cancel(self) -> None:
+        """Do nothing: its thread is given up, and ends where Python code runs."""
+
 
 def load_skops(data: bytes, origin: Origin) -> Model:
     """Make a model of the bytes of a skops file; raises MissingExtra, and as `of_estimator` does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -12,10 +13,12 @@ from msgspec.structs import replace
 from kickserve.features import COUNT
 from kickserve.plugins import (
     NUMBER,
+    LimitedThread,
     Plugin,
     PredictionFailed,
     SettingsTable,
     ShadowAnswers,
+    cancel_of,
     kinds,
     load_source,
     numbers_of,
@@ -58,7 +61,7 @@ class ShadowPlugin(Plugin):
     """Adds the predictions of a second model on the way from the journal to the store.
 
     It predicts about 2,000 kicks at a time, in a thread: no answer waits for it, and a process that dies
-    leaves no kick without it.
+    leaves no kick without it. Where it fails, or takes too long, the kicks are stored without it.
 
     Args:
         settings: of the core.
@@ -75,12 +78,15 @@ class ShadowPlugin(Plugin):
         self.table = ShadowSettings.load(settings.environ)
         self.model: Model | None = None
         self.state = "ok"
+        # Half: readers of what was just predicted wait for it.
+        self._thread = LimitedThread("shadow", settings.model_timeout / 2, self._cancel)
         self._plugins: Sequence[Plugin] = ()
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Load the model, with the help of the other plugins."""
         self._plugins = [plugin for plugin in app_config.plugins if isinstance(plugin, Plugin)]
         self.model = self._load()
+        app_config.on_shutdown.append(partial(self._thread.shutdown))
         return app_config
 
     def reload(self) -> Callable[[], None]:
@@ -94,7 +100,8 @@ class ShadowPlugin(Plugin):
 
     def health(self) -> Mapping[str, str]:
         """Return the state of the second model, where there is one."""
-        return {} if self.model is None else {"shadow": self.state}
+        state = self._thread.state if self.state == "ok" else self.state
+        return {} if self.model is None else {"shadow": state}
 
     async def complete(self, batches: Sequence[RecordBatch]) -> Sequence[RecordBatch]:
         """Add the second model's predictions; where it fails, the batches stay as they are."""
@@ -103,7 +110,8 @@ class ShadowPlugin(Plugin):
         if model is None or not due:
             return batches
         try:
-            answers = iter(await asyncio.to_thread(_answers, model, due))
+            loop = asyncio.get_running_loop()
+            answers = iter(await loop.run_in_executor(self._thread, _answers, model, due))
         except PredictionFailed as error:
             self._set_state(f"{error}: predictions are stored without the second model")
             return batches
@@ -112,6 +120,10 @@ class ShadowPlugin(Plugin):
 
     def _load(self) -> Model | None:
         return None if self.table.source is None else load_source(self.table.source, self._plugins)
+
+    def _cancel(self) -> None:
+        if self.model is not None:
+            cancel_of(self.model)()
 
     def _set_state(self, state: str) -> None:
         if state != self.state:
