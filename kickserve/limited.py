@@ -94,7 +94,7 @@ class LimitedThread(Executor):
         left = self._count_abandoned()
         if not left and time.monotonic() - self._timed_out_at > _SHOWN:
             return "ok"
-        return f"{self._timeout()}{f' ({left} calls of it go on, each in a thread)' if left else ''}"
+        return f"{self._timeout()}{f' (calls that still run: {left})' if left else ''}"
 
     @property
     def works(self) -> bool:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
 import threading
-from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import pytest
 from conftest import configured
-from kinds import hanging_onnx, load
-from serving import BARE, eventually, serving
+from kinds import hanging_onnx
+from serving import eventually
 
 from kickserve.cli import run
-from kickserve.errors import ModelUnusable
 from kickserve.linear import load_default
 from kickserve.model import Answer
 from kickserve_shadow import ShadowPlugin
@@ -69,7 +64,7 @@ async def test_who_waits_gets_503_and_the_next_are_answered(start, settings, kic
     assert response.headers["retry-after"]
     assert hanging.cancelled == 1
     assert (await post(client, kick, 30, path)).status_code == 200
-    assert (await parts(client))["model"] == f"{TIMEOUT} (1 calls of it go on, each in a thread)"
+    assert (await parts(client))["model"] == f"{TIMEOUT} (calls that still run: 1)"
     assert (await client.get("/health/ready")).status_code == 200
     if path != "/explain":
         failed = {each["status_code"]: each["error"] for each in (await client.get("/predictions")).json()}
@@ -113,43 +108,10 @@ async def test_a_model_that_hangs_on_every_kick_is_not_put_in_place(start, setti
     assert (await post(client, kick, 30)).status_code == 200
 
 
-class TestOnnx:
-    @pytest.fixture
-    def file(self, tmp_path):
-        path = tmp_path / "hang.onnx"
-        path.write_bytes(hanging_onnx())
-        return path
-
-    @pytest.mark.parametrize("role", ["model", "shadow"])
-    def test_a_server_goes_on_ends_and_starts_again(self, tmp_path, kick, file, role):
-        environment = {**BARE, "KICKSERVE_MODEL_TIMEOUT": "1", f"KICKSERVE_{role.upper()}": str(file)}
-        hang = {**kick, "distance": 95}
-        with serving(tmp_path, **environment) as server:
-            status = httpx.post(f"{server.url}/predict", json=hang, timeout=60).status_code
-            assert status == (503 if role == "model" else 200)
-            httpx.get(f"{server.url}/predictions", timeout=60)  # waits for the shadow
-            assert httpx.post(f"{server.url}/predict", json=kick).status_code == 200
-            found = httpx.get(f"{server.url}/health").json()["parts"][role]
-            assert found.startswith("the model did not answer")
-            httpx.get(f"{server.url}/predictions")
-            body = json.dumps(hang)
-            with socket.create_connection(("127.0.0.1", urlsplit(server.url).port)) as waiting:
-                head = f"POST /api/v1/predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-                waiting.sendall(f"{head}{body}".encode())
-                assert httpx.get(f"{server.url}/health/live").status_code == 200
-                assert server.end() == 0
-        with serving(tmp_path, **environment) as server:
-            records = httpx.get(f"{server.url}/predictions", timeout=60).json()
-            hung = [each["distance"] == 95 for each in records]
-            answer = "prediction" if role == "model" else "shadow_prediction"
-            assert [each[answer] is None for each in records] == hung == [True, False, True]
-            assert server.end() == 0
-
-    def test_its_trial_ends(self, tmp_path, capsys, monkeypatch, file):
-        data = file.read_bytes().replace(np.float32(99).tobytes(), np.float32(101).tobytes())
-        (tmp_path / "always.onnx").write_bytes(data)  # the longest kick, on which each model is tried, hangs
-        monkeypatch.setenv("KICKSERVE_MODEL_TIMEOUT", LIMIT)
-        assert run(["model", "check", "always.onnx"]) == 2
-        assert "tried on a few kicks, it did not end within 0.3 s" in capsys.readouterr().err
-        with pytest.raises(ModelUnusable, match="raise KICKSERVE_MODEL_TIMEOUT"):
-            load(tmp_path / "always.onnx", KICKSERVE_MODEL_TIMEOUT=LIMIT)
+def test_the_trial_of_an_onnx_model_ends(tmp_path, capsys, monkeypatch):
+    # The longest kick, on which each model is tried, hangs too. `just chaos drills` has the rest.
+    data = hanging_onnx().replace(np.float32(99).tobytes(), np.float32(101).tobytes())
+    (tmp_path / "always.onnx").write_bytes(data)
+    monkeypatch.setenv("KICKSERVE_MODEL_TIMEOUT", LIMIT)
+    assert run(["model", "check", "always.onnx"]) == 2
+    assert f"tried on a few kicks, it did not end within {LIMIT} s" in capsys.readouterr().err
