@@ -403,23 +403,6 @@ async def test_a_folder_that_can_not_be_written_to_hurts_no_request(start, profi
     await eventually(lambda: "profiles can't be written" in caplog.text)
 
 
-@pytest.mark.slow
-async def test_figures_of_requests_that_have_ended_are_freed(start, profiling, kick):
-    client = await start(configured(profiling, KICKSERVE_PROFILE_KEEP="2"))
-
-    async def ask(number):
-        for _ in range(number):
-            assert (await client.post("/predict", json=kick)).status_code == 200
-
-    used = []
-    for _ in range(3):
-        await asyncio.gather(*(ask(15) for _ in range(8)))  # requests overlap without end
-        used.append(yappi.get_mem_usage())
-        assert not yappi.is_running()
-    # Figures that were held would be 60 kB a request. yappi's own losses are not in this (see LIFETIME).
-    assert used[-1] - used[0] < 2 * 120 * 1000
-
-
 async def test_a_request_without_end_blocks_others_only_for_a_while(monkeypatch):
     long = PROFILER.begin()
     for _ in range(MOST - 1):

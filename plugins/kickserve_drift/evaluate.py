@@ -33,7 +33,8 @@ from kickserve_drift.settings import DriftSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kickserve_drift.evaluation import EvaluationResult, OnProgress
+    from kickserve.plugins import KickserveError
+    from kickserve_drift.evaluation import OnProgress
     from kickserve_drift.report import Report
 
 DRIFTED: Final = 4
@@ -91,23 +92,22 @@ def command(**options: Any) -> int:
       kickserve evaluate s3://kicks/2026/ --engine dask
       kickserve evaluate --url http://127.0.0.1:7860 --last 100000
     """
-    evaluated = _run(Settings.load(), options)
-    report = evaluated.report
+    report, page, failure = _run(Settings.load(), options)
     if options["as_json"]:
         print_json(report)
     elif not options["json_progress"]:
         show_refusals(report.details.refusals, report.details.refused)
-        _show(report, evaluated.page)
-    if evaluated.failure is not None:
-        raise evaluated.failure
+        _show(report, page)
+    if failure is not None:
+        raise failure
     if options["json_progress"]:
-        _write_line(stage="done", done=1, report=evaluated.page.with_suffix(".json").name)
+        _write_line(stage="done", done=1, report=page.with_suffix(".json").name)
     if options["fail_on_drift"] and report.drifted:
         return DRIFTED
     return ROWS_REFUSED if report.details.refused else 0
 
 
-def _run(settings: Settings, options: dict[str, Any]) -> EvaluationResult:
+def _run(settings: Settings, options: dict[str, Any]) -> tuple[Report, Path, KickserveError | None]:
     from kickserve_drift.evaluation import Evaluation
 
     drift = DriftSettings.load(settings.environ)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import structs
@@ -65,8 +65,11 @@ class Evaluation:
     drift: DriftSettings
     on_progress: OnProgress
 
-    def run(self) -> EvaluationResult:
+    def run(self) -> tuple[Report, Path, KickserveError | None]:
         """Make a report, and write it into the folder of reports.
+
+        Returns:
+            The report, the path of its page, and the failure of its upload; None where there was none.
 
         Raises:
             TooFewKicks: there are hardly any kicks to evaluate, or to compare with.
@@ -84,7 +87,16 @@ class Evaluation:
         else:
             baseline = baseline_of_file(self.reference, model, self.seed)
         self.on_progress("reading", 0.0)
-        findings, current = self._read(file, model, baseline)
+        findings = Findings(baseline.reference, model.card.domain, Sample(PLOTTED, self.seed))
+        kind, place, rule = self._read(findings, baseline, file, model)
+        current = Current(
+            kind=kind,
+            place=place,
+            rule=rule,
+            first=findings.first,
+            last=findings.last,
+            models=dict(findings.made_by),
+        )
         _check(findings, current)
         summary = summarize(
             baseline.reference,
@@ -97,38 +109,38 @@ class Evaluation:
         report = make_report(summary, findings, current, baseline.info, self.seed)
         return self._draw(report, findings, baseline)
 
-    def _read(self, file: ModelFile, model: Model, baseline: Baseline) -> tuple[Findings, Current]:
-        reference, domain = baseline.reference, model.card.domain
+    def _read(
+        self, findings: Findings, baseline: Baseline, file: ModelFile, model: Model
+    ) -> tuple[str, str, str]:
+        """Read all kicks; return the kind of their source, its name, and which of its kicks they are."""
         on_read = partial(self.on_progress, "reading")
-        findings = Findings(reference, domain, Sample(PLOTTED, self.seed))
         if self.file is None:
-            return findings, asyncio.run(self._read_stored(findings))
+            return asyncio.run(self._read_stored(findings))
         if self.engine.engine == DASK or is_many(self.file):
             plan = plan_of(self.file)
-            evaluator = PartitionEvaluator(reference, domain, plan.rows, self.seed)
-            findings = evaluate_partitions(plan, evaluator, self.engine, (file, model), on_read)
+            evaluator = PartitionEvaluator(baseline.reference, model.card.domain, plan.rows, self.seed)
+            evaluate_partitions(findings, plan, evaluator, self.engine, (file, model), on_read)
         else:
             rows = reader.count_rows(Path(self.file))
             for block in reader.read_blocks(Path(self.file)):
                 findings.add_block(block, model)
                 on_read((findings.kicks + findings.refused) / (rows or 1))
-        return findings, _current("file", self.file, "all of it", findings)
+        return "file", self.file, "all of it"
 
-    async def _read_stored(self, findings: Findings) -> Current:
-        selection, on_read = self.selection, partial(self.on_progress, "reading")
+    async def _read_stored(self, findings: Findings) -> tuple[str, str, str]:
+        selection = self.selection
         async with self._source() as (kind, place, get_page):
             if rule := selection.rule:
                 async for records in read_stored(get_page, selection):
                     findings.add_records(records)
-                    on_read(_share_read(selection, findings))
+                    self.on_progress("reading", findings.kicks / selection.last if selection.last else 0.5)
             else:
                 groups = read_stored(get_page, replace(selection, last=NEWEST))
                 newest = [each async for records in groups for each in records]
                 chosen, rule = choose(newest, newest_evaluated(self.drift.reports, place))
                 if chosen:
                     findings.add_records(chosen)
-        of_model = "" if selection.model is None else f", of the model {selection.model}"
-        return _current(kind, place, rule + of_model, findings)
+        return kind, place, rule if selection.model is None else f"{rule}, of the model {selection.model}"
 
     @asynccontextmanager
     async def _source(self) -> AsyncIterator[tuple[str, str, GetPage]]:
@@ -146,7 +158,9 @@ class Evaluation:
 
             yield "service", self.url, get_page
 
-    def _draw(self, report: Report, findings: Findings, baseline: Baseline) -> EvaluationResult:
+    def _draw(
+        self, report: Report, findings: Findings, baseline: Baseline
+    ) -> tuple[Report, Path, KickserveError | None]:
         """Draw and write the page, upload it where the settings ask for it, and write the summary."""
         self.on_progress("drawing", 0.0)
         from kickserve_drift.page import draw, html_of, upload, values_of
@@ -169,42 +183,7 @@ class Evaluation:
         report = structs.replace(report, details=details)
         folder.write(f"{name}.json", msgspec.json.format(msgspec.json.encode(report), indent=1))
         self.on_progress("writing", 1.0)
-        return EvaluationResult(report, path, failure)
-
-
-class EvaluationResult(NamedTuple):
-    """A report that was made.
-
-    Attributes:
-        report: its content.
-        page: its HTML.
-        failure: of the upload; None where there was none.
-    """
-
-    report: Report
-    page: Path
-    failure: KickserveError | None
-
-
-def _current(kind: str, place: str, rule: str, findings: Findings) -> Current:
-    return Current(
-        kind=kind,
-        place=place,
-        rule=rule,
-        first=findings.first,
-        last=findings.last,
-        models=dict(findings.made_by),
-    )
-
-
-def _share_read(selection: Selection, findings: Findings) -> float:
-    """Estimate the share that has been read, by number or by time, from the newest back."""
-    if selection.last is not None:
-        return findings.kicks / selection.last
-    if selection.since is None or findings.first is None or findings.last is None:
-        return 0.5
-    whole = max(findings.last - selection.since, findings.last.resolution)
-    return (findings.last - findings.first) / whole
+        return report, path, failure
 
 
 def _check(findings: Findings, current: Current) -> None:

@@ -199,15 +199,17 @@ class PartitionEvaluator:
 
 
 def evaluate_partitions(
+    findings: Findings,
     plan: Plan,
     evaluator: PartitionEvaluator,
     engine_config: EngineConfig,
     model: tuple[ModelFile, Model],
     on_progress: Callable[[float], None],
-) -> Findings:
-    """Evaluate all partitions; return their figures together.
+) -> None:
+    """Evaluate all partitions, and add their figures to `findings`.
 
     Args:
+        findings: still empty.
         plan: the partitions.
         evaluator: of each.
         engine_config: of the engine.
@@ -218,7 +220,6 @@ def evaluate_partitions(
         DataError: a partition can't be evaluated; a report on some of the kicks might mislead.
         ServiceAway: the scheduler is away.
     """
-    findings = Findings(evaluator.reference, evaluator.domain, Sample(0, evaluator.seed))
     samples = {-1: findings.sample.rows}
     with closing(work_through(evaluator, plan.partitions(), engine_config, model, say)) as running:
         for result in running:
@@ -233,4 +234,3 @@ def evaluate_partitions(
             on_progress((findings.kicks + findings.refused) / max(plan.rows, 1))
     findings.refusals = sort_refusals(findings.refusals, single=plan.single)
     findings.sample.rows = np.concatenate([samples[number] for number in sorted(samples)])
-    return findings

@@ -125,41 +125,6 @@ def shares(
     return result
 
 
-def explanation(
-    row: Sequence[float],
-    average: NDArray[np.float64],
-    probability: NDArray[np.float64],
-    *,
-    model: str,
-    revision: str,
-) -> Explanation:
-    """Make the explanation that a client sees.
-
-    Args:
-        row: the kick's eleven numbers.
-        average: the average kick, shape (11,).
-        probability: the prediction for each of the `mixtures` of both, shape (2ᵏ,).
-        model: its name.
-        revision: its revision.
-    """
-    kick = np.asarray(row, dtype=np.float64)
-    found = zip(FEATURES, shares(kick, average, probability).tolist(), strict=True)
-    values, averages = named(kick.tolist()), named(average.tolist())
-    ends = probability[[0, -1]]
-    return Explanation(
-        model=model,
-        revision=revision,
-        prediction=float(ends[1]),
-        log_odds=float(log_odds(ends)[1]),
-        average_prediction=float(ends[0]),
-        average_log_odds=float(log_odds(ends)[0]),
-        shares=[
-            Share(feature=each.name, value=values[each.name], average=averages[each.name], share=share)
-            for each, share in sorted(found, key=lambda pair: -abs(pair[1]))
-        ],
-    )
-
-
 def log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ln(p / (1 - p)), finite also for 0 and 1."""
     p = np.clip(probability, _SUREST, 1 - _SUREST)
@@ -194,7 +159,21 @@ async def explain(served: ServedModel, row: Sequence[float]) -> Explanation:
     Raises:
         PredictionFailed: the model could not predict.
     """
-    average = average_kick(profile_of(served.model))
-    found = await served.score(mixtures(np.array(row, dtype=np.float64), average))
     card = served.model.card
-    return explanation(row, average, found[:, 0], model=card.name, revision=card.revision)
+    average, kick = average_kick(profile_of(served.model)), np.array(row, dtype=np.float64)
+    probability = (await served.score(mixtures(kick, average)))[:, 0]
+    found = zip(FEATURES, shares(kick, average, probability).tolist(), strict=True)
+    values, averages = named(kick.tolist()), named(average.tolist())
+    ends = probability[[0, -1]]
+    return Explanation(
+        model=card.name,
+        revision=card.revision,
+        prediction=float(ends[1]),
+        log_odds=float(log_odds(ends)[1]),
+        average_prediction=float(ends[0]),
+        average_log_odds=float(log_odds(ends)[0]),
+        shares=[
+            Share(feature=each.name, value=values[each.name], average=averages[each.name], share=share)
+            for each, share in sorted(found, key=lambda pair: -abs(pair[1]))
+        ],
+    )
