@@ -26,6 +26,7 @@ from kickserve.errors import Forbidden
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from litestar.config.app import AppConfig
     from litestar.connection import ASGIConnection
     from litestar.types import ASGIApp, Message, Receive, Send
 
@@ -138,6 +139,12 @@ class App(Litestar):
         for wrap in wrappers:
             self._serve = wrap(self._serve)
         self.wrapped = self._serve != self._respond
+
+    @staticmethod
+    def _patch_opentelemetry_middleware(config: AppConfig) -> AppConfig:
+        # The framework's own imports OpenTelemetry even where no traces are wanted, and that import fails
+        # where OTEL_PROPAGATORS names one that is not installed. The plugin `otel` needs nothing of it.
+        return config
 
     def drain(self) -> None:
         """Let clients go: the service is not ready, and each answer closes its connection, from now on."""

@@ -184,7 +184,8 @@ def receiver():
 
 
 def event(kind=STARTED):
-    return Event(type=kind, timestamp=datetime(2026, 11, 24, tzinfo=UTC), data={"share": 0.5})
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    return Event(type=kind, timestamp=at, data={"share": 0.5}, text="the kicks have drifted")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,12 @@ async def test_the_receiver_can_check_the_sender(receiver, secret, key):
     await eventually(lambda: receiver.taken)
     await webhook.stop()
     [(_, headers, body)] = receiver.taken
-    assert json.loads(body) == {"type": STARTED, "timestamp": "2026-11-24T00:00:00Z", "data": {"share": 0.5}}
+    assert json.loads(body) == {
+        "type": STARTED,
+        "timestamp": "2026-11-24T00:00:00Z",
+        "data": {"share": 0.5},
+        "text": "the kicks have drifted",
+    }
     assert {"webhook-id", "webhook-timestamp"} <= {*headers}
     if key is None:
         assert "webhook-signature" not in headers
@@ -290,3 +296,33 @@ async def test_a_service_alarms_its_webhook(start, settings, receiver):
     message = standardwebhooks.Webhook(SECRET.encode()).verify(body, headers)
     assert message["type"] == STARTED
     assert message["data"]["prediction"]["drifted"]
+    assert message["text"].startswith(
+        "the kicks have drifted from the training data of the model simulated: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks://proxy:1"), ("https_proxy", "http://[::1"), ("SSL_CERT_FILE", "/nowhere.pem")],
+)
+async def test_a_variable_that_keeps_the_webhook_from_being_reached_is_named_at_the_start(
+    start, settings, caplog, monkeypatch, variable, value
+):
+    monkeypatch.setenv(variable, value)
+    await start(configured(settings, KICKSERVE_DRIFT_WEBHOOK="https://hooks.example/1"))
+    await eventually(lambda: f"no messages can be sent to the webhook: {variable}" in caplog.text)
+
+
+async def test_a_webhook_is_reached_through_the_proxy_of_the_environment_and_loopback_without(
+    receiver, monkeypatch
+):
+    monkeypatch.setenv("NO_PROXY", "fd00::/8,[::1]")
+    for url, proxy, path in (
+        ("http://hooks.example/1", receiver.url, "http://hooks.example/1"),
+        (f"{receiver.url}/2", "socks://proxy:1", "/2"),
+    ):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        webhook = Webhook(url)
+        webhook.send(event())
+        await eventually(lambda path=path: path in [taken[0] for taken in receiver.taken])
+        await webhook.stop()

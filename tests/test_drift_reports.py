@@ -74,7 +74,13 @@ async def test_a_report_is_made_beside_the_service_and_found_by_its_link(tmp_pat
             assert (await client.get("/drift")).json()["report"] == report["html"]
 
 
-async def test_too_few_kicks_fail_with_the_reason_and_the_next_report_may_start(client):
+async def test_too_few_kicks_fail_with_the_reason_and_the_next_report_may_start(
+    start, settings, tmp_path, monkeypatch
+):
+    # The report has the settings of the service, whatever the environment of the process holds.
+    monkeypatch.setenv("KICKSERVE_PLUGINS", "none-such")
+    (tmp_path / ".env").write_text("KICKSERVE_DRIFT_SHARE=7\n")
+    client = await start(settings)
     assert (await client.post("/drift/reports")).status_code == 202
     run = (await ended(client))["newest_run"]
     assert (run["status"], run["report"]) == ("failed", None)

@@ -3,5 +3,15 @@
 from kickserve.errors import RemoteError, ServiceAway
 from kickserve.schemas import Kick
 from kickserve_client.client import AsyncClient, Client, connected, running_url
+from kickserve_client.environment import http_client
 
-__all__ = ["AsyncClient", "Client", "Kick", "RemoteError", "ServiceAway", "connected", "running_url"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Kick",
+    "RemoteError",
+    "ServiceAway",
+    "connected",
+    "http_client",
+    "running_url",
+]

@@ -23,6 +23,7 @@ from kickserve import __version__
 from kickserve.errors import RemoteError
 from kickserve.schemas import OutcomesKept
 from kickserve_client.calls import TOGETHER
+from kickserve_client.environment import http_client
 from kickserve_client.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Client(_Base[httpx.Client]):
         transport: carries requests, for tests, proxies or certificates of one's own.
 
     Raises:
+        ConfigurationError: a proxy or the certificates of the environment can't be used.
         RemoteError: the URL or the key can't be used. Every method raises it for a refusal of the service:
             with `status`, `title`, `detail`, `errors` field by field, and `request_id`; `ServiceAway` for a
             service that can't be reached, and `ServiceBusy`, a kind of that, for one that stays without room.
@@ -145,7 +147,7 @@ class Client(_Base[httpx.Client]):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         options = _options(url, key, timeout, connections)
-        super().__init__(httpx.Client(**options, transport=transport), retries)
+        super().__init__(http_client(httpx.Client, url, **options, transport=transport), retries)
         self._room = threading.BoundedSemaphore(connections)
 
     def __enter__(self) -> Self:
@@ -240,7 +242,7 @@ class AsyncClient(_Base[httpx.AsyncClient]):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         options = _options(url, key, timeout, connections)
-        super().__init__(httpx.AsyncClient(**options, transport=transport), retries)
+        super().__init__(http_client(httpx.AsyncClient, url, **options, transport=transport), retries)
         self._room = asyncio.BoundedSemaphore(connections)
 
     async def __aenter__(self) -> Self:

@@ -38,8 +38,7 @@ class DriftPlugin(Plugin):
         self.table: DriftSettings = DriftSettings.load(settings.environ)
         self._limits = Limits(self.table.psi, self.table.share)
         self._live = LiveDrift(self.table.window)
-        variables = {**settings.environ, **settings.variables("database_url", "model")}
-        self._reports = ReportFolder(self.table.reports, variables)
+        self._reports = ReportFolder(self.table.reports)
         # On the way of each prediction: no call between.
         self.on_predictions = self._live.add  # type: ignore[method-assign]
 

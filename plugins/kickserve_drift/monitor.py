@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from kickserve.plugins import KickserveError, cancel_task
+from kickserve.plugins import ConfigurationError, KickserveError, cancel_task
 from kickserve_drift.psi import Limits
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ class Event(Struct, kw_only=True, frozen=True):
         type: `drift.started` or `drift.ended`.
         timestamp: when, UTC.
         data: the summary of drift then.
+        text: the event in a sentence, which chat rooms show.
     """
 
     type: str
     timestamp: datetime
     data: Any
+    text: str
 
 
 class Webhook:
@@ -74,11 +76,14 @@ class Webhook:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
+    def start(self) -> None:
+        """Log at once where no message can be sent, and not only when drift starts."""
+        self._task = self._task or asyncio.create_task(self._run(), name="webhook")
+
     def send(self, event: Event) -> None:
         """Have an event sent, after those before it."""
         self._queue.put_nowait(event)
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="webhook")
+        self.start()
 
     async def stop(self) -> None:
         """Stop sending, and log how many events are lost."""
@@ -91,7 +96,14 @@ class Webhook:
     async def _run(self) -> None:
         import httpx  # a service without a webhook need not wait for it
 
-        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+        from kickserve_client import http_client
+
+        try:
+            client = http_client(httpx.AsyncClient, self._url, timeout=_TIMEOUT)
+        except ConfigurationError as error:
+            _log.error("no messages can be sent to the webhook: %s", error)
+            return
+        async with client:
             while True:
                 await self._deliver(client, await self._queue.get())
 
@@ -161,6 +173,8 @@ class Monitor:
 
     async def start(self, app: App) -> None:
         """Start."""
+        if self._webhook is not None and self._live.window.number == 0:
+            self._webhook.start()
         self._task = asyncio.create_task(self._run(app), name="drift")
 
     async def stop(self) -> None:
@@ -177,13 +191,11 @@ class Monitor:
         if summary is None or summary.drifted == window.alarmed:
             return
         window.alarmed = summary.drifted
-        if summary.drifted:
-            _log.warning("the kicks have drifted from the training data of the model: %s", _what(summary))
-        else:
-            _log.warning("the drift has ended: the kicks are like the training data of the model again")
+        kind, text = _event_of(summary)
+        _log.warning("%s", text)
         if self._webhook is not None:
-            kind = STARTED if summary.drifted else ENDED
-            self._webhook.send(Event(type=kind, timestamp=summary.at, data=self._live.summary(self._limits)))
+            summary_now = self._live.summary(self._limits)
+            self._webhook.send(Event(type=kind, timestamp=summary.at, data=summary_now, text=text))
 
     async def start_due_report(self, app: App) -> None:
         """Start a report where the newest one, or the last attempt, is older than the schedule allows."""
@@ -227,6 +239,11 @@ def _signer(secret: str) -> Signer:
     return Signer(secret.encode())
 
 
-def _what(summary: DriftSummary) -> str:
+def _event_of(summary: DriftSummary) -> tuple[str, str]:
+    """Return the kind of an event, and the event in a sentence."""
+    data = f"the training data of the model {summary.model}"
+    if not summary.drifted:
+        return ENDED, f"the drift has ended: the kicks are like {data} again"
     drifted = [each for each in [*summary.features, summary.prediction] if each.drifted]
-    return ", ".join(f"{each.name} ({each.psi:.2f})" for each in drifted)
+    found = ", ".join(f"{each.name} (PSI {each.psi:.2f})" for each in drifted)
+    return STARTED, f"the kicks have drifted from {data}: {found}"

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from kickserve.plugins import KickserveError, RequestError, atomic_write
+from kickserve.plugins import KickserveError, RequestError, atomic_write, plugins_of
 from kickserve.schemas import UNDECODABLE
 from kickserve_data import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from kickserve.plugins import App
@@ -111,12 +111,10 @@ class ReportFolder:
 
     Args:
         folder: created where it is missing.
-        variables: environment of the process that makes a report, beside this process's own.
     """
 
-    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._variables = variables or {}
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, app: App) -> Run:
@@ -140,7 +138,7 @@ class ReportFolder:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=log,  # with it goes the lock, until that process ends
-                env={**os.environ, **self._variables, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, **_variables(app), "OMP_NUM_THREADS": "1"},
             )
         finally:
             os.close(log)
@@ -258,6 +256,17 @@ class ReportFolder:
 def name_of(at: datetime) -> str:
     """Return the name of a report that was made at this instant, UTC, without an ending."""
     return f"drift-{at:{_STAMP}}"
+
+
+def _variables(app: App) -> dict[str, str]:
+    """Return the settings of a service as variables, so that a child process has just these.
+
+    The others of all tables are empty, which means their default: the environment of this process, or a file
+    `.env`, may hold values that the service was not made with.
+    """
+    tables = [app.settings, *(plugin.table for plugin in plugins_of(app) if plugin.table is not None)]
+    unset = dict.fromkeys((row.variable for table in tables for row in table.rows()), "")
+    return {**unset, **app.settings.environ, **app.settings.variables("database_url", "model")}
 
 
 def _try_lock(file: int, kind: int) -> bool:

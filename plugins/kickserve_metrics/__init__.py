@@ -72,7 +72,8 @@ class MetricsPlugin(Plugin):
 async def _metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Answer in the accepted format: the text of Prometheus, or OpenMetrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(_ServiceCollector(app_of(request))), media_type=content_type)
+    # As a header: to a media type the framework adds its own charset.
+    return Response(encode(_ServiceCollector(app_of(request))), headers={"Content-Type": content_type})
 
 
 class _ServiceCollector(Collector):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
-from kickserve.plugins import Plugin
+from kickserve.plugins import ConfigurationError, Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from kickserve_otel.tracing import Tracing
 
 __all__ = ["OtelPlugin", "create_plugin", "is_wanted"]
+
+_log = logging.getLogger(__name__)
 
 
 def create_plugin(settings: Settings) -> OtelPlugin:
@@ -49,11 +52,24 @@ class OtelPlugin(Plugin):
         """Trace requests on their way to `app`; return `app` itself where no traces are wanted."""
         if not is_wanted(os.environ):
             return app
-        from kickserve_otel.tracing import Tracing
+        try:
+            from kickserve_otel.tracing import Tracing  # with it OpenTelemetry reads its variables
 
-        self._tracing = Tracing(self.settings.shutdown_timeout)
+            self._tracing = Tracing(self.settings.shutdown_timeout)
+        except Exception as error:  # noqa: BLE001  whatever the variables hold, predictions need no traces
+            _log.error("requests are not traced: %s", _reason(error))
+            return app
         return self._tracing.wrap(app)
 
     async def _stop(self) -> None:
         if self._tracing is not None:
             await self._tracing.stop()
+
+
+def _reason(error: Exception) -> str:
+    """Name the variables that an error is about: those whose values it quotes, or else all that are set."""
+    if isinstance(error, ConfigurationError):
+        return str(error)
+    ours = {name: value for name, value in sorted(os.environ.items()) if name.startswith("OTEL_")}
+    quoted = [name for name, value in ours.items() if any(each in str(error) for each in value.split(","))]
+    return f"{error}. Check {', '.join(quoted or ours)}"
