@@ -31,6 +31,7 @@ from kickserve_drift.psi import (
     summarize,
 )
 from kickserve_drift.reference import redraw, reference_of
+from kickserve_drift.report import verdict
 from kickserve_drift.window import SECONDS, SlidingWindow
 from kickserve_scores.quality import assess
 
@@ -119,10 +120,16 @@ def test_half_of_the_features_make_a_drift_as_a_whole(reference):
     kicks, usual = simulate(WINDOW, 2), simulate(WINDOW, 3)
     kicks.matrix[:, [1, 2, 3, 4, 0, 5]] = [60, 70, 45, 0.5, 0.99, 1]
     rows = np.column_stack([kicks.matrix, MODEL.predict(usual.matrix).probability])
-    summary = summarize(reference, reference.count(rows), Limits(), at=NOW, since=NOW)
+    counts = reference.count(rows)
+    summary = summarize(reference, counts, Limits(), at=NOW, since=NOW)
     assert not summary.prediction.drifted
     assert summary.share == pytest.approx(6 / 11)
     assert summary.drifted
+    assert verdict(summary).startswith("Drift: 6 of 11 features (time_norm, ")
+    stricter = summarize(reference, counts, Limits(share=0.6), at=NOW, since=NOW)
+    assert not stricter.drifted
+    assert verdict(stricter).startswith("No drift as a whole: 6 of 11 features (time_norm, ")
+    assert "fewer than the limit of 60%" in verdict(stricter)
 
 
 def test_the_figure_keeps_its_meaning_with_the_number_of_kicks(reference):
@@ -249,9 +256,9 @@ def test_the_window_slides_over_the_newest_kicks():
     window = SlidingWindow(1, 500)
     for second in range(1_000, 3_000, 10):
         window.add(some(100), 1, second, second + 1)
-    reading = window.read(1)
-    assert 500 <= kicks_in(reading.counts) <= 900
-    assert 2_991 - reading.since >= SECONDS - 10
+    counts, since = window.read(1)
+    assert 500 <= kicks_in(counts) <= 900
+    assert 2_991 - since >= SECONDS - 10
     assert window.read(2) is None
 
 
@@ -259,10 +266,12 @@ def test_few_kicks_stay_in_the_window_however_old_and_a_burst_replaces_them():
     window = SlidingWindow(1, 500)
     for second in range(0, 86_400, 1_000):
         window.add(some(5), 1, 1 + second, 1 + second)
-    assert (kicks_in(window.read(1).counts), window.read(1).since) == (435, 1)
+    counts, since = window.read(1)
+    assert (kicks_in(counts), since) == (435, 1)
     window.add(some(1_000), 1, 100_000, 100_001)
     window.add(some(1_000), 1, 200_000, 200_001)
-    assert (kicks_in(window.read(1).counts), window.read(1).since) == (1_000, 200_000)
+    counts, since = window.read(1)
+    assert (kicks_in(counts), since) == (1_000, 200_000)
 
 
 def test_a_worker_continues_the_counts_of_its_predecessor():
@@ -270,7 +279,7 @@ def test_a_worker_continues_the_counts_of_its_predecessor():
     for worker, kicks in ((1, 10), (0, 1), (1, 10)):
         window.join_worker(worker)
         window.add(some(kicks), 1, 1_000, 1_001)
-    assert kicks_in(window.read(1).counts) == 21
+    assert kicks_in(window.read(1)[0]) == 21
 
 
 MEASURES = ("success_rate", "brier", "log_loss", "auc")

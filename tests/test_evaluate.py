@@ -63,7 +63,7 @@ def test_usual_kicks_have_not_drifted_and_far_ones_have(reports):
     assert drifted(usual) == set()
     assert drifted(far) == {"distance", "angle", "prediction"}
     assert usual_output.startswith("No drift")
-    assert far_output.startswith("Drift: 2 of 11 features (distance, angle) and the predictions")
+    assert far_output.startswith("Drift: the predictions have changed; so have 2 of 11 features (distance, a")
     known, far_known = usual["details"]["known"], far["details"]["known"]
     assert known["quality"]["count"] == 1000
     assert known["expected"]["brier"]["low"] < known["quality"]["brier"] < known["expected"]["brier"]["high"]
@@ -104,7 +104,7 @@ def test_in_a_browser_the_page_draws_and_asks_no_other_host(reports):
         page.get_by_role("tab", name="Tests").first.click()
         page.get_by_text("Value Drift for column distance").first.wait_for()
         chromium.close()
-    assert heading.startswith("Drift: 2 of 11")
+    assert heading.startswith("Drift: the predictions have changed; so have 2 of 11")
     assert errors == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 

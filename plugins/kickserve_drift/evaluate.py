@@ -63,7 +63,11 @@ _STAGES: Final = {"reading": (0.0, 0.6), "drawing": (0.6, 0.95), "writing": (0.9
 )
 @click.option("--last", type=click.IntRange(1), help="Only this number of newest kicks.")
 @click.option("--model", help="Only kicks predicted by the model of this name.")
-@click.option("--share", type=FiniteRange(0, 1, min_open=True), help="Overrides KICKSERVE_DRIFT_SHARE.")
+@click.option(
+    "--share",
+    type=FiniteRange(0, 1, min_open=True),
+    help="Overrides KICKSERVE_DRIFT_SHARE. Drifted predictions always are a drift.",
+)
 @click.option("--psi", type=FiniteRange(0), help="Overrides KICKSERVE_DRIFT_PSI.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of samples.")
 @engine_options

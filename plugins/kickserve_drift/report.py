@@ -123,16 +123,17 @@ def make_report(
 
 
 def verdict(summary: DriftSummary) -> str:
-    """Return in one line what has drifted."""
+    """Return in one line what has drifted; first what makes it a drift: the features, or the predictions."""
     names = [each.name for each in summary.features if each.drifted]
-    what = f"{len(names)} of {len(summary.features)} features ({', '.join(names)})" if names else ""
+    what = f"{len(names)} of {len(summary.features)} features ({', '.join(names)})"
+    few = f"fewer than the limit of {summary.limit:.0%}"
+    if summary.share >= summary.limit:
+        also = ", and so have the predictions" if summary.prediction.drifted else ""
+        return f"Drift: {what} have changed{also}"
     if summary.prediction.drifted:
-        return f"Drift: {what}{' and ' if what else ''}the predictions have changed"
-    if summary.drifted:
-        return f"Drift: {what} have changed"
+        return "Drift: the predictions have changed" + (f"; so have {what}, {few}" if names else "")
     if names:
-        share = f"{summary.limit:.0%} of the features"
-        return f"No drift as a whole, but {what} changed: fewer than {share}, and the predictions did not"
+        return f"No drift as a whole: {what} have changed, {few}, and the predictions have not"
     return "No drift: neither the features nor the predictions have changed"
 
 
@@ -144,7 +145,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
         first, last = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (current.first, current.last))
         found.append(("predicted", f"{first} to {last} UTC"))
     kind = "profile of the model" if reference.kind == "profile" else "file"
-    share = f"{report.share:.0%} of the features, where {report.limit:.0%} are the limit"
+    predictions = "have drifted, which is a drift" if report.prediction.drifted else "have not drifted"
+    share = f"{report.share:.0%} of the features (limit {report.limit:.0%}); the predictions {predictions}"
     return [
         *found,
         ("reference", f"{kind} {reference.name}, of {reference.kicks:,} kicks"),

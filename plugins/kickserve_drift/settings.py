@@ -27,7 +27,8 @@ class DriftSettings(SettingsTable):
         "KICKSERVE_DRIFT_SHARE",
         "0.5",
         kinds.part,
-        "Share of drifted features from which the kicks as a whole count as drifted.",
+        "Share of drifted features from which the kicks as a whole count as drifted; drifted predictions"
+        " always do.",
     )
     window: int = setting(
         "KICKSERVE_DRIFT_WINDOW",
