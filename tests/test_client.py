@@ -10,10 +10,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 
 import httpx
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 from serving import serving
 
@@ -23,6 +25,7 @@ from kickserve.openapi import EXAMPLE
 from kickserve.schemas import OutcomeOf, Prediction
 from kickserve.settings import Settings
 from kickserve_client import (
+    Answers,
     AsyncClient,
     Client,
     Kick,
@@ -60,26 +63,78 @@ async def client(request, server):
     await result(client.close())
 
 
-async def test_a_kick_may_be_given_in_three_ways(client):
-    answers = [
-        await result(client.predict(KICK)),
-        await result(client.predict(EXAMPLE)),
-        await result(client.predict(**EXAMPLE)),
-    ]
+@pytest.mark.parametrize(
+    "kick",
+    [
+        KICK,
+        EXAMPLE,
+        {**EXAMPLE, "success": None, "kicker": "Ann"},
+        {name: (np.bool_ if value in (0, 1) else np.float32)(value) for name, value in EXAMPLE.items()},
+        pd.DataFrame([{**EXAMPLE, "success": 1}]).iloc[0],
+        pd.DataFrame([EXAMPLE, EXAMPLE | {"distance": 3}]).to_dict("records")[0],
+        {name: float(value) for name, value in EXAMPLE.items()},
+    ],
+    ids=["Kick", "dict", "more than a kick", "numpy", "Series", "records", "floats"],
+)
+async def test_a_kick_may_be_given_in_many_ways(client, kick):
+    answers = [await result(client.predict(kick)), await result(client.predict(**EXAMPLE))]
     assert all(isinstance(each, Prediction) for each in answers)
-    assert len({each.prediction for each in answers}) == 1
-    assert len({each.id for each in answers}) == 3
+    assert answers[0].prediction == pytest.approx(answers[1].prediction, abs=1e-6)
+    assert answers[0].id != answers[1].id
+    further = await result(client.predict(kick, distance=60))
+    assert further.prediction < answers[0].prediction
 
 
-async def test_numbers_of_numpys_are_numbers(client):
-    kick = {name: np.float64(value) for name, value in EXAMPLE.items() if value not in (True, False)}
-    kick |= {name: np.bool_(value) for name, value in EXAMPLE.items() if name not in kick}
-    assert (await result(client.predict(kick))).prediction == (await result(client.predict(KICK))).prediction
+@pytest.fixture(params=["pandas", "polars", "pyarrow"])
+def frame(request):
+    """Make a DataFrame of kicks at some distances, with more columns than are needed."""
+    module = pytest.importorskip(request.param)
+
+    def frame(*distances):
+        rows = [{**EXAMPLE, "distance": each, "success": 1, "match": "m"} for each in distances]
+        rows[0]["is_start"] = float(rows[0]["is_start"])
+        columns = {name: [row[name] for row in rows] for name in reversed(rows[0])}
+        if request.param == "pandas":
+            return module.DataFrame(columns, index=[f"kick {at}" for at in range(len(rows))])
+        return (
+            module.table(columns) if request.param == "pyarrow" else module.DataFrame(columns, strict=False)
+        )
+
+    return frame
 
 
-async def test_what_is_no_number_never_leaves(client):
-    with pytest.raises(InvalidInput, match="neither a number nor a flag"):
-        await result(client.predict(KICK, distance=object()))
+async def test_a_data_frame_is_answered_row_by_row_and_as_one(client, frame):
+    kicks = frame(20, 60, 70.0)
+    answers = await result(client.predict_batch(kicks, chunk=2))
+    assert [each.prediction for each in answers] == sorted(
+        (each.prediction for each in answers), reverse=True
+    )
+    for table in (answers.to_pandas(), *([answers.to_polars()] if find_spec("polars") else [])):
+        assert [*table["prediction"]] == [each.prediction for each in answers]
+        assert [*table["low"]] == [each.interval[0] for each in answers]
+        assert [*table["warnings"]] == ["; ".join(each.warnings) for each in answers]
+    if isinstance(kicks, pd.DataFrame):
+        joined = kicks.join(answers.to_pandas())
+        assert (joined["prediction"] < 0.5).tolist() == [False, True, True]
+    records = Answers(await result(client.predictions(page=10)))
+    assert {"created_at", "distance", "outcome"} < {*records.to_pandas().columns}
+
+
+async def test_what_is_no_number_is_named_by_the_rows_of_the_caller(client, frame):
+    kicks = frame(30, 30, None)
+    with pytest.raises(InvalidInput, match=r"row 2: distance is (nan|None): must be a number") as raised:
+        await result(client.predict_batch(kicks, chunk=2))
+    [fault] = raised.value.errors
+    assert (fault.field, fault.row) == ("distance", 2)
+    few = [name for name in EXAMPLE if name not in ("angle", "game_away")]
+    with pytest.raises(InvalidInput, match="the DataFrame has no column angle, game_away"):
+        await result(client.predict_batch(kicks.select(few) if hasattr(kicks, "select") else kicks[few]))
+
+
+@pytest.mark.parametrize("value", [object(), np.nan, pd.NA, None, float("inf")])
+async def test_what_is_no_number_never_leaves(client, value):
+    with pytest.raises(InvalidInput, match=r"^distance is .*: must be a number from 2 to 100 m"):
+        await result(client.predict(KICK, distance=value))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -111,7 +166,7 @@ async def test_a_refusal_names_the_fields_and_the_row_that_the_caller_knows(clie
         await result(client.predict_batch(kicks, chunk=2))
     error = raised.value
     assert (error.status, error.title) == (422, "Invalid input")
-    assert error.detail.startswith("of the rows from 4 on, row 1: distance must be")
+    assert error.detail.startswith("row 5: distance must be")
     [fault] = error.errors
     assert (fault.field, fault.row, fault.value) == ("distance", 5, 1_000)
     assert error.request_id == client.last_request_id != ""
@@ -379,21 +434,21 @@ class TestRepeating:
 
 
 class TestCommands:
-    @pytest.fixture
-    def nowhere(self):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            return free.getsockname()[1]
-
     async def test_the_service_of_the_settings_is_found_and_used_with_the_key(self, server):
         settings = Settings(port=httpx.URL(server.url).port, api_key=KEY)
-        url = await running_url(settings)
+        url = await running_url(settings, print)
         assert url == server.url.removesuffix("/api/v1")
         async with connected(url, settings) as client:
             assert (await client.model()).name == "simulated"
 
-    async def test_a_service_that_is_away_is_said_to_be_at_once(self, nowhere):
-        assert await running_url(Settings(port=nowhere)) is None
-        with pytest.raises(ServiceAway, match=f"no service answers at http://127.0.0.1:{nowhere}"):
+    async def test_a_service_that_is_away_is_said_to_be_at_once(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            nowhere = free.getsockname()[1]
+        said = []
+        assert await running_url(Settings(port=nowhere), said.append) is None
+        away = f"no service answers at http://127.0.0.1:{nowhere}"
+        assert away in said[0]
+        with pytest.raises(ServiceAway, match=away):
             async with connected(f"http://127.0.0.1:{nowhere}", Settings()):
                 pass
 

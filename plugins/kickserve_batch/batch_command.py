@@ -26,7 +26,7 @@ from kickserve.plugins import (
     progress,
     say,
 )
-from kickserve_batch.keeping import CHUNK, Pace, ServiceKeeper, StoreKeeper, score_and_keep, simulated
+from kickserve_batch.keeping import CHUNK, keep_by_service, keep_in_store, score_and_keep, simulated
 from kickserve_batch.runs import PARTITIONS_FAILED, BatchJob, RunSummary, output_folder, run_partitions
 from kickserve_data import reader, scoring
 from kickserve_data.engines import DASK, engine_config_of, engine_options
@@ -38,16 +38,14 @@ from kickserve_data.writer import open_writer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-    from kickserve_batch.keeping import Keeper
+    from kickserve_batch.keeping import Keep
     from kickserve_data.kicks import Block
     from kickserve_data.partitions import EngineConfig
-    from kickserve_data.reader import KickFile
     from kickserve_data.scoring import ScoredBlock
 
     Take = Callable[[ScoredBlock], None]
 
 _PULSE: Final = 0.25  # seconds between two chunks, about, where kicks come at a rate
-_BLOCK_OF_TEXT: Final = 8_192  # rows of text at a time
 _SHOWN: Final = 10  # failed partitions that a person sees
 
 
@@ -112,51 +110,47 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     if (file is None) == (size is None):
         raise click.UsageError("give either a file of kicks, or --size for simulated ones")
     config, restart = engine_config_of(options), options.pop("restart")
+    summary: scoring.Summary
+    facts: list[tuple[str, str]] = []
     if config.engine == DASK or (file is not None and is_many(file)):
-        job = _partitioned(file, options)._replace(restart=restart)
-        return _run_partitioned(job, config, as_json=as_json)
-    if restart:
+        summary = parts = _run_partitions(_partitioned(file, restart=restart, **options), config)
+        facts = [("partitions", _partitions_of(parts))]
+    elif restart:
         raise click.UsageError("--restart is for an --output that is a folder")
-    summary = _run(_Job.of(file, size, **options))
+    else:
+        summary = _run(_Job.of(file, size, **options))
     if as_json:
         print_json(summary)
     else:
         show_refusals(summary.refusals, summary.refused)
-        print_facts(_facts_of(summary))
+        if facts:
+            _show_failures(parts)
+        print_facts([*facts, *_facts_of(summary)])
+    if facts and parts.failures:
+        return PARTITIONS_FAILED
     return scoring.ROWS_REFUSED if summary.refused else 0
 
 
-def _partitioned(file: str | None, options: dict[str, Any]) -> BatchJob:
+def _partitioned(file: str | None, *, restart: bool, **options: Any) -> BatchJob:
     if file is None:
         raise click.UsageError("--engine dask reads Parquet: give a file, a folder, a pattern or a URL")
     wrong = [f"--{name}" for name in ("url", "rate", "keep") if options[name]]
     if wrong:
         raise click.UsageError(f"{', '.join(wrong)}: not with a folder, a pattern, a URL or --engine dask")
-    return BatchJob(file, output_folder(options["output"], file), options["min_distance"])
+    return BatchJob(file, output_folder(options["output"], file), options["min_distance"], restart)
 
 
-def _run_partitioned(job: BatchJob, config: EngineConfig, *, as_json: bool) -> int:
+def _run_partitions(job: BatchJob, config: EngineConfig) -> RunSummary:
     with progress() as bar:
         task = bar.add_task("predicting", total=None)
-        summary = run_partitions(
-            job,
-            config,
-            Settings.load(),
-            lambda done, rows: bar.update(task, completed=done, total=rows),
-            say,
-        )
-    if as_json:
-        print_json(summary)
-    else:
-        show_refusals(summary.refusals, summary.refused)
-        _show_failures(summary)
-        print_facts([("partitions", _partitions_of(summary)), *_facts_of(summary)])
-    if summary.failures:
-        return PARTITIONS_FAILED
-    return scoring.ROWS_REFUSED if summary.refused else 0
+
+        def show(done: int, rows: int) -> None:
+            bar.update(task, completed=done, total=rows)
+
+        return run_partitions(job, config, Settings.load(), show, say)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
     """A batch over one file, or over simulated kicks."""
 
@@ -176,15 +170,10 @@ class _Job:
             raise click.UsageError(
                 f"the predictions would overwrite the kicks: name another file than {output}"
             )
-        job = cls(source, size or 0, output=target, **options)
+        job = cls(file=source, size=size or 0, output=target, **options)
         if job.rate is not None and not job.keeps:
             raise click.UsageError("--rate applies to stored predictions: leave --output out, or add --keep")
         return job
-
-    @property
-    def chunk(self) -> int:
-        """Kicks that go together where they are kept: few enough for a steady rate."""
-        return CHUNK if self.rate is None else min(max(int(self.rate * _PULSE), 1), CHUNK)
 
     @property
     def keeps(self) -> bool:
@@ -194,27 +183,28 @@ class _Job:
     def columns(self) -> tuple[str, ...]:
         return (*scoring.COLUMNS, "id") if self.keeps else scoring.COLUMNS
 
-    def simulated(self) -> Iterator[Block]:
-        size = self.chunk if self.keeps else scoring.BLOCK
-        return simulated(self.size, self.seed, self.min_distance, chunk=size)
-
-    def read(self, kicks: KickFile, others: list[str]) -> Iterator[Block]:
-        most = _BLOCK_OF_TEXT if kicks.others is None else scoring.BLOCK
-        return kicks.blocks(self.chunk if self.keeps else most, others)
+    def block_size(self, most: int) -> int:
+        """Return how many kicks go together: where they are kept, few enough for a steady rate."""
+        if not self.keeps:
+            return most
+        return CHUNK if self.rate is None else min(max(int(self.rate * _PULSE), 1), CHUNK)
 
 
 def _run(job: _Job) -> scoring.Summary:
     settings = Settings.load()
     total = job.size if job.file is None else reader.count_rows(job.file)
     stats = scoring.RunStats()
-    kicks = None if job.file is None else reader.open_kicks(job.file)
-    to_parquet = job.output is not None and reader.kind_of(job.output) == "parquet"
-    schema = kicks.others if kicks is not None and to_parquet else None
-    beside = [] if schema is None else schema.names
-    others = [name for name in beside if name not in job.columns]
+    schema, others = None, []
+    if job.file is None:
+        blocks = simulated(job.size, job.seed, job.min_distance, chunk=job.block_size(scoring.BLOCK))
+    else:
+        kicks = reader.open_kicks(job.file)
+        if job.output is not None and reader.kind_of(job.output) == "parquet":
+            schema = kicks.others
+        others = [name for name in schema.names if name not in job.columns] if schema else []
+        blocks = kicks.blocks(job.block_size(kicks.block_size), others)
     with ExitStack() as stack:
-        read = job.simulated() if kicks is None else job.read(kicks, others)
-        blocks = stack.enter_context(closing(prefetch(read)))
+        blocks = stack.enter_context(closing(prefetch(blocks)))
         write = stack.enter_context(_writing(job, reader.select_fields(schema, others) if others else None))
         bar = stack.enter_context(progress())
         task = bar.add_task("predicting", total=total)
@@ -230,31 +220,32 @@ def _run(job: _Job) -> scoring.Summary:
         else:
             for scored in scoring.score(far, load_model(settings, discover(settings))):
                 take(scored)
-    not_carried = [name for name in beside if name not in others]
+    not_carried = [name for name in (schema.names if schema else []) if name not in others]
     return stats.summary(kept=job.keeps, not_carried=not_carried)
 
 
 async def _run_keeping(settings: Settings, job: _Job, blocks: Iterable[Block], take: Take) -> None:
-    pace = None if job.rate is None else Pace(job.rate)
-    async with _keeper(settings, job.url) as keeper:
-        async for scored in score_and_keep(blocks, keeper, pace):
+    async with _keeper(settings, job.url) as keep:
+        async for scored in score_and_keep(blocks, keep, job.rate):
             take(scored)
 
 
 @asynccontextmanager
-async def _keeper(settings: Settings, url: str | None) -> AsyncIterator[Keeper]:
-    if url is not None:
-        from kickserve_client import connected, running_url
+async def _keeper(settings: Settings, url: str | None) -> AsyncIterator[Keep]:
+    if url == AUTO:
+        from kickserve_client import running_url
 
-        url = await running_url(settings) if url == AUTO else url
+        url = await running_url(settings, say)
     if url is not None:
+        from kickserve_client import connected
+
         say(f"through the service at {url}")
         async with connected(url, settings) as client:
-            yield ServiceKeeper(client)
+            yield keep_by_service(client)
         return
     model = load_model(settings, discover(settings))
     async with open_store(settings) as store:
-        yield StoreKeeper(Scorer(model, ProcessSampler()), store)
+        yield keep_in_store(Scorer(model, ProcessSampler()), store)
 
 
 @contextmanager

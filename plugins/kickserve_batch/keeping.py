@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from kickserve.features import named
 from kickserve.plugins import SetOutcome, instant
 from kickserve.schemas import OutcomeOf
 from kickserve_data.kicks import Block
-from kickserve_data.scoring import ScoredBlock, Scores
+from kickserve_data.scoring import NO_SCORES, ScoredBlock, Scores
 from kickserve_data.simulate import blocks as simulated_blocks
 
 if TYPE_CHECKING:
@@ -23,104 +24,72 @@ if TYPE_CHECKING:
     from kickserve.schemas import Prediction
     from kickserve_client.client import AsyncClient
 
+Keep = Callable[[Block], Awaitable[Scores]]
+"""Predicts the kicks of a block, from 1, and keeps the predictions and the outcomes that are known."""
+
 CHUNK: Final = 1_000
 """Kicks a request or transaction."""
 _IN_FLIGHT: Final = 4  # chunks under way at once
 
 
-class Pace:
-    """Holds work back to a rate.
+def keep_in_store(scorer: Scorer, store: Store) -> Keep:
+    """Predict in this process, and keep the predictions in an open store."""
 
-    Args:
-        rate: how much a second.
-    """
+    async def keep(block: Block) -> Scores:
+        batch = scorer.answer(block.matrix)
+        await store.add([batch])
+        made = instant(batch.millisecond)
+        outcomes = _known(block, batch.ids.texts())
+        await store.set_outcomes([SetOutcome(each, success, made) for each, success in outcomes])
+        return _scores_of(scorer.predictions(batch), batch.revision)
 
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._next = time.monotonic()
-
-    async def wait(self, count: int) -> None:
-        """Return when `count` more may be done."""
-        await asyncio.sleep(max(self._next - time.monotonic(), 0.0))
-        # From now, not from when it was due: a pause is not made up for.
-        self._next = max(self._next, time.monotonic()) + count / self._rate
+    return keep
 
 
-class Keeper(Protocol):
-    """Predicts blocks of kicks, and keeps the predictions."""
+def keep_by_service(client: AsyncClient) -> Keep:
+    """Predict through a running service, which keeps the predictions."""
 
-    async def predict(self, block: Block) -> Sequence[Prediction]:
-        """Predict the kicks of a block, in their order; a known outcome is kept with its prediction."""
-        ...
+    async def keep(block: Block) -> Scores:
+        before = await client.model()
+        predictions = await client.predict_batch(map(named, block.matrix.tolist()))
+        outcomes = _known(block, [each.id for each in predictions])
+        if outcomes:
+            await client.tell_outcomes([OutcomeOf(id=each, success=success) for each, success in outcomes])
+        after = await client.model()  # an answer has no revision, and a model can be replaced meanwhile
+        return _scores_of(predictions, before.revision if before.revision == after.revision else None)
 
-
-class StoreKeeper:
-    """Predicts in this process, and keeps the predictions in the store.
-
-    Args:
-        scorer: asks the model.
-        store: open.
-    """
-
-    def __init__(self, scorer: Scorer, store: Store) -> None:
-        self._scorer = scorer
-        self._store = store
-
-    async def predict(self, block: Block) -> list[Prediction]:
-        """See `Keeper.predict`."""
-        batch = self._scorer.answer(block.matrix)
-        await self._store.add([batch])
-        if block.outcome is not None:
-            at, pairs = (
-                instant(batch.millisecond),
-                zip(batch.ids.texts(), block.outcome.tolist(), strict=True),
-            )
-            await self._store.set_outcomes(
-                [SetOutcome(each, outcome == 1, at) for each, outcome in pairs if outcome in {0, 1}]
-            )
-        return self._scorer.predictions(batch)
-
-
-class ServiceKeeper:
-    """Predicts through a running service, which keeps the predictions."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    async def predict(self, block: Block) -> list[Prediction]:
-        """See `Keeper.predict`."""
-        predictions = await self._client.predict_batch(map(named, block.matrix.tolist()))
-        if block.outcome is not None:
-            pairs = zip(predictions, block.outcome.tolist(), strict=True)
-            known = [
-                OutcomeOf(id=each.id, success=outcome == 1) for each, outcome in pairs if outcome in {0, 1}
-            ]
-            if known:
-                await self._client.tell_outcomes(known)
-        return predictions
+    return keep
 
 
 async def score_and_keep(
-    blocks: Iterable[Block], keeper: Keeper, pace: Pace | None = None
+    blocks: Iterable[Block], keep: Keep, rate: float | None
 ) -> AsyncIterator[ScoredBlock]:
     """Score blocks and keep the predictions, some blocks at once, and yield them in their order.
 
     Args:
         blocks: of kicks.
-        keeper: predicts and keeps.
-        pace: holds blocks back; None for full speed.
+        keep: predicts and keeps.
+        rate: kicks a second at most; None for full speed.
     """
-    waiting: deque[tuple[Block, asyncio.Task[Sequence[Prediction]]]] = deque()
+    waiting: deque[tuple[Block, asyncio.Task[Scores]]] = deque()
+    due = time.monotonic()
+
+    async def scores_of(block: Block) -> Scores:
+        return await keep(block) if len(block.lines) else NO_SCORES
+
     try:
         for block in blocks:
-            if pace is not None:
-                await pace.wait(len(block.lines))
-            waiting.append((block, asyncio.ensure_future(_predict(keeper, block))))
-            if len(waiting) >= _IN_FLIGHT:
-                yield await _first_of(waiting)
+            if rate is not None:
+                await asyncio.sleep(max(due - time.monotonic(), 0.0))
+                # From now, not from when it was due: a pause is not made up for.
+                due = max(due, time.monotonic()) + len(block.lines) / rate
+            waiting.append((block, asyncio.ensure_future(scores_of(block))))
             await asyncio.sleep(0)
-        while waiting:
-            yield await _first_of(waiting)
+            if len(waiting) >= _IN_FLIGHT:
+                first, task = waiting.popleft()
+                yield ScoredBlock(first, await task)
+        for block, task in waiting:
+            yield ScoredBlock(block, await task)
     finally:
         for _, task in waiting:
             task.cancel()
@@ -137,16 +106,15 @@ def simulated(size: int, seed: int, min_distance: float, *, chunk: int = CHUNK) 
             line += len(part)
 
 
-async def _predict(keeper: Keeper, block: Block) -> Sequence[Prediction]:
-    return await keeper.predict(block) if len(block.matrix) else []
+def _known(block: Block, ids: Sequence[str]) -> list[tuple[str, bool]]:
+    """Return the known outcomes of a block, by the ids of its predictions."""
+    if block.outcome is None:
+        return []
+    pairs = zip(ids, block.outcome.tolist(), strict=True)
+    return [(each, outcome == 1) for each, outcome in pairs if outcome in {0, 1}]
 
 
-async def _first_of(waiting: deque[tuple[Block, asyncio.Task[Sequence[Prediction]]]]) -> ScoredBlock:
-    block, task = waiting.popleft()
-    return ScoredBlock(block, _scores_of(await task))
-
-
-def _scores_of(predictions: Sequence[Prediction]) -> Scores:
+def _scores_of(predictions: Sequence[Prediction], revision: str | None) -> Scores:
     intervals = [each.interval or (None, None) for each in predictions]
     return Scores(
         prediction=np.array([each.prediction for each in predictions], dtype=np.float64),
@@ -154,5 +122,6 @@ def _scores_of(predictions: Sequence[Prediction]) -> Scores:
         high=[high for _, high in intervals],
         warned=sum(bool(each.warnings) for each in predictions),
         model=[each.model for each in predictions],
+        revision=revision,
         ids=[each.id for each in predictions],
     )

@@ -11,17 +11,16 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import msgspec
 
-from kickserve.errors import InvalidInput
 from kickserve.schemas import (
     DriftSummary,
     Health,
-    Kick,
     ModelCard,
     OutcomeOf,
     OutcomesKept,
     Prediction,
     Record,
 )
+from kickserve_client.frames import KickLike, by_name, encode, rows_of
 from kickserve_scores.explain import Explanation
 from kickserve_scores.report import QualityReport
 
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
-KickLike = Kick | Mapping[str, float | bool]
-"""A kick: a `Kick`, or the eleven features by name (numbers of numpy's are taken too)."""
-
 TOGETHER: Final = 10_000
 """Kicks, or outcomes, that go in one request at most: a service with its usual limits takes so many."""
 
@@ -86,19 +82,19 @@ class Page:
     next: Mapping[str, str] | None
 
 
-def predict(kick: KickLike | None = None, /, **features: float | bool) -> Call[Prediction]:
+def predict(kick: KickLike | None = None, /, **features: Any) -> Call[Prediction]:
     """Predict a kick.
 
     Args:
-        kick: a `Kick`, or its eleven features by name.
+        kick: a `Kick`, or anything with its features by name, such as a row of pandas.
         features: the same as arguments; beside a kick they are put over its own.
     """
-    return Call("POST", "/predict", _as(Prediction), content=_encode(_whole(kick, features)))
+    return Call("POST", "/predict", _as(Prediction), content=encode(_whole(kick, features)))
 
 
-def explain(kick: KickLike | None = None, /, **features: float | bool) -> Call[Explanation]:
+def explain(kick: KickLike | None = None, /, **features: Any) -> Call[Explanation]:
     """Explain the prediction of a kick; nothing is kept. The arguments are those of `predict`."""
-    content = _encode(_whole(kick, features))
+    content = encode(_whole(kick, features))
     return Call("POST", "/explain", _as(Explanation), content=content, keeps_nothing=True)
 
 
@@ -149,9 +145,14 @@ def health() -> Call[Health]:
 
 
 def predict_parts(kicks: Iterable[KickLike], size: int) -> Iterator[Call[list[Prediction]]]:
-    """Predict any number of kicks, `size` a call."""
-    for first, part in _parts(kicks, size):
-        yield Call("POST", "/predict/batch", _as(list[Prediction]), content=_encode(part), first_row=first)
+    """Predict any number of kicks, `size` a call; a DataFrame counts as its rows.
+
+    Raises:
+        InvalidInput: a value is no number, or a column is missing.
+    """
+    for first, part in _parts(rows_of(kicks), size):
+        content = encode([*map(by_name, part)], first)
+        yield Call("POST", "/predict/batch", _as(list[Prediction]), content=content, first_row=first)
 
 
 def outcome_parts(outcomes: Mapping[str, bool] | Iterable[OutcomeOf]) -> Iterator[Call[OutcomesKept]]:
@@ -197,10 +198,10 @@ def _record(record_id: str) -> str:
     return f"/predictions/{quote(record_id, safe='')}"
 
 
-def _whole(kick: KickLike | None, features: Mapping[str, float | bool]) -> Mapping[str, float | bool] | Kick:
+def _whole(kick: KickLike | None, features: Mapping[str, Any]) -> KickLike:
     if kick is None or not features:
-        return features if kick is None else kick
-    return {**(msgspec.structs.asdict(kick) if isinstance(kick, Kick) else kick), **features}
+        return features if kick is None else by_name(kick)
+    return {**by_name(kick), **features}
 
 
 def _parts(things: Iterable[T], size: int) -> Iterator[tuple[int, list[T]]]:
@@ -217,12 +218,5 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _plain(value: Any) -> Any:
-    """Make a number of numpy's, or of pandas', one of Python's."""
-    if callable(item := getattr(value, "item", None)):
-        return item()
-    raise InvalidInput(f"{value!r} is neither a number nor a flag: it can't be a feature of a kick")
-
-
-_encode: Final = msgspec.json.Encoder(enc_hook=_plain).encode
+_encode: Final = msgspec.json.encode
 _records: Final = _as(list[Record])

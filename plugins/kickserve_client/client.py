@@ -25,6 +25,7 @@ from kickserve.schemas import OutcomesKept
 from kickserve_client.calls import TOGETHER
 from kickserve_client.environment import http_client
 from kickserve_client.exchange import Exchange
+from kickserve_client.frames import Answers, index_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
     from kickserve.schemas import OutcomeOf, Prediction, Record
     from kickserve.settings import Settings
-    from kickserve_client.calls import Call, KickLike
+    from kickserve_client.calls import Call
+    from kickserve_client.frames import KickLike
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -187,17 +189,17 @@ class Client(_Base[httpx.Client]):
     reload = _method(calls.reload)
     health = _method(calls.health)
 
-    def predict_batch(self, kicks: Iterable[KickLike], *, chunk: int = TOGETHER) -> list[Prediction]:
-        """Predict many kicks; the answers come in their order.
+    def predict_batch(self, kicks: Iterable[KickLike], *, chunk: int = TOGETHER) -> Answers[Prediction]:
+        """Predict many kicks; the answers come in their order: a list, whose `to_pandas` makes a DataFrame.
 
         They go in requests of `chunk`, each of which is answered whole or refused: where one is refused,
         the kicks of those before it are predicted and kept. `predict_stream` gives their answers.
 
         Args:
-            kicks: any number.
+            kicks: any number; or a DataFrame of pandas or polars, whose columns are found by name.
             chunk: how many go together, up to 100,000.
         """
-        return list(self.predict_stream(kicks, chunk=chunk))
+        return Answers(self.predict_stream(kicks, chunk=chunk), index_of(kicks))
 
     def predict_stream(self, kicks: Iterable[KickLike], *, chunk: int = TOGETHER) -> Iterator[Prediction]:
         """Predict any number of kicks in memory that does not grow: `chunk` are taken, sent and answered."""
@@ -282,9 +284,9 @@ class AsyncClient(_Base[httpx.AsyncClient]):
     reload = _async_method(calls.reload)
     health = _async_method(calls.health)
 
-    async def predict_batch(self, kicks: Iterable[KickLike], *, chunk: int = TOGETHER) -> list[Prediction]:
+    async def predict_batch(self, kicks: Iterable[KickLike], *, chunk: int = TOGETHER) -> Answers[Prediction]:
         """Predict many kicks; see `Client.predict_batch`."""
-        return [each async for each in self.predict_stream(kicks, chunk=chunk)]
+        return Answers([each async for each in self.predict_stream(kicks, chunk=chunk)], index_of(kicks))
 
     async def predict_stream(
         self, kicks: Iterable[KickLike], *, chunk: int = TOGETHER
@@ -328,12 +330,13 @@ async def connected(url: str, settings: Settings) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def running_url(settings: Settings) -> str | None:
-    """Return the base URL of the service that these settings describe; None where it does not answer."""
+async def running_url(settings: Settings, say: Callable[[str], None]) -> str | None:
+    """Return the base URL of the service that the settings describe; None where none answers, and say so."""
     try:
         await _knock(settings.own_url, _KNOCK_TIMEOUT)
-    except RemoteError:
-        return None  # no service is there, or another one
+    except RemoteError as error:
+        say(f"not through a service: {error}")
+        return None
     return settings.own_url
 
 

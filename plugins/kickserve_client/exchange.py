@@ -6,6 +6,7 @@ There is no input or output here: a client adds that.
 from __future__ import annotations
 
 import random
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -197,4 +198,5 @@ def _counted_from(first: int, problem: Problem) -> Problem:
         each if isinstance(each.row, msgspec.UnsetType) else replace(each, row=each.row + first)
         for each in problem.errors
     ]
-    return replace(problem, errors=errors, detail=f"of the rows from {first:,} on, {problem.detail}")
+    detail = re.sub(r"\brow (\d+)", lambda found: f"row {int(found[1]) + first}", problem.detail)
+    return replace(problem, errors=errors, detail=detail)

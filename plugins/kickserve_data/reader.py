@@ -65,6 +65,8 @@ _BUFFER: Final = 1 << 20  # bytes of a file that are read at a time
 _COMPRESSED: Final[Mapping[bytes, Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _SPREADSHEETS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _DELIMITERS: Final = ",;\t| "
+_TEXT_BLOCK: Final = 8_192
+_COLUMNS_BLOCK: Final = 65_536
 _ROWS: Final = 4096  # of Parquet that are Python objects at a time
 _FEWEST: Final = 256
 _BLOCK_BYTES: Final = 8_000_000  # of a block of Parquet, about; several blocks are under way at once
@@ -98,6 +100,11 @@ class KickFile:
     others: Any = None
     _columns: Callable[[int, Sequence[str]], Iterator[Block]] | None = None
 
+    @property
+    def block_size(self) -> int:
+        """Rows that go together best: more of Parquet, which never become objects of Python."""
+        return _COLUMNS_BLOCK if self._columns else _TEXT_BLOCK
+
     def blocks(self, size: int, others: Sequence[str] = ()) -> Iterator[Block]:
         """Read blocks of `size` rows, of Parquet with long rows fewer, and carry other columns along."""
         if self._columns is not None:
@@ -125,8 +132,8 @@ def kind_of(path: Path) -> str:
     return kind
 
 
-def read_blocks(path: Path, *, size: int = 4096) -> Iterator[Block]:
-    """Read kicks in blocks of `size`, in memory that does not grow with the file.
+def read_blocks(path: Path, *, size: int | None = None) -> Iterator[Block]:
+    """Read kicks in blocks of `size` rows, in memory that does not grow with the file.
 
     Columns may come in any order, and others beside them; `success` (or another of `OUTCOMES`) is the
     outcome of the kick, where the file has it.
@@ -135,7 +142,8 @@ def read_blocks(path: Path, *, size: int = 4096) -> Iterator[Block]:
         DataError: the file can't be read, or features are missing.
         MissingExtra: a package for this kind of file is not installed.
     """
-    yield from open_kicks(path).blocks(size)
+    file = open_kicks(path)
+    yield from file.blocks(size or file.block_size)
 
 
 def open_kicks(path: Path, columns: Sequence[str] = NAMES, outcomes: Sequence[str] = OUTCOMES) -> KickFile:

@@ -39,7 +39,7 @@ class Scores(NamedTuple):
         high: shape (n,), upper ends, or None.
         warned: the number of kicks out of the model's domain.
         model: name of the model; a name for each kick where they may differ.
-        revision: its revision; None where a service does not give it.
+        revision: its revision; None where it changed meanwhile.
         ids: under which the answers are kept; None for answers that are not kept.
     """
 
@@ -50,6 +50,10 @@ class Scores(NamedTuple):
     model: str | Sequence[str]
     revision: str | None = None
     ids: Sequence[str] | None = None
+
+
+NO_SCORES: Final = Scores(np.empty(0), None, None, 0, "")
+"""The answers to no kicks."""
 
 
 class ScoredBlock(NamedTuple):
@@ -174,7 +178,7 @@ def score(blocks: Iterable[Block], model: Model) -> Iterator[ScoredBlock]:
     """
     for block in blocks:
         if not len(block.lines):
-            yield ScoredBlock(block, Scores(np.empty(0), None, None, 0, model.card.name))
+            yield ScoredBlock(block, NO_SCORES)
             continue
         probability, low, high = predict(model, block.matrix)
         warned = int(np.count_nonzero(model.out_of_domain(block.matrix)))

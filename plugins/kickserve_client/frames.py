@@ -1,0 +1,144 @@
+"""DataFrames of pandas, polars or pyarrow as kicks, and answers as DataFrames: none is a dependency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from kickserve.errors import InvalidInput
+from kickserve.features import BY_NAME, FLAGS, NAMES
+from kickserve.schemas import FieldError, Kick
+
+S = TypeVar("S", bound=msgspec.Struct)
+KickLike = Kick | Mapping[str, Any]
+"""A kick: a `Kick`, or anything with the eleven features by name, such as a row of pandas.
+
+Numbers may be numpy's. What else it holds, such as an outcome, is left out.
+"""
+
+_FIELDS: Final = Kick.__struct_fields__
+
+
+class Answers(list[S]):
+    """Answers or records in their order: a list that can become a DataFrame.
+
+    Args:
+        answers: any number.
+        index: of a DataFrame of pandas that they answer; None for 0, 1, ….
+    """
+
+    def __init__(self, answers: Iterable[S] = (), index: Any = None) -> None:
+        super().__init__(answers)
+        self._index = index
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return values by name, in order: the interval as `low` and `high`, warnings as one text."""
+        names = self[0].__struct_fields__ if self else ()
+        columns = {name: [getattr(each, name) for each in self] for name in names}
+        if "interval" in columns:
+            ends = [each or (None, None) for each in columns.pop("interval")]
+            columns |= {"low": [low for low, _ in ends], "high": [high for _, high in ends]}
+        if "warnings" in columns:
+            columns["warnings"] = ["; ".join(each) for each in columns.pop("warnings")]
+        return columns
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame`, with the index of the one that was predicted."""
+        import pandas as pd
+
+        return pd.DataFrame(self.columns(), index=self._index)
+
+    def to_polars(self) -> Any:
+        """Return a `polars.DataFrame`."""
+        import polars as pl
+
+        return pl.DataFrame(self.columns())
+
+
+def rows_of(kicks: Any) -> Iterator[KickLike]:
+    """Yield kicks: the rows of a DataFrame, by the names of its columns, or the elements of anything else.
+
+    Raises:
+        InvalidInput: a DataFrame lacks features.
+    """
+    columns = getattr(kicks, "column_names", None) or getattr(kicks, "columns", None)
+    if columns is None:
+        return iter(kicks)
+    missing = [name for name in NAMES if name not in columns]
+    if missing:
+        raise InvalidInput(f"the DataFrame has no column {', '.join(missing)}")
+    names = [name for name in _FIELDS if name in columns]
+    values = (kicks[name].to_numpy().tolist() for name in names)
+    return (dict(zip(names, row, strict=True)) for row in zip(*values, strict=True))
+
+
+def index_of(kicks: Any) -> Any:
+    """Return the index of a DataFrame of pandas; None for anything else."""
+    return getattr(kicks, "index", None) if hasattr(kicks, "columns") else None
+
+
+def by_name(kick: KickLike) -> Mapping[str, Any]:
+    """Return the fields of a kick, flags as booleans: what more a row holds is left out."""
+    if isinstance(kick, Kick):
+        return msgspec.structs.asdict(kick)
+    names = kick.keys()
+    return {name: _plain(name, kick[name]) for name in _FIELDS if name in names}
+
+
+def encode(kicks: KickLike | list[KickLike], first: int = 0) -> bytes:
+    """Write a kick, or several, as JSON.
+
+    Args:
+        kicks: as `by_name` returns them.
+        first: number of the first of several.
+
+    Raises:
+        InvalidInput: a value is no number, or NaN; the message names it, and its row among several.
+    """
+    try:
+        content = _encode(kicks)
+    except (TypeError, ValueError):  # what it holds is anyone's
+        content = b"null"
+    if b"null" in content:  # JSON has no NaN
+        for row, kick in enumerate(kicks if isinstance(kicks, list) else [kicks], first):
+            _check(kick, row if isinstance(kicks, list) else None)
+    return content
+
+
+def _check(kick: KickLike, row: int | None) -> None:
+    values = by_name(kick)
+    for name in NAMES:
+        try:
+            good = name not in values or math.isfinite(values[name])
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            detail = f"is {values[name]!s:.40}: must be {BY_NAME[name].wanted}"
+            number = msgspec.UNSET if row is None else row
+            where = "" if row is None else f"row {row}: "
+            raise InvalidInput(f"{where}{name} {detail}", [FieldError(field=name, detail=detail, row=number)])
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a flag as a boolean, where it is one: a column with a gap has floats."""
+    if name in FLAGS and isinstance(item := _of_python(value), int | float) and item in {0, 1}:
+        return bool(item)
+    return value
+
+
+def _of_python(value: Any) -> Any:
+    """Make a number of numpy's, or of pandas', one of Python's."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) else value
+
+
+def _hook(value: Any) -> Any:
+    if (item := _of_python(value)) is value:
+        raise TypeError
+    return item
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_hook).encode
