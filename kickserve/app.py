@@ -9,6 +9,7 @@ other kinds of models, and more routes.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -110,7 +111,7 @@ def create_app(
     authenticator = create_authenticator(plugins, settings)
     store = create_store(plugins, settings.database_url)
     journal = Journal.from_settings(settings, store.label)
-    recorder = Recorder(store, journal, overridden(plugins, "complete"), patience=settings.shutdown_timeout)
+    recorder = Recorder(store, journal, overridden(plugins, "complete"))
     metrics, sampler = metrics or Metrics(), ProcessSampler()
     recorder.on_failure = partial(metrics.count, "store_errors")
     recorder.on_refusal = partial(metrics.count, "dead_letters")
@@ -180,7 +181,7 @@ def _running(sampler: ProcessSampler) -> Callable[[Litestar], Any]:
             app.drain()
             await retention.stop()
             await sampler.stop()
-            await app.recorder.stop()
+            await app.recorder.stop(max(0.0, app.ends_at - time.monotonic()))
             app.predictor.close()
 
     return cast("Callable[[Litestar], Any]", lifespan)

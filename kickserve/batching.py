@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
 _TURNS: Final = 4
+_ENDING: Final = 0.5  # seconds that a cancelled task may take to end
 
 _log = logging.getLogger(__name__)
+_abandoned: set[asyncio.Future[Any]] = set()  # held, or they may vanish before they have ended
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -155,11 +157,39 @@ async def yield_to_loop() -> None:
         await asyncio.sleep(0)
 
 
+async def within(seconds: float, work: Awaitable[Answer]) -> Answer:
+    """Return what `work` brings; where it takes too long, or this is cancelled, cancel it and don't wait.
+
+    `asyncio.timeout` waits until cancelled work has ended: for ever, where that waits for a frozen server.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        if not (await asyncio.wait([task], timeout=seconds))[0]:
+            raise TimeoutError
+    finally:
+        if not task.done():
+            _abandoned.add(task)
+            task.add_done_callback(_forget)
+            task.cancel()
+    return task.result()
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled():
+        task.exception()  # or asyncio logs that nobody has asked for it
+
+
 async def cancel_task(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task, where there is one, and wait until it has ended; log the error of one that failed."""
+    """Cancel a task, where there is one, and wait half a second for its end; log its error."""
     if task is None:
         return
     task.cancel()
-    await asyncio.wait([task])
-    if not task.cancelled() and (error := task.exception()) is not None:
+    done, _ = await asyncio.wait([task], timeout=_ENDING)
+    if not done:
+        _log.warning("a background task does not end, and is left behind: %s", task.get_name())
+    elif not task.cancelled() and (error := task.exception()) is not None:
         _log.error("a background task failed: %s", task.get_name(), exc_info=error)

@@ -309,8 +309,8 @@ class Journal:
     Attributes:
         folder: as above.
         size: bytes that wait to be drained, the frames' headers included.
-        written: bytes that this process has written since its start.
-        drained: bytes of those that have drained.
+        written: bytes that this process has written since its start, or taken from dead ones.
+        drained: bytes of those that have drained; what comes first drains first.
     """
 
     def __init__(
@@ -327,6 +327,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, "journal") if fsync else None
         self._batcher = Batcher(self._write, self._finish, limit=sys.maxsize, thread=self._thread)
         self._pending = 0  # bytes on their way to the disk
+        self._end_asked = False
         self._progressed = 0.0  # when something last drained, or began to wait
         self._arrived = asyncio.Event()
         self._trouble: str | None = None
@@ -471,18 +472,22 @@ class Journal:
         self._pending -= length
         if isinstance(segment, OSError):
             return self._failed(segment)
-        if not self.size:
-            self._progressed = time.monotonic()
         segment.end += length
-        self.written += length
-        self.size += length
-        self._arrived.set()
-        if segment.end >= min(max(self._segment_bytes, self.size // _PARTS), _LONGEST):
+        self._count(length)
+        if self._end_asked or segment.end >= min(max(self._segment_bytes, self.size // _PARTS), _LONGEST):
             self._end_segment()
         if self._trouble is not None:
             self._trouble = None
             _log.warning("the journal in %s is writable again", self.folder)
         return None
+
+    def _count(self, length: int) -> None:
+        """Count bytes that wait from now on."""
+        if not self.size:
+            self._progressed = time.monotonic()
+        self.written += length
+        self.size += length
+        self._arrived.set()
 
     def _failed(self, error: OSError) -> Backlogged:
         if self._trouble is None:
@@ -501,7 +506,10 @@ class Journal:
         return refusal
 
     def _end_segment(self) -> None:
-        """Write no more to the current segment; not to be called while the thread does."""
+        """Write no more to the current segment, from now on or when the thread has written to it."""
+        self._end_asked = self._batcher.busy
+        if self._end_asked:
+            return
         segment, self._current = self._current, None
         if segment is not None and not segment.left:
             self._drop(segment)
@@ -513,7 +521,7 @@ class Journal:
             await self._arrived.wait()
 
     async def take(self, size: int = sys.maxsize) -> Group:
-        """Wait until something is undrained, and return the oldest of it; orphans of dead processes first.
+        """Wait until something is undrained, and return what came first.
 
         The same comes again until `done` is called with it. What can't be read is set aside, and no more.
 
@@ -563,15 +571,14 @@ class Journal:
         """Let go of a group that the store has."""
         segment, length = group.segment, group.end - group.segment.start
         self.size -= length
-        if segment.folder.own:
-            self.drained += length
+        self.drained += length
         segment.advance(group.end)
         self._progressed = time.monotonic()
         if segment.left:
             return
         if segment is not self._current:
             self._drop(segment)
-        elif segment.end >= _WORTH_REPLACING and not self._batcher.busy:
+        elif segment.end >= _WORTH_REPLACING:
             self._end_segment()
 
     def scan(self, *, others: bool = True) -> Iterator[bytes]:
@@ -592,12 +599,15 @@ class Journal:
         """Take up what dead processes left. To be called at intervals: processes die at any time."""
         if self._own is None:
             return
-        if self._own.removed and not self._batcher.busy:
+        if self._own.removed:
             self._end_segment()  # it drains through the open file; the next write begins another folder
         held = {self._own.path, *(segment.folder.path for segment in self._queue)}
         folders = {path for path in _paths(self.folder, "*") if _NAME.fullmatch(path.name)}
         found = [segment for folder in folders - held for segment in self._recover(folder)]
-        self._queue[:0] = sorted(found, key=lambda segment: segment.path.name)
+        if found:
+            self._end_segment()  # what is written from now on drains behind what was found
+            self._queue += sorted(found, key=lambda segment: segment.path.name)
+            self._count(sum(each.left for each in found))
 
     def _recover(self, path: Path) -> list[Segment]:
         """Return the segments that a dead process left; none where it lives or left none."""
@@ -622,10 +632,6 @@ class Journal:
         segments = [each for each in segments if each.left]
         if segments:
             length = sum(each.left for each in segments)
-            if not self.size:
-                self._progressed = time.monotonic()
-            self.size += length
-            self._arrived.set()
             _log.info("recovered %d bytes of predictions that a process left in %s", length, path)
         else:
             folder.release(remove=True)

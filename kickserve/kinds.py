@@ -109,6 +109,13 @@ def size(value: str) -> int:
     return number * _SIZES[unit]
 
 
+def room(value: str) -> int:
+    """Read a size in bytes, of 1 MB or more."""
+    if (found := size(value)) < _SIZES["mb"]:
+        raise ValueError("must be 1MB or more, or a batch finds no room")
+    return found
+
+
 def whole(value: str) -> int:
     """Read a whole number from 0."""
     if (number := _whole(value.replace("_", ""))) < 0:

@@ -6,6 +6,8 @@ frame it) and a Permissions-Policy. An inline script runs by its nonce alone.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
 import secrets
 import time
@@ -105,6 +107,7 @@ class App(Litestar):
         security_headers: of answers, with the check of origins.
         wrapped: whether a plugin wraps every request.
         draining: whether each answer closes its connection.
+        ends_at: when the service must have ended, by `time.monotonic`.
     """
 
     def __init__(  # noqa: PLR0913  the parts of the application, all by keyword
@@ -129,6 +132,7 @@ class App(Litestar):
         self.store = store
         self.security_headers = SecurityHeaders(settings)
         self.draining = False
+        self.ends_at = math.inf
         metrics.set_routes(pair for route in self.routes for pair in _pairs(route))
         self._allow = dict(map(_allowed, self.routes))
         self._prefix = secrets.token_hex(4).encode()  # drawn per app: forked workers would share a module's
@@ -149,6 +153,7 @@ class App(Litestar):
     def drain(self) -> None:
         """Let clients go: the service is not ready, and each answer closes its connection, from now on."""
         self.draining = True
+        self.ends_at = min(self.ends_at, time.monotonic() + self.settings.shutdown_timeout)
 
     def parts(self) -> dict[str, str]:
         """Return the state of each part that predictions need: `ok`, or a description of the fault."""
@@ -192,12 +197,12 @@ class App(Litestar):
         if (raw := scope.get("raw_path")) and _INEXACT.search(raw):
             scope = {**scope, "path": _exact_path(raw)}
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 500  # until an answer begins
+        status, begun = 500, False  # until an answer begins
 
         async def respond(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 headers = [*message.get("headers", ())]
                 if scope["method"] == "OPTIONS" and (
                     allow := self._allow.get(scope.get("path_template", ""))
@@ -219,6 +224,15 @@ class App(Litestar):
         try:
             router = self._router if self._takes_host(scope) else _refuse_host
             await router(scope, receive, respond)
+        except asyncio.CancelledError:
+            if not self.draining:
+                raise
+            if not begun:  # the time for requests is over
+                body = problems.refused_early(503, "the service is stopping: ask again", request_id)
+                kind = [(b"content-type", problems.MEDIA_TYPE.encode()), (b"retry-after", b"5")]
+                head: Any = {"type": "http.response.start", "status": 503, "headers": kind}
+                await respond(head)
+                await send({"type": "http.response.body", "body": body, "more_body": False})
         finally:
             REQUEST.reset(tokens[0])
             KEY_NAME.reset(tokens[1])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +31,8 @@ _EXPECTED: Final = re.compile("Expected `(int|float|bool)`(?: (>=|<=) ([0-9.]+))
 _KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 _log = logging.getLogger(__name__)
+_EVERY: Final = 1.0  # seconds between two lines of one kind of refusal
+_logged: dict[str, float] = {}  # when the last one was logged, by title
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,7 +49,7 @@ def problem_of(scope: Mapping[str, Any], error: KickserveError) -> Problem:
 def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Response[bytes]:
     """Answer an error of kickserve."""
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.warning("%s: %s", error.title, error)
+        _log_seldom(error)
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -56,6 +60,14 @@ def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Re
     elif isinstance(error, EncodedBody):
         headers["Accept-Encoding"] = "identity"
     return _response(problem_of(request.scope, error), headers)
+
+
+def _log_seldom(error: KickserveError) -> None:
+    """Log an error, once a second for each kind: under load a store that is away refuses thousands."""
+    now = time.monotonic()
+    if now - _logged.get(error.title, -math.inf) >= _EVERY:
+        _logged[error.title] = now
+        _log.warning("%s: %s", error.title, error)
 
 
 def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kickserve.batching import cancel_task
+from kickserve.batching import cancel_task, within
 from kickserve.dead_letters import DeadLetters
 from kickserve.errors import Backlogged, RecordNotFound, RecordUnfit, StoreError, StoreUnavailable
 from kickserve.ids import canonical
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
 LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
 PATIENCE: Final = 10.0  # seconds that a reader waits for what was written before it
+_CLOSING: Final = 2.0  # seconds that are left to close everything, whatever hangs
+_HEALTH: Final = 1.5  # seconds that the store may take to say that it is well
 ORPHANS_EVERY: Final = 2.0  # seconds between two searches for what dead processes left
 _IDS: Final = 10_000  # ids of outcomes that are parsed in one turn of the event loop
 _OUTCOMES: Final = 500  # outcomes a transaction: some milliseconds of the event loop, and of other writers
@@ -53,7 +55,6 @@ class Recorder:
         store: where records are kept for good.
         journal: where they are until then.
         completers: `Plugin.complete` of plugins, called on the way from the journal to the store.
-        patience: seconds that `stop` may take to bring the rest to the store.
 
     Attributes:
         on_failure: called when an attempt to write to the store has failed.
@@ -61,16 +62,13 @@ class Recorder:
         dead_letters: operations that the store refuses for good.
     """
 
-    def __init__(
-        self, store: Store, journal: Journal, completers: Sequence[Completer] = (), *, patience: float
-    ) -> None:
+    def __init__(self, store: Store, journal: Journal, completers: Sequence[Completer] = ()) -> None:
         self.on_failure: Callable[[], object] = lambda: None
         self.on_refusal: Callable[[], object] = lambda: None
         self.dead_letters = DeadLetters(journal.folder)
         self.store = store
         self._journal = journal
         self._completers = completers
-        self._patience = patience
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)  # when, and how far it was written
         self._writer: asyncio.Task[None] | None = None
         self._trouble: StoreError | None = None
@@ -98,10 +96,14 @@ class Recorder:
             raise
         self._writer = asyncio.create_task(self._drain(), name="writer")
 
-    async def stop(self) -> None:
-        """Bring the rest to the store as far as it can be reached, and close both."""
+    async def stop(self, patience: float) -> None:
+        """Bring the rest to the store as far as it can be reached, and close both.
+
+        Args:
+            patience: seconds that this may take; what has not reached the store by then stays in the journal.
+        """
         with contextlib.suppress(StoreError):
-            await self.flush(self._patience)
+            await self.flush(max(patience - _CLOSING, patience / 4))
         await cancel_task(self._writer)
         if self._journal.size:
             _log.warning(
@@ -112,7 +114,10 @@ class Recorder:
                 self._journal.folder,
             )
         await self._journal.close()
-        await self.store.close()
+        try:
+            await within(_CLOSING / 4, self.store.close())
+        except TimeoutError:
+            _log.warning("%s does not answer: its connections are left as they are", self.store.label)
 
     def keep(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Backlogged | None]:
         """Keep predictions, all or none.
@@ -250,15 +255,17 @@ class Recorder:
         trouble = self._trouble
         try:
             if trouble is None:
-                await self.store.ping()
+                await within(_HEALTH, self.store.ping())
         except StoreError as error:
             trouble = error
+        except TimeoutError:
+            trouble = StoreUnavailable(f"{self.store.label} does not answer")
         if trouble is None:
             return self.dead_letters.state
         return f"{trouble} ({self._journal.size:,} bytes wait in the journal)"
 
     async def _drain(self) -> None:
-        """Carry out the operations of the journal, for ever: orphans of dead processes first."""
+        """Carry out the operations of the journal, for ever."""
         recover_at = 0.0
         while True:
             if time.monotonic() >= recover_at:

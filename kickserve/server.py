@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # After SIGTERM, answers carry `Connection: close` for so long before connections are closed from this side:
 # a client that keeps its connection learns of the end by an answer, not by a reset.
 GRACE: Final = 0.5
+_REST: Final = 0.3  # seconds that cancelled tasks may take to end
+ENDING_MIN: Final = 2.0  # seconds that an end without anything to wait for may take
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _BACKLOG: Final = 2048
 # Objects that come to be before the collector looks for cycles among them, and rounds before it looks among
@@ -100,8 +103,7 @@ def run(
         Whether it came up and ended as it should.
     """
     server = _Server(configuration(app, settings), app, ready, lifeline)
-    # uvicorn raises the signal again when it is done: without a handler the process would not end with 0.
-    # And one that comes before uvicorn listens for it must not be lost.
+    # One that comes before uvicorn listens for it must not be lost.
     signal.signal(signal.SIGTERM, server.handle_exit)
     signal.signal(signal.SIGINT, server.handle_exit)
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.state.get("failure") is None)
@@ -123,7 +125,8 @@ def configuration(app: App, settings: Settings) -> uvicorn.Config:
         lifespan="on",
         proxy_headers=False,  # kickserve.addresses reads them: on the fast lane too
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+        # The other half is for the journal. Parts of seconds are as good.
+        timeout_graceful_shutdown=max(settings.shutdown_timeout / 2 - GRACE, 0.1),  # type: ignore[arg-type]
         timeout_keep_alive=30,
     )
 
@@ -144,10 +147,26 @@ class _Server(uvicorn.Server):
         self._lifeline = lifeline
         self._reloading: set[asyncio.Task[None]] = set()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().serve(sockets)
+        # What runs this waits for every task, also for one that waits for a frozen server.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in others:
+            each.cancel()
+        if others and (await asyncio.wait(others, timeout=_REST))[1] and self.started:
+            _log.warning("some tasks do not end, and are left: what waits for the store is in the journal")
+            logging.shutdown()
+            os._exit(0)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         # Ctrl-C reaches every process of a terminal. A worker waits for what its supervisor makes of it.
-        if self._lifeline is None or sig != signal.SIGINT:
-            super().handle_exit(sig, frame)
+        if self._lifeline is not None and sig == signal.SIGINT:
+            return
+        if self.should_exit:  # asked again: the next start takes what waits from the journal
+            os._exit(1)
+        self.should_exit = True
+        # Whatever hangs, also in C code: what hung goes to the log, and what waits stays in the journal.
+        faulthandler.dump_traceback_later(max(self._app.settings.shutdown_timeout, ENDING_MIN), exit=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

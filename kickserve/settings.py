@@ -218,7 +218,7 @@ class Settings(SettingsTable):
     journal_max: int = setting(
         "KICKSERVE_JOURNAL_MAX",
         "1GB",
-        kinds.size,
+        kinds.room,
         "Largest journal of a process. When the journal is full, the service refuses new predictions with"
         " 503; a batch needs 120 bytes for each kick.",
     )
@@ -245,7 +245,8 @@ class Settings(SettingsTable):
         "KICKSERVE_SHUTDOWN_TIMEOUT",
         "30",
         kinds.seconds,
-        "Seconds for requests in progress and the store to finish after SIGTERM.",
+        "Seconds in which the service ends after SIGTERM, whatever hangs: half for requests in progress, the"
+        " rest for the store.",
     )
 
     @classmethod

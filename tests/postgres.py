@@ -14,6 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import debian
+import psutil
 import pytest
 
 USER = "app"
@@ -72,6 +73,20 @@ class Outage:
     def __init__(self, cluster, url):
         self.url = url
         self.start, self.stop = cluster.start, cluster.stop
+        self._cluster = cluster
+
+    @contextmanager
+    def frozen(self):
+        """Suspend all of its processes until the block ends: it takes connections, and never answers."""
+        parent = psutil.Process(self._cluster.pid())
+        processes = [parent, *parent.children()]
+        for each in processes:
+            each.suspend()
+        try:
+            yield
+        finally:
+            for each in processes:
+                each.resume()
 
 
 class Cluster:

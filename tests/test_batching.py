@@ -6,12 +6,14 @@ import asyncio
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickserve.batching import Batcher, cancel_task, resolve
+from kickserve import batching
+from kickserve.batching import Batcher, cancel_task, resolve, within
 
 PATIENCE = 5
 
@@ -158,21 +160,23 @@ async def test_a_cancelled_task_is_waited_for_and_a_failed_one_is_logged(caplog)
     assert ["the bug's task" in record.getMessage() for record in caplog.records] == [True]
 
 
-async def test_to_cancel_a_stubborn_task_can_be_cancelled_itself():
-    cancelled = asyncio.Event()
+async def test_work_that_does_not_end_is_given_up(caplog, monkeypatch):
+    monkeypatch.setattr(batching, "_ENDING", 0.01)
+    free = asyncio.Event()
 
     async def stubborn():
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            cancelled.set()
-            await asyncio.sleep(60)
+        while not free.is_set():
+            with suppress(asyncio.CancelledError):
+                await free.wait()
+        raise RuntimeError("nobody is there to hear it")
 
-    task = asyncio.create_task(stubborn())
+    with pytest.raises(TimeoutError):
+        await within(0.01, stubborn())
+    task = asyncio.create_task(stubborn(), name="the stubborn task")
     await asyncio.sleep(0)
-    ending = asyncio.create_task(cancel_task(task))
-    await cancelled.wait()
-    ending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await ending
     await cancel_task(task)
+    assert "the stubborn task" in caplog.text
+    free.set()
+    assert await within(PATIENCE, asyncio.sleep(0, "done")) == "done"
+    with pytest.raises(RuntimeError):
+        await task

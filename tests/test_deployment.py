@@ -232,8 +232,8 @@ class TestKubernetes:
 
     def test_a_pod_gets_the_time_that_its_end_may_take(self, name, container):
         pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-        ending = int(variables(name)[0]["KICKSERVE_SHUTDOWN_TIMEOUT"])  # for requests, and for the journal
-        assert PODS[name]["terminationGracePeriodSeconds"] >= pause + 2 * ending + 10
+        ending = int(variables(name)[0]["KICKSERVE_SHUTDOWN_TIMEOUT"])
+        assert PODS[name]["terminationGracePeriodSeconds"] >= pause + ending + 10
 
     def test_no_service_link_sets_the_port(self, name):
         """With links, Kubernetes sets KICKSERVE_PORT=tcp://10.0.0.1:80 for the Service `kickserve`."""

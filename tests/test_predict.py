@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import msgspec
@@ -129,7 +130,7 @@ async def test_a_model_that_fails_is_500_and_the_attempt_is_kept(start, settings
 
 
 async def test_a_full_journal_is_503_with_when_to_come_again(start, settings, way, kick):
-    client = await start(configured(settings, KICKSERVE_JOURNAL_MAX="1"))
+    client = await start(replace(settings, journal_max=1))
     status, problem, headers = await way.predict(client, kick)
     assert status == 503
     assert problem["title"] == "Too many predictions wait to be stored"

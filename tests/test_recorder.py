@@ -191,6 +191,34 @@ async def test_what_another_process_has_not_stored_yet_can_be_found(postgres_clu
         assert (one.end(), other.end()) == (0, 0)
 
 
+async def test_a_frozen_database_holds_up_neither_health_nor_the_end(postgres_cluster, tmp_path, kick):
+    environment = {**BARE, "DATABASE_URL": postgres_cluster.url, "KICKSERVE_SHUTDOWN_TIMEOUT": "4"}
+    sent = asyncio.Event()
+
+    async def trace(event, _):
+        if event == "http11.send_request_body.complete":
+            sent.set()
+
+    with serving(tmp_path, **environment) as server:
+        async with AsyncClient(timeout=60) as client:
+            with postgres_cluster.frozen():
+                ids = {(await client.post(f"{server.url}/predict", json=kick)).json()["id"] for _ in range(5)}
+                health = (await client.get(f"{server.url}/health")).json()
+                assert "does not answer" in health["parts"]["store"]
+                listing = asyncio.create_task(
+                    client.get(f"{server.url}/predictions", extensions={"trace": trace})
+                )
+                await sent.wait()
+                assert await asyncio.to_thread(server.end) == 0
+                assert (await listing).status_code == 503
+    assert "wait in the journal" in "".join(server.log)
+    assert "Traceback" not in "".join(server.log)
+    with serving(tmp_path, **environment) as server:
+        async with AsyncClient(timeout=60) as client:
+            records = (await client.get(f"{server.url}/predictions")).json()
+    assert {each["id"] for each in records} == ids
+
+
 async def test_old_predictions_are_removed_in_small_groups_also_after_a_bug_in_the_store(
     client, start, settings, kick, monkeypatch
 ):

@@ -318,7 +318,7 @@ from kickserve_workers import workers
 def all_ready(message):
     print(message.decode())
     os.kill(os.getpid(), signal.SIGTERM)
-supervisor = workers.Supervisor([socket.create_server(("127.0.0.1", 0))], all_ready)
+supervisor = workers.Supervisor([socket.create_server(("127.0.0.1", 0))], all_ready, 60.0)
 """
     command = [sys.executable, "-c", head + textwrap.dedent(script)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)

@@ -60,6 +60,7 @@ def test_values_are_read():
         ("KICKSERVE_BODY_MAX", "10 elephants"),
         ("KICKSERVE_SHUTDOWN_TIMEOUT", "soon"),
         ("KICKSERVE_SHUTDOWN_TIMEOUT", "inf"),
+        ("KICKSERVE_JOURNAL_MAX", "1"),
         ("KICKSERVE_JOURNAL", "never"),
         ("KICKSERVE_RETENTION", "0d"),
         ("KICKSERVE_RETENTION", "90"),

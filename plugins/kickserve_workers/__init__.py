@@ -39,7 +39,7 @@ class WorkersPlugin(Plugin):
             ConfigurationError: other processes can't see the store, the address needs a key, or the port is
                 taken.
         """
-        from kickserve.server import bind, preload
+        from kickserve.server import ENDING_MIN, bind, preload
         from kickserve_workers.workers import Supervisor
 
         preload()
@@ -54,7 +54,9 @@ class WorkersPlugin(Plugin):
             plugin.share_memory(settings.workers)
         listeners = bind(settings, settings.workers, guarded=authenticator.guarded)
         metrics = Metrics(settings.workers)
-        outcome = Supervisor(listeners, partial(_report_ready, listeners)).run()
+        # A worker ends by itself in this time, unless it is suspended.
+        patience = max(settings.shutdown_timeout, ENDING_MIN) + 0.5
+        outcome = Supervisor(listeners, partial(_report_ready, listeners), patience).run()
         if isinstance(outcome, int):
             return outcome
         sys.exit(_work(outcome, settings, metrics, plugins))

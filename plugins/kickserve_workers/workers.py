@@ -73,11 +73,16 @@ class Supervisor:
         listeners: a socket for each worker, all on the same port, or one socket for all. The supervisor keeps
             them open: connections in the queue of a dead worker wait for its replacement.
         all_ready: called once, when all workers accept requests, with the message of the first.
+        patience: seconds that workers may take to end; then they are killed.
     """
 
-    def __init__(self, listeners: Sequence[socket.socket], all_ready: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, listeners: Sequence[socket.socket], all_ready: Callable[[bytes], None], patience: float
+    ) -> None:
         self._slots = [WorkerSlot(number, listener) for number, listener in enumerate(listeners)]
         self._all_ready: Callable[[bytes], None] | None = all_ready
+        self._patience = patience
+        self._kill_at = math.inf  # by time.monotonic
         self._first_ready = False
         self._stopping = False
         self._code = 0
@@ -105,6 +110,11 @@ class Supervisor:
                     return worker
             if self._stopping and all(slot.pid is None for slot in self._slots):
                 return self._code
+            if time.monotonic() >= self._kill_at:
+                _log.error(
+                    "workers do not end: they are killed, and what waits for the store is in the journal"
+                )
+                self._kill()
             for key, _ in self._selector.select(self._timeout()):
                 key.data()
 
@@ -113,8 +123,8 @@ class Supervisor:
         return [slot for slot in self._slots if slot.start_at <= now and not self._stopping]
 
     def _timeout(self) -> float | None:
-        start_at = min(slot.start_at for slot in self._slots)
-        return None if self._stopping or start_at == math.inf else max(0.0, start_at - time.monotonic())
+        due = self._kill_at if self._stopping else min(slot.start_at for slot in self._slots)
+        return None if due == math.inf else max(0.0, due - time.monotonic())
 
     def _fork(self, slot: WorkerSlot) -> Worker | None:
         """Fork a worker. Returns the worker in the new process, None in the supervisor."""
@@ -176,7 +186,7 @@ class Supervisor:
     def _handle_signals(self) -> None:
         for number in self._signals.read():
             if number in _STOP_SIGNALS:
-                self._stop(number)
+                self._stop()
             elif number == _RELOAD_SIGNAL and not self._stopping:
                 self._signal_workers(_RELOAD_SIGNAL)
         for slot in self._slots:
@@ -185,16 +195,21 @@ class Supervisor:
                 if pid:
                     self._reap(slot, pid, os.waitstatus_to_exitcode(status))
 
-    def _stop(self, number: int) -> None:
-        """Stop all workers. A second Ctrl-C kills them: the journal has the predictions that they leave."""
-        if not self._stopping:
+    def _stop(self) -> None:
+        """Stop all workers. A second signal kills them: the journal has the predictions that they leave."""
+        if self._stopping:
+            self._kill()
+        else:
             self._close()
             self._signal_workers(signal.SIGTERM)
-        elif number == signal.SIGINT:
-            self._signal_workers(signal.SIGKILL)
+
+    def _kill(self) -> None:
+        self._kill_at = math.inf
+        self._signal_workers(signal.SIGKILL)
 
     def _close(self) -> None:
         self._stopping = True
+        self._kill_at = time.monotonic() + self._patience
         for slot in self._slots:
             slot.listener.close()
 
