@@ -188,6 +188,22 @@ class App(Litestar):
         takes = self.authenticator.takes_host
         return all(takes(value) for name, value in scope["headers"] if name == b"host")
 
+    async def _route(self, scope: Any, receive: Receive, send: Send) -> None:
+        router = self._router if self._takes_host(scope) else _refuse_host
+        try:
+            await router(scope, receive, send)
+        except asyncio.CancelledError:  # the time for requests is over
+            if not self.draining:
+                raise
+            if "begun" not in scope["state"]:
+                body = problems.refused_early(
+                    503, "the service is stopping: ask again", scope["state"]["request_id"]
+                )
+                headers = [(b"content-type", problems.MEDIA_TYPE.encode()), (b"retry-after", b"5")]
+                head: Any = {"type": "http.response.start", "status": 503, "headers": headers}
+                await send(head)
+                await send({"type": "http.response.body", "body": body, "more_body": False})
+
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request_id = self.request_id(dict(scope["headers"]))
@@ -197,12 +213,13 @@ class App(Litestar):
         if (raw := scope.get("raw_path")) and _INEXACT.search(raw):
             scope = {**scope, "path": _exact_path(raw)}
         scope.setdefault("state", {})["request_id"] = request_id
-        status, begun = 500, False  # until an answer begins
+        status = 500  # until an answer begins
 
         async def respond(message: Message) -> None:
-            nonlocal status, begun
+            nonlocal status
             if message["type"] == "http.response.start":
-                status, begun = message["status"], True
+                status = message["status"]
+                scope["state"]["begun"] = True
                 headers = [*message.get("headers", ())]
                 if scope["method"] == "OPTIONS" and (
                     allow := self._allow.get(scope.get("path_template", ""))
@@ -222,17 +239,7 @@ class App(Litestar):
 
         tokens = REQUEST.set(request_id), KEY_NAME.set("")
         try:
-            router = self._router if self._takes_host(scope) else _refuse_host
-            await router(scope, receive, respond)
-        except asyncio.CancelledError:
-            if not self.draining:
-                raise
-            if not begun:  # the time for requests is over
-                body = problems.refused_early(503, "the service is stopping: ask again", request_id)
-                kind = [(b"content-type", problems.MEDIA_TYPE.encode()), (b"retry-after", b"5")]
-                head: Any = {"type": "http.response.start", "status": 503, "headers": kind}
-                await respond(head)
-                await send({"type": "http.response.body", "body": body, "more_body": False})
+            await self._route(scope, receive, respond)
         finally:
             REQUEST.reset(tokens[0])
             KEY_NAME.reset(tokens[1])

@@ -159,8 +159,9 @@ class _Server(uvicorn.Server):
             os._exit(0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        # Ctrl-C reaches every process of a terminal. A worker waits for what its supervisor makes of it.
-        if self._lifeline is not None and sig == signal.SIGINT:
+        # Ctrl-C reaches every process of a terminal, SIGTERM by systemd every process of a service: a worker
+        # waits for what its supervisor makes of the first, and passes over the second.
+        if self._lifeline is not None and (sig == signal.SIGINT or self.should_exit):
             return
         if self.should_exit:  # asked again: the next start takes what waits from the journal
             os._exit(1)
