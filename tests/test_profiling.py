@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pstats
 import re
 import subprocess
@@ -188,6 +189,19 @@ def test_show_prints_a_table_and_writes_for_other_tools(tmp_path, capsys, monkey
     assert (tmp_path / name).read_text().startswith(begins)
     assert run(["profile", "show", written, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0] == {"name": "<c> (~)", "calls": 9, "own": 6.0, "total": 6.0}
+
+
+def test_show_without_a_file_takes_the_newest_profile_here_or_of_requests(tmp_path, capsys, made):
+    assert run(["profile", "show"]) == 2
+    assert "there is no profile here or in profiles" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "profiles").mkdir()
+    for age, name in ((3, "old.pstat"), (1, "profiles/new.pstat"), (2, "profiles/older.pstat")):
+        made.dump_stats(name)
+        os.utime(name, (1e9 - age, 1e9 - age))
+    assert run(["profile", "show"]) == 0
+    out, err = capsys.readouterr()
+    assert "the newest profile is profiles/new.pstat" in err
+    assert "kickserve/a.py:1 a" in out
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"{\xe9\x01\x00\x00\x00i\x01\x00\x00\x000"])

@@ -15,6 +15,7 @@ from kickserve.plugins import FiniteRange, ServiceUrl, Settings, print_json, pro
 from kickserve_client import calls, connected
 from kickserve_profiling.formats import FORMATS
 from kickserve_profiling.profile import ProfileError
+from kickserve_profiling.settings import ProfilingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,7 +87,7 @@ async def _fetch(url: str, settings: Settings, query: Mapping[str, Any], seconds
 
 
 @command.command("show")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--top", type=click.IntRange(1), default=_TOP, show_default=True, help="Number of functions to list."
 )
@@ -96,18 +97,23 @@ async def _fetch(url: str, settings: Settings, query: Mapping[str, Any], seconds
     help="Also write a file for flame graphs: .json for speedscope, or .callgrind.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write all functions as JSON.")
-def show(file: Path, top: int, flame: Path | None, *, as_json: bool) -> None:
+def show(file: Path | None, top: int, flame: Path | None, *, as_json: bool) -> None:
     r"""Show the functions of a profile with the most time of their own.
 
-    Only open files from people you trust: a forged file can crash this program.
+    Without FILE, the newest of the profiles in this folder and in KICKSERVE_PROFILE_DIR. Only open files from
+    people you trust: a forged file can crash this program.
 
     \b
     Examples:
+      kickserve profile show
       kickserve profile show kickserve-20261124T170533Z.pstat
       kickserve profile show kickserve-20261124T170533Z.pstat --flame flames.json
     """
     from kickserve_profiling.profile import read, rows
 
+    if file is None:
+        file = _newest()
+        say(f"the newest profile is {file}")
     profile = read(file)
     if flame is not None:
         _write(flame, FORMATS[_format_of(flame)].write(profile, file.stem))
@@ -117,6 +123,14 @@ def show(file: Path, top: int, flame: Path | None, *, as_json: bool) -> None:
         print_json([row._asdict() for row in found])
     else:
         stdout().print(_table(found, top))
+
+
+def _newest() -> Path:
+    folder = ProfilingSettings.load().folder
+    found = [*Path().glob("*.pstat"), *folder.glob("*.pstat")]
+    if not found:
+        raise ProfileError(f"there is no profile here or in {folder}: `kickserve profile` makes one")
+    return max(found, key=lambda file: file.stat().st_mtime)
 
 
 def _table(rows: Sequence[Row], top: int) -> Table:
