@@ -27,6 +27,14 @@ MEDIA_TYPE: Final = "application/problem+json"
 _CHALLENGE: Final = 'Bearer realm="kickserve"'
 _LONGEST: Final = 240  # characters of a message
 _NOT_FOUND: Final = "no resource has this path: /docs lists all calls"
+# By the plugin that brings them, paths that people know from the README; a service may be without the plugin.
+_BROUGHT: Final = {
+    "drift": "/api/v1/drift",
+    "metrics": "/metrics",
+    "oip": "/v2",
+    "profiling": "/api/v1/profile",
+    "ui": "/ui",
+}
 _EXPECTED: Final = re.compile("Expected `(int|float|bool)`(?: (>=|<=) ([0-9.]+))?")
 _KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
@@ -78,7 +86,7 @@ def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         return from_kickserve(request, BodyTooLarge("KICKSERVE_BODY_MAX"))
     detail = error.detail
     if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = _NOT_FOUND
+        detail = _missing_plugin(request) or _NOT_FOUND
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and error.headers:
         methods = allow(error.headers["allow"].split(", "))
         detail, error.headers = f"this path takes other methods: {methods}", {"Allow": methods}
@@ -117,6 +125,21 @@ def request_id(scope: Mapping[str, Any]) -> str:
     """Return the id that this request carries in the log and in its answer."""
     sent: bytes = scope["state"]["request_id"]
     return sent.decode()
+
+
+def _missing_plugin(request: Request[Any, Any, Any]) -> str:
+    """Say which plugin would answer a path, where the service is without it; empty where none would."""
+    app: Any = request.app
+    path = f"{request.scope['path']}/"
+    for name, brought in _BROUGHT.items():
+        if path.startswith(f"{brought}/") and not any(each.path.startswith(brought) for each in app.routes):
+            way = (
+                f"install it with pip install 'kickserve[{name}]'"
+                if app.settings.plugins is None
+                else "add it to KICKSERVE_PLUGINS"
+            )
+            return f"the plugin {name} answers at {brought}, and this service is without it: {way}"
+    return ""
 
 
 def _problem(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from kickserve import __version__
 from kickserve.app import reload
 from kickserve.errors import ConfigurationError, KickserveError
 from kickserve.plugins import Plugin
@@ -120,7 +121,7 @@ def configuration(app: App, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=_protocol(app),
-        access_log=settings.debug,
+        access_log=settings.debug or settings.access_log,
         log_config=None,
         lifespan="on",
         proxy_headers=False,  # kickserve.addresses reads them: on the fast lane too
@@ -183,6 +184,8 @@ class _Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_COLLECT)
+            addresses = {"{}:{}".format(*each.getsockname()) for each in sockets or ()}
+            _log.info("started: kickserve %s at %s", __version__, ", ".join(sorted(addresses)))
             # Nobody may listen to the good news any more: no reason to leave without closing what is open.
             with contextlib.suppress(BrokenPipeError, SystemExit):
                 self._ready()
@@ -214,6 +217,7 @@ class _Server(uvicorn.Server):
         if not self.force_exit:
             await asyncio.sleep(GRACE)
         await super().shutdown(sockets=sockets)
+        _log.info("stopped")
 
 
 def _protocol(app: App) -> Any:

@@ -137,6 +137,12 @@ class Settings(SettingsTable):
     debug: bool = setting(
         "DEBUG", "0", kinds.switch, "Development mode: logs each request, and with more detail."
     )
+    access_log: bool = setting(
+        "KICKSERVE_ACCESS_LOG",
+        "0",
+        kinds.switch,
+        "Logs each request: address, method, path and status. Without the fast lane, which has no log.",
+    )
     model: Path | None = setting(
         "KICKSERVE_MODEL",
         "",

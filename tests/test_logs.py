@@ -84,10 +84,11 @@ def test_a_closed_pipe_stops_nothing(monkeypatch):
     logging.getLogger("kickserve").warning("unheard")
 
 
-def test_a_server_logs_requests_with_their_ids_and_neither_keys_nor_kicks(tmp_path, kick):
+@pytest.mark.parametrize("variable", ["DEBUG", "KICKSERVE_ACCESS_LOG"])
+def test_a_server_logs_requests_with_their_ids_and_neither_keys_nor_kicks(tmp_path, kick, variable):
     kick = {**kick, "distance": 41.8765, "angle": 33.4567}
     bad = {**kick, "wind_speed": 4321.25}
-    variables = {"API_KEY": "open-sesame", "DEBUG": "1", "KICKSERVE_PROFILE_EVERY": "0"}
+    variables = {"API_KEY": "open-sesame", variable: "1", "KICKSERVE_PROFILE_EVERY": "0"}
     with serving(tmp_path, **variables, KICKSERVE_WORKERS="2") as server:
         for key in ("open-sesame", "wrong-barley"):
             for path, body in [("predict", kick), ("predict", bad), ("predict/batch", [kick, bad])]:
@@ -99,6 +100,9 @@ def test_a_server_logs_requests_with_their_ids_and_neither_keys_nor_kicks(tmp_pa
     assert all({"event", "level", "logger", "timestamp"} <= set(line) for line in lines)
     [line] = [line for line in lines if line.get("request_id") == "find-me"]
     assert "GET /api/v1/health" in line["event"]
+    assert sum('"POST /api/v1/predict HTTP/1.1" 200' in line["event"] for line in lines) == 1
+    for word in ("started: kickserve", "stopped"):
+        assert {line["worker"] for line in lines if line["event"].startswith(word)} == {1, 2}
     text = "".join(server.log)
     for secret in ("sesame", "barley", "41.8765", "33.4567", "4321.25"):
         assert secret not in text

@@ -158,6 +158,25 @@ async def test_a_foreign_plugin_reaches_the_parts_of_the_app(install, start, set
     assert (await client.get("http://test/rows")).text == "0"
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+async def test_a_path_of_a_plugin_that_the_service_is_without_names_the_plugin_and_the_way_to_it(
+    start, settings, chosen
+):
+    few = configured(settings, KICKSERVE_PLUGINS="storage")
+    client = await start(few if chosen else settings, plugins=discover(few))
+    for path, name in (
+        ("/api/v1/drift/reports", "drift"),
+        ("/api/v1/profile", "profiling"),
+        ("/metrics", "metrics"),
+        ("/ui/", "ui"),
+        ("/v2/health/live", "oip"),
+    ):
+        detail = (await client.get(f"http://test{path}")).json()["detail"]
+        assert f"the plugin {name} answers" in detail
+        assert ("add it to KICKSERVE_PLUGINS" if chosen else f"'kickserve[{name}]'") in detail
+    assert "/docs lists all calls" in (await client.get("http://test/metricsish")).json()["detail"]
+
+
 async def test_the_plugin_of_the_readme_works(install, start, settings):
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     [code] = [each.text for each in read(readme) if each.marks.get("file", "").endswith(".py")]

@@ -47,6 +47,6 @@ class LanePlugin(Plugin):
         from kickserve_lane.limits import ConnectionLimits, LimitedConnection
 
         limits = ConnectionLimits(self.table)
-        if self._lane is None or app.wrapped or self.settings.debug:
+        if self._lane is None or app.wrapped or self.settings.debug or self.settings.access_log:
             return partial(LimitedConnection, app, limits)
         return partial(LaneConnection, app, limits, self._lane)
