@@ -97,13 +97,6 @@ class KeyRing:
     def __iter__(self) -> Iterator[Key]:
         return iter(self._by_digest.values())
 
-    def holds(self, key: Key) -> bool:
-        """Return whether a key found earlier is still valid, under its name and with its scopes."""
-        now = self._by_digest.get(key.digest)
-        if now is None or (now.name, now.scopes) != (key.name, key.scopes):
-            return False
-        return now.expires > time.time()
-
     def find(self, sent: bytes) -> Key | None:
         """Return the valid key that a client sent, or None.
 
@@ -181,10 +174,6 @@ class Authenticator:
             return True
         name = host_name(host.decode("latin-1"))
         return is_loopback(name) or name in self._hosts
-
-    def opens(self, key: Key, scope: Scope) -> bool:
-        """Return whether a key found earlier is still valid for a scope."""
-        return scope in key.scopes and (not self.guarded or self.keys.holds(key))
 
     def admit(self, sent: Mapping[bytes, bytes], peer: str, forwarded: bytes | None) -> Principal | None:  # noqa: ARG002
         """Admit a prediction ahead of the router.

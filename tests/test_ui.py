@@ -11,6 +11,7 @@ import json
 import math
 import re
 import weakref
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -25,17 +26,16 @@ from nicegui.events import GenericEventArguments
 from serving import eventually
 from starlette.requests import Request
 
-from kickserve.errors import ConfigurationError
-from kickserve.plugins import NO_KEY
-from kickserve_ui import backend
-from kickserve_ui.backend import Backend, serving
+from kickserve.app import create_app
+from kickserve_testing.app import client_of
+from kickserve_ui import backend, visits
+from kickserve_ui.backend import Backend
 from kickserve_ui.heat_map import HeatMaps
 from kickserve_ui.history import Filter
 from kickserve_ui.history_page import HistoryPage
 from kickserve_ui.layout import Visitor
 from kickserve_ui.messages import language_of, messages_in, texts
 from kickserve_ui.page_state import CHOICES, PRESETS, RANGES, PageState, Spot, read
-from kickserve_ui.sessions import SECRET_FILE, load_secret
 
 # The state of the pitch page.
 
@@ -176,35 +176,42 @@ async def test_no_text_of_a_row_becomes_markup(client, root, kick, monkeypatch):
     assert found.count("&lt;img src=&#39;x&#39;&gt;&amp;") == 7  # one of the two sides
 
 
-async def test_a_browser_changes_only_what_its_key_may_whatever_it_sends(client, kick):
+@contextmanager
+def page_without_browser():
+    """Yield NiceGUI's side of a page; NiceGUI has begun."""
+    scope = {"type": "http", "path": "/nowhere", "query_string": b"", "headers": []}
+    made = Client(ui.page("/nowhere"), request=Request(scope))
+    with made:
+        yield made
+    if not made.is_deleted:
+        made.delete()
+
+
+async def test_a_browser_changes_only_what_its_key_may_whatever_it_sends(start, settings, kick):
+    client = await start(configured(settings, API_KEY="sesame"))
+    client.headers["X-API-Key"] = "sesame"
     record_id = (await client.post("/predict", json=kick)).json()["id"]
     before = (await client.get(f"/predictions/{record_id}")).json()
-    with serving(Backend(client.app, "secret")):
-        page = HistoryPage(Visitor(messages_in("en"), NO_KEY))
-        stranger = HistoryPage(Visitor(messages_in("en"), None))
+    answer = await client.post("http://test/ui/sign-in", data={"key": "sesame"})
+    cookie = answer.headers["set-cookie"].partition(";")[0].partition("=")[2]
+    with page_without_browser():
+        owner, stranger = (HistoryPage(Visitor(messages_in("en"), each)) for each in (cookie, "x"))
         for args in (
             *(None, 7, "scored", [], ["scored"], {"0": "scored", "1": record_id}),
             *(["scored", record_id, record_id], [["scored"], record_id], ["scored", None], ["scored", "x"]),
             *(["sure", record_id], ["SCORED", record_id], ["scored", f"{record_id}' OR 1=1"]),
         ):
-            await page._clicked(GenericEventArguments(sender=None, client=None, args=args))
-        for mark in ("scored", "missed"):
-            await stranger._clicked(GenericEventArguments(sender=None, client=None, args=[mark, record_id]))
-    assert (await client.get(f"/predictions/{record_id}")).json() == before
+            await owner._clicked(GenericEventArguments(sender=None, client=None, args=args))
+        mark = GenericEventArguments(sender=None, client=None, args=["scored", record_id])
+        await stranger._clicked(mark)
+        assert (await client.get(f"/predictions/{record_id}")).json() == before
+        await owner.build()
+        await owner._clicked(mark)
+    assert (await client.get(f"/predictions/{record_id}")).json()["outcome"] is True
 
 
-@pytest.fixture
-async def page_client(root):
-    """NiceGUI's side of a page without a browser."""
-    assert root
-    scope = {"type": "http", "path": "/nowhere", "query_string": b"", "headers": []}
-    made = Client(ui.page("/nowhere"), request=Request(scope))
-    yield made
-    if not made.is_deleted:
-        made.delete()
-
-
-async def test_a_slow_page_is_not_shown_over_a_newer_one(client, page_client, kick):
+@pytest.mark.usefixtures("root")
+async def test_a_slow_page_is_not_shown_over_a_newer_one(client, kick):
     await client.post("/predict/batch", json=[kick] * 60)
     store = client.app.store
     page, reached, held = store.page, asyncio.Event(), asyncio.Event()
@@ -216,8 +223,8 @@ async def test_a_slow_page_is_not_shown_over_a_newer_one(client, page_client, ki
             await held.wait()
         return found
 
-    with page_client:
-        history = HistoryPage(Visitor(messages_in("en"), NO_KEY))
+    with page_without_browser():
+        history = HistoryPage(Visitor(messages_in("en")))
         await history.build()
         store.page = slow
         newest = asyncio.create_task(history._go(None))
@@ -237,12 +244,14 @@ class Cycle:
         self.itself = self
 
 
-async def test_the_objects_of_a_page_that_was_left_are_freed_soon(page_client, monkeypatch):
+@pytest.mark.usefixtures("root")
+async def test_the_objects_of_a_page_that_was_left_are_freed_soon(monkeypatch):
     monkeypatch.setattr(backend, "_COLLECT_AFTER", 0.01)
     gc.disable()
     try:
         cycle = weakref.ref(Cycle())
-        page_client.delete()
+        with page_without_browser() as page:
+            page.delete()
         await eventually(lambda: cycle() is None)
     finally:
         gc.enable()
@@ -269,7 +278,7 @@ async def test_the_download_has_every_prediction_or_those_of_a_filter(client, ro
 
 async def test_quality_is_assessed_once_for_all_visitors(client, kick, monkeypatch):
     monkeypatch.setattr(backend, "_PAUSE", 1e6)
-    service = Backend(client.app, "secret")
+    service = Backend(client.app)
     record_id = (await client.post("/predict", json=kick)).json()["id"]
     assert [each.count for each in await asyncio.gather(*(service.quality() for _ in range(5)))] == [0] * 5
     await client.put(f"/predictions/{record_id}/outcome", json={"success": True})
@@ -278,16 +287,54 @@ async def test_quality_is_assessed_once_for_all_visitors(client, kick, monkeypat
     assert (await service.quality()).count == 1
 
 
-def test_the_secret_is_for_its_owner_alone_and_stays(tmp_path):
-    first = load_secret(tmp_path / "journal")
-    assert load_secret(tmp_path / "journal") == first
-    assert (tmp_path / "journal" / SECRET_FILE).stat().st_mode & 0o077 == 0
+# Visitors.
 
 
-def test_a_broken_secret_has_an_error_with_the_remedy(tmp_path):
-    (tmp_path / SECRET_FILE).write_text("")
-    with pytest.raises(ConfigurationError, match="remove it"):
-        load_secret(tmp_path)
+async def test_a_session_outlives_a_restart_and_ends_for_all_who_have_its_cookie(settings):
+    guarded = configured(settings, API_KEY="sesame")
+    async with client_of(create_app(guarded)) as client:
+        answer = await client.post("http://test/ui/sign-in", data={"key": "sesame"})
+        cookies = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+        file = guarded.journal_dir / "page.sessions"
+        assert file.stat().st_mode & 0o077 == 0
+        assert cookies["Cookie"].partition("=")[2] not in file.read_text()
+    async with client_of(create_app(guarded)) as client:
+        for made_up in ({}, {"Cookie": "kickserve=x"}):
+            assert (await client.get("http://test/ui/history.csv", headers=made_up)).status_code == 303
+        assert (await client.get("http://test/ui/history.csv", headers=cookies)).status_code == 200
+        await client.post("http://test/ui/sign-out", headers=cookies)
+        assert (await client.get("http://test/ui/history.csv", headers=cookies)).status_code == 303
+    file.write_text("{")
+    async with client_of(create_app(guarded)) as client:
+        assert (await client.get("http://test/ui/history.csv", headers=cookies)).status_code == 303
+
+
+async def test_pages_that_nobody_opens_are_few_and_leave_room_for_other_addresses(start, settings):
+    client = await start(configured(settings, KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))
+    greedy, other = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))
+    statuses = [(await client.get("http://test/ui/", headers=greedy)).status_code for _ in range(30)]
+    assert statuses == [200] * 10 + [503] * 20
+    answer = await client.get("http://test/ui/history", headers=greedy)
+    assert answer.headers["retry-after"] == "2"
+    assert '<meta http-equiv="refresh" content="2">' in answer.text
+    assert (await client.get("http://test/ui/nowhere", headers=other)).status_code == 404  # takes no room
+    assert (await client.get("http://test/ui/", headers=other)).status_code == 200
+
+
+async def test_a_page_that_no_browser_connects_to_is_dropped(start, settings, monkeypatch):
+    monkeypatch.setattr(visits, "_PRUNE", 0.01)
+    client = await start(settings)
+    await client.get("http://test/ui/")
+    for each in Client.instances.values():
+        each.created -= 60  # seconds
+    await eventually(lambda: not Client.instances)
+
+
+async def test_the_pages_keep_to_the_limit_of_an_address(start, settings):
+    client = await start(configured(settings, KICKSERVE_RATE_ADDRESS="3/h"))
+    statuses = [(await client.get("http://test/ui/sign-in")).status_code for _ in range(5)]
+    assert statuses == [200] * 3 + [429] * 2
+    assert (await client.get("/model")).status_code == 429
 
 
 async def test_the_service_leads_to_the_page_and_only_paths_below_are_the_pages(root):

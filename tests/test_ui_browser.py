@@ -59,7 +59,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """A server with keys, and one wrong key an hour."""
+    """A server with keys, and two wrong keys an hour."""
     folder = tmp_path_factory.mktemp("guarded")
     file = write_keys(folder / "keys.json", key_entry("passing", "kick_passing", ["read"]))
     proxied = {"KICKSERVE_TRUSTED_PROXIES": "127.0.0.1"}
@@ -386,9 +386,14 @@ def test_with_a_key_the_pitch_is_open_and_the_rest_asks_for_it(visit, guarded):
     click_pitch(page, 20, 20)
     expect_recorded(page)
     assert len(predictions(guarded)) == len(before) + 1
+    history = page.context.new_page()
+    history.goto(f"{guarded.root}/ui/history")
+    expect(history.locator("tbody tr").first).to_be_visible()
+    [cookie] = [each["value"] for each in page.context.cookies() if each["name"] == "kickserve"]
     page.get_by_role("button", name="Sign out").click()
-    page.goto(f"{guarded.root}/ui/history")
-    expect(page.get_by_label("Key")).to_be_visible()
+    expect(history.get_by_label("Key")).to_be_visible()  # without a click
+    stolen = httpx.get(f"{guarded.root}/ui/history.csv", cookies={"kickserve": cookie})
+    assert stolen.status_code == 303
 
 
 def test_a_key_opens_its_scopes_until_it_is_removed(visit, guarded, kick):
@@ -411,7 +416,7 @@ def test_a_key_opens_its_scopes_until_it_is_removed(visit, guarded, kick):
 
 def test_guesses_are_limited(visit, guarded):
     page = visit("/sign-in?to=/history", guarded.root, extra_http_headers={"X-Forwarded-For": "203.0.113.9"})
-    for wanted in ("not the key", "not the key", "Too many wrong keys"):
+    for wanted in ("not valid", "not valid", "Too many wrong keys"):
         page.goto(f"{guarded.root}/ui/sign-in?to=/history")
         sign_in(page, "a guess")
         expect(page.get_by_role("alert")).to_contain_text(wanted)

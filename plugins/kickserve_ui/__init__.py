@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from litestar import MediaType, Request, Response, asgi, get
 from litestar.exceptions import NotFoundException
 
-from kickserve.plugins import SAFE, Forbidden, Plugin, cancel_task
+from kickserve.plugins import NO_KEY, SAFE, Forbidden, Plugin, cancel_task, identity
 from kickserve_ui.messages import language_of, messages_in
 from kickserve_ui.rendering import PATH, notice_page
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UIPlugin", "create_plugin"]
 
+_OWN: Final = f"{PATH}/_nicegui"  # how the paths of NiceGUI's files and connections begin
 _CONNECTIONS: Final = f"{PATH}/_nicegui_ws/"  # paths of the pages' connections, by websocket or polling
 _IMPORT_AFTER: Final = 0.5  # seconds after the start: importing NiceGUI takes one, and others come first
 
@@ -98,10 +99,24 @@ class _Pages:
             raise Forbidden(
                 "the request comes from a page of another origin: the page at /ui answers only its own origin"
             )
+        if not path.startswith(_OWN):
+            self._charge(scope)
         scope["root_path"], scope["path"] = PATH, path
         self._requested.set()
         app = await asyncio.shield(self._app)
         await app(scope, receive, send)
+
+    def _charge(self, scope: Any) -> None:
+        """Count a request against the limit of its address.
+
+        Raises:
+            TooManyRequests: the limit is used up.
+        """
+        client = scope.get("client")
+        authenticator = self._service.authenticator
+        principal = authenticator.principal(NO_KEY, identity(client[0]) if client else b"")
+        scope["state"]["principal"] = principal
+        authenticator.enter(principal)
 
     async def _run(self) -> None:
         with suppress(TimeoutError):

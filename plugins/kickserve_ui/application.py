@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from contextlib import asynccontextmanager
 from functools import cache
@@ -21,6 +20,7 @@ from kickserve.plugins import (
     TooManyRequests,
     Unauthorized,
     drift_reports,
+    identity,
     newest_drift,
     nonce_of,
     with_nonce,
@@ -28,11 +28,12 @@ from kickserve.plugins import (
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.history import Filter, csv_lines
 from kickserve_ui.history_page import HistoryPage
-from kickserve_ui.layout import Visitor, messages_for, open_page, show_sign_in
+from kickserve_ui.layout import COOKIE, Visitor, messages_for, open_page, show_sign_in
 from kickserve_ui.model_page import ModelPage
 from kickserve_ui.pitch_page import PitchPage
 from kickserve_ui.rendering import PATH, notice_page, static
-from kickserve_ui.sessions import load_secret, with_sessions
+from kickserve_ui.sessions import LIFETIME
+from kickserve_ui.visits import drop_unopened, with_limit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,19 +58,18 @@ async def running(service: App) -> AsyncIterator[ASGIApp]:
     """Run the pages of an application until the block ends.
 
     Raises:
-        ConfigurationError: the secret can't be kept, or another application of this process has the pages.
+        ConfigurationError: another application of this process has the pages.
     """
-    secret = await asyncio.to_thread(load_secret, service.settings.journal_dir)
-    headers = service.security_headers
     fast = _fastapi()
-    served: Any = _with_policy(with_sessions(fast, secret, framed=headers.framed), headers)
+    served: Any = _with_policy(with_limit(fast), service.security_headers)
     served = GZipMiddleware(served, compresslevel=_COMPRESSION)
-    with serving(Backend(service, secret)):
+    with serving(Backend(service)):
         async with fast.router.lifespan_context(fast):
             # A collection that walked over NiceGUI would take 50 ms. The server freezes its own modules, too;
             # where it has not (in tests), nothing is frozen.
             if gc.get_freeze_count():
                 gc.freeze()
+            drop_unopened()
             yield served
 
 
@@ -85,6 +85,7 @@ def _fastapi() -> FastAPI:
     app.post("/sign-out", response_model=None)(_sign_out)
     app.get("/report", response_model=None)(_report)
     app.get("/history.csv", response_model=None)(_download)
+    app.add_exception_handler(404, _missing)
     fast = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     ui.run_with(
         fast,
@@ -161,7 +162,7 @@ async def _model(client: Client, request: Request) -> None:
 
 
 def _ask_for_key(visitor: Visitor, page: str) -> None:
-    show_sign_in(visitor.messages, page, "" if visitor.key is None else "weak_key")
+    show_sign_in(visitor.messages, page, "weak_key" if visitor.signed_in else "")
 
 
 async def _sign_in_page(client: Client, request: Request, to: str = "", fault: str = "") -> None:
@@ -171,23 +172,48 @@ async def _sign_in_page(client: Client, request: Request, to: str = "", fault: s
 
 async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") -> Response:
     page = to if to in _PAGES else ""
+    backend = current_backend()
+    address = identity(request.client.host) if request.client else b""
     try:
-        current_backend().sessions.sign_in(request, key)
+        cookie = backend.sessions.sign_in(key, address, request.cookies.get(COOKIE, ""))
     except Unauthorized:
         return RedirectResponse(f"{PATH}/sign-in?fault=wrong_key&to={page}", _SEE_OTHER)
     except TooManyRequests:
         return RedirectResponse(f"{PATH}/sign-in?fault=wrong_keys&to={page}", _SEE_OTHER)
-    return RedirectResponse(f"{PATH}{page}", _SEE_OTHER)
+    response = RedirectResponse(f"{PATH}{page}", _SEE_OTHER)
+    secure = request.url.scheme == "https"
+    framed = secure and backend.app.security_headers.framed  # by a page of another site
+    response.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=LIFETIME,
+        path=PATH,
+        secure=secure,
+        httponly=True,
+        samesite="none" if framed else "lax",
+    )
+    return response
 
 
 async def _sign_out(request: Request) -> Response:
-    current_backend().sessions.sign_out(request)
-    return RedirectResponse(PATH, _SEE_OTHER)
+    """End the session here, in all its tabs, whoever has its cookie."""
+    cookie = request.cookies.get(COOKIE, "")
+    current_backend().sessions.sign_out(cookie)
+    for client in Client.instances.values():
+        if cookie and client.storage.get(COOKIE) == cookie:
+            client.run_javascript("location.reload()")
+    response = RedirectResponse(PATH, _SEE_OTHER)
+    response.delete_cookie(COOKIE, path=PATH)
+    return response
 
 
 def _may_read(request: Request) -> bool:
-    sessions = current_backend().sessions
-    return sessions.may(sessions.key_of(request), Scope.READ)
+    return current_backend().sessions.may(request.cookies.get(COOKIE, ""), Scope.READ)
+
+
+async def _missing(request: Request, _: Exception) -> Response:
+    messages = messages_for(request)
+    return HTMLResponse(notice_page(messages, messages("missing_title"), messages("missing_text")), 404)
 
 
 async def _report(request: Request) -> Response:

@@ -28,7 +28,6 @@ class Backend:
 
     Args:
         app: of the service.
-        secret: that signs the sessions.
 
     Attributes:
         app: the same.
@@ -36,9 +35,9 @@ class Backend:
         maps: heat maps, cached for all visitors.
     """
 
-    def __init__(self, app: App, secret: str) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
-        self.sessions = Sessions(app.authenticator, secret)
+        self.sessions = Sessions(app.authenticator, app.settings.journal_dir)
         self.maps = HeatMaps()
         self._assessing = asyncio.Lock()
         self._quality: QualityReport | None = None

@@ -54,6 +54,7 @@ class HistoryPage:
     def __init__(self, visitor: Visitor) -> None:
         self._visitor = visitor
         self._messages = visitor.messages
+        self._client = ui.context.client
         self._service = current_backend().app
         self._filter = Filter()
         self._before: str | None = None  # the page begins below this id; with the newest where it is None
@@ -122,9 +123,7 @@ class HistoryPage:
 
     async def _look_for_new(self) -> None:
         """Show new records, where the newest are shown."""
-        if not self._visitor.may(Scope.READ):
-            ui.navigate.reload()  # the key has been removed: the page asks for another
-        elif self._before is None:
+        if self._may_read() and self._before is None:
             try:
                 changed = await self._read_newest() != self._newest
             except StoreError:
@@ -132,12 +131,21 @@ class HistoryPage:
             if changed or self._trouble.visible:
                 await self._show()
 
+    def _may_read(self) -> bool:
+        """Return whether the visitor's key may read; else the page is made anew, and asks for a key."""
+        if may := self._visitor.may(Scope.READ):
+            return may
+        self._client.run_javascript("location.reload()")
+        return False
+
     async def _read_newest(self) -> str | None:
         await self._service.recorder.flush()
         newest = await self._service.store.page(1)
         return newest[0].id if newest else None
 
     async def _show(self) -> None:
+        if not self._may_read():
+            return
         self._requests += 1
         request = self._requests
         try:

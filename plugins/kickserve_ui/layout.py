@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from nicegui import Client
     from nicegui.language import Language as Tag
 
-    from kickserve.plugins import Key, Scope
+    from kickserve.plugins import Scope
     from kickserve_ui.messages import Language, Messages
+
+COOKIE: Final = "kickserve"
+"""Name of the cookie of a session."""
 
 # Choices of the visitor stay in the browser: a cookie each, read when the next page is made.
 _LANGUAGE: Final = "kickserve_language"
@@ -37,15 +40,20 @@ class Visitor:
 
     Attributes:
         messages: in the visitor's language.
-        key: that the visitor has signed in with, if any.
+        cookie: of the visitor's session; any text of a visitor who is not signed in.
     """
 
     messages: Messages
-    key: Key | None
+    cookie: str = ""
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether the visitor's session goes on, and its key is valid."""
+        return current_backend().sessions.key_of(self.cookie) is not None
 
     def may(self, scope: Scope) -> bool:
-        """Say whether the visitor's key has this scope now."""
-        return current_backend().sessions.may(self.key, scope)
+        """Return whether the visitor's key has this scope now."""
+        return current_backend().sessions.may(self.cookie, scope)
 
 
 def messages_for(request: Request) -> Messages:
@@ -70,20 +78,20 @@ def open_page(client: Client, request: Request, title: str, path: str) -> Visito
     client.title = f"{messages(title)} · kickserve"
     head = render("head", messages, language=_LANGUAGE, theme=_THEME, style=static("style.css"))
     ui.add_head_html(head)
-    sessions = current_backend().sessions
-    key = sessions.key_of(request)
+    visitor = Visitor(messages, request.cookies.get(COOKIE, ""))
+    client.storage[COOKIE] = visitor.cookie
     header = render(
         "header",
         messages,
         favicon=static("favicon.svg"),
         pages=_PAGES,
         path=path,
-        guarded=sessions.guarded,
-        signed_in=key is not None,
+        guarded=current_backend().sessions.guarded,
+        signed_in=visitor.signed_in,
         other="fr" if messages.language == "en" else "en",
     )
     ui.html(header, sanitize=False, tag="header").classes("top")
-    return Visitor(messages, key)
+    return visitor
 
 
 def show_sign_in(messages: Messages, target: str, fault: str = "") -> None:

@@ -40,9 +40,17 @@ def static(name: str) -> Markup:
     return Markup(files("kickserve_ui").joinpath("static", name).read_text(encoding="utf-8"))  # noqa: S704
 
 
-def notice_page(messages: Messages, title: str, text: str) -> str:
-    """Return a page of a title and a paragraph, without scripts."""
-    return render("notice", messages, title=title, text=text, style=static("style.css"))
+def notice_page(messages: Messages, title: str, text: str, *, refresh: int = 0) -> str:
+    """Return a page of a title and a paragraph, without scripts.
+
+    Args:
+        messages: of the visitor.
+        title: its heading.
+        text: its paragraph.
+        refresh: seconds until the browser asks again; 0 for never.
+    """
+    values = {"title": title, "text": text, "refresh": refresh, "style": static("style.css")}
+    return render("notice", messages, **values)
 
 
 @cache

@@ -1,145 +1,133 @@
-"""Sessions of visitors: the secret that signs them, their cookie, and the key that began them."""
+"""Sessions of visitors: a random cookie in the browser, and here the key that it stands for."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import os
+import logging
 import secrets
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Literal
+import time
+from typing import TYPE_CHECKING, Final
 
-from starlette.middleware.sessions import SessionMiddleware
+import msgspec
 
-from kickserve.plugins import NO_KEY, ConfigurationError, identity
-from kickserve_ui.rendering import PATH
+from kickserve.plugins import NO_KEY, atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fastapi import Request
-    from litestar.types import ASGIApp, Receive, Scope, Send
+    from kickserve.plugins import Authenticator, Key, Scope
 
-    from kickserve.plugins import Authenticator, Key
-    from kickserve.plugins import Scope as KeyScope
+LIFETIME: Final = 14 * 24 * 3600
+"""Seconds until the page asks for the key again."""
 
-SECRET_FILE: Final = "page.secret"  # noqa: S105  a name
-_BYTES: Final = 32
-_LIFETIME: Final = 14 * 24 * 3600  # seconds until the page asks for the key again
-_SIGNED_IN: Final = "admitted"  # in the session
+_FILE: Final = "page.sessions"
+_BYTES: Final = 32  # of a cookie
+_MOST: Final = 1_000  # sessions: only who has a valid key can begin one
+
+_log = logging.getLogger(__name__)
+
+
+class _Session(msgspec.Struct, array_like=True):
+    token: str  # of cookie and key; worthless where either is another
+    expires: float  # in seconds since 1970
 
 
 class Sessions:
-    """Visitors, and the keys that they signed in with.
+    """The sessions of all visitors, in a file: they outlive a restart, and end for all who have the cookie.
 
-    A session holds no key, but a token that another key or secret makes worthless.
+    The file holds no cookie and no key, but digests that neither can be guessed from.
 
     Args:
         authenticator: knows the keys.
-        secret: signs the sessions.
+        folder: of the file: the journal's, which outlives a restart.
 
     Attributes:
         guarded: whether the service has a key.
     """
 
-    def __init__(self, authenticator: Authenticator, secret: str) -> None:
-        self._authenticator = authenticator
-        self._secret = secret
+    def __init__(self, authenticator: Authenticator, folder: Path) -> None:
         self.guarded: bool = authenticator.guarded
+        self._authenticator = authenticator
+        self._file = folder / _FILE
+        self._signature: object = None
+        self._sessions: dict[str, _Session] = {}
 
-    def key_of(self, request: Request) -> Key | None:
-        """Return the key of a visitor while it is valid; None for a visitor who is not signed in."""
+    def key_of(self, cookie: str) -> Key | None:
+        """Return the key behind a cookie while both are valid; None for a visitor who is not signed in."""
         if not self.guarded:
             return NO_KEY
-        shown = str(request.session.get(_SIGNED_IN, ""))
-        keys = self._authenticator.keys
-        found = (key for key in keys if secrets.compare_digest(shown, self._token(key)))
-        return next((key for key in found if keys.holds(key)), None)
+        session, now = self._read().get(_digest(cookie)), time.time()
+        if session is None or session.expires <= now:
+            return None
+        keys = (key for key in self._authenticator.keys if key.expires > now)
+        return next((key for key in keys if secrets.compare_digest(session.token, _token(cookie, key))), None)
 
-    def may(self, key: Key | None, scope: KeyScope) -> bool:
-        """Say whether a key has this scope now: it may have been removed since the page was made."""
-        return key is not None and self._authenticator.opens(key, scope)
+    def may(self, cookie: str, scope: Scope) -> bool:
+        """Return whether the key behind a cookie has this scope now."""
+        key = self.key_of(cookie)
+        return key is not None and scope in key.scopes
 
-    def sign_in(self, request: Request, key: str) -> None:
-        """Begin a session.
+    def sign_in(self, key: str, address: bytes, before: str) -> str:
+        """Begin a session in the place of another, and return its cookie.
+
+        Args:
+            key: as the visitor typed it.
+            address: the visitor's (`kickserve.plugins.identity`).
+            before: cookie of the visitor so far; may be empty.
 
         Raises:
             Unauthorized: there is no such key.
-            TooManyRequests: too many wrong keys came from this address.
+            TooManyRequests: nor were there too many before it from this address.
         """
-        address = identity(request.client.host) if request.client else b""
         found = self._authenticator.identify(key.encode(), address)
-        request.session[_SIGNED_IN] = self._token(found)
+        cookie = secrets.token_urlsafe(_BYTES)
+        sessions = self._read()
+        sessions.pop(_digest(before), None)
+        sessions[_digest(cookie)] = _Session(_token(cookie, found), time.time() + LIFETIME)
+        self._write()
+        return cookie
 
-    def sign_out(self, request: Request) -> None:
-        """End a session."""
-        request.session.pop(_SIGNED_IN, None)
+    def sign_out(self, cookie: str) -> None:
+        """End a session, whoever has its cookie."""
+        if self._read().pop(_digest(cookie), None) is not None:
+            self._write()
 
-    def _token(self, key: Key) -> str:
-        return hmac.new(self._secret.encode(), key.digest, hashlib.sha256).hexdigest()
+    def _read(self) -> dict[str, _Session]:
+        """Return the sessions; another service of the same journal directory may have changed the file."""
+        if (signature := self._stat()) != self._signature:
+            self._signature = signature
+            try:
+                self._sessions = msgspec.json.decode(self._file.read_bytes(), type=dict[str, _Session])
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                _log.warning("%s can't be read (%s): visitors of the page sign in again", self._file, error)
+                self._sessions = {}
+        return self._sessions
 
+    def _write(self) -> None:
+        now = time.time()
+        valid = [each for each in self._sessions.items() if each[1].expires > now]
+        self._sessions = dict(valid[-_MOST:])
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self._file) as draft:
+                draft.touch(0o600)
+                draft.write_bytes(msgspec.json.encode(self._sessions))
+        except OSError as error:
+            _log.warning("%s can't be written (%s): sessions end with this process", self._file, error)
+        self._signature = self._stat()
 
-def with_sessions(app: Any, secret: str, *, framed: bool) -> ASGIApp:
-    """Give an application sessions, by a cookie that no script can read and that TLS keeps to TLS.
-
-    Args:
-        app: the application (ASGI).
-        secret: signs the cookie.
-        framed: whether pages of other origins may frame ours: behind TLS the cookie is sent there too.
-    """
-
-    def middleware(same_site: Literal["lax", "none"], *, secure: bool) -> Any:
-        return SessionMiddleware(
-            app,
-            secret,
-            session_cookie="kickserve",
-            max_age=_LIFETIME,
-            path=PATH,
-            same_site=same_site,
-            https_only=secure,
-        )
-
-    plain = middleware("lax", secure=False)
-    secure = middleware("none" if framed else "lax", secure=True)
-
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        await (secure if scope["scheme"] in {"https", "wss"} else plain)(scope, receive, send)
-
-    return serve
-
-
-def load_secret(folder: Path) -> str:
-    """Return the secret in a folder; make one where there is none.
-
-    Args:
-        folder: of the files that must survive a restart: the journal's.
-
-    Raises:
-        ConfigurationError: it can't be read or written.
-    """
-    file = folder / SECRET_FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            _write_new(file)
-        found = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"the secret of the page's sessions can't be written to {file} ({error}): give this user"
-            " write access, or set another directory in KICKSERVE_JOURNAL_DIR"
-        ) from error
-    if len(found) < _BYTES:
-        raise ConfigurationError(f"{file} holds no secret: remove it, and the next start makes a new one")
-    return found
+    def _stat(self) -> object:
+        try:
+            stat = self._file.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _write_new(file: Path) -> None:
-    # Whole or not at all: another service that starts at the same time must not read half of it.
-    draft = file.with_name(f"{SECRET_FILE}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as opened:
-        opened.write(secrets.token_hex(_BYTES))
-    try:
-        os.link(draft, file)  # unlike a rename this fails where the file is there already
-    finally:
-        draft.unlink()
+def _digest(cookie: str) -> str:
+    return hashlib.sha256(cookie.encode()).hexdigest()
+
+
+def _token(cookie: str, key: Key) -> str:
+    return hmac.new(cookie.encode(), key.digest, hashlib.sha256).hexdigest()

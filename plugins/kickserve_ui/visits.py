@@ -1,0 +1,95 @@
+"""Pages that wait for their browser: each takes half a megabyte and 25 ms, so there are few at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from nicegui import Client, app, core
+
+from kickserve.plugins import identity
+from kickserve_ui.layout import messages_for
+from kickserve_ui.rendering import PATH, notice_page
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Receive, Send
+
+_WAIT: Final = 15.0  # seconds for a browser to connect; one that takes longer loads the page anew
+_PRUNE: Final = 2.0  # seconds between looks for pages that have waited too long
+_MOST: Final = 100  # pages without a connection: waiting, or just left
+_MOST_OF_ADDRESS: Final = 10  # of these, pages of an address that wait
+_MOST_CONNECTIONS: Final = 100  # beside one for each page
+_TRY_LATER: Final = 1013  # websocket close code
+_RETRY: Final = 2  # seconds
+_CONNECTIONS: Final = f"{PATH}/_nicegui_ws/"
+_NO_PAGE: Final = tuple(f"{PATH}/{each}" for each in ("_nicegui", "history.csv", "report", "favicon.ico"))
+
+
+def drop_unopened() -> None:
+    """Drop pages that no browser connects to within some seconds, from now on."""
+    app.timer(_PRUNE, partial(Client.prune_instances, client_age_threshold=_WAIT))
+
+
+def with_limit(served: Any) -> ASGIApp:
+    """Make no more pages than fit into memory: a visitor beyond gets a light one, which asks again by itself.
+
+    Args:
+        served: the application of the pages (ASGI).
+    """
+    building: Counter[bytes] = Counter()  # pages that are being made, by address
+
+    async def serve(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(_CONNECTIONS) and _too_many_connections(scope):
+            await _refuse_connection(scope, receive, send)
+        elif scope["type"] != "http" or scope["method"] != "GET" or scope["path"].startswith(_NO_PAGE):
+            await served(scope, receive, send)
+        else:
+            await serve_page(scope, receive, send)
+
+    async def serve_page(scope: Any, receive: Any, send: Any) -> None:
+        client = scope.get("client")
+        address = identity(client[0]) if client else b""
+        if _is_full(address, building):
+            await _busy(Request(scope))(scope, receive, send)
+            return
+        building[address] += 1
+        try:
+            await served(scope, receive, send)
+        finally:
+            building[address] -= 1
+            if not building[address]:
+                del building[address]
+
+    return serve
+
+
+def _is_full(address: bytes, building: Counter[bytes]) -> bool:
+    apart = [each for each in Client.instances.values() if not each.has_socket_connection]
+    # A page that was left has an environment, of the connection that it had.
+    own = sum(each.environ is None and identity(each.ip) == address for each in apart)
+    return len(apart) + building.total() >= _MOST or own + building[address] >= _MOST_OF_ADDRESS
+
+
+def _too_many_connections(scope: Any) -> bool:
+    """Return whether a new connection is one too many: it takes memory before it names its page."""
+    return (
+        b"sid=" not in scope["query_string"]
+        and len(core.sio.eio.sockets) >= len(Client.instances) + _MOST_CONNECTIONS
+    )
+
+
+async def _refuse_connection(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":  # polling, where a proxy takes no websockets
+        await Response(status_code=503, headers={"Retry-After": str(_RETRY)})(scope, receive, send)
+    else:
+        await receive()
+        await send({"type": "websocket.close", "code": _TRY_LATER})
+
+
+def _busy(request: Request) -> HTMLResponse:
+    messages = messages_for(request)
+    page = notice_page(messages, messages("busy_title"), messages("busy_text"), refresh=_RETRY)
+    return HTMLResponse(page, 503, headers={"Retry-After": str(_RETRY), "Cache-Control": "no-store"})
