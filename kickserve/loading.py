@@ -64,7 +64,7 @@ def fetch_model(source: str, plugins: Sequence[Plugin]) -> ModelFile:
         return _PACKAGED
     path = Path(source).expanduser()
     origin = Origin(str(path), path.stem)
-    return ModelFile(_read(path, origin), path.suffix.lower(), origin)
+    return ModelFile(_read(path, origin), path.suffix.lower(), origin, path)
 
 
 def load_file(file: ModelFile, plugins: Sequence[Plugin]) -> Model:

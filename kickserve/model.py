@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -153,11 +154,13 @@ class ModelFile(NamedTuple):
         data: its bytes; empty for the packaged model.
         ending: of its name, with the dot and in lower case, such as `.onnx`: the kind of file.
         origin: where it came from.
+        path: of the file, beside which others of the model may lie; None for the packaged model.
     """
 
     data: bytes
     ending: str
     origin: Origin
+    path: Path | None = None
 
 
 def fingerprint_of(data: bytes) -> str:

@@ -6,8 +6,11 @@ import kinds
 import numpy as np
 import pytest
 import skl2onnx
-from kinds import FRESH, X, linear, onnx, onnx_of
-from onnx import TensorProto, helper
+from kinds import FRESH, X, Y, linear, onnx, onnx_of
+from onnx import TensorProto, helper, load_model_from_string, save_model
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from kickserve.errors import ModelUnusable
@@ -18,10 +21,10 @@ FLOAT, DOUBLE, INT64, BOOL = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.
 
 @pytest.fixture
 def load(tmp_path):
-    def load(data):
+    def load(data, **environ):
         file = tmp_path / "kicks.onnx"
         file.write_bytes(data)
-        return kinds.load(file)
+        return kinds.load(file, **environ)
 
     return load
 
@@ -123,9 +126,78 @@ def test_scores_that_are_no_probabilities_are_refused(load):
         load(data)
 
 
-@pytest.mark.parametrize(("zipmap", "words"), [(True, "its classes are 0, 1, 2"), (False, "shape .1, 3.")])
+@pytest.mark.parametrize(("zipmap", "words"), [(True, "its labels are 0, 1, 2"), (False, r"shape .\d+, 3.")])
 def test_more_than_two_classes_are_refused(load, zipmap, words):
     three = DecisionTreeClassifier(max_depth=2).fit(X, np.arange(len(X)) % 3)
     made = skl2onnx.to_onnx(three, X[:1].astype(np.float32), options={"zipmap": zipmap})
     with pytest.raises(ModelUnusable, match=words):
         load(made.SerializeToString())
+
+
+def labelled(labels, *, zipmap):
+    """A classifier whose labels of missed and succeeded kicks are these, and its probability of success."""
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, np.array(labels)[Y])
+    made = skl2onnx.to_onnx(estimator, X[:1].astype(np.float32), options={"zipmap": zipmap})
+    succeeds = estimator.classes_.tolist().index(labels[1])
+    return made.SerializeToString(), estimator.predict_proba(FRESH)[:, succeeds]
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+@pytest.mark.parametrize(
+    ("labels", "setting"),
+    [(["miss", "goal"], "goal"), (["goal", "miss"], "Miss"), ([1, 2], "2"), ([1, -1], "-1")],
+)
+def test_other_labels_than_0_and_1_are_told_apart_by_the_setting(load, labels, setting, zipmap):
+    data, expected = labelled(labels, zipmap=zipmap)
+    model = load(data, KICKSERVE_SUCCESS_LABEL=setting)
+    assert model.predict(FRESH).probability == pytest.approx(expected, abs=1e-6)
+    for wrong in ("", "other"):
+        with pytest.raises(ModelUnusable, match=rf"labels are .*{labels[1]}.*: set KICKSERVE_SUCCESS_LABEL"):
+            load(data, KICKSERVE_SUCCESS_LABEL=wrong)
+
+
+def of_labels(label):
+    """Pairs of probabilities, that of the first label being time_norm, beside labels: (n, 2) and (n,)."""
+    nodes = [
+        helper.make_node("Gather", ["kicks", "first"], ["p"], axis=1),
+        helper.make_node("Sub", ["one", "p"], ["q"]),
+        helper.make_node("Concat", ["p", "q"], ["prob"], axis=1),
+        helper.make_node("Greater", ["p", "half"], ["first_wins"]),
+        helper.make_node("Where", ["first_wins", *label], ["column"]),
+        helper.make_node("Reshape", ["column", "flat"], ["label"]),
+    ]
+    outputs = [("prob", FLOAT, ("n", 2)), ("label", INT64, ("n",))]
+    numbers = {"first": np.array([0]), "flat": np.array([-1]), "one": np.float32(1), "half": np.float32(0.5)}
+    numbers |= {f"is_{each}": np.int64(each) for each in range(3)}
+    return onnx_of([("kicks", FLOAT, ("n", 11))], nodes, outputs, numbers.items())
+
+
+def test_the_labels_of_random_kicks_say_which_probability_is_that_of_success(load):
+    first, second = load(of_labels(["is_1", "is_0"])), load(of_labels(["is_0", "is_1"]))
+    assert first.predict(FRESH).probability == pytest.approx(FRESH[:, 0], abs=1e-6)
+    assert second.predict(FRESH).probability == pytest.approx(1 - FRESH[:, 0], abs=1e-6)
+    with pytest.raises(ModelUnusable, match="its label is 2 for each of 4,096 random kicks"):
+        load(of_labels(["is_2", "is_2"]))
+
+
+def test_weights_in_another_file_are_read_beside_the_model_and_count_for_its_revision(tmp_path, monkeypatch):
+    weights = np.zeros((11, 1), np.float32)
+    nodes = [helper.make_node("MatMul", ["kicks", "w"], ["p"])]
+    kicks, out = ("kicks", FLOAT, ("n", 11)), ("p", FLOAT, ("n", 1))
+    revisions = set()
+    for folder, column in (("models", 0), ("elsewhere", 4)):
+        weights[:] = 0
+        weights[column] = 1
+        (tmp_path / folder).mkdir()
+        made = load_model_from_string(onnx_of([kicks], nodes, [out], [("w", weights)]))
+        apart = {"save_as_external_data": True, "location": "m.data", "size_threshold": 0}
+        save_model(made, tmp_path / folder / "m.onnx", **apart)
+    monkeypatch.chdir(tmp_path / "elsewhere")  # which has other weights by the same name
+    for folder, column in (("models", 0), ("elsewhere", 4)):
+        model = kinds.load(tmp_path / folder / "m.onnx")
+        assert model.predict(FRESH).probability == pytest.approx(FRESH[:, column], abs=1e-6)
+        revisions.add(model.card.revision)
+    assert len(revisions) == 2
+    (tmp_path / "models" / "m.data").unlink()
+    with pytest.raises(ModelUnusable, match=r"m\.data"):
+        kinds.load(tmp_path / "models" / "m.onnx")

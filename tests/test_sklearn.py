@@ -45,12 +45,12 @@ BACKWARDS = NAMES[::-1]
 def load(tmp_path):
     """Load an estimator, or bytes, by way of a file."""
 
-    def load(made, ending=".skops", *, allow_pickle=True):
+    def load(made, ending=".skops", **environ):
         file = tmp_path / f"kicks{ending}"
         if not isinstance(made, bytes):
             made = skops.io.dumps(made) if ending == ".skops" else cloudpickle.dumps(made)
         file.write_bytes(made)
-        return kinds.load(file, KICKSERVE_ALLOW_PICKLE=str(int(allow_pickle)))
+        return kinds.load(file, KICKSERVE_ALLOW_PICKLE="1", **environ)
 
     return load
 
@@ -147,6 +147,22 @@ def test_the_order_of_the_classes_is_honoured(load, make, classes):
     assert load(estimator).predict(FRESH).probability == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("labels", "setting"),
+    [(["miss", "goal"], "Goal"), (["Goal", "Miss"], "miss"), ([1, 2], "2"), ([-1.0, 1.0], "1")],
+)
+@pytest.mark.parametrize("make", [LogisticRegression, lambda: RandomForestClassifier(3, random_state=0)])
+def test_other_labels_than_0_and_1_are_told_apart_by_the_setting(load, make, labels, setting):
+    estimator = make_pipeline(StandardScaler(), make()).fit(X, np.array(labels)[Y])
+    model = load(estimator, KICKSERVE_SUCCESS_LABEL=setting)
+    succeeds = estimator.classes_.tolist().index(labels[1])
+    expected = estimator.predict_proba(FRESH)[:, succeeds]
+    assert model.predict(FRESH).probability == pytest.approx(expected, abs=1e-12)
+    for wrong in ("", "other"):
+        with pytest.raises(ModelUnusable, match=rf"labels are .*{labels[1]}.*: set KICKSERVE_SUCCESS_LABEL"):
+            load(estimator, KICKSERVE_SUCCESS_LABEL=wrong)
+
+
 def test_a_pickle_by_joblib_is_read_compressed_or_not(load):
     for compress in (0, 3):
         file = io.BytesIO()
@@ -159,14 +175,16 @@ def test_a_pickle_by_joblib_is_read_compressed_or_not(load):
     ("make", "words"),
     [
         (lambda: LinearRegression().fit(X, Y), "a LinearRegression without predict_proba"),
-        (lambda: RandomForestClassifier(2).fit(X, np.arange(len(X)) % 3), "classes are 0, 1, 2, and must"),
-        (lambda: RandomForestClassifier(2).fit(X, np.where(Y, "in", "out")), "classes are 'in', 'out', and"),
+        (
+            lambda: RandomForestClassifier(2).fit(X, np.arange(len(X)) % 3),
+            "labels are 0, 1, 2, and must",
+        ),
         (lambda: RandomForestClassifier(2).fit(X[:, :9], Y), "takes 9 features, and must take the eleven"),
         (
             lambda: RandomForestClassifier(2).fit(frame(X).rename(columns={"angle": "azimuth"}), Y),
             "lacks angle and asks for azimuth",
         ),
-        (RandomForestClassifier, "its classes are not known"),
+        (RandomForestClassifier, "its labels are not known"),
         (lambda: {"a": 1}, "a dict without predict_proba"),
     ],
 )

@@ -27,7 +27,7 @@ def create_plugin(settings: Settings) -> ModelsPlugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsSettings(SettingsTable):
-    """The settings of the hub and of pickles."""
+    """The settings of the hub, of pickles, and of labels."""
 
     hf_repo_id: str | None = setting(
         "HF_REPO_ID", "", kinds.text, "Repository on the Hugging Face hub that holds the model."
@@ -50,6 +50,13 @@ class ModelsSettings(SettingsTable):
         kinds.switch,
         "Whether a model may be a pickle (.pkl, .pickle, .joblib); loading a pickle runs the code in the"
         " file.",
+    )
+    success_label: str | None = setting(
+        "KICKSERVE_SUCCESS_LABEL",
+        "",
+        kinds.text,
+        "Label of a kick that succeeds, in an ONNX or scikit-learn model whose labels are not 0 and 1:"
+        " `goal`, `2`, ….",
     )
 
 
@@ -89,7 +96,7 @@ class ModelsPlugin(Plugin):
         repository = Repository(name, revision or "main", self.table.hf_token, self.table.hf_offline)
         path, origin = download(repository)
         self._check_allowed(path, origin)
-        return ModelFile(path.read_bytes(), path.suffix.lower(), origin)
+        return ModelFile(path.read_bytes(), path.suffix.lower(), origin, path)
 
     def _check_allowed(self, path: Path, origin: Origin) -> None:
         if path.suffix.lower() in _PICKLES and not self.table.allow_pickle:
@@ -113,15 +120,15 @@ class ModelsPlugin(Plugin):
         if file.ending == ".onnx":
             from kickserve_models.onnx import load_onnx
 
-            return load_onnx(file.data, file.origin)
+            return load_onnx(file, self.table.success_label)
         if file.ending == ".skops":
             from kickserve_models.sklearn import load_skops
 
-            return load_skops(file.data, file.origin)
+            return load_skops(file.data, file.origin, self.table.success_label)
         if file.ending in _PICKLES:
             from kickserve_models.sklearn import load_pickle
 
-            return load_pickle(file.data, file.origin)
+            return load_pickle(file.data, file.origin, self.table.success_label)
         return None
 
     def on_cli_init(self, cli: Group) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from operator import mul
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kickserve.features import INDEX, NAMES
+from kickserve.features import FEATURES, INDEX, NAMES
 from kickserve.plugins import Answer
 from kickserve.schemas import ModelCard
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.plugins import Origin
+
+_USUAL: Final = frozenset({0, 1})  # missed and succeeded; true and false are them too
 
 
 class ExternalModel:
@@ -109,3 +111,46 @@ def wrong_inputs(names: Sequence[str]) -> str:
     parts = [f"lacks {', '.join(missing)}"] if missing else []
     parts += [f"asks for {', '.join(too_many)}, which kickserve doesn't have"] if too_many else []
     return f"it must take the eleven features of a kick, and {' and '.join(parts)}" if parts else ""
+
+
+def success_at(labels: Sequence[Any], wanted: str | None, origin: Origin) -> int:
+    """Return which of the labels of a model is that of a kick that succeeds, by its place.
+
+    Args:
+        labels: numbers, booleans or words; two of them.
+        wanted: `KICKSERVE_SUCCESS_LABEL`; 0 and 1 need none.
+        origin: where the model came from.
+
+    Raises:
+        ModelUnusable: there are not two labels, or the setting must name one; the message names them.
+    """
+    shown = ", ".join(map(repr, labels)) or "not known"
+    if len(labels) != len(_USUAL):
+        raise origin.unusable(f"its labels are {shown}, and must be two: one of a kick that succeeds")
+    chosen = [at for at, label in enumerate(labels) if wanted is not None and is_label(label, wanted)]
+    if len(chosen) == 1:
+        return chosen[0]
+    if set(labels) != _USUAL:
+        reason = "" if wanted is None else f", and KICKSERVE_SUCCESS_LABEL is {wanted!r}"
+        raise origin.unusable(
+            f"its labels are {shown}{reason}: set KICKSERVE_SUCCESS_LABEL to the one of a kick that succeeds"
+        )
+    return list(labels).index(1)
+
+
+def is_label(label: Any, wanted: str) -> bool:
+    """Return whether a label is written so: `1` is 1, 1.0 and true, words are the same in any case."""
+    if isinstance(label, str):
+        return label.strip().casefold() == wanted.casefold()
+    words = {str(label).casefold(), f"{float(label):g}"}
+    return wanted.casefold() in words
+
+
+def random_kicks(count: int) -> NDArray[np.float64]:
+    """Draw kicks from the whole of the features' ranges, the same each time; shape (count, 11)."""
+    low = np.array([feature.low for feature in FEATURES])
+    high = np.array([feature.high for feature in FEATURES])
+    flags = [feature.kind == "flag" for feature in FEATURES]
+    kicks = np.random.default_rng(0).uniform(low, high, (count, len(FEATURES)))
+    kicks[:, flags] = kicks[:, flags].round()
+    return kicks

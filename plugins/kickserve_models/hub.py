@@ -85,6 +85,11 @@ def download(repository: Repository) -> tuple[Path, Origin]:
         listing = _list_files(repository)
         name = _choose(listing.files, repository.name)
         file = _download(repository, name) if listing.folder is None else listing.folder / name
+        if listing.folder is None and file.suffix == ".onnx":
+            data = file.read_bytes()
+            for other in listing.files:  # of weights that it keeps in other files
+                if other != name and Path(other).name.encode() in data:
+                    _download(repository, other)
     except ModelUnusable:
         raise
     except Exception as error:  # the hub's library passes on those of its HTTP client, whichever that is

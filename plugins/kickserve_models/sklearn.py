@@ -13,9 +13,16 @@ import numpy as np
 from msgspec.structs import replace
 
 from kickserve.errors import first_line, need_extra
-from kickserve.features import COUNT, FEATURES, INDEX, NAMES
+from kickserve.features import COUNT, INDEX, NAMES
 from kickserve.plugins import SMOKE_KICKS, Answer, KickserveError
-from kickserve_models.external import ExternalModel, LogisticModel, card_of, wrong_inputs
+from kickserve_models.external import (
+    ExternalModel,
+    LogisticModel,
+    card_of,
+    random_kicks,
+    success_at,
+    wrong_inputs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +60,6 @@ TRUSTED: Final = (
 _SKLEARN: Final = {"sklearn": "scikit-learn"}
 _SAME: Final = 1e-12  # largest difference between the extracted weights and the model itself, in probability
 _COMPARED: Final = 256  # kicks on which both are compared
-_CLASSES: Final = frozenset({0, 1})  # True and False are them too
 _log = logging.getLogger(__name__)
 
 
@@ -91,14 +97,14 @@ class SklearnModel(ExternalModel):
         """Do nothing: its thread is given up, and ends where Python code runs."""
 
 
-def load_skops(data: bytes, origin: Origin) -> Model:
+def load_skops(data: bytes, origin: Origin, success_label: str | None) -> Model:
     """Make a model of the bytes of a skops file; raises MissingExtra, and as `of_estimator` does."""
-    return _of_file(*_unpack_skops(data, origin), data, origin)
+    return _of_file(*_unpack_skops(data, origin), data, origin, success_label)
 
 
-def load_pickle(data: bytes, origin: Origin) -> Model:
+def load_pickle(data: bytes, origin: Origin, success_label: str | None) -> Model:
     """Make a model of the bytes of a pickle, and run its code; raises as `load_skops` does."""
-    return _of_file(*_unpickle(data, origin), data, origin)
+    return _of_file(*_unpickle(data, origin), data, origin, success_label)
 
 
 def _unpack_skops(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMessage]]:
@@ -167,9 +173,15 @@ def _watched(load: Callable[[], Any]) -> tuple[Any, list[warnings.WarningMessage
         return load(), warned
 
 
-def _of_file(estimator: Any, warned: Sequence[warnings.WarningMessage], data: bytes, origin: Origin) -> Model:
+def _of_file(
+    estimator: Any,
+    warned: Sequence[warnings.WarningMessage],
+    data: bytes,
+    origin: Origin,
+    success_label: str | None,
+) -> Model:
     try:
-        return of_estimator(estimator, warned, data, origin)
+        return of_estimator(estimator, warned, data, origin, success_label)
     except KickserveError:
         raise
     except Exception as error:  # a file may hold anything where scikit-learn would have something
@@ -177,7 +189,11 @@ def _of_file(estimator: Any, warned: Sequence[warnings.WarningMessage], data: by
 
 
 def of_estimator(
-    estimator: Any, warned: Sequence[warnings.WarningMessage], data: bytes, origin: Origin
+    estimator: Any,
+    warned: Sequence[warnings.WarningMessage],
+    data: bytes,
+    origin: Origin,
+    success_label: str | None = None,
 ) -> Model:
     """Make a model of a fitted classifier.
 
@@ -190,14 +206,15 @@ def of_estimator(
         warned: the warnings when it was loaded: it may be of another version of scikit-learn.
         data: its file, for the revision.
         origin: where it came from.
+        success_label: as for `success_at`.
 
     Raises:
-        ModelUnusable: it is no classifier of two classes 0 and 1 over the eleven features.
+        ModelUnusable: it is no classifier of two classes over the eleven features.
     """
     notes = list(dict.fromkeys(_shortened(each.message) for each in warned))
     for note in notes:
         _log.warning("the model %s: %s", origin.source, note)
-    order, success = _order(estimator, origin), _success(estimator, origin)
+    order, success = _order(estimator, origin), _success(estimator, success_label, origin)
     predict_proba, by_position = _callable(estimator, order, origin)
     description = " ".join(f"{each}." for each in [f"A scikit-learn model: {_steps(estimator)}", *notes])
     card = card_of(origin, data, "sklearn", description, {})
@@ -236,16 +253,12 @@ def _order(estimator: Any, origin: Origin) -> list[int]:
     return [INDEX[name] for name in names]
 
 
-def _success(estimator: Any, origin: Origin) -> int:
+def _success(estimator: Any, success_label: str | None, origin: Origin) -> int:
     """Return the place of a kick that succeeds among its classes."""
     if not hasattr(estimator, "predict_proba"):
         kind = type(estimator).__name__
         raise origin.unusable(f"it is a {kind} without predict_proba: it must be a classifier that has it")
-    classes = np.asarray(getattr(estimator, "classes_", [])).tolist()
-    if len(classes) != len(_CLASSES) or set(classes) != _CLASSES:
-        shown = ", ".join(map(repr, classes)) or "not known"
-        raise origin.unusable(f"its classes are {shown}, and must be 0 (missed) and 1 (succeeded)")
-    return int(classes.index(1))
+    return success_at(np.asarray(getattr(estimator, "classes_", [])).tolist(), success_label, origin)
 
 
 def _callable(estimator: Any, order: Sequence[int], origin: Origin) -> tuple[PredictProba, Any]:
@@ -291,16 +304,6 @@ def _quicker(model: SklearnModel, by_position: Any, order: Sequence[int], succes
     )
     card = replace(model.card, kind="sklearn-linear", description=words)
     quick = LogisticModel(card, sign * weights, sign * intercept)
-    kicks = _random_kicks()
+    kicks = random_kicks(_COMPARED)
     off = quick.predict(kicks).probability - model.predict(kicks).probability
     return quick if np.max(np.abs(off)) <= _SAME else model
-
-
-def _random_kicks() -> NDArray[np.float64]:
-    """Draw kicks from the whole of the features' ranges, the same each time; shape (256, 11)."""
-    low = np.array([feature.low for feature in FEATURES])
-    high = np.array([feature.high for feature in FEATURES])
-    flags = [feature.kind == "flag" for feature in FEATURES]
-    kicks = np.random.default_rng(0).uniform(low, high, (_COMPARED, COUNT))
-    kicks[:, flags] = kicks[:, flags].round()
-    return kicks
