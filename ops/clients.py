@@ -10,7 +10,7 @@ import itertools
 import statistics
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -72,6 +72,12 @@ class Connection:
         if b"connection: close" in head:
             self.close()
         return int(head[9:12]), body
+
+    async def ask(self, method: str, path: str, value: object = None) -> tuple[int, Any]:
+        """Send a value as JSON, if any; return the status and the value of the answer; raises as `send`."""
+        body = b"" if value is None else msgspec.json.encode(value)
+        status, answer = await self.send(self.request(method, path, body))
+        return status, msgspec.json.decode(answer) if answer else None
 
     def close(self) -> None:
         """Close it, if it is open."""

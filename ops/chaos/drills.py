@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
-from msgspec import json
 from postgres import Cluster, running
 from serving import Server, eventually
 
@@ -150,9 +149,9 @@ async def _answers_again(url: str, load: Clients) -> bool:
     connection = Connection(url)
 
     async def answers() -> bool:
-        status, body = await connection.send(connection.request("POST", "/predict", json.encode(EXAMPLE)))
+        status, answer = await connection.ask("POST", "/predict", EXAMPLE)
         if status == OK:
-            load.ids += packed([json.decode(body)["id"]])
+            load.ids += packed([answer["id"]])
         return status == OK
 
     with suppress(TimeoutError):

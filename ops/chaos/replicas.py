@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
 import signal
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
@@ -77,9 +76,9 @@ class Editors:
     async def _edit(self, connection: Connection, success: bool) -> None:
         while not self._ended.is_set():
             success = not success
-            status, body = await self._ask(connection, "POST", "/predict", EXAMPLE)
+            status, answer = await self._ask(connection, "POST", "/predict", EXAMPLE)
             if status == OK:
-                id_ = json.loads(body)["id"]
+                id_ = answer["id"]
                 self.answered.add(id_)
                 await self._follow(connection, id_, success)
         connection.close()
@@ -104,12 +103,11 @@ class Editors:
             self.gone.add(id_)
 
     async def _ask(
-        self, connection: Connection, method: str, path: str, body: object = None
-    ) -> tuple[int, bytes]:
+        self, connection: Connection, method: str, path: str, value: object = None
+    ) -> tuple[int, Any]:
         """Send a request until it is answered with anything but 503, which says to come again."""
-        request = connection.request(method, path, b"" if body is None else json.dumps(body).encode())
         while True:
-            status, answer = await connection.send(request)
+            status, answer = await connection.ask(method, path, value)
             self.statuses[status] += 1
             if status != UNAVAILABLE:
                 return status, answer

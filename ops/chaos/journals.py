@@ -1,0 +1,104 @@
+"""Drills of the journal: a flipped bit at each place of a segment, a folder that is removed at run time."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from postgres import running
+from serving import Server
+
+from kickserve.segments import HEADER, PREAMBLE, encode, read
+from ops.chaos.common import drained, ended, health, predicted, stored_in
+from ops.clients import ID_BYTES, Clients, counted, packed
+
+if TYPE_CHECKING:
+    from ops.commands import Row
+
+FRAMES = 3  # in a segment
+
+
+async def bitflip() -> Row:
+    """Flip a bit in each byte of a small segment of the journal, and start the service.
+
+    There is a segment of three predictions for each byte, and in each another byte is damaged. Fails where a
+    prediction is not stored that was whole, or `/health` does not say that something was damaged.
+    """
+    with running() as cluster, tempfile.TemporaryDirectory(prefix="kickserve-drill-") as name:
+        folder, journal = Path(name), Path(name, "journal")
+        settings = {"DATABASE_URL": cluster.url, "KICKSERVE_JOURNAL_DIR": str(journal)}
+        cluster.stop()
+        server = await asyncio.to_thread(Server, folder, **settings)
+        [first] = await predicted(server.url, 1)
+        [segment] = journal.rglob("*.log")
+        size = len(PREAMBLE) + FRAMES * (segment.stat().st_size - len(PREAMBLE))
+        ids = [first, *await predicted(server.url, FRAMES * size - 1)]
+        await ended(server, signal.SIGKILL)
+        frames = [*read(segment, len(PREAMBLE), segment.stat().st_size)]
+        segment.unlink()
+        damaged = []
+        for at in range(size):
+            data = bytearray(PREAMBLE + encode(frames[FRAMES * at : FRAMES * (at + 1)]))
+            data[at] ^= 1 << at % 8
+            segment.with_name(f"{at:020}.log").write_bytes(data)
+            if at >= len(PREAMBLE):
+                damaged.append(ids[FRAMES * at + (at - len(PREAMBLE)) // (HEADER.size + len(frames[0]))])
+        cluster.start()
+        server = await asyncio.to_thread(Server, folder, **settings)
+        await drained(server.url)
+        _, states = await health(server.url)
+        code = await ended(server)
+        stored = await stored_in(cluster.url, folder)
+    whole = sorted({*ids} - {*damaged})
+    found = counted(packed(whole), stored)
+    return {
+        "drill": "bitflip",
+        "segments": size,
+        "damaged": len(damaged),
+        "whole": len(whole),
+        "lost": found["lost"],
+        "twice": found["twice"],
+        "health": {name: state for name, state in states.items() if state != "ok"},
+        "exit_code": code,
+        "passed": not (found["lost"] or found["twice"] or code)
+        and any(each != "ok" for each in states.values()),
+    }
+
+
+async def vanished(seconds: float = 3) -> Row:
+    """Remove the journal's folder under load, while much waits in it: Postgres is stopped.
+
+    Fails where an answered prediction is lost, or a client meets an error.
+
+    Args:
+        seconds: of load before and after.
+    """
+    with running() as cluster, tempfile.TemporaryDirectory(prefix="kickserve-drill-") as name:
+        folder, journal = Path(name), Path(name, "journal")
+        settings = {"DATABASE_URL": cluster.url, "KICKSERVE_JOURNAL_DIR": str(journal)}
+        server = await asyncio.to_thread(Server, folder, **settings)
+        cluster.stop()
+        load = Clients(server.url, connections=8, rate=500)
+        await asyncio.sleep(seconds)
+        waiting = len(load.ids) // ID_BYTES
+        shutil.rmtree(journal)
+        await asyncio.sleep(seconds)
+        cluster.start()
+        await asyncio.sleep(seconds)
+        await load.end()
+        await drained(server.url)
+        code = await ended(server)
+        result = counted(load.ids, await stored_in(cluster.url, folder))
+    passed = not (result["lost"] or result["twice"] or load.failed or code)
+    return {
+        "drill": "journal removed",
+        **result,
+        "answered_before": waiting,
+        "refused": load.failed,
+        "exit_code": code,
+        "passed": passed,
+    }
