@@ -122,6 +122,13 @@ class TestDrills:
             assert row["passed"] or "p99_during_ms" in row, row  # no test asserts a time
 
     @pytest.mark.slow
+    @pytest.mark.parametrize("command", ["resurrection", "bitflip", "vanished --seconds 0.5"])
+    def test_what_is_kept_stays_kept_and_what_is_deleted_stays_deleted(self, command, tmp_path):
+        rows = run("chaos", tmp_path, *command.split())
+        for row in rows if isinstance(rows, list) else [rows]:
+            assert row["passed"], row
+
+    @pytest.mark.slow
     @pytest.mark.usefixtures("nginx")
     def test_behind_nginx_no_client_notices_that_a_replica_is_killed_and_another_restarted(self, tmp_path):
         row = run("chaos", tmp_path, "replicas", "--seconds", "0.7", "--kills", "2")

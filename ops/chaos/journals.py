@@ -6,13 +6,14 @@ import asyncio
 import shutil
 import signal
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from postgres import running
-from serving import Server
+from serving import Server, eventually
 
-from kickserve.segments import HEADER, PREAMBLE, encode, read
+from kickserve.journal import HEADER, PREAMBLE, decode, encode
 from ops.chaos.common import drained, ended, health, predicted, stored_in
 from ops.clients import ID_BYTES, Clients, counted, packed
 
@@ -38,7 +39,7 @@ async def bitflip() -> Row:
         size = len(PREAMBLE) + FRAMES * (segment.stat().st_size - len(PREAMBLE))
         ids = [first, *await predicted(server.url, FRAMES * size - 1)]
         await ended(server, signal.SIGKILL)
-        frames = [*read(segment, len(PREAMBLE), segment.stat().st_size)]
+        frames, _ = decode(segment.read_bytes()[len(PREAMBLE) :])
         segment.unlink()
         damaged = []
         for at in range(size):
@@ -47,9 +48,11 @@ async def bitflip() -> Row:
             segment.with_name(f"{at:020}.log").write_bytes(data)
             if at >= len(PREAMBLE):
                 damaged.append(ids[FRAMES * at + (at - len(PREAMBLE)) // (HEADER.size + len(frames[0]))])
+        left = [*journal.rglob("*.log")]
         cluster.start()
         server = await asyncio.to_thread(Server, folder, **settings)
-        await drained(server.url)
+        with suppress(TimeoutError):
+            await eventually(lambda: not any(file.exists() for file in left))
         _, states = await health(server.url)
         code = await ended(server)
         stored = await stored_in(cluster.url, folder)

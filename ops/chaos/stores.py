@@ -141,6 +141,7 @@ async def _unconfirmed(
     deleted, told = ids[: number // 2], ids[number // 2 :]
     for id_ in told:
         await first.ask("PUT", f"/predictions/{id_}/outcome", {"success": False})
+    for id_ in told:
         await second.ask("PUT", f"/predictions/{id_}/outcome", {"success": True})
     for id_ in deleted:
         await second.ask("DELETE", f"/predictions/{id_}")
