@@ -80,7 +80,7 @@ def onnx_of(inputs, nodes, outputs, constants=()):
     return helper.make_model(made, opset_imports=[opset], ir_version=8).SerializeToString()
 
 
-def hanging_onnx():
+def hanging_onnx(near=90):
     """Time_norm as the probability; a kick from 90 to 99 m first takes 10¹² rounds of a loop."""
     from onnx import TensorProto, helper
 
@@ -106,7 +106,7 @@ def hanging_onnx():
     ]
     constants = {"first": np.array([0]), "second": np.array([1]), "true": np.ones((), bool)}
     constants |= {
-        "near": np.float32(90),
+        "near": np.float32(near),
         "far": np.float32(99),
         "zero": np.float32(0),
         "tiny": np.float32(1e-9),

@@ -51,8 +51,6 @@ async def drills(
             "terminate, Postgres": lambda folder: terminate(cluster.url, folder, warm),
             "disk full": lambda folder: full_disk(cluster, folder),
             "three processes": lambda folder: three(cluster, folder, warm),
-            "hang as model": lambda folder: hang(folder, "model", warm),
-            "hang as shadow": lambda folder: hang(folder, "shadow", warm),
         }
         rows = []
         for name, drill in named.items():
@@ -170,45 +168,3 @@ async def three(cluster: Cluster, folder: Path, warm: float) -> Row:
     codes = [await ended(server) for server in servers[1:]]
     result = counted(load.ids, await settled(cluster.url, folder))
     return {**result, "exit_codes": codes, "passed": not (result["lost"] or result["twice"] or any(codes))}
-
-
-async def hang(folder: Path, role: str, warm: float) -> Row:
-    """Serve an ONNX model that loops 10¹² times on some kicks, and end it in the middle of such a call."""
-    from kinds import hanging_onnx
-
-    (folder / "hang.onnx").write_bytes(hanging_onnx())
-    settings = {
-        "DATABASE_URL": SQLITE,
-        "KICKSERVE_MODEL_TIMEOUT": "2",
-        f"KICKSERVE_{role.upper()}": "hang.onnx",
-    }
-    server = Server(folder, **settings)
-    load, connection = Clients(server.url, connections=4, rate=40), Connection(server.url)
-    request = connection.request("POST", "/predict", json.encode({**EXAMPLE, "distance": 95}))
-    await asyncio.sleep(warm)
-    began = time.perf_counter()
-    status, _ = await connection.send(request)
-    await eventually(lambda: _health_says(server.url, role))
-    slowest = load.p99(began)
-    hung = asyncio.create_task(Connection(server.url).send(request))
-    await asyncio.sleep(0.5)
-    began = time.perf_counter()
-    code = await ended(server)
-    took = time.perf_counter() - began
-    with suppress(OSError, EOFError):
-        await hung
-    await load.end()
-    again = await asyncio.to_thread(Server, folder, **settings)
-    await drained(again.url)
-    last = await ended(again)
-    result = counted(load.ids, await stored_in(SQLITE, folder))
-    expected = 503 if role == "model" else OK
-    passed = (status, code, last, result["lost"], result["twice"]) == (expected, 0, 0, 0, 0)
-    return {**result, "status": status, "p99_ms": slowest, "end_s": round(took, 1), "passed": passed}
-
-
-async def _health_says(url: str, part: str) -> bool:
-    connection = Connection(url)
-    _, body = await connection.send(connection.request("GET", "/health"))
-    connection.close()
-    return "did not answer" in json.decode(body)["parts"][part]

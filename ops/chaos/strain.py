@@ -12,135 +12,89 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import onnx
 import psutil
-from onnx import TensorProto, helper, numpy_helper
-from serving import BARE, Server
+from kinds import hanging_onnx
+from serving import BARE, Server, eventually
 
-from kickserve.features import COUNT, INDEX
 from kickserve.openapi import EXAMPLE
-from ops.chaos.common import SQLITE, WARM, ended, health, predicted, stored_in, terminated
-from ops.clients import OK, Clients, Connection, counted, packed
+from ops.chaos.common import SQLITE, WARM, ended, health, stored_in, terminated
+from ops.clients import OK, Clients, Connection, counted
 from ops.commands import progress
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from ops.commands import Row
 
-LOOPS: Final = 10**12
-ENDLESS: Final = 98.5  # metres: around it the model does not end; the corners of the ranges are tried
+ENDLESS_KICK: Final = {**EXAMPLE, "distance": 95}
 TIMEOUT: Final = 5.0  # seconds: KICKSERVE_SHUTDOWN_TIMEOUT of the services
 SLACK: Final = 2.0  # seconds beyond it, on a busy machine
-PATIENCE: Final = 30  # seconds in which a service must give a model up
+PATIENCE: Final = 30  # seconds for an answer
 UNAVAILABLE: Final = 503
 RSS_MAX: Final = 200.0  # MB
-PREDICTIONS: Final = 50
-
-
-def endless(around: float = 0.1) -> ModelProto:
-    """Make a model that predicts 0.5, in a loop that is run once, and 10¹² times around `ENDLESS` metres."""
-    scalar = numpy_helper.from_array
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["going"], ["goes_on"]),
-            helper.make_node("Sin", ["value"], ["next"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("round", TensorProto.INT64, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value", TensorProto.FLOAT, [None, 1]),
-        ],
-        [
-            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, [None, 1]),
-        ],
-    )
-    graph = helper.make_graph(
-        [
-            helper.make_node("Gather", ["kicks", "column"], ["distance"], axis=1),
-            helper.make_node("Sub", ["distance", "place"], ["beside"]),
-            helper.make_node("Abs", ["beside"], ["away"]),
-            helper.make_node("ReduceMin", ["away"], ["nearest"], keepdims=0),
-            helper.make_node("Less", ["nearest", "around"], ["near"]),
-            helper.make_node("Where", ["near", "many", "one"], ["rounds"]),
-            helper.make_node("Loop", ["rounds", "true", "distance"], ["looped"], body=body),
-            helper.make_node("Mul", ["looped", "zero"], ["nothing"]),
-            helper.make_node("Add", ["nothing", "half"], ["probability"]),
-        ],
-        "endless",
-        [helper.make_tensor_value_info("kicks", TensorProto.FLOAT, [None, COUNT])],
-        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None, 1])],
-        [
-            scalar(np.array([INDEX["distance"]]), "column"),
-            scalar(np.float32(ENDLESS), "place"),
-            scalar(np.float32(around), "around"),
-            scalar(np.int64(LOOPS), "many"),
-            scalar(np.int64(1), "one"),
-            scalar(np.array(True), "true"),
-            scalar(np.float32(0), "zero"),
-            scalar(np.float32(0.5), "half"),
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 async def hang() -> list[Row]:
-    """Serve a model that does not end for one kick, as shadow and as model, and check a file that never ends.
+    """Serve an ONNX model that loops 10¹² times for some kicks, as shadow and as model, and check a file.
 
-    As shadow: predictions are answered and stored without it, and `/health` says so. As model: who waits is
-    answered 503, `/health/live` answers, `/health` says so. In both SIGTERM ends the service in
-    KICKSERVE_SHUTDOWN_TIMEOUT, and the next start works. `kickserve model check` ends by itself.
+    As shadow: predictions are answered and stored without it, and `/health` says so. As model: who waits gets
+    503, `/health/live` answers, `/health` says so. In both SIGTERM ends the service in the middle of such a
+    call in KICKSERVE_SHUTDOWN_TIMEOUT, and the next start works. `kickserve model check` ends by itself.
     """
     with tempfile.TemporaryDirectory(prefix="kickserve-drill-") as name:
-        file = Path(name, "endless.onnx")
-        onnx.save(endless(), file)
         rows = []
-        for place in ("shadow", "model"):
-            folder = Path(name, place)
+        for role in ("shadow", "model"):
+            folder = Path(name, role)
             folder.mkdir()
-            rows.append(await _hanging(folder, place, f"KICKSERVE_{place.upper()}", str(file)))
-        rows.append(await _checked(Path(name)))
-    return rows
+            rows.append({"drill": f"endless {role}", **await _hanging(folder, role)})
+        return [*rows, {"drill": "model check", **await _checked(Path(name))}]
 
 
-async def _hanging(folder: Path, place: str, variable: str, file: str) -> Row:
-    settings = {**BARE, "DATABASE_URL": SQLITE, "KICKSERVE_SHUTDOWN_TIMEOUT": str(TIMEOUT), variable: file}
+async def _hanging(folder: Path, role: str) -> Row:
+    (folder / "hang.onnx").write_bytes(hanging_onnx())
+    settings = {
+        **BARE,
+        "DATABASE_URL": SQLITE,
+        "KICKSERVE_MODEL_TIMEOUT": "2",
+        "KICKSERVE_SHUTDOWN_TIMEOUT": str(TIMEOUT),
+        f"KICKSERVE_{role.upper()}": "hang.onnx",
+    }
     server = await asyncio.to_thread(Server, folder, **settings)
-    ids = await predicted(server.url, PREDICTIONS)
-    asking = asyncio.create_task(_status(server.url, "POST", "/predict", {**EXAMPLE, "distance": ENDLESS}))
+    load = Clients(server.url, connections=4, rate=40)
     await asyncio.sleep(WARM)
-    waiting = (_status(server.url, "POST", "/predict", EXAMPLE) for _ in range(3))
-    live, *others = await asyncio.gather(_status(server.url, "GET", "/health/live"), *waiting)
-    began, states = time.perf_counter(), dict[str, str]()
-    while states.get(place, "ok") == "ok" and time.perf_counter() - began < PATIENCE:
-        _, states = await health(server.url)
-        await asyncio.sleep(0.5)
+    asking = asyncio.create_task(_status(server.url, "POST", "/predict", ENDLESS_KICK))
+    live = await _status(server.url, "GET", "/health/live")
+    states: dict[str, str] = {}
+
+    async def noticed() -> bool:
+        states.update((await health(server.url))[1])
+        return states.get(role, "ok") != "ok"
+
+    with suppress(TimeoutError):
+        await eventually(noticed)
     status = await asking
+    asking = asyncio.create_task(_status(server.url, "POST", "/predict", ENDLESS_KICK))
+    await asyncio.sleep(0.5)
     took, code = await terminated(server, 4 * TIMEOUT)
+    await asyncio.gather(asking, load.end())
     again = await asyncio.to_thread(Server, folder, **settings)
     restarted = await _status(again.url, "POST", "/predict", EXAMPLE)
-    stored = await _status(again.url, "GET", "/predictions?limit=1")
-    again_took, again_code = await terminated(again, 4 * TIMEOUT)
-    lost = counted(packed(ids), await stored_in(SQLITE, folder))["lost"]
-    answered = [OK] * 4 if place == "shadow" else [UNAVAILABLE] * 4
-    right = [status, *others] == answered and (live, restarted, stored) == (OK, OK, OK)
-    ends = max(took, again_took) <= TIMEOUT + SLACK and (code, again_code) == (0, 0)
+    listed = await _status(again.url, "GET", "/predictions?limit=1")
+    took_again, code_again = await terminated(again, 4 * TIMEOUT)
+    result = counted(load.ids, await stored_in(SQLITE, folder))
+    wanted = OK if role == "shadow" else UNAVAILABLE
+    right = (status, live, restarted, listed, code, code_again) == (wanted, OK, OK, OK, 0, 0)
+    kept = not (result["lost"] or result["twice"]) and states.get(role, "ok") != "ok"
     return {
-        "drill": f"endless {place}",
-        "answered": status,
-        "others": others,
+        **result,
+        "statuses": dict(load.statuses),
+        "status": status,
         "live": live,
-        place: states.get(place, "ok"),
+        role: states.get(role, "ok"),
         "ended_in_s": took,
         "exit_code": code,
         "restarted": restarted,
-        "listed": stored,
-        "ended_again_in_s": again_took,
-        "lost": lost,
-        "passed": right and ends and not lost and states.get(place, "ok") != "ok",
+        "listed": listed,
+        "ended_again_in_s": took_again,
+        "passed": right and kept and max(took, took_again) <= TIMEOUT + SLACK,
     }
 
 
@@ -153,9 +107,9 @@ async def _status(url: str, method: str, path: str, value: object = None) -> int
 
 
 async def _checked(folder: Path) -> Row:
-    """Let `kickserve model check` try a model that ends for no kick."""
+    """Let `kickserve model check` try a model that does not end for a usual kick."""
     file = folder / "never.onnx"
-    onnx.save(endless(around=1_000), file)
+    file.write_bytes(hanging_onnx(near=0))
     began = time.perf_counter()
     command = [sys.executable, "-m", "kickserve", "model", "check", str(file)]
     process = await asyncio.create_subprocess_exec(*command, cwd=folder, stderr=subprocess.PIPE)
@@ -165,11 +119,9 @@ async def _checked(folder: Path) -> Row:
     except TimeoutError:
         process.kill()
         printed = "it had to be killed"
-    took = round(time.perf_counter() - began, 1)
-    code = await process.wait()
+    took, code = round(time.perf_counter() - began, 1), await process.wait()
     passed = code > 0 and "Traceback" not in printed
-    figures = {"exit_code": code, "seconds": took, "printed": printed.strip()[-300:]}
-    return {"drill": "model check", **figures, "passed": passed}
+    return {"exit_code": code, "seconds": took, "printed": printed.strip()[-300:], "passed": passed}
 
 
 async def visitors(number: int = 10_000) -> Row:
