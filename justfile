@@ -22,15 +22,15 @@ serve *arguments: (_environment "serve")
 ui *arguments: (_environment "serve")
     @{{ kickserve }} ui "$@"
 
-# Predict simulated kicks, through a running service if there is one: `just batch 500`, or BATCH_SIZE=500
+# Predict new simulated kicks, through a running service if there is one: `just batch 500`, or BATCH_SIZE=500
 [group('use')]
 batch size=env("BATCH_SIZE", "1000") *options: (_environment "serve")
-    @shift; {{ kickserve }} batch --url auto --size {{ size }} "$@"
+    @shift; {{ kickserve }} batch --url auto --size {{ size }} --seed "$(date +%s)" "$@"
 
 # Predict simulated kicks from 40 m and more, which drift from the training data
 [group('use')]
 batch-drift size=env("BATCH_SIZE", "1000") *options: (_environment "serve")
-    @shift; {{ kickserve }} batch --url auto --size {{ size }} --min-distance 40 "$@"
+    @shift; {{ kickserve }} batch --url auto --size {{ size }} --seed "$(date +%s)" --min-distance 40 "$@"
 
 # Report whether kicks and predictions have drifted, as HTML and JSON in data/drift_reports
 [group('use')]

@@ -7,7 +7,9 @@ Exit codes: 0 done; 1 failed; 2 used or set up in a way that can't work; 3 done,
 
 from __future__ import annotations
 
+import errno
 import http.client
+import io
 import json
 import os
 import re
@@ -56,6 +58,22 @@ class _Commands(click.RichGroup):
         if command is not None:
             _keep_lines(command)
         return command
+
+    def invoke(self, ctx: Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where an error can still be said
+        except SystemExit:
+            return 0  # rich ends so at a closed pipe
+        except OSError as error:
+            if error.errno not in {errno.EPIPE, errno.ENOSPC}:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+            if error.errno == errno.EPIPE:
+                return 0  # whoever read our output has had enough: `kickserve … | head` is no error
+            complain(f"the output can't be written: {error.strerror}")
+            return 1
+        return result
 
     def _ask_plugins(self, ctx: Context) -> None:
         if ctx.meta.get(__name__):
@@ -141,6 +159,8 @@ def _decoded(body: bytes) -> Any:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has a °, and not every name is UTF-8
     sys.exit(run(arguments))
 
 
@@ -164,8 +184,4 @@ def run(arguments: list[str] | None = None) -> int:
     except KickserveError as error:
         complain(str(error))
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has had enough: `kickserve … | head` is no error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return result if isinstance(result, int) else 0

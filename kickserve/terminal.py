@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
 
     from click import Context, Parameter
 
+_WIDE: Final = 10_000  # columns
+
 # Consoles are made when needed: tests and shells may put another stream in place of the process's own.
 
 
 def stdout() -> Console:
-    """Return the console for results."""
-    return Console(highlight=False)
+    """Return the console for results; one that is no terminal is as wide as they need."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
 
 
 def stderr() -> Console:
@@ -55,7 +59,10 @@ def say(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Write a result for a machine: one JSON document, indented."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    if not stdout().encoding.startswith("utf"):
+        text = json.dumps(json.loads(text), indent=2)  # in ASCII
+    sys.stdout.write(text + "\n")
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:

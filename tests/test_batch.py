@@ -120,6 +120,7 @@ class TestOutput:
         rows = read(output)
         assert list(rows[0])[-1] == "id"
         assert [row["id"] for row in rows] == kept("id")
+        assert {row["revision"] for row in rows} == {*kept("revision")} != {None}
         assert [float(row["prediction"]) for row in rows] == kept("prediction")
         assert [int(row["success"]) for row in rows] == kept("outcome")
 

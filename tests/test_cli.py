@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from serving import BARE, serving
@@ -110,6 +113,43 @@ class TestSimulateTrainModel:
             (tmp_path / name).write_text(content)
         monkeypatch.setenv("KICKSERVE_MODEL", name)
         assert name in refused("model", "show")
+
+
+class TestOutput:
+    def end(self, *arguments, stdout=subprocess.PIPE, **options):
+        command = [sys.executable, "-m", "kickserve", *arguments]
+        return subprocess.run(command, check=False, stdout=stdout, stderr=subprocess.PIPE, **options)
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+    def test_a_terminal_of_any_encoding_shows_it_and_json_stays_whole(self, encoding):
+        environ = {**os.environ, "PYTHONIOENCODING": encoding}
+        kick = ["predict", "--distance", "30", "--angle", "80", "--no-keep"]
+        shown = self.end(*kick, env=environ)
+        degree = "angle beyond 60°".encode(encoding, "replace")
+        assert (shown.returncode, shown.stderr, degree in shown.stdout) == (0, b"", True)
+        answer = json.loads(self.end(*kick, "--json", env=environ).stdout.decode(encoding))
+        assert answer["warnings"] == ["angle beyond 60°"]
+
+    @pytest.mark.parametrize("command", [["model", "show"], ["model", "show", "--json"], ["export"]])
+    def test_an_output_that_can_not_be_written_is_said_and_a_closed_one_is_no_error(self, command):
+        with Path("/dev/full").open("wb") as full:
+            ended = self.end(*command, stdout=full)
+        said = b"Error: the output can't be written: No space left on device\n"
+        assert (ended.returncode, ended.stderr) == (1, said)
+        reading, writing = os.pipe()
+        os.close(reading)
+        ended = self.end(*command, stdout=writing)
+        os.close(writing)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+
+    def test_a_table_in_a_pipe_is_as_wide_as_it_needs(self):
+        assert max(map(len, self.end("model", "show").stdout.splitlines())) > 120
+
+    def test_an_export_without_a_file_is_csv(self, kickserve):
+        kickserve("predict", "--distance", 30, "--angle", 5)
+        ended = self.end("export", "--since", "24h")
+        [row] = csv.DictReader(ended.stdout.decode().splitlines())
+        assert (row["distance"], ended.stderr) == ("30.0", b"1 predictions\n")
 
 
 class TestOptions:

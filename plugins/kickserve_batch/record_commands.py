@@ -22,13 +22,14 @@ from kickserve.plugins import (
     print_facts,
     print_json,
     progress,
+    say,
 )
 from kickserve.schemas import OutcomeOf, OutcomesKept, Record
 from kickserve_data import DataError
 from kickserve_data.kicks import RefusedRow, must_be, show_refusals
 from kickserve_data.reader import OUTCOMES, count_rows, open_kicks
 from kickserve_data.scoring import REFUSALS_KEPT, ROWS_REFUSED
-from kickserve_data.writer import open_writer
+from kickserve_data.writer import STDOUT, open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -96,8 +97,8 @@ def outcomes(file: Path, url: str | None, *, as_json: bool) -> int:
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="A file: .csv, .parquet or .ndjson.",
+    default=STDOUT,
+    help="A file: .csv, .parquet or .ndjson. Default: CSV to standard output.",
 )
 @click.option(
     "--since",
@@ -109,17 +110,22 @@ def outcomes(file: Path, url: str | None, *, as_json: bool) -> int:
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
 def export(output: Path, since: datetime | None, until: datetime | None, *, as_json: bool) -> None:
-    r"""Write all stored predictions to a file, oldest first.
+    r"""Write all stored predictions, oldest first, to a file or to standard output.
 
     \b
     Examples:
+      kickserve export --since 24h | head
       kickserve export --output predictions.parquet
       kickserve export --since 2026-11-01 --output november.csv
     """
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--until must be later than --since")
+    if output == STDOUT and as_json:
+        raise click.UsageError("--json tells of a file: name it with --output")
     count = asyncio.run(_export(output, since, until))
-    if as_json:
+    if output == STDOUT:
+        say(f"{count:,} predictions")
+    elif as_json:
         print_json({"file": str(output), "predictions": count})
     else:
         print_facts([("file", str(output)), ("predictions", f"{count:,}")])

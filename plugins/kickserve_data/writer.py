@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from contextlib import contextmanager, suppress
+import sys
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,7 +19,8 @@ from kickserve_data.reader import OUTCOMES, kind_of, parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+
+STDOUT: Final = Path("-")
 
 _INTEGERS: Final = frozenset({*FLAGS, *OUTCOMES, "line", "status_code"})
 _TIMES: Final = frozenset({"created_at", "outcome_at"})
@@ -35,7 +38,7 @@ def open_writer(
     """Write a table; the file appears under its name when it is whole.
 
     Args:
-        path: its ending decides the kind of table.
+        path: its ending decides the kind of table; `STDOUT` for CSV to the standard output.
         columns: their names; each has its type by its name.
         others: the `pyarrow.Schema` of columns after those; for Parquet only.
         durable: whether the medium has all of it before it appears.
@@ -44,9 +47,9 @@ def open_writer(
         DataError: the file can't be written, or the kind is unknown.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
-    kind = _WRITERS[kind_of(path)]
+    kind = _CsvWriter if path == STDOUT else _WRITERS[kind_of(path)]
     try:
-        with atomic_write(path, durable=durable) as part:
+        with nullcontext(path) if path == STDOUT else atomic_write(path, durable=durable) as part:
             writer = kind(part, columns, others)
             try:
                 yield writer
@@ -55,6 +58,8 @@ def open_writer(
                 raise
             writer.close()
     except OSError as error:
+        if path == STDOUT:
+            raise  # the command line knows what that means
         raise DataError(f"can't write {path}: {error.strerror or error}") from error
 
 
@@ -102,7 +107,8 @@ class Writer:
 class _CsvWriter(Writer):
     def __init__(self, path: Path, columns: Sequence[str], others: Any) -> None:  # noqa: ARG002  Parquet's own
         self._columns = columns
-        self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
+        target: Any = sys.stdout.fileno() if path == STDOUT else path
+        self._file: IO[str] = open(target, "w", encoding="utf-8", newline="", closefd=path != STDOUT)  # noqa: SIM115
         delimiter = "\t" if ".tsv" in path.suffixes else ","  # the draft has an ending behind that
         self._write_rows = csv.writer(self._file, delimiter=delimiter, lineterminator="\n").writerows
         self._write_rows([columns])
