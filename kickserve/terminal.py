@@ -75,9 +75,9 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     stdout().print(table)
 
 
-def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table; all columns but the first are right-aligned."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, gap: int = 2) -> None:
+    """Write a table; all columns but the first are right-aligned, with `gap` spaces between."""
+    table = Table(box=None, padding=(0, gap, 0, 0), header_style="dim")
     for at, head in enumerate(heads):
         table.add_column(head, justify="right" if at else "left", no_wrap=True)
     for row in rows:

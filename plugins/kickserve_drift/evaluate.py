@@ -182,9 +182,8 @@ def _show(report: Report, page: Path) -> None:
     print_facts(facts(report))
     heads, rows = column_table(report)
     marked = zip(rows, columns(report), strict=True)
-    print_table(
-        heads, [[f"[bold red]{cell}[/]" for cell in row] if of.drifted else row for row, of in marked]
-    )
+    rows = [[f"[bold red]{cell}[/]" for cell in row] if of.drifted else row for row, of in marked]
+    print_table(heads, rows, gap=1)  # with all its columns it fits a terminal of 80
     quality = quality_table(report)
     if quality.rows:
         print_table(*quality)
