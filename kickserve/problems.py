@@ -58,6 +58,8 @@ def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Re
     """Answer an error of kickserve."""
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log_seldom(error)
+    elif error.status == HTTPStatus.UNAUTHORIZED:
+        _log_seldom(error, f", from {request.client.host}" if request.client else "")
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -70,12 +72,12 @@ def from_kickserve(request: Request[Any, Any, Any], error: KickserveError) -> Re
     return _response(problem_of(request.scope, error), headers)
 
 
-def _log_seldom(error: KickserveError) -> None:
+def _log_seldom(error: KickserveError, who: str = "") -> None:
     """Log an error, once a second for each kind: under load a store that is away refuses thousands."""
     now = time.monotonic()
     if now - _logged.get(error.title, -math.inf) >= _EVERY:
         _logged[error.title] = now
-        _log.warning("%s: %s", error.title, error)
+        _log.warning("%s%s: %s", error.title, who, error)
 
 
 def from_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

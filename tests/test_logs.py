@@ -103,6 +103,9 @@ def test_a_server_logs_requests_with_their_ids_and_neither_keys_nor_kicks(tmp_pa
     assert sum('"POST /api/v1/predict HTTP/1.1" 200' in line["event"] for line in lines) == 1
     for word in ("started: kickserve", "stopped"):
         assert {line["worker"] for line in lines if line["event"].startswith(word)} == {1, 2}
+    refused = [line["event"] for line in lines if line["event"].startswith("Unauthorized")]
+    assert 1 <= len(refused) <= 3
+    assert refused[0].startswith("Unauthorized, from 127.0.0.1: the key in X-API-Key or Authorization: ")
     text = "".join(server.log)
     for secret in ("sesame", "barley", "41.8765", "33.4567", "4321.25"):
         assert secret not in text
