@@ -80,7 +80,8 @@ async def test_too_few_kicks_fail_with_the_reason_and_the_next_report_may_start(
     # The report has the settings of the service, whatever the environment of the process holds.
     monkeypatch.setenv("KICKSERVE_PLUGINS", "none-such")
     (tmp_path / ".env").write_text("KICKSERVE_DRIFT_SHARE=7\n")
-    client = await start(settings)
+    (tmp_path / "url").write_text(settings.database_url)
+    client = await start(configured(settings, DATABASE_URL="", DATABASE_URL_FILE="url"))
     assert (await client.post("/drift/reports")).status_code == 202
     run = (await ended(client))["newest_run"]
     assert (run["status"], run["report"]) == ("failed", None)

@@ -265,8 +265,9 @@ def _variables(app: App) -> dict[str, str]:
     `.env`, may hold values that the service was not made with.
     """
     tables = [app.settings, *(plugin.table for plugin in plugins_of(app) if plugin.table is not None)]
-    unset = dict.fromkeys((row.variable for table in tables for row in table.rows()), "")
-    return {**unset, **app.settings.environ, **app.settings.variables("database_url", "model")}
+    unset = dict.fromkeys((name for table in tables for name in table.variables_known()), "")
+    ours = app.settings.variables("database_url", "model")
+    return {**unset, **app.settings.environ, **ours, "DATABASE_URL_FILE": ""}  # what it holds is in ours
 
 
 def _try_lock(file: int, kind: int) -> bool:
