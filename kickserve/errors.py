@@ -18,6 +18,7 @@ KickserveError
 │   ├── Backlogged             503  more predictions wait to be stored than may wait
 │   └── StoreError
 │       ├── StoreUnavailable   503  away, locked, full: may pass by itself
+│       │   └── RecordPending  503  another process is about to store this record
 │       ├── StoreMisconfigured      a wrong URL or folder: will not pass
 │       └── RecordUnfit             a record that the store can't hold, though it holds others
 ├── ModelUnusable              409  a model that can't be found, read or trusted
@@ -193,6 +194,13 @@ class StoreUnavailable(StoreError):
 
     exit_code = AWAY
     retry_after = 5
+
+
+class RecordPending(StoreUnavailable):
+    """A record is not stored yet: the process that made it is about to store it."""
+
+    title = "The prediction is not stored yet"
+    retry_after = 1
 
 
 class StoreMisconfigured(StoreError):

@@ -15,6 +15,7 @@ _STORED: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]
 COUNTERS: Final = 1 << 26  # ids within a millisecond
 LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a datetime can hold
 _VERSION_7: Final = 7
+_YOUNG: Final = 5_000  # milliseconds after which a prediction is stored, unless its process has died
 _WRONG: Final = 60_000  # milliseconds that a clock is set back by, which is no correction any more
 
 
@@ -92,6 +93,12 @@ class IdFactory:
 def instant(millisecond: int) -> datetime:
     """Turn milliseconds since 1970 into a datetime in UTC."""
     return _EPOCH + timedelta(milliseconds=millisecond)
+
+
+def is_young(record_id: str) -> bool:
+    """Return whether an id was made in the last seconds, by the clock of any process."""
+    millisecond = int(record_id[:8] + record_id[9:13], 16)
+    return abs(time.time_ns() // 1_000_000 - millisecond) < _YOUNG
 
 
 def first_id_at(moment: datetime) -> str:

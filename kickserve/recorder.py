@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kickserve.batching import cancel_task, within
 from kickserve.dead_letters import DeadLetters
-from kickserve.errors import Backlogged, RecordNotFound, RecordUnfit, StoreError, StoreUnavailable
-from kickserve.ids import canonical
+from kickserve.errors import (
+    Backlogged,
+    RecordNotFound,
+    RecordPending,
+    RecordUnfit,
+    StoreError,
+    StoreUnavailable,
+)
+from kickserve.ids import canonical, is_young
 from kickserve.record import Add, Delete, SetOutcome, encode, operations_in, replay
 from kickserve.schemas import OutcomesKept
 
@@ -155,6 +162,7 @@ class Recorder:
 
         Raises:
             RecordNotFound: there is none.
+            RecordPending: another process may be about to store it.
             StoreUnavailable: the store is away, and the record is not in the journal.
         """
         try:
@@ -164,11 +172,12 @@ class Recorder:
             if (waiting := await self._in_journals(record_id)) is not None:
                 return waiting
             raise
-        if found is None:
-            # A process that lost the answer to its commit may still have a record that was deleted since.
-            found = None if await self.store.was_deleted(record_id) else await self._in_journals(record_id)
+        # A process that lost the answer to its commit may still have a record that was deleted since.
+        if found is None and not await self.store.was_deleted(record_id):
             # Another process drains its own journal: its records may come to the store in between.
-            found = found or await self.store.get(record_id)
+            found = await self._in_journals(record_id) or await self.store.get(record_id)
+            if found is None and is_young(record_id):
+                raise _pending(record_id)
         if found is None:
             raise _not_found(record_id)
         return found
@@ -182,6 +191,7 @@ class Recorder:
 
         Raises:
             RecordNotFound: there is none.
+            RecordPending: another process may be about to store it.
             StoreUnavailable: the store is away, and the record is not in this process's journal.
         """
         if await self._change([Delete(record_id)]):
@@ -196,6 +206,7 @@ class Recorder:
         """Keep the outcomes of many kicks, and return which are unknown.
 
         Raises:
+            RecordPending: another process may be about to store one of them; the others may have been set.
             StoreUnavailable: the store is away.
         """
         at = datetime.now(UTC)
@@ -225,10 +236,13 @@ class Recorder:
                     raise refusal from None
                 return set()
             raise
-        coming = await asyncio.to_thread(replay, unknown, self._journal.scan()) if unknown else {}
-        for each in coming:
-            if not await self.store.was_deleted(each):
-                raise StoreUnavailable(f"{each} waits in the journal of another process: retry later")
+        if unknown:
+            coming = await asyncio.to_thread(replay, unknown, self._journal.scan())
+            # As in `find`: by now they may be in the store.
+            unknown = await carry_out(self.store, [each for each in changes if each.id in unknown])
+            for each in unknown:
+                if (each in coming or is_young(each)) and not await self.store.was_deleted(each):
+                    raise _pending(each)
         return unknown
 
     def journal_state(self) -> str:
@@ -360,6 +374,12 @@ class Recorder:
 
 def _not_found(record_id: str) -> RecordNotFound:
     return RecordNotFound(f"no stored prediction has the id {record_id}")
+
+
+def _pending(record_id: str) -> RecordPending:
+    return RecordPending(
+        f"{record_id} is new, and the process that made it may not have stored it yet: retry"
+    )
 
 
 def _pauses() -> Iterator[float]:

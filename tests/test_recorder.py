@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from kickserve import store as store_module
 from kickserve.app import create_app
 from kickserve.dead_letters import DeadLetters
 from kickserve.errors import RecordUnfit
+from kickserve.ids import first_id_in
 from kickserve.journal import Journal
 from kickserve.plugins import Plugin, discover
 from kickserve.record import NUMBER, WIDTH, Delete
@@ -189,6 +191,26 @@ async def test_what_another_process_has_not_stored_yet_can_be_found(postgres_clu
 
             await eventually(is_gone)
         assert (one.end(), other.end()) == (0, 0)
+
+
+async def test_a_new_id_that_nobody_knows_is_503_until_its_process_must_have_stored_it(client, kick):
+    """Another process may hold it; its journal may be on another machine."""
+    young = first_id_in(time.time_ns() // 1_000_000 + 4_000)  # a clock may go a little ahead
+    old, own = first_id_in(1_700_000_000_000), (await client.post("/predict", json=kick)).json()["id"]
+    outcomes = [{"id": each, "success": True} for each in (own, young)]
+    for method, path, body in [
+        ("GET", f"/predictions/{young}", None),
+        ("DELETE", f"/predictions/{young}", None),
+        ("PUT", f"/predictions/{young}/outcome", {"success": True}),
+        ("PUT", "/predictions/outcomes", outcomes),
+    ]:
+        response = await client.request(method, path, json=body)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        assert "retry" in response.json()["detail"]
+    assert (await client.delete(f"/predictions/{own}")).status_code == 204
+    for known in (own, old):
+        assert (await client.delete(f"/predictions/{known}")).status_code == 404
+        assert (await client.get(f"/predictions/{known}")).status_code == 404
 
 
 async def test_a_frozen_database_holds_up_neither_health_nor_the_end(postgres_cluster, tmp_path, kick):
