@@ -116,9 +116,8 @@ async def test_the_heat_map_has_the_models_answer_at_every_spot(client):
     for x, out in ((20, 30), (52, 12), (35, 50)):
         expected = served.model.predict(state.at(Spot(x, out)).row[None, :]).probability[0]
         assert found.probability[2 * out, 2 * x] == pytest.approx(expected, abs=0.01)
-    [contour, nowhere] = found.contours([0.6, 0.999999])
-    assert contour["path"].startswith("M")
-    assert nowhere["label"] is None
+    assert found.contour(0.6).path.startswith("M")
+    assert found.contour(0.999999).label is None
 
 
 # The history.

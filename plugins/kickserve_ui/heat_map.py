@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
@@ -36,8 +38,9 @@ _CACHED: Final = 32  # maps
 _LABEL_ROOM: Final = 3.0  # metres from the goal line that a label needs
 
 
-class HeatMap(NamedTuple):
-    """The model's answers for the whole pitch.
+@dataclass(frozen=True)
+class HeatMap:
+    """The model's answers for the whole pitch; what browsers need of them is made once for all.
 
     Attributes:
         probability: shape (rows, columns): a row every half metre from the goal line, a column every half
@@ -48,8 +51,9 @@ class HeatMap(NamedTuple):
     probability: NDArray[np.float64]
     out_of_domain: NDArray[np.bool_]
 
+    @cached_property
     def picture(self) -> dict[str, Any]:
-        """Return it for the browser: a byte a spot, seven bits of probability and one for a warning."""
+        """The map for the browser: a byte a spot, seven bits of probability and one for a warning."""
         levels = np.rint(self.probability * 127).astype(np.uint8) * 2 + self.out_of_domain.astype(np.uint8)
         rows, columns = levels.shape
         return {
@@ -59,15 +63,37 @@ class HeatMap(NamedTuple):
             "bytes": base64.b64encode(levels.tobytes()).decode(),
         }
 
-    def contours(self, levels: Sequence[float]) -> list[dict[str, Any]]:
-        """Return the lines on which the probability has these values, as SVG paths in metres.
+    @cached_property
+    def contours(self) -> list[Contour]:
+        """The contours of `LEVELS`."""
+        return list(map(self.contour, LEVELS))
 
-        Returns:
-            A dictionary a level: `level`, `path`, and `label`, a spot for its label on the longest line, or
-            None.
-        """
+    def contour(self, level: float) -> Contour:
+        """Return the line on which the probability has a value, 0 to 1."""
         generator = contour_generator(_X, _OUT, self.probability, line_type=LineType.Separate)
-        return [_contour(level, cast("_Lines", generator.lines(level))) for level in levels]
+        lines = cast("_Lines", generator.lines(level))
+        longest = max(lines, key=len, default=None)
+        label = None
+        if longest is not None:
+            # At the line's nearest point to the posts' middle: there lines lie furthest apart.
+            label = longest[int(np.argmin(np.abs(longest[:, 0] - WIDTH / 2)))].round(1).tolist()
+        if label is not None and label[1] < _LABEL_ROOM:
+            label = None
+        return Contour(level, "".join(map(_path, lines)), label)
+
+
+class Contour(NamedTuple):
+    """The line on which the probability has a value.
+
+    Attributes:
+        level: the value.
+        path: SVG path, in metres.
+        label: a spot for a label on the longest part of the line; None where there is no room.
+    """
+
+    level: float
+    path: str
+    label: list[float] | None
 
 
 class TeeLine(NamedTuple):
@@ -158,17 +184,6 @@ def _kicks_at(
     kicks[:, INDEX["angle"]] = np.degrees(np.arctan2(np.abs(aside), out))
     kicks[:, INDEX["is_left_side"]] = aside < 0
     return kicks
-
-
-def _contour(level: float, lines: _Lines) -> dict[str, Any]:
-    longest = max(lines, key=len, default=None)
-    label = None
-    if longest is not None:
-        # At the line's nearest point to the middle, in front of the posts: there lines lie furthest apart.
-        label = longest[int(np.argmin(np.abs(longest[:, 0] - WIDTH / 2)))].round(1).tolist()
-    if label is not None and label[1] < _LABEL_ROOM:
-        label = None
-    return {"level": level, "path": "".join(map(_path, lines)), "label": label}
 
 
 def _path(line: NDArray[np.float64]) -> str:

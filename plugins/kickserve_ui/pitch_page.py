@@ -17,7 +17,7 @@ from kickserve_scores.explain import explain
 from kickserve_ui import pitch_html
 from kickserve_ui.backend import current_backend
 from kickserve_ui.controls import Controls
-from kickserve_ui.heat_map import LEVELS, STOPS, tee_line
+from kickserve_ui.heat_map import STOPS, tee_line
 from kickserve_ui.layout import card
 from kickserve_ui.page_state import Spot, read
 from kickserve_ui.pitch_html import Answer
@@ -245,7 +245,7 @@ class PitchPage:
         self._answer_html.content = f"<p class='warning' role='alert'>{text}</p>"
 
     def _paint(self, heat: HeatMap) -> None:
-        picture = None if heat is self._map else heat.picture()
+        picture = None if heat is self._map else heat.picture
         self._map = heat
         self._pitch.run_method("paint", picture, self._contours(heat))
 
@@ -253,7 +253,7 @@ class PitchPage:
         return {
             "ball": self._ball(self._state),
             "tee": self._tee_mark(),
-            "heat": self._map.picture(),
+            "heat": self._map.picture,
             "contours": self._contours(self._map),
         }
 
@@ -269,13 +269,14 @@ class PitchPage:
         return {**best._asdict(), "text": text}
 
     def _contours(self, heat: HeatMap) -> list[dict[str, Any]]:
-        lines = heat.contours(LEVELS)
-        for each in lines:
-            each["name"] = f"level-{100 * each['level']:.0f}"
-            each["text"] = self._messages.percent(each["level"], 0)
+        percent = self._messages.percent
+        lines = [
+            {**each._asdict(), "name": f"level-{100 * each.level:.0f}", "text": percent(each.level, 0)}
+            for each in heat.contours
+        ]
         self._pays = _pays_level(self._state)
         if self._pays is not None:
-            lines += [{**each, "name": "pays", "label": None} for each in heat.contours([self._pays])]
+            lines.append({"name": "pays", "path": heat.contour(self._pays).path})
         return lines
 
 
