@@ -222,7 +222,6 @@ def _cors(settings: Settings) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
-        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
         expose_headers=["link", "x-request-id", "retry-after", "ratelimit", "ratelimit-policy"],
     )
 

@@ -73,7 +73,7 @@ def bind(settings: Settings, count: int, *, guarded: bool) -> list[socket.socket
         )
     try:
         return _listen(host, port, count)
-    except (OSError, OverflowError, TypeError) as error:  # the last: a name that can not be encoded
+    except (OSError, ValueError) as error:  # the last: a name that can not be encoded
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
             f"can't listen on {host}:{port} ({reason}): choose another port with KICKSERVE_PORT or --port"
@@ -128,7 +128,7 @@ def configuration(app: App, settings: Settings) -> uvicorn.Config:
         server_header=False,
         # The other half is for the journal. Parts of seconds are as good.
         timeout_graceful_shutdown=max(settings.shutdown_timeout / 2 - GRACE, 0.1),  # type: ignore[arg-type]
-        timeout_keep_alive=30,
+        timeout_keep_alive=settings.keep_alive,
     )
 
 
@@ -244,14 +244,16 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    addresses = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)  # noqa: S104  asked for
+    family, *_, address = min(addresses)  # of a name with both, IPv4
+    listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if listener.family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if family == socket.AF_INET6:  # :: takes IPv4 too
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if shared:
             _share(listener)
-        listener.bind((host, port))
+        listener.bind(address)
     except BaseException:
         listener.close()
         raise

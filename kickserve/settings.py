@@ -247,6 +247,13 @@ class Settings(SettingsTable):
         kinds.duration,
         "Age at which predictions are deleted, such as 90d, 12h or 30m. Empty: never.",
     )
+    keep_alive: int = setting(
+        "KICKSERVE_KEEP_ALIVE",
+        "75",
+        kinds.count,
+        "Seconds after which an idle connection is closed. Must be longer than a load balancer keeps its own:"
+        " 60 of nginx and AWS, 600 of Google Cloud (set 620).",
+    )
     shutdown_timeout: float = setting(
         "KICKSERVE_SHUTDOWN_TIMEOUT",
         "30",

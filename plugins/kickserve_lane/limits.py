@@ -294,7 +294,7 @@ class LimitedConnection(HttpToolsProtocol):
         elif self._cycle() is None and (self._age > patience or self._superfluous):
             if self._in_head:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-            else:
+            elif self.timeout_keep_alive_task is None:  # it never asked; else KICKSERVE_KEEP_ALIVE holds
                 self.transport.close()
 
     def _age_in_body(self, patience: float) -> None:
