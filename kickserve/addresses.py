@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 FORWARDED_FOR: Final = b"x-forwarded-for"
 _FORWARDED_PROTO: Final = b"x-forwarded-proto"
+_FORWARDED_PREFIX: Final = b"x-forwarded-prefix"
 _FORWARDED: Final = (b"x-forwarded-", b"forwarded")  # how the names of all such headers begin
 _SECURE: Final = {"https": True, "wss": True, "http": False, "ws": False}
 _REMEMBERED: Final = 4096
@@ -64,7 +66,7 @@ class Proxies:
         return self._behind(forwarded[-1024:]) or peer
 
     def apply(self, scope: Any) -> None:
-        """Set client and scheme in the scope of a connection (ASGI) from the headers of a trusted proxy.
+        """Set client, scheme and root path in the scope of a connection (ASGI) by a trusted proxy's headers.
 
         Without a trusted proxy the headers are anybody's: they are taken out, and nothing behind reads them.
         """
@@ -80,6 +82,10 @@ class Proxies:
             scope["client"] = (self.client(peer, b",".join(chain)), 0)
         schemes = next((value for name, value in headers if name == _FORWARDED_PROTO), b"")
         secure = _SECURE.get(schemes.decode("latin-1").partition(",")[0].strip().lower())
+        for prefix in [value for name, value in headers if name == _FORWARDED_PREFIX]:
+            with suppress(ValueError):  # any text
+                scope["root_path"] = kinds.root_path(prefix.decode("latin-1").partition(",")[0])
+            scope["headers"] = [each for each in scope["headers"] if each[0] != _FORWARDED_PREFIX]
         if secure is not None:
             scope["scheme"] = ("ws" if scope["type"] == "websocket" else "http") + "s" * secure
 

@@ -328,7 +328,7 @@ async def list_predictions(
     if len(records) > limit:
         records.pop()
         query = format_query(limit=limit, before=records[-1].id, since=begin, until=end)
-        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+        headers["Link"] = f'<{request.scope["path"]}?{query}>; rel="next"'
     return Response(records, headers=headers)
 
 

@@ -143,7 +143,7 @@ def _ask(base: str, timeout: float) -> tuple[int, Any]:
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
     connection = kind(address.netloc, timeout=timeout)
     try:
-        connection.request("GET", _HEALTH)
+        connection.request("GET", address.path.rstrip("/") + _HEALTH)
         response = connection.getresponse()
         return response.status, _decoded(response.read())
     finally:

@@ -22,6 +22,7 @@ _DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timed
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)
 # A + that was not escaped in a query arrives as a space.
 _UNESCAPED: Final = re.compile(r"([\d-]+[T ][\d:.,]+) (\d\d:?\d\d)", re.ASCII)
+_ROOT_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _ORIGIN: Final = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d+)?")
 # What a browser may send as Origin, an app's own scheme too; * stands for anything.
 _PORTS: Final = {"http": ":80", "https": ":443"}
@@ -75,6 +76,14 @@ def path(value: str) -> Path:
         return Path(value).expanduser()
     except RuntimeError:
         raise ValueError("must be a path; there is no user whose folder it could begin with") from None
+
+
+def root_path(value: str) -> str:
+    """Read the path under which a proxy serves, without a slash at its end; empty where there is none."""
+    path = value.strip().rstrip("/")
+    if _ROOT_PATH.fullmatch(path) is None:
+        raise ValueError("must be a path such as /kicks")
+    return path
 
 
 def seconds(value: str) -> float:

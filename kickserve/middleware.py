@@ -53,6 +53,13 @@ _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 _INEXACT: Final = re.compile(rb"%2f|//+", re.IGNORECASE)
 
+_OWN: Final = "/api/v1/"
+_PATHS: Final = {  # where a path begins in headers of answers
+    b"location": re.compile(rb"^(?=/(?!/))"),
+    b"link": re.compile(rb"(?<=<)(?=/)"),
+    b"set-cookie": re.compile(rb"(?<=; path=)(?=/)", re.IGNORECASE),
+}
+
 SANDBOX: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';"
     " style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
@@ -176,6 +183,8 @@ class App(Litestar):
             await super().__call__(scope, receive, send)
             return
         self.authenticator.proxies.apply(scope)
+        if root := scope.get("root_path") or self.settings.root_path:
+            _remove_root(scope, root)
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
         elif self._takes_host(scope) and self.security_headers.is_same_origin(dict(scope["headers"])):
@@ -207,6 +216,7 @@ class App(Litestar):
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request_id = self.request_id(dict(scope["headers"]))
+        root = scope.get("root_path", "")
         is_head = scope["method"] == "HEAD"
         if is_head:
             scope = {**scope, "method": "GET"}
@@ -221,6 +231,8 @@ class App(Litestar):
                 status = message["status"]
                 scope["state"]["begun"] = True
                 headers = [*message.get("headers", ())]
+                if root:
+                    headers = [_below(root.encode(), *header) for header in headers]
                 if scope["method"] == "OPTIONS" and (
                     allow := self._allow.get(scope.get("path_template", ""))
                 ):
@@ -354,6 +366,20 @@ def with_nonce(page: bytes, nonce: str) -> bytes:
 def app_of(connection: ASGIConnection[Any, Any, Any, Any]) -> App:
     """Return the application of a request."""
     return cast("App", connection.app)
+
+
+def _remove_root(scope: Any, root: str) -> None:
+    """Note under which path a proxy serves (ASGI), and remove that path where the proxy has not."""
+    scope["root_path"] = root
+    if f"{scope['path']}/".startswith(f"{root}/") and not _OWN.startswith(f"{root}/"):
+        scope["path"] = scope["path"][len(root) :] or "/"
+        scope["raw_path"] = scope["raw_path"].removeprefix(root.encode()) or b"/"
+
+
+def _below(root: bytes, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Put the root path before the path in a header that has one."""
+    found = _PATHS.get(name)
+    return (name, value) if found is None else (name, found.sub(lambda _: root, value))
 
 
 def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:

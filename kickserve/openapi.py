@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
     OpenAPI,
@@ -296,7 +296,8 @@ def openapi_config(*, with_key: bool) -> OpenAPIConfig:
                 css_url=f"{ASSETS}/swagger-ui.css",
                 standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
                 favicon=f"<link rel='icon' href='{ASSETS}/favicon-32x32.png'>",  # the default comes from afar
-            )
+            ),
+            _Json(),
         ],
     )
 
@@ -305,7 +306,21 @@ class _Swagger(SwaggerRenderPlugin):
     """Swagger UI, whose script in the page runs by its nonce."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return with_nonce(super().render(request, openapi_schema), nonce_of(request.scope))
+        root = request.scope.get("root_path", "")
+        page = super().render(request, _below_root(request, openapi_schema))
+        page = page.replace(f"{ASSETS}/".encode(), f"{root}{ASSETS}/".encode())
+        return with_nonce(page, nonce_of(request.scope))
+
+
+class _Json(JsonRenderPlugin):
+    """The document, with the path under which a proxy serves."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return super().render(request, _below_root(request, openapi_schema))
+
+
+def _below_root(request: Request[Any, Any, Any], document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "servers": [{"url": request.scope.get("root_path") or "/"}]}
 
 
 def assets() -> Router:

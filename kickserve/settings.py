@@ -185,6 +185,13 @@ class Settings(SettingsTable):
         "Origins that may show the page in a frame, separated by commas, such as https://huggingface.co."
         " Empty: the page's own origin alone. Unset on a Space of Hugging Face: https://huggingface.co.",
     )
+    root_path: str = setting(
+        "KICKSERVE_ROOT_PATH",
+        "",
+        kinds.root_path,
+        "Path under which a proxy serves, such as /kicks, whether the proxy removes the path or not."
+        " `X-Forwarded-Prefix` of a trusted proxy goes before it.",
+    )
     hsts: timedelta | None = setting(
         "KICKSERVE_HSTS",
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from dataclasses import replace
@@ -10,6 +11,7 @@ from dataclasses import replace
 import httpx
 import msgspec
 import pytest
+from conftest import configured
 
 from kickserve.features import NAMES
 from kickserve.schemas import Kick, Record
@@ -424,6 +426,34 @@ async def test_head_answers_as_get_does_without_the_body(client, kick):
         got, head = [await client.request(method, f"http://test{path}") for method in ("GET", "HEAD")]
         assert (head.status_code, head.content) == (got.status_code, b"")
         assert head.headers.get("content-type") == got.headers.get("content-type")
+
+
+@pytest.mark.parametrize(
+    ("variables", "headers", "below"),
+    [
+        ({"KICKSERVE_ROOT_PATH": "/kicks"}, {}, ""),
+        ({"KICKSERVE_ROOT_PATH": "/kicks/"}, {}, "/kicks"),
+        ({"KICKSERVE_TRUSTED_PROXIES": "127.0.0.1"}, {"X-Forwarded-Prefix": "/kicks"}, ""),
+    ],
+    ids=["removed by the proxy", "left by the proxy", "named by the proxy"],
+)
+async def test_under_a_path_all_addresses_begin_with_it(start, settings, kick, variables, headers, below):
+    client = await start(configured(settings, **variables))
+    client.headers.update(headers)
+    base = f"http://test{below}"
+    await client.post(f"{base}/api/v1/predict/batch", json=[kick] * 3)
+    page = await client.get(f"{base}/api/v1/predictions?limit=2")
+    assert page.links["next"]["url"].startswith("/kicks/api/v1/predictions?")
+    assert (await client.get(f"{base}/")).headers["location"] == "/kicks/ui"
+    docs = (await client.get(f"{base}/docs")).text
+    assert re.findall("[\"'](/docs[^\"']*)", docs) == []
+    assert "/kicks/docs-assets/swagger-ui.css" in docs
+    document = (await client.get(f"{base}/docs/openapi.json")).json()
+    assert document["servers"] == [{"url": "/kicks"}]
+    ui = await client.get(f"{base}/ui/")
+    assert ui.status_code == 200
+    assert re.findall("""(?:href|src|action)=["'](/(?!kicks/ui)[^"']*)""", ui.text) == []
+    assert (await client.post(f"{base}/ui/sign-out")).headers["location"] == "/kicks/ui"
 
 
 class TestService:

@@ -18,7 +18,7 @@ from litestar.exceptions import NotFoundException
 
 from kickserve.plugins import NO_KEY, SAFE, Forbidden, Plugin, cancel_task, identity
 from kickserve_ui.messages import language_of, messages_in
-from kickserve_ui.rendering import PATH, notice_page
+from kickserve_ui.rendering import PATH, ROOT, notice_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,7 +101,9 @@ class _Pages:
             )
         if not path.startswith(_OWN):
             self._charge(scope)
-        scope["root_path"], scope["path"] = PATH, path
+        root = scope.get("root_path", "")  # the path under which a proxy serves
+        scope["root_path"], scope["path"] = f"{root}{PATH}", f"{root}{path}"
+        ROOT.set(scope["root_path"])
         self._requested.set()
         app = await asyncio.shield(self._app)
         await app(scope, receive, send)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from kickserve_ui.messages import Messages
 
 PATH: Final = "/ui"
+ROOT: Final[ContextVar[str]] = ContextVar("kickserve_ui_root", default=PATH)
+"""The path of the pages as a browser sees it, behind a proxy too."""
 
 
 def render(template: str, messages: Messages, **values: Any) -> str:
@@ -64,5 +67,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    templates.globals["root"] = PATH
+    templates.globals["root"] = ROOT.get
     return templates
