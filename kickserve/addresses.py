@@ -71,7 +71,10 @@ class Proxies:
         Without a trusted proxy the headers are anybody's: they are taken out, and nothing behind reads them.
         """
         headers = scope["headers"]
-        if not any(name.startswith(_FORWARDED) for name, _ in headers):
+        for name, _ in headers:  # any() would cost each request a call for each header
+            if name.startswith(_FORWARDED):
+                break
+        else:
             return
         client = scope.get("client")
         peer = client[0] if client else ""

@@ -187,35 +187,19 @@ class App(Litestar):
             _remove_root(scope, root)
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
-        elif self._takes_host(scope) and self.security_headers.is_same_origin(dict(scope["headers"])):
+            return
+        sent = dict(scope["headers"])
+        host, same_origin = sent.get(b"host", b""), self.security_headers.is_same_origin
+        if self.authenticator.takes_host(host) and same_origin(sent):
             await super().__call__(scope, receive, send)
         else:
             await receive()
             await send({"type": "websocket.close", "code": _FORBIDDEN})  # before it is accepted: 403
 
-    def _takes_host(self, scope: Any) -> bool:
-        takes = self.authenticator.takes_host
-        return all(takes(value) for name, value in scope["headers"] if name == b"host")
-
-    async def _route(self, scope: Any, receive: Receive, send: Send) -> None:
-        router = self._router if self._takes_host(scope) else _refuse_host
-        try:
-            await router(scope, receive, send)
-        except asyncio.CancelledError:  # the time for requests is over
-            if not self.draining:
-                raise
-            if "begun" not in scope["state"]:
-                body = problems.refused_early(
-                    503, "the service is stopping: ask again", scope["state"]["request_id"]
-                )
-                headers = [(b"content-type", problems.MEDIA_TYPE.encode()), (b"retry-after", b"5")]
-                head: Any = {"type": "http.response.start", "status": 503, "headers": headers}
-                await send(head)
-                await send({"type": "http.response.body", "body": body, "more_body": False})
-
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request_id = self.request_id(dict(scope["headers"]))
+        sent = dict(scope["headers"])
+        request_id = self.request_id(sent)
         root = scope.get("root_path", "")
         is_head = scope["method"] == "HEAD"
         if is_head:
@@ -239,8 +223,9 @@ class App(Litestar):
                     # The framework names the methods of the first handler of a path alone.
                     headers = [(name, allow if name == b"allow" else value) for name, value in headers]
                 headers += self.security_headers.headers(scope, headers)
-                if "principal" in scope["state"]:
-                    headers += self.authenticator.headers(scope["state"]["principal"])
+                principal = scope["state"].get("principal")
+                if principal is not None and principal.limits:
+                    headers += self.authenticator.headers(principal)
                 headers.append((REQUEST_ID, request_id))
                 if self.draining:
                     headers.append((b"connection", b"close"))
@@ -251,7 +236,14 @@ class App(Litestar):
 
         tokens = REQUEST.set(request_id), KEY_NAME.set("")
         try:
-            await self._route(scope, receive, respond)
+            takes = self.authenticator.takes_host(sent.get(b"host", b""))
+            router = self._router if takes else _refuse_host
+            await router(scope, receive, respond)
+        except asyncio.CancelledError:  # the time for requests is over
+            if not self.draining:
+                raise
+            if "begun" not in scope["state"]:
+                await _refuse_to_wait(request_id, respond)
         finally:
             REQUEST.reset(tokens[0])
             KEY_NAME.reset(tokens[1])
@@ -340,6 +332,15 @@ class SecurityHeaders:
                 "the request comes from a page of another origin: add the origin to"
                 " KICKSERVE_CORS_ORIGINS to allow it"
             )
+
+
+async def _refuse_to_wait(request_id: bytes, send: Send) -> None:
+    """Answer a request whose time is over, because the service ends (ASGI)."""
+    body = problems.refused_early(503, "the service is stopping: ask again", request_id)
+    headers = [(b"content-type", problems.MEDIA_TYPE.encode()), (b"retry-after", b"5")]
+    head: Any = {"type": "http.response.start", "status": 503, "headers": headers}
+    await send(head)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _refuse_host(scope: Any, receive: Receive, send: Send) -> None:
