@@ -31,7 +31,6 @@ from kickserve.metrics import Metrics
 from kickserve.middleware import App, app_of
 from kickserve.ndjson import Lines, answer_lines
 from kickserve.openapi import (
-    NDJSON,
     ListsRecords,
     Open,
     TakesKick,
@@ -57,7 +56,7 @@ from kickserve.parameters import (
     read_body,
     refuse_unknown_parameters,
     sends_lines,
-    wants_lines,
+    wanted_lines,
 )
 from kickserve.plugins import API, create_authenticator, create_store, discover, overridden, plugins_of
 from kickserve.predictor import Predictor
@@ -285,9 +284,9 @@ async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor
     With `application/x-ndjson` as `Content-Type` and in `Accept`, any number of kicks is answered as they
     come, each with a prediction or a problem document on a line of its own: read while you send.
     """
-    lines, answers_lines = sends_lines(request), wants_lines(request)
-    if lines and answers_lines:
-        return Lines(answer_lines(request, predictor))
+    lines, wanted = sends_lines(request), wanted_lines(request)
+    if lines and wanted:
+        return Lines(answer_lines(request, predictor), media_type=wanted)
     body = await read_body(request)
     if lines is None:
         lines = is_lines(body)
@@ -295,8 +294,8 @@ async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor
         kicks = await read_kicks_in_turns(body, lines=lines)
     app_of(request).authenticator.charge(request.scope, len(kicks))
     predictions = await predictor.predict_batch(kicks)
-    answer = await _encode_in_turns(predictions, lines=answers_lines)
-    return Response(answer, media_type=NDJSON if answers_lines else MediaType.JSON)
+    answer = await _encode_in_turns(predictions, lines=wanted is not None)
+    return Response(answer, media_type=wanted or MediaType.JSON)
 
 
 @get(
@@ -321,8 +320,8 @@ async def list_predictions(
     """
     begin, end, cursor = parse_instant("since", since), parse_instant("until", until), parse_cursor(before)
     await recorder.flush()
-    if wants_lines(request):
-        return Stream(_stream(recorder.store, begin, end), media_type=NDJSON)
+    if wanted := wanted_lines(request):
+        return Stream(_stream(recorder.store, begin, end), media_type=wanted)
     records = await recorder.store.page(limit + 1, before=cursor, since=begin, until=end)
     headers = {}
     if len(records) > limit:

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from kickserve.batching import yield_to_loop
 from kickserve.errors import KickserveError, RequestError
 from kickserve.middleware import app_of
-from kickserve.openapi import NDJSON
 from kickserve.problems import problem_of
 from kickserve.validation import read_good_lines, read_lines
 
@@ -41,7 +40,7 @@ class Lines(Response[AsyncIterator[bytes]]):
     def to_asgi_response(self, app: Any, request: Any, **options: Any) -> ASGIStreamingResponse:
         """Make the ASGI response."""
         del app, request, options
-        return _Sending(iterator=self.content, media_type=NDJSON, status_code=200)
+        return _Sending(iterator=self.content, media_type=self.media_type, status_code=200)
 
 
 class _Sending(ASGIStreamingResponse):

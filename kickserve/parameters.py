@@ -154,8 +154,8 @@ def is_lines(body: bytes) -> bool:
     return _OBJECT.match(body) is not None
 
 
-def wants_lines(request: Request[Any, Any, Any]) -> bool:
-    """Return whether a client would rather have NDJSON than JSON, by `Accept` (RFC 9110, section 12.5.1)."""
+def wanted_lines(request: Request[Any, Any, Any]) -> str | None:
+    """Return the name of NDJSON that a client prefers to JSON by `Accept` (RFC 9110, 12.5.1), or None."""
     ranges = list(map(_media_range, ",".join(request.headers.getall("accept", [])).lower().split(",")))
 
     def rank(kind: str) -> tuple[float, int, int]:
@@ -169,8 +169,8 @@ def wants_lines(request: Request[Any, Any, Any]) -> bool:
         specificity, quality, at = max(matching, default=(0, 0.0, 0))
         return quality, specificity, at
 
-    best = max(map(rank, LINES))
-    return best[0] > 0 and best > rank(JSON)
+    best = max(LINES, key=rank)
+    return best if rank(best)[0] > 0 and rank(best) > rank(JSON) else None
 
 
 def _media_range(text: str) -> tuple[str, float]:
