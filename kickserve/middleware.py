@@ -200,12 +200,9 @@ class App(Litestar):
         started = time.perf_counter()
         sent = dict(scope["headers"])
         request_id = self.request_id(sent)
-        root = scope.get("root_path", "")
         is_head = scope["method"] == "HEAD"
-        if is_head:
-            scope = {**scope, "method": "GET"}
-        if (raw := scope.get("raw_path")) and _INEXACT.search(raw):
-            scope = {**scope, "path": _exact_path(raw)}
+        if is_head or _INEXACT.search(scope.get("raw_path") or b""):
+            scope = _exact(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500  # until an answer begins
 
@@ -215,20 +212,13 @@ class App(Litestar):
                 status = message["status"]
                 scope["state"]["begun"] = True
                 headers = [*message.get("headers", ())]
-                if root:
-                    headers = [_below(root.encode(), *header) for header in headers]
-                if scope["method"] == "OPTIONS" and (
-                    allow := self._allow.get(scope.get("path_template", ""))
-                ):
-                    # The framework names the methods of the first handler of a path alone.
-                    headers = [(name, allow if name == b"allow" else value) for name, value in headers]
+                if scope.get("root_path") or scope["method"] == "OPTIONS":
+                    headers = self._rewritten(scope, headers)
                 headers += self.security_headers.headers(scope, headers)
                 principal = scope["state"].get("principal")
                 if principal is not None and principal.limits:
                     headers += self.authenticator.headers(principal)
-                headers.append((REQUEST_ID, request_id))
-                if self.draining:
-                    headers.append((b"connection", b"close"))
+                headers += [(REQUEST_ID, request_id), *([(b"connection", b"close")] if self.draining else ())]
                 message["headers"] = headers
             elif is_head:
                 message["body"] = b""  # type: ignore[typeddict-unknown-key] # the parts of a body have one
@@ -249,6 +239,15 @@ class App(Litestar):
             KEY_NAME.reset(tokens[1])
             route = self.metrics.route(scope.get("path_template", ""), scope["method"])
             route.add(status, time.perf_counter() - started)
+
+    def _rewritten(self, scope: Any, headers: Headers) -> Headers:
+        root = scope.get("root_path", "").encode()
+        headers = [(name, _below(root, name, value)) for name, value in headers]
+        allow = self._allow.get(scope.get("path_template", ""))
+        if scope["method"] == "OPTIONS" and allow:
+            # The framework names the methods of the first handler of a path alone.
+            headers = [(name, allow if name == b"allow" else value) for name, value in headers]
+        return headers
 
 
 class SecurityHeaders:
@@ -377,10 +376,10 @@ def _remove_root(scope: Any, root: str) -> None:
         scope["raw_path"] = scope["raw_path"].removeprefix(root.encode()) or b"/"
 
 
-def _below(root: bytes, name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """Put the root path before the path in a header that has one."""
+def _below(root: bytes, name: bytes, value: bytes) -> bytes:
+    """Return the value of a header, with the root path before the path that it has."""
     found = _PATHS.get(name)
-    return (name, value) if found is None else (name, found.sub(lambda _: root, value))
+    return value if found is None else found.sub(lambda _: root, value)
 
 
 def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:
@@ -388,9 +387,11 @@ def _allowed(route: BaseRoute) -> tuple[str, bytes | None]:
     return route.path_format, methods.encode() or None
 
 
-def _exact_path(raw: bytes) -> str:
-    """Unquote a path but for its slashes: an escaped slash is no separator, nor is a second one."""
-    return unquote(_INEXACT.sub(_escaped, raw).decode("latin-1"))
+def _exact(scope: Any) -> Any:
+    """Return a scope (ASGI) for the router: HEAD as GET, and no slash in the path but its separators."""
+    raw = scope.get("raw_path")
+    path = scope["path"] if raw is None else unquote(_INEXACT.sub(_escaped, raw).decode("latin-1"))
+    return {**scope, "method": scope["method"].replace("HEAD", "GET"), "path": path}
 
 
 def _escaped(found: re.Match[bytes]) -> bytes:

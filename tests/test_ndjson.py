@@ -13,7 +13,8 @@ from kickserve.ndjson import LONGEST
 from kickserve.openapi import EXAMPLE, NDJSON
 
 HEAD = (
-    f"POST /api/v1/predict/batch HTTP/1.1\r\nhost: localhost\r\ncontent-type: {NDJSON}\r\naccept: {NDJSON}\r\n"
+    f"POST /api/v1/predict/batch HTTP/1.1\r\nhost: localhost\r\n"
+    f"content-type: {NDJSON}\r\naccept: {NDJSON}\r\n"
     "transfer-encoding: chunked\r\n\r\n"
 )
 LINE = msgspec.json.encode(EXAMPLE)
