@@ -225,17 +225,23 @@ def create_store(plugins: Sequence[Plugin], url: str) -> Store:
     for plugin in plugins:
         if (store := plugin.create_store(url)) is not None:
             return store
-    scheme, colon, _ = url.partition(":")
-    begins = f"starts with '{scheme}:', which no loaded plugin supports" if colon else "has no scheme"
+    scheme, colon, _ = url.partition("://")
+    # Of a URL that can't be understood nothing is shown: a password may be anywhere in it.
+    named = colon and scheme.isalnum()
+    start = f"starts with '{scheme}:', which no loaded plugin supports" if named else "has no scheme"
     raise StoreMisconfigured(
-        f"DATABASE_URL {begins}: use sqlite: or"
-        " postgresql:, or check that KICKSERVE_PLUGINS includes the plugin storage"
+        f"DATABASE_URL {start}: use sqlite: or postgresql:, or check that KICKSERVE_PLUGINS includes the"
+        " plugin storage"
     )
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[Store]:
+async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncIterator[Store]:
     """Open the store of the settings, for a command that works without a server.
+
+    Args:
+        settings: name the store.
+        read_only: as in `Store.open`.
 
     Raises:
         StoreError: it can't be opened.
@@ -243,7 +249,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     """
     store = create_store(discover(settings), settings.database_url)
     try:
-        await store.open()
+        await store.open(read_only=read_only)
         yield store
     finally:
         await store.close()

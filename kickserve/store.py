@@ -48,6 +48,7 @@ class LabelledPrediction(NamedTuple):
 class Store(ABC):
     """A database of predictions. `kickserve_testing.contract.StoreContract` tests one.
 
+    No call takes for ever, whatever the database does, and `close` takes seconds at most.
     Every method but `close` may raise `StoreUnavailable` for trouble that may pass by itself (the database
     is away, locked, full) and `StoreMisconfigured` for trouble that will not. Methods that write may raise
     `RecordUnfit` for a record that will never go in, though others do: it becomes a dead letter, and the
@@ -65,8 +66,12 @@ class Store(ABC):
         """The place of the database, for people and logs: never with a password in it."""
 
     @abstractmethod
-    async def open(self) -> None:
-        """Connect, and bring the schema to the version that this code knows."""
+    async def open(self, *, read_only: bool = False) -> None:
+        """Connect, and bring the schema to the version that this code knows.
+
+        Args:
+            read_only: the caller only reads, so the user's rights to read are enough.
+        """
 
     @abstractmethod
     async def close(self) -> None:

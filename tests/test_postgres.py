@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import debian
 import pytest
 from postgres import free_port
 
@@ -68,6 +72,7 @@ async def test_behind_a_pooler_it_works_without_prepared_statements(postgres_sch
         ("postgresql:///kicks?host=/run/postgresql", "postgresql:///run/postgresql/kicks"),
         ("postgresql://app@a:1,b:2/kicks", "postgresql://app@a:1,b:2/kicks"),
         ("postgresql://app@[::1]:5432/kicks", "postgresql://app@[::1]:5432/kicks"),
+        ("postgresql://app%3Asecret@db/kicks", "postgresql://app@db/kicks"),
         ("postgresql://", "postgresql://localhost/"),
     ],
 )
@@ -178,6 +183,21 @@ async def test_parameters_that_can_not_be_met_are_misconfigured(postgres_schema,
         await PostgresStore(f"{postgres_schema}&{parameter}").open()
 
 
+def test_the_home_of_another_user_does_not_keep_it_from_connecting(postgres_schema, tmp_path):
+    home = tmp_path / "theirs"
+    home.mkdir(mode=0)
+    command = [sys.executable, "-m", "kickserve", "export", "--output", "kicks.csv"]
+    if os.geteuid() == 0:  # whom no mode keeps out
+        command[:0] = [
+            debian.program("setpriv", "util-linux"),
+            "--bounding-set=-dac_override,-dac_read_search",
+        ]
+    environment = {**os.environ, "DATABASE_URL": postgres_schema, "HOME": str(home)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    home.rmdir()
+    assert done.returncode == 0, done.stderr
+
+
 async def test_the_store_heals_when_the_server_comes_back(postgres_cluster):
     store = PostgresStore(postgres_cluster.url, command_timeout=60)
     await store.open()
@@ -192,6 +212,26 @@ async def test_the_store_heals_when_the_server_comes_back(postgres_cluster):
         await keep(store, some_records(4))
         assert await store.count() == 4
     await store.close()
+
+
+async def test_a_server_that_hangs_is_unavailable_and_keeps_nothing_from_closing(postgres_cluster):
+    stores = [PostgresStore(f"{postgres_cluster.url}&connect_timeout=1", command_timeout=1) for _ in range(2)]
+    for each in stores:
+        await each.open()
+    with postgres_cluster.frozen():
+        for call in (stores[0].ping(), keep(stores[0], some_records(3)), streamed(stores[0])):
+            async with asyncio.timeout(30):
+                with pytest.raises(StoreUnavailable):
+                    await call
+        adding = asyncio.create_task(keep(stores[1], some_records(3)))
+        await asyncio.sleep(0.1)
+        adding.cancel()
+        async with asyncio.timeout(30):
+            await asyncio.wait([adding])
+            await stores[1].close()
+    await keep(stores[0], some_records(4))
+    assert await stores[0].count() == 4
+    await stores[0].close()
 
 
 async def test_a_store_opened_while_the_server_is_down_opens_later(postgres_cluster):

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
+import debian
+import httpx
 import pytest
+from old_databases import old_records, old_sql
+from serving import BARE, eventually, serving
 from together import run_together
 
 import kickserve_storage
+from kickserve.cli import run
 from kickserve.errors import MissingExtra, RecordUnfit, StoreMisconfigured, StoreUnavailable
+from kickserve.openapi import EXAMPLE
 from kickserve.plugins import create_store, discover
 from kickserve.settings import Settings
 from kickserve_storage import create_plugin, sqlite
 from kickserve_storage.sqlite import SqliteStore
 from kickserve_storage.table import LABELLED
-from kickserve_testing.contract import START, StoreContract, batch_at, keep, some_records, streamed
+from kickserve_testing.contract import START, UNKNOWN, StoreContract, batch_at, keep, some_records, streamed
 
 
 @pytest.fixture
@@ -54,14 +62,18 @@ def test_a_relative_path_is_from_where_the_service_starts(plugin):
     ("url", "words"),
     [
         ("sqlite://kicks.db", "three slashes"),
-        ("sqlite:///kicks.db?mode=ro", "takes no parameters"),
-        ("sqlite://[/x.db", "can't be understood"),
+        ("sqlite://app:secret@db/kicks", "three slashes"),
+        ("sqlite:///kicks.db?password=secret", "takes no parameters"),
+        ("sqlite://[secret/x.db", "can't be understood"),
         ("mysql://app:secret@db/kicks", "'mysql:'"),
+        ("host=db user=app password=secret", "no scheme"),
+        ("app%3Asecret@db/kicks", "no scheme"),
     ],
 )
-def test_another_url_is_refused(url, words):
-    with pytest.raises(StoreMisconfigured, match=rf"DATABASE_URL.*{words}"):
+def test_another_url_is_refused_and_no_password_shown(url, words):
+    with pytest.raises(StoreMisconfigured, match=rf"DATABASE_URL.*{words}") as caught:
         create_store(discover(Settings()), url)
+    assert "secret" not in str(caught.value)
 
 
 def test_missing_asyncpg_names_the_extra(plugin, monkeypatch):
@@ -225,6 +237,84 @@ async def test_a_damaged_file_says_to_restore_it(file, store):
         await streamed(store)
 
 
+@pytest.mark.parametrize("new", [4, 0])
+async def test_a_file_that_is_replaced_or_removed_while_it_is_open_is_taken_up_whole(file, new, caplog):
+    stores = [SqliteStore(f"sqlite:///{file}") for _ in range(2)]  # as two workers have it
+    for each in stores:
+        await each.open()
+        await each.add([batch_at(START, 3_000)])
+    await stores[0].delete(batch_at(START).ids.texts()[0])  # in the WAL, and so nowhere else
+    file.rename(f"{file}.old")
+    if new:
+        restored = SqliteStore(f"sqlite:///{file}.new")
+        await restored.open()
+        await restored.add([batch_at(START - 1, new)])
+        await restored.close()
+        file.with_suffix(".db.new").rename(file)
+
+    async def taken_up():
+        return [await each.count() for each in stores] == [new, new]
+
+    await eventually(taken_up)
+    for at, each in enumerate(stores):
+        await each.add([batch_at(START + 1, 5, tail=f"{at:012x}")])
+        assert await each.count() == new + 5 * (at + 1)
+    for each in stores:
+        await each.close()
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM predictions").fetchone() == (new + 10,)
+    assert "kickserve restore" in caplog.text
+
+
+async def test_what_is_written_as_the_file_is_replaced_is_not_taken_for_kept(file, store):
+    await store.ping()
+    file.rename(f"{file}.old")
+    with pytest.raises(StoreUnavailable, match="replaced"):
+        await store.add([batch_at(START)])
+    await eventually(lambda: file.exists() or store.ping())
+    await store.add([batch_at(START)])
+    assert await store.count() == 1
+
+
+async def test_a_disk_that_hangs_is_unavailable_and_keeps_nothing_from_closing(file, monkeypatch):
+    monkeypatch.setattr(sqlite, "_CLOSING", 0.2)
+    threads, back = threading.active_count(), threading.Event()
+    store, closed = SqliteStore(f"sqlite:///{file}", limit=0.5), SqliteStore(f"sqlite:///{file}")
+    for each in (store, closed):
+        await each.open()
+        async with each._using(write=True) as connection:
+            await connection.create_function("hang", 0, back.wait)
+    calls = (each._change("SELECT hang()") for each in (store, closed))
+    hanging = [asyncio.create_task(each) for each in calls]
+    await asyncio.sleep(0)
+    found = await asyncio.gather(store.count(), store.delete(UNKNOWN), hanging[0], return_exceptions=True)
+    assert [type(each) for each in found] == [int, StoreUnavailable, StoreUnavailable]
+    assert await store.delete(UNKNOWN) is False  # by new connections
+    async with asyncio.timeout(60):
+        await asyncio.gather(store.close(), closed.close())
+    back.set()
+    await asyncio.wait(hanging)
+    await eventually(lambda: threading.active_count() <= threads)
+
+
+def test_the_file_and_its_wal_are_for_the_group_to_read_and_for_others_not_at_all(file):
+    code = """
+import asyncio, os, sys
+from kickserve_storage.sqlite import SqliteStore
+os.umask(0o022)
+async def main():
+    store = SqliteStore(sys.argv[1])
+    await store.open()
+    print(*(oct(os.stat(sys.argv[2] + end).st_mode & 0o777) for end in ("", "-wal", "-shm")))
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"sqlite:///{file}", file], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["0o640"] * 3
+
+
 async def test_closing_waits_for_what_is_under_way(store):
     adding = [asyncio.create_task(keep(store, [record])) for record in some_records(50)]
     await asyncio.sleep(0)
@@ -263,3 +353,107 @@ def test_processes_that_open_one_new_file_at_once_all_work(file):
     run_together(_OPEN, f"sqlite:///{file}")
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT count(*) FROM predictions").fetchone() == (200,)
+
+
+@pytest.fixture
+def kickserve(capsys):
+    """Run a command in the test's folder; return exit code, standard output and standard error."""
+
+    def call(*arguments):
+        code = run([str(each) for each in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def ids_of(server):
+    return {each["id"] for each in httpx.get(f"{server.url}/predictions?limit=1000").json()}
+
+
+def test_a_running_service_is_backed_up_and_restored(tmp_path, kickserve):
+    with serving(tmp_path, **BARE) as server:
+
+        def predict(count):
+            batch = httpx.post(f"{server.url}/predict/batch", json=[EXAMPLE] * count).json()
+            return {each["id"] for each in batch}
+
+        before = predict(300)
+        assert ids_of(server) == before
+        code, out, _ = kickserve("backup", "kicks.db", "--json")
+        assert (code, json.loads(out)["predictions"]) == (0, 300)
+        deleted, after = min(before), predict(5)
+        httpx.delete(f"{server.url}/predictions/{deleted}").raise_for_status()
+        assert ids_of(server) == before - {deleted} | after
+        code, out, _ = kickserve("restore", "kicks.db", "--yes", "--json")
+        assert (code, json.loads(out)["replaced"]) == (0, 304)
+        assert ids_of(server) == before, "all that the backup has, and nothing else"
+        last = predict(2)
+        assert ids_of(server) == before | last
+        assert server.end() == 0
+        assert not server.log or "replaced" not in "".join(server.log)
+    with closing(sqlite3.connect("kickserve.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert {each for (each,) in connection.execute("SELECT id FROM predictions")} == before | last
+    assert (tmp_path / "kicks.db").stat().st_mode & 0o007 == 0
+
+
+def test_a_backup_of_an_older_kickserve_is_restored_with_the_schema_of_this_one(kickserve):
+    with closing(sqlite3.connect("old.db")) as connection:
+        connection.executescript(old_sql("sqlite", 1))
+    assert kickserve("restore", "old.db")[0] == 0  # into no database: there is nothing to ask for
+    code, out, _ = kickserve("export", "--output", "kicks.ndjson", "--json")
+    assert (code, json.loads(out)["predictions"]) == (0, len(old_records(1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url", "words"),
+    [
+        (["backup", "kickserve.db", "--force"], "", "name another file"),
+        (["backup", "there.db"], "", "--force"),
+        (["backup", "nowhere/kicks.db"], "", "can't be opened"),
+        (["backup", "new.db"], "sqlite://", "no file"),
+        (["backup", "new.db"], "postgresql://app:secret@db/kicks", "pg_dump"),
+        (["restore", "there.db"], "", "no SQLite database"),
+        (["restore", "theirs.db"], "", "no backup"),
+        (["restore", "cut.db"], "", "damaged"),
+    ],
+)
+def test_what_can_not_be_backed_up_or_restored_is_refused(
+    tmp_path, kickserve, monkeypatch, arguments, url, words
+):
+    assert kickserve("predict", "--distance", 40, "--angle", 5)[0] == 0
+    (tmp_path / "there.db").write_text("minutes of the annual meeting" * 9)
+    database(tmp_path / "theirs.db", "CREATE TABLE theirs (id INTEGER)")
+    whole = (tmp_path / "kickserve.db").read_bytes()
+    (tmp_path / "cut.db").write_bytes(whole[: len(whole) // 2])
+    if url:
+        monkeypatch.setenv("DATABASE_URL", url)
+    code, out, err = kickserve(*arguments)
+    assert code != 0
+    assert words in out + err
+    assert "secret" not in out + err
+    assert (tmp_path / "kickserve.db").read_bytes() == whole
+
+
+def test_who_may_only_read_exports_also_beside_a_running_service(tmp_path):
+    database = tmp_path / "theirs"
+    database.mkdir()
+
+    def export():
+        for each in (*database.glob("kickserve.db*"), database):
+            each.chmod(0o555)
+        command = [sys.executable, "-m", "kickserve", "export", "--output", "kicks.ndjson", "--json"]
+        if os.geteuid() == 0:  # whom no mode keeps from writing
+            command[:0] = [debian.program("setpriv", "util-linux"), "--bounding-set=-dac_override"]
+        environment = {**os.environ, "DATABASE_URL": f"sqlite:///{database}/kickserve.db"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        database.chmod(0o755)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["predictions"]
+
+    with serving(database, **BARE) as server:
+        httpx.post(f"{server.url}/predict/batch", json=[EXAMPLE] * 3).raise_for_status()
+        assert len(ids_of(server)) == 3
+        assert export() == 3
+        assert server.end() == 0
+    assert export() == 3

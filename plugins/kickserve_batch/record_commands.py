@@ -199,7 +199,7 @@ def _into(store: Store) -> Keep:
 
 async def _export(output: Path, since: datetime | None, until: datetime | None) -> int:
     count = 0
-    async with open_store(Settings.load()) as store:
+    async with open_store(Settings.load(), read_only=True) as store:
         with progress() as bar, open_writer(output, _COLUMNS) as writer:
             task = bar.add_task("exporting", total=await store.count() if since is until is None else None)
             async for records in store.stream(since=since, until=until):

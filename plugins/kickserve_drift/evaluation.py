@@ -146,7 +146,7 @@ class Evaluation:
     async def _source(self) -> AsyncIterator[tuple[str, str, GetPage]]:
         """Open the source of stored predictions; yield its kind and name, and what gets a page of them."""
         if self.url is None:
-            async with open_store(self.settings) as store:
+            async with open_store(self.settings, read_only=True) as store:
                 yield "store", store.label, store.page
             return
         from kickserve_client import calls, connected

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from kickserve.plugins import MissingExtra, Plugin, SettingsTable, kinds, setting
 
 if TYPE_CHECKING:
+    from click import Group
+
     from kickserve.plugins import Settings, Store
 
 __all__ = ["StoragePlugin", "StorageSettings", "create_plugin"]
@@ -37,6 +39,13 @@ class StoragePlugin(Plugin):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.table: StorageSettings = StorageSettings.load(settings.environ)
+
+    def on_cli_init(self, cli: Group) -> None:
+        """Add the commands."""
+        from kickserve_storage.commands import backup, restore
+
+        cli.add_command(backup)
+        cli.add_command(restore)
 
     def create_store(self, url: str) -> Store | None:
         """Make a store for a database URL, without connecting yet.

@@ -30,7 +30,7 @@ from kickserve_storage.postgres_months import (
     month_of,
     this_month,
 )
-from kickserve_storage.postgres_server import address_of, explained
+from kickserve_storage.postgres_server import address_of, explained, leave_foreign_home, transaction
 from kickserve_storage.table import (
     DELETED_IN,
     REMOVE,
@@ -42,6 +42,7 @@ from kickserve_storage.table import (
     span,
     steps,
     to_millisecond,
+    turn,
 )
 
 if TYPE_CHECKING:
@@ -180,19 +181,18 @@ class PostgresStore(TableStore):
         """The URL without password and parameters."""
         return self._address.label
 
-    async def open(self) -> None:
+    async def open(self, *, read_only: bool = False) -> None:
         """Connect, and bring the schema to the version that this code knows."""
         self._wanted = True
         await self._connected()
-        await self._look_ahead()
+        if not read_only:
+            await self._look_ahead()
 
     async def close(self) -> None:
         """Close the connections: politely, but not for longer than connecting may take."""
         self._wanted = False
-        async with self._opening:
-            pool, self._pool = self._pool, None
-            if pool is None:
-                return
+        pool, self._pool = self._pool, None
+        if pool is not None:
             try:
                 await asyncio.wait_for(pool.close(), self._address.connect_timeout)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -202,7 +202,7 @@ class PostgresStore(TableStore):
         """Keep the predictions of all of these or none; one whose id is kept already is passed over."""
 
         async def write() -> None:
-            async with self._connection() as connection, connection.transaction():
+            async with self._connection() as connection, transaction(connection):
                 for step in steps(batches, _STEP):
                     names, columns = columns_of(step, moment=instant, flag=bool)
                     await connection.execute(_insert(names), *columns)
@@ -258,11 +258,20 @@ class PostgresStore(TableStore):
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        """Lend a connection."""
+        """Lend a connection; end it where the server is silent, or the task is cancelled.
+
+        To have it back in the pool, asyncpg would wait for the answers to a cancel and a reset.
+        """
         pool = await self._connected()
         with self._in_our_words():
-            async with pool.acquire(timeout=self._command_timeout) as connection:
+            connection = await pool.acquire(timeout=self._command_timeout)
+            try:
                 yield connection
+            except (OSError, asyncio.CancelledError):
+                connection.terminate()
+                raise
+            finally:
+                await pool.release(connection, timeout=self._command_timeout)
 
     @contextmanager
     def _in_our_words(self) -> Iterator[None]:
@@ -279,13 +288,20 @@ class PostgresStore(TableStore):
 
     async def _connected(self) -> Any:
         if self._pool is None:
-            async with self._opening:
-                if not self._wanted:
-                    raise StoreUnavailable(f"{self.label} is not open: call open() first")
+            async with turn(self._opening, self._command_timeout, self.label):
+                self._expect_open()
                 if self._pool is None:
                     with self._in_our_words():
-                        self._pool = await self._connect()
+                        pool = await self._connect()
+                    if not self._wanted:  # it was closed meanwhile
+                        pool.terminate()
+                    self._expect_open()
+                    self._pool = pool
         return self._pool
+
+    def _expect_open(self) -> None:
+        if not self._wanted:
+            raise StoreUnavailable(f"{self.label} is not open: call open() first")
 
     async def _connect(self) -> Any:
         for file in self._address.files:
@@ -293,6 +309,7 @@ class PostgresStore(TableStore):
                 raise StoreMisconfigured(
                     f"{self.label}: DATABASE_URL names the file {file}, which is not there"
                 )
+        leave_foreign_home()
         pool = asyncpg.create_pool(
             self._address.dsn,
             min_size=0,  # kept up by asyncpg, one would be a traceback in the log each second of an outage
@@ -326,7 +343,7 @@ class PostgresStore(TableStore):
             return
         if version and into_months in MIGRATIONS[version:]:
             await check_bound(connection, LOCK_TIMEOUT)
-        async with connection.transaction():
+        async with transaction(connection):
             await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
             await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             # Another process may have done it while this one waited for the lock.

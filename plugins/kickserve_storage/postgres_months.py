@@ -18,6 +18,7 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 import numpy as np
 
 from kickserve.plugins import first_id_in
+from kickserve_storage.postgres_server import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,7 +97,7 @@ async def parts(connection: Any) -> list[Part]:
 
 async def make(connection: Any, months: Iterable[int]) -> None:
     """Make a partition for each of these months that none takes yet; several processes may ask at once."""
-    async with connection.transaction():
+    async with transaction(connection):
         await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
         there = await parts(connection)
         for month in sorted(set(months)):
@@ -165,7 +166,7 @@ async def check_bound(connection: Any, lock_timeout: str) -> None:
 
     Without the constraint, `into_months` would hold them up until all ids are read.
     """
-    async with connection.transaction():
+    async with transaction(connection):
         await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
         await connection.execute(f"SET LOCAL lock_timeout = '{lock_timeout}'")
         kind = await connection.fetchval(

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import ssl
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from kickserve.plugins import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT: Final = 5.0  # seconds
+
+
+@asynccontextmanager
+async def transaction(connection: Any) -> AsyncIterator[None]:
+    """Run a transaction; roll it back after an error, but where nobody answers, or waits for an answer.
+
+    Whoever lent the connection ends it then, and the transaction with it; asyncpg's own would wait.
+    """
+    await connection.execute("BEGIN")
+    try:
+        yield
+        await connection.execute("COMMIT")
+    except (OSError, asyncio.CancelledError):  # TimeoutError is an OSError
+        raise
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+
+
+def leave_foreign_home() -> None:
+    """Unset HOME where this user can't look into it: asyncpg looks there for certificates, and would fail."""
+    try:
+        (Path(os.environ.get("HOME", "/")) / ".postgresql").stat()
+    except PermissionError:
+        _log.warning("HOME is %s, which this user can't read: it is passed over", os.environ.pop("HOME"))
+    except OSError:
+        return  # there is none
 
 
 class Address(NamedTuple):
@@ -96,7 +133,8 @@ _NOT_OURS: Final = frozenset(
 
 
 def _label(login: str, hosts: str, path: str, parameters: dict[str, str]) -> str:
-    user = unquote(login.partition(":")[0]) or parameters.get("user", "")
+    # Up to a colon, also to one that is escaped: a password may follow.
+    user = unquote(login).partition(":")[0] or parameters.get("user", "")
     where = hosts or ",".join(filter(None, (parameters.get("host"), parameters.get("port")))) or "localhost"
     database = path.removeprefix("/") or parameters.get("dbname") or parameters.get("database", "")
     return f"postgresql://{user}{'@' if user else ''}{where}/{database}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
+import os
 import re
 import sqlite3
 import time
@@ -40,6 +42,7 @@ from kickserve_storage.table import (
     record_of,
     steps,
     to_millisecond,
+    turn,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +55,11 @@ if TYPE_CHECKING:
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes
 READERS: Final = 2
+LIMIT: Final = 30.0  # seconds
+STEP_LIMIT: Final = 3_600.0  # seconds: an index over many millions of predictions takes its time
+_CLOSING: Final = 2.0  # seconds that a call under way may take when the store is closed
+_LOOK: Final = 1.0  # seconds between two looks whether the file was replaced
+_MODE: Final = 0o660  # as the journal's, before the umask
 APPLICATION: Final = 0x4B49434B  # "KICK": marks a file as kickserve's
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
@@ -126,6 +134,9 @@ _SET_OUTCOME: Final = (
 )
 
 
+_log = logging.getLogger(__name__)
+
+
 @cache
 def _insert(columns: tuple[str, ...], rows: int = 1) -> str:
     row = f"({', '.join('?' * len(columns))})"
@@ -157,52 +168,60 @@ class _Connection(NamedTuple):
 
 
 class _Connections(NamedTuple):
-    """The connections to one database: all of them, the one that writes, and the readers in turns."""
+    """The connections to one file: all of them, the one that writes, and the readers in turns."""
 
     every: list[_Connection]
     writer: _Connection
     readers: itertools.cycle[_Connection]
+    inodes: dict[str, tuple[int, int] | None]  # of the file, of its "-wal" and of its "-shm"
 
 
 class SqliteStore(TableStore):
-    """A `kickserve.store.Store` in a SQLite file or in memory.
+    """A `kickserve.plugins.Store` in a SQLite file or in memory.
 
-    One connection writes, others read meanwhile, and neither waits for the other.
+    One connection writes, others read meanwhile, and neither waits for the other. A file that is moved away,
+    or over which another one is moved, is noticed within a second: the one that is there then is taken up.
 
     Args:
         url: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `sqlite://` for memory.
         busy: seconds to wait for another process that writes.
+        limit: seconds that a call may take. A disk that hangs keeps its thread, and no call.
+
+    Attributes:
+        path: of the file, absolute; None in memory.
 
     Raises:
         StoreMisconfigured: the URL can't be understood.
     """
 
-    def __init__(self, url: str, *, busy: float = BUSY) -> None:
-        self._path = path_of(url)
+    def __init__(self, url: str, *, busy: float = BUSY, limit: float = LIMIT) -> None:
+        self.path = path_of(url)
+        self.shared = self.path is not None
         self._busy = busy
+        self._limit = limit
         self._wanted = False
-        self.shared = self._path is not None
+        self._read_only = False
         self._connections: _Connections | None = None
         self._opening = asyncio.Lock()
+        self._look_at = 0.0  # when to see next whether the file is still the same
 
     @property
     def label(self) -> str:
         """The URL, with the absolute path."""
-        return "sqlite:///:memory:" if self._path is None else f"sqlite:///{self._path}"
+        return "sqlite:///:memory:" if self.path is None else f"sqlite:///{self.path}"
 
-    async def open(self) -> None:
+    async def open(self, *, read_only: bool = False) -> None:
         """Connect, and bring the schema to the version that this code knows."""
         self._wanted = True
+        self._read_only = read_only and self.path is not None and not _is_writable(self.path)
         await self._connected()
 
     async def close(self) -> None:
         """Let go of every connection. A database in memory is gone with it."""
         self._wanted = False
-        async with self._opening:
-            connections, self._connections = self._connections, None
-            for each, lock in connections.every if connections else ():
-                async with lock:
-                    await each.close()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await _close(connections)
 
     async def add(self, batches: Sequence[RecordBatch]) -> None:
         """Keep the predictions of all of these or none; one whose id is kept already is passed over."""
@@ -264,47 +283,127 @@ class SqliteStore(TableStore):
         """Lend a connection: the one that writes, or one that reads."""
         connections = await self._connected()
         connection, lock = connections.writer if write else next(connections.readers)
-        async with lock:
-            if self._connections is not connections:
-                raise StoreUnavailable(f"{self.label} was closed during the call: try again")
-            with self._in_our_words():
-                yield connection
+        lent = False
+        try:
+            async with asyncio.timeout(self._limit), lock:
+                if self._connections is not connections:
+                    raise StoreUnavailable(f"{self.label} was closed during the call: try again")
+                lent = True
+                with self._in_our_words():
+                    yield connection
+                if write and self._is_replaced(connections):
+                    self._look_at = 0.0
+                    raise StoreUnavailable(f"{self.label} was replaced during the call: try again")
+        except TimeoutError:
+            if lent and self._connections is connections:
+                self._connections = None  # other threads try again
+                for each in connections.every:  # they close it when they come back from what they hang in
+                    each.connection.stop()
+            raise StoreUnavailable(self._silent()) from None
+
+    def _silent(self) -> str:
+        return f"{self.label} has not answered for {self._limit:g} s: check its disk, and who has it locked"
 
     async def _connected(self) -> _Connections:
-        if self._connections is None:
-            async with self._opening:
-                if not self._wanted:
-                    raise StoreUnavailable(f"{self.label} is not open: call open() first")
+        if self._connections is None or self._is_due():
+            async with turn(self._opening, self._limit, self.label):
+                if (old := self._connections) is not None and self._is_replaced(old):
+                    self._connections = None
+                    self._set_wal_aside(old)
+                    await _close(old)
+                self._expect_open()
                 if self._connections is None:
                     with self._in_our_words():
-                        self._connections = await self._connect()
+                        connections = await self._connect()
+                    if not self._wanted:  # it was closed meanwhile
+                        await _close(connections)
+                    self._expect_open()
+                    self._connections = connections
+                return self._connections
         return self._connections
 
+    def _expect_open(self) -> None:
+        if not self._wanted:
+            raise StoreUnavailable(f"{self.label} is not open: call open() first")
+
+    def _is_due(self) -> bool:
+        """Return, once a second at most, that it is time to look at the file."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + _LOOK
+        return True
+
+    def _is_replaced(self, connections: _Connections) -> bool:
+        with suppress(OSError):
+            return self.path is not None and _inode(self.path) != connections.inodes[""]
+        return False
+
+    def _set_wal_aside(self, connections: _Connections) -> None:
+        """Move the WAL of a file that is gone out of the way: SQLite would replay it into the new file.
+
+        By their inodes, since another process may have taken up the new file, with a WAL of its own.
+        """
+        wal, index = Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
+        aside = Path(f"{self.path}-wal.replaced")
+        with suppress(OSError):
+            if _inode(wal) == connections.inodes["-wal"]:
+                wal.replace(aside)
+            if _inode(index) == connections.inodes["-shm"]:
+                index.unlink()
+        _log.warning(
+            "%s was removed or replaced: the file that is there now is taken up. What the old one had not"
+            " written back is in %s, of no use without it. `kickserve restore` replaces a database safely",
+            self.label,
+            aside,
+        )
+
     async def _connect(self) -> _Connections:
-        if self._path is not None:
-            _check_place(self._path)
+        where, readers = ":memory:", 0
+        if self.path is not None:
+            _check_place(self.path)
+            where, readers = read_only_uri(self.path) if self._read_only else str(self.path), READERS
+            if not self._read_only:
+                create(self.path)
         every: list[_Connection] = []
         try:
-            for _ in range(1 if self._path is None else 1 + READERS):
-                # No implicit transactions: where one is needed, it is begun by name.
-                where, wait = self._path or ":memory:", self._busy
-                connection = await aiosqlite.connect(where, timeout=wait, isolation_level=None)
-                every.append(_Connection(connection, asyncio.Lock()))
-                if len(every) == 1:
-                    await self._prepare(connection)
-        except BaseException:
-            for each in every:
-                await each.connection.close()
+            async with asyncio.timeout(self._limit) as limit:
+                for _ in range(1 + readers):
+                    every.append(_Connection(await self._start(where), asyncio.Lock()))
+                    if len(every) == 1:
+                        await self._prepare(every[0].connection, limit)
+                    # The first read opens the WAL, by its name: now, while it is the one of this file.
+                    await self._version(every[-1].connection)
+        except BaseException as error:
+            await _stop(every)
+            if isinstance(error, TimeoutError):
+                raise StoreUnavailable(self._silent()) from None
             raise
-        return _Connections(every, every[0], itertools.cycle(every[1:] or every))
+        inodes = {end: _inode(Path(f"{self.path}{end}")) for end in ("", "-wal", "-shm")}
+        return _Connections(every, every[0], itertools.cycle(every[1:] or every), inodes)
 
-    async def _prepare(self, connection: aiosqlite.Connection) -> None:
-        if self._path is not None:
+    async def _start(self, where: str) -> aiosqlite.Connection:
+        # No implicit transactions: where one is needed, it is begun by name.
+        connection = aiosqlite.connect(where, timeout=self._busy, isolation_level=None, uri=self._read_only)
+        connection._thread.daemon = True  # noqa: SLF001 - or a disk that hangs keeps the process from ending
+        return await connection
+
+    async def _prepare(self, connection: aiosqlite.Connection, limit: asyncio.Timeout) -> None:
+        if self._read_only:
+            if (version := await self._version(connection)) < len(MIGRATIONS):
+                raise StoreMisconfigured(
+                    f"{self.label} has schema {version}, which only a user who may write it can bring to"
+                    f" {len(MIGRATIONS)}"
+                )
+            return
+        if self.path is not None:
             await self._switch_to_wal(connection)
             # With WAL this keeps the file whole through a loss of power; the last commits may be missing.
             await connection.execute("PRAGMA synchronous = NORMAL")
             await connection.execute("PRAGMA journal_size_limit = 67108864")
-        await self._migrate(connection)
+        if await self._version(connection) < len(MIGRATIONS):
+            limit.reschedule(asyncio.get_running_loop().time() + STEP_LIMIT)
+            await self._migrate(connection)
 
     async def _switch_to_wal(self, connection: aiosqlite.Connection) -> None:
         """Switch the file to WAL, once and for good.
@@ -324,8 +423,6 @@ class SqliteStore(TableStore):
                 return
 
     async def _migrate(self, connection: aiosqlite.Connection) -> None:
-        if await self._version(connection) == len(MIGRATIONS):
-            return
         async with _transaction(connection):
             # Another process may have done it while this one waited for the lock.
             for version in range(await self._version(connection), len(MIGRATIONS)):
@@ -360,8 +457,8 @@ class SqliteStore(TableStore):
     def _in_our_words(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            raise _explained(error, self.label) from error
+        except (sqlite3.Error, ValueError) as error:  # a ValueError of a connection that was closed meanwhile
+            raise explained(error, self.label) from error
         except OverflowError as error:  # of a whole number of more than 64 bits
             raise RecordUnfit(f"{self.label} can't hold this record: {error}") from error
 
@@ -376,9 +473,54 @@ async def _transaction(connection: aiosqlite.Connection) -> AsyncIterator[None]:
         yield
         await connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # what failed may have ended the transaction already
-            await connection.execute("ROLLBACK")
+        # What failed may have ended the transaction already, and a thread that hangs ends nothing.
+        with suppress(sqlite3.Error, ValueError, TimeoutError):
+            async with asyncio.timeout(_CLOSING):
+                await connection.execute("ROLLBACK")
         raise
+
+
+async def _close(connections: _Connections) -> None:
+    """Close connections, after the call that each is busy with, but within some seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSING):
+            for each in connections.every:
+                async with each.lock:  # whoever gets it next sees that the connections are no longer in use
+                    pass
+    await _stop(connections.every)
+
+
+async def _stop(connections: Sequence[_Connection]) -> None:
+    closing = [future for each in connections if (future := each.connection.stop()) is not None]
+    if closing:
+        await asyncio.wait(closing, timeout=_CLOSING)
+
+
+def create(path: Path) -> None:
+    """Make an empty file where none is, which the group may read; SQLite gives its WAL the same mode."""
+    with suppress(OSError):  # SQLite says what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
+
+
+def _is_writable(path: Path) -> bool:
+    return not path.exists() or (os.access(path.parent, os.W_OK) and os.access(path, os.W_OK))
+
+
+def read_only_uri(path: Path) -> str:
+    """Return where to open a file that is only read.
+
+    Where no service has it open there is no WAL, and none could be made: then the file does not change.
+    """
+    return f"{path.absolute().as_uri()}?mode=ro{'' if Path(f'{path}-wal').exists() else '&immutable=1'}"
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def path_of(url: str) -> Path | None:
@@ -390,7 +532,7 @@ def path_of(url: str) -> Path | None:
     Raises:
         StoreMisconfigured: the URL can't be understood.
     """
-    try:
+    try:  # the URL is never shown: it may be one of another database, with a password in it
         parts = urlsplit(url)
     except ValueError:  # its message may hold a password
         raise StoreMisconfigured("DATABASE_URL can't be understood: write sqlite:///file.db") from None
@@ -401,8 +543,8 @@ def path_of(url: str) -> Path | None:
         )
     if parts.query or parts.fragment:
         raise StoreMisconfigured(
-            f"DATABASE_URL={url}: a SQLite URL takes no parameters."
-            " Take out what follows '?' or '#', or write these as %3F and %23 in a file's name"
+            "DATABASE_URL: a SQLite URL takes no parameters. Take out what follows '?' or '#', or write these"
+            " as %3F and %23 in a file's name"
         )
     name = unquote(parts.path).removeprefix("/")
     return None if name in ("", ":memory:") else Path(name).absolute()
@@ -437,11 +579,11 @@ _LASTING: Final = {
 _UNFIT: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
 
 
-def _primary_code(error: sqlite3.Error) -> int:
+def _primary_code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
-def _explained(error: sqlite3.Error, label: str) -> StoreError:
+def explained(error: Exception, label: str) -> StoreError:
     """Turn what SQLite says into what may pass by itself, what will not, or a record that doesn't fit."""
     code = _primary_code(error)
     if code in _UNFIT:

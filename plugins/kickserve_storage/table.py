@@ -6,6 +6,7 @@ import asyncio
 import math
 import uuid
 from abc import abstractmethod
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -14,7 +15,15 @@ import numpy as np
 from msgspec.structs import replace
 
 from kickserve.features import COUNT, FLAGS, NAMES
-from kickserve.plugins import LabelledPrediction, Store, canonical, first_id_at, first_id_in, numbers_of
+from kickserve.plugins import (
+    LabelledPrediction,
+    Store,
+    StoreUnavailable,
+    canonical,
+    first_id_at,
+    first_id_in,
+    numbers_of,
+)
 from kickserve.schemas import Record
 
 if TYPE_CHECKING:
@@ -152,6 +161,20 @@ class TableStore(Store):
     async def ping(self) -> None:
         """Return when the table can be read."""
         await self._rows("SELECT id FROM predictions LIMIT 1")
+
+
+@asynccontextmanager
+async def turn(opening: asyncio.Lock, limit: float, label: str) -> AsyncIterator[None]:
+    """Hold the lock under which a store connects; who waits for it waits `limit` seconds at most."""
+    try:
+        async with asyncio.timeout(limit):
+            await opening.acquire()
+    except TimeoutError:
+        raise StoreUnavailable(f"{label} is still being connected to: try again later") from None
+    try:
+        yield
+    finally:
+        opening.release()
 
 
 class Span(NamedTuple):
