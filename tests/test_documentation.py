@@ -88,15 +88,8 @@ class TestSnippets:
     @pytest.mark.parametrize(
         ("expected", "printed", "alike"),
         [
-            ("a  b\n c", "a b\nc\n", True),
-            ("a\n...\nz", "a\nb\nc\nz", True),
+            ("a  b\n...\nz", "a b\nc\nz", True),
             ("0.12", "0.13", True),
-            (
-                '"01a20c5b-b7fa-7000-8000-aefcc455ff30"',
-                '"01a20c5b-0ffb-7000-8000-e7c5b414ac2a"',
-                True,
-            ),
-            ("a\n...\nz", "a\nb", False),
             ("0.12", "0.14", False),
             ("2,000", "2,001", False),
             ("a", "a\nb", False),
@@ -124,15 +117,11 @@ class TestSnippets:
     @pytest.mark.parametrize(
         ("command", "exists"),
         [
-            ("just moon", False),
             ("just bench moon", False),
             ("kickserve moon", False),
-            ("kickserve batch --moon", False),
             ("kickserve model check --moon", False),
-            ("just batch 500 && just precommit", True),
-            ("just bench paging --records 5 && just bench --quick", True),
+            ("just bench paging --records 5 && just precommit", True),
             ("A=b kickserve batch kicks.csv --output x.csv | cat", True),
-            ("kickserve profile --seconds 5 --clock=wall show x.pstat --top 5", True),
         ],
     )
     def test_a_wrong_name_is_found(self, command, exists):

@@ -66,8 +66,8 @@ def service(folder: Path, bodies: Path, seconds: float, *, away: bool = False) -
             warm = common.load(url, CONNECTIONS, 1, bodies)
             found = common.load(url, CONNECTIONS, seconds, bodies)
         journal = sum(file.stat().st_size for file in place.rglob("*.log") if file.name != "server.log")
-        assert not found.errors, f"{found.errors} requests failed"
-        return found.rate, journal / (warm.requests + found.requests)
+        assert not found["errors"], f"{found['errors']} requests failed"
+        return found["throughput"], journal / (warm["requests"] + found["requests"])
     finally:
         server.end()
 

@@ -13,12 +13,14 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 import pyarrow.parquet as pq
 
+from ops.bench import common
 from ops.commands import progress
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from ops.commands import Row
 
-KICKSERVE: Final = (sys.executable, "-m", "kickserve")
 BILLION: Final = 1_000_000_000
 IN_A_FILE: Final = 10_000_000
 POLL: Final = 0.2
@@ -36,31 +37,14 @@ GONE: Final = 30.0  # seconds in which all that a killed run had started must be
 def make_all(folder: Path, kicks: int) -> None:
     """Write so many kicks into files of ten millions, one beside the other."""
     folder.mkdir()
-
-    def file(at: int) -> Path:
-        return folder / f"kicks-{at:03d}.parquet"
-
     sizes = [min(IN_A_FILE, kicks - start) for start in range(0, kicks, IN_A_FILE)]
-    for first in range(0, len(sizes), os.cpu_count() or 1):
-        running = [
-            subprocess.Popen(
-                [
-                    *KICKSERVE,
-                    "simulate",
-                    "--size",
-                    str(sizes[at]),
-                    "--seed",
-                    str(at),
-                    "--output",
-                    str(file(at)),
-                ],
-                stdout=subprocess.DEVNULL,
-            )
-            for at in range(first, min(first + (os.cpu_count() or 1), len(sizes)))
-        ]
-        codes = [each.wait() for each in running]
-        if any(codes):
-            raise SystemExit("the kicks could not be written")
+
+    def make(at: int) -> None:
+        options = ("--size", str(sizes[at]), "--seed", str(at), "--output", f"kicks-{at:03d}.parquet")
+        common.command(folder, "simulate", *options)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        [*pool.map(make, range(len(sizes)))]
 
 
 class Watch(threading.Thread):
@@ -97,7 +81,7 @@ def _memory(process: psutil.Process) -> float:
 
 def start(source: Path, output: Path, engine: list[str]) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own."""
-    command = [*KICKSERVE, "batch", str(source), "--output", str(output), "--json"]
+    command = [sys.executable, "-m", "kickserve", "batch", str(source), "--output", str(output), "--json"]
     return subprocess.Popen([*command, *engine], stdout=subprocess.PIPE, start_new_session=True)
 
 
@@ -160,46 +144,26 @@ def groups(source: Path) -> Iterator[tuple[str, int, int]]:
             first += rows
 
 
-def parts_of(output: Path) -> int:
-    """Return how many partitions are done."""
-    return len(list(output.glob("*.parquet")))
-
-
-def wait_for(output: Path, parts: int, process: int) -> None:
-    """Wait until so many are."""
-    while parts_of(output) < parts:
+def wait_for(output: Path, parts: int, process: int) -> int:
+    """Wait until so many partitions of a run are done; return how many are."""
+    while (done := len([*output.glob("*.parquet")])) < parts:
         assert psutil.pid_exists(process), "the run ended too early"
         time.sleep(0.05)
-
-
-def kill_a_worker(output: Path, parts: int, killed: list[int]) -> Callable[[int], None]:
-    """Return what kills a worker of a run, as soon as some of its partitions are done."""
-
-    def kill(process: int) -> None:
-        wait_for(output, parts, process)
-        # Workers have used most CPU; beside them there is a helper of multiprocessing.
-        children = psutil.Process(process).children(recursive=True)
-        worker = max(children, key=lambda each: each.cpu_times().user)
-        worker.kill()
-        killed.append(parts_of(output))
-
-    return kill
+    return done
 
 
 def kill_everything(source: Path, output: Path, engine: list[str], parts: int) -> int:
     """Start a run, kill all its processes at once, and return how many partitions were done."""
     process = start(source, output, engine)
     try:
-        wait_for(output, parts, process.pid)
-    except BaseException:
+        done = wait_for(output, parts, process.pid)
+        family = psutil.Process(process.pid).children(recursive=True)
+    finally:
         os.killpg(process.pid, signal.SIGKILL)
-        raise
-    family = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     gone, alive = psutil.wait_procs(family, GONE)
     assert not alive, f"{len(alive)} of {len(gone) + len(alive)} processes outlived the run"
-    return parts_of(output)
+    return done
 
 
 def killed_runs(
@@ -208,7 +172,14 @@ def killed_runs(
     """Kill on the way, and make sure that all comes out as it did without."""
     third = max(sum(1 for _ in groups(source)) // 3, 1)
     output, killed = folder / "worker-killed", list[int]()
-    survived = measure(source, output, engine, kill_a_worker(output, third, killed))
+
+    def kill_a_worker(process: int) -> None:
+        killed.append(wait_for(output, third, process))
+        # Workers have used most CPU; beside them there is a helper of multiprocessing.
+        children = psutil.Process(process).children(recursive=True)
+        max(children, key=lambda each: each.cpu_times().user).kill()
+
+    survived = measure(source, output, engine, kill_a_worker)
     assert check(source, output) == expected, "after the death of a worker the answers are others"
     shutil.rmtree(output)
     output = folder / "all-killed"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -96,8 +97,9 @@ class Cores:
     load: int | None
 
 
+@cache
 def cores() -> Cores:
-    """Choose a core for the servers and another for the load."""
+    """Choose a core for the servers and another for the load; once, as a pinned process sees one alone."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     # The first core gets more of the system's interrupts than others: the load may have it.
     return Cores(allowed[-1], allowed[0]) if len(allowed) > 1 else Cores(None, None)
@@ -262,43 +264,6 @@ class Server:
         return self._process.wait()
 
 
-@dataclass(frozen=True)
-class Load:
-    """The result of a run of wrk.
-
-    Attributes:
-        requests: answers that it received.
-        seconds: how long it ran.
-        refused: answers with a status above 399.
-        socket_errors: connections that could not be made, read or written.
-        timeouts: answers that did not come in time.
-        p50_ms: time from request to answer that half of the requests took at most; so `p90_ms` and `p99_ms`.
-        max_ms: the longest time.
-        share: the share of a core that wrk took: near 1 it measures itself.
-    """
-
-    requests: int
-    seconds: float
-    refused: int
-    socket_errors: int
-    timeouts: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    max_ms: float
-    share: float = 0.0
-
-    @property
-    def errors(self) -> int:
-        """The number of requests that failed."""
-        return self.refused + self.socket_errors + self.timeouts
-
-    @property
-    def rate(self) -> float:
-        """Answers a second."""
-        return self.requests / self.seconds
-
-
 def find_wrk() -> str:
     """Return the path of wrk, or end with how to install it."""
     found = shutil.which("wrk")
@@ -309,19 +274,7 @@ def find_wrk() -> str:
     return found
 
 
-def parse_wrk(output: str, share: float = 0.0) -> Load:
-    """Read the line of JSON that `load.lua` prints among the words of wrk.
-
-    Raises:
-        ValueError: it is missing.
-    """
-    lines = [line for line in output.splitlines() if line.startswith("{")]
-    if not lines:
-        raise ValueError(f"wrk printed no figures:\n{output}")
-    return Load(**json.loads(lines[-1]), share=share)
-
-
-def load(url: str, connections: int, seconds: float, bodies: Path) -> Load:
+def load(url: str, connections: int, seconds: float, bodies: Path) -> Row:
     """Load a server by wrk, with KEY in the header X-API-Key.
 
     Args:
@@ -329,6 +282,11 @@ def load(url: str, connections: int, seconds: float, bodies: Path) -> Load:
         connections: each sends its next request when its last is answered.
         seconds: how long; wrk knows whole ones only, so they are rounded, to 1 at least.
         bodies: a file with the body of a kick a line.
+
+    Returns:
+        `requests` that were answered, `errors` (refusals, broken connections, timeouts), `throughput` a
+        second, percentiles of the time to an answer `p50_ms`, `p90_ms` and `p99_ms`, the longest `max_ms`,
+        and `load_share`, the share of a core that wrk took: near 1 it measures itself.
     """
     options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=30s"]
     started = [find_wrk(), *options, "-s", str(LUA), url, "--", str(bodies), KEY]
@@ -337,7 +295,8 @@ def load(url: str, connections: int, seconds: float, bodies: Path) -> Load:
     share = (_children() - used) / (time.perf_counter() - began)
     if finished.returncode:
         raise SystemExit(f"wrk failed: {finished.stderr or finished.stdout}")
-    return parse_wrk(finished.stdout, share)
+    figures = next(line for line in finished.stdout.splitlines() if line.startswith("{"))
+    return {**json.loads(figures), "load_share": share}
 
 
 def _children() -> float:

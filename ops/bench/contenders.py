@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PEERS: Final = Path(__file__).resolve().with_name("peers")
 WARM_CONNECTIONS: Final = 8
-FIGURES: Final = ("requests", "errors", "p50_ms", "p90_ms", "p99_ms", "max_ms")  # of wrk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +159,10 @@ class Running:
             raise SystemExit(f"{self.contender.name} answers a kick with {status}: {answer!r}")
         self.tally.add(1)
 
-    def load(self, connections: int, seconds: float) -> Any:
+    def load(self, connections: int, seconds: float) -> Row:
         """Load it, and count the answers."""
         found = load(self.server.url + self.contender.predict, connections, seconds, self._bodies)
-        self.tally.add(found.requests, cut=connections, errors=found.errors)
+        self.tally.add(found["requests"], cut=connections, errors=found["errors"])
         return found
 
     def drain(self) -> float:
@@ -187,16 +186,14 @@ class Running:
             "server": self.contender.name,
             "connections": connections,
             "round": number,
-            "throughput": found.rate,
-            **{name: getattr(found, name) for name in FIGURES},
-            "cpu_us_load": (loaded - before) / max(found.requests, 1) * 1e6,
+            **found,
+            "cpu_us_load": (loaded - before) / max(found["requests"], 1) * 1e6,
             # With the work that follows, and with the requests under way when the load was cut off.
-            "cpu_us_total": (rested - before) / (found.requests + connections) * 1e6,
+            "cpu_us_total": (rested - before) / (found["requests"] + connections) * 1e6,
             "drain_seconds": drained,
             "rss_mb": rss,
             "uss_mb": uss,  # not shared with other processes
-            "server_share": (loaded - before) / (ended - began),  # of a core; so `load_share`
-            "load_share": found.share,
+            "server_share": (loaded - before) / (ended - began),  # of a core
         }
 
     def end(self) -> int:

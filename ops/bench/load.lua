@@ -20,11 +20,10 @@ end
 
 -- Times are in microseconds; wrk counts as `status` the answers above 399.
 function done(summary, latency)
-  local errors = summary.errors
-  local form = '\n{"requests": %d, "seconds": %.6f, "refused": %d, "socket_errors": %d, "timeouts": %d, '
+  local errors, seconds = summary.errors, summary.duration / 1e6
+  local form = '\n{"requests": %d, "errors": %d, "throughput": %.6f, '
     .. '"p50_ms": %.4f, "p90_ms": %.4f, "p99_ms": %.4f, "max_ms": %.4f}\n'
-  io.write(string.format(form,
-    summary.requests, summary.duration / 1e6, errors.status,
-    errors.connect + errors.read + errors.write, errors.timeout,
+  io.write(string.format(form, summary.requests,
+    errors.status + errors.connect + errors.read + errors.write + errors.timeout, summary.requests / seconds,
     latency:percentile(50) / 1e3, latency:percentile(90) / 1e3, latency:percentile(99) / 1e3, latency.max / 1e3))
 end

@@ -107,4 +107,4 @@ def click(page: Page, number: int) -> float:
 
 def throughput(api: str, bodies: Path) -> float:
     """Return predictions a second, by wrk over 16 connections."""
-    return common.load(f"{api}/predict", CONNECTIONS, SECONDS, bodies).rate
+    return common.load(f"{api}/predict", CONNECTIONS, SECONDS, bodies)["throughput"]

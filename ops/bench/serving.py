@@ -12,11 +12,12 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.console import Group
 
@@ -90,33 +91,42 @@ GOALS: Final = (
 )
 
 
-def medians(measurements: Iterable[Row]) -> dict[Place, Row]:
-    """Return the median of each figure over the rounds, in the order in which places first come up."""
+def medians(measurements: Iterable[Row]) -> list[Row]:
+    """Return the median of each figure over the rounds, in the order in which servers first come up."""
     groups: defaultdict[Place, list[Row]] = defaultdict(list)
     for each in measurements:
         groups[each["server"], each["connections"]].append(each)
-    return {
-        place: {name: median(each[name] for each in group) for name in [*group[0]][3:]}
-        for place, group in groups.items()
-    }
+    return [
+        {
+            name: value if name in {"server", "connections"} else median(each[name] for each in group)
+            for name, value in group[0].items()
+            if name != "round"
+        }
+        for group in groups.values()
+    ]
 
 
-def ratios(measurements: Sequence[Row]) -> list[tuple[Goal, list[float]]]:
-    """Return the goals whose both sides were measured, and the ratio of each round.
+def ratios(measurements: Sequence[Row]) -> list[Row]:
+    """Return the goals whose both sides were measured, with the median ratio of the rounds and their range.
 
     A slow round slows both sides, so it drops out of the ratio.
     """
-    found: defaultdict[Goal, list[float]] = defaultdict(list)
     at = {(each["server"], each["connections"], each["round"]): each for each in measurements}
-    for number in sorted({each["round"] for each in measurements}):
-        for goal in GOALS:
-            above, below = at.get((*goal.of, number)), at.get((*goal.to, number))
-            if above and below:
-                found[goal].append(above[goal.figure] / below[goal.figure])
-    return [*found.items()]
+    rounds = {number for _, _, number in at}
+    found = []
+    for goal in GOALS:
+        pairs = [(at.get((*goal.of, number)), at.get((*goal.to, number))) for number in rounds]
+        values = [of[goal.figure] / to[goal.figure] for of, to in pairs if of and to]
+        if values:
+            value = median(values)
+            extent = {"lowest": min(values), "highest": max(values)}
+            found.append(
+                {"ratio": goal.text, "value": value, **extent, "goal": goal.wanted, "met": goal.met(value)}
+            )
+    return found
 
 
-def merge(tallies: Iterable[Tally]) -> list[tuple[Tally, bool]]:
+def merge(tallies: Iterable[Tally]) -> list[Row]:
     """Add up the tallies of each server; say whether each of them agreed with its store.
 
     One's loss must not vanish in the surplus of another.
@@ -129,139 +139,85 @@ def merge(tallies: Iterable[Tally]) -> list[tuple[Tally, bool]]:
         agree[each.server] = agree.get(each.server, True) and each.agrees
         if each.stored is not None:
             total.stored = (total.stored or 0) + each.stored
-    return [(total, agree[name]) for name, total in sums.items()]
+    return [{**asdict(total), "agrees": agree[name]} for name, total in sums.items()]
 
 
-@dataclass(kw_only=True)
-class Run:
-    """The results of a run.
-
-    Attributes:
-        conditions: date, machine, versions, and how it was measured.
-        servers: the description of each server, by name.
-        measurements: each turn.
-        starts: seconds that each server took to start, the median over the rounds.
-        tallies: answers and rows.
-        extras: `batch`, `startup`, `workers` and `memory`, as far as they were measured.
-        failures: events that must not happen.
-    """
-
-    conditions: dict[str, Any]
-    servers: dict[str, str] = field(default_factory=dict)
-    measurements: list[Row] = field(default_factory=list)
-    starts: dict[str, float] = field(default_factory=dict)
-    tallies: list[Tally] = field(default_factory=list)
-    extras: dict[str, dict[str, Any]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-
-    def medians(self) -> dict[Place, dict[str, float]]:
-        """Return the medians in the order of servers and connections."""
-        order = list(self.servers)
-        found = medians(self.measurements)
-        return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Lay it out for a file."""
-        return {
-            **self.conditions,
-            "servers": self.servers,
-            "medians": [
-                {"server": server, "connections": at, **each} for (server, at), each in self.medians().items()
-            ],
-            "ratios": [
-                {
-                    "ratio": goal.text,
-                    "value": median(values),
-                    "lowest": min(values),
-                    "highest": max(values),
-                    "goal": goal.wanted,
-                    "met": goal.met(median(values)),
-                }
-                for goal, values in ratios(self.measurements)
-            ],
-            "start_seconds": self.starts,
-            **self.extras,
-            "tallies": [{**asdict(each), "agrees": agrees} for each, agrees in merge(self.tallies)],
-            "failures": self.failures,
-            "measurements": self.measurements,
-        }
-
-    def notes(self) -> Iterator[str]:
-        """Yield the reasons to doubt some figures."""
-        busy = [each for each in self.measurements if each["load_share"] > TOO_BUSY]
-        loaded = [each for each in self.measurements if each["connections"] >= MANY and each not in busy]
-        crowded = [each for each in loaded if each["server_share"] < CROWDED]
-        for text, doubtful in (
-            ("the load generator was as busy as the server", busy),
-            ("others used the server's core meanwhile", crowded),
-        ):
-            if doubtful:
-                places = dict.fromkeys(f"{each['server']} at {each['connections']}" for each in doubtful)
-                yield f"{text}: {', '.join(places)}"
+def notes(measurements: Sequence[Row]) -> Iterator[str]:
+    """Yield the reasons to doubt some figures."""
+    busy = [each for each in measurements if each["load_share"] > TOO_BUSY]
+    loaded = [each for each in measurements if each["connections"] >= MANY and each not in busy]
+    crowded = [each for each in loaded if each["server_share"] < CROWDED]
+    for text, doubtful in (
+        ("the load generator was as busy as the server", busy),
+        ("others used the server's core meanwhile", crowded),
+    ):
+        if doubtful:
+            places = dict.fromkeys(f"{each['server']} at {each['connections']}" for each in doubtful)
+            yield f"{text}: {', '.join(places)}"
 
 
-def sheets(run: Run) -> list[tuple[str, list[Row]]]:
-    """Return the tables that are not empty, by their titles; cells are texts."""
+def failures(tallies: Iterable[Row]) -> Iterator[str]:
+    """Yield the servers whose requests failed, or whose answers are not those in the store."""
+    for each in tallies:
+        if each["errors"]:
+            yield f"{each['server']}: {each['errors']:,} requests failed"
+        if not each["agrees"]:
+            yield "{server}: {answered:,} answered, {stored:,} stored, {cut:,} cut off".format_map(each)
+
+
+def sheets(found: Row) -> list[tuple[str, list[Row]]]:
+    """Return the tables of a run that are not empty, by their titles; cells are texts."""
     made = [
-        (f"Ratios, at {MANY} connections where nothing else is said", _ratios(run)),
-        ("Answers a second, by connections", _throughput(run)),
-        ("Server by server", _places(run)),
-        ("Starts, batches, workers, memory", _extras(run)),
-        ("Answered and stored", _tallies(run)),
+        (f"Ratios, at {MANY} connections where nothing else is said", [*map(_ratio, found["ratios"])]),
+        ("Answers a second, by connections", _throughput(found["medians"])),
+        ("Server by server", [*map(_place, sorted(found["medians"], key=itemgetter("connections")))]),
+        ("Starts, batches, workers, memory", _extras(found)),
+        ("Answered and stored", [*map(_tally, found["tallies"])]),
     ]
     return [(title, rows) for title, rows in made if rows]
 
 
-def markdown(run: Run) -> str:
-    """Return all tables as Markdown."""
-    about = run.conditions
-    many = "1 round" if about["rounds"] == 1 else f"{about['rounds']} rounds"
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+def markdown(found: Row) -> str:
+    """Return all tables of a run as Markdown."""
+    many = "1 round" if found["rounds"] == 1 else f"{found['rounds']} rounds"
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines = [
         "# Model servers compared",
         "",
-        f"Made by `just bench` on {about['date']}: {about['cpu']}, {about['pinning']}.",
-        f"{many}; in each, the servers take turns of {about['seconds']} s at each number of connections.",
+        f"Made by `just bench` on {found['date']}: {found['cpu']}, {found['pinning']}.",
+        f"{many}; in each, the servers take turns of {found['seconds']} s at each number of connections.",
         "All figures are medians over the rounds.",
         "",
-        *(f"- **{name}**: {what}" for name, what in run.servers.items()),
+        *(f"- **{name}**: {what}" for name, what in found["servers"].items()),
         "",
         f"Versions: {versions}.",
         "",
     ]
-    for title, rows in sheets(run):
+    for title, rows in sheets(found):
         lines += [f"## {title}", "", f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"]
         lines += [*(f"| {' | '.join(row.values())} |" for row in rows), ""]
-    if run.failures:
-        lines += ["## Failures", "", *(f"- {each}" for each in run.failures), ""]
+    if found["failures"]:
+        lines += ["## Failures", "", *(f"- {each}" for each in found["failures"]), ""]
     return "\n".join(lines)
 
 
-def _ratios(run: Run) -> list[Row]:
-    return [
-        {
-            "ratio": goal.text,
-            "median": f"{median(values):,.3g}",
-            "rounds": f"{min(values):,.3g} to {max(values):,.3g}",
-            "goal": goal.wanted,
-            "met": "yes" if goal.met(median(values)) else "no",
-        }
-        for goal, values in ratios(run.measurements)
-    ]
+def _ratio(each: Row) -> Row:
+    return {
+        "ratio": each["ratio"],
+        "median": f"{each['value']:,.3g}",
+        "rounds": f"{each['lowest']:,.3g} to {each['highest']:,.3g}",
+        "goal": each["goal"],
+        "met": "yes" if each["met"] else "no",
+    }
 
 
-def _throughput(run: Run) -> list[Row]:
-    middle = run.medians()
-    columns = sorted({connections for _, connections in middle})
+def _throughput(medians: list[Row]) -> list[Row]:
+    at = {(each["server"], str(each["connections"])): f"{each['throughput']:,.0f}" for each in medians}
+    columns = dict.fromkeys(connections for _, connections in at)
+    servers = dict.fromkeys(server for server, _ in at)
     return [
-        {
-            "server": server,
-            **{
-                str(at): f"{middle[server, at]['throughput']:,.0f}" if (server, at) in middle else ""
-                for at in columns
-            },
-        }
-        for server in dict.fromkeys(name for name, _ in middle)
+        {"server": server, **{column: at.get((server, column), "") for column in columns}}
+        for server in servers
     ]
 
 
@@ -279,50 +235,45 @@ COLUMNS: Final = {
 }
 
 
-def _places(run: Run) -> list[Row]:
-    return [
-        {
-            "server, connections": f"{server}, {connections}",
-            **{head: format(each[name], form) for head, (name, form) in COLUMNS.items()},
-        }
-        for (server, connections), each in sorted(run.medians().items(), key=lambda item: item[0][1])
-    ]
+def _place(each: Row) -> Row:
+    figures = {head: format(each[name], form) for head, (name, form) in COLUMNS.items()}
+    return {"server, connections": "{server}, {connections}".format_map(each), **figures}
 
 
-def _extras(run: Run) -> list[Row]:
-    found = {f"start of {name}, until it is ready": f"{value:.2f} s" for name, value in run.starts.items()}
-    if each := run.extras.get("startup"):
-        found[f"`kickserve serve`, median of {each['starts']} starts"] = f"{each['seconds']:.3f} s"
-    if each := run.extras.get("batch"):
+def _extras(run: Row) -> list[Row]:
+    found = {
+        f"start of {name}, until it is ready": f"{each:.2f} s" for name, each in run["start_seconds"].items()
+    }
+    if each := run.get("startup"):
+        found["`kickserve serve`, median of {starts} starts".format_map(each)] = f"{each['seconds']:.3f} s"
+    if each := run.get("batch"):
         size = f"batch of {each['kicks_a_call']:,}"
         found[f"{size}: kicks/s, over the time of the call"] = f"{each['kicks_per_second']:,.0f}"
         found[f"{size}: kicks/s, until they are stored"] = f"{each['kicks_per_second_stored']:,.0f}"
         found[f"{size}: kicks a second of CPU time"] = f"{each['kicks_per_cpu_second']:,.0f}"
-    if each := run.extras.get("workers"):
+    if each := run.get("workers"):
         for number, rate in each["requests_per_second"].items():
             found[f"workers: {number}, load on the same cores, answers/s"] = f"{rate:,.0f}"
         found["two workers / one"] = f"{each['ratio']:.2f}"
-    if each := run.extras.get("memory"):
-        for stage in ("started", "warm", "afterwards"):
-            when = f"after {each['requests']:,} requests" if stage == "afterwards" else stage
+    if each := run.get("memory"):
+        stages = {"started": "started", "warm": "warm", "afterwards": f"after {each['requests']:,} requests"}
+        for stage, when in stages.items():
             found[f"memory of kickserve, {when}"] = f"{each[stage]['rss_mb']:,.0f} MB"
     return [{"figure": name, "value": value} for name, value in found.items()]
 
 
-def _tallies(run: Run) -> list[Row]:
-    return [
-        {
-            "server": each.server,
-            "answered": f"{each.answered:,}",
-            "stored": "keeps nothing" if each.stored is None else f"{each.stored:,}",
-            "more, of as many as were cut off": ""
-            if each.stored is None
-            else f"{each.stored - each.answered:,} of {each.cut:,}",
-            "errors": f"{each.errors:,}",
-            "passed": "yes" if agrees and not each.errors else "NO",
-        }
-        for each, agrees in merge(run.tallies)
-    ]
+def _tally(each: Row) -> Row:
+    stored, more = "keeps nothing", ""
+    if each["stored"] is not None:
+        stored, more = f"{each['stored']:,}", f"{each['stored'] - each['answered']:,} of {each['cut']:,}"
+    return {
+        "server": each["server"],
+        "answered": f"{each['answered']:,}",
+        "stored": stored,
+        "more, of as many as were cut off": more,
+        "errors": f"{each['errors']:,}",
+        "passed": "yes" if each["agrees"] and not each["errors"] else "NO",
+    }
 
 
 class Extras:
@@ -339,7 +290,7 @@ class Extras:
         self.tallies.append(running.tally)
         return running
 
-    def batch(self) -> dict[str, Any]:
+    def batch(self) -> Row:
         """Measure batches; each begins when the one before has reached the database."""
         body = json.dumps(common.kicks(BATCH, 11))
         running = self._start("batches")
@@ -371,7 +322,7 @@ class Extras:
         running.tally.add(BATCH)
         return took
 
-    def startup(self) -> dict[str, Any]:
+    def startup(self) -> Row:
         """Measure the seconds from the start of the process until `/health/ready` answers 200."""
         times = []
         for _ in range(STARTS):
@@ -380,7 +331,7 @@ class Extras:
             running.end()
         return {"starts": STARTS, "seconds": median(times), "longest": max(times)}
 
-    def workers(self) -> dict[str, Any]:
+    def workers(self) -> Row:
         """Measure one and two workers in turns. They and the load share all cores."""
         rates: dict[int, list[float]] = {1: [], 2: []}
         cores = common.cores()
@@ -389,7 +340,7 @@ class Extras:
                 for number, found in rates.items():
                     running = self._start(f"workers: {number}", pin=False, KICKSERVE_WORKERS=str(number))
                     try:
-                        found.append(running.load(CROWD, self._turns.seconds).rate)
+                        found.append(running.load(CROWD, self._turns.seconds)["throughput"])
                         running.drain()
                     finally:
                         running.end()
@@ -398,7 +349,7 @@ class Extras:
             "ratio": median(two / one for one, two in zip(*rates.values(), strict=True)),
         }
 
-    def memory(self) -> dict[str, Any]:
+    def memory(self) -> Row:
         """Measure the memory at the start, warm, and after a million requests."""
         running = self._start("memory")
         found = {"started": running.server.memory()}
@@ -485,31 +436,25 @@ def serving(
             for name in (*(name for name in EXTRAS if name in only), *["memory"] * million):
                 progress.print(name)
                 measured[name] = getattr(extras, name)()
-    run = Run(
-        conditions=conditions(rounds, seconds),
-        servers={each.name: each.what for each in servers},
-        measurements=turns.measurements,
-        starts={name: median(each) for name, each in turns.starts.items()},
-        tallies=[*turns.tallies, *extras.tallies],
-        extras=measured,
-        failures=turns.failures,
-    )
-    run.failures += failures(run)
+    tallies = merge([*turns.tallies, *extras.tallies])
+    found = {
+        **conditions(rounds, seconds),
+        "servers": {each.name: each.what for each in servers},
+        "medians": medians(turns.measurements),
+        "ratios": ratios(turns.measurements),
+        "start_seconds": {name: median(each) for name, each in turns.starts.items()},
+        **measured,
+        "tallies": tallies,
+        "failures": [*turns.failures, *failures(tallies)],
+        "measurements": turns.measurements,
+    }
     if whole or output:
         folder = Path(output) if output else RESULTS
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "serving.json").write_text(json.dumps(run.as_dict(), indent=1) + "\n")
-        (folder / "serving.md").write_text(markdown(run))
-    for each in [*run.notes(), *run.failures]:
-        progress.print(each, style="red" if each in run.failures else "yellow")
-    text = Group(*(part for title, rows in sheets(run) for part in (f"\n{title}", table(rows))))
-    return Report(run.as_dict(), text, not run.failures)
-
-
-def failures(run: Run) -> Iterator[str]:
-    """Yield the servers whose requests failed, or whose answers are not those in the store."""
-    for each, agrees in merge(run.tallies):
-        if each.errors:
-            yield f"{each.server}: {each.errors:,} requests failed"
-        if not agrees:
-            yield f"{each.server}: {each.answered:,} answered, {each.stored:,} stored, {each.cut:,} cut off"
+        (folder / "serving.json").write_text(json.dumps(found, indent=1) + "\n")
+        (folder / "serving.md").write_text(markdown(found))
+    for style, texts in (("yellow", notes(turns.measurements)), ("red", found["failures"])):
+        for each in texts:
+            progress.print(each, style=style)
+    text = Group(*(part for title, rows in sheets(found) for part in (f"\n{title}", table(rows))))
+    return Report(found, text, not found["failures"])

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ops.bench import common
 from ops.bench.common import API, KEY, SERVE, Server
@@ -30,7 +30,7 @@ SCRAPED: Final = "metrics, scraped"
 class Scraped(Running):
     """A contender whose metrics are read once a second while it is loaded, if its name asks for that."""
 
-    def load(self, connections: int, seconds: float) -> Any:
+    def load(self, connections: int, seconds: float) -> Row:
         """Load it, and read its metrics beside."""
         if self.contender.name != SCRAPED:
             return super().load(connections, seconds)

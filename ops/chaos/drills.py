@@ -31,7 +31,7 @@ REFUSALS = 200  # after so many the disk is full, and stays so
 
 
 async def drills(
-    only: tuple[str, ...] = (), rounds: int = 20, outage: float = 30, warm: float = WARM
+    only: tuple[str, ...] = (), rounds: int = 20, outage: float = 30.0, warm: float = WARM
 ) -> list[Row]:
     """Kill, stop and starve the service under load; fail where an answer is lost, or a client meets an error.
 

@@ -72,7 +72,7 @@ async def bitflip() -> Row:
     }
 
 
-async def vanished(seconds: float = 3) -> Row:
+async def vanished(seconds: float = 3.0) -> Row:
     """Remove the journal's folder under load, while much waits in it: Postgres is stopped.
 
     Fails where an answered prediction is lost, or a client meets an error.

@@ -54,7 +54,7 @@ BARE_RATE = 50.0  # a second: enough for a percentile of ten seconds, and nothin
 BARE = ROOT / "ops" / "bench" / "peers" / "bare.py"
 
 
-async def long(minutes: float = 60) -> Report:
+async def long(minutes: float = 60.0) -> Report:
     """Run an hour at half load with reports, reloads, open pages and outages; fail where the service ages.
 
     That is where an answered prediction is not in the store exactly once, or where, from the first third

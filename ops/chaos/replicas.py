@@ -150,7 +150,7 @@ async def websocket(url: str) -> int:
             return response.status_code
 
 
-async def replicas(seconds: float = 3, kills: int = 20) -> Row:
+async def replicas(seconds: float = 3.0, kills: int = 20) -> Row:
     """Kill two of three replicas behind nginx by turns, restart the third; fail where a client notices.
 
     Nothing that was answered may be lost or stored twice, nothing deleted come back, no answered prediction

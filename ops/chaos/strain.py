@@ -127,7 +127,8 @@ async def _checked(folder: Path) -> Row:
 async def visitors(number: int = 10_000) -> Row:
     """Ask for the page by clients that never open its connection, beside predictions.
 
-    Fails where the service takes more than 200 MB, or a prediction is not answered.
+    Fails where the service takes more than 200 MB, a prediction is not answered, or the page is not shown
+    afterwards.
 
     Args:
         number: of pages that are asked for.
@@ -148,6 +149,11 @@ async def visitors(number: int = 10_000) -> Row:
                 progress.print(f"{at:,} pages, {most / 1e6:.0f} MB")
         during = load.p99(began)
         took = time.perf_counter() - began
+
+        async def shown() -> bool:
+            return (await page.send(page.request("GET", "/ui/")))[0] == OK
+
+        await eventually(shown)  # pages that were never opened have been dropped
         await load.end()
         code = await ended(server)
     return {

@@ -282,7 +282,7 @@ async def hardness(
     only: tuple[str, ...] = (),
     idle: int = 10_000,
     slow: int = 300,
-    timeout: float = 5,
+    timeout: float = 5.0,
 ) -> list[Row]:
     """Attack a real server as slow, silent, rude and numerous clients do, each attack on a server of its own.
 

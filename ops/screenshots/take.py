@@ -14,7 +14,7 @@ from browser import FLAGS, chromium
 from playwright.sync_api import Browser, sync_playwright
 from serving import serving
 
-from kickserve.schemas import Kick
+from kickserve.features import named
 from kickserve_data.simulate import simulate
 
 HERE: Final = Path(__file__).resolve().parent
@@ -48,11 +48,7 @@ def main() -> None:
 def fill(api: str) -> None:
     """Have kicks predicted, and set the outcomes of most of them."""
     kicks = simulate(1_500, seed=7)
-    names = Kick.__struct_fields__
-    bodies = [{name: float(value) for name, value in zip(names, row, strict=True)} for row in kicks.matrix]
-    flags = [name for name in names if name.startswith(("is_", "game_", "has_"))]
-    for body in bodies:
-        body.update({name: bool(body[name]) for name in flags})
+    bodies = [named(row) for row in kicks.matrix.tolist()]
     answers = httpx.post(f"{api}/predict/batch", json=bodies, timeout=60).raise_for_status().json()
     outcomes = [
         {"id": answer["id"], "success": bool(success)}
