@@ -298,47 +298,32 @@ class Busy(Plugin):
     """Calls whose work and waits are known."""
 
     def on_app_init(self, app_config):
-        app_config.route_handlers += [alpha, beta]
+        app_config.route_handlers.append(answer)
         return app_config
 
 
-def alpha_step():
+def step():
     pass
 
 
-def alpha_thread_step():
+def thread_step():
     pass
 
 
-def beta_step():
-    pass
-
-
-def repeat(step, number):
+def repeat(function, number):
     for _ in range(number):
-        step()
+        function()
 
 
-async def alpha_wait():
-    await asyncio.sleep(0.05)
-
-
-@get("/api/alpha")
-async def alpha(number: FromQuery[int]) -> str:
-    for _ in range(3):
-        repeat(alpha_step, number)
-        await alpha_wait()
-    await asyncio.to_thread(repeat, alpha_thread_step, number)
-    return ""
-
-
-@get("/api/beta")
-async def beta(number: FromQuery[int]) -> str:
+@get("/api/busy")
+async def answer(number: FromQuery[int]) -> str:
     async def part() -> None:
-        repeat(beta_step, number)
-        await asyncio.sleep(0.02)
+        repeat(step, number)
+        await asyncio.sleep(0.01)
 
-    await asyncio.gather(part(), part(), part())
+    await part()
+    await asyncio.gather(part(), part())
+    await asyncio.to_thread(repeat, thread_step, number)
     return ""
 
 
@@ -350,28 +335,26 @@ async def busy(start, profiling, monkeypatch):
 
 
 async def test_of_interleaved_requests_each_file_holds_its_own_alone(busy, profiles, kick):
-    sizes = [(path, number) for path in ("alpha", "beta") for number in (1, 10, 100)]
+    sizes = (1, 10, 100)
     await asyncio.gather(
-        *(busy.get(f"http://test/api/{path}", params={"number": number}) for path, number in sizes),
+        *(busy.get("http://test/api/busy", params={"number": number}) for number in sizes),
         busy.post("/predict", json=kick),
         busy.get("/model"),
     )
-    found = await settled(8, profiles)
-    own = {"alpha_step", "beta_step", "record_each"}
-    assert all(len(own & functions(profile)) <= 1 for profile in found)
-    # Known by the request: the work in the event loop three times; in three tasks.
-    for path in ("alpha", "beta"):
-        steps = [call_of(each, f"{path}_step")[0] for each in found if f"{path}_step" in functions(each)]
-        assert sorted(steps) == [3, 30, 300]
+    found = await settled(5, profiles)
     assert sum("record_each" in functions(profile) for profile in found) == 1
+    theirs = [each for each in found if "step" in functions(each)]
+    assert not any("record_each" in functions(each) for each in theirs)
+    # Known by the request: the work of the request itself, and of its two tasks.
+    assert sorted(call_of(each, "step")[0] for each in theirs) == [3, 30, 300]
     # Of a thread that has just been started yappi may miss calls; it gives them to no other request.
-    threads = [each for each in found if "alpha_thread_step" in functions(each)]
-    for each in threads:
-        assert call_of(each, "alpha_thread_step")[0] * 3 == call_of(each, "alpha_step")[0]
+    for each in found:
+        if "thread_step" in functions(each):
+            assert call_of(each, "thread_step")[0] * 3 == call_of(each, "step")[0]
 
 
 async def test_waiting_is_separate_from_working(busy, profiles):
-    await busy.get("http://test/api/alpha", params={"number": 5})
+    await busy.get("http://test/api/busy", params={"number": 5})
     [profile] = await settled(1, profiles)
     calls = calls_of(profile)
     count, _, own, total, callers = calls[WAITING]

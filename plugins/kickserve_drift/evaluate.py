@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -121,7 +121,7 @@ def _run(settings: Settings, options: dict[str, Any]) -> tuple[Report, Path, Kic
             "--url, --since, --until, --last and --model select stored kicks: leave FILE out"
         )
     psi = drift.psi if options["psi"] is None else options["psi"]
-    with (_lines if options["json_progress"] else _bar)() as on_progress:
+    with _progress(as_json=options["json_progress"]) as on_progress:
         return Evaluation(
             file=options["file"],
             reference=options["reference"],
@@ -137,40 +137,28 @@ def _run(settings: Settings, options: dict[str, Any]) -> tuple[Report, Path, Kic
 
 
 @contextmanager
-def _bar() -> Iterator[OnProgress]:
-    """Show the progress as a bar on the standard error, where that is a terminal."""
-    with progress(shares=True) as bar:
-        task = bar.add_task("reading", total=1.0)
+def _progress(*, as_json: bool) -> Iterator[OnProgress]:
+    """Show the progress on the standard error: as a bar in a terminal, or as JSON for the service."""
+    reached = -1.0
+    with progress(shares=True) if not as_json else nullcontext() as bar:
+        task = None if bar is None else bar.add_task("reading", total=1.0)
 
         def on_progress(stage: str, share: float) -> None:
-            bar.update(task, description=stage, completed=_done(stage, share))
+            nonlocal reached
+            begin, end = _STAGES[stage]
+            done = round(begin + (end - begin) * min(max(share, 0.0), 1.0), 3)
+            if bar is not None and task is not None:
+                bar.update(task, description=stage, completed=done)
+            elif done > reached:
+                reached = done
+                _write_line(stage=stage, done=done)
 
         yield on_progress
-
-
-@contextmanager
-def _lines() -> Iterator[OnProgress]:
-    """Write the progress to the standard error, one JSON object a line, for the service."""
-    reached = -1.0
-
-    def on_progress(stage: str, share: float) -> None:
-        nonlocal reached
-        done = round(_done(stage, share), 3)
-        if done > reached:
-            reached = done
-            _write_line(stage=stage, done=done)
-
-    yield on_progress
 
 
 def _write_line(**values: object) -> None:
     sys.stderr.write(json.dumps(values) + "\n")
     sys.stderr.flush()
-
-
-def _done(stage: str, share: float) -> float:
-    begin, end = _STAGES[stage]
-    return begin + (end - begin) * min(max(share, 0.0), 1.0)
 
 
 def _show(report: Report, page: Path) -> None:

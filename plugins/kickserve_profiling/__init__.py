@@ -91,11 +91,11 @@ class ProfilingPlugin(Plugin):
     @asynccontextmanager
     async def _recording_tasks(self, _: Litestar) -> AsyncIterator[None]:
         from kickserve_profiling.profiler import PROFILER
-        from kickserve_profiling.requests import TaskFactory
+        from kickserve_profiling.requests import task_factory
 
         loop: Any = asyncio.get_running_loop()
         before = loop.get_task_factory()
-        loop.set_task_factory(TaskFactory(PROFILER, before))
+        loop.set_task_factory(task_factory(PROFILER, before))
         try:
             yield
         finally:

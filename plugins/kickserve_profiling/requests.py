@@ -60,23 +60,34 @@ class RequestProfiler:
         self._numbers = itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request (ASGI)."""
+        """Serve a request (ASGI); headers of its answer have the seconds until it began, and its profile."""
         path: str = scope["path"]
         if not path.startswith(_API):
             await self._app(scope, receive, send)
             return
-        answer = _Answer(scope, send)
+        began, started, name = datetime.now(UTC), time.perf_counter(), ""
         request = self._profiler.begin() if self._is_due(path, scope) else None
+
+        def answer(message: Message) -> Awaitable[None]:
+            nonlocal name
+            if message["type"] == "http.response.start":
+                took = time.perf_counter() - started
+                headers = [*message.get("headers", ()), (b"x-process-time", b"%.6f" % took)]
+                if request is not None:
+                    name = _name(scope, began)
+                    headers.append((b"x-profile", name.encode()))
+                message["headers"] = headers
+            return send(message)
+
         if request is None:
             await self._app(scope, receive, answer)
             return
-        answer.profiled = True
         token = TAG.set(request.tag)
         try:
             await record_waits(self._app(scope, receive, answer), request.waits)
         finally:
             TAG.reset(token)
-            self._end(request, answer.name())
+            self._end(request, name or _name(scope, began))
 
     def _is_due(self, path: str, scope: Any) -> bool:
         skipped = any(name == _SKIP and value.lower() not in _NO for name, value in scope["headers"])
@@ -91,69 +102,37 @@ class RequestProfiler:
             _log.exception("the profile %s is lost", name)
 
 
-class _Answer:
-    """Adds headers to an answer: the seconds until it began, and the name of its profile.
-
-    Attributes:
-        profiled: whether it has one.
-    """
-
-    __slots__ = ("_began", "_name", "_scope", "_send", "_started", "profiled")
-
-    def __init__(self, scope: Any, send: Send) -> None:
-        self._scope = scope
-        self._send = send
-        self._began = datetime.now(UTC)
-        self._started = time.perf_counter()
-        self._name = ""
-        self.profiled = False
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            took = time.perf_counter() - self._started
-            headers = [*message.get("headers", ()), (b"x-process-time", b"%.6f" % took)]
-            if self.profiled:
-                headers.append((b"x-profile", self.name().encode()))
-            message["headers"] = headers
-        return self._send(message)
-
-    def name(self) -> str:
-        """Name the profile by time, endpoint and request; the first name given stays."""
-        if not self._name:
-            scope = self._scope
-            endpoint = scope.get("path_template") or scope["path"]
-            request_id = scope.get("state", {}).get("request_id", b"").decode()
-            parts = (f"{self._began:%Y%m%dT%H%M%S.%fZ}", scope["method"], endpoint, request_id)
-            self._name = "-".join(filter(None, map(_word, parts)))
-        return self._name
+def _name(scope: Any, began: datetime) -> str:
+    """Name a profile by time, endpoint and request."""
+    endpoint = scope.get("path_template") or scope["path"]
+    request_id = scope.get("state", {}).get("request_id", b"").decode()
+    parts = (f"{began:%Y%m%dT%H%M%S.%fZ}", scope["method"], endpoint, request_id)
+    return "-".join(filter(None, map(_word, parts)))
 
 
 def _word(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._{}]+", "-", text)[:_LONGEST].strip("-")
 
 
-class TaskFactory:
-    """Makes the event loop's tasks; those of a profiled request with their waits recorded.
+def task_factory(profiler: Profiler, before: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Make a factory of the event loop's tasks; those of a profiled request have their waits recorded.
 
     Args:
         profiler: knows which requests are being profiled.
         before: the factory until now; None for the loop's own.
     """
 
-    def __init__(self, profiler: Profiler, before: Callable[..., Any] | None) -> None:
-        self._profiler = profiler
-        self._before = before
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
-        """Make a task."""
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
         context = more.get("context")
         tag = TAG.get() if context is None else context.get(TAG, 0)
-        request = self._profiler.request_of(tag) if tag else None
+        request = profiler.request_of(tag) if tag else None
         if request is not None and asyncio.iscoroutine(coroutine):
             coroutine = record_waits(coroutine, request.waits)
-        if self._before is not None:
-            return self._before(loop, coroutine, **more)
+        if before is not None:
+            return before(loop, coroutine, **more)
         return asyncio.Task(coroutine, loop=loop, **more)
+
+    return make
 
 
 class ProfileStore:
