@@ -87,7 +87,7 @@ def assess(prediction: ArrayLike, success: ArrayLike) -> Quality:
     p, y = _pair(prediction, success)
     values, group = np.unique(p, return_inverse=True)
     counts = np.array([np.bincount(group, y == each, len(values)) for each in (0, 1)])
-    return _quality(counts, np.tile(values, (2, 1)))
+    return _quality(counts, np.tile(values, (2, 1)), _log_likelihood(p, y))
 
 
 class RunningQuality:
@@ -101,6 +101,7 @@ class RunningQuality:
     def __init__(self) -> None:
         # By outcome (failure, success, unknown) and cell: number of kicks, and sum of their predictions.
         self._counts, self._totals = np.zeros((3, _CELLS)), np.zeros((3, _CELLS))
+        self._log = 0.0  # near 0 and 1 a logarithm is not that of the mean of its cell
 
     def add(self, prediction: NDArray[np.float64], outcome: NDArray[np.float64]) -> None:
         """Add a part.
@@ -113,17 +114,22 @@ class RunningQuality:
         cell += _CELLS * np.where(np.isnan(outcome), 2, outcome).astype(np.intp)
         np.add.at(self._counts.ravel(), cell, 1)
         np.add.at(self._totals.ravel(), cell, prediction)
+        known = ~np.isnan(outcome)
+        self._log += _log_likelihood(prediction[known], outcome[known])
 
     def merge(self, other: RunningQuality) -> None:
         """Add all kicks of another one, such as one of another process."""
         self._counts += other._counts
         self._totals += other._totals
+        self._log += other._log
 
     def result(self) -> Quality | None:
         """Measure all kicks so far whose outcome is known; None where there are none."""
         some = self._counts[:2].any(axis=0)
+        if not some.any():
+            return None
         counts = self._counts[:2, some]
-        return _quality(counts, self._totals[:2, some] / np.maximum(counts, 1)) if some.any() else None
+        return _quality(counts, self._totals[:2, some] / np.maximum(counts, 1), self._log)
 
     def cells(self, *, known: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the kicks whose outcome is known, or the others, by cell.
@@ -139,7 +145,7 @@ class RunningQuality:
     def to_bytes(self) -> bytes:
         """Write the state for a file: a compressed NumPy archive."""
         file = io.BytesIO()
-        np.savez_compressed(file, counts=self._counts, totals=self._totals)
+        np.savez_compressed(file, counts=self._counts, totals=self._totals, log=self._log)
         return file.getvalue()
 
     @classmethod
@@ -147,29 +153,35 @@ class RunningQuality:
         """Read a state that `to_bytes` wrote."""
         made = cls()
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            made._counts, made._totals = arrays["counts"], arrays["totals"]
+            made._counts, made._totals, made._log = arrays["counts"], arrays["totals"], float(arrays["log"])
         return made
 
 
-def _quality(counts: NDArray[np.float64], means: NDArray[np.float64]) -> Quality:
+def _log_likelihood(p: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    given = np.where(y == 1, p, 1 - p)
+    return float(np.log(np.clip(given, _SUREST, 1 - _SUREST)).sum())
+
+
+def _quality(counts: NDArray[np.float64], means: NDArray[np.float64], log_likelihood: float) -> Quality:
     """Measure kicks that are grouped by prediction.
 
     Args:
         counts: failures and successes of each group, shape (2, g).
         means: their mean predictions, rising, shape (2, g).
+        log_likelihood: sum over all kicks of the logarithm of the probability given to what came.
     """
     lost, won = counts
     count = lost + won
     values = (counts * means).sum(axis=0) / count
     number = float(count.sum())
-    given = np.array([1 - means[0], means[1]])  # the probability given to what came
+    error = np.array([means[0], 1 - means[1]])
     bins = _reliability(values, count, won)
     return Quality(
         count=int(number),
         mean_prediction=float(values @ count) / number,
         success_rate=float(won.sum()) / number,
-        brier=float((counts * (1 - given) ** 2).sum()) / number,
-        log_loss=-float((counts * np.log(np.clip(given, _SUREST, 1 - _SUREST))).sum()) / number,
+        brier=float((counts * error**2).sum()) / number,
+        log_loss=-log_likelihood / number,
         ece=sum(each.count * abs(each.mean_prediction - each.success_rate) for each in bins) / number,
         auc=_auc(lost, won),
         bins=bins,

@@ -13,7 +13,7 @@ from msgspec import Struct
 from kickserve_scores.quality import Quality, assess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,48 +89,39 @@ class _Columns:
         )
 
 
-class _Collector:
-    """Collects predictions by model and month, and by pair of model and shadow."""
+async def report(stream: AsyncIterator[Sequence[LabelledPrediction]]) -> QualityReport:
+    """Assess predictions as they come: numbers are held, not records."""
+    parts: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)  # by model and month
+    shadows: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)  # by model and shadow
+    async for group in stream:
+        for start in range(0, len(group), _AT_A_TIME):
+            for labelled in group[start : start + _AT_A_TIME]:
+                at = labelled.created_at
+                parts[labelled.model, f"{at.year}-{at.month:02}"].add(labelled)
+                if labelled.shadow is not None and labelled.shadow_prediction is not None:
+                    shadows[labelled.model, labelled.shadow].add(labelled)
+            await asyncio.sleep(0)
+    return await asyncio.to_thread(_report, parts, shadows)  # sorting takes long: others get their turns
 
-    def __init__(self) -> None:
-        self._parts: defaultdict[tuple[str, int, int], _Columns] = defaultdict(_Columns)
-        self._shadows: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)
 
-    def add(self, group: Sequence[LabelledPrediction]) -> None:
-        for labelled in group:
-            at = labelled.created_at
-            self._parts[labelled.model, at.year, at.month].add(labelled)
-            if labelled.shadow is not None and labelled.shadow_prediction is not None:
-                self._shadows[labelled.model, labelled.shadow].add(labelled)
+def _report(
+    parts: Mapping[tuple[str, str], _Columns], shadows: Mapping[tuple[str, str], _Columns]
+) -> QualityReport:
+    overall = _assess(parts.values()) if parts else None
 
-    def report(self) -> QualityReport:
-        models: defaultdict[str, list[_Columns]] = defaultdict(list)
-        months: defaultdict[str, list[_Columns]] = defaultdict(list)
-        for (model, year, month), part in self._parts.items():
-            models[model].append(part)
-            months[f"{year}-{month:02}"].append(part)
-        overall = _assess(self._parts.values()) if self._parts else None
-        return QualityReport(
-            count=0 if overall is None else overall.count,
-            overall=overall,
-            models={name: _assess(models[name]) for name in sorted(models)},
-            months={name: _assess(months[name]) for name in sorted(months)},
-            shadows=[self._shadows[pair].compare(*pair) for pair in sorted(self._shadows)],
-        )
+    def by(at: int) -> dict[str, Quality]:
+        names = sorted({key[at] for key in parts})
+        return {name: _assess(part for key, part in parts.items() if key[at] == name) for name in names}
+
+    return QualityReport(
+        count=0 if overall is None else overall.count,
+        overall=overall,
+        models=by(0),
+        months=by(1),
+        shadows=[columns.compare(*pair) for pair, columns in sorted(shadows.items())],
+    )
 
 
 def _assess(parts: Iterable[_Columns]) -> Quality:
     predictions, successes = map(np.concatenate, zip(*(each.arrays() for each in parts), strict=True))
     return assess(predictions, successes)
-
-
-async def report(stream: AsyncIterator[Sequence[LabelledPrediction]]) -> QualityReport:
-    """Assess predictions as they come: numbers are held, not records."""
-    collector = _Collector()
-    async for group in stream:
-        for start in range(0, len(group), _AT_A_TIME):
-            collector.add(group[start : start + _AT_A_TIME])
-            await asyncio.sleep(0)
-    return await asyncio.to_thread(
-        collector.report
-    )  # sorting takes long, and need not hold up the event loop
