@@ -23,13 +23,15 @@ class _Hub(BaseHTTPRequestHandler):
             self._send(200, json.dumps(listed).encode())
         elif self.path.startswith("/api/models/"):
             siblings = [{"rfilename": name} for name in self.server.files]
-            self._send(200, json.dumps({"id": "a/b", "sha": REVISION, "siblings": siblings}).encode())
+            self._send(
+                200, json.dumps({"id": "a/b", "sha": self.server.commit, "siblings": siblings}).encode()
+            )
         elif self.path.rpartition("/")[2] not in self.server.files:
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
         else:
             data = self.server.files[self.path.rpartition("/")[2]]
             etag = hashlib.sha256(data).hexdigest()
-            self._send(200, data, {"X-Repo-Commit": REVISION, "ETag": f'"{etag}"'})
+            self._send(200, data, {"X-Repo-Commit": self.server.commit, "ETag": f'"{etag}"'})
 
     do_GET = do_HEAD = _answer  # noqa: N815  the names that the base class calls
 
@@ -72,13 +74,13 @@ class _Hub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub(files, fault=None):
+def hub(files, fault=None, commit=REVISION):
     """Run a hub with one repository, or one that answers everything with a status and an error code.
 
     Yields its server: `url`, `files`, and `asked`, the paths and keys of the requests so far.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    server.files, server.fault, server.asked = files, fault, []
+    server.files, server.fault, server.asked, server.commit = files, fault, [], commit
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

@@ -171,6 +171,13 @@ class TestDownload:
         with hub({}, (503, None)) as server:
             assert show(url=server.url)["revision"] == REVISION
 
+    def test_a_cache_that_can_not_be_written_serves_what_it_holds(self, tmp_path, show, caplog):
+        lay_out(tmp_path, NAME, {"kickserve.json": JSON})
+        (tmp_path / "hub" / f"models--{NAME.replace('/', '--')}" / "blobs").write_bytes(b"in the way")
+        with hub({"kickserve.json": JSON + b" "}, commit="f" * 40) as server:  # a newer commit
+            assert show(url=server.url)["revision"] == REVISION
+        assert "the cache can't be written" in caplog.text
+
     def test_no_hub_and_nothing_in_the_cache_says_what_to_do(self, refused, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 1)
         assert "HF_HUB_OFFLINE" in refused()

@@ -242,7 +242,7 @@ class TestCheck:
 
     def test_a_model_is_timed_and_compared_with_the_one_in_use(self, check, file, kicks_csv):
         code, out, _ = check(file, "--data", kicks_csv)
-        assert code == 0
+        assert code == 9  # it was fitted to balanced classes
         for word in ["sklearn-linear", "a typical kick", "one kick", "µs", "10,000 kicks", "ms"]:
             assert word in out
         for word in ["Brier score", "log loss", "ECE", "AUC", "in use: simulated", "too low"]:
@@ -258,19 +258,48 @@ class TestCheck:
         assert found["check"]["model"]["kind"] == "sklearn-linear"
         assert found["check"]["one_us"] > 0 < found["check"]["many_ms"]
 
-    def test_lines_without_kick_are_named_and_those_without_outcome_counted(self, check, file, kicks_csv):
+    def test_lines_without_kick_are_named_and_those_without_outcome_counted(self, check, tmp_path, kicks_csv):
         lines = kicks_csv.read_text().splitlines()
         lines[4] = "moon" + lines[4]
         lines[9] = lines[9].rpartition(",")[0] + ","
         kicks_csv.write_text("\n".join(lines) + "\n")
-        code, out, err = check(file, "--data", kicks_csv, "--json")
+        (tmp_path / "default.json").write_bytes(DEFAULT)
+        code, out, _ = check(tmp_path / "default.json", "--data", kicks_csv, "--json")
         comparison = json.loads(out)["comparison"]
         assert code == 3
         assert (comparison["refused"], comparison["without_outcome"]) == (1, 1)
         assert comparison["candidate"]["count"] == 1_998
         kicks_csv.write_text("\n".join([*lines, *["moon"] * 5_000]) + "\n")
-        code, _, err = check(file, "--data", kicks_csv)
-        assert (code, err.startswith("line 5: time_norm 'moon")) == (3, True)
+        assert check(tmp_path / "default.json", "--data", kicks_csv)[2].startswith("line 5: time_norm 'moon")
+
+    @pytest.mark.parametrize(
+        ("line", "code", "words"),
+        [
+            ((1, 0), 0, "as good as simulated, the model in use"),
+            ((0.5, 1), 9, "worse than simulated, the model in use, by 0.0"),
+            ((-1, 0), 8, "upside down: its AUC is 0.2"),
+            ((-0.1, 1.4), 8, "upside down"),  # though right on average
+            ((8, -9), 8, "worse than always saying 7"),
+        ],
+    )
+    def test_a_verdict_says_whether_to_serve_it(self, check, tmp_path, kicks_csv, line, code, words):
+        document, (slope, offset) = json.loads(DEFAULT), line
+        coefficients = [slope * each for each in document["coefficients"]]
+        coefficients[document["terms"].index("intercept")] += offset
+        changed = {**document, "coefficients": coefficients, "revision": ""}
+        (tmp_path / "changed.json").write_text(json.dumps(changed))
+        found, out, _ = check(tmp_path / "changed.json", "--data", kicks_csv)
+        assert f"The model is {words}" in out
+        assert found == code
+
+    def test_a_better_model_than_the_one_in_use_is_better(self, check, tmp_path, kicks_csv, monkeypatch):
+        document = json.loads(DEFAULT)
+        document["coefficients"][0] += 1
+        (tmp_path / "current.json").write_text(json.dumps({**document, "revision": "", "name": "current"}))
+        (tmp_path / "default.json").write_bytes(DEFAULT)
+        monkeypatch.setenv("KICKSERVE_MODEL", "current.json")
+        code, out, _ = check(tmp_path / "default.json", "--data", kicks_csv, "--json")
+        assert (code, json.loads(out)["comparison"]["verdict"]["kind"]) == (0, "better")
 
     def test_kicks_without_outcomes_are_refused(self, check, file, tmp_path):
         path = tmp_path / "kicks.ndjson"

@@ -221,7 +221,7 @@ class Unknown(LogisticRegression):
     [(Unknown(), "Unknown"), (make_pipeline(FunctionTransformer(os.system), LogisticRegression()), "system")],
 )
 def test_a_skops_file_with_an_unknown_type_is_refused_by_name(load, estimator, name):
-    with pytest.raises(ModelUnusable, match=rf"types that kickserve does not trust: .*{name}\. Nothing"):
+    with pytest.raises(ModelUnusable, match=rf"does not trust: .*{name}\. Nothing of it was run\. Export"):
         load(estimator)
 
 
@@ -252,7 +252,14 @@ def test_a_skops_file_with_something_else_in_it_is_refused_in_words(load, step, 
     [
         (b"junk", "can't be unpickled"),
         (cloudpickle.dumps(linear())[:500], "can't be unpickled"),
-        (b"cno_module\nThing\n.", "needs the module no_module, which is not installed"),
+        (
+            b"cno_module\nThing\n.",
+            "needs the module no_module, which is not installed: install",
+        ),
+        (
+            b"c__main__\nstep\n.",
+            "what the script that made it defines is not in the file. Move",
+        ),
     ],
 )
 def test_a_pickle_that_is_spoilt_is_refused(load, data, words):

@@ -128,13 +128,15 @@ def test_a_model_in_use_that_is_not_there_yet_is_no_hindrance(kickserve, kicks_c
     assert code == 0
     assert "no comparison with the model in use" in err
     assert json.loads(out)["in_use"] is None
-    _, out, _ = kickserve("train", kicks_csv, "--kind", "logistic")
+    _, out, err = kickserve("train", kicks_csv, "--kind", "logistic")
     assert "trained on these very kicks" in " ".join(out.split())
+    assert "model.json exists, and is replaced" in err
 
 
 def test_a_trained_model_is_served(kickserve, kicks_csv, tmp_path, kick):
     kickserve("train", kicks_csv, "--kind", "boosted", "--folds", 2)
     with serving(tmp_path, **BARE, KICKSERVE_MODEL="model.json") as server:
+        assert "boosted" in kickserve("model", "show", "--url", server.url)[1]
         answer = httpx.post(f"{server.url}/predict", json=kick).json()
         assert answer["model"] == "kicks"
         assert answer["interval"][0] < answer["prediction"] < answer["interval"][1]

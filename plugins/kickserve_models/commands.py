@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import rich_click as click
 
 from kickserve.errors import RemoteError
 from kickserve.plugins import (
+    ServiceUrl,
     Settings,
     discover,
     load_model,
@@ -20,11 +22,12 @@ from kickserve.plugins import (
     say,
     stdout,
 )
+from kickserve_client.client import connected
 from kickserve_data import reader
 from kickserve_data.kicks import show_refusals
 from kickserve_data.scoring import ROWS_REFUSED
 from kickserve_models import ModelsSettings
-from kickserve_models.checking import MANY, check, compare
+from kickserve_models.checking import EXIT_CODES, MANY, check, compare
 
 if TYPE_CHECKING:
     from kickserve.schemas import ModelCard
@@ -40,17 +43,23 @@ def command() -> None:
 
 
 @command.command("show")
+@click.option(
+    "--url", type=ServiceUrl(), help="Base URL of a running service. Default: the model of the settings."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, like the answer of GET /api/v1/model.")
-def show(*, as_json: bool) -> None:
+def show(*, url: str | None, as_json: bool) -> None:
     r"""Show the model in use: its training data, and its quality.
 
     \b
     Examples:
       kickserve model show
+      kickserve model show --url http://127.0.0.1:7860
       KICKSERVE_MODEL=mine.json kickserve model show --json
     """
     settings = Settings.load()
-    card = load_model(settings, discover(settings)).card
+    card = (
+        load_model(settings, discover(settings)).card if url is None else asyncio.run(_served(url, settings))
+    )
     if as_json:
         print_json(card)
         return
@@ -61,6 +70,11 @@ def show(*, as_json: bool) -> None:
     facts += [(f"trained on: {name}", _text(value)) for name, value in card.trained_on.items()]
     facts += [(f"metrics: {name}", _text(value)) for name, value in card.metrics.items()]
     print_facts(facts)
+
+
+async def _served(url: str, settings: Settings) -> ModelCard:
+    async with connected(url, settings) as client:
+        return await client.model()
 
 
 @command.command("check")
@@ -79,6 +93,9 @@ def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
       kickserve model check kicks.onnx
       kickserve model check kicks.skops --data kicks.csv
       KICKSERVE_ALLOW_PICKLE=1 kickserve model check model.pkl --json
+
+    With --data the exit code is 8 for a model that should not be served, because it is upside down or worse
+    than always saying the share of successes, and 9 for one that is worse than the model in use.
     """
     settings = Settings.load()
     plugins = discover(settings)
@@ -95,7 +112,8 @@ def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
         if comparison is not None:
             show_refusals(refusals, comparison.refused)
             _show_comparison(comparison)
-    return ROWS_REFUSED if refusals else 0
+    code = EXIT_CODES[comparison.verdict.kind] if comparison is not None else 0
+    return code or (ROWS_REFUSED if refusals else 0)
 
 
 @command.command("publish")
@@ -184,6 +202,7 @@ def _show_comparison(comparison: Comparison) -> None:
     print_table(["on these kicks", "this model", f"in use: {name}"], rows)
     heads = ["kicks", "this model", "succeeded", "", "kicks", "in use", "succeeded", ""]
     print_table(heads, [(*_bin(a), *_bin(b)) for a, b in zip_longest(this.bins, that.bins)])
+    stdout().print(f"\nThe model is {comparison.verdict.text}.", soft_wrap=True)
 
 
 def _auc(value: float | None) -> str:

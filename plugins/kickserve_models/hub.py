@@ -82,20 +82,45 @@ def download(repository: Repository) -> tuple[Path, Origin]:
     """
     try:
         validate_repo_id(repository.name)
-        listing = _list_files(repository)
-        name = _choose(listing.files, repository.name)
-        file = _download(repository, name) if listing.folder is None else listing.folder / name
-        if listing.folder is None and file.suffix == ".onnx":
-            data = file.read_bytes()
-            for other in listing.files:  # of weights that it keeps in other files
-                if other != name and Path(other).name.encode() in data:
-                    _download(repository, other)
+        file = _find(repository)
     except ModelUnusable:
         raise
     except Exception as error:  # the hub's library passes on those of its HTTP client, whichever that is
         raise _unusable(repository, error) from error
     commit = _commit(file)
     return file, Origin(f"hf:{repository.name}@{commit}", repository.name, commit)
+
+
+def _find(repository: Repository) -> Path:
+    listing = _list_files(repository)
+    name = _choose(listing.files, repository.name)
+    if listing.folder is not None:
+        return listing.folder / name
+    try:
+        file = _download(repository, name)
+        data = file.read_bytes() if file.suffix == ".onnx" else b""
+        for other in listing.files:  # of weights that it keeps in other files
+            if other != name and Path(other).name.encode() in data:
+                _download(repository, other)
+    except OSError as error:
+        # A cache that can't be written may hold an earlier revision. Errors of the hub are of this kind too.
+        if isinstance(error, HfHubHTTPError) or (folder := _cached(repository)) is None:
+            raise
+        _log.warning("the cache can't be written (%s): %s is taken as it is there", error, repository.name)
+        return folder / _choose(_files_in(folder), repository.name)
+    return file
+
+
+def _cached(repository: Repository) -> Path | None:
+    """Return the cache's folder with the files of a revision."""
+    try:
+        return Path(snapshot_download(repository.name, revision=repository.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _unusable(repository: Repository, error: Exception) -> ModelUnusable:
@@ -117,14 +142,12 @@ def _list_files(repository: Repository) -> _Listing:
             if isinstance(error, HfHubHTTPError) and error.response.status_code < _SERVER:
                 raise
             reason = first_line(error)
-    try:
-        folder = Path(snapshot_download(repository.name, revision=repository.revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        raise LocalEntryNotFoundError(reason) from None
+    folder = _cached(repository)
+    if folder is None:
+        raise LocalEntryNotFoundError(reason)
     if not repository.offline:
         _log.warning("the hub can't be reached (%s): %s is taken from the cache", reason, repository.name)
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return _Listing(files, folder)
+    return _Listing(_files_in(folder), folder)
 
 
 def _ask_hub(repository: Repository) -> list[str]:

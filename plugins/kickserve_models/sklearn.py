@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import sys
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -61,6 +62,24 @@ _SKLEARN: Final = {"sklearn": "scikit-learn"}
 _SAME: Final = 1e-12  # largest difference between the extracted weights and the model itself, in probability
 _COMPARED: Final = 256  # kicks on which both are compared
 _log = logging.getLogger(__name__)
+_lightgbm = logging.getLogger("lightgbm")
+
+
+class _Once(logging.Filter):
+    """Passes each message once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        first = message not in self._seen
+        self._seen.add(message)
+        return first
+
+
+_lightgbm.addFilter(_Once())
 
 
 class SklearnModel(ExternalModel):
@@ -127,7 +146,8 @@ def _unpack_skops(data: bytes, origin: Origin) -> tuple[Any, list[warnings.Warni
         estimator, warned = _watched(lambda: skops.io.loads(data, trusted=list(TRUSTED)))
         reason = wrong_tree(estimator)
     except UntrustedTypesFoundException as error:
-        raise origin.unusable(f"{_untrusted(data, error)}. Nothing of it was run") from error
+        advice = "Nothing of it was run. Export the model to ONNX instead: ops/docs/models.md shows how"
+        raise origin.unusable(f"{_untrusted(data, error)}. {advice}") from error
     except Exception as error:  # a spoilt file fails wherever it is spoilt
         raise origin.unusable(f"skops can't read it ({first_line(error)})") from error
     if reason:
@@ -162,7 +182,13 @@ def _unpickle(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMe
     try:
         return _watched(lambda: joblib.load(io.BytesIO(data)))
     except ModuleNotFoundError as error:
-        raise origin.unusable(f"it needs the module {error.name}, which is not installed") from error
+        reason = f"it needs the module {error.name}, which is not installed: install it, or export to ONNX"
+        raise origin.unusable(reason) from error
+    except AttributeError as error:  # a function or class by a name that its module does not have here
+        raise origin.unusable(
+            f"it can't be unpickled ({first_line(error)}): what the script that made it defines is not in the"
+            " file. Move it to an installed module, pickle with cloudpickle, or export the model to ONNX"
+        ) from error
     except Exception as error:  # it runs anyone's code
         raise origin.unusable(f"it can't be unpickled ({first_line(error)})") from error
 
@@ -170,7 +196,12 @@ def _unpickle(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMe
 def _watched(load: Callable[[], Any]) -> tuple[Any, list[warnings.WarningMessage]]:
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        return load(), warned
+        found = load()
+    # Some classifiers of others warn so of each array, though its columns are in their order.
+    warnings.filterwarnings("ignore", message="X does not have valid feature names")
+    if "lightgbm" in sys.modules:  # prints its warnings at each prediction
+        sys.modules["lightgbm"].register_logger(_lightgbm)
+    return found, warned
 
 
 def _of_file(

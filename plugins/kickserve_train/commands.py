@@ -139,6 +139,8 @@ def _check_output(output: Path) -> None:
         raise click.UsageError(f"--output {output} must end with .json, the ending of model files")
     if not output.parent.is_dir():
         raise DataError(f"can't write {output}: there is no folder {output.parent}")
+    if output.exists():
+        say(f"{output} exists, and is replaced when the training is done: --output names another file")
 
 
 def _train_default(output: Path, seed: int, options: dict[str, Any], *, as_json: bool) -> int:
