@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 
 import numpy as np
@@ -115,3 +116,11 @@ def test_the_trial_of_an_onnx_model_ends(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("KICKSERVE_MODEL_TIMEOUT", LIMIT)
     assert run(["model", "check", "always.onnx"]) == 2
     assert f"tried on a few kicks, it did not end within {LIMIT} s" in capsys.readouterr().err
+
+
+def test_a_comparison_of_models_ends(tmp_path, capsys, monkeypatch, kick):
+    (tmp_path / "hang.onnx").write_bytes(hanging_onnx())
+    (tmp_path / "kicks.ndjson").write_text(json.dumps({**kick, "distance": 95, "success": 1}))
+    monkeypatch.setenv("KICKSERVE_MODEL_TIMEOUT", "0.2")
+    assert run(["model", "check", "hang.onnx", "--data", "kicks.ndjson"]) == 1
+    assert "the model hang hangs: it did not end within 2 s" in capsys.readouterr().err

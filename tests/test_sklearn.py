@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import pickle
+import warnings
 
 import cloudpickle
 import joblib
@@ -127,6 +128,19 @@ def test_other_models_fitted_to_a_dataframe_are_asked_with_arrays(load, name):
     assert model.card.kind == "sklearn"
     expected = estimator.predict_proba(frame(FRESH, BACKWARDS))[:, 1]
     assert np.abs(model.predict(FRESH).probability - expected).max() < 1e-12
+
+
+class Named(LogisticRegression):
+    """Has names that can't be taken away, as LightGBM's classifiers do: an array is warned of each time."""
+
+    feature_names_in_ = property(lambda _: np.array(NAMES), lambda *_: None, lambda _: None)
+
+
+def test_a_classifier_that_warns_of_each_array_is_quiet(load):
+    model = load(Named(max_iter=500).fit(frame(X), Y), ".pkl")
+    with warnings.catch_warnings(record=True) as warned:
+        model.predict(FRESH)
+    assert not warned
 
 
 def test_a_step_that_looks_for_names_itself_gets_them(load):

@@ -70,7 +70,7 @@ def drop_feature_names(estimator: Any) -> None:
     """Change an estimator and its parts: columns by name become columns by position, names are forgotten.
 
     Otherwise a column transformer refuses an array, and every other part warns of missing names each time.
-    It is also set to work in one thread.
+    It is also set to work in one thread, and quietly.
     """
     for part in list(_estimators(estimator)):
         if isinstance(part, ColumnTransformer):
@@ -79,6 +79,8 @@ def drop_feature_names(estimator: Any) -> None:
             part.__dict__.pop(name, None)
         if getattr(part, "n_jobs", None) is not None:
             part.n_jobs = 1
+        if type(part).__module__.startswith("lightgbm."):
+            part.set_params(verbose=-1)  # else it prints what it thinks of its parameters at each prediction
 
 
 def _estimators(whole: Any) -> Iterator[BaseEstimator]:

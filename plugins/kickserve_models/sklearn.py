@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import logging
-import sys
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -62,24 +61,6 @@ _SKLEARN: Final = {"sklearn": "scikit-learn"}
 _SAME: Final = 1e-12  # largest difference between the extracted weights and the model itself, in probability
 _COMPARED: Final = 256  # kicks on which both are compared
 _log = logging.getLogger(__name__)
-_lightgbm = logging.getLogger("lightgbm")
-
-
-class _Once(logging.Filter):
-    """Passes each message once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        first = message not in self._seen
-        self._seen.add(message)
-        return first
-
-
-_lightgbm.addFilter(_Once())
 
 
 class SklearnModel(ExternalModel):
@@ -199,8 +180,6 @@ def _watched(load: Callable[[], Any]) -> tuple[Any, list[warnings.WarningMessage
         found = load()
     # Some classifiers of others warn so of each array, though its columns are in their order.
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
-    if "lightgbm" in sys.modules:  # prints its warnings at each prediction
-        sys.modules["lightgbm"].register_logger(_lightgbm)
     return found, warned
 
 
