@@ -189,22 +189,6 @@ class TestRefusals:
         assert (code, summary["sent"], summary["refused"]) == (3, 298, 2)
         assert [each["line"] for each in summary["refusals"]] == [5, 10]
 
-    def test_of_parquet_are_named_by_row(self, batch, kicks, tmp_path):
-        path = kicks(match=[f"{at}" for at in range(100)])
-        table = pq.read_table(path)
-        distance = table["distance"].to_pylist()
-        distance[6], distance[70] = 1.0, None
-        at = table.column_names.index("distance")
-        pq.write_table(table.set_column(at, "distance", pa.array(distance)), path)
-        code, summary, _ = batch(path, "--output", "answers.parquet")
-        assert (code, summary["sent"]) == (3, 98)
-        assert [(each["line"], each["reason"]) for each in summary["refusals"]] == [
-            (7, "distance 1.0 must be a number from 2 to 100 m"),
-            (71, "distance is missing: must be a number from 2 to 100 m"),
-        ]
-        rows = read(tmp_path / "answers.parquet")
-        assert [row["match"] for row in rows] == [f"{at}" for at in range(100) if at not in {6, 70}]
-
 
 class TestFailures:
     def test_in_the_middle_of_a_file_leave_no_output(self, batch, kicks, tmp_path):
@@ -254,9 +238,13 @@ class TestFailures:
         assert (running.returncode, "Traceback" in complaint) == (130, False)
         assert list(tmp_path.iterdir()) == []
 
-    def test_no_service_at_the_url_is_said_with_advice(self, batch):
+    def test_no_service_at_the_url_is_said_with_advice(self, batch, monkeypatch):
         code, _, err = batch("--size", 5, "--url", "http://127.0.0.1:9")
         assert (code, "kickserve serve" in err) == (6, True)
+        monkeypatch.setenv("KICKSERVE_PORT", "9")
+        code, summary, err = batch("--size", 5, "--url", "auto")
+        assert (code, summary["sent"]) == (0, 5)
+        assert "not through a service: no service answers at http://127.0.0.1:9" in err
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -82,7 +82,7 @@ KICKS_BY_NAME = [
 def table(
     delimiter=",", *, header=(*NAMES, "success"), flags="01", outcomes="10", unknown="", end="\n", **each
 ):
-    """Write the three kicks as text: `each` changes every cell, `first` and `last` stand around each row."""
+    """Write the three kicks as text: `each` changes every cell, `first` and `last` go around each row."""
     change, first, last = (each.get(name, "") for name in ("change", "first", "last"))
     rows = [
         [

@@ -302,23 +302,3 @@ class TestWords:
         monkeypatch.setattr("kickserve.errors.find_spec", lambda _: None)
         code, _, err = batch(kicks, "--output", "a", "--engine", "dask")
         assert (code, "kickserve[dask]" in err) == (2, True)
-
-
-class TestLocations:
-    def test_a_file_appears_whole_or_not_at_all(self, tmp_path, monkeypatch):
-        place = locate(str(tmp_path / "a")).child("b")
-        place.write(b"first")
-
-        def fails(_):
-            raise OSError("the disk is full")
-
-        monkeypatch.setattr("kickserve.wholefile.sync", fails)
-        with pytest.raises(DataError, match="the disk is full"):
-            place.write(b"second")
-        assert place.read() == b"first"
-        assert locate(str(tmp_path / "a")).sizes() == {"b": 5}
-
-    def test_what_is_not_there_can_be_removed(self, tmp_path):
-        place = locate(str(tmp_path / "nothing"))
-        place.remove()
-        assert (place.read(), place.sizes()) == (None, {})

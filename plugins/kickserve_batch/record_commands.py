@@ -121,7 +121,7 @@ def export(output: Path, since: datetime | None, until: datetime | None, *, as_j
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--until must be later than --since")
     if output == STDOUT and as_json:
-        raise click.UsageError("--json tells of a file: name it with --output")
+        raise click.UsageError("--json describes a file: name one with --output")
     count = asyncio.run(_export(output, since, until))
     if output == STDOUT:
         say(f"{count:,} predictions")

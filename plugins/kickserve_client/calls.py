@@ -42,7 +42,7 @@ class Call(Generic[T]):
         method: as `POST`.
         path: below `/api/v1`.
         read: makes the result of a good answer.
-        query: parameters; those that are None are left out, instants are written as ISO 8601.
+        query: parameters; None is left out, instants are written as ISO 8601.
         content: the body, JSON.
         keeps_nothing: whether a POST may be repeated although the service may have heard the first one.
         first_row: of a batch that is sent in parts, the row with which the part begins.

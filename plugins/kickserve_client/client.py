@@ -331,7 +331,7 @@ async def connected(url: str, settings: Settings) -> AsyncIterator[AsyncClient]:
 
 
 async def running_url(settings: Settings, say: Callable[[str], None]) -> str | None:
-    """Return the base URL of the service that the settings describe; None where none answers, and say so."""
+    """Return the base URL of the service that the settings describe; None, with the reason, without one."""
     try:
         await _knock(settings.own_url, _KNOCK_TIMEOUT)
     except RemoteError as error:

@@ -100,7 +100,7 @@ def encode(kicks: KickLike | list[KickLike], first: int = 0) -> bytes:
     """
     try:
         content = _encode(kicks)
-    except (TypeError, ValueError):  # what it holds is anyone's
+    except (TypeError, ValueError):  # from a value of any type
         content = b"null"
     if b"null" in content:  # JSON has no NaN
         for row, kick in enumerate(kicks if isinstance(kicks, list) else [kicks], first):

@@ -105,7 +105,7 @@ class Block:
 
 
 class CellReader:
-    """Turns the cells of a file into kicks, and remembers what it took for what.
+    """Turns the cells of a file into kicks, and remembers which spellings it read as which values.
 
     Args:
         outcome: name of the outcome's column; None where the file has none.
@@ -142,7 +142,7 @@ class CellReader:
             return [flags.read(cell) for cell in cells]
 
     def block(self, rows: Sequence[Row]) -> Block:
-        """Turn rows into kicks, and refuse those that hold none; cells are the features, then the outcome."""
+        """Turn rows into kicks, and refuse the others; cells are the eleven features, then the outcome."""
         whole = [(line, cells) for line, cells in rows if not isinstance(cells, str)]
         values = np.empty((len(whole), COUNT + 1))
         for at, column in enumerate(zip(*(cells for _, cells in whole), strict=True)):

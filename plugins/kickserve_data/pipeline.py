@@ -16,26 +16,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEPTH: Final = 2
+_DEPTH: Final = 2  # items that wait
 _END: Final = object()
 
 
-def prefetch(items: Iterable[T], depth: int = DEPTH) -> Generator[T]:
+def prefetch(items: Iterable[T]) -> Generator[T]:
     """Take items in a thread of its own, while their user is busy with those before.
 
     An error in making an item is raised in its place. The thread ends with the generator.
 
-    Args:
-        items: made by that thread alone.
-        depth: how many items wait at most, from 1; so the memory stays bounded.
-
     Yields:
-        The items, in their order.
+        The items, in their order; few wait at a time, so the memory stays bounded.
     """
     iterator = iter(items)
     thread = ThreadPoolExecutor(1, "prefetch")
     try:
-        waiting = deque(thread.submit(next, iterator, _END) for _ in range(depth))
+        waiting = deque(thread.submit(next, iterator, _END) for _ in range(_DEPTH))
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(thread.submit(next, iterator, _END))
             yield cast("T", item)
@@ -44,24 +40,23 @@ def prefetch(items: Iterable[T], depth: int = DEPTH) -> Generator[T]:
 
 
 @contextmanager
-def write_behind(write: Callable[[T], None], depth: int = DEPTH) -> Generator[Callable[[T], None]]:
+def write_behind(write: Callable[[T], None]) -> Generator[Callable[[T], None]]:
     """Write in a thread of its own, item after item, while their maker goes on.
 
     Leaving the context waits for all of it; an error drops the items that have not begun.
 
     Args:
         write: called by that thread alone; its errors are raised by a later call, or at the end.
-        depth: how many items wait at most, from 1; a call beyond waits, so the memory stays bounded.
 
     Yields:
-        A function that takes the next item.
+        A function that takes the next item; it waits where too many wait, so the memory stays bounded.
     """
     waiting: deque[Future[None]] = deque()
     thread = ThreadPoolExecutor(1, "write-behind")
 
     def put(item: T) -> None:
         waiting.append(thread.submit(write, item))
-        if len(waiting) > depth:
+        if len(waiting) > _DEPTH:
             waiting.popleft().result()
 
     try:

@@ -64,6 +64,7 @@ _STDIN: Final = "-"
 _BUFFER: Final = 1 << 20  # bytes of a file that are read at a time
 _COMPRESSED: Final[Mapping[bytes, Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _SPREADSHEETS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_BROKEN: Final = (OSError, EOFError, RecursionError, ValueError, zlib.error, lzma.LZMAError)  # by some reader
 _DELIMITERS: Final = ",;\t| "
 _TEXT_BLOCK: Final = 8_192
 _COLUMNS_BLOCK: Final = 65_536
@@ -177,21 +178,26 @@ def open_kicks(path: Path, columns: Sequence[str] = NAMES, outcomes: Sequence[st
     return file
 
 
-def columns_of(place: object, header: Sequence[str]) -> tuple[list[str | None], list[str]]:
+def columns_of(
+    place: object, header: Sequence[str], columns: Sequence[str] = NAMES, outcomes: Sequence[str] = OUTCOMES
+) -> tuple[list[str | None], list[str]]:
     """Find the columns of a Parquet file.
 
     Args:
         place: where the file is, for messages.
         header: names of its columns.
+        columns: as for `open_kicks`.
+        outcomes: as for `open_kicks`.
 
     Returns:
-        The names of the eleven features and of the outcome, None without outcome; and the names of the other
+        The names of the wanted columns and of the outcome, None without outcome; and the names of the other
         columns, without repeated ones.
 
     Raises:
-        DataError: features are missing, or repeated.
+        DataError: columns are missing, or repeated.
     """
-    names = _Wanted(place, NAMES, OUTCOMES).names(header)
+    positions = _Wanted(place, columns, outcomes).positions(header)
+    names = [None if at is None else header[at] for at in positions]
     return names, [name for name in header if name not in names and header.count(name) == 1]
 
 
@@ -229,14 +235,7 @@ def readable(path: object) -> Iterator[None]:
         raise DataError(f"there is no file {path}") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder: name a file") from None
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        RecursionError,
-        zlib.error,
-        lzma.LZMAError,
-    ) as error:  # pyarrow raises ValueError
+    except _BROKEN as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} can't be read: {reason}. Check the file, or write it again") from error
 
@@ -277,7 +276,7 @@ def _encoding_of(head: bytes) -> tuple[str, list[str]]:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
-        return "utf-8-sig", ["cp1252"]  # what is UTF-8 all the same stays so
+        return "utf-8-sig", ["cp1252"]  # bytes that are UTF-8 stay UTF-8
     return "utf-8-sig", []
 
 
@@ -335,10 +334,6 @@ class _Wanted:
         if repeated:
             raise DataError(f"{self.place} has more than one column {', '.join(repeated)}")
         return [places[0] if places else None for places in found]
-
-    def names(self, header: Sequence[str]) -> list[str | None]:
-        """Return the names that a header has for the columns, and after them for the outcome."""
-        return [None if at is None else header[at] for at in self.positions(header)]
 
     def took(self, names: Sequence[str | None]) -> list[str]:
         """Say which names of a header were taken for others."""
@@ -599,10 +594,9 @@ def _read_parquet(wanted: _Wanted, raw: Any) -> KickFile:
     in_place = path.is_file() and isinstance(raw.raw, io.FileIO)
     file = open_parquet(path, None if in_place else io.BytesIO(raw.read()))
     schema = file.schema_arrow
-    names = wanted.names(schema.names)
+    names, carried = columns_of(path, schema.names, wanted.columns, wanted.outcomes)
     cells = CellReader(names[-1])
     cells.took = wanted.took(names)
-    others = [name for name in schema.names if name not in names and schema.names.count(name) == 1]
 
     def rows() -> Iterator[Row]:
         first = 1
@@ -614,7 +608,7 @@ def _read_parquet(wanted: _Wanted, raw: Any) -> KickFile:
     def blocks(size: int, others: Sequence[str]) -> Iterator[Block]:
         return parquet_blocks(file, names, size, others, cells=cells)
 
-    return KickFile(path, rows(), cells, select_fields(schema, others), blocks)
+    return KickFile(path, rows(), cells, select_fields(schema, carried), blocks)
 
 
 def _rows_that_fit(file: Any) -> int:

@@ -160,7 +160,7 @@ class RunStats:
         self._quality.merge(RunningQuality.from_bytes(part.quality))
 
     def summary(self, *, kept: bool = True, not_carried: Sequence[str] = ()) -> Summary:
-        """Return the result of the run; the arguments are as there."""
+        """Return the result of the run; the arguments are attributes of `Summary`."""
         summary = self._summary
         summary.kept, summary.not_carried = kept, list(not_carried)
         summary.seconds = round(time.perf_counter() - self._started, 3)
