@@ -14,10 +14,12 @@ from kickserve import logs, openapi
 from kickserve.app import create_app
 from kickserve.errors import ConfigurationError
 from kickserve.features import FEATURES
+from kickserve.journal import Journal
 from kickserve.loading import load_model
-from kickserve.plugins import API, create_authenticator, discover, open_store
+from kickserve.plugins import API, create_authenticator, create_store, discover, open_store
 from kickserve.predictor import Scorer
 from kickserve.process import ProcessSampler
+from kickserve.recorder import Recorder
 from kickserve.schemas import matrix
 from kickserve.server import bind, run
 from kickserve.settings import Settings, local_url
@@ -197,3 +199,36 @@ def _facts(prediction: Prediction, *, kept: bool) -> list[tuple[str, str]]:
     facts += [("warning", warning) for warning in prediction.warnings]
     facts += [("model", prediction.model)]
     return [*facts, ("kept as", prediction.id)] if kept else facts
+
+
+@click.command("recover")
+@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+def recover(*, as_json: bool) -> int:
+    r"""Store dead letters, and what dead processes left in the journal.
+
+    Dead letters are predictions and changes that the store refused, and damaged parts of the journal, as
+    /health reports them. What is refused again stays, with exit code 3.
+
+    \b
+    Examples:
+      kickserve recover
+    """
+    operations, parts, state = asyncio.run(_recover(Settings.load()))
+    if as_json:
+        print_json({"operations": operations, "damaged": parts, "state": state})
+    else:
+        print_facts([("operations", f"{operations:,}"), ("damaged parts", f"{parts:,}"), ("state", state)])
+    return 0 if state == "ok" else 3
+
+
+async def _recover(settings: Settings) -> tuple[int, int, str]:
+    store = create_store(discover(settings), settings.database_url)
+    journal = Journal.from_settings(settings, store.label)
+    recorder = Recorder(store, journal)
+    counts = recorder.dead_letters.put_back()
+    await recorder.start()
+    try:
+        await recorder.flush()
+    finally:
+        await recorder.stop(settings.shutdown_timeout)
+    return *counts, recorder.dead_letters.state

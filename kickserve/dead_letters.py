@@ -1,17 +1,23 @@
-"""Dead letters: operations that the store refuses for good, in a file beside the journal, for a person."""
+"""Dead letters: what can't be stored, in files beside the journal, for a person or `kickserve recover`."""
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from kickserve.record import Add
+from kickserve.journal import PREAMBLE
+from kickserve.journal import encode as frames_of
+from kickserve.record import Add, encode
+from kickserve.wholefile import atomic_write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from kickserve.record import Operation
@@ -22,26 +28,47 @@ IN_A_ROW: Final = 1_000
 _log = logging.getLogger(__name__)
 
 
+class _Line(msgspec.Struct):
+    """A line of the file: a dead letter.
+
+    Attributes:
+        at: when it was refused.
+        reason: in words.
+        refused: the records or the change, for a person; None where it can't be read.
+        payload: of the journal; None in the files of an older version.
+    """
+
+    at: datetime
+    reason: str
+    refused: Any = None
+    payload: bytes | None = None
+
+
 class DeadLetters:
-    """Operations that the store can't carry out, in a file beside the journal, a line each, for a person.
+    """Operations that the store refuses for good, a line each, and damaged parts of the journal.
 
     Args:
         folder: the journal's.
 
     Attributes:
-        file: the file.
+        file: of refused operations.
     """
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "refused.jsonl"
+        self._folder = folder
         self._in_a_row = 0
 
     def accepted(self) -> None:
         """Remember that the store has accepted a group."""
         self._in_a_row = 0
 
-    def add(self, operation: Operation, reason: Exception) -> bool:
+    def add(self, refused: Operation | bytes, reason: Exception) -> bool:
         """Write down an operation and why it was refused; return when the medium has it.
+
+        Args:
+            refused: the operation, or the payload of another version, which can't be decoded.
+            reason: why.
 
         Returns:
             Whether it may be passed over: not where the store refuses everything.
@@ -49,26 +76,69 @@ class DeadLetters:
         Raises:
             OSError: it can't be written down, and must not be passed over.
         """
-        if self._in_a_row >= IN_A_ROW:
+        if isinstance(refused, bytes):
+            line = _Line(datetime.now(UTC), f"it can't be read: {reason}", None, refused)
+        elif self._in_a_row < IN_A_ROW:
+            self._in_a_row += 1
+            shown = refused.batch.records() if isinstance(refused, Add) else refused
+            line = _Line(datetime.now(UTC), str(reason), shown, encode(refused))
+        else:
             return False
-        refused = operation.batch.records() if isinstance(operation, Add) else operation
-        line = msgspec.json.encode({"at": datetime.now(UTC), "reason": str(reason), "refused": refused})
+        self._write([line])
+        _log.error("an operation can't be stored, now a dead letter in %s: %s", self.file, line.reason)
+        return True
+
+    def _write(self, lines: Sequence[_Line]) -> None:
         with self.file.open("ab") as file:
-            file.write(line + b"\n")
+            file.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
-        self._in_a_row += 1
-        _log.error("the store refused an operation, now a dead letter in %s: %s", self.file, reason)
-        return True
 
     @property
     def state(self) -> str:
         """`ok`, or in words that a person must see to the files."""
-        found = [file for file in (self.file, *self.file.parent.glob("*.damaged")) if file.exists()]
+        found = [*self._folder.glob("refused*.jsonl"), *self._folder.glob("*.damaged")]
         if not found:
             return "ok"
-        size, names = sum(file.stat().st_size for file in found), ", ".join(file.name for file in found[:3])
+        size, names = sum(map(_size, found)), ", ".join(file.name for file in found[:3])
         return (
-            f"{size:,} bytes of dead letters are in {self.file.parent} ({names}): inspect them, and move the"
-            " files away"
+            f"{size:,} bytes of dead letters are in {self._folder} ({names}): see the reasons, store what"
+            " can be stored by `kickserve recover`, and move the rest away"
         )
+
+    def put_back(self) -> tuple[int, int]:
+        """Put all back into the journal, as a dead process would have left it: a recorder tries to store it.
+
+        May be called beside a running service. Lines of an older version, without their payload, stay.
+
+        Returns:
+            How many operations, and how many damaged parts, these are.
+        """
+        if self.file.exists():  # the service begins another
+            self.file.rename(self.file.with_stem(f"refused-{time.time_ns()}"))
+        count = 0
+        for file in self._folder.glob("refused-*.jsonl"):
+            lines = [msgspec.json.decode(line, type=_Line) for line in file.read_bytes().splitlines()]
+            payloads = [line.payload for line in lines if line.payload is not None]
+            with atomic_write(self._orphan(), durable=True) as draft:
+                draft.write_bytes(PREAMBLE + frames_of(payloads))
+            if older := [line for line in lines if line.payload is None]:
+                self._write(older)
+            file.unlink()
+            count += len(payloads)
+        damaged = [*self._folder.glob("*.damaged")]
+        for file in damaged:
+            file.rename(self._orphan())
+        return count, len(damaged)
+
+    def _orphan(self) -> Path:
+        folder = self._folder / f"{os.getpid()}-{token_hex(4)}"
+        folder.mkdir()
+        return folder / f"{time.time_ns():020}.log"
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # a person has just moved it away
+        return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import uuid
@@ -20,7 +19,7 @@ from kickserve.ids import COUNTERS, LATEST, Ids, instant
 from kickserve.schemas import UNDECODABLE, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,8 +28,6 @@ _TAIL: Final = re.compile("[0-9a-f]{12}")
 NUMBER: Final = np.dtype("<f8")  # the same on every machine: the file may be read on another
 # Ends of ids that are searched for in undecoded payloads; to search for more takes longer than to decode.
 _NEEDLES: Final = 4
-
-_log = logging.getLogger(__name__)
 
 
 class ShadowAnswers(Struct, array_like=True, frozen=True):
@@ -211,17 +208,26 @@ encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Operation).decode
 
 
-def operations_in(payloads: Iterable[bytes]) -> Iterator[Operation]:
-    """Decode payloads of the journal; leave out and log one that can't be decoded."""
+def operations_in(
+    payloads: Iterable[bytes], on_unreadable: Callable[[bytes, Exception], object] | None = None
+) -> Iterator[Operation]:
+    """Decode payloads of the journal.
+
+    Args:
+        payloads: of the journal.
+        on_unreadable: called with each payload that can't be decoded, and why. It is whole, so it is of
+            another version of kickserve.
+    """
     for payload in payloads:
         try:
             operation = _decode(payload)
             if isinstance(operation, Add):
                 operation.batch.check()
+        except (*UNDECODABLE, ValueError) as error:
+            if on_unreadable is not None:
+                on_unreadable(payload, error)
+        else:
             yield operation
-        except (*UNDECODABLE, ValueError):
-            # Whole by its checksum, so another version of kickserve wrote it.
-            _log.exception("a record of the journal can't be read, and is left out (%d bytes)", len(payload))
 
 
 def replay(record_ids: Collection[str], payloads: Iterable[bytes]) -> dict[str, Record]:

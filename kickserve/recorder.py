@@ -9,6 +9,7 @@ import random
 import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -290,10 +291,17 @@ class Recorder:
                     await self._journal.arrival()
             if self._journal.size:
                 await self._linger()
-                group = await self._journal.take(GROUP)
-                await self._store_group(await self._complete([*operations_in(group.payloads)]))
-                self._journal.done(group)
+                await self._drain_group()
                 self._notify()
+
+    async def _drain_group(self) -> None:
+        group = await self._journal.take(GROUP)
+        unreadable: list[tuple[bytes, Exception]] = []
+        operations = [*operations_in(group.payloads, lambda *each: unreadable.append(each))]
+        await self._store_group(await self._complete(operations))
+        for each in unreadable:
+            await self._insist(partial(self._put_aside, *each))
+        self._journal.done(group)
 
     async def _linger(self) -> None:
         """Wait a little for more, unless a reader waits."""
@@ -313,9 +321,12 @@ class Recorder:
         return [Add(next(completed)) if isinstance(each, Add) else each for each in operations]
 
     async def _store_group(self, operations: list[Operation]) -> None:
-        """Bring operations to the store, however often that must be tried."""
+        await self._insist(partial(self._try_to_store, operations))
+
+    async def _insist(self, attempt: Callable[[], Awaitable[StoreError | None]]) -> None:
+        """Try something however often it takes; it returns its trouble."""
         for pause in _pauses():
-            trouble = await self._try_to_store(operations)
+            trouble = await attempt()
             self._set_trouble(trouble)
             if trouble is None:
                 return
@@ -342,13 +353,17 @@ class Recorder:
             for part in parts:
                 await self._store_group(part)
             return None
+        return await self._put_aside(operations[0], error)
+
+    async def _put_aside(self, refused: Operation | bytes, error: Exception) -> StoreError | None:
+        """Make a dead letter of an operation, or of a payload that can't be decoded."""
         try:
-            passed_over = await asyncio.to_thread(self.dead_letters.add, operations[0], error)
+            passed_over = await asyncio.to_thread(self.dead_letters.add, refused, error)
         except OSError as trouble:
             file = self.dead_letters.file
             return StoreUnavailable(f"{error}, and the dead letter can't be written to {file}: {trouble}")
         if not passed_over:
-            return error
+            return StoreUnavailable(f"the store refuses everything: {error}")
         self.on_refusal()
         return None
 

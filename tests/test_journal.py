@@ -266,9 +266,9 @@ async def test_orphans_of_dead_processes_drain_and_their_folders_are_removed(fol
     assert list(Journal(folder / "none", limit=1).scan()) == []
 
 
-@pytest.mark.parametrize("flip", [0x01, 0x24, 0x80, 0xFF])
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0x24, 0xFF])
 @pytest.mark.parametrize("drained", [0, 2])
-async def test_a_flipped_byte_costs_one_payload_at_most_which_is_kept_aside(folder, flip, drained):
+async def test_damage_costs_one_payload_which_is_kept_aside_and_a_flipped_bit_none(folder, flip, drained):
     """Each byte of a segment, also of the offset that says what has drained: then that comes once more."""
     journal = opened(folder / "whole")
     await kept(journal, *(b"%d" % each * (each * 5) for each in range(1, 5)))
@@ -287,8 +287,11 @@ async def test_a_flipped_byte_costs_one_payload_at_most_which_is_kept_aside(fold
     aside = [each.read_bytes()[FIRST:] for each in folder.glob("*.damaged")]
     assert scanned == found
     assert found.keys() <= {*payloads}
-    assert len(aside) == missing == sum(4 + len(each) for each in payloads[drained:])  # checksums, payloads
-    assert {len(each) for each in aside} == {HEADER.size + len(each) for each in payloads[drained:]}
+    if flip.bit_count() == 1:
+        assert missing == len(aside) == 0  # the checksum says which bit it was
+    else:
+        assert len(aside) == missing == sum(4 + len(each) for each in payloads[drained:])
+        assert {len(each) for each in aside} == {HEADER.size + len(each) for each in payloads[drained:]}
     await journal.close()
 
 

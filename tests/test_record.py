@@ -21,7 +21,6 @@ from kickserve.record import (
     RecordBatch,
     SetOutcome,
     encode,
-    operations_in,
     replay,
 )
 from kickserve.recorder import halves
@@ -158,10 +157,3 @@ def test_a_replay_finds_the_records_that_a_store_would_hold(story):
             if record_id in held:
                 held[record_id].outcome, held[record_id].outcome_at = True, instant(START)
     assert replay(ids, [encode(each) for each in operations]) == held
-
-
-def test_an_operation_of_another_version_is_left_out_and_logged(caplog):
-    good = Delete("an id")
-    payloads = [b"\xc1", encode(["unknown", 1]), encode(Add(batch_of([], 0))), encode(good)]
-    assert [*operations_in(payloads)] == [good]
-    assert len(caplog.records) == 3

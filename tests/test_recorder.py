@@ -19,12 +19,14 @@ from serving import BARE, eventually, serving
 from kickserve import dead_letters, recorder
 from kickserve import store as store_module
 from kickserve.app import create_app
+from kickserve.cli import run
 from kickserve.dead_letters import DeadLetters
 from kickserve.errors import RecordUnfit
 from kickserve.ids import first_id_in
-from kickserve.journal import Journal
+from kickserve.journal import FIRST, PREAMBLE, Journal, encode
 from kickserve.plugins import Plugin, discover
-from kickserve.record import NUMBER, WIDTH, Delete
+from kickserve.record import NUMBER, WIDTH, Add, Delete
+from kickserve.record import encode as encode_operation
 from kickserve_storage.sqlite import SqliteStore
 from kickserve_testing.app import running
 from kickserve_testing.contract_samples import START, batch_at, shadow_of
@@ -360,6 +362,34 @@ def test_an_operation_that_is_accepted_ends_the_row_of_refusals(tmp_path, monkey
     letters.accepted()
     assert letters.add(one, reason)
     assert len((tmp_path / "refused.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_recover_stores_dead_letters_and_what_is_whole_beside_damage(settings, monkeypatch, capsys):
+    for name, value in settings.environ.items():
+        monkeypatch.setenv(name, value)
+    letters, damaged, after = (batch_at(START + each) for each in range(3))
+    folder = Journal.from_settings(settings, settings.database_url).folder
+    other = folder / "4711-0123abcd"
+    other.mkdir(parents=True)
+    other.joinpath("1.log").write_bytes(PREAMBLE + encode([b"of another version"]))
+    DeadLetters(folder).add(Add(letters), RecordUnfit("a rule of somebody else's"))
+    frames = [encode([encode_operation(Add(each))]) for each in (damaged, after)]
+    # As the version before kept it.
+    folder.joinpath("1-2.log.damaged").write_bytes(PREAMBLE + frames[0] + b"damage" + frames[1])
+    assert run(["recover"]) == 3
+    assert "refused.jsonl" in capsys.readouterr().out
+    assert run(["export", "--output", "all.ndjson"]) == 0
+    stored = [json.loads(line)["id"] for line in Path("all.ndjson").read_text().splitlines()]
+    assert stored == [record.id for batch in (letters, damaged, after) for record in batch.records()]
+    [line] = folder.joinpath("refused.jsonl").read_text().splitlines()
+    assert "can't be read" in line
+    [file] = folder.glob("*.damaged")
+    assert file.read_bytes()[FIRST:] == b"damage"
+    folder.joinpath("refused.jsonl").unlink()
+    file.unlink()
+    capsys.readouterr()
+    assert run(["recover", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"operations": 0, "damaged": 0, "state": "ok"}
 
 
 async def test_a_journal_of_the_version_before_is_drained(start, settings):
