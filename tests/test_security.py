@@ -157,6 +157,18 @@ class TestOrigins:
             headers = {"Origin": "https://here.org", "X-Forwarded-Host": names}
             assert (await client.post("/predict", json=kick, headers=headers)).status_code == status, names
 
+    async def test_a_page_of_an_allowed_origin_may_send_any_header(self, start, settings):
+        client = await start(configured(settings, KICKSERVE_CORS_ORIGINS="http://localhost:*"))
+        wanted = "authorization, content-type, traceparent, tracestate, baggage, sentry-trace"
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": wanted}
+        answer = await client.options("/predict", headers={"Origin": "http://localhost:3000", **asked})
+        assert answer.status_code == 204
+        assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+        allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
+        assert set(wanted.split(", ")) <= set(allowed)
+        answer = await client.options("/predict", headers={"Origin": "http://evil.example", **asked})
+        assert "access-control-allow-origin" not in answer.headers
+
     async def test_without_a_key_a_foreign_page_can_read_but_change_nothing(self, client, kick):
         foreign = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
         assert (await client.post("/predict", json=kick, headers=foreign)).status_code == 403
