@@ -97,7 +97,7 @@ class _Pages:
         changes = scope["type"] == "http" and (scope["method"] not in SAFE or path.startswith(_CONNECTIONS))
         if changes and not self._service.security_headers.is_same_origin(dict(scope["headers"])):
             raise Forbidden(
-                "the request comes from a page of another origin: the page at /ui answers only its own. Behind"
+                "the request comes from a page of another origin: /ui answers only its own pages. Behind"
                 " a proxy, pass the header Host on, or name the proxy in KICKSERVE_TRUSTED_PROXIES"
             )
         if not path.startswith(_OWN):
