@@ -308,6 +308,17 @@ async def test_a_session_outlives_a_restart_and_ends_for_all_who_have_its_cookie
         assert (await client.get("http://test/ui/history.csv", headers=cookies)).status_code == 303
 
 
+async def test_under_a_path_a_visitor_signs_in_below_it(start, settings):
+    client = await start(configured(settings, API_KEY="sesame", KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))
+    named = {"X-Forwarded-Prefix": "/kicks"}
+    answer = await client.post("http://test/ui/sign-in?to=/history", data={"key": "sesame"}, headers=named)
+    assert answer.headers["location"] == "/kicks/ui/history"
+    assert "Path=/kicks/ui;" in answer.headers["set-cookie"]
+    page = (await client.get("http://test/ui/sign-in", headers=named)).text
+    assert "path=/kicks/ui;" in page  # of the cookies that its script sets
+    assert '"/ui' not in page
+
+
 async def test_pages_that_nobody_opens_are_few_and_leave_room_for_other_addresses(start, settings):
     client = await start(configured(settings, KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))
     greedy, other = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))

@@ -28,7 +28,7 @@ from kickserve.plugins import (
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.history import Filter, csv_lines
 from kickserve_ui.history_page import HistoryPage
-from kickserve_ui.layout import COOKIE, Visitor, head, messages_for, open_page, show_sign_in
+from kickserve_ui.layout import COOKIE, Visitor, messages_for, open_page, show_sign_in
 from kickserve_ui.model_page import ModelPage
 from kickserve_ui.pitch_page import PitchPage
 from kickserve_ui.rendering import PATH, notice_page, static
@@ -76,7 +76,7 @@ async def running(service: App) -> AsyncIterator[ASGIApp]:
 @cache
 def _fastapi() -> FastAPI:
     """Make the FastAPI application around NiceGUI's: once a process, because NiceGUI is global to it."""
-    ui.add_head_html(head(), shared=True)
+    ui.add_head_html(f"<style>{static('style.css')}</style>", shared=True)
     ui.page("/")(_pitch)
     ui.page("/history")(_history)
     ui.page("/model")(_model)

@@ -76,6 +76,7 @@ def open_page(client: Client, request: Request, title: str, path: str) -> Visito
     client.page.language = _LANGUAGE_TAGS[messages.language]
     client.page.dark = _THEMES.get(request.cookies.get(_THEME, ""))
     client.title = f"{messages(title)} · kickserve"
+    ui.add_head_html(render("head", messages, language=_LANGUAGE, theme=_THEME))
     visitor = Visitor(messages, request.cookies.get(COOKIE, ""))
     client.storage[COOKIE] = visitor.cookie
     header = render(
@@ -90,11 +91,6 @@ def open_page(client: Client, request: Request, title: str, path: str) -> Visito
     )
     ui.html(header, sanitize=False, tag="header").classes("top")
     return visitor
-
-
-def head() -> str:
-    """Return what the head of every page has: its style, and the script of the choices."""
-    return render("head", messages_in("en"), language=_LANGUAGE, theme=_THEME, style=static("style.css"))
 
 
 def show_sign_in(messages: Messages, target: str, fault: str = "") -> None:

@@ -14,7 +14,7 @@ from nicegui import Client, app, core
 
 from kickserve.plugins import identity
 from kickserve_ui.layout import messages_for
-from kickserve_ui.rendering import PATH, notice_page
+from kickserve_ui.rendering import notice_page
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Send
@@ -26,8 +26,8 @@ _MOST_OF_ADDRESS: Final = 10  # of these, pages of an address that wait
 _MOST_CONNECTIONS: Final = 100  # beside one for each page
 _TRY_LATER: Final = 1013  # websocket close code
 _RETRY: Final = 2  # seconds
-_CONNECTIONS: Final = f"{PATH}/_nicegui_ws/"
-_NO_PAGE: Final = tuple(f"{PATH}/{each}" for each in ("_nicegui", "history.csv", "report", "favicon.ico"))
+_CONNECTIONS: Final = "/_nicegui_ws/"
+_NO_PAGE: Final = ("/_nicegui", "/history.csv", "/report", "/favicon.ico")
 
 
 def drop_unopened() -> None:
@@ -45,9 +45,10 @@ def with_limit(served: Any) -> ASGIApp:
     turn = asyncio.Lock()  # of one of them at a time: predictions come in between
 
     async def serve(scope: Any, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith(_CONNECTIONS) and _too_many_connections(scope):
+        path = scope["path"].removeprefix(scope["root_path"])
+        if path.startswith(_CONNECTIONS) and _too_many_connections(scope):
             await _refuse_connection(scope, receive, send)
-        elif scope["type"] != "http" or scope["method"] != "GET" or scope["path"].startswith(_NO_PAGE):
+        elif scope["type"] != "http" or scope["method"] != "GET" or path.startswith(_NO_PAGE):
             await served(scope, receive, send)
         else:
             await serve_page(scope, receive, send)
