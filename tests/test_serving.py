@@ -157,9 +157,10 @@ def test_ctrl_c_ends_a_single_process_gently(tmp_path):
         assert server.end(signal.SIGINT) == 0
 
 
-def test_a_service_that_listens_to_all_of_ipv6_shows_an_address_that_answers(tmp_path):
+def test_a_service_that_listens_to_all_of_ipv6_answers_at_its_address_and_by_ipv4(tmp_path):
     with serving(tmp_path, **BARE, API_KEY="sesame", KICKSERVE_HOST="::") as server:
-        assert httpx.get(f"{server.url}/health/live").status_code == 200
+        for url in (server.url, server.url.replace("[::1]", "127.0.0.1")):
+            assert httpx.get(f"{url}/health/live").status_code == 200
         assert server.end() == 0
 
 

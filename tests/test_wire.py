@@ -84,6 +84,10 @@ FOUND = {
         [400, 400],
     ),
     "an upgrade on an answer that closes": (upgrade("h2c, close", request()), [200]),
+    "a websocket of HTTP/1.0": (
+        upgrade("websocket", request(method="GET", target="/api/v1/model", body=b"")).replace(b"1.1", b"1.0"),
+        [200],
+    ),
     "CONNECT": (request(method="CONNECT", target="elsewhere:443"), [400]),
     "white space behind values": (
         request().replace(b"test", b"\t test ").replace(b"sesame", b"sesame \t"),

@@ -173,11 +173,12 @@ class LimitedConnection(HttpToolsProtocol):
         if method == b"CONNECT":
             self._fail(HTTPStatus.BAD_REQUEST)
         has_body = sent.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in sent
-        if method == b"GET" and not has_body and self._should_upgrade():
+        version = parser.get_http_version()
+        if (method, version, has_body) == (b"GET", "1.1", False) and self._should_upgrade():
             return False
         head = [each for each in self.headers if each[0] not in _UPGRADE]
         head.append((b"connection", b"keep-alive" if parser.should_keep_alive() else b"close"))
-        line = method, self.url, parser.get_http_version().encode(), header_lines(head)
+        line = method, self.url, version.encode(), header_lines(head)
         self._again = b"%b %b HTTP/%b\r\n%b\r\n" % line
         return True
 
