@@ -45,6 +45,9 @@ LINES: Final = (
 
 _OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _INSTANT: Final = "a date, with or without a time, or an age such as 7d; UTC unless it says otherwise."
+_INSTANTS: Final = {
+    "anyOf": [{"format": "date-time"}, {"format": "date"}, {"pattern": "^[1-9][0-9]{0,4}[dhm]$"}]
+}
 _VERSION_7: Final = {
     "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
 }
@@ -56,10 +59,13 @@ Before = Annotated[
 ]
 Since = Annotated[
     str | None,
-    QueryParameter(description=f"Only records made at this instant or later: {_INSTANT}"),
+    QueryParameter(
+        description=f"Only records made at this instant or later: {_INSTANT}", schema_extra=_INSTANTS
+    ),
 ]
 Until = Annotated[
-    str | None, QueryParameter(description=f"Only records made before this instant: {_INSTANT}")
+    str | None,
+    QueryParameter(description=f"Only records made before this instant: {_INSTANT}", schema_extra=_INSTANTS),
 ]
 
 
