@@ -57,13 +57,6 @@ def port(value: str) -> int:
     return number
 
 
-def count(value: str) -> int:
-    """Read a whole number from 1."""
-    if (number := _whole(value)) <= 0:
-        raise ValueError("must be a whole number, 1 or more")
-    return number
-
-
 def _whole(text: str) -> int:
     """Read a whole number from 0; -1 where it is none, or longer than any that makes sense."""
     word = text.strip()
@@ -125,11 +118,16 @@ def room(value: str) -> int:
     return found
 
 
-def whole(value: str) -> int:
-    """Read a whole number from 0."""
-    if (number := _whole(value.replace("_", ""))) < 0:
-        raise ValueError("must be a whole number, 0 or more")
+def whole(value: str, least: int = 0) -> int:
+    """Read a whole number from `least`."""
+    if (number := _whole(value.replace("_", ""))) < least:
+        raise ValueError(f"must be a whole number, {least} or more")
     return number
+
+
+def count(value: str) -> int:
+    """Read a whole number from 1."""
+    return whole(value, 1)
 
 
 def duration(value: str) -> timedelta | None:

@@ -6,7 +6,8 @@ reads itself (`takes`), refusals (`refusals`, `complete`), and links from one ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from copy import deepcopy
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,6 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
-    OpenAPI,
     OpenAPIMediaType,
     Operation,
     RequestBody,
@@ -28,7 +28,7 @@ from litestar.static_files import create_static_files_router
 
 from kickserve import __version__
 from kickserve.errors import KickserveError
-from kickserve.middleware import nonce_of, with_nonce
+from kickserve.middleware import app_of, nonce_of, with_nonce
 from kickserve.problems import MEDIA_TYPE
 from kickserve.schemas import Kick, Kicks, Outcome, Outcomes, Problem
 
@@ -190,13 +190,15 @@ _LINKS: Final[dict[tuple[str, str, str], list[_Link]]] = {
 }
 
 
-def complete(document: dict[str, Any], *, with_key: bool) -> dict[str, Any]:
-    """Add the general refusals and the links between calls to a document.
+def complete(request: Request[Any, Any, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with the general refusals, the links between calls, and the path of the service.
 
     Args:
-        document: of OpenAPI, as the framework makes it; it is changed.
-        with_key: whether calls need a key, but for those whose `security` says otherwise.
+        request: for the document.
+        document: of OpenAPI, as the framework makes it.
     """
+    with_key = app_of(request).authenticator.guarded
+    document = {**deepcopy(document), "servers": [{"url": request.scope.get("root_path") or "/"}]}
     _mend(document)
     paths = document["paths"]
     for path, methods in paths.items():
@@ -250,34 +252,13 @@ def _links(paths: Mapping[str, Any], origin: tuple[str, str, str]) -> Iterator[t
         yield name, {"operationId": paths[path][method]["operationId"], "parameters": dict(filled)}
 
 
-class _Document(OpenAPI):
-    with_key = False
-
-    def to_schema(self) -> dict[str, Any]:
-        return complete(super().to_schema(), with_key=self.with_key)
-
-
-@dataclass
-class _Config(OpenAPIConfig):
-    """The framework's own configuration, whose document `complete` completes."""
-
-    with_key: bool = False
-
-    def to_openapi_schema(self) -> OpenAPI:
-        begun = super().to_openapi_schema()
-        document = _Document(**{each.name: getattr(begun, each.name) for each in fields(begun)})
-        document.with_key = self.with_key
-        return document
-
-
 def openapi_config(*, with_key: bool) -> OpenAPIConfig:
     """Describe the API.
 
     Args:
         with_key: whether clients need a key.
     """
-    return _Config(
-        with_key=with_key,
+    return OpenAPIConfig(
         title="kickserve",
         version=__version__,
         description=_ABOUT,
@@ -307,20 +288,16 @@ class _Swagger(SwaggerRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         root = request.scope.get("root_path", "")
-        page = super().render(request, _below_root(request, openapi_schema))
+        page = super().render(request, complete(request, openapi_schema))
         page = page.replace(f"{ASSETS}/".encode(), f"{root}{ASSETS}/".encode())
         return with_nonce(page, nonce_of(request.scope))
 
 
 class _Json(JsonRenderPlugin):
-    """The document, with the path under which a proxy serves."""
+    """The document alone."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, _below_root(request, openapi_schema))
-
-
-def _below_root(request: Request[Any, Any, Any], document: dict[str, Any]) -> dict[str, Any]:
-    return {**document, "servers": [{"url": request.scope.get("root_path") or "/"}]}
+        return super().render(request, complete(request, openapi_schema))
 
 
 def assets() -> Router:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -14,8 +15,7 @@ from kickserve import addresses, kinds
 from kickserve.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from dataclasses import Field
+    from collections.abc import Mapping
     from datetime import timedelta
 
 # The hub frames the page, and is the only way to a Space.
@@ -23,6 +23,24 @@ _ON_A_SPACE: Final = {
     "KICKSERVE_FRAME_ANCESTORS": "https://huggingface.co",
     "KICKSERVE_TRUSTED_PROXIES": "1",
 }
+
+
+class Setting(NamedTuple):
+    """A setting.
+
+    Attributes:
+        variable: name of the environment variable.
+        default: as one would write it.
+        description: help.
+        parse: reads the text of the variable.
+        secret: whether logs and errors hide the value.
+    """
+
+    variable: str
+    default: str
+    description: str
+    parse: Callable[[str], Any]
+    secret: bool
 
 
 def setting(
@@ -37,14 +55,8 @@ def setting(
         description: help, one or two sentences.
         secret: whether logs and errors hide the value.
     """
-    metadata = {
-        "variable": variable,
-        "default": default,
-        "parse": parse,
-        "description": description,
-        "secret": secret,
-    }
-    return field(default=parse(default), metadata=metadata, repr=not secret)
+    made = Setting(variable, default, description, parse, secret)
+    return field(default=parse(default), metadata={"setting": made}, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,23 +75,22 @@ class SettingsTable:
             SettingsError: a variable has a value that can't be used; the message names both.
         """
         environ = read_environ() if environ is None else environ
-        return cls(**{each.name: _parse(each, environ) for each in _settings_of(cls)})
+        return cls(**{name: _parse(each, environ) for name, each in _settings_of(cls).items()})
 
     @classmethod
     def variables_known(cls) -> set[str]:
         """Return the names of the variables that `load` reads."""
-        metadata = [each.metadata for each in _settings_of(cls)]
-        files = {f"{each['variable']}_FILE" for each in metadata if each["secret"]}
-        return {each["variable"] for each in metadata} | files
+        files = {f"{each.variable}_FILE" for each in cls.rows() if each.secret}
+        return {each.variable for each in cls.rows()} | files
 
     @classmethod
-    def rows(cls) -> list[Row]:
-        """Return the table for documentation and tests."""
-        return [Row(*(each.metadata[key] for key in Row._fields)) for each in _settings_of(cls)]
+    def rows(cls) -> list[Setting]:
+        """Return the settings in their order."""
+        return [*_settings_of(cls).values()]
 
     def secrets(self) -> list[str]:
         """Return the values that no log may show: keys, tokens, passwords."""
-        values = [getattr(self, each.name) for each in _settings_of(type(self)) if each.metadata["secret"]]
+        values = [getattr(self, name) for name, each in _settings_of(type(self)).items() if each.secret]
         return [value for value in values if value is not None]
 
     def variables(self, *names: str) -> dict[str, str]:
@@ -88,8 +99,8 @@ class SettingsTable:
         Args:
             names: of fields whose value is a text, a path, a number, a switch or None.
         """
-        variables = {each.name: each.metadata["variable"] for each in _settings_of(type(self))}
-        return {variables[name]: _format(getattr(self, name)) for name in names}
+        settings = _settings_of(type(self))
+        return {settings[name].variable: _format(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,20 +319,6 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class Row(NamedTuple):
-    """One line of a table of settings, for documentation.
-
-    Attributes:
-        variable: name of the environment variable.
-        default: as one would write it.
-        description: help.
-    """
-
-    variable: str
-    default: str
-    description: str
-
-
 def read_environ() -> dict[str, str]:
     """Return the environment variables of the process, and behind them those of `.env` in the current folder.
 
@@ -336,22 +333,20 @@ def read_environ() -> dict[str, str]:
     return {**{name: value for name, value in written.items() if value is not None}, **os.environ}
 
 
-def _settings_of(table: type[SettingsTable]) -> list[Field[Any]]:
-    return [each for each in fields(table) if "variable" in each.metadata]
+def _settings_of(table: type[SettingsTable]) -> dict[str, Setting]:
+    """Return the settings of a table by the names of their fields."""
+    return {each.name: each.metadata["setting"] for each in fields(table) if each.metadata}
 
 
-def _parse(each: Field[Any], environ: Mapping[str, str]) -> Any:
-    variable = each.metadata["variable"]
-    text = environ.get(variable, "")
-    if each.metadata["secret"] and (file := environ.get(f"{variable}_FILE")):
-        text = _read_secret(variable, text, file)
-    if not text.strip():
-        return each.default
+def _parse(setting: Setting, environ: Mapping[str, str]) -> Any:
+    text = environ.get(setting.variable, "")
+    if setting.secret and (file := environ.get(f"{setting.variable}_FILE")):
+        text = _read_secret(setting.variable, text, file)
     try:
-        return each.metadata["parse"](text)
+        return setting.parse(text if text.strip() else setting.default)
     except ValueError as error:
-        shown = "(hidden)" if each.metadata["secret"] else repr(text)
-        raise SettingsError(f"{variable}={shown} can't be used: it {error}") from None
+        shown = "(hidden)" if setting.secret else repr(text)
+        raise SettingsError(f"{setting.variable}={shown} can't be used: it {error}") from None
 
 
 def _read_secret(variable: str, text: str, file: str) -> str:
