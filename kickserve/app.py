@@ -150,7 +150,7 @@ def create_app(
 
 
 def _init(hook: Any, config: AppConfig) -> AppConfig:
-    """Call `on_app_init`: what it forgets to return, the framework would hand to the next plugin."""
+    """Call `on_app_init`; without its result the framework would blame the next plugin."""
     changed: AppConfig | None = hook(config)
     if changed is None:
         owner = type(hook.__self__)

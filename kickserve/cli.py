@@ -68,9 +68,9 @@ class _Commands(click.RichGroup):
         except OSError as error:
             if error.errno not in {errno.EPIPE, errno.ENOSPC}:
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest is dropped
             if error.errno == errno.EPIPE:
-                return 0  # whoever read our output has had enough: `kickserve … | head` is no error
+                return 0  # the reader has closed the pipe: `kickserve … | head` is no error
             complain(f"the output can't be written: {error.strerror}")
             return 1
         return result

@@ -103,7 +103,7 @@ def acceptable(matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Say cell by cell whether a value is one that its feature may take.
 
     Args:
-        matrix: kicks, shape (n, 11), in the order of `NAMES`; NaN stands for a missing value.
+        matrix: kicks, shape (n, 11), in the order of `NAMES`; NaN is a missing value.
 
     Returns:
         Booleans of the same shape: finite, within the range, and 0 or 1 where the feature is a flag.

@@ -176,18 +176,18 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         if self._lifeline is not None:
             loop.add_reader(self._lifeline, self._orphaned, self._lifeline)
-            # A worker that was asked to reload tells its supervisor, which tells them all.
+            # A worker that was asked to reload signals its supervisor, which signals all workers.
             self._app.state.reloaded = partial(os.kill, os.getppid(), signal.SIGHUP)
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         if self.started:
-            # What stands by now stays: a full collection that walked over it would hold all up for 20 ms.
+            # Objects made so far stay: a full collection over them would delay all requests for 20 ms.
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_COLLECT)
             addresses = {"{}:{}".format(*each.getsockname()) for each in sockets or ()}
             _log.info("started: kickserve %s at %s", __version__, ", ".join(sorted(addresses)))
-            # Nobody may listen to the good news any more: no reason to leave without closing what is open.
+            # The reader of standard output may have gone: serve all the same.
             with contextlib.suppress(BrokenPipeError, SystemExit):
                 self._ready()
 
@@ -208,7 +208,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # No new connections from here on. The standing ones are told to go by their next answer, and those
+        # No new connections from here on. Open ones are closed with their next answer, and those
         # that are silent are closed when the grace is over.
         for server in self.servers:
             server.close()

@@ -174,7 +174,7 @@ def read_outcomes(body: bytes) -> list[OutcomeOf]:
     """Read the outcomes of many kicks: `[{"id": "…", "success": true}, …]`; raises as `read_outcome`."""
     outcomes = _read(_outcomes, body, 'send a list such as [{"id": "…", "success": true}]')
     if not 1 <= len(outcomes) <= BATCH_MAX:
-        raise InvalidInput(f"1 to {BATCH_MAX:,} outcomes can be told at once, not {len(outcomes):,}")
+        raise InvalidInput(f"1 to {BATCH_MAX:,} outcomes can be set at once, not {len(outcomes):,}")
     return outcomes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-# No UTF-8, brackets without end, numbers beyond all, and bits of what is right.
+# No UTF-8, brackets without end, numbers beyond all, and parts of a right body.
 NASTY = [
     b"\xff\xfe",
     b'"\xff"',

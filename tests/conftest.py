@@ -31,7 +31,7 @@ hypothesis.settings.load_profile("kickserve")
 
 @pytest.fixture(autouse=True)
 def clean_surroundings(tmp_path, monkeypatch):
-    """No setting of whoever runs the tests reaches them, and nothing is written where they stand."""
+    """No setting of the environment reaches a test, and each writes into a folder of its own."""
     for name in [*os.environ]:
         if name.startswith(("KICKSERVE_", "HF_")) or name in {"API_KEY", "DATABASE_URL", "DEBUG", "SPACE_ID"}:
             monkeypatch.delenv(name)

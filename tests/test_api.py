@@ -41,13 +41,13 @@ class TestPredict:
         assert set(answer) == {"id", "prediction", "confidence", "interval", "model"}
         assert uuid.UUID(answer["id"]).version == 7
 
-    async def test_a_server_need_not_tell_who_has_connected(self, client, kick):
-        async def untold(scope, receive, send):
+    async def test_a_server_may_leave_out_the_clients_address(self, client, kick):
+        async def without_client(scope, receive, send):
             del scope["client"]  # the ASGI specification leaves it to the server
             await client.app(scope, receive, send)
 
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(untold), base_url=client.base_url
+            transport=httpx.ASGITransport(without_client), base_url=client.base_url
         ) as other:
             assert (await other.post("/predict", json=kick)).status_code == 200
 
@@ -143,7 +143,7 @@ BAD_KICKS = {
 
 class TestBadInput:
     @pytest.mark.parametrize(("change", "field"), BAD_KICKS.values(), ids=BAD_KICKS.keys())
-    async def test_a_field_that_does_not_fit_is_422_and_named(self, client, kick, change, field):
+    async def test_a_wrong_field_is_422_and_named(self, client, kick, change, field):
         changed = {**kick, **change}
         changed = {name: None if value == "null" else value for name, value in changed.items()}
         if change == {"distance": None}:
@@ -184,7 +184,7 @@ class TestBadInput:
             assert response.status_code == 413
             assert "KICKSERVE_BODY_MAX" in response.json()["detail"]
 
-    async def test_a_batch_that_is_too_large_is_told_of_its_own_limit(self, start, settings, kick):
+    async def test_a_batch_that_is_too_large_names_the_limit_of_batches(self, start, settings, kick):
         client = await start(replace(settings, body_max=100, batch_body_max=500))
 
         async def chunks():
@@ -230,7 +230,7 @@ class TestBadInput:
             "since=999999d",
         ],
     )
-    async def test_a_query_that_does_not_fit_is_422_and_names_the_parameter(self, client, query):
+    async def test_a_wrong_parameter_is_422_and_named(self, client, query):
         response = await client.get(f"/predictions?{query}")
         assert response.status_code == 422
         assert response.json()["errors"][0]["field"] == query.partition("=")[0]
@@ -250,7 +250,7 @@ class TestBadInput:
             assert response.status_code == status
             assert response.headers["content-type"] == "application/problem+json"
 
-    async def test_what_a_parameter_must_be_is_said_in_words(self, client):
+    async def test_a_refusal_says_in_words_what_a_parameter_or_method_must_be(self, client):
         response = await client.get("/predictions?limit=0")
         assert response.json()["detail"] == "limit must be a whole number of 1 or more"
         response = await client.get("/predict")
@@ -280,9 +280,7 @@ class TestShapeOfErrors:
             assert problem["instance"] == response.request.url.path
             assert problem["request_id"] == response.headers["x-request-id"]
 
-    async def test_what_nobody_expected_is_500_without_secrets_and_logged(
-        self, client, kick, monkeypatch, caplog
-    ):
+    async def test_a_bug_is_500_without_secrets_and_logged(self, client, kick, monkeypatch, caplog):
         def broken(*_):
             raise ZeroDivisionError("the secret")
 
@@ -371,7 +369,7 @@ class TestRecords:
 
 
 class TestOutcomes:
-    async def test_an_outcome_is_kept_with_its_time_and_the_newer_word_holds(self, client, kick):
+    async def test_an_outcome_is_kept_with_its_time_and_a_newer_one_replaces_it(self, client, kick):
         record_id = (await client.post("/predict", json=kick)).json()["id"]
         for success in (True, 1, 1.0, 0):
             response = await client.put(f"/predictions/{record_id}/outcome", json={"success": success})
@@ -383,32 +381,32 @@ class TestOutcomes:
     @pytest.mark.parametrize(
         "body", [b"", b"{", b"{}", b'{"success": 2}', b'{"success": true, "by": "me"}', b"[]"]
     )
-    async def test_an_outcome_that_says_something_else_is_refused(self, client, kick, body):
+    async def test_another_body_than_an_outcome_is_refused(self, client, kick, body):
         record_id = (await client.post("/predict", json=kick)).json()["id"]
         response = await client.put(f"/predictions/{record_id}/outcome", content=body)
         assert response.status_code in {400, 422}
         assert '{"success": true}' in response.json()["detail"]
 
-    async def test_many_at_once_say_which_ids_are_unknown(self, client, kick):
+    async def test_many_at_once_list_the_unknown_ids(self, client, kick):
         record_id = (await client.post("/predict", json=kick)).json()["id"]
-        told = [{"id": record_id, "success": True}, {"id": "nonsense", "success": True}]
-        response = await client.put("/predictions/outcomes", json=told)
+        outcomes = [{"id": record_id, "success": True}, {"id": "nonsense", "success": True}]
+        response = await client.put("/predictions/outcomes", json=outcomes)
         assert response.json() == {"kept": 1, "unknown": ["nonsense"]}
 
-    async def test_of_two_words_on_one_kick_the_last_holds_however_its_id_is_spelt(self, client, kick):
+    async def test_of_two_outcomes_of_one_kick_the_last_counts_however_its_id_is_spelt(self, client, kick):
         record_id = (await client.post("/predict", json=kick)).json()["id"]
-        told = [{"id": record_id.upper(), "success": True}, {"id": record_id, "success": False}]
-        assert (await client.put("/predictions/outcomes", json=told)).json() == {"kept": 2, "unknown": []}
+        outcomes = [{"id": record_id.upper(), "success": True}, {"id": record_id, "success": False}]
+        assert (await client.put("/predictions/outcomes", json=outcomes)).json() == {"kept": 2, "unknown": []}
         assert (await client.get(f"/predictions/{record_id}")).json()["outcome"] is False
 
     async def test_quality_is_of_the_kicks_whose_outcome_is_known(self, client, kick):
         answers = (await client.post("/predict/batch", json=[kick] * 3)).json()
         assert (await client.get("/quality")).json()["count"] == 0
-        told = [
+        outcomes = [
             {"id": each["id"], "success": success}
             for each, success in zip(answers, [True, False], strict=False)
         ]
-        await client.put("/predictions/outcomes", json=told)
+        await client.put("/predictions/outcomes", json=outcomes)
         report = (await client.get("/quality")).json()
         p = answers[0]["prediction"]
         assert report["count"] == 2
@@ -457,7 +455,7 @@ async def test_under_a_path_all_addresses_begin_with_it(start, settings, kick, v
 
 
 class TestService:
-    async def test_health_says_ok_and_of_what(self, client):
+    async def test_health_is_ok_with_all_its_parts(self, client):
         health = (await client.get("/health")).json()
         assert health["status"] == "ok"
         assert health["parts"].keys() >= {"service", "model", "journal", "store"}
@@ -470,7 +468,7 @@ class TestService:
         assert response.json()["parts"]["service"] == "stopping"
         assert response.headers["connection"] == "close"
 
-    async def test_the_model_says_what_it_is(self, client):
+    async def test_the_card_describes_the_model(self, client):
         card = (await client.get("/model")).json()
         assert card["name"] == "simulated"
         assert card["features"] == list(NAMES)

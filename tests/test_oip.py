@@ -103,7 +103,7 @@ def ask(tmp_path_factory):
 
 @pytest.fixture
 def refused(ask):
-    """Ask for what is refused; returns the problem, and sees to it that nothing is kept."""
+    """Send a request that is refused, and return the problem; nothing is kept."""
 
     def refused(body, headers=None):
         before = newest(ask)
@@ -146,12 +146,12 @@ class Named:
 
 
 class TestMetadata:
-    async def test_tells_what_the_server_is(self, client):
+    async def test_the_server_names_itself_and_its_extensions(self, client):
         answer = (await client.get(V2)).json()
         assert answer == {"name": "kickserve", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
 
     @pytest.mark.parametrize("name", ["simulated", "kickserve"])
-    async def test_tells_what_the_model_takes_and_gives(self, client, name):
+    async def test_the_model_names_its_inputs_and_outputs(self, client, name):
         card = load_default().card
         answer = (await client.get(f"{V2}/models/{name}")).json()
         assert answer["name"] == "simulated"
@@ -180,7 +180,7 @@ class TestMetadata:
 
     @pytest.mark.parametrize("end", ["", "/ready", "/infer"])
     @pytest.mark.parametrize("path", ["other", "simulated/versions/7", "some/body"])
-    async def test_an_unknown_name_or_version_is_told_what_there_is(self, client, path, end):
+    async def test_an_unknown_name_or_version_gets_those_that_are_served(self, client, path, end):
         response = await client.request("POST" if end == "/infer" else "GET", f"{V2}/models/{path}{end}")
         assert response.status_code == 404
         error = response.json()["error"]
@@ -218,7 +218,7 @@ async def test_live_and_ready_and_not_ready_when_the_service_ends(client):
     assert answers[1].json() == {"live": True, "ready": False}
 
 
-async def test_what_tells_of_the_model_needs_the_key(start, settings):
+async def test_metadata_of_the_model_needs_the_key(start, settings):
     client = await start(replace(settings, api_key="secret"))
     for path in ("", "/health/live", "/health/ready"):
         assert (await client.get(V2 + path)).status_code == 200
@@ -282,7 +282,7 @@ class TestInference:
         judged = await client.put("/predictions/outcomes", json=[{"id": found["id"][0], "success": True}])
         assert judged.json() == {"kept": 1, "unknown": []}
 
-    async def test_what_is_asked_for_is_answered_in_its_order(self, client):
+    async def test_outputs_come_in_the_order_of_the_request(self, client):
         body = {"inputs": [matrix_input(KICKS)], "outputs": [{"name": "id"}, {"name": "prediction"}]}
         answer = (await client.post(INFER, json=body)).json()
         assert [(each["name"], each["datatype"], each["shape"]) for each in answer["outputs"]] == [
@@ -313,7 +313,7 @@ class TestInference:
         values = np.frombuffer(response.content, "<f8", count, length)
         assert np.allclose(values, load_default().predict(KICKS[:count]).probability, rtol=1e-10)
 
-    async def test_null_stands_for_what_is_left_out(self, client):
+    async def test_null_is_the_same_as_a_missing_member(self, client):
         tensor = {**matrix_input([ROW]), "parameters": None}
         output = {"name": "prediction", "parameters": None}
         for outputs in (None, [], [output]):
@@ -384,7 +384,7 @@ REFUSED = {
 
 class TestRefusals:
     @pytest.mark.parametrize(("body", "word"), REFUSED.values(), ids=REFUSED)
-    def test_says_what_is_wrong_in_both_shapes_and_keeps_nothing(self, refused, body, word):
+    def test_the_fault_is_named_in_both_shapes_and_nothing_is_kept(self, refused, body, word):
         assert word in refused(json.dumps(body))["error"]
 
     def test_names_row_field_and_value_one_by_one(self, refused):
@@ -396,12 +396,12 @@ class TestRefusals:
         ]
 
     @pytest.mark.parametrize("body", [b"", b'{"inputs": [{"data": [NaN]}]}', b'{"a":' + b"[" * 100_000])
-    def test_what_is_no_json_is_refused(self, refused, body):
+    def test_a_body_without_json_is_refused(self, refused, body):
         assert "the body is no JSON" in refused(body)["error"]
 
     @pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (-np.inf, "-inf")], ids=["nan", "-inf"])
     @pytest.mark.parametrize("datatype", ["FP32", "FP64"])
-    def test_what_is_no_number_is_refused_in_bytes_too(self, refused, datatype, value, shown):
+    def test_bytes_of_no_number_are_refused(self, refused, datatype, value, shown):
         problem = refused(*with_binary({"inputs": [matrix_input(at(2, 4, value), datatype)]}))
         assert f"row 2, column 4 (precipitation_probability): {shown} must be" in problem["error"]
         assert problem["errors"][0]["value"] == shown
@@ -436,7 +436,7 @@ class TestRefusals:
             b'{"parameters":{"a":[[]%b]}}' % (b",[]" * 1_300_000),
         ],
     )
-    def test_what_holds_more_than_any_request_is_not_decoded(self, crowd):
+    def test_a_body_beyond_any_request_is_not_decoded(self, crowd):
         tracemalloc.start()
         try:
             with pytest.raises(BadInference, match="holds far more than"):
@@ -445,7 +445,7 @@ class TestRefusals:
         finally:
             tracemalloc.stop()
 
-    def test_bytes_without_their_header_are_told_of_it_however_many_they_are(self, refused):
+    def test_bytes_without_their_header_are_refused_with_its_name(self, refused):
         tensor = {
             "name": "k",
             "shape": [9000, 11],
@@ -467,7 +467,7 @@ class TestRefusals:
         assert "error" not in (await client.get("http://test/v2x")).json()
 
 
-def test_whatever_is_malformed_is_a_clear_refusal_and_keeps_nothing(ask):
+def test_any_malformed_request_is_refused_clearly_and_nothing_is_kept(ask):
     right = json.dumps(
         {"inputs": [matrix_input([ROW])], "outputs": [{"name": "id"}], "parameters": {}}
     ).encode()
@@ -500,7 +500,7 @@ def key():
 
 
 class TestTritonClient:
-    """A client that nobody here wrote, on a real server."""
+    """Triton's own client, on a real server."""
 
     @pytest.fixture
     def triton(self):
@@ -547,7 +547,7 @@ class TestTritonClient:
         assert np.allclose(result.as_numpy("prediction"), self.said(server, KICKS), rtol=1e-10)
         assert result.as_numpy("warnings").shape == (40,)
 
-    def test_it_tells_what_the_service_says_of_an_error(self, client, triton):
+    def test_it_shows_the_errors_of_the_service(self, client, triton):
         tensor = triton.InferInput("kicks", [40, 11], "FP32")
         tensor.set_data_from_numpy(at(3, 1, 500).astype(np.float32))
         with pytest.raises(

@@ -46,7 +46,7 @@ VALUES = st.recursive(
 
 
 def result_of(read, body):
-    """Return what is read, or the error with all that a client is shown of it."""
+    """Return the value, or the error with all that a client sees of it."""
     try:
         return read(body)
     except RequestError as error:
@@ -82,7 +82,7 @@ def test_a_kick_that_is_written_is_read_again_to_the_last_bit(numbers):
 
 
 @given(changes=st.dictionaries(st.sampled_from([*EXAMPLE, "moon"]), VALUES, min_size=1, max_size=4))
-def test_what_is_refused_names_exactly_the_fields_at_fault(changes):
+def test_a_refusal_names_exactly_the_fields_at_fault(changes):
     body = json.dumps({**EXAMPLE, **changes}).encode()
     try:
         kick = read_kick(body)
@@ -121,7 +121,7 @@ def test_rows_of_ndjson_are_named_where_they_are_no_json():
     ("body", "lines"),
     [(b"[1" + b",1" * 2_000_000 + b"]", False), (b"1\n" * 2_000_000, True), (b"\r" * 4_000_000 + b"1", True)],
 )
-def test_what_has_more_pieces_than_any_batch_is_not_taken_apart(body, lines):
+def test_a_body_with_more_pieces_than_any_batch_is_not_parsed(body, lines):
     tracemalloc.start()
     try:
         with pytest.raises(InvalidInput, match=f"no batch, and {len(body):,} bytes long") as refused:
@@ -138,7 +138,7 @@ def test_no_more_than_a_hundred_faults_are_listed_at_length():
     assert 100 <= len(raised.value.errors) <= 111
 
 
-def test_a_huge_body_is_told_apart_into_no_json_and_no_kick():
+def test_a_huge_body_is_refused_as_no_json_or_as_no_kick():
     text = b'{"moon": "' + b"x" * 100_000
     with pytest.raises(InvalidInput, match="100,0"):
         read_kick(text + b'"}')
@@ -150,7 +150,7 @@ def test_a_huge_body_is_told_apart_into_no_json_and_no_kick():
 
 @pytest.mark.parametrize("count", [0, 100_001])
 def test_outcomes_come_in_a_list_that_is_neither_empty_nor_endless(count):
-    with pytest.raises(InvalidInput, match="outcomes can be told at once"):
+    with pytest.raises(InvalidInput, match="outcomes can be set at once"):
         read_outcomes(msgspec.json.encode([{"id": "x", "success": True}] * count))
 
 

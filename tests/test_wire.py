@@ -110,7 +110,7 @@ def server(request, tmp_path_factory):
 def statuses(server, expected, *pieces):
     """Send pieces on a connection, and return the statuses of the answers, in order.
 
-    A refusal of what is no request is the last answer, and the connection ends with it.
+    The refusal of a malformed request is the last answer, and the connection ends with it.
     """
     received = b""
     ends = expected[-1] in {400, 431}

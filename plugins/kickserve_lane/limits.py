@@ -328,7 +328,7 @@ class LimitedConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._in_body and not self.pipeline and self._is_answered():
-            self.transport.abort()  # nobody could tell a second answer from the rest of the first
+            self.transport.abort()  # a client would take a second answer for the rest of the first
             return
         if self._in_body and self.pipeline:  # it waits behind others: it is never to be asked
             self.pipeline.popleft()[0].response_complete = True

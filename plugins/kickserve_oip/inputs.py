@@ -36,7 +36,7 @@ _LONGEST_NUMBER: Final = 12  # digits
 _LONGEST_SHOWN: Final = 60
 _LOOKED_AT: Final = 10_000  # bytes of a body that is no JSON
 _MATRIX: Final = 2  # dimensions: rows and columns
-# How often these may stand in a request: a tensor has a few braces, a value one comma and perhaps a bracket.
+# How often a request may contain these: a tensor has a few braces, a value one comma and perhaps a bracket.
 _MOST: Final = {b"{": 1_000, b"[": BATCH_MAX * (COUNT + 1), b",": BATCH_MAX * (COUNT + 1)}
 
 _decode = msgspec.json.Decoder(InferenceRequest).decode
