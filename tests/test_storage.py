@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -265,6 +266,46 @@ async def test_a_file_that_is_replaced_or_removed_while_it_is_open_is_taken_up_w
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM predictions").fetchone() == (new + 10,)
     assert "kickserve restore" in caplog.text
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from kickserve_testing.contract import START, batch_at
+from kickserve_storage.sqlite import SqliteStore
+
+async def main():
+    store = SqliteStore(sys.argv[1])
+    await store.open()
+    await store.add([batch_at(START, 3_000)])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def moved_elsewhere(*files):
+    for each in files:
+        shutil.copy(each, f"{each}.copy")
+        Path(f"{each}.copy").rename(each)
+
+
+@pytest.mark.parametrize("moved", ["a backup", "both", "neither"])
+async def test_the_wal_of_a_killed_process_goes_into_its_own_file_alone(tmp_path, file, moved):
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", _KILLED, f"sqlite:///{file}"], check=False)
+    if moved == "a backup":
+        backup = SqliteStore(f"sqlite:///{tmp_path}/backup.db")
+        await backup.open()
+        await backup.add([batch_at(START - 1, 4)])
+        await backup.close()
+        (tmp_path / "backup.db").rename(file)
+    if moved == "both":
+        await asyncio.to_thread(moved_elsewhere, file, tmp_path / "kicks.db-wal")
+    store = SqliteStore(f"sqlite:///{file}")
+    await store.open()
+    assert await store.count() == (4 if moved == "a backup" else 3_000)
+    await store.close()
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 async def test_what_is_written_as_the_file_is_replaced_is_not_taken_for_kept(file, store):

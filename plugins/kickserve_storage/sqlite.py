@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kickserve.plugins import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
+    Inode = tuple[int, int]  # with the device
     Statement = tuple[str, Sequence[Sequence[Any]]]  # and the rows of values to run it with
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes
@@ -60,6 +61,9 @@ STEP_LIMIT: Final = 3_600.0  # seconds: an index over many millions of predictio
 _CLOSING: Final = 2.0  # seconds that a call under way may take when the store is closed
 _LOOK: Final = 1.0  # seconds between two looks whether the file was replaced
 _MODE: Final = 0o660  # as the journal's, before the umask
+_BELONGS: Final = (
+    "user.kickserve.database"  # the attribute of a WAL with the inodes of its file and of itself
+)
 APPLICATION: Final = 0x4B49434B  # "KICK": marks a file as kickserve's
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
@@ -173,7 +177,8 @@ class _Connections(NamedTuple):
     every: list[_Connection]
     writer: _Connection
     readers: itertools.cycle[_Connection]
-    inodes: dict[str, tuple[int, int] | None]  # of the file, of its "-wal" and of its "-shm"
+    file: Inode | None
+    wal: Inode | None
 
 
 class SqliteStore(TableStore):
@@ -294,6 +299,10 @@ class SqliteStore(TableStore):
                 if write and self._is_replaced(connections):
                     self._look_at = 0.0
                     raise StoreUnavailable(f"{self.label} was replaced during the call: try again")
+        except ValueError:  # aiosqlite's, of a connection that was closed
+            if self._connections is connections:
+                raise
+            raise StoreUnavailable(f"{self.label} was closed during the call: try again") from None
         except TimeoutError:
             if lent and self._connections is connections:
                 self._connections = None  # other threads try again
@@ -309,7 +318,9 @@ class SqliteStore(TableStore):
             async with turn(self._opening, self._limit, self.label):
                 if (old := self._connections) is not None and self._is_replaced(old):
                     self._connections = None
-                    self._set_wal_aside(old)
+                    # By its inode: another process may have taken up the new file, with a WAL of its own.
+                    if self.path is not None and _inode(f"{self.path}-wal") == old.wal:
+                        self._set_wal_aside(self.path)
                     await _close(old)
                 self._expect_open()
                 if self._connections is None:
@@ -336,21 +347,15 @@ class SqliteStore(TableStore):
 
     def _is_replaced(self, connections: _Connections) -> bool:
         with suppress(OSError):
-            return self.path is not None and _inode(self.path) != connections.inodes[""]
+            return self.path is not None and _inode(self.path) != connections.file
         return False
 
-    def _set_wal_aside(self, connections: _Connections) -> None:
-        """Move the WAL of a file that is gone out of the way: SQLite would replay it into the new file.
-
-        By their inodes, since another process may have taken up the new file, with a WAL of its own.
-        """
-        wal, index = Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
-        aside = Path(f"{self.path}-wal.replaced")
+    def _set_wal_aside(self, path: Path) -> None:
+        """Move the WAL of a file that is gone out of the way: SQLite would replay it into the new file."""
+        wal, aside = Path(f"{path}-wal"), Path(f"{path}-wal.replaced")
         with suppress(OSError):
-            if _inode(wal) == connections.inodes["-wal"]:
-                wal.replace(aside)
-            if _inode(index) == connections.inodes["-shm"]:
-                index.unlink()
+            wal.replace(aside)
+            Path(f"{path}-shm").unlink()
         _log.warning(
             "%s was removed or replaced: the file that is there now is taken up. What the old one had not"
             " written back is in %s, of no use without it. `kickserve restore` replaces a database safely",
@@ -365,6 +370,8 @@ class SqliteStore(TableStore):
             where, readers = read_only_uri(self.path) if self._read_only else str(self.path), READERS
             if not self._read_only:
                 create(self.path)
+                if _is_stale(self.path):
+                    self._set_wal_aside(self.path)
         every: list[_Connection] = []
         try:
             async with asyncio.timeout(self._limit) as limit:
@@ -379,8 +386,8 @@ class SqliteStore(TableStore):
             if isinstance(error, TimeoutError):
                 raise StoreUnavailable(self._silent()) from None
             raise
-        inodes = {end: _inode(Path(f"{self.path}{end}")) for end in ("", "-wal", "-shm")}
-        return _Connections(every, every[0], itertools.cycle(every[1:] or every), inodes)
+        inodes = (None, None) if self.path is None else _mark(self.path)
+        return _Connections(every, every[0], itertools.cycle(every[1:] or every), *inodes)
 
     async def _start(self, where: str) -> aiosqlite.Connection:
         # No implicit transactions: where one is needed, it is begun by name.
@@ -457,7 +464,7 @@ class SqliteStore(TableStore):
     def _in_our_words(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, ValueError) as error:  # a ValueError of a connection that was closed meanwhile
+        except sqlite3.Error as error:
             raise explained(error, self.label) from error
         except OverflowError as error:  # of a whole number of more than 64 bits
             raise RecordUnfit(f"{self.label} can't hold this record: {error}") from error
@@ -514,13 +521,30 @@ def read_only_uri(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro{'' if Path(f'{path}-wal').exists() else '&immutable=1'}"
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def _inode(path: Path | str) -> Inode | None:
     """Return device and inode of a file; None where there is none."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - half the time
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _mark(path: Path) -> tuple[Inode | None, Inode | None]:
+    """Note on the WAL to which file it belongs, where the file system can; return both inodes."""
+    inodes = _inode(path), _inode(f"{path}-wal")
+    with suppress(OSError, AttributeError):
+        os.setxattr(f"{path}-wal", _BELONGS, str(inodes).encode())
+    return inodes
+
+
+def _is_stale(path: Path) -> bool:
+    """Return whether a process that died left the WAL, and the file alone has been replaced since."""
+    wal = f"{path}-wal"
+    with suppress(OSError, AttributeError):
+        noted = os.getxattr(wal, _BELONGS).decode()
+        return noted.endswith(f", {_inode(wal)})") and noted != str((_inode(path), _inode(wal)))
+    return False
 
 
 def path_of(url: str) -> Path | None:
