@@ -50,7 +50,7 @@ async def test_prometheus_reads_what_was_sent(client, kick):
     await client.post("/health", json={})
     await client.get("http://test/ui/deep/below")  # a mounted application has no template
     response = await client.get(METRICS)
-    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     samples = samples_of(response.text)
     statuses = {status: requests_to(samples, PREDICT[0], status) for status in ("200", "400", "422")}
     assert statuses == {"200": 4, "400": 1, "422": 2}
