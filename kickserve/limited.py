@@ -11,7 +11,7 @@ import weakref
 from concurrent.futures import Executor, Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from kickserve.errors import PredictionTimeout
@@ -83,6 +83,7 @@ class LimitedThread(Executor):
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
         """End the thread; a call that can't be cancelled is left behind."""
         self._closed = True
+        self._refuse_waiting()
         self._calls.put(None)
         if self._worker is not None and self._worker.running is not None:
             self._cancel()
@@ -128,9 +129,14 @@ class LimitedThread(Executor):
         self._abandoned.append(worker)
         self._worker = _Worker(self._name, self._calls) if self.works else None
         _log.error("%s, and is given up: its thread ends when the call does", future.exception())
-        while self._worker is None and not self._calls.empty():
-            if (call := self._calls.get()) is not None:
-                call[0].set_exception(self._timeout())
+        if self._worker is None:
+            self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        with suppress(Empty):
+            while (waiting := self._calls.get_nowait()) is not None:
+                if waiting[0].set_running_or_notify_cancel():
+                    waiting[0].set_exception(self._timeout())
 
 
 class _Worker:
