@@ -26,8 +26,8 @@ from kickserve_client.client import connected
 from kickserve_data import reader
 from kickserve_data.kicks import show_refusals
 from kickserve_data.scoring import ROWS_REFUSED
-from kickserve_models import ModelsSettings
 from kickserve_models.checking import EXIT_CODES, MANY, check, compare
+from kickserve_models.settings import ModelsSettings
 
 if TYPE_CHECKING:
     from kickserve.schemas import ModelCard
