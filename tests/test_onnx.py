@@ -98,7 +98,7 @@ def test_inputs_that_are_missing_or_too_many_are_listed(load):
                 [helper.make_node("Cast", ["kicks"], ["label"], to=INT64)],
                 [("label", INT64, ("n", 11))],
             ),
-            "one output with a probability, and has: label, a tensor.int64.",
+            "one output of probabilities; it has: label, a tensor.int64.",
         ),
         (
             onnx_of(

@@ -188,7 +188,7 @@ def test_a_pickle_by_joblib_is_read_compressed_or_not(load):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: LinearRegression().fit(X, Y), "a LinearRegression without predict_proba"),
+        (lambda: LinearRegression().fit(X, Y), "a LinearRegression without predict_proba: wrap"),
         (
             lambda: RandomForestClassifier(2).fit(X, np.arange(len(X)) % 3),
             "labels are 0, 1, 2, and must",
@@ -272,7 +272,7 @@ def test_a_skops_file_with_something_else_in_it_is_refused_in_words(load, step, 
         ),
         (
             b"c__main__\nstep\n.",
-            "what the script that made it defines is not in the file. Move",
+            "it lacks what its script defines: pickle it with cloudpickle",
         ),
     ],
 )

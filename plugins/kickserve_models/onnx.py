@@ -141,7 +141,9 @@ def _session(file: ModelFile) -> Any:
     try:
         return onnxruntime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have nothing else in common
-        raise file.origin.unusable(f"onnxruntime can't read it ({first_line(error)})") from error
+        raise file.origin.unusable(
+            f"onnxruntime can't read it ({first_line(error)}): export it again"
+        ) from error
 
 
 def _run_options() -> Any:
@@ -206,7 +208,7 @@ def _outputs(outputs: Sequence[Any], origin: Origin) -> tuple[str, str | None]:
         fitting = [each for each in fitting if "prob" in each.name.lower()]
     if len(fitting) != 1:
         found = ", ".join(f"{each.name}, a {each.type}" for each in outputs)
-        raise origin.unusable(f"it must have one output with a probability, and has: {found}")
+        raise origin.unusable(f"export it with one output of probabilities; it has: {found}")
     labels = [each.name for each in outputs if each.type in _LABELS and fitting[0].type in _FLOATS]
     return fitting[0].name, labels[0] if len(labels) == 1 else None
 
@@ -232,7 +234,8 @@ def _find_success(model: OnnxModel, label: str | None, success_label: str | None
                 model.read = lambda floats: 1 - _of_array(floats)
     if np.size(pair) == _PAIR and not abs(np.sum(pair) - 1) < _ROUNDING * 10:
         raise origin.unusable(
-            f"the probabilities of a kick's two outcomes add up to {np.sum(pair):g} instead of 1"
+            f"the probabilities of a kick's two outcomes add up to {np.sum(pair):g} instead of 1:"
+            " export it without raw scores"
         )
 
 

@@ -130,9 +130,11 @@ def _unpack_skops(data: bytes, origin: Origin) -> tuple[Any, list[warnings.Warni
         advice = "Nothing of it was run. Export the model to ONNX instead: ops/docs/models.md shows how"
         raise origin.unusable(f"{_untrusted(data, error)}. {advice}") from error
     except Exception as error:  # a spoilt file fails wherever it is spoilt
-        raise origin.unusable(f"skops can't read it ({first_line(error)})") from error
+        raise origin.unusable(
+            f"skops can't read it ({first_line(error)}): save it again with skops"
+        ) from error
     if reason:
-        raise origin.unusable(reason)
+        raise origin.unusable(f"{reason}: train and save it again")
     return estimator, warned
 
 
@@ -165,13 +167,11 @@ def _unpickle(data: bytes, origin: Origin) -> tuple[Any, list[warnings.WarningMe
     except ModuleNotFoundError as error:
         reason = f"it needs the module {error.name}, which is not installed: install it, or export to ONNX"
         raise origin.unusable(reason) from error
-    except AttributeError as error:  # a function or class by a name that its module does not have here
-        raise origin.unusable(
-            f"it can't be unpickled ({first_line(error)}): what the script that made it defines is not in the"
-            " file. Move it to an installed module, pickle with cloudpickle, or export the model to ONNX"
-        ) from error
     except Exception as error:  # it runs anyone's code
-        raise origin.unusable(f"it can't be unpickled ({first_line(error)})") from error
+        advice = "save it again with the libraries of this machine, or export it to ONNX"
+        if "__main__" in str(error):  # a function or class by its name alone
+            advice = "it lacks what its script defines: pickle it with cloudpickle, or export it to ONNX"
+        raise origin.unusable(f"it can't be unpickled ({first_line(error)}): {advice}") from error
 
 
 def _watched(load: Callable[[], Any]) -> tuple[Any, list[warnings.WarningMessage]]:
@@ -195,7 +195,9 @@ def _of_file(
     except KickserveError:
         raise
     except Exception as error:  # a file may hold anything where scikit-learn would have something
-        raise origin.unusable(f"it is not as scikit-learn makes it ({first_line(error)})") from error
+        raise origin.unusable(
+            f"it is not as scikit-learn makes it ({first_line(error)}): save it again"
+        ) from error
 
 
 def of_estimator(
@@ -267,7 +269,7 @@ def _success(estimator: Any, success_label: str | None, origin: Origin) -> int:
     """Return the place of a kick that succeeds among its classes."""
     if not hasattr(estimator, "predict_proba"):
         kind = type(estimator).__name__
-        raise origin.unusable(f"it is a {kind} without predict_proba: it must be a classifier that has it")
+        raise origin.unusable(f"it is a {kind} without predict_proba: wrap it in CalibratedClassifierCV")
     return success_at(np.asarray(getattr(estimator, "classes_", [])).tolist(), success_label, origin)
 
 
