@@ -134,30 +134,6 @@ def test_a_factory_that_returns_something_else_is_named(install):
         discover(Settings())
 
 
-async def test_a_foreign_plugin_reaches_the_parts_of_the_app(install, start, settings):
-    install(
-        "counter",
-        """
-        from litestar import Request, get
-        from litestar.plugins import InitPlugin
-
-        @get("/rows")
-        async def rows(request: Request) -> int:
-            return await request.app.store.count()
-
-        class Counter(InitPlugin):
-            def on_app_init(self, app_config):
-                app_config.route_handlers.append(rows)
-                return app_config
-
-        def create_plugin(settings):
-            return Counter()
-        """,
-    )
-    client = await start(settings)
-    assert (await client.get("http://test/rows")).text == "0"
-
-
 @pytest.mark.parametrize("chosen", [True, False])
 async def test_a_path_of_a_plugin_that_the_service_is_without_names_the_plugin_and_the_way_to_it(
     start, settings, chosen
