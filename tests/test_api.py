@@ -426,6 +426,11 @@ async def test_head_answers_as_get_does_without_the_body(client, kick):
         assert head.headers.get("content-type") == got.headers.get("content-type")
 
 
+async def test_a_path_that_no_trusted_proxy_names_is_ignored(client):
+    response = await client.get("http://test/", headers={"X-Forwarded-Prefix": "//elsewhere.org"})
+    assert response.headers["location"] == "/ui"
+
+
 @pytest.mark.parametrize(
     ("variables", "headers", "below"),
     [
