@@ -194,7 +194,7 @@ class TestOptions:
 
 @pytest.fixture
 def answering():
-    """Return a function that starts a server with one answer to all requests, and returns its URL."""
+    """Return a function that starts a server with one answer below a path, and returns its URL."""
     servers = []
 
     def start(status, body):
@@ -202,7 +202,7 @@ def answering():
             def do_GET(self):
                 self.send_response(status)
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(body if self.path.startswith("/kicks/api/v1/") else b"")
 
             def log_message(self, *_):
                 """Log nothing."""
@@ -210,7 +210,7 @@ def answering():
         server = HTTPServer(("127.0.0.1", 0), Handler)
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
+        return f"http://127.0.0.1:{server.server_port}/kicks"
 
     yield start
     for server in servers:
