@@ -319,7 +319,9 @@ async def test_under_a_path_a_visitor_signs_in_below_it(start, settings):
     assert '"/ui' not in page
 
 
-async def test_pages_that_nobody_opens_are_few_and_leave_room_for_other_addresses(start, settings):
+async def test_pages_that_nobody_opens_are_few_and_leave_room_for_other_addresses(
+    start, settings, monkeypatch
+):
     client = await start(configured(settings, KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))
     greedy, other = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))
     statuses = [(await client.get("http://test/ui/", headers=greedy)).status_code for _ in range(30)]
@@ -328,6 +330,11 @@ async def test_pages_that_nobody_opens_are_few_and_leave_room_for_other_addresse
     assert answer.headers["retry-after"] == "2"
     assert '<meta http-equiv="refresh" content="2">' in answer.text
     assert (await client.get("http://test/ui/nowhere", headers=other)).status_code == 404  # takes no room
+    assert (await client.get("http://test/ui/", headers=other)).status_code == 200
+    for limit in ("_MOST", "_MOST_OPEN"):
+        with monkeypatch.context() as patch:
+            patch.setattr(visits, limit, len(Client.instances))
+            assert (await client.get("http://test/ui/", headers=other)).status_code == 503
     assert (await client.get("http://test/ui/", headers=other)).status_code == 200
 
 

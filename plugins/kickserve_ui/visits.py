@@ -1,4 +1,4 @@
-"""Pages that wait for their browser: each takes 0.4 MB and 25 ms, so there are few at a time."""
+"""The room for pages, open ones and those that wait for their browser: each takes 0.4 MB and 25 ms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _WAIT: Final = 15.0  # seconds for a browser to connect; one that takes longer loads the page anew
 _PRUNE: Final = 1.0  # seconds between looks for pages that have waited too long
-_MOST: Final = 60  # pages without a connection: waiting, or just left
+_MOST_OPEN: Final = 400  # pages in all: 160 MB, which fit into the 512 of a container with the service
+_MOST: Final = 60  # of these, without a connection: waiting, or just left
 _MOST_OF_ADDRESS: Final = 10  # of these, pages of an address that wait
 _MOST_CONNECTIONS: Final = 100  # beside one for each page
 _TRY_LATER: Final = 1013  # websocket close code
@@ -84,7 +85,12 @@ def _is_full(address: bytes, building: Counter[bytes]) -> bool:
     apart = [each for each in Client.instances.values() if not each.has_socket_connection]
     # A page that was left has an environment, of the connection that it had.
     own = sum(each.environ is None and identity(each.ip) == address for each in apart)
-    return len(apart) + building.total() >= _MOST or own + building[address] >= _MOST_OF_ADDRESS
+    made = building.total()
+    return (
+        len(Client.instances) + made >= _MOST_OPEN
+        or len(apart) + made >= _MOST
+        or own + building[address] >= _MOST_OF_ADDRESS
+    )
 
 
 def _too_many_connections(scope: Any) -> bool:
