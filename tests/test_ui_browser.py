@@ -279,6 +279,25 @@ def test_a_phone_shows_the_number_and_the_pitch_without_scrolling_sideways(visit
     expect_number_of_api(page, server)
 
 
+def test_a_finger_drags_the_ball(visit):
+    page = visit("/?distance=30&angle=0", viewport={"width": 390, "height": 844}, has_touch=True)
+    box = page.locator(".ball .reach").bounding_box()
+    assert box["width"] >= 44
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    finger = page.context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", {"x": x, "y": y})
+    for step in range(15):
+        touch("touchMove", {"x": x + 4 * step, "y": y - 4 * step})
+    touch("touchEnd")
+    expect_recorded(page)
+    end = page.locator(".ball .reach").bounding_box()
+    assert (end["x"] - box["x"], end["y"] - box["y"]) == pytest.approx((56, -56), abs=2)
+
+
 @pytest.mark.parametrize(("path", "ready"), [("", NUMBER), ("/history", "tbody tr"), ("/model", ".badge")])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_have_no_serious_barrier(visit, server, kick, path, ready, scheme):
