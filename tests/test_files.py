@@ -155,7 +155,7 @@ SPELLINGS = {
     "cp1252": ("Saison d'été;;\n" + table(";", header=(*NAMES, "réussi")), "réussi as success"),
     "quoted decimal commas": (table(change=lambda cell: f'"{comma(cell)}"'), "decimal commas"),
     "comments": ("# distance in metres, angle in degrees\n\n" + table(), ""),
-    "the header as a comment": ("# " + table(), "# time_norm as time_norm"),
+    "the header as a comment": ("# " + table(), ""),
     "empty cells left out": (table().replace(",\n", "\n"), ""),
     "empty cells and rows too many": (table(last=",,") + ",,,\n \n" + ",\n" * 3, ""),
     "titles": (table(header=TITLES), "Time Norm as time_norm (and 11 more)"),
@@ -164,11 +164,36 @@ SPELLINGS = {
     "made or missed": (table(outcomes=("made", "MISSED"), unknown="\\N"), "made/MISSED as outcomes"),
     "success or fail": (table(outcomes=("Success", "fail"), unknown="NULL"), "Success/fail as outcomes"),
     "letters": (table(outcomes="SN", unknown="None"), "S/N as outcomes"),
+    "psql's own table": (
+        table(" | ", flags="ft", outcomes="tf").replace("success\n", "success\n---+----+---\n")
+        + "(3 rows)\n\n",
+        "`|`, f/t as flags",
+    ),
+    "print of pandas": (table("  ", unknown="NaN", first="  "), "spaces, NaN as unknown"),
+    "savetxt of numpy": ("# " + table(" ", unknown="nan", flags=("0.0e+00", "1.0e+00")), "nan as unknown"),
+    "per cent": (table().replace(",0.2,", ",20 %,"), ""),
     "old Macs": (table(end="\r"), ""),
     "JSON with texts": (lines(str), "None as unknown"),
     "JSON in boxes": (lines(lambda value: [value]), ""),
     "JSON with NaN": (lines(lambda value: float("nan") if value is None else value), ""),
     "an array of JSON": (json.dumps(KICKS_BY_NAME, indent=1), ""),
+    "JSON by column": (
+        json.dumps(
+            {
+                name: {str(at): kick[name] for at, kick in enumerate(KICKS_BY_NAME)}
+                for name in KICKS_BY_NAME[0]
+            }
+        ),
+        "",
+    ),
+    "JSON of lists": (
+        json.dumps({name: [kick[name] for kick in KICKS_BY_NAME] for name in KICKS_BY_NAME[0]}),
+        "",
+    ),
+    "JSON split": (
+        json.dumps({"columns": [*KICKS_BY_NAME[0]], "data": [[*kick.values()] for kick in KICKS_BY_NAME]}),
+        "",
+    ),
     "JSON of camels": (lines(str).replace("time_norm", "timeNorm"), "timeNorm as time_norm"),
 }
 

@@ -32,7 +32,8 @@ _MISSED: Final = (
     " not_converted wide short out ko manque manquee rate ratee echec echoue echouee"
 )
 _UNKNOWN: Final = " - -- . ? na n/a n.a. #n/a #na <na> nan nat null none nil \\n unknown inconnu"
-_PLAIN: Final = frozenset({"", "0", "1", "0.0", "1.0", "true", "false"})  # nothing need be said of these
+_PLAIN: Final = frozenset({"", "true", "false"})  # nothing need be said of these
+_DIGITS: Final = "01.,e+-"  # of numbers, which need no word either
 _SHOWN: Final = 10  # refused rows that a person sees
 _NAMED: Final = 4  # spellings, or outcomes that can't be read, that a person sees
 _LONGEST_SHOWN: Final = 40  # characters of a cell
@@ -134,7 +135,7 @@ class CellReader:
             NaN for an empty or unknown cell, `UNREADABLE` for one that holds something else.
         """
         if not IS_FLAG[at]:
-            return self._numbers(cells)
+            return self._numbers(cells, percent=FEATURES[at].high == 1)
         flags = self._outcomes if at == COUNT else self._flags
         try:
             return [flags[cell] for cell in cells]
@@ -209,7 +210,7 @@ class CellReader:
             )
         return notes
 
-    def _numbers(self, cells: Sequence[Any]) -> Sequence[float]:
+    def _numbers(self, cells: Sequence[Any], *, percent: bool) -> Sequence[float]:
         try:
             return msgspec.convert(cells, list[float], strict=False)
         except msgspec.ValidationError:
@@ -218,7 +219,7 @@ class CellReader:
         try:
             return msgspec.convert(pointed, list[float], strict=False)
         except msgspec.ValidationError:
-            return [_number(cell) for cell in pointed]
+            return [*map(_part if percent else _number, pointed)]
 
 
 class _Flags(dict[Any, float]):
@@ -253,9 +254,9 @@ class _Flags(dict[Any, float]):
 
     def spelt(self, *, unknown: bool = False) -> list[str]:
         """Return the first spellings that were met and are not plain: of 1 and 0, or of unknown."""
-        met = ((cell.strip(), value) for cell, value in self.items() if isinstance(cell, str))
-        words = [word for word, value in met if value != UNREADABLE and math.isnan(value) == unknown]
-        return list(dict.fromkeys(word for word in words if word.lower() not in _PLAIN))[:_NAMED]
+        met = {cell.strip(): value for cell, value in self.items() if isinstance(cell, str)}
+        words = [word for word, value in met.items() if value != UNREADABLE and math.isnan(value) == unknown]
+        return [word for word in words if word.lower() not in _PLAIN and word.strip(_DIGITS)][:_NAMED]
 
 
 def without_accents(text: str) -> str:
@@ -298,6 +299,13 @@ def _number(cell: Any) -> float:
         return float(cell)
     except (TypeError, ValueError, OverflowError):
         return UNREADABLE
+
+
+def _part(cell: Any) -> float:
+    """Return a number from 0 to 1, which may be written as 20%."""
+    if isinstance(cell, str) and cell.rstrip().endswith("%"):
+        return _number(cell.rstrip()[:-1]) / 100
+    return _number(cell)
 
 
 def _unboxed(cell: Any) -> Any:

@@ -65,7 +65,8 @@ _BUFFER: Final = 1 << 20  # bytes of a file that are read at a time
 _COMPRESSED: Final[Mapping[bytes, Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _SPREADSHEETS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _BROKEN: Final = (OSError, EOFError, RecursionError, ValueError, zlib.error, lzma.LZMAError)  # by some reader
-_DELIMITERS: Final = ",;\t| "
+_DELIMITERS: Final = ",;\t| "  # spaces may be around the others
+_FOOTER: Final = re.compile(r"\(\d+ rows?\)\s*")  # of psql
 _TEXT_BLOCK: Final = 8_192
 _COLUMNS_BLOCK: Final = 65_536
 _ROWS: Final = 4096  # of Parquet that are Python objects at a time
@@ -357,12 +358,14 @@ def _read_csv(wanted: _Wanted, text: IO[str]) -> KickFile:
     # Titles, comments and Excel's `sep=;` may stand before the header, which names the most columns.
     ahead = list(islice(text, _LOOKED_AT))
     fits = [
-        (fit(line, delimiter), len(line.split(delimiter)) * bool(line.strip()), -at, delimiter)
+        (fit(line, delimiter), bool(line.strip()), -at, -order)
         for at, line in enumerate(ahead)
-        for delimiter in _DELIMITERS
+        for order, delimiter in enumerate(_DELIMITERS)
     ]
-    *_, before, delimiter = max(fits)
-    records = _records(chain(ahead[-before:], text), 1 - before, delimiter)
+    *_, before, order = max(fits)
+    delimiter, (header, *others) = _DELIMITERS[-order], ahead[-before:]
+    header = header.lstrip("# ") if header.startswith("#") else header
+    records = _records(chain([header], others, text), 1 - before, delimiter)
     return _read_table(wanted, records, delimiter)
 
 
@@ -423,7 +426,7 @@ def _records(text: Iterator[str], number: int, delimiter: str) -> Iterator[Row]:
         Each row by the line on which it begins, with its cells as text, or the reason why it has none.
     """
     waiting: deque[str] = deque()  # lines to be read again
-    nothing = delimiter + '" \r\n'
+    nothing = delimiter + '"-+=:| \r\n'  # also of rules between the header and the rows
 
     def read_line() -> str:
         return waiting.popleft() if waiting else next(text, "")
@@ -438,8 +441,9 @@ def _records(text: Iterator[str], number: int, delimiter: str) -> Iterator[Row]:
             else:
                 lines = len(read)
         else:
-            cells = line.rstrip("\r\n").split(delimiter)  # much faster than csv
-        if line.strip(nothing) or lines > 1:
+            # Much faster than csv.
+            cells = line.split() if delimiter == " " else line.rstrip("\r\n").split(delimiter)
+        if (line.strip(nothing) or lines > 1) and not (line[0] == "(" and _FOOTER.fullmatch(line)):
             yield number, cells
         number += lines
 
@@ -460,7 +464,7 @@ def _quoted(line: str, read_line: Callable[[], str], delimiter: str) -> tuple[li
             more = read_line()
 
     try:
-        return next(csv.reader(feed(), delimiter=delimiter, strict=True)), lines
+        return next(csv.reader(feed(), delimiter=delimiter, skipinitialspace=True, strict=True)), lines
     except csv.Error as error:
         return f"can't be read: {error}. Is a quote left open?", lines
 
@@ -514,12 +518,30 @@ def _read_json(wanted: _Wanted, text: IO[str]) -> KickFile:
 
     def rows() -> Iterator[Row]:
         for number, line in enumerate(text, 1):
-            if line.startswith("[") and number == 1:
-                yield from enumerate(map(pick, json.loads(line + text.read())), 1)
+            if number == 1 and (table := _json_table(line, text)) is not None:
+                yield from enumerate(map(pick, table), 1)
             elif not line.isspace():
                 yield number, read(line)
 
     return KickFile(wanted.place, rows(), cells)
+
+
+def _json_table(line: str, text: IO[str]) -> list[Any] | None:
+    """Return the rows of a table that is one document, as pandas writes it; None for another first line."""
+    if line.startswith("["):
+        return [*json.loads(line + text.read())]
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    columns = [*document.values()] if isinstance(document, dict) else []
+    if columns and all(isinstance(column, dict) for column in columns):
+        return [{name: document[name].get(key) for name in document} for key in columns[0]]
+    if columns and {"columns", "data"} <= document.keys():
+        return [dict(zip(document["columns"], row, strict=False)) for row in document["data"]]
+    if columns and all(isinstance(column, list) and len(column) > 1 for column in columns):
+        return [dict(zip(document, row, strict=False)) for row in zip(*columns, strict=False)]
+    return None
 
 
 # Parquet.
