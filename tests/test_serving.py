@@ -285,14 +285,25 @@ def waits_for(process, number):
     return int(pending, 16) >> (number - 1) & 1
 
 
-def test_ctrl_c_twice_does_not_wait(workers):
-    suspended = workers_of(workers)
-    for worker in suspended:
-        worker.suspend()  # it will never end by itself
-    until(lambda: all(worker.status() == psutil.STATUS_STOPPED for worker in suspended))
-    workers.process.send_signal(signal.SIGINT)
-    until(lambda: all(waits_for(worker, signal.SIGTERM) for worker in suspended))
-    assert workers.end(signal.SIGINT) == 1
+@pytest.mark.parametrize(
+    ("signals", "patience"),
+    [
+        ((signal.SIGINT, signal.SIGINT), "60"),
+        ((signal.SIGTERM, signal.SIGTERM), "60"),
+        ((signal.SIGTERM,), "1"),
+    ],
+)
+def test_workers_that_do_not_end_are_killed_at_the_second_signal_or_in_time(tmp_path, signals, patience):
+    environment = {"KICKSERVE_WORKERS": str(WORKERS), "KICKSERVE_SHUTDOWN_TIMEOUT": patience}
+    with serving(tmp_path, **BARE, **environment) as server:
+        suspended = workers_of(server)
+        for worker in suspended:
+            worker.suspend()
+        until(lambda: all(worker.status() == psutil.STATUS_STOPPED for worker in suspended))
+        for number in signals[:-1]:
+            server.process.send_signal(number)
+            until(lambda: all(waits_for(worker, signal.SIGTERM) for worker in suspended))
+        assert server.end(signals[-1]) == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
