@@ -63,7 +63,10 @@ _log = logging.getLogger(__name__)
 
 def encode(payloads: Iterable[bytes]) -> bytes:
     """Return the frames of payloads, none of them empty."""
-    return b"".join([part for each in payloads for part in (HEADER.pack(len(each), crc32(each)), each)])
+    frames: list[bytes] = []
+    for each in payloads:
+        frames += HEADER.pack(len(each), crc32(each)), each
+    return b"".join(frames)
 
 
 def decode(data: bytes) -> tuple[list[bytes], int]:
