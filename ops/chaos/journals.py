@@ -18,19 +18,25 @@ from ops.chaos.common import drained, ended, health, predicted, stored_in
 from ops.clients import ID_BYTES, Clients, counted, packed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ops.commands import Row
 
 FRAMES = 3  # in a segment
 
 
-async def bitflip() -> Row:
-    """Flip a bit in each byte of a small segment of the journal, and start the service.
+async def bitflip() -> list[Row]:
+    """Flip a bit, or all bits, of each byte of a small segment of the journal, and start the service.
 
     There is a segment of three predictions for each byte, and in each another byte is damaged. Fails where a
-    prediction is not stored that was whole, or `/health` does not say that something was damaged.
+    prediction is not stored that was whole or has one wrong bit, or where `/health` does not report damage.
     """
-    with running() as cluster, tempfile.TemporaryDirectory(prefix="kickserve-drill-") as name:
-        folder, journal = Path(name), Path(name, "journal")
+    return [await _flipped("one bit", lambda at: 1 << at % 8), await _flipped("a byte", lambda _: 0xFF)]
+
+
+async def _flipped(name: str, flip: Callable[[int], int]) -> Row:
+    with running() as cluster, tempfile.TemporaryDirectory(prefix="kickserve-drill-") as place:
+        folder, journal = Path(place), Path(place, "journal")
         settings = {"DATABASE_URL": cluster.url, "KICKSERVE_JOURNAL_DIR": str(journal)}
         cluster.stop()
         server = await asyncio.to_thread(Server, folder, **settings)
@@ -44,9 +50,9 @@ async def bitflip() -> Row:
         damaged = []
         for at in range(size):
             data = bytearray(PREAMBLE + encode(frames[FRAMES * at : FRAMES * (at + 1)]))
-            data[at] ^= 1 << at % 8
+            data[at] ^= flip(at)
             segment.with_name(f"{at:020}.log").write_bytes(data)
-            if at >= len(PREAMBLE):
+            if at >= len(PREAMBLE) and flip(at).bit_count() > 1:
                 damaged.append(ids[FRAMES * at + (at - len(PREAMBLE)) // (HEADER.size + len(frames[0]))])
         left = [*journal.rglob("*.log")]
         cluster.start()
@@ -59,7 +65,7 @@ async def bitflip() -> Row:
     whole = sorted({*ids} - {*damaged})
     found = counted(packed(whole), stored)
     return {
-        "drill": "bitflip",
+        "drill": f"bitflip, {name}",
         "segments": size,
         "damaged": len(damaged),
         "whole": len(whole),
@@ -68,7 +74,7 @@ async def bitflip() -> Row:
         "health": {name: state for name, state in states.items() if state != "ok"},
         "exit_code": code,
         "passed": not (found["lost"] or found["twice"] or code)
-        and any(each != "ok" for each in states.values()),
+        and any(each != "ok" for each in states.values()) == bool(damaged),
     }
 
 
