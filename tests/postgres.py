@@ -193,8 +193,8 @@ def _from_pypi():
 def free_port():
     """Return a port of this machine that nothing listens on.
 
-    It is none that the system gives to whoever asks for any: no test beside takes it until it is bound, nor
-    while a server that stood there is away.
+    It is none of those that the system picks from: no other test takes it before it is bound, nor while the
+    server that listened there is away.
     """
     while True:
         port = PORTS.start + secrets.randbelow(len(PORTS))

@@ -19,7 +19,7 @@ from kickserve_testing.contract import START, keep, record_at, some_records, str
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001 - hypothesis wants them bare
-def test_a_moment_is_the_same_wherever_it_is_told(moment, minutes):
+def test_an_instant_is_the_same_in_every_zone(moment, minutes):
     here = moment.replace(tzinfo=UTC)
     assert first_id_at(here.astimezone(timezone(timedelta(minutes=minutes)))) == first_id_at(here)
 
@@ -118,15 +118,15 @@ async def asked(client, **query):
     return [each["id"] for each in response.json()]
 
 
-async def test_a_time_may_be_told_with_any_offset_and_each_hour_of_the_end_of_summer_is_told_apart(kept):
+async def test_a_time_may_have_any_offset_and_the_two_hours_at_the_end_of_summer_differ(kept):
     client, ids = kept
     moment = instant(START) + timedelta(seconds=1)
     for text in ("+00:00", "+05:45", "-03:30", "+14:00", "-12:00"):
         sign = 1 if text[0] == "+" else -1
         away = timedelta(hours=int(text[1:3]), minutes=int(text[4:])) * sign
-        told = (moment + away).replace(tzinfo=None).isoformat() + text
-        assert await asked(client, since=told) == ids[:2]
-        assert await asked(client, until=told) == ids[2:]
+        text_there = (moment + away).replace(tzinfo=None).isoformat() + text
+        assert await asked(client, since=text_there) == ids[:2]
+        assert await asked(client, until=text_there) == ids[2:]
     first, second = "2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00"
     made = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)
     record = record_at(round(made.timestamp() * 1000))

@@ -316,7 +316,7 @@ async def names(connection):
 
 
 async def month_tables(connection):
-    """All tables of months, those that are no longer partitions too."""
+    """All tables of months, also those that are no longer partitions."""
     rows = await connection.fetch(
         "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'predictions%'"
         " AND relnamespace = current_schema()::regnamespace ORDER BY 1"
@@ -383,7 +383,7 @@ async def test_retention_drops_whole_months_and_purges_the_rest(store, other):
     assert await streamed(store) == records[5:]
     gone = {*tables} - {*await month_tables(other)}
     assert gone == {"predictions_2024_01", "predictions_2024_02"}
-    await keep(store, records[:2])  # somebody brings the old ones again
+    await keep(store, records[:2])  # from a journal, say
     assert await store.count() == 3
 
 

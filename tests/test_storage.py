@@ -454,6 +454,7 @@ def test_a_backup_of_an_older_kickserve_is_restored_with_the_schema_of_this_one(
         (["backup", "nowhere/kicks.db"], "", "can't be opened"),
         (["backup", "new.db"], "sqlite://", "no file"),
         (["backup", "new.db"], "postgresql://app:secret@db/kicks", "pg_dump"),
+        (["restore", "kickserve.db"], "", "the database itself"),
         (["restore", "there.db"], "", "no SQLite database"),
         (["restore", "theirs.db"], "", "no backup"),
         (["restore", "cut.db"], "", "damaged"),

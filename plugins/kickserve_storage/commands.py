@@ -74,6 +74,8 @@ def restore(file: Path, *, yes: bool, as_json: bool) -> None:
       kickserve restore /backups/kicks.db --yes
     """
     database, count = _database(), _check(file)
+    if database.exists() and file.samefile(database):
+        raise click.UsageError(f"{file} is the database itself: name a backup")
     replaced = asyncio.run(_prepare())
     if replaced and not yes:
         click.confirm(

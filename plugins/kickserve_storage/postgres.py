@@ -91,7 +91,7 @@ MIGRATIONS: Final = (
         outcome boolean,
         outcome_at timestamptz
     );
-    -- All that quality needs stands in this index; a prediction enters it when its outcome is told.
+    -- This index holds all that quality needs; a prediction enters it with its outcome.
     CREATE INDEX predictions_judged ON predictions (id) INCLUDE (created_at, model, prediction, outcome)
         WHERE outcome IS NOT NULL AND prediction IS NOT NULL
     """,

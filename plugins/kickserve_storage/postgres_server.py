@@ -25,9 +25,10 @@ CONNECT_TIMEOUT: Final = 5.0  # seconds
 
 @asynccontextmanager
 async def transaction(connection: Any) -> AsyncIterator[None]:
-    """Run a transaction; roll it back after an error, but where nobody answers, or waits for an answer.
+    """Run a transaction, and roll it back after an error of the server or of ours.
 
-    Whoever lent the connection ends it then, and the transaction with it; asyncpg's own would wait.
+    Where the server is silent, or the task is cancelled, the end of the connection ends the transaction too:
+    a rollback, as asyncpg's own transaction makes one, would wait for an answer.
     """
     await connection.execute("BEGIN")
     try:

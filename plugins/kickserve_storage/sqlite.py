@@ -101,7 +101,7 @@ MIGRATIONS: Final = (
             outcome INTEGER,
             outcome_at INTEGER
         ) WITHOUT ROWID{_STRICT}""",
-        # All that quality needs stands in this index; a prediction enters it when its outcome is told.
+        # This index holds all that quality needs; a prediction enters it with its outcome.
         """CREATE INDEX predictions_judged ON predictions (id, created_at, model, prediction, outcome)
             WHERE outcome IS NOT NULL AND prediction IS NOT NULL""",
         f"PRAGMA application_id = {APPLICATION}",
@@ -492,7 +492,7 @@ async def _close(connections: _Connections) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_CLOSING):
             for each in connections.every:
-                async with each.lock:  # whoever gets it next sees that the connections are no longer in use
+                async with each.lock:  # the next one to get it sees that the connections are no longer in use
                     pass
     await _stop(connections.every)
 
