@@ -169,8 +169,8 @@ def _show(report: Report, page: Path) -> None:
     console.print()
     print_facts(facts(report))
     heads, rows = column_table(report)
-    marked = zip(rows, columns(report), strict=True)
-    rows = [[f"[bold red]{cell}[/]" for cell in row] if of.drifted else row for row, of in marked]
+    for row, column in zip(rows, columns(report), strict=True):
+        row[:] = [f"[bold red]{cell}[/]" if column.drifted else cell for cell in row]
     print_table(heads, rows, gap=1)  # with all its columns it fits a terminal of 80
     quality = quality_table(report)
     if quality.rows:
