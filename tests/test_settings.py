@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def test_a_misspelt_setting_is_refused_with_the_right_name(variable, meant):
 
 
 def test_an_unknown_variable_is_warned_of_unless_another_program_sets_it(caplog):
-    others = {"KICKSERVE_ADDRESS": "0.0.0.0", "KICKSERVE_DRIFT_PSI": "0.3", "KICKSERVE_PLUGINS": "storage"}
+    compose = re.findall(r"\$\{(KICKSERVE_\w+)", (Path(__file__).parents[1] / "compose.yaml").read_text())
+    others = {**dict.fromkeys(compose, ""), "KICKSERVE_DRIFT_PSI": "0.3", "KICKSERVE_PLUGINS": "storage"}
     links = {
         "KICKSERVE_PORT": "tcp://10.0.0.1:80",
         "KICKSERVE_SERVICE_HOST": "10.0.0.1",
