@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from kickserve.errors import ModelUnusable, PredictionFailed
+from kickserve.errors import ModelUnusable, PredictionFailed, PredictionTimeout
 from kickserve.features import FEATURES
 from kickserve.limited import call_within
 
@@ -108,7 +108,13 @@ class AnswersOne(Protocol):
 
 @runtime_checkable
 class Cancellable(Protocol):
-    """A model made elsewhere, whose calls may never end: each is made in a thread, with a time limit."""
+    """A model made elsewhere, whose calls may never end: each is made in a thread, with a time limit.
+
+    Attributes:
+        limit: seconds that a call for many kicks may take, as of a file.
+    """
+
+    limit: float
 
     def cancel(self) -> None:
         """End the call in progress, where that is possible; called from another thread."""
@@ -169,7 +175,7 @@ def fingerprint_of(data: bytes) -> str:
 
 
 def predict(model: Model, matrix: NDArray[np.float64]) -> Answer:
-    """Predict n kicks with a model of any origin, and check that its answer holds probabilities.
+    """Predict n kicks with a model of any origin, within its time limit where it may hang.
 
     Args:
         model: any model.
@@ -177,7 +183,19 @@ def predict(model: Model, matrix: NDArray[np.float64]) -> Answer:
 
     Raises:
         PredictionFailed: the model raised, or returned something that is no probability.
+        PredictionTimeout: it did not answer in time.
     """
+    if not isinstance(model, Cancellable):
+        return predict_checked(model, matrix)
+    try:
+        return call_within(model.limit, lambda: predict_checked(model, matrix), model.cancel)
+    except TimeoutError as error:
+        reason = f"{error}: raise KICKSERVE_MODEL_TIMEOUT if it is only slow"
+        raise PredictionTimeout(f"the model {model.card.name} hangs, {reason}") from error
+
+
+def predict_checked(model: Model, matrix: NDArray[np.float64]) -> Answer:
+    """Predict n kicks as `predict` does, without a time limit: for a caller that has one of its own."""
     name = model.card.name
     try:
         answer = model.predict(matrix)
@@ -237,7 +255,7 @@ def smoke_test(model: Model, origin: Origin, limit: float) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a library would repeat its warnings for each kick
             kicks = (TYPICAL, SMOKE_KICKS)
-            call_within(limit, lambda: [predict(model, each) for each in kicks], cancel_of(model))
+            call_within(limit, lambda: [predict_checked(model, each) for each in kicks], cancel_of(model))
     except TimeoutError as error:
         raise origin.unusable(
             f"tried on a few kicks, {error}: mend the model, or raise KICKSERVE_MODEL_TIMEOUT"

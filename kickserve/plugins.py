@@ -86,6 +86,7 @@ from kickserve.model import (
     Profile,
     cancel_of,
     predict,
+    predict_checked,
     wrong_name,
 )
 from kickserve.openapi import EXAMPLE, TakesKick, refusals, takes

@@ -27,7 +27,7 @@ from kickserve.errors import (
 from kickserve.features import COUNT
 from kickserve.ids import IdFactory
 from kickserve.limited import LimitedThread, call_within
-from kickserve.model import TYPICAL, AnswersOne, Cancellable, cancel_of, predict
+from kickserve.model import TYPICAL, AnswersOne, Cancellable, cancel_of, predict, predict_checked
 from kickserve.record import NUMBER, WIDTH, RecordBatch, numbers_of
 from kickserve.schemas import Prediction, matrix, matrix_of
 from kickserve.validation import read_kick
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from kickserve.ids import Ids
     from kickserve.metrics import Metrics
-    from kickserve.model import Model
+    from kickserve.model import Answer, Model
     from kickserve.process import ProcessSampler
     from kickserve.recorder import Recorder
     from kickserve.schemas import Kick, ModelCard
@@ -91,14 +91,14 @@ class Scorer:
             rows: n kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
 
         Raises:
-            PredictionFailed: as `score`.
+            PredictionFailed: as `kickserve.model.predict`, within whose time limit this is.
         """
         started = time.perf_counter()
-        scores = self.score(rows)
+        scores = _scores_of(predict(self.model, rows))
         return self.record(rows, scores, time.perf_counter() - started)
 
     def score(self, rows: Rows) -> Rows:
-        """Score kicks; may be called in another thread.
+        """Score kicks, without a time limit; may be called in another thread.
 
         Args:
             rows: as for `answer`.
@@ -110,14 +110,9 @@ class Scorer:
             PredictionFailed: the model raised, or returned something other than probabilities.
         """
         try:
-            answer = predict(self.model, rows)
+            return _scores_of(predict_checked(self.model, rows))
         except PredictionFailed as error:
             raise self._failure(error) from error
-        scores = np.full((len(rows), 3), np.nan)
-        for at, part in enumerate(answer):
-            if part is not None:
-                scores[:, at] = part
-        return scores
 
     def score_each(self, asked: Sequence[Asked]) -> list[Score | PredictionFailed]:
         """Score kicks that came in together, and fail for each by itself; may be called in another thread."""
@@ -202,6 +197,14 @@ class Scorer:
         return PredictionFailed(
             f"the model raised {type(error.__cause__ or error).__name__}: see the service's log"
         )
+
+
+def _scores_of(answer: Answer) -> Rows:
+    scores = np.full((len(answer.probability), 3), np.nan)
+    for at, part in enumerate(answer):
+        if part is not None:
+            scores[:, at] = part
+    return scores
 
 
 def _checked(probability: float, low: float, high: float) -> Score:

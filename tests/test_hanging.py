@@ -27,7 +27,7 @@ class Hanging:
 
     def __init__(self):
         self.card, self.warnings, self.out_of_domain = DEFAULT.card, DEFAULT.warnings, DEFAULT.out_of_domain
-        self.gate, self.cancelled = threading.Event(), 0
+        self.gate, self.cancelled, self.limit = threading.Event(), 0, 60
 
     def predict(self, matrix):
         if (matrix[:, 1] == 95).any():
@@ -118,9 +118,15 @@ def test_the_trial_of_an_onnx_model_ends(tmp_path, capsys, monkeypatch):
     assert f"tried on a few kicks, it did not end within {LIMIT} s" in capsys.readouterr().err
 
 
-def test_a_comparison_of_models_ends(tmp_path, capsys, monkeypatch, kick):
+@pytest.mark.parametrize(
+    "command",
+    ["model check hang.onnx --data kicks.ndjson", "batch kicks.ndjson", "predict --distance 95 --angle 0"],
+)
+def test_a_command_ends(tmp_path, capsys, monkeypatch, kick, command):
     (tmp_path / "hang.onnx").write_bytes(hanging_onnx())
     (tmp_path / "kicks.ndjson").write_text(json.dumps({**kick, "distance": 95, "success": 1}))
     monkeypatch.setenv("KICKSERVE_MODEL_TIMEOUT", "0.2")
-    assert run(["model", "check", "hang.onnx", "--data", "kicks.ndjson"]) == 1
-    assert "the model hang hangs: it did not end within 2 s" in capsys.readouterr().err
+    if "check" not in command:
+        monkeypatch.setenv("KICKSERVE_MODEL", "hang.onnx")
+    assert run(command.split()) == 1
+    assert "the model hang hangs, it did not end within 2 s" in capsys.readouterr().err

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from kickserve.plugins import ModelFile, Origin, Plugin, header_of
+from kickserve.plugins import Cancellable, ModelFile, Origin, Plugin, header_of
 from kickserve_models.settings import ModelsSettings
 from kickserve_trees.model import FORMAT, load_trees
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelsPlugin", "create_plugin"]
 
 _HUB: Final = "hf:"
+_MANY: Final = 10  # times what the service gives a model for a call, where a call is for a part of a file
 _PICKLES: Final = (".pkl", ".pickle", ".joblib")
 
 
@@ -78,6 +79,12 @@ class ModelsPlugin(Plugin):
             ModelUnusable: it can't be trusted, or is no model of its kind.
             MissingExtra: its kind needs an extra that is not installed.
         """
+        model: Any = self._load(file)
+        if isinstance(model, Cancellable):
+            model.limit = _MANY * self.settings.model_timeout
+        return model  # type: ignore[no-any-return]  # it is one, or None
+
+    def _load(self, file: ModelFile) -> Model | None:
         # Each imports its libraries only here: a service of one kind of model needs no other's.
         if file.ending == ".json":
             is_trees = header_of(file.data, file.origin).format == FORMAT

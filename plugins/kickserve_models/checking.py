@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from timeit import Timer
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from msgspec import Struct
 
-from kickserve.errors import PredictionTimeout
-from kickserve.plugins import TYPICAL, AnswersOne, call_within, cancel_of, predict
+from kickserve.plugins import TYPICAL, AnswersOne, predict
 from kickserve.schemas import ModelCard
 from kickserve_data import DataError
 from kickserve_data.scoring import REFUSALS_KEPT
@@ -29,8 +27,6 @@ MANY: Final = 10_000
 EXIT_CODES: Final = {"better": 0, "as good": 0, "worse": 9, "upside down": 8, "worse than the share": 8}
 """The kinds of verdict, and the exit code of each."""
 _ROUNDS: Final = 7
-
-Result = TypeVar("Result")
 
 
 class Check(Struct, kw_only=True, frozen=True):
@@ -81,22 +77,14 @@ class Comparison(Struct, kw_only=True, frozen=True):
     refused: int
 
 
-def check(model: Model, limit: float) -> Check:
+def check(model: Model) -> Check:
     """Predict a typical kick, and measure the time.
-
-    Args:
-        model: the model.
-        limit: seconds that all of it may take.
 
     Raises:
         PredictionFailed: it raised, or returned something that is no probability.
     """
-    return _within(limit, model, lambda: _check(model))
-
-
-def _check(model: Model) -> Check:
-    probability = float(predict(model, TYPICAL).probability[0])
     many = np.repeat(TYPICAL, MANY, axis=0)
+    probability = float(predict(model, many).probability[0])  # in its time limit, before it is measured
     row = TYPICAL[0].tolist()
     one = (
         (lambda: model.predict_one(row)) if isinstance(model, AnswersOne) else lambda: model.predict(TYPICAL)
@@ -109,16 +97,13 @@ def _check(model: Model) -> Check:
     )
 
 
-def compare(
-    candidate: Model, current: Model, blocks: Iterable[Block], limit: float
-) -> tuple[Comparison, list[RefusedRow]]:
+def compare(candidate: Model, current: Model, blocks: Iterable[Block]) -> tuple[Comparison, list[RefusedRow]]:
     """Measure two models on the same kicks.
 
     Args:
         candidate: the model that is checked.
         current: the model in use.
         blocks: kicks, as `kickserve_data.reader.read_blocks` yields them.
-        limit: seconds that a model may take for a block.
 
     Returns:
         The quality of both, and the first thousand of the lines that hold no kick.
@@ -139,8 +124,7 @@ def compare(
         without_outcome += len(known) - int(known.sum())
         predictions = []
         for model, quality in measures:
-            predict_block = partial(predict, model, block.matrix[known])
-            predictions.append(_within(limit, model, predict_block).probability)
+            predictions.append(predict(model, block.matrix[known]).probability)
             quality.add(predictions[-1], outcome[known])
         errors.add(predictions[0], predictions[1], outcome[known])
     found, found_current = (quality.result() for _, quality in measures)
@@ -220,13 +204,6 @@ def _verdict(this: Quality, name: str, errors: _Errors) -> Verdict:
     if more > 0:
         return Verdict(kind="worse", text=f"worse than {name}, the model in use, by {score}: keep that")
     return Verdict(kind="better", text=f"better than {name}, the model in use, by {score}")
-
-
-def _within(limit: float, model: Model, call: Callable[[], Result]) -> Result:
-    try:
-        return call_within(limit, call, cancel_of(model))
-    except TimeoutError as error:
-        raise PredictionTimeout(f"the model {model.card.name} hangs: {error}") from error
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from kickserve_models.checking import Check, Comparison
     from kickserve_models.publishing import Publication
     from kickserve_scores.quality import Bin
-
-_PATIENCE: Final = 10  # times what the service gives a model for a call: here a call has thousands of kicks
 
 
 @click.group("model")
@@ -102,13 +100,11 @@ def check_command(file: Path, data: Path | None, *, as_json: bool) -> int:
     settings = Settings.load()
     plugins = discover(settings)
     model = load_source(str(file), plugins)
-    checked = check(model, _PATIENCE * settings.model_timeout)
+    checked = check(model)
     comparison: Comparison | None = None
     refusals: list[RefusedRow] = []
     if data is not None:
-        comparison, refusals = compare(
-            model, load_model(settings, plugins), reader.read_blocks(data), _PATIENCE * settings.model_timeout
-        )
+        comparison, refusals = compare(model, load_model(settings, plugins), reader.read_blocks(data))
     if as_json:
         print_json({"check": checked, "comparison": comparison, "refusals": refusals})
     else:

@@ -27,7 +27,12 @@ class ExternalModel:
 
     Args:
         card: of the model.
+
+    Attributes:
+        limit: seconds that a call for many kicks may take; it counts where a model has `cancel`.
     """
+
+    limit = 100.0
 
     def __init__(self, card: ModelCard) -> None:
         self.card = card

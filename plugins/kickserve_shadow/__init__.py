@@ -22,7 +22,7 @@ from kickserve.plugins import (
     kinds,
     load_source,
     numbers_of,
-    predict,
+    predict_checked,
     setting,
 )
 
@@ -136,7 +136,9 @@ def _is_due(batch: RecordBatch) -> bool:
 
 
 def _answers(model: Model, batches: Sequence[RecordBatch]) -> list[ShadowAnswers]:
-    probability: NDArray[Any] = predict(model, numbers_of(batches)[:, :COUNT]).probability.astype(NUMBER)
+    probability: NDArray[Any] = predict_checked(model, numbers_of(batches)[:, :COUNT]).probability.astype(
+        NUMBER
+    )
     card, answers, at = model.card, [], 0
     for batch in batches:
         part = probability[at : at + len(batch)]
