@@ -92,7 +92,7 @@ class ModelsPlugin(Plugin):
         if file.ending == ".onnx":
             from kickserve_models.onnx import load_onnx
 
-            return load_onnx(file, self.table.success_label)
+            return load_onnx(file, self.table.success_label, self.settings.model_timeout)
         if file.ending == ".skops":
             from kickserve_models.sklearn import load_skops
 

@@ -45,7 +45,6 @@ _FOLDER: Final = "session.model_external_initializers_file_folder_path"  # else 
 _ROUNDING: Final = 1e-6  # by which a probability of single precision may miss 0 and 1, and a sum of two 1
 _QUIET: Final = 4  # onnxruntime's level of fatal errors: each failure is raised as well
 _PAIR: Final = 2
-_LONGEST: Final = 30.0  # seconds that trying them may take
 _TRIED: Final = 4_096  # kicks, to see which label goes with which probability
 
 
@@ -92,7 +91,7 @@ class OnnxModel(ExternalModel):
         options.terminate = True
 
 
-def load_onnx(file: ModelFile, success_label: str | None) -> OnnxModel:
+def load_onnx(file: ModelFile, success_label: str | None, limit: float) -> OnnxModel:
     """Make a model of an ONNX file; weights in other files are read from its folder.
 
     It takes the eleven features as inputs of their names, each of shape (n, 1) and of floats (flags may be
@@ -103,6 +102,7 @@ def load_onnx(file: ModelFile, success_label: str | None) -> OnnxModel:
     Args:
         file: the file.
         success_label: as for `kickserve_models.external.success_at`.
+        limit: seconds that trying it may take.
 
     Raises:
         ModelUnusable: it can't be read, or has other inputs, outputs or labels; the message names them.
@@ -115,9 +115,10 @@ def load_onnx(file: ModelFile, success_label: str | None) -> OnnxModel:
     data = b"".join([file.data, *(each.read_bytes() for each in _weights(file))])
     model = OnnxModel(_card(session, data, origin), session, feed, output)
     try:
-        call_within(_LONGEST, lambda: _find_success(model, label, success_label, origin), model.cancel)
+        call_within(limit, lambda: _find_success(model, label, success_label, origin), model.cancel)
     except TimeoutError as error:
-        raise origin.unusable(f"tried on random kicks, {error}") from error
+        reason = f"tried on random kicks, {error}: mend the model, or raise KICKSERVE_MODEL_TIMEOUT"
+        raise origin.unusable(reason) from error
     return model
 
 
