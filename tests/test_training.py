@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from importlib.resources import files
 
@@ -62,37 +61,6 @@ class TestReading:
         lines = [",".join(header), *(",".join(map(str, row)) for row in rows)]
         path.write_text("\n".join(lines) + "\n")
         return read_dataset(path, ColumnNames(**names), lambda _: None)
-
-    @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
-    def test_names_of_ones_own_are_read_from_each_kind_of_file(self, tmp_path, ending):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        header = ["who", *("dist_m" if name == "distance" else name for name in NAMES), "goal"]
-        rows = [["Ann", *self.GOOD], ["Bob", *self.GOOD[:-1], 0], ["Ann", *self.GOOD]]
-        path = tmp_path / f"kicks.{ending}"
-        names = ColumnNames(features={"distance": "dist_m"}, outcome="goal", kicker="who")
-        if ending == "csv":
-            path.write_text("\n".join(",".join(map(str, row)) for row in [header, *rows]))
-        elif ending == "ndjson":
-            path.write_text("\n".join(json.dumps(dict(zip(header, row, strict=True))) for row in rows))
-        else:
-            columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
-            pq.write_table(pa.table(columns), path)
-        found, refusals = read_dataset(path, names, lambda _: None)
-        assert not refusals
-        assert found.matrix.tolist() == [list(self.GOOD[:-1])] * 3
-        assert found.success.tolist() == [True, False, True]
-        assert found.kicker.tolist() == [0, 1, 0]
-
-    def test_rows_that_hold_no_kick_are_refused_with_the_reason(self, tmp_path):
-        good = self.GOOD
-        rows = [good, [*good[:-1], ""], [0.5, "", *good[2:]], [0.5, 300, *good[2:]], [*good[:-1], 2], [1, 2]]
-        found, refusals = self.read(tmp_path / "kicks.csv", rows)
-        assert len(found) == 1
-        assert [each.line for each in refusals] == [3, 4, 5, 6, 7]
-        reasons = ["success is missing", "distance is missing", "2 to 100 m", "can't be read", "cells"]
-        assert all(part in each.reason for part, each in zip(reasons, refusals, strict=True))
 
     def test_a_kick_without_kicker_is_refused_where_kickers_are_named(self, tmp_path):
         rows, header = [[*self.GOOD, "Ann"], [*self.GOOD, " "]], (*NAMES, "success", "who")
