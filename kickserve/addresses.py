@@ -106,7 +106,7 @@ class Proxies:
             return found if _address(found) is not None else ""
         heard = ""
         for each in reversed(chain):
-            if _address(each) is None:  # no address: what stands before it can't be trusted either
+            if _address(each) is None:  # no address: those before it can't be trusted either
                 break
             heard = each
             if not self.trusts(each):

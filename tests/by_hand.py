@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def handshake(port, path, origin, host="127.0.0.1"):
-    """Ask for a websocket, and return the status of the answer: 101 where it stands."""
+    """Ask for a websocket, and return the status of the answer: 101 where it is open."""
     lines = [
         f"GET {path}?EIO=4&transport=websocket HTTP/1.1",
         f"Host: {host}:{port}",

@@ -307,8 +307,8 @@ class TestCommand:
             (("new", "a", "--scope", "root"), "root"),
             (("new", "a"), "--scope"),
             (("new", "a", "--scope", "read", "--expires", "soon"), "90d"),
-            (("rotate", "nobody"), "existing keys: app"),
-            (("remove", "nobody"), "existing keys: app"),
+            (("rotate", "other"), "existing keys: app"),
+            (("remove", "other"), "existing keys: app"),
         ]:
             code, _, err = kickserve(*arguments)
             assert code == 2
@@ -348,15 +348,6 @@ def take(buckets, client, tries):
 
 
 class TestRates:
-    def test_a_client_may_ask_at_its_rate_and_each_client_counts_alone(self):
-        clock = Clock()
-        buckets = Buckets(Rate(10, 60), clock)
-        assert [take(buckets, client, 15) for client in (b"a", b"b", b"a")] == [10, 10, 0]
-        assert buckets.wait(buckets.place(b"a")) == pytest.approx(6)
-        for seconds, more in [(5.9, 0), (0.2, 1), (12, 2), (1e6, 10)]:
-            clock.now += seconds
-            assert take(buckets, b"a", 100) == more
-
     @given(
         most=st.integers(1, 1000),
         seconds=st.sampled_from([1, 60, 3600]),
@@ -535,9 +526,3 @@ class TestWrongKeys:
         client = await start(guessed)
         assert [(await client.get("/model")).status_code for _ in range(10)] == [401] * 10
         assert (await client.get("/model", headers=sent("sesame"))).status_code == 200
-
-    async def test_the_default_limit_is_twenty_wrong_keys_a_minute(self, start, settings):
-        client = await start(configured(settings, API_KEY="sesame"))
-        got = [(await client.get("/model", headers=sent(f"guess-{n}"))).status_code for n in range(60)]
-        assert got[:20] == [401] * 20
-        assert 429 in got[20:]

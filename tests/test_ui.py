@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import gc
 import html
 import io
 import json
 import math
 import re
-import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -236,26 +234,6 @@ async def test_a_slow_page_is_not_shown_over_a_newer_one(client, kick):
         assert history._table.content == older
 
 
-class Cycle:
-    """An object that only a garbage collection frees."""
-
-    def __init__(self):
-        self.itself = self
-
-
-@pytest.mark.usefixtures("root")
-async def test_the_objects_of_a_page_that_was_left_are_freed_soon(monkeypatch):
-    monkeypatch.setattr(backend, "_COLLECT_AFTER", 0.01)
-    gc.disable()
-    try:
-        cycle = weakref.ref(Cycle())
-        with page_without_browser() as page:
-            page.delete()
-        await eventually(lambda: cycle() is None)
-    finally:
-        gc.enable()
-
-
 async def test_the_download_has_every_prediction_or_those_of_a_filter(client, root, kick):
     answers = (await client.post("/predict/batch", json=[kick] * 450)).json()
     scored, missed = answers[7]["id"], answers[400]["id"]
@@ -319,7 +297,7 @@ async def test_under_a_path_a_visitor_signs_in_below_it(start, settings):
     assert '"/ui' not in page
 
 
-async def test_pages_that_nobody_opens_are_few_and_leave_room_for_other_addresses(
+async def test_pages_that_no_browser_opens_are_few_and_leave_room_for_other_addresses(
     start, settings, monkeypatch
 ):
     client = await start(configured(settings, KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))

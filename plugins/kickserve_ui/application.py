@@ -33,7 +33,7 @@ from kickserve_ui.model_page import ModelPage
 from kickserve_ui.pitch_page import PitchPage
 from kickserve_ui.rendering import PATH, notice_page, static
 from kickserve_ui.sessions import LIFETIME
-from kickserve_ui.visits import drop_unopened, with_limit
+from kickserve_ui.visits import PageLimit, drop_unopened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,7 +61,7 @@ async def running(service: App) -> AsyncIterator[ASGIApp]:
         ConfigurationError: another application of this process has the pages.
     """
     fast = _fastapi()
-    served: Any = _with_policy(with_limit(fast), service.security_headers)
+    served: Any = _with_policy(PageLimit(fast), service.security_headers)
     served = GZipMiddleware(served, compresslevel=_COMPRESSION)
     with serving(Backend(service)):
         async with fast.router.lifespan_context(fast):
@@ -197,7 +197,7 @@ async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") 
 
 
 async def _sign_out(request: Request) -> Response:
-    """End the session here, in all its tabs, whoever has its cookie."""
+    """End the session in the service, and load all its open pages anew."""
     cookie = request.cookies.get(COOKIE, "")
     current_backend().sessions.sign_out(cookie)
     for client in Client.instances.values():

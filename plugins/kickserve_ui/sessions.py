@@ -1,4 +1,4 @@
-"""Sessions of visitors: a random cookie in the browser, and here the key that it stands for."""
+"""Sessions of visitors: a random cookie in the browser, and the key that belongs to it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Sessions:
         return cookie
 
     def sign_out(self, cookie: str) -> None:
-        """End a session, whoever has its cookie."""
+        """End the session of a cookie for all who have the cookie."""
         if self._read().pop(_digest(cookie), None) is not None:
             self._write()
 

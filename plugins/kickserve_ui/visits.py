@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
@@ -15,9 +15,6 @@ from nicegui import Client, app, core
 from kickserve.plugins import identity
 from kickserve_ui.layout import messages_for
 from kickserve_ui.rendering import notice_page
-
-if TYPE_CHECKING:
-    from litestar.types import ASGIApp, Receive, Send
 
 _WAIT: Final = 15.0  # seconds for a browser to connect; one that takes longer loads the page anew
 _PRUNE: Final = 1.0  # seconds between looks for pages that have waited too long
@@ -36,61 +33,59 @@ def drop_unopened() -> None:
     app.timer(_PRUNE, partial(Client.prune_instances, client_age_threshold=_WAIT))
 
 
-def with_limit(served: Any) -> ASGIApp:
-    """Make no more pages than fit into memory: a visitor beyond gets a light one, which asks again by itself.
+class PageLimit:
+    """Makes as many pages as fit into memory: a visitor beyond gets a light one, which asks again by itself.
 
     Args:
         served: the application of the pages (ASGI).
     """
-    building: Counter[bytes] = Counter()  # pages that are being made, by address
-    turn = asyncio.Lock()  # of one of them at a time: predictions come in between
 
-    async def serve(scope: Any, receive: Receive, send: Send) -> None:
+    def __init__(self, served: Any) -> None:
+        self._served = served
+        self._building: Counter[bytes] = Counter()  # pages that are being made, by address
+        self._turn = asyncio.Lock()  # of one of them at a time: predictions come in between
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request, a page within the limits (ASGI)."""
         path = scope["path"].removeprefix(scope["root_path"])
         if path.startswith(_CONNECTIONS) and _too_many_connections(scope):
             await _refuse_connection(scope, receive, send)
         elif scope["type"] != "http" or scope["method"] != "GET" or path.startswith(_NO_PAGE):
-            await served(scope, receive, send)
+            await self._served(scope, receive, send)
         else:
-            await serve_page(scope, receive, send)
+            await self._serve_page(scope, receive, send)
 
-    async def serve_page(scope: Any, receive: Any, send: Any) -> None:
+    async def _serve_page(self, scope: Any, receive: Any, send: Any) -> None:
         client = scope.get("client")
         address = identity(client[0]) if client else b""
-        if _is_full(address, building):
+        if self._is_full(address):
             await _busy(Request(scope))(scope, receive, send)
             return
-        building[address] += 1
-        outer = [send]
-        made = AsyncExitStack()
+        self._building[address] += 1
+        outer, made = [send], AsyncExitStack()
 
-        async def send_once(message: Any) -> None:
+        async def send_made(message: Any) -> None:
             await made.aclose()
             await outer[0](message)
 
         try:
             async with made:
-                await made.enter_async_context(turn)
-                await served(scope, receive, send_once)
+                await made.enter_async_context(self._turn)
+                await self._served(scope, receive, send_made)
         finally:
             outer.clear()  # a page keeps its request, and with `send` would keep all that was sent
-            building[address] -= 1
-            if not building[address]:
-                del building[address]
+            self._building -= Counter([address])  # which drops an address at 0
 
-    return serve
-
-
-def _is_full(address: bytes, building: Counter[bytes]) -> bool:
-    apart = [each for each in Client.instances.values() if not each.has_socket_connection]
-    # A page that was left has an environment, of the connection that it had.
-    own = sum(each.environ is None and identity(each.ip) == address for each in apart)
-    made = building.total()
-    return (
-        len(Client.instances) + made >= _MOST_OPEN
-        or len(apart) + made >= _MOST
-        or own + building[address] >= _MOST_OF_ADDRESS
-    )
+    def _is_full(self, address: bytes) -> bool:
+        apart = [each for each in Client.instances.values() if not each.has_socket_connection]
+        # A page that was left has an environment, of the connection that it had.
+        own = sum(each.environ is None and identity(each.ip) == address for each in apart)
+        made = self._building.total()
+        return (
+            len(Client.instances) + made >= _MOST_OPEN
+            or len(apart) + made >= _MOST
+            or own + self._building[address] >= _MOST_OF_ADDRESS
+        )
 
 
 def _too_many_connections(scope: Any) -> bool:
