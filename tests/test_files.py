@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from kickserve.errors import MissingExtra
 from kickserve.features import FEATURES, FLAGS, NAMES
-from kickserve_data import DataError, pipeline, reader
+from kickserve_data import DataError, parquet, pipeline
 from kickserve_data.pipeline import write_behind
 from kickserve_data.reader import count_rows, open_kicks, read_blocks
 from kickserve_data.simulate import simulate
@@ -428,7 +428,7 @@ class TestParquet:
 
     def test_without_pyarrow_the_extra_is_named(self, write, monkeypatch):
         path = write()
-        monkeypatch.setattr(reader, "find_spec", lambda _: None)
+        monkeypatch.setattr(parquet, "find_spec", lambda _: None)
         with pytest.raises(MissingExtra, match=r"pip install 'kickserve\[parquet\]'"):
             list(read_blocks(path))
 

@@ -32,8 +32,9 @@ from kickserve_data import reader, scoring
 from kickserve_data.engines import DASK, engine_config_of, engine_options
 from kickserve_data.kicks import show_refusals
 from kickserve_data.locations import is_many
+from kickserve_data.parquet import select_fields
 from kickserve_data.pipeline import prefetch, write_behind
-from kickserve_data.writer import open_writer
+from kickserve_data.writer import kind_of, open_writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -199,13 +200,13 @@ def _run(job: _Job) -> scoring.Summary:
         blocks = simulated(job.size, job.seed, job.min_distance, chunk=job.block_size(scoring.BLOCK))
     else:
         kicks = reader.open_kicks(job.file)
-        if job.output is not None and reader.kind_of(job.output) == "parquet":
+        if job.output is not None and kind_of(job.output) == "parquet":
             schema = kicks.others
         others = [name for name in schema.names if name not in job.columns] if schema else []
         blocks = kicks.blocks(job.block_size(kicks.block_size), others)
     with ExitStack() as stack:
         blocks = stack.enter_context(closing(prefetch(blocks)))
-        write = stack.enter_context(_writing(job, reader.select_fields(schema, others) if others else None))
+        write = stack.enter_context(_writing(job, select_fields(schema, others) if others else None))
         bar = stack.enter_context(progress())
         task = bar.add_task("predicting", total=total)
 

@@ -26,8 +26,9 @@ from kickserve.plugins import (
 )
 from kickserve.schemas import OutcomeOf, OutcomesKept, Record
 from kickserve_data import DataError
+from kickserve_data.columns import OUTCOMES
 from kickserve_data.kicks import RefusedRow, must_be, show_refusals
-from kickserve_data.reader import OUTCOMES, count_rows, open_kicks
+from kickserve_data.reader import count_rows, open_kicks
 from kickserve_data.scoring import REFUSALS_KEPT, ROWS_REFUSED
 from kickserve_data.writer import STDOUT, open_writer
 

@@ -23,9 +23,8 @@ from kickserve_data.engines import work_through
 from kickserve_data.locations import GLOB, File, Location, locate
 from kickserve_data.partitions import LOCAL, plan_of, read_partition, sort_refusals
 from kickserve_data.pipeline import prefetch, write_behind
-from kickserve_data.reader import KINDS
 from kickserve_data.scoring import PartialStats, RunStats
-from kickserve_data.writer import open_writer
+from kickserve_data.writer import KINDS, open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,7 +274,7 @@ def _begin(output: Location, run: _Run, *, restart: bool) -> None:
     """
     record = output.child(_FOLDER).child(_RUN)
     earlier = record.read()
-    names = list(output.sizes())
+    names = output.names()
     strangers = [name for name in names if not name.startswith(".")]
     if earlier is None and strangers:
         raise DataError(
@@ -299,7 +298,7 @@ def _begin(output: Location, run: _Run, *, restart: bool) -> None:
 
 def _done(output: Location) -> Iterator[tuple[int, PartialStats]]:
     """Yield numbers and figures of the partitions that are done."""
-    names = sorted(name for name in output.sizes() if name.startswith(_PART) and name.endswith(".parquet"))
+    names = sorted(name for name in output.names() if name.startswith(_PART) and name.endswith(".parquet"))
     with ThreadPoolExecutor(_READERS) as readers:
         for name, part in zip(names, readers.map(_stats_in, map(output.child, names)), strict=True):
             number = name.removeprefix(_PART).removesuffix(".parquet")

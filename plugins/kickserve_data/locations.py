@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,7 @@ from msgspec import Struct
 from kickserve.errors import KickserveError, MissingExtra, first_line
 from kickserve.wholefile import atomic_write, sync
 from kickserve_data import DataError
-from kickserve_data.reader import open_parquet, parquet
+from kickserve_data.parquet import open_parquet, parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,12 +75,10 @@ class Location:
 
     def read(self) -> bytes | None:
         """Return its content; None for a file that does not exist."""
-        with reached(self.url):
-            try:
-                content: bytes = self.fs.cat_file(self.path)
-            except FileNotFoundError:
-                return None
+        with reached(self.url), suppress(FileNotFoundError):
+            content: bytes = self.fs.cat_file(self.path)
             return content
+        return None
 
     def write(self, content: bytes) -> None:
         """Write all of it, or nothing: a reader never finds a half."""
@@ -102,16 +100,15 @@ class Location:
             with reached(self.url):
                 self.fs.put_file(str(Path(folder, name)), self.path)
 
-    def sizes(self) -> dict[str, int]:
-        """Return the files directly in this folder, by name, with their sizes; empty without a folder."""
+    def names(self) -> list[str]:
+        """Return the names of the files directly in this folder; none without a folder."""
         with reached(self.url):
             self.fs.invalidate_cache(self.path)
             try:
                 entries = self.fs.ls(self.path, detail=True)
             except FileNotFoundError:
-                return {}
-        files = [each for each in entries if each["type"] == "file"]
-        return {each["name"].rstrip("/").rpartition("/")[2]: each["size"] or 0 for each in files}
+                return []
+        return [each["name"].rpartition("/")[2] for each in entries if each["type"] == "file"]
 
     def remove(self) -> None:
         """Remove a file, or a folder with all in it; it need not exist."""

@@ -12,7 +12,7 @@ from msgspec import structs
 from kickserve_data import DataError
 from kickserve_data.kicks import Block, RefusedRow
 from kickserve_data.locations import File, find_files, locate, reached
-from kickserve_data.reader import columns_of, parquet_blocks, select_fields
+from kickserve_data.parquet import columns_of, parquet_blocks, select_fields
 from kickserve_data.scoring import BLOCK
 
 if TYPE_CHECKING:

@@ -15,10 +15,20 @@ import numpy as np
 from kickserve.features import FLAGS
 from kickserve.wholefile import atomic_write
 from kickserve_data import DataError
-from kickserve_data.reader import OUTCOMES, kind_of, parquet
+from kickserve_data.columns import OUTCOMES
+from kickserve_data.parquet import parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+KINDS: Final[Mapping[str, str]] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+}
+"""Kinds of files, by their ending."""
 
 STDOUT: Final = Path("-")
 
@@ -29,6 +39,18 @@ _TEXTS: Final = frozenset({"id", *_REPEATED})
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a text that begins so
 _GROUP_ROWS: Final = 1 << 18  # of Parquet that are written at a time: read fast, and no burden on memory
 _GROUP_BYTES: Final = 48_000_000
+
+
+def kind_of(path: Path) -> str:
+    """Return `csv`, `ndjson` or `parquet`, by the ending of a name.
+
+    Raises:
+        DataError: the ending is unknown.
+    """
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(f"{path} has an unknown ending: use {', '.join(KINDS)}")
+    return kind
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import numpy as np
 
 from kickserve.features import BY_NAME, COUNT, INDEX, NAMES, acceptable
 from kickserve_data import DataError
+from kickserve_data.columns import OUTCOMES
 from kickserve_data.kicks import RefusedRow
-from kickserve_data.reader import OUTCOMES, open_kicks
+from kickserve_data.reader import open_kicks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ class ColumnNames:
 
     Attributes:
         features: names in the file by name of the feature, where the two differ.
-        outcome: the column of 1 or 0; None for one of `kickserve_data.reader.OUTCOMES`.
+        outcome: the column of 1 or 0; None for one of `kickserve_data.columns.OUTCOMES`.
         kicker: the column that names the kicker; None where no column does.
         wind_in_ms: whether `wind_speed` is in metres a second there.
     """

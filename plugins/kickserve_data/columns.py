@@ -1,0 +1,84 @@
+"""Finds columns by the names that a file has for them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from kickserve.features import BY_NAME
+from kickserve_data import DataError
+from kickserve_data.kicks import without_accents
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OUTCOMES: Final = (
+    *("success", "outcome", "is_successful", "successful", "result", "made", "scored", "goal"),
+    *("reussi", "resultat"),
+)
+"""What the column of the outcome may be called; the first that a file has is taken."""
+
+
+@lru_cache(1_000)
+def plain(name: str) -> str:
+    """Return a name without case, spaces and signs: `Time Norm` and `timeNorm` are `timenorm`."""
+    return re.sub("[^a-z0-9]", "", without_accents(name).lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The columns that are wanted of a file.
+
+    Attributes:
+        place: where the file is, for messages.
+        columns: their names.
+        outcomes: names that the outcome's column may have.
+    """
+
+    place: Any
+    columns: Sequence[str]
+    outcomes: Sequence[str]
+
+    def find(self, header: Sequence[str]) -> list[list[int]]:
+        """Return the places of each column in a header, and after them that of the outcome."""
+        names = [name.strip() for name in header]
+        spelt = [plain(name) for name in names]
+
+        def places(name: str) -> list[int]:
+            unit = BY_NAME[name].unit if name in BY_NAME else ""
+            also = {plain(name), plain(name + unit)}
+            exact = [at for at, each in enumerate(names) if each == name]
+            return exact or [at for at, each in enumerate(spelt) if each in also]
+
+        outcome = next(filter(None, map(places, self.outcomes)), [])
+        return [*map(places, self.columns), outcome]
+
+    def positions(self, header: Sequence[str]) -> list[int | None]:
+        """Return the place of each column in a header, and after them that of the outcome, or None.
+
+        Raises:
+            DataError: one is missing, or repeated.
+        """
+        found = self.find(header)
+        missing = [name for name, places in zip(self.columns, found, strict=False) if not places]
+        if missing:
+            names = [name.strip() for name in header]
+            near = [f"'{each}'" for name in missing for each in difflib.get_close_matches(name, names, 1)]
+            hint = f"; is it {' or '.join(near)}?" if near else f" (it has: {', '.join(names)[:200]})"
+            raise DataError(f"{self.place} has no column {', '.join(missing)}{hint}")
+        repeated = [header[places[0]].strip() for places in found if len(places) > 1]
+        if repeated:
+            raise DataError(f"{self.place} has more than one column {', '.join(repeated)}")
+        return [places[0] if places else None for places in found]
+
+    def took(self, names: Sequence[str | None]) -> list[str]:
+        """Say which names of a header were taken for others."""
+        other = [
+            f"{name.strip()} as {column}"
+            for name, column in zip(names, (*self.columns, self.outcomes[0]), strict=True)
+            if name is not None and name.strip() not in {column, *self.outcomes[:3]}
+        ]
+        return [other[0] + (f" (and {len(other) - 1} more)" if other[1:] else "")] if other else []

@@ -1,0 +1,229 @@
+"""Files that are read row by row: CSV, spreadsheets, JSON.
+
+CSV goes through Python's own csv module: nothing need be installed, a row keeps its line number, and a broken
+row spoils no other row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import deque
+from functools import lru_cache
+from itertools import chain, islice
+from operator import itemgetter
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from kickserve.errors import need_extra
+from kickserve.schemas import UNDECODABLE
+from kickserve_data import DataError
+from kickserve_data.columns import plain
+from kickserve_data.kicks import CellReader, Cells, Row
+from kickserve_data.source import KickFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kickserve_data.columns import Wanted
+
+_DELIMITERS: Final = ",;\t| "  # spaces may be around the others
+_FOOTER: Final = re.compile(r"\(\d+ rows?\)\s*")  # of psql
+_LOOKED_AT: Final = 100  # lines among which the header is, and rows that show whether it lacks a name
+_LAYOUTS: Final = 100  # of JSON objects that are remembered
+
+
+def read_csv(wanted: Wanted, text: IO[str]) -> KickFile:
+    """Read a table as text, whatever its delimiter and what goes before its header."""
+    known = {plain(name) for name in (*wanted.columns, *wanted.outcomes)}
+
+    def fit(line: str, delimiter: str) -> int:
+        return sum(plain(cell) in known for cell in line.split(delimiter))
+
+    # Titles, comments and Excel's `sep=;` may stand before the header, which names the most columns.
+    ahead = list(islice(text, _LOOKED_AT))
+    fits = [
+        (fit(line, delimiter), bool(line.strip()), -at, -order)
+        for at, line in enumerate(ahead)
+        for order, delimiter in enumerate(_DELIMITERS)
+    ]
+    *_, before, order = max(fits)
+    delimiter, (header, *others) = _DELIMITERS[-order], ahead[-before:]
+    header = header.lstrip("# ") if header.startswith("#") else header
+    records = _records(chain([header], others, text), 1 - before, delimiter)
+    return _table(wanted, records, delimiter)
+
+
+def _table(wanted: Wanted, records: Iterator[Any], delimiter: str) -> KickFile:
+    """Read a table whose first record is its header; each record has its line, or row."""
+    _, first = next(records, (1, ()))
+    if isinstance(first, str):
+        raise DataError(f"{wanted.place} can't be read: its header {first}")
+    header = [str(name) for name in first]
+    ahead = list(islice(records, _LOOKED_AT))
+    if _lacks_name(header, ahead):
+        header = ["", *header]
+    positions = wanted.positions(header)
+    names = [None if at is None else header[at] for at in positions]
+    width, needed = len(header), 1 + max(at for at in positions[:-1] if at is not None)
+    pick = itemgetter(*(width if at is None else at for at in positions))
+
+    def rows() -> Iterator[Row]:
+        for line, cells in chain(ahead, records):
+            if isinstance(cells, str):
+                yield line, cells
+            elif len(cells) == width and names[-1] is not None:
+                yield line, pick(cells)
+            elif len(cells) >= needed and not any(map(_filled, cells[width:])):
+                # Spreadsheets leave empty cells at the end out, or write one too many.
+                yield line, pick([*cells, *[""] * (width + 1 - len(cells))])
+            else:
+                count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+                yield line, f"has {count} where the header has {width}"
+
+    cells = CellReader(None if names[-1] is None else names[-1].strip())
+    words = {"\t": "tabs", " ": "spaces"}
+    cells.took = [] if delimiter in {"", ","} else [words.get(delimiter, f"`{delimiter}`")]
+    cells.took += wanted.took(names)
+    return KickFile(wanted.place, rows(), cells)
+
+
+def _lacks_name(header: Sequence[str], ahead: Sequence[Row]) -> bool:
+    """Say whether rows have one more cell than the header, as R's write.table names them."""
+    rows = [cells for _, cells in ahead if not isinstance(cells, str)]
+    longer = [cells for cells in rows if len(cells) == len(header) + 1]
+    return bool(rows) and len(longer) == len(rows) and any(_filled(cells[-1]) for cells in longer)
+
+
+def _filled(cell: Any) -> bool:
+    return cell is not None and not (isinstance(cell, str) and not cell.strip())
+
+
+def _records(text: Iterator[str], number: int, delimiter: str) -> Iterator[Row]:
+    """Split CSV into rows; those without any content are left out.
+
+    Args:
+        text: line by line.
+        number: of the first line.
+        delimiter: between cells.
+
+    Yields:
+        Each row by the line on which it begins, with its cells as text, or the reason why it has none.
+    """
+    waiting: deque[str] = deque()  # lines to be read again
+    nothing = delimiter + '"-+=:| \r\n'  # also of rules between the header and the rows
+
+    def read_line() -> str:
+        return waiting.popleft() if waiting else next(text, "")
+
+    for line in iter(read_line, ""):
+        cells: Sequence[str] | str
+        lines = 1
+        if '"' in line:
+            cells, read = _quoted(line, read_line, delimiter)
+            if isinstance(cells, str):  # an open quote spoils its own line, not all kicks after it
+                waiting.extendleft(reversed(read[1:]))
+            else:
+                lines = len(read)
+        else:
+            # Much faster than csv.
+            cells = line.split() if delimiter == " " else line.rstrip("\r\n").split(delimiter)
+        if (line.strip(nothing) or lines > 1) and not (line[0] == "(" and _FOOTER.fullmatch(line)):
+            yield number, cells
+        number += lines
+
+
+def _quoted(line: str, read_line: Callable[[], str], delimiter: str) -> tuple[list[str] | str, list[str]]:
+    """Split a row with quotes, which may go on over lines.
+
+    Returns:
+        The cells, or the reason why there are none; and the lines that were read.
+    """
+    lines: list[str] = []
+
+    def feed() -> Iterator[str]:
+        more = line
+        while more:
+            lines.append(more)
+            yield more
+            more = read_line()
+
+    try:
+        return next(csv.reader(feed(), delimiter=delimiter, skipinitialspace=True, strict=True)), lines
+    except csv.Error as error:
+        return f"can't be read: {error}. Is a quote left open?", lines
+
+
+def read_spreadsheet(wanted: Wanted, raw: Any) -> KickFile:
+    """Read the first sheet that has the columns, from its header on."""
+    need_extra("A spreadsheet", "excel", {"python_calamine": "python-calamine"})
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        book = CalamineWorkbook.from_filelike(io.BytesIO(raw.read()))
+        sheets = [_filled_rows(book.get_sheet_by_name(name)) for name in book.sheet_names]
+    except CalamineError as error:
+        raise DataError(f"{wanted.place} is no spreadsheet that can be read: {error}") from error
+    tables = [rows[at:] for rows in sheets for at in range(min(len(rows), _LOOKED_AT))]
+    with_columns = (rows for rows in tables if all(wanted.find([*map(str, rows[0][1])])[:-1]))
+    return _table(wanted, iter(next(with_columns, tables[0] if tables else [])), "")
+
+
+def _filled_rows(sheet: Any) -> list[tuple[int, list[Any]]]:
+    rows = enumerate(sheet.to_python(skip_empty_area=False), 1)
+    return [(number, cells) for number, cells in rows if any(map(_filled, cells))]
+
+
+def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
+    """Read objects: one a line, or an array of them."""
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    columns = (*wanted.columns, wanted.outcomes[0])
+    cells = CellReader(wanted.outcomes[0])
+
+    @lru_cache(_LAYOUTS)
+    def keys_of(header: tuple[str, ...]) -> list[str]:
+        found = [header[places[0]] if places else None for places in wanted.find(header)]
+        cells.took = cells.took or wanted.took(found)
+        return [name or column for name, column in zip(found, columns, strict=True)]
+
+    def pick(row: Any) -> Cells | str:
+        return [*map(row.get, keys_of((*row,)))] if isinstance(row, dict) else "is no JSON object"
+
+    def read(line: str) -> Cells | str:
+        try:
+            return pick(decode(line))
+        except UNDECODABLE as error:
+            try:
+                return pick(json.loads(line))  # takes NaN, as pandas and Python write it
+            except (ValueError, RecursionError):
+                return f"is no JSON object: {error}"
+
+    def rows() -> Iterator[Row]:
+        for number, line in enumerate(text, 1):
+            if number == 1 and (table := _json_table(line, text)) is not None:
+                yield from enumerate(map(pick, table), 1)
+            elif not line.isspace():
+                yield number, read(line)
+
+    return KickFile(wanted.place, rows(), cells)
+
+
+def _json_table(line: str, text: IO[str]) -> list[Any] | None:
+    """Return the rows of a table that is one document, as pandas writes it; None for another first line."""
+    if line.startswith("["):
+        return [*json.loads(line + text.read())]
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    columns = [*document.values()] if isinstance(document, dict) else []
+    if columns and all(isinstance(column, dict) for column in columns):
+        return [{name: document[name].get(key) for name in document} for key in columns[0]]
+    if columns and {"columns", "data"} <= document.keys():
+        return [dict(zip(document["columns"], row, strict=False)) for row in document["data"]]
+    if columns and all(isinstance(column, list) and len(column) > 1 for column in columns):
+        return [dict(zip(document, row, strict=False)) for row in zip(*columns, strict=False)]
+    return None
