@@ -22,7 +22,8 @@ from kickserve.plugins import (
     print_facts,
     print_json,
 )
-from kickserve_storage.sqlite import APPLICATION, MIGRATIONS, SqliteStore, create, explained, read_only_uri
+from kickserve_storage.sqlite import APPLICATION, MIGRATIONS, SqliteStore
+from kickserve_storage.sqlite_file import create, explained, read_only_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable

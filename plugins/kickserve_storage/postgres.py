@@ -15,7 +15,6 @@ from kickserve.plugins import (
     LabelledPrediction,
     StoreError,
     StoreMisconfigured,
-    StoreUnavailable,
     canonical,
     first_id_in,
     instant,
@@ -42,7 +41,6 @@ from kickserve_storage.table import (
     span,
     steps,
     to_millisecond,
-    turn,
 )
 
 if TYPE_CHECKING:
@@ -168,12 +166,10 @@ class PostgresStore(TableStore):
     def __init__(
         self, url: str, *, statement_cache: int = 100, command_timeout: float = COMMAND_TIMEOUT
     ) -> None:
+        super().__init__(command_timeout)
         self._address = address_of(url)
         self._statement_cache = statement_cache
-        self._command_timeout = command_timeout
-        self._wanted = False
         self._pool: Any = None
-        self._opening = asyncio.Lock()
         self._ready_for: int | None = None  # the month in which the coming ones were made
 
     @property
@@ -264,14 +260,14 @@ class PostgresStore(TableStore):
         """
         pool = await self._connected()
         with self._in_our_words():
-            connection = await pool.acquire(timeout=self._command_timeout)
+            connection = await pool.acquire(timeout=self._limit)
             try:
                 yield connection
             except (OSError, asyncio.CancelledError):
                 connection.terminate()
                 raise
             finally:
-                await pool.release(connection, timeout=self._command_timeout)
+                await pool.release(connection, timeout=self._limit)
 
     @contextmanager
     def _in_our_words(self) -> Iterator[None]:
@@ -288,8 +284,7 @@ class PostgresStore(TableStore):
 
     async def _connected(self) -> Any:
         if self._pool is None:
-            async with turn(self._opening, self._command_timeout, self.label):
-                self._expect_open()
+            async with self._turn_to_connect():
                 if self._pool is None:
                     with self._in_our_words():
                         pool = await self._connect()
@@ -298,10 +293,6 @@ class PostgresStore(TableStore):
                     self._expect_open()
                     self._pool = pool
         return self._pool
-
-    def _expect_open(self) -> None:
-        if not self._wanted:
-            raise StoreUnavailable(f"{self.label} is not open: call open() first")
 
     async def _connect(self) -> Any:
         for file in self._address.files:
@@ -315,7 +306,7 @@ class PostgresStore(TableStore):
             min_size=0,  # kept up by asyncpg, one would be a traceback in the log each second of an outage
             max_size=CONNECTIONS,
             timeout=self._address.connect_timeout,
-            command_timeout=self._command_timeout,
+            command_timeout=self._limit,
             statement_cache_size=self._statement_cache,
             # A transaction pooler takes no settings; nothing is prepared there anyway.
             server_settings=_PLAN_ONCE if self._statement_cache else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import re
 import sqlite3
 import time
@@ -13,18 +12,29 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import aiosqlite
 
 from kickserve.plugins import (
     LabelledPrediction,
     RecordUnfit,
-    StoreError,
     StoreMisconfigured,
     StoreUnavailable,
     canonical,
     instant,
+)
+from kickserve_storage.sqlite_file import (
+    Inode,
+    check_place,
+    create,
+    explained,
+    inode_of,
+    is_stale,
+    is_writable,
+    mark_wal,
+    path_of,
+    primary_code,
+    read_only_uri,
 )
 from kickserve_storage.table import (
     CREATED,
@@ -42,7 +52,6 @@ from kickserve_storage.table import (
     record_of,
     steps,
     to_millisecond,
-    turn,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +60,6 @@ if TYPE_CHECKING:
     from kickserve.plugins import RecordBatch, SetOutcome
     from kickserve.schemas import Record
 
-    Inode = tuple[int, int]  # with the device
     Statement = tuple[str, Sequence[Sequence[Any]]]  # and the rows of values to run it with
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes
@@ -60,10 +68,6 @@ LIMIT: Final = 30.0  # seconds
 STEP_LIMIT: Final = 3_600.0  # seconds: an index over many millions of predictions takes its time
 _CLOSING: Final = 2.0  # seconds that a call under way may take when the store is closed
 _LOOK: Final = 1.0  # seconds between two looks whether the file was replaced
-_MODE: Final = 0o660  # as the journal's, before the umask
-_BELONGS: Final = (
-    "user.kickserve.database"  # the attribute of a WAL with the inodes of its file and of itself
-)
 APPLICATION: Final = 0x4B49434B  # "KICK": marks a file as kickserve's
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
 _TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
@@ -200,14 +204,12 @@ class SqliteStore(TableStore):
     """
 
     def __init__(self, url: str, *, busy: float = BUSY, limit: float = LIMIT) -> None:
+        super().__init__(limit)
         self.path = path_of(url)
         self.shared = self.path is not None
         self._busy = busy
-        self._limit = limit
-        self._wanted = False
         self._read_only = False
         self._connections: _Connections | None = None
-        self._opening = asyncio.Lock()
         self._look_at = 0.0  # when to see next whether the file is still the same
 
     @property
@@ -218,7 +220,7 @@ class SqliteStore(TableStore):
     async def open(self, *, read_only: bool = False) -> None:
         """Connect, and bring the schema to the version that this code knows."""
         self._wanted = True
-        self._read_only = read_only and self.path is not None and not _is_writable(self.path)
+        self._read_only = read_only and self.path is not None and not is_writable(self.path)
         await self._connected()
 
     async def close(self) -> None:
@@ -315,14 +317,13 @@ class SqliteStore(TableStore):
 
     async def _connected(self) -> _Connections:
         if self._connections is None or self._is_due():
-            async with turn(self._opening, self._limit, self.label):
+            async with self._turn_to_connect():
                 if (old := self._connections) is not None and self._is_replaced(old):
                     self._connections = None
                     # By its inode: another process may have taken up the new file, with a WAL of its own.
-                    if self.path is not None and _inode(f"{self.path}-wal") == old.wal:
+                    if self.path is not None and inode_of(f"{self.path}-wal") == old.wal:
                         self._set_wal_aside(self.path)
                     await _close(old)
-                self._expect_open()
                 if self._connections is None:
                     with self._in_our_words():
                         connections = await self._connect()
@@ -332,10 +333,6 @@ class SqliteStore(TableStore):
                     self._connections = connections
                 return self._connections
         return self._connections
-
-    def _expect_open(self) -> None:
-        if not self._wanted:
-            raise StoreUnavailable(f"{self.label} is not open: call open() first")
 
     def _is_due(self) -> bool:
         """Return, once a second at most, that it is time to look at the file."""
@@ -347,7 +344,7 @@ class SqliteStore(TableStore):
 
     def _is_replaced(self, connections: _Connections) -> bool:
         with suppress(OSError):
-            return self.path is not None and _inode(self.path) != connections.file
+            return self.path is not None and inode_of(self.path) != connections.file
         return False
 
     def _set_wal_aside(self, path: Path) -> None:
@@ -366,11 +363,11 @@ class SqliteStore(TableStore):
     async def _connect(self) -> _Connections:
         where, readers = ":memory:", 0
         if self.path is not None:
-            _check_place(self.path)
+            check_place(self.path)
             where, readers = read_only_uri(self.path) if self._read_only else str(self.path), READERS
             if not self._read_only:
                 create(self.path)
-                if _is_stale(self.path):
+                if is_stale(self.path):
                     self._set_wal_aside(self.path)
         every: list[_Connection] = []
         try:
@@ -386,7 +383,7 @@ class SqliteStore(TableStore):
             if isinstance(error, TimeoutError):
                 raise StoreUnavailable(self._silent()) from None
             raise
-        inodes = (None, None) if self.path is None else _mark(self.path)
+        inodes = (None, None) if self.path is None else mark_wal(self.path)
         return _Connections(every, every[0], itertools.cycle(every[1:] or every), *inodes)
 
     async def _start(self, where: str) -> aiosqlite.Connection:
@@ -423,7 +420,7 @@ class SqliteStore(TableStore):
             try:
                 await connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.02)
             else:
@@ -501,117 +498,3 @@ async def _stop(connections: Sequence[_Connection]) -> None:
     closing = [future for each in connections if (future := each.connection.stop()) is not None]
     if closing:
         await asyncio.wait(closing, timeout=_CLOSING)
-
-
-def create(path: Path) -> None:
-    """Make an empty file where none is, which the group may read; SQLite gives its WAL the same mode."""
-    with suppress(OSError):  # SQLite says what is wrong
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
-
-
-def _is_writable(path: Path) -> bool:
-    return not path.exists() or (os.access(path.parent, os.W_OK) and os.access(path, os.W_OK))
-
-
-def read_only_uri(path: Path) -> str:
-    """Return where to open a file that is only read.
-
-    Where no service has it open there is no WAL, and none could be made: then the file does not change.
-    """
-    return f"{path.absolute().as_uri()}?mode=ro{'' if Path(f'{path}-wal').exists() else '&immutable=1'}"
-
-
-def _inode(path: Path | str) -> Inode | None:
-    """Return device and inode of a file; None where there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - half the time
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _mark(path: Path) -> tuple[Inode | None, Inode | None]:
-    """Note on the WAL to which file it belongs, where the file system can; return both inodes."""
-    inodes = _inode(path), _inode(f"{path}-wal")
-    with suppress(OSError, AttributeError):
-        os.setxattr(f"{path}-wal", _BELONGS, str(inodes).encode())
-    return inodes
-
-
-def _is_stale(path: Path) -> bool:
-    """Return whether a process that died left the WAL, and the file alone has been replaced since."""
-    wal = f"{path}-wal"
-    with suppress(OSError, AttributeError):
-        noted = os.getxattr(wal, _BELONGS).decode()
-        return noted.endswith(f", {_inode(wal)})") and noted != str((_inode(path), _inode(wal)))
-    return False
-
-
-def path_of(url: str) -> Path | None:
-    """Read the path out of a URL such as `sqlite:///relative.db` or `sqlite:////absolute.db`.
-
-    Returns:
-        The absolute path, or None for a database in memory.
-
-    Raises:
-        StoreMisconfigured: the URL can't be understood.
-    """
-    try:  # the URL is never shown: it may be one of another database, with a password in it
-        parts = urlsplit(url)
-    except ValueError:  # its message may hold a password
-        raise StoreMisconfigured("DATABASE_URL can't be understood: write sqlite:///file.db") from None
-    if parts.netloc:
-        raise StoreMisconfigured(
-            "DATABASE_URL needs three slashes before a relative path (sqlite:///kickserve.db),"
-            " and four before an absolute one"
-        )
-    if parts.query or parts.fragment:
-        raise StoreMisconfigured(
-            "DATABASE_URL: a SQLite URL takes no parameters. Take out what follows '?' or '#', or write these"
-            " as %3F and %23 in a file's name"
-        )
-    name = unquote(parts.path).removeprefix("/")
-    return None if name in ("", ":memory:") else Path(name).absolute()
-
-
-def _check_place(path: Path) -> None:
-    """Raise StoreMisconfigured for a place where no file can be; SQLite's own error names no reason."""
-    if not path.parent.is_dir():
-        raise StoreMisconfigured(
-            f"the folder {path.parent} for {path.name} does not exist: make the folder, or point"
-            " DATABASE_URL elsewhere"
-        )
-    if path.is_dir():
-        raise StoreMisconfigured(f"{path} is a folder: point DATABASE_URL to a file in it")
-
-
-_PASSING: Final = {
-    sqlite3.SQLITE_BUSY: "is locked by another process: the write is retried",
-    sqlite3.SQLITE_LOCKED: "is locked by another process: the write is retried",
-    sqlite3.SQLITE_FULL: "can't grow, its disk is full: make room",
-    sqlite3.SQLITE_IOERR: "can't be read or written: check the disk and the system's log",
-    sqlite3.SQLITE_NOMEM: "is out of memory",
-    sqlite3.SQLITE_ERROR: "failed: if its table is gone, restart the service",
-}
-_LASTING: Final = {
-    sqlite3.SQLITE_NOTADB: "is no SQLite database: point DATABASE_URL to another file",
-    sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup, or rescue it with sqlite3's .recover",
-    sqlite3.SQLITE_READONLY: "may not be written: give the service's user write access to it and its folder",
-    sqlite3.SQLITE_PERM: "may not be used: give the service's user access to it and its folder",
-    sqlite3.SQLITE_CANTOPEN: "can't be opened: give the service's user access to it and its folder",
-}
-_UNFIT: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
-
-
-def _primary_code(error: Exception) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-def explained(error: Exception, label: str) -> StoreError:
-    """Turn what SQLite says into what may pass by itself, what will not, or a record that doesn't fit."""
-    code = _primary_code(error)
-    if code in _UNFIT:
-        return RecordUnfit(f"{label} can't hold this record: {error}")
-    if code in _LASTING:
-        return StoreMisconfigured(f"{label} {_LASTING[code]} ({error})")
-    return StoreUnavailable(f"{label} {_PASSING.get(code, 'failed')} ({error})")

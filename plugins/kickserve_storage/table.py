@@ -73,7 +73,16 @@ _LAST: Final = str(uuid.UUID(int=(1 << 128) - 1))
 
 
 class TableStore(Store):
-    """The calls of a `kickserve.plugins.Store` that are the same statement in both databases."""
+    """The calls of a `kickserve.plugins.Store` that are the same statement in both databases.
+
+    Args:
+        limit: seconds that a call may take, and for which one may wait for its turn.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._wanted = False  # whether it has been opened, and not closed since
+        self._opening = asyncio.Lock()
 
     @abstractmethod
     async def _rows(self, sql: str, *values: object) -> list[Any]:
@@ -96,6 +105,24 @@ class TableStore(Store):
     @abstractmethod
     def _labelled(row: Sequence[Any]) -> LabelledPrediction:
         """Turn a row of `LABELLED` into a labelled prediction."""
+
+    @asynccontextmanager
+    async def _turn_to_connect(self) -> AsyncIterator[None]:
+        """Wait until no other call connects, but not for ever."""
+        try:
+            async with asyncio.timeout(self._limit):
+                await self._opening.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(f"{self.label} is still being connected to: try again later") from None
+        try:
+            self._expect_open()
+            yield
+        finally:
+            self._opening.release()
+
+    def _expect_open(self) -> None:
+        if not self._wanted:
+            raise StoreUnavailable(f"{self.label} is not open: call open() first")
 
     async def get(self, record_id: str) -> Record | None:
         """Return one record, or None."""
@@ -161,20 +188,6 @@ class TableStore(Store):
     async def ping(self) -> None:
         """Return when the table can be read."""
         await self._rows("SELECT id FROM predictions LIMIT 1")
-
-
-@asynccontextmanager
-async def turn(opening: asyncio.Lock, limit: float, label: str) -> AsyncIterator[None]:
-    """Hold the lock under which a store connects; who waits for it waits `limit` seconds at most."""
-    try:
-        async with asyncio.timeout(limit):
-            await opening.acquire()
-    except TimeoutError:
-        raise StoreUnavailable(f"{label} is still being connected to: try again later") from None
-    try:
-        yield
-    finally:
-        opening.release()
 
 
 class Span(NamedTuple):
