@@ -65,7 +65,7 @@ class DriftPlugin(Plugin):
         self._live.window.join_worker(number)
 
     def drift(self) -> DriftSummary | None:
-        """Return how far the newest kicks have drifted; None as long as there are too few."""
+        """Return how far the newest kicks have drifted; None with too few of them."""
         summary = self._live.summary(self._limits)
         return None if summary is None else self._reports.with_link(summary)
 

@@ -267,7 +267,7 @@ def _variables(app: App) -> dict[str, str]:
     tables = [app.settings, *(plugin.table for plugin in plugins_of(app) if plugin.table is not None)]
     unset = dict.fromkeys((name for table in tables for name in table.variables_known()), "")
     ours = app.settings.variables("database_url", "model")
-    return {**unset, **app.settings.environ, **ours, "DATABASE_URL_FILE": ""}  # what it holds is in ours
+    return {**unset, **app.settings.environ, **ours, "DATABASE_URL_FILE": ""}  # its content is in ours
 
 
 def _try_lock(file: int, kind: int) -> bool:

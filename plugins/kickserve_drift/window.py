@@ -152,7 +152,7 @@ class LiveDrift:
             self.window.add(counts, self._tag, waiting[0].millisecond / 1000, time.time())
 
     def summary(self, limits: Limits) -> DriftSummary | None:
-        """Return how far the newest kicks of all workers have drifted; None as long as there are too few."""
+        """Return how far the newest kicks of all workers have drifted; None with too few of them."""
         self.count()
         reading = self.window.read(self._tag)
         if self._reference is None or reading is None or kicks_in(reading[0]) < MIN_KICKS:
