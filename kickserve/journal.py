@@ -72,21 +72,20 @@ def encode(payloads: Iterable[bytes]) -> bytes:
 def decode(data: bytes) -> tuple[list[bytes], int]:
     """Return the payloads of all whole frames at the beginning, and the bytes that those frames take."""
     payloads, at = [], 0
-    while end := _frame_end(data, at):
-        payloads.append(data[at + HEADER.size : end])
-        at = end
+    while payload := _payload_at(data, at):
+        payloads.append(payload)
+        at += HEADER.size + len(payload)
     return payloads, at
 
 
-def _frame_end(data: bytes, at: int) -> int:
-    """Return the offset behind the frame at an offset; 0 where no whole frame is there."""
-    if at + HEADER.size > len(data):
-        return 0
+def _payload_at(data: bytes, at: int) -> bytes:
+    """Return the payload of the frame at an offset; none where no whole frame is there."""
+    start = at + HEADER.size
+    if start > len(data):
+        return b""
     length, checksum = HEADER.unpack_from(data, at)
-    end: int = at + HEADER.size + length
-    # The zeros that a machine's crash leaves would be empty frames.
-    whole = length and end <= len(data) and crc32(memoryview(data)[at + HEADER.size : end]) == checksum
-    return end if whole else 0
+    payload = data[start : start + length]
+    return payload if len(payload) == length and crc32(payload) == checksum else b""
 
 
 def _mended(frame: bytes) -> bytes | None:
@@ -177,7 +176,7 @@ class Segment:
         """
         left = self.left  # more may be written meanwhile
         data = self._read(left)
-        length = next((at for at in range(1, len(data)) if _frame_end(data, at)), len(data))
+        length = next((at for at in range(1, len(data)) if _payload_at(data, at)), len(data))
         end = self.start + (length if length < len(data) else left)
         payload = _mended(data[:length])
         return Group([payload], self, end) if payload else Group([], self, end, data[:length])
@@ -351,7 +350,7 @@ class Journal:
         self._batcher = Batcher(self._write, self._finish, limit=sys.maxsize, thread=self._thread)
         self._pending = 0  # bytes on their way to the disk
         self._end_asked = False
-        self._progressed = 0.0  # when something last drained, or began to wait
+        self._progressed = time.monotonic()  # when something last drained, or began to wait
         self._arrived = asyncio.Event()
         self._trouble: str | None = None
         self._logged: set[Path] = set()
@@ -496,21 +495,15 @@ class Journal:
         if isinstance(segment, OSError):
             return self._failed(segment)
         segment.end += length
-        self._count(length)
+        self.written += length
+        self.size += length
+        self._arrived.set()
         if self._end_asked or segment.end >= min(max(self._segment_bytes, self.size // _PARTS), _LONGEST):
             self._end_segment()
         if self._trouble is not None:
             self._trouble = None
             _log.warning("the journal in %s is writable again", self.folder)
         return None
-
-    def _count(self, length: int) -> None:
-        """Count bytes that wait from now on."""
-        if not self.size:
-            self._progressed = time.monotonic()
-        self.written += length
-        self.size += length
-        self._arrived.set()
 
     def _failed(self, error: OSError) -> Backlogged:
         if self._trouble is None:
@@ -542,6 +535,7 @@ class Journal:
         while not self.size:
             self._arrived.clear()
             await self._arrived.wait()
+            self._progressed = time.monotonic()
 
     async def take(self, size: int = sys.maxsize) -> Group:
         """Wait until something is undrained, and return what came first.
@@ -630,7 +624,10 @@ class Journal:
         if found:
             self._end_segment()  # what is written from now on drains behind what was found
             self._queue += sorted(found, key=lambda segment: segment.path.name)
-            self._count(sum(each.left for each in found))
+            length = sum(each.left for each in found)
+            self.written += length
+            self.size += length
+            self._arrived.set()
 
     def _recover(self, path: Path) -> list[Segment]:
         """Return the segments that a dead process left; none where it lives or left none."""
