@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # A store that refuses so many in a row is at fault itself: then all wait in the journal.
 IN_A_ROW: Final = 1_000
+_LOG_EVERY: Final = 1.0  # seconds
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class DeadLetters:
         self.file = folder / "refused.jsonl"
         self._folder = folder
         self._in_a_row = 0
+        self._log_at = 0.0
 
     def accepted(self) -> None:
         """Remember that the store has accepted a group."""
@@ -85,7 +87,9 @@ class DeadLetters:
         else:
             return False
         self._write([line])
-        _log.error("an operation can't be stored, now a dead letter in %s: %s", self.file, line.reason)
+        if time.monotonic() >= self._log_at:  # a store that refuses one thing may refuse thousands
+            self._log_at = time.monotonic() + _LOG_EVERY
+            _log.error("an operation can't be stored, now a dead letter in %s: %s", self.file, line.reason)
         return True
 
     def _write(self, lines: Sequence[_Line]) -> None:
