@@ -77,7 +77,8 @@ class Connection:
         """Send a value as JSON, if any; return the status and the value of the answer; raises as `send`."""
         body = b"" if value is None else msgspec.json.encode(value)
         status, answer = await self.send(self.request(method, path, body))
-        return status, msgspec.json.decode(answer) if answer else None
+        is_json = answer[:1] in {b"{", b"["}  # nginx's own pages are HTML
+        return status, msgspec.json.decode(answer) if is_json else None
 
     def close(self) -> None:
         """Close it, if it is open."""

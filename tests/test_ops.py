@@ -107,13 +107,26 @@ class TestDrills:
             assert row["passed"] or "p99_during_ms" in row, row  # no test asserts a time
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("command", ["resurrection", "bitflip", "vanished --seconds 0.5", "hang"])
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "resurrection",
+            "restore --number 20",
+            "bitflip",
+            "vanished --seconds 0.5",
+            "visitors --number 200",
+            "frozen --seconds 1",
+            "hang",
+        ],
+    )
     def test_what_is_kept_stays_kept_and_what_is_deleted_stays_deleted(self, command, tmp_path):
         if command == "hang":
             pytest.importorskip("onnx")
         rows = run("chaos", tmp_path, *command.split())
         for row in rows if isinstance(rows, list) else [rows]:
-            assert row["passed"], row
+            assert row.get("lost", 0) == row.get("twice", 0) == 0, row
+            assert row.get("exit_code", 0) is not None, row  # it had to be killed
+            assert row["passed"] or "ended_in_s" in row, row  # no test asserts a time
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("nginx")

@@ -226,7 +226,7 @@ COLUMNS: Final = {
     "p50 ms": ("p50_ms", ".3f"),
     "p99 ms": ("p99_ms", ".3f"),
     "CPU µs a request": ("cpu_us_load", ",.1f"),
-    "with the work after it": ("cpu_us_total", ",.1f"),
+    "with what follows": ("cpu_us_total", ",.1f"),
     "drains s": ("drain_seconds", ".2f"),
     "RSS MB": ("rss_mb", ",.0f"),
     "USS MB": ("uss_mb", ",.0f"),
@@ -259,7 +259,7 @@ def _extras(run: Row) -> list[Row]:
         stages = {"started": "started", "warm": "warm", "afterwards": f"after {each['requests']:,} requests"}
         for stage, when in stages.items():
             found[f"memory of kickserve, {when}"] = f"{each[stage]['rss_mb']:,.0f} MB"
-    return [{"figure": name, "value": value} for name, value in found.items()]
+    return [{"what": name, "figure": value} for name, value in found.items()]
 
 
 def _tally(each: Row) -> Row:
@@ -272,7 +272,7 @@ def _tally(each: Row) -> Row:
         "stored": stored,
         "more, of as many as were cut off": more,
         "errors": f"{each['errors']:,}",
-        "passed": "yes" if each["agrees"] and not each["errors"] else "NO",
+        "as it should be": "yes" if each["agrees"] and not each["errors"] else "NO",
     }
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
@@ -23,7 +26,7 @@ from ops.chaos.common import SQLITE, WARM, drained, ended, health, predicted, se
 from ops.clients import Clients, Connection, counted, packed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from postgres import Cluster
 
@@ -203,27 +206,25 @@ async def _frozen(cluster: Cluster, folder: Path, seconds: float) -> Row:
 
 
 async def restore(number: int = 300) -> list[Row]:
-    """Move a backup of the SQLite file over the open one, with its -wal and without.
+    """Restore a backup of the SQLite file while the service runs: moved over the open file, and by command.
 
-    Either the service takes the new file up whole, or it refuses, and what it has answered waits in the
-    journal for the next start. Fails where the file is damaged, is a mixture, or a later answer is lost.
+    The service takes the new file up whole, or it refuses, and what it has answered waits in the journal for
+    the next start. Fails where the file is damaged, is a mixture of both, or a later answer is lost.
 
     Args:
         number: predictions before the backup, between backup and restoring, and after that.
     """
     rows = []
-    for with_wal in (False, True):
+    for way, (save, put_back) in WAYS.items():
         with tempfile.TemporaryDirectory(prefix="kickserve-drill-") as name:
             folder = Path(name)
             server = Server(folder, DATABASE_URL=SQLITE)
             saved = await predicted(server.url, number)
             await drained(server.url)
-            backup = folder / "backup.db"
-            _copy(folder / "drill.db", backup, with_wal=with_wal)
+            await asyncio.to_thread(save, folder)
             between = await predicted(server.url, number)
             await drained(server.url)
-            for file in folder.glob("backup.db*"):
-                file.replace(folder / file.name.replace("backup", "drill"))
+            await asyncio.to_thread(put_back, folder)
             after = await predicted(server.url, number)
             await asyncio.sleep(WARM)
             _, states = await health(server.url)
@@ -244,7 +245,7 @@ async def restore(number: int = 300) -> list[Row]:
         mixed = number - counted(packed(between), kept)["lost"]
         rows.append(
             {
-                "drill": f"restored, {'file and -wal' if with_wal else 'file'}",
+                "drill": f"restored, {way}",
                 **lost,
                 "mixed_in": mixed,
                 "integrity": integrity,
@@ -256,11 +257,34 @@ async def restore(number: int = 300) -> list[Row]:
     return rows
 
 
-def _copy(source: Path, backup: Path, *, with_wal: bool) -> None:
-    """Copy an open database: both files as they are, or as SQLite does it, into one file."""
-    if with_wal:
-        shutil.copy(source, backup)
-        shutil.copy(f"{source}-wal", f"{backup}-wal")
-        return
-    with closing(sqlite3.connect(source)) as opened, closing(sqlite3.connect(backup)) as target:
-        opened.backup(target)
+def _copy_by_sqlite(folder: Path) -> None:
+    source, target = (sqlite3.connect(folder / f"{name}.db") for name in ("drill", "backup"))
+    with closing(source), closing(target):
+        source.backup(target)
+
+
+def _copy_files(folder: Path) -> None:
+    for end in ("db", "db-wal"):
+        shutil.copy(folder / f"drill.{end}", folder / f"backup.{end}")
+
+
+def _move(folder: Path) -> None:
+    for file in folder.glob("backup.db*"):
+        file.replace(folder / file.name.replace("backup", "drill"))
+
+
+def _command(folder: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "kickserve", *arguments]
+    environment = {**os.environ, "DATABASE_URL": SQLITE}
+    subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=True)
+
+
+# How the database is saved, and put back.
+WAYS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
+    "file": (_copy_by_sqlite, _move),
+    "file and -wal": (_copy_files, _move),
+    "by command": (
+        lambda folder: _command(folder, "backup", "backup.db"),
+        lambda folder: _command(folder, "restore", "backup.db", "--yes"),
+    ),
+}
