@@ -100,8 +100,7 @@ class AnswersOne(Protocol):
             row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
 
         Returns:
-            Probability, low and high, as `predict` gives but for the last bits; NaN for low and high of a
-            model without intervals.
+            Probability, low and high, as `predict` gives; NaN for low and high of a model without intervals.
         """
         ...
 

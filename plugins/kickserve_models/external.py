@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from operator import mul
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -58,7 +57,6 @@ class LogisticModel(ExternalModel):
     def __init__(self, card: ModelCard, weights: NDArray[np.float64], intercept: float) -> None:
         super().__init__(card)
         self._weights = weights
-        self._row = weights.tolist()
         self._intercept = intercept
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
@@ -77,10 +75,10 @@ class LogisticModel(ExternalModel):
             row: its eleven numbers, in the order of `kickserve.features.NAMES`; flags may be booleans.
 
         Returns:
-            Probability, and NaN twice: it gives no interval.
+            Probability, to the bit as `predict` gives it, and NaN twice: it gives no interval.
         """
-        z = sum(map(mul, self._row, row), self._intercept)
-        return 0.5 + 0.5 * math.tanh(0.5 * z), math.nan, math.nan
+        [probability] = self.predict(np.array([row], np.float64)).probability.tolist()
+        return probability, math.nan, math.nan
 
 
 def card_of(
