@@ -222,17 +222,15 @@ def _find_success(model: OnnxModel, label: str | None, success_label: str | None
             pairs, labels = model.run(random_kicks(_TRIED), label)
     except Exception as error:  # onnxruntime's errors have nothing else in common
         raise origin.unusable(f"tried on random kicks, it fails ({first_line(error)})") from error
+    pair = found
     if isinstance(found, list):  # of maps
-        keys = [*found[0]]
+        pair, keys = [*found[0].values()], [*found[0]]
         success = keys[success_at(keys, success_label, origin)]
         model.read = lambda maps: np.fromiter((each[success] for each in maps), np.float64, len(maps))
-        pair = [*found[0].values()]
-    else:
-        pair = found
-        if label is not None and np.size(found) <= _PAIR:
-            second = _of_array(pairs)
-            if _second_fails(second, np.ravel(labels).tolist(), success_label, origin):
-                model.read = lambda floats: 1 - _of_array(floats)
+    elif label is not None and np.size(found) <= _PAIR:
+        second = _of_array(pairs)
+        if _second_fails(second, np.ravel(labels).tolist(), success_label, origin):
+            model.read = lambda floats: 1 - _of_array(floats)
     if np.size(pair) == _PAIR and not abs(np.sum(pair) - 1) < _ROUNDING * 10:
         raise origin.unusable(
             f"the probabilities of a kick's two outcomes add up to {np.sum(pair):g} instead of 1:"
@@ -250,10 +248,10 @@ def _second_fails(
     known = sorted(set(labels))
     if len(known) == 1:
         [label], likelier = known, int(second.mean() > 0.5)  # noqa: PLR2004  of two
-        if success_label is None and label == likelier:
-            return False  # 0 goes with the first, or 1 with the second
         if success_label is not None and is_label(label, success_label):
             return not likelier
+        if label == likelier:
+            return False  # 0 goes with the first, or 1 with the second
         raise origin.unusable(
             f"its label is {label!r} for each of {_TRIED:,} random kicks, so that either probability may be"
             " that of success: export it with the probability of success as its only output"
