@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class _Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def handle(self):
+        with suppress(ConnectionError):  # a client that is stopped leaves without a word
+            super().handle()
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
