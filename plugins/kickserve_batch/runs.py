@@ -140,12 +140,7 @@ def run_partitions(
                     continue
                 stats.merge(new)
                 progress(stats.rows, plan.rows)
-    whole = structs.asdict(stats.summary(kept=False))
-    whole["not_carried"] = [name for name in plan.others if name not in work.others]
-    whole["rate"] = round((whole["sent"] - sum(done.values())) / max(whole["seconds"], 0.001), 1)
-    whole["refusals"] = sort_refusals(whole["refusals"], single=plan.single)
-    whole |= {"partitions": plan.size, "taken_up": len(done), "failures": len(failed)}
-    return RunSummary(**whole, failed=failed[:_FAILURES_KEPT])
+    return _summarize(stats, plan, work, done, failed)
 
 
 def output_folder(output: str | None, source: str) -> str:
@@ -216,6 +211,17 @@ class ScorePartition:
             for scored in scoring.score(blocks, model):
                 stats.add(scored)
                 put(scored)
+
+
+def _summarize(
+    stats: RunStats, plan: Plan, work: ScorePartition, done: dict[int, int], failed: list[FailedPartition]
+) -> RunSummary:
+    whole = structs.asdict(stats.summary(kept=False))
+    whole["not_carried"] = [name for name in plan.others if name not in work.others]
+    whole["rate"] = round((whole["sent"] - sum(done.values())) / max(whole["seconds"], 0.001), 1)
+    whole["refusals"] = sort_refusals(whole["refusals"], single=plan.single)
+    whole |= {"partitions": plan.size, "taken_up": len(done), "failures": len(failed)}
+    return RunSummary(**whole, failed=failed[:_FAILURES_KEPT])
 
 
 def _work(job: BatchJob, plan: Plan, output: Location, *, pipelined: bool) -> ScorePartition:

@@ -163,18 +163,23 @@ def read_spreadsheet(wanted: Wanted, raw: Any) -> KickFile:
     from python_calamine import CalamineError, CalamineWorkbook
 
     try:
-        book = CalamineWorkbook.from_filelike(io.BytesIO(raw.read()))
-        sheets = [_filled_rows(book.get_sheet_by_name(name)) for name in book.sheet_names]
+        return _table(
+            wanted, iter(_sheet(wanted, CalamineWorkbook.from_filelike(io.BytesIO(raw.read())))), ""
+        )
     except CalamineError as error:
         raise DataError(f"{wanted.place} is no spreadsheet that can be read: {error}") from error
-    tables = [rows[at:] for rows in sheets for at in range(min(len(rows), _LOOKED_AT))]
-    with_columns = (rows for rows in tables if all(wanted.find([*map(str, rows[0][1])])[:-1]))
-    return _table(wanted, iter(next(with_columns, tables[0] if tables else [])), "")
 
 
-def _filled_rows(sheet: Any) -> list[tuple[int, list[Any]]]:
-    rows = enumerate(sheet.to_python(skip_empty_area=False), 1)
-    return [(number, cells) for number, cells in rows if any(map(_filled, cells))]
+def _sheet(wanted: Wanted, book: Any) -> list[tuple[int, list[Any]]]:
+    """Return the filled rows from the header on; all of the last sheet, where none has the columns."""
+    filled: list[tuple[int, list[Any]]] = []
+    for name in book.sheet_names:
+        rows = enumerate(book.get_sheet_by_name(name).to_python(skip_empty_area=False), 1)
+        filled = [(number, cells) for number, cells in rows if any(map(_filled, cells))]
+        for at, (_, cells) in enumerate(filled[:_LOOKED_AT]):
+            if all(wanted.find([*map(str, cells)])[:-1]):
+                return filled[at:]
+    return filled
 
 
 def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
