@@ -215,7 +215,7 @@ async def test_the_store_heals_when_the_server_comes_back(postgres_cluster):
 
 
 async def test_a_server_that_hangs_is_unavailable_and_keeps_nothing_from_closing(postgres_cluster):
-    stores = [PostgresStore(f"{postgres_cluster.url}&connect_timeout=1", command_timeout=1) for _ in range(2)]
+    stores = [PostgresStore(f"{postgres_cluster.url}&connect_timeout=1", command_timeout=2) for _ in range(2)]
     for each in stores:
         await each.open()
     with postgres_cluster.frozen():
