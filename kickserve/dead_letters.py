@@ -6,12 +6,11 @@ import logging
 import os
 import time
 from datetime import UTC, datetime
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from kickserve.journal import PREAMBLE
+from kickserve.journal import PREAMBLE, JournalDir
 from kickserve.journal import encode as frames_of
 from kickserve.record import Add, encode
 from kickserve.wholefile import atomic_write
@@ -86,15 +85,15 @@ class DeadLetters:
             line = _Line(datetime.now(UTC), str(reason), shown, encode(refused))
         else:
             return False
-        self._write([line])
+        self._write([msgspec.json.encode(line)])
         if time.monotonic() >= self._log_at:  # a store that refuses one thing may refuse thousands
             self._log_at = time.monotonic() + _LOG_EVERY
             _log.error("an operation can't be stored, now a dead letter in %s: %s", self.file, line.reason)
         return True
 
-    def _write(self, lines: Sequence[_Line]) -> None:
+    def _write(self, lines: Sequence[bytes]) -> None:
         with self.file.open("ab") as file:
-            file.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
+            file.writelines(line + b"\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
 
@@ -113,32 +112,44 @@ class DeadLetters:
     def put_back(self) -> tuple[int, int]:
         """Put all back into the journal, as a dead process would have left it: a recorder tries to store it.
 
-        May be called beside a running service. Lines of an older version, without their payload, stay.
+        May be called beside a running service. Lines without a payload, of an older version, stay.
 
         Returns:
             How many operations, and how many damaged parts, these are.
         """
         if self.file.exists():  # the service begins another
             self.file.rename(self.file.with_stem(f"refused-{time.time_ns()}"))
-        count = 0
-        for file in self._folder.glob("refused-*.jsonl"):
-            lines = [msgspec.json.decode(line, type=_Line) for line in file.read_bytes().splitlines()]
-            payloads = [line.payload for line in lines if line.payload is not None]
-            with atomic_write(self._orphan(), durable=True) as draft:
+        refused, damaged = [*self._folder.glob("refused-*.jsonl")], [*self._folder.glob("*.damaged")]
+        if not refused and not damaged:
+            return 0, 0
+        orphan, count = JournalDir.create(self._folder), 0
+        for number, file in enumerate(refused):
+            payloads, kept = _payloads_in(file.read_bytes().splitlines())
+            with atomic_write(orphan.path / f"{number:020}.log", durable=True) as draft:
                 draft.write_bytes(PREAMBLE + frames_of(payloads))
-            if older := [line for line in lines if line.payload is None]:
-                self._write(older)
+            if kept:
+                self._write(kept)
             file.unlink()
             count += len(payloads)
-        damaged = [*self._folder.glob("*.damaged")]
-        for file in damaged:
-            file.rename(self._orphan())
+        for number, file in enumerate(damaged, len(refused)):
+            file.rename(orphan.path / f"{number:020}.log")
+        orphan.release()
         return count, len(damaged)
 
-    def _orphan(self) -> Path:
-        folder = self._folder / f"{os.getpid()}-{token_hex(4)}"
-        folder.mkdir()
-        return folder / f"{time.time_ns():020}.log"
+
+def _payloads_in(lines: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Return the payloads of dead letters, and the lines that have none or can't be read."""
+    payloads, others = [], []
+    for line in lines:
+        try:
+            payload = msgspec.json.decode(line, type=_Line).payload
+        except msgspec.DecodeError:
+            payload = None
+        if payload is None:
+            others.append(line)
+        else:
+            payloads.append(payload)
+    return payloads, others
 
 
 def _size(file: Path) -> int:

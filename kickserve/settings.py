@@ -243,8 +243,8 @@ class Settings(SettingsTable):
         "KICKSERVE_JOURNAL_MAX",
         "1GB",
         kinds.room,
-        "Largest journal of a process. When the journal is full, the service refuses new predictions with"
-        " 503; a batch needs 120 bytes for each kick.",
+        "Largest journal of a process, 1MB or more. When the journal is full, the service refuses new"
+        " predictions with 503; a batch needs 120 bytes for each kick.",
     )
     log: str = setting(
         "KICKSERVE_LOG",

@@ -376,12 +376,15 @@ def test_recover_stores_dead_letters_and_what_is_whole_beside_damage(settings, m
     frames = [encode([encode_operation(Add(each))]) for each in (damaged, after)]
     # As the version before kept it.
     folder.joinpath("1-2.log.damaged").write_bytes(PREAMBLE + frames[0] + b"damage" + frames[1])
+    with folder.joinpath("refused.jsonl").open("ab") as file:
+        file.write(b"a line of nobody\n")
     assert run(["recover"]) == 3
     assert "refused.jsonl" in capsys.readouterr().out
     assert run(["export", "--output", "all.ndjson"]) == 0
     stored = [json.loads(line)["id"] for line in Path("all.ndjson").read_text().splitlines()]
     assert stored == [record.id for batch in (letters, damaged, after) for record in batch.records()]
-    [line] = folder.joinpath("refused.jsonl").read_text().splitlines()
+    other, line = folder.joinpath("refused.jsonl").read_text().splitlines()
+    assert other == "a line of nobody"
     assert "can't be read" in line
     [file] = folder.glob("*.damaged")
     assert file.read_bytes()[FIRST:] == b"damage"
