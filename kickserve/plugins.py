@@ -227,6 +227,7 @@ def create_store(plugins: Sequence[Plugin], url: str) -> Store:
         if (store := plugin.create_store(url)) is not None:
             return store
     scheme, colon, _ = url.partition("://")
+    scheme = scheme.partition("+")[0]  # a driver may follow
     # Of a URL that can't be understood nothing is shown: a password may be anywhere in it.
     named = colon and scheme.isalnum()
     start = f"starts with '{scheme}:', which no loaded plugin supports" if named else "has no scheme"

@@ -67,7 +67,7 @@ def test_a_relative_path_is_from_where_the_service_starts(plugin):
         ("sqlite://app:secret@db/kicks", "three slashes"),
         ("sqlite:///kicks.db?password=secret", "takes no parameters"),
         ("sqlite://[secret/x.db", "can't be understood"),
-        ("mysql://app:secret@db/kicks", "'mysql:'"),
+        ("mysql+secret://app:secret@db/kicks", "'mysql:'"),
         ("host=db user=app password=secret", "no scheme"),
         ("app%3Asecret@db/kicks", "no scheme"),
     ],
