@@ -116,6 +116,7 @@ async def test_a_data_frame_is_answered_row_by_row_and_as_one(client, frame):
     if isinstance(kicks, pd.DataFrame):
         joined = kicks.join(answers.to_pandas())
         assert (joined["prediction"] < 0.5).tolist() == [False, True, True]
+    assert "prediction" in Answers().to_pandas().columns
     records = Answers(await result(client.predictions(page=10)))
     assert {"created_at", "distance", "outcome"} < {*records.to_pandas().columns}
 

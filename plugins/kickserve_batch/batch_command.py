@@ -111,11 +111,8 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     if (file is None) == (size is None):
         raise click.UsageError("give either a file of kicks, or --size for simulated ones")
     config, restart = engine_config_of(options), options.pop("restart")
-    summary: scoring.Summary
-    facts: list[tuple[str, str]] = []
     if config.engine == DASK or (file is not None and is_many(file)):
-        summary = parts = _run_partitions(_partitioned(file, restart=restart, **options), config)
-        facts = [("partitions", _partitions_of(parts))]
+        summary: scoring.Summary = _run_partitions(_partitioned(file, restart=restart, **options), config)
     elif restart:
         raise click.UsageError("--restart is for an --output that is a folder")
     else:
@@ -124,10 +121,8 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
         print_json(summary)
     else:
         show_refusals(summary.refusals, summary.refused)
-        if facts:
-            _show_failures(parts)
-        print_facts([*facts, *_facts_of(summary)])
-    if facts and parts.failures:
+        print_facts([*_facts_of_partitions(summary), *_facts_of(summary)])
+    if isinstance(summary, RunSummary) and summary.failures:
         return PARTITIONS_FAILED
     return scoring.ROWS_REFUSED if summary.refused else 0
 
@@ -264,20 +259,20 @@ def _writing(job: _Job, schema: Any) -> Iterator[Take]:
             yield put
 
 
-def _show_failures(summary: RunSummary) -> None:
+def _facts_of_partitions(summary: scoring.Summary) -> list[tuple[str, str]]:
+    """Return how many there are, and write the failed ones to the terminal."""
+    if not isinstance(summary, RunSummary):
+        return []
     for failed in summary.failed[:_SHOWN]:
         say(f"partition {failed.partition} (row group {failed.row_group} of {failed.file}): {failed.reason}")
     if summary.failures > _SHOWN:
         say(f"... and {summary.failures - _SHOWN:,} more that failed (--json lists them)")
-
-
-def _partitions_of(summary: RunSummary) -> str:
     parts = f"{summary.partitions:,}"
     if summary.taken_up:
         parts += f", {summary.taken_up:,} of them done by an earlier start"
     if summary.failures:
         parts += f"; {summary.failures:,} failed: the same command tries them again"
-    return parts
+    return [("partitions", parts)]
 
 
 def _facts_of(summary: scoring.Summary) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import msgspec
 
 from kickserve.errors import InvalidInput
 from kickserve.features import BY_NAME, FLAGS, NAMES
-from kickserve.schemas import FieldError, Kick
+from kickserve.schemas import FieldError, Kick, Prediction
 
 S = TypeVar("S", bound=msgspec.Struct)
 KickLike = Kick | Mapping[str, Any]
@@ -36,7 +36,7 @@ class Answers(list[S]):
 
     def columns(self) -> dict[str, list[Any]]:
         """Return values by name, in order: the interval as `low` and `high`, warnings as one text."""
-        names = self[0].__struct_fields__ if self else ()
+        names = (self[0] if self else Prediction).__struct_fields__
         columns = {name: [getattr(each, name) for each in self] for name in names}
         if "interval" in columns:
             ends = [each or (None, None) for each in columns.pop("interval")]

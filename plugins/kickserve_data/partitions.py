@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 from msgspec import structs
 
 from kickserve_data import DataError
-from kickserve_data.kicks import Block, RefusedRow
 from kickserve_data.locations import File, find_files, locate, reached
 from kickserve_data.parquet import columns_of, parquet_blocks, select_fields
 from kickserve_data.scoring import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from kickserve_data.kicks import Block, RefusedRow
 
 LOCAL: Final = "here"
 """Name of the engine that works in this process."""
@@ -114,18 +114,6 @@ class Plan(NamedTuple):
                 number, before = number + 1, before + rows
 
 
-class Reading(NamedTuple):
-    """An open partition.
-
-    Attributes:
-        schema: the `pyarrow.Schema` of the columns to carry along.
-        blocks: of its kicks; a refusal names its file, where there are several.
-    """
-
-    schema: Any
-    blocks: Iterator[Block]
-
-
 def plan_of(source: str) -> Plan:
     """Look at the files of kicks: only their ends are read.
 
@@ -150,18 +138,22 @@ def plan_of(source: str) -> Plan:
     return Plan(files, single)
 
 
-def read_partition(partition: Partition, others: Sequence[str] = ()) -> Reading:
+def read_partition(partition: Partition, others: Sequence[str] = ()) -> tuple[Any, Iterator[Block]]:
     """Open a partition.
 
     Args:
         partition: to read.
         others: columns to carry along.
 
+    Returns:
+        The `pyarrow.Schema` of those columns; and the blocks of its kicks, whose refusals name the file where
+        there are several.
+
     Raises:
         DataError: it can't be read.
     """
     file = locate(partition.url).open_parquet()
-    return Reading(select_fields(file.schema_arrow, others), _blocks(file, partition, others))
+    return select_fields(file.schema_arrow, others), _blocks(file, partition, others)
 
 
 def sort_refusals(refusals: Sequence[RefusedRow], *, single: bool) -> list[RefusedRow]:

@@ -193,7 +193,7 @@ class PartitionEvaluator:
         share = min(PLOTTED / max(self.rows, 1), 1.0)
         size = round((partition.before + partition.rows) * share) - round(partition.before * share)
         findings = Findings(self.reference, self.domain, Sample(size, (self.seed, partition.number)))
-        for block in read_partition(partition).blocks:
+        for block in read_partition(partition)[1]:
             findings.add_block(block, model)
         return zlib.compress(pickle.dumps(findings), 1)
 
