@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import signal
+import socket
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from httpx import ASGITransport, AsyncClient
+from httpx import URL, ASGITransport, AsyncClient
 from serving import BARE, eventually, serving
 
 from kickserve import dead_letters, recorder
@@ -215,6 +217,11 @@ async def test_a_new_id_that_nobody_knows_is_503_until_its_process_must_have_sto
         assert (await client.get(f"/predictions/{known}")).status_code == 404
 
 
+def listens(server):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", URL(server.url).port)) == 0
+
+
 async def test_a_frozen_database_holds_up_neither_health_nor_the_end(postgres_cluster, tmp_path, kick):
     environment = {**BARE, "DATABASE_URL": postgres_cluster.url, "KICKSERVE_SHUTDOWN_TIMEOUT": "4"}
     sent = asyncio.Event()
@@ -223,7 +230,8 @@ async def test_a_frozen_database_holds_up_neither_health_nor_the_end(postgres_cl
         if event == "http11.send_request_body.complete":
             sent.set()
 
-    with serving(tmp_path, **environment) as server:
+    patient = {**environment, "KICKSERVE_SHUTDOWN_TIMEOUT": "600"}
+    with serving(tmp_path, **environment) as server, serving(tmp_path, **patient) as other:
         async with AsyncClient(timeout=60) as client:
             with postgres_cluster.frozen():
                 ids = {(await client.post(f"{server.url}/predict", json=kick)).json()["id"] for _ in range(5)}
@@ -233,6 +241,11 @@ async def test_a_frozen_database_holds_up_neither_health_nor_the_end(postgres_cl
                     client.get(f"{server.url}/predictions", extensions={"trace": trace})
                 )
                 await sent.wait()
+                ids.add((await client.post(f"{other.url}/predict", json=kick)).json()["id"])
+                other.process.send_signal(signal.SIGTERM)
+
+                await eventually(lambda: not listens(other))
+                assert await asyncio.to_thread(other.end) == 1  # at once, at the second signal
                 assert await asyncio.to_thread(server.end) == 0
                 assert (await listing).status_code == 503
     assert "wait in the journal" in "".join(server.log)
