@@ -180,7 +180,7 @@ async def within(seconds: float, work: Awaitable[Answer]) -> Answer:
 def _forget(task: asyncio.Future[Any]) -> None:
     _abandoned.discard(task)
     if not task.cancelled():
-        task.exception()  # or asyncio logs that nobody has asked for it
+        task.exception()  # or asyncio logs that it was never retrieved
 
 
 async def cancel_task(task: asyncio.Task[None] | None) -> None:

@@ -332,7 +332,7 @@ class Journal:
         folder: as above.
         size: bytes that wait to be drained, the frames' headers included.
         written: bytes that this process has written since its start, or taken from dead ones.
-        drained: bytes of those that have drained; what comes first drains first.
+        drained: how much of it has drained, in the order of its coming.
     """
 
     def __init__(
@@ -622,7 +622,7 @@ class Journal:
         folders = {path for path in _paths(self.folder, "*") if _NAME.fullmatch(path.name)}
         found = [segment for folder in folders - held for segment in self._recover(folder)]
         if found:
-            self._end_segment()  # what is written from now on drains behind what was found
+            self._end_segment()  # later writes drain behind the orphans
             self._queue += sorted(found, key=lambda segment: segment.path.name)
             length = sum(each.left for each in found)
             self.written += length

@@ -19,7 +19,7 @@ PATIENCE = 5
 
 
 class Squares:
-    """Answers each number with its square, and remembers what it worked on together."""
+    """Answers each number with its square, and remembers the groups it worked on."""
 
     def __init__(self, *, held=False):
         self.groups, self.threads = [], set()
@@ -168,7 +168,7 @@ async def test_work_that_does_not_end_is_given_up(caplog, monkeypatch):
         while not free.is_set():
             with suppress(asyncio.CancelledError):
                 await free.wait()
-        raise RuntimeError("nobody is there to hear it")
+        raise RuntimeError("too late")
 
     with pytest.raises(TimeoutError):
         await within(0.01, stubborn())

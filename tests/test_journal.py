@@ -356,7 +356,7 @@ def test_a_file_cut_at_any_byte_gives_back_the_whole_payloads_before_the_cut(pay
         assert list(journal.scan()) == whole
         assert await drain(journal) == whole
         await journal.close()
-        assert files(folder) == []  # no client got an answer: nobody has to look at it
+        assert files(folder) == []  # no client got an answer, so there is nothing to keep
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(cut_and_drain(Path(folder)))

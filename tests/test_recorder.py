@@ -62,7 +62,7 @@ async def test_with_the_store_away_clients_notice_nothing_and_all_is_there_after
     assert (await client.get(f"/predictions/{first}")).status_code == 200
     await asyncio.to_thread(postgres_cluster.stop)
 
-    found, deleted, told, *others = [
+    found, deleted, labelled, *others = [
         (await client.post("/predict", json=kick)).json()["id"] for _ in range(20)
     ]
     batch = [each["id"] for each in (await client.post("/predict/batch", json=[kick] * 50)).json()]
@@ -77,8 +77,8 @@ async def test_with_the_store_away_clients_notice_nothing_and_all_is_there_after
     assert (await client.get(f"/predictions/{found}")).json()["id"] == found
     assert (await client.delete(f"/predictions/{deleted}")).status_code == 204
     assert (await client.get(f"/predictions/{deleted}")).status_code == 503
-    assert (await client.put(f"/predictions/{told}/outcome", json={"success": True})).status_code == 204
-    assert (await client.get(f"/predictions/{told}")).json()["outcome"] is True
+    assert (await client.put(f"/predictions/{labelled}/outcome", json={"success": True})).status_code == 204
+    assert (await client.get(f"/predictions/{labelled}")).json()["outcome"] is True
     outcomes = [{"id": each, "success": True} for each in batch]
     answer = await client.put("/predictions/outcomes", json=outcomes)
     assert answer.json() == {"kept": 50, "unknown": []}
@@ -96,7 +96,7 @@ async def test_with_the_store_away_clients_notice_nothing_and_all_is_there_after
 
     await asyncio.to_thread(postgres_cluster.start)
     await eventually(lambda: is_well(client))
-    expected = {**dict.fromkeys([first, found, *others]), **dict.fromkeys([told, *batch], True)}
+    expected = {**dict.fromkeys([first, found, *others]), **dict.fromkeys([labelled, *batch], True)}
     assert await outcomes_in(client) == expected
 
 
@@ -309,7 +309,7 @@ async def test_what_does_not_fit_is_put_aside_and_all_others_are_stored(client, 
     assert all("distance" in line["reason"] for line in lines)
     assert "refused.jsonl" in caplog.text.replace("\n", "")
     assert client.app.metrics.read().counts["dead_letters"] == 2
-    # A person is told, until they have seen to it; who asks for predictions notices nothing.
+    # /health reports it until a person moves the file away; clients notice nothing.
     health = (await client.get("/health")).json()
     assert health["status"] == "degraded"
     assert "refused.jsonl" in health["parts"]["store"]
@@ -390,14 +390,14 @@ def test_recover_stores_dead_letters_and_what_is_whole_beside_damage(settings, m
     # As the version before kept it.
     folder.joinpath("1-2.log.damaged").write_bytes(PREAMBLE + frames[0] + b"damage" + frames[1])
     with folder.joinpath("refused.jsonl").open("ab") as file:
-        file.write(b"a line of nobody\n")
+        file.write(b"not JSON\n")
     assert run(["recover"]) == 3
     assert "refused.jsonl" in capsys.readouterr().out
     assert run(["export", "--output", "all.ndjson"]) == 0
     stored = [json.loads(line)["id"] for line in Path("all.ndjson").read_text().splitlines()]
     assert stored == [record.id for batch in (letters, damaged, after) for record in batch.records()]
     other, line = folder.joinpath("refused.jsonl").read_text().splitlines()
-    assert other == "a line of nobody"
+    assert other == "not JSON"
     assert "can't be read" in line
     [file] = folder.glob("*.damaged")
     assert file.read_bytes()[FIRST:] == b"damage"
