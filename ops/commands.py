@@ -1,6 +1,6 @@
 """Runs a benchmark, drill or attack by its name: `python -m ops.bench NAME [options]`.
 
-Each is a function: its parameters are the options, its docstring the help, and what it returns is printed.
+Each is a function: its parameters are the options, its docstring the help, and its result is printed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Report(NamedTuple):
 
 
 def run(package: str, default: str, names: dict[str, tuple[str, str]]) -> NoReturn:
-    """Call the function that the command line names, print what it returns, and end: with 1 where it failed.
+    """Call the function that the command line names, print its result, and end: with 1 where it failed.
 
     Args:
         package: the package of the functions.

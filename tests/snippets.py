@@ -43,7 +43,7 @@ class Snippet:
 
     Attributes:
         language: the word after the fence.
-        text: what stands in it.
+        text: between the fences.
         line: where it begins, from 1.
         marks: what the comments right above it say, by word.
     """
@@ -59,7 +59,7 @@ class Snippet:
 
     @property
     def commands(self):
-        """Commands, each with what it is said to print."""
+        """Commands, each with its output."""
         if self.language == "sh":
             return [(self.text, "")]
         return [*_session(self.text)] if self.language == "console" else []
@@ -108,7 +108,7 @@ def unfinished(command):
 
 
 def problem_of(snippet):
-    """Say what is wrong with a snippet before it is run; None where nothing is."""
+    """Return the fault of a snippet that shows before it is run, or None."""
     if snippet.language in DATA:
         try:
             DATA[snippet.language](snippet.text)
@@ -145,7 +145,7 @@ def simple_commands(script):
 
 
 def matches(expected, printed):
-    """Say whether this was printed: `...` stands for anything, white space for nothing.
+    """Return whether this was printed: `...` is any text, white space is ignored.
 
     Ids are alike. Numbers are, if they differ by no more than one in the last digit that the text has.
     """

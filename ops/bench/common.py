@@ -107,7 +107,7 @@ def cores() -> Cores:
 
 @contextlib.contextmanager
 def pinned(*wanted: int | None) -> Iterator[None]:
-    """Keep this process, and those that it starts, on some cores until the block ends."""
+    """Keep this process and its new children on some cores until the block ends."""
     if None in wanted:
         yield
         return
@@ -131,7 +131,7 @@ class Server:
     """A server with its children, in a session of its own, so that Ctrl-C reaches the benchmark alone.
 
     Args:
-        command: how it is started; `{port}` stands for its port.
+        command: how it is started; with `{port}` for its port.
         folder: its working directory, for its log and files.
         settings: variables of its environment.
         ready: the path that answers 200 once it is up.

@@ -32,7 +32,7 @@ class Contender:
     Attributes:
         name: its name on the command line and in tables.
         what: one line that describes it.
-        command: how it is started; `{port}` stands for its port.
+        command: how it is started; with `{port}` for its port.
         predict: the path that takes a kick.
         ready: the path that answers 200 once it is up.
         settings: variables of its environment.

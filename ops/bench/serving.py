@@ -367,7 +367,7 @@ class Extras:
         return {"requests": running.tally.answered, **shown}
 
 
-def conditions(rounds: int, seconds: int) -> Row:
+def conditions(rounds: int, seconds: float) -> Row:
     """Return when, on what machine, and how it was measured; no name of the machine, and no path."""
     theirs = environment.versions()
     wrk = subprocess.run([common.find_wrk(), "-v"], capture_output=True, text=True, check=False).stdout
@@ -425,21 +425,36 @@ def serving(
     common.find_wrk()
     environment.make()
     servers = [each for each in contenders.ALL if each.name in only]
+    wanted = [name for name in (*EXTRAS, "memory") if (million if name == "memory" else name in only)]
     # Not in the system's folder for temporary files: that may be memory, and the servers write to disk.
     with tempfile.TemporaryDirectory(prefix="work-", dir=environment.HOME) as work:
-        turns = Turns(servers, connections, rounds, seconds, Path(work))
-        if servers:
-            turns.run()
-        extras = Extras(turns)
-        measured: dict[str, Row] = {}
-        with common.pinned(common.cores().load):
-            for name in (*(name for name in EXTRAS if name in only), *["memory"] * million):
-                progress.print(name)
-                measured[name] = getattr(extras, name)()
+        found = measure(Turns(servers, connections, rounds, seconds, Path(work)), wanted)
+    if whole or output:
+        folder = Path(output) if output else RESULTS
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "serving.json").write_text(json.dumps(found, indent=1) + "\n")
+        (folder / "serving.md").write_text(markdown(found))
+    for style, texts in (("yellow", notes(found["measurements"])), ("red", found["failures"])):
+        for each in texts:
+            progress.print(each, style=style)
+    text = Group(*(part for title, rows in sheets(found) for part in (f"\n{title}", table(rows))))
+    return Report(found, text, not found["failures"])
+
+
+def measure(turns: Turns, wanted: Sequence[str]) -> Row:
+    """Let the servers take their turns, and measure the extras that are wanted."""
+    if turns.servers:
+        turns.run()
+    extras = Extras(turns)
+    measured: dict[str, Row] = {}
+    with common.pinned(common.cores().load):
+        for name in wanted:
+            progress.print(name)
+            measured[name] = getattr(extras, name)()
     tallies = merge([*turns.tallies, *extras.tallies])
-    found = {
-        **conditions(rounds, seconds),
-        "servers": {each.name: each.what for each in servers},
+    return {
+        **conditions(turns.rounds, turns.seconds),
+        "servers": {each.name: each.what for each in turns.servers},
         "medians": medians(turns.measurements),
         "ratios": ratios(turns.measurements),
         "start_seconds": {name: median(each) for name, each in turns.starts.items()},
@@ -448,13 +463,3 @@ def serving(
         "failures": [*turns.failures, *failures(tallies)],
         "measurements": turns.measurements,
     }
-    if whole or output:
-        folder = Path(output) if output else RESULTS
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "serving.json").write_text(json.dumps(found, indent=1) + "\n")
-        (folder / "serving.md").write_text(markdown(found))
-    for style, texts in (("yellow", notes(turns.measurements)), ("red", found["failures"])):
-        for each in texts:
-            progress.print(each, style=style)
-    text = Group(*(part for title, rows in sheets(found) for part in (f"\n{title}", table(rows))))
-    return Report(found, text, not found["failures"])

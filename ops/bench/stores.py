@@ -1,4 +1,4 @@
-"""Measures the stores: SQLite, and a Postgres of its own where there is one. What is compared takes turns."""
+"""Measures the stores: SQLite, and a Postgres of its own where there is one. Things to compare take turns."""
 
 from __future__ import annotations
 

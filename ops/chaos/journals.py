@@ -29,7 +29,7 @@ async def bitflip() -> list[Row]:
     """Damage each byte of a small segment of the journal, by a bit and as a whole, and start the service.
 
     There is a segment of three predictions for each byte, and in each another byte is damaged. Fails where a
-    prediction is not stored that was whole, or one is lost that was not, and `/health` does not say so.
+    whole prediction is not stored, or `/health` does not report the damaged ones that are not.
     """
     flips = {"a bit flipped": lambda at: 1 << at % 8, "a byte flipped": lambda _: 0xFF}
     return [{"drill": what, **await _damaged(flip)} for what, flip in flips.items()]

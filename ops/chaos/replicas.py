@@ -24,7 +24,7 @@ from serving import Server
 
 from kickserve.openapi import EXAMPLE
 from ops.chaos.common import ended, stored_in
-from ops.clients import ID_BYTES, OK, Clients, Connection, counted, packed
+from ops.clients import OK, Clients, Connection, counted, packed
 
 if TYPE_CHECKING:
     from ops.commands import Row
@@ -180,20 +180,18 @@ async def replicas(seconds: float = 3.0, kills: int = 20) -> Row:
             codes = [await ended(replica.server) for replica in each]
         by_replica, retried = nginx.answers()
         stored = await stored_in(cluster.url, folder)
-        edited = await editors.faults(cluster.url)
-    found = counted(load.ids, stored)
-    known = counted(load.ids + packed(editors.answered), stored)
-    figures = {
-        **found,
-        **edited,
-        "errors": load.failed,
-        "retried": retried,
-        "untold": len(stored) // ID_BYTES - (known["answered"] - known["lost"]),
-        "by_replica": sorted(by_replica[f"127.0.0.1:{replica.port}"] for replica in each),
-        "editors": {str(status): count for status, count in sorted(editors.statuses.items())},
-        "exit_codes": [code, *codes],
-        "websocket": page,
-    }
+        known = counted(load.ids + packed(editors.answered), stored)
+        figures = {
+            **counted(load.ids, stored),
+            **await editors.faults(cluster.url),
+            "errors": load.failed,
+            "retried": retried,
+            "untold": known["stored"] - known["answered"] + known["lost"],
+            "by_replica": sorted(by_replica[f"127.0.0.1:{replica.port}"] for replica in each),
+            "editors": {str(status): count for status, count in sorted(editors.statuses.items())},
+            "exit_codes": [code, *codes],
+            "websocket": page,
+        }
     nothing = ("lost", "twice", "deleted_came_back", "false_404", "outcomes_lost", "outcomes_older", "errors")
     passed = not any(figures[name] for name in nothing) and not any(figures["exit_codes"])
     passed = passed and all(figures["by_replica"]) and page == SWITCHING

@@ -43,7 +43,7 @@ LOGIN = b"RSNE"  # what its answers begin with until it is ready for the first
 
 
 class Proxy:
-    """Stands between a service and Postgres; it can lose the reply to a commit, and is away from then on.
+    """Passes on between a service and Postgres; it can lose the reply to a commit, and is away from then on.
 
     Attributes:
         losing: whether it loses the reply to the next commit.
@@ -87,7 +87,7 @@ class Proxy:
 
 
 async def resurrection(number: int = 20) -> list[Row]:
-    """Lose the reply to a commit; what another service then deletes, and what it is told, must stay so.
+    """Lose the reply to a commit; deletions and outcomes by another service must then last.
 
     The service whose reply was lost drains its journal again, in a second round after SIGKILL. Fails where a
     deleted prediction is there again, or an older outcome has replaced a newer one.
@@ -128,7 +128,7 @@ async def resurrection(number: int = 20) -> list[Row]:
 async def _unconfirmed(
     server: Server, other: Server, number: int, database: str
 ) -> tuple[list[str], list[str]]:
-    """Predict, lose the reply of the store, and change what is stored by the other service.
+    """Predict, lose the reply of the store, and change the stored predictions by the other service.
 
     Returns:
         The ids that were deleted, and those whose outcome is now a success, which the other service set last.
@@ -208,8 +208,8 @@ async def _frozen(cluster: Cluster, folder: Path, seconds: float) -> Row:
 async def restore(number: int = 300) -> list[Row]:
     """Restore a backup of the SQLite file while the service runs: moved over the open file, and by command.
 
-    The service takes the new file up whole, or it refuses, and what it has answered waits in the journal for
-    the next start. Fails where the file is damaged, is a mixture of both, or a later answer is lost.
+    The service takes the new file up whole, or it refuses, and its answers wait in the journal for the next
+    start. Fails where the file is damaged, is a mixture of both, or a later answer is lost.
 
     Args:
         number: predictions before the backup, between backup and restoring, and after that.
