@@ -1,4 +1,4 @@
-"""A model that never answers is given up: the service goes on, says so, and ends when it is told to."""
+"""A model that never answers is given up: the service goes on and says so, and commands end."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from kickserve.model import Answer
 from kickserve_shadow import ShadowPlugin
 
 DEFAULT = load_default()
-LIMIT = "0.3"  # seconds
-TIMEOUT = f"the model did not answer within {LIMIT} s"
+TIMEOUT = "the model did not answer within 10 s"
 
 
 class Hanging:
-    """Hangs on kicks from 95 m, until its gate opens; says 0.5 of all others."""
+    """Hangs on kicks from 95 m for hours of its clock, until its gate opens; says 0.5 of all others."""
 
     def __init__(self):
         self.card, self.warnings, self.out_of_domain = DEFAULT.card, DEFAULT.warnings, DEFAULT.out_of_domain
-        self.gate, self.cancelled, self.limit = threading.Event(), 0, 60
+        self.gate, self.now, self.cancelled, self.limit = threading.Event(), 0.0, 0, 60
+
+    def monotonic(self):
+        return self.now
 
     def predict(self, matrix):
         if (matrix[:, 1] == 95).any():
+            self.now += 10_000
             self.gate.wait(60)
         return Answer(np.full(len(matrix), 0.5), None, None)
 
@@ -39,8 +42,10 @@ class Hanging:
 
 
 @pytest.fixture
-def hanging():
+def hanging(monkeypatch):
     model = Hanging()
+    monkeypatch.setattr("kickserve.limited.time", model)  # so that nothing depends on how busy the machine is
+    monkeypatch.setattr("kickserve.limited._LOOKS", 1_000)
     yield model
     model.gate.set()
 
@@ -56,7 +61,7 @@ async def parts(client):
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/explain"])
 async def test_who_waits_gets_503_and_the_next_are_answered(start, settings, kick, hanging, path):
-    client = await start(configured(settings, KICKSERVE_MODEL_TIMEOUT=LIMIT), model=hanging)
+    client = await start(settings, model=hanging)
     waiting = asyncio.create_task(post(client, kick, 95, path))
     await eventually(lambda: client.get("/health/live"))
     response = await waiting
@@ -73,7 +78,7 @@ async def test_who_waits_gets_503_and_the_next_are_answered(start, settings, kic
 
 
 async def test_with_too_many_calls_that_hang_none_is_made_until_one_ends(start, settings, kick, hanging):
-    client = await start(configured(settings, KICKSERVE_MODEL_TIMEOUT=LIMIT), model=hanging)
+    client = await start(settings, model=hanging)
     for _ in range(3):
         assert (await post(client, kick, 95)).status_code == 503
     assert (await post(client, kick, 30)).status_code == 503
@@ -85,8 +90,7 @@ async def test_with_too_many_calls_that_hang_none_is_made_until_one_ends(start, 
 
 
 async def test_a_shadow_that_hangs_costs_its_own_predictions_alone(start, settings, kick, hanging):
-    settings = configured(settings, KICKSERVE_MODEL_TIMEOUT=LIMIT, KICKSERVE_SHADOW="default")
-    client = await start(settings)
+    client = await start(configured(settings, KICKSERVE_SHADOW="default"))
     client.app.plugins.get(ShadowPlugin).model = hanging
     assert (await post(client, kick, 95)).status_code == 200
     [record] = (await client.get("/predictions")).json()
@@ -95,14 +99,14 @@ async def test_a_shadow_that_hangs_costs_its_own_predictions_alone(start, settin
     assert (await post(client, kick, 30)).status_code == 200
     record, _ = (await client.get("/predictions")).json()
     assert record["shadow_prediction"] == 0.5
-    assert (await parts(client))["shadow"].startswith("the model did not answer within 0.15 s")
+    assert (await parts(client))["shadow"].startswith("the model did not answer within 5 s")
 
 
 async def test_a_model_that_hangs_on_every_kick_is_not_put_in_place(start, settings, kick, hanging):
-    models = [Hanging(), hanging]
-    hanging.predict = lambda _: hanging.gate.wait(60)
-    client = await start(configured(settings, KICKSERVE_MODEL_TIMEOUT=LIMIT), model=models[0])
+    client = await start(settings)
+    client.app.predictor._settings = configured(settings, KICKSERVE_MODEL_TIMEOUT="0.1")
     client.app.predictor._load = lambda: hanging
+    hanging.predict = lambda _: hanging.gate.wait(60)
     response = await client.post("/model/reload")
     assert response.status_code == 409
     assert "hangs on a usual kick" in response.json()["detail"]
@@ -113,9 +117,9 @@ def test_the_trial_of_an_onnx_model_ends(tmp_path, capsys, monkeypatch):
     # The longest kick, on which each model is tried, hangs too. `just chaos drills` has the rest.
     data = hanging_onnx().replace(np.float32(99).tobytes(), np.float32(101).tobytes())
     (tmp_path / "always.onnx").write_bytes(data)
-    monkeypatch.setenv("KICKSERVE_MODEL_TIMEOUT", LIMIT)
+    monkeypatch.setenv("KICKSERVE_MODEL_TIMEOUT", "0.3")
     assert run(["model", "check", "always.onnx"]) == 2
-    assert f"tried on a few kicks, it did not end within {LIMIT} s" in capsys.readouterr().err
+    assert "it did not end within 0.3 s: mend the model, or raise" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -125,8 +129,8 @@ def test_the_trial_of_an_onnx_model_ends(tmp_path, capsys, monkeypatch):
 def test_a_command_ends(tmp_path, capsys, monkeypatch, kick, command):
     (tmp_path / "hang.onnx").write_bytes(hanging_onnx())
     (tmp_path / "kicks.ndjson").write_text(json.dumps({**kick, "distance": 95, "success": 1}))
-    monkeypatch.setenv("KICKSERVE_MODEL_TIMEOUT", "0.2")
+    monkeypatch.setattr("kickserve_models._MANY", 0.1)  # a tenth of what its trial may take
     if "check" not in command:
         monkeypatch.setenv("KICKSERVE_MODEL", "hang.onnx")
     assert run(command.split()) == 1
-    assert "the model hang hangs, it did not end within 2 s" in capsys.readouterr().err
+    assert "the model hang hangs, it did not end within 1 s" in capsys.readouterr().err

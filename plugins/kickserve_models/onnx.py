@@ -243,7 +243,7 @@ def _second_fails(
 ) -> bool:
     """Return whether the second probability of random kicks is that of a miss, by the label of each kick.
 
-    An ONNX session does not tell which label belongs to which column.
+    No attribute of an ONNX session names the label of a column.
     """
     known = sorted(set(labels))
     if len(known) == 1:
