@@ -236,12 +236,10 @@ class JournalDir:
 
     Attributes:
         path: of the folder.
-        own: whether this process made it.
     """
 
-    def __init__(self, path: Path, lock: int = -1, *, own: bool = False) -> None:
+    def __init__(self, path: Path, lock: int = -1) -> None:
         self.path = path
-        self.own = own
         self._lock = lock
         self._newest = 0
 
@@ -256,12 +254,12 @@ class JournalDir:
         while True:
             path = journal / f"{os.getpid()}-{secrets.token_hex(4)}"
             path.mkdir()
-            if (created := cls.take(path, own=True)) is not None:
+            if (created := cls.take(path)) is not None:
                 return created
             # Another process took it for an orphan before it was locked, and is about to remove it.
 
     @classmethod
-    def take(cls, path: Path, *, own: bool = False) -> JournalDir | None:
+    def take(cls, path: Path) -> JournalDir | None:
         """Hold the folder of a dead process; return None where a process holds it, or it is gone.
 
         Raises:
@@ -271,7 +269,7 @@ class JournalDir:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, _MODE)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        taken = cls(path, lock, own=own)
+        taken = cls(path, lock)
         try:
             # Not lockf: that lock is lost when any descriptor of the file is closed, and two journals in one
             # process would not see each other's.
@@ -565,7 +563,7 @@ class Journal:
     def _set_aside(self, group: Group) -> None:
         """Keep damaged bytes in a file of their own, for a person; say what happened."""
         segment, length = group.segment, group.end - group.segment.start
-        if group.cut_short and not segment.folder.own:
+        if group.cut_short and segment.folder is not self._own:
             _log.warning(
                 "the last %d bytes of %s are the beginning of a prediction: its process died during the"
                 " write, before any client got an answer, or the machine died",
