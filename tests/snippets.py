@@ -80,19 +80,12 @@ def read(text):
 
 
 def _session(text):
-    command, printed = None, []
-    lines = iter(text.splitlines())
-    for line in lines:
-        if not line.startswith(PROMPT):
-            assert command is not None, f"a console begins with a command, not with {line!r}"
-            printed.append(line)
-            continue
-        if command is not None:
-            yield command, "\n".join(printed)
-        command, printed = line.removeprefix(PROMPT), []
+    before, *parts = re.split(rf"^{re.escape(PROMPT)}", text, flags=re.MULTILINE)
+    assert not before, f"a console begins with a command, not with {before!r}"
+    for part in parts:
+        command, *printed = part.splitlines()
         while unfinished(command):
-            command += "\n" + next(lines)
-    if command is not None:
+            command += "\n" + printed.pop(0)
         yield command, "\n".join(printed)
 
 
@@ -236,12 +229,16 @@ class Reader:
             timeout=PATIENCE,
             check=False,
         )
-        printed = done.stdout.replace(self.place, PORT)
         if done.returncode != int(snippet.marks.get("exits", 0)):
-            return f"{script}\nended with {done.returncode}:\n{printed}"
-        if expected.strip() and "not compared" not in snippet.marks and not matches(expected, printed):
-            return f"{script}\nprinted\n{printed}\nand not\n{expected}"
-        return None
+            return f"{script}\nended with {done.returncode}:\n{done.stdout}"
+        return None if "not compared" in snippet.marks else self._compare(script, done.stdout, expected)
+
+    def _compare(self, command, printed, expected):
+        """Return how the output of a command differs from the text, or None; no text is any output."""
+        printed = printed.replace(self.place, PORT)
+        if not expected.strip() or matches(expected, printed):
+            return None
+        return f"{command}\nprinted\n{printed}\nand not\n{expected}"
 
     def _serve(self, command, expected):
         """Start a service; from now on it is the one that the document speaks to."""
@@ -267,10 +264,7 @@ class Reader:
         if found is None:
             return f"{command}\ndid not start: {printed}"
         self.place = found[1]
-        printed = printed.replace(self.place, PORT)
-        if expected.strip() and not matches(expected, printed):
-            return f"{command}\nprinted\n{printed}\nand not\n{expected}"
-        return None
+        return self._compare(command, printed, expected)
 
     def _here(self, text):
         return text.replace(PORT, self.place).replace(PORT.replace("127.0.0.1", "localhost"), self.place)

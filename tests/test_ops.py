@@ -22,7 +22,7 @@ from ops.bench.contenders import Tally
 from ops.bench.peers import bare
 from ops.chaos import vitals
 from ops.chaos.__main__ import NAMES as DRILLS
-from ops.commands import function
+from ops.commands import function, parser
 from ops.fuzz.__main__ import NAMES as ATTACKS
 
 ROOT = Path(__file__).parents[1]
@@ -36,8 +36,9 @@ FUNCTIONS = [
 
 @pytest.mark.slow  # most import packages that only `just test-all` has
 @pytest.mark.parametrize(("package", "place"), FUNCTIONS)
-def test_every_benchmark_drill_and_attack_has_its_imports(package, place):
-    assert callable(function(package, place))
+def test_every_benchmark_drill_and_attack_can_be_imported_and_explains_its_options(package, place):
+    help_text = parser(function(package, place), package).format_help()
+    assert "--json" in help_text
 
 
 def run(package, folder, *arguments, **environment):
