@@ -134,8 +134,9 @@ def same_origin(origin: str, authority: str) -> bool:
         origin: of a page, as in the header `Origin`: any text.
         authority: host and port, as in the header `Host`.
     """
-    scheme = origin.partition("://")[0]
-    return kinds.origin(origin) == kinds.origin(f"{scheme}://{authority.strip()}")
+    scheme, _, host = origin.partition("://")
+    # A page of a file has no host (`file://`), nor has a header that was not sent.
+    return bool(host) and kinds.origin(origin) == kinds.origin(f"{scheme}://{authority.strip()}")
 
 
 @lru_cache(_REMEMBERED)

@@ -124,6 +124,7 @@ class TestOrigins:
                     ({"origin": "http://here.org:81"}, False),
                     ({"origin": "null"}, False),
                     ({"origin": ""}, False),
+                    ({"origin": "file://"}, False),
                     ({"origin": "http://["}, False),
                 ],
             ),
