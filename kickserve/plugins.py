@@ -302,10 +302,10 @@ def _check_variables(environ: Mapping[str, str], points: Sequence[EntryPoint]) -
     for point in points:  # settings of plugins that are not loaded are no mistakes
         with suppress(ImportError):
             point.load()
-    known = [name.removeprefix(_PREFIX) for name in _variables_known()]
+    known = {name.removeprefix(_PREFIX): name for name in _variables_known()}  # API_KEY has no prefix
     for name in sorted(given - _variables_known()):
         if near := get_close_matches(name.removeprefix(_PREFIX), known, 1, _NEAR):
-            raise SettingsError(f"{name} is no setting: did you mean {_PREFIX}{near[0]}?")
+            raise SettingsError(f"{name} is no setting: did you mean {known[near[0]]}?")
         _warn_of(name)
 
 
