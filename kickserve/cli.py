@@ -159,9 +159,17 @@ def _decoded(body: bytes) -> Any:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and exit."""
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal has a °, and not every name is UTF-8
     sys.exit(run(arguments))
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that the caller closed: else the next files would take their numbers."""
+    for name, flag in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flag), "w" if flag else "r"))
 
 
 def run(arguments: list[str] | None = None) -> int:

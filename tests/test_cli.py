@@ -134,6 +134,16 @@ class TestOutput:
         os.close(writing)
         assert (ended.returncode, ended.stderr) == (0, b"")
 
+    @pytest.mark.parametrize(
+        ("arguments", "code", "said"),
+        [("model show >&-", 0, b""), ("model show 2>&-", 0, b""), ("batch - <&-", 2, b"Error: - is empty\n")],
+    )
+    def test_a_stream_that_is_closed_counts_as_empty(self, arguments, code, said):
+        ended = subprocess.run(
+            ["/bin/sh", "-c", f"{sys.executable} -m kickserve {arguments}"], check=False, capture_output=True
+        )
+        assert (ended.returncode, ended.stderr) == (code, said)
+
     def test_a_table_in_a_pipe_is_as_wide_as_it_needs(self):
         assert max(map(len, self.end("model", "show").stdout.splitlines())) > 120
 
