@@ -18,7 +18,12 @@ T = TypeVar("T")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _SIZES: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
-_DURATIONS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+_DURATIONS: Final = {
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+}
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)
 # A + that was not escaped in a query arrives as a space.
 _UNESCAPED: Final = re.compile(r"([\d-]+[T ][\d:.,]+) (\d\d:?\d\d)", re.ASCII)

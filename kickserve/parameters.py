@@ -46,7 +46,7 @@ LINES: Final = (
 _OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _INSTANT: Final = "a date, with or without a time, or an age such as 7d; UTC unless it says otherwise."
 _INSTANTS: Final = {
-    "anyOf": [{"format": "date-time"}, {"format": "date"}, {"pattern": "^[1-9][0-9]{0,4}[dhm]$"}]
+    "anyOf": [{"format": "date-time"}, {"format": "date"}, {"pattern": "^[1-9][0-9]{0,4}[wdhm]$"}]
 }
 _VERSION_7: Final = {
     "pattern": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"

@@ -346,6 +346,7 @@ class TestRecords:
             ("2999-01-01 00:00", True),
             ("2999-01-01t00:00:00.5z", True),
             ("7d", False),
+            ("1w", False),
             ("24h", False),
         ],
     )
