@@ -152,6 +152,11 @@ SPELLINGS = {
         table("\t", flags=("non", "oui"), outcomes=("Réussi", "manqué"), unknown="inconnu"),
         "tabs, non/oui as flags, Réussi/manqué as outcomes, inconnu as unknown",
     ),
+    "Portuguese": (
+        table("\t", flags=("FALSO", "VERDADEIRO"), outcomes=("Convertida", "errada"), unknown="—"),
+        "FALSO/VERDADEIRO as flags, Convertida/errada as outcomes, — as unknown",
+    ),
+    "Dutch": (table(";", change=comma, flags=("ONWAAR", "WAAR"), outcomes="✓✗"), "✓/✗ as outcomes"),
     "cp1252": ("Saison d'été;;\n" + table(";", header=(*NAMES, "réussi")), "réussi as success"),
     "quoted decimal commas": (table(change=lambda cell: f'"{comma(cell)}"'), "decimal commas"),
     "comments": ("# distance in metres, angle in degrees\n\n" + table(), ""),
@@ -194,6 +199,10 @@ SPELLINGS = {
         json.dumps({"columns": [*KICKS_BY_NAME[0]], "data": [[*kick.values()] for kick in KICKS_BY_NAME]}),
         "",
     ),
+    "JSON by row": (json.dumps({str(at): kick for at, kick in enumerate(KICKS_BY_NAME)}), ""),
+    "JSON below a name": (json.dumps({"count": 3, "kicks": KICKS_BY_NAME}, indent=1), ""),
+    "JSON of jq": ("\n".join(json.dumps(kick, indent=2) for kick in KICKS_BY_NAME), ""),
+    "JSON with commas": (lines(str).replace("}", "},"), "None as unknown"),
     "JSON of camels": (lines(str).replace("time_norm", "timeNorm"), "timeNorm as time_norm"),
 }
 
@@ -297,11 +306,13 @@ def write(tmp_path):
 
 
 def test_an_outcome_that_can_not_be_read_costs_no_prediction(write, capsys):
-    text = "".join(f"{CELLS},{each}\n" for each in ["1", "2", "", "moon", "true"])
+    text = "".join(f"{CELLS},{each}\n" for each in ["1", "2", "", "moon", "true", "да"])
     _, outcomes, _, refusals = read(write(text, f"{HEADER},is_successful"))
-    assert (outcomes, refusals) == ([1, None, None, None, 1], [])
+    assert (outcomes, refusals) == ([1, None, None, None, 1, None], [])
     said = " ".join(capsys.readouterr().err.split())
-    assert "outcomes that can't be read count as unknown: 2 (line 3: '2', line 5: 'moon')" in said
+    assert (
+        "outcomes that can't be read count as unknown: 3 (line 3: '2', line 5: 'moon', line 7: 'да')" in said
+    )
 
 
 def test_columns_come_in_any_order_with_others_beside_them(write):
@@ -329,6 +340,7 @@ def test_other_spellings_are_refused_by_name(write, cell):
         (CELLS.replace("38", ""), "distance is missing: must be a number from 2 to 100 m"),
         (CELLS.replace("38", "NA"), "distance is missing: must be a number from 2 to 100 m"),
         (CELLS.replace("0.2,0", "0.2,2"), "is_left_footed '2' must be true, false, 1 or 0"),
+        (CELLS.replace("0.2,0", "0.2,ЛОЖЬ"), "is_left_footed 'ЛОЖЬ' must be true, false, 1 or 0"),
         (CELLS + ",1", "has 12 cells where the header has 11"),
         ("1", "has 1 cell where the header has 11"),
         (

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 OUTCOMES: Final = (
     *("success", "outcome", "is_successful", "successful", "result", "made", "scored", "goal"),
-    *("reussi", "resultat"),
+    *("is_success", "is_goal", "converted", "kick_success", "kick_result"),
+    *("reussi", "resultat", "resultado", "risultato", "ergebnis"),
 )
 """What the column of the outcome may be called; the first that a file has is taken."""
 

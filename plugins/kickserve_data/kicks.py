@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 UNREADABLE: Final = math.inf
 """The number of a cell that holds something else than its column."""
 
-# Small letters without accents. A word with a space has `_` here.
-_YES: Final = "1 1.0 t true y yes on vrai v oui o wahr ja j verdadero vero si sim"
-_NO: Final = "0 0.0 f false n no off faux non falsch nein falso nao"
+# Small letters without accents. A word with a space has `_` here. Excel's TRUE is in its user's language.
+_YES: Final = (
+    "1 1.0 t true y yes on vrai v oui o wahr ja j verdadero vero si sim verdadeiro waar adevarat ✓ ✔"
+)
+_NO: Final = "0 0.0 f false n no off faux non falsch nein falso nao onwaar nee fals ✗ ✘"
 _MADE: Final = (
     "success successful succeeded succes s made make goal g good scored score converted hit over in ok pass"
-    " passed but marque reussi reussie transforme transformee"
+    " passed but marque reussi reussie transforme transformee treffer verwandelt acierto anotado convertido"
+    " convertida riuscito riuscita trasformato trasformata"
 )
 _MISSED: Final = (
     "failure failed fail unsuccessful miss missed no_goal not_made no_good not_good not_scored unconverted"
-    " not_converted wide short out ko manque manquee rate ratee echec echoue echouee"
+    " not_converted wide short out ko manque manquee rate ratee echec echoue echouee verfehlt daneben fallo"
+    " fallado fallada errado errada fallito fallita sbagliato sbagliata"
 )
-_UNKNOWN: Final = " - -- . ? na n/a n.a. #n/a #na <na> nan nat null none nil \\n unknown inconnu"
+_UNKNOWN: Final = " - -- \u2013 — . ? na n/a n.a. #n/a #na <na> nan nat null none nil \\n unknown inconnu"
 _PLAIN: Final = frozenset({"", "true", "false"})  # nothing need be said of these
 _DIGITS: Final = "01.,e+-"  # of numbers, which need no word either
 _SHOWN: Final = 10  # refused rows that a person sees
@@ -260,10 +264,10 @@ class _Flags(dict[Any, float]):
 
 
 def without_accents(text: str) -> str:
-    """Return a text in ASCII: é becomes e, and what has no such letter is left out."""
+    """Return a text without accents: é becomes e; letters of other scripts stay."""
     if text.isascii():
         return text
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
 
 
 def must_be(name: str | None, cell: Any, wanted: str) -> str:

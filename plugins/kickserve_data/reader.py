@@ -126,7 +126,7 @@ def _kind_of_content(path: Path, head: bytes) -> str:
         return "parquet"
     if head.startswith(_SPREADSHEETS):
         return "excel"
-    begins = head.replace(b"\0", b"").lstrip(b"\xff\xfe\xef\xbb\xbf \t\r\n")[:1]
+    begins = head.replace(b"\0", b"").lstrip(b"\xff\xfe\xef\xbb\xbf \t\r\n\x1e")[:1]
     return "ndjson" if begins in {b"{", b"["} or endings & {".ndjson", ".jsonl", ".json"} else "csv"
 
 

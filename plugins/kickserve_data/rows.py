@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _DELIMITERS: Final = ",;\t| "  # spaces may be around the others
 _FOOTER: Final = re.compile(r"\(\d+ rows?\)\s*")  # of psql
 _LOOKED_AT: Final = 100  # lines among which the header is, and rows that show whether it lacks a name
+_AROUND: Final = "\x1e, \r\n\t"  # objects of JSON: RFC 7464 has a record separator before each
 _LAYOUTS: Final = 100  # of JSON objects that are remembered
 
 
@@ -202,13 +203,14 @@ def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
             return pick(decode(line))
         except UNDECODABLE as error:
             try:
-                return pick(json.loads(line))  # takes NaN, as pandas and Python write it
+                # Python's parser takes NaN, as pandas writes it. A comma may end a line, and RS begin it.
+                return pick(json.loads(line.strip(_AROUND)))
             except (ValueError, RecursionError):
                 return f"is no JSON object: {error}"
 
     def rows() -> Iterator[Row]:
         for number, line in enumerate(text, 1):
-            if number == 1 and (table := _json_table(line, text)) is not None:
+            if number == 1 and (table := _json_table(wanted, line, text)) is not None:
                 yield from enumerate(map(pick, table), 1)
             elif not line.isspace():
                 yield number, read(line)
@@ -216,19 +218,42 @@ def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
     return KickFile(wanted.place, rows(), cells)
 
 
-def _json_table(line: str, text: IO[str]) -> list[Any] | None:
-    """Return the rows of a table that is one document, as pandas writes it; None for another first line."""
-    if line.startswith("["):
-        return [*json.loads(line + text.read())]
+def _json_table(wanted: Wanted, line: str, text: IO[str]) -> list[Any] | None:
+    """Return the rows of what is no object a line: documents over many lines, or a table as pandas writes it.
+
+    None for another first line.
+    """
+    if line.startswith("[") or line.strip() == "{":
+        return [row for document in _documents(line + text.read()) for row in _rows_of(wanted, document)]
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
         return None
+    return None if (rows := _rows_of(wanted, document)) == [document] else rows
+
+
+def _documents(text: str) -> Iterator[Any]:
+    """Read one document after the other, as jq writes them."""
+    decode, text = json.JSONDecoder().raw_decode, text.strip(_AROUND)
+    while text:
+        document, end = decode(text)
+        yield document
+        text = text[end:].lstrip(_AROUND)
+
+
+def _rows_of(wanted: Wanted, document: Any) -> list[Any]:
+    """Return the rows of a document: by column, by key, below a name such as `data`; or itself."""
+    if isinstance(document, list):
+        return document
     columns = [*document.values()] if isinstance(document, dict) else []
-    if columns and all(isinstance(column, dict) for column in columns):
-        return [{name: document[name].get(key) for name in document} for key in columns[0]]
     if columns and {"columns", "data"} <= document.keys():
         return [dict(zip(document["columns"], row, strict=False)) for row in document["data"]]
-    if columns and all(isinstance(column, list) and len(column) > 1 for column in columns):
+    by_column = any(wanted.find([*document])[:-1]) if columns else False
+    if columns and all(isinstance(column, dict) for column in columns):
+        return [{n: document[n].get(key) for n in document} for key in columns[0]] if by_column else columns
+    if by_column and all(isinstance(column, list) and len(column) > 1 for column in columns):
         return [dict(zip(document, row, strict=False)) for row in zip(*columns, strict=False)]
-    return None
+    lists = [
+        column for column in columns if isinstance(column, list) and column and isinstance(column[0], dict)
+    ]
+    return [document] if by_column or len(lists) != 1 else lists[0]
