@@ -218,7 +218,7 @@ def origin(text: str) -> str:
 def hosts(value: str) -> tuple[str, ...] | None:
     """Read names of hosts, or `*`, between commas or spaces; None where there are none."""
     found = names(value.lower())
-    if any("/" in each or ":" in each for each in found or ()):
+    if any(each != "*" and {*each} & {*"/:*"} for each in found or ()):
         raise ValueError("must be names such as kicks.example.org, without scheme and port, or *")
     return found
 

@@ -358,7 +358,7 @@ def _read_secret(variable: str, text: str, file: str) -> str:
     if text.strip():
         raise SettingsError(f"{variable} and {variable}_FILE are both set: leave one out")
     try:
-        secret = Path(file).read_text("utf-8").strip()
+        secret = Path(file).read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{variable}_FILE={file!r} can't be read: {error}") from error
     if not secret:
