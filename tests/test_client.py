@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from importlib.util import find_spec
 
 import httpx
@@ -73,8 +74,20 @@ async def client(request, server):
         pd.DataFrame([{**EXAMPLE, "success": 1}]).iloc[0],
         pd.DataFrame([EXAMPLE, EXAMPLE | {"distance": 3}]).to_dict("records")[0],
         {name: float(value) for name, value in EXAMPLE.items()},
+        {name: Decimal(value) for name, value in EXAMPLE.items()},
+        next(pd.DataFrame([EXAMPLE]).itertuples()),
     ],
-    ids=["Kick", "dict", "more than a kick", "numpy", "Series", "records", "floats"],
+    ids=[
+        "Kick",
+        "dict",
+        "more than a kick",
+        "numpy",
+        "Series",
+        "records",
+        "floats",
+        "decimals",
+        "named tuple",
+    ],
 )
 async def test_a_kick_may_be_given_in_many_ways(client, kick):
     answers = [await result(client.predict(kick)), await result(client.predict(**EXAMPLE))]
@@ -136,6 +149,13 @@ async def test_what_is_no_number_is_named_by_the_rows_of_the_caller(client, fram
 async def test_what_is_no_number_never_leaves(client, value):
     with pytest.raises(InvalidInput, match=r"^distance is .*: must be a number from 2 to 100 m"):
         await result(client.predict(KICK, distance=value))
+
+
+@pytest.mark.parametrize("kick", [[*EXAMPLE.values()], np.array([*EXAMPLE.values()])], ids=["list", "array"])
+async def test_a_kick_without_names_is_refused(client, kick):
+    for ask, kicks in ((client.predict, kick), (client.predict_batch, [kick])):
+        with pytest.raises(InvalidInput, match="a kick has its features by name, as a dict has"):
+            await result(ask(kicks))
 
 
 @pytest.mark.parametrize("chunk", [3, 100])

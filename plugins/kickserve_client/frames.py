@@ -81,9 +81,16 @@ def index_of(kicks: Any) -> Any:
 
 
 def by_name(kick: KickLike) -> Mapping[str, Any]:
-    """Return the fields of a kick, flags as booleans: what more a row holds is left out."""
+    """Return the fields of a kick, flags as booleans: what more a row holds is left out.
+
+    Raises:
+        InvalidInput: the kick has no names.
+    """
     if isinstance(kick, Kick):
         return msgspec.structs.asdict(kick)
+    kick = kick._asdict() if hasattr(kick, "_asdict") else kick  # a named tuple
+    if not hasattr(kick, "keys"):
+        raise InvalidInput(f"a kick has its features by name, as a dict has: {type(kick).__name__} has none")
     names = kick.keys()
     return {name: _plain(name, kick[name]) for name in _FIELDS if name in names}
 
@@ -136,9 +143,8 @@ def _of_python(value: Any) -> Any:
 
 
 def _hook(value: Any) -> Any:
-    if (item := _of_python(value)) is value:
-        raise TypeError
-    return item
+    item = _of_python(value)
+    return float(item) if item is value else item  # a fraction is a number too
 
 
-_encode: Final = msgspec.json.Encoder(enc_hook=_hook).encode
+_encode: Final = msgspec.json.Encoder(enc_hook=_hook, decimal_format="number").encode
