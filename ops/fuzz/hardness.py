@@ -96,7 +96,8 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
 async def slowly(target: Target, clients: int, begun: bytes) -> Row:
     """Have clients send a byte now and then."""
 
-    async def dribble() -> tuple[bytes, float]:
+    async def dribble() -> tuple[bytes | None, float]:
+        """Return the answer, empty where the connection was reset, None where the client was let go on."""
         reader, writer = await target.connect()
         began = time.perf_counter()
         writer.write(begun)
@@ -106,24 +107,29 @@ async def slowly(target: Target, clients: int, begun: bytes) -> Row:
                 writer.write(b"a")
             await asyncio.wait([answer], timeout=0.2)
         writer.close()
-        with contextlib.suppress(ConnectionError):
-            return await asyncio.wait_for(answer, 1), time.perf_counter() - began
-        return b"", time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        if not answer.done():
+            answer.cancel()
+            return None, seconds
+        return b"" if answer.exception() else answer.result(), seconds
 
     async with steady(target) as others:
         await asyncio.sleep(1)
         before, began = others.p99(), time.perf_counter()
         ended = await asyncio.gather(*(dribble() for _ in range(clients)))
         during = others.p99(began)
-    timely = sum(answer.startswith(b"HTTP/1.1 408 ") for answer, _ in ended)
+    timely = sum((answer or b"").startswith(b"HTTP/1.1 408 ") for answer, _ in ended)
+    # A byte that arrives behind the answer resets the connection, and a slow reader's answer is lost with it.
+    reset = sum(answer == b"" for answer, _ in ended)
     return {
         "clients": clients,
         "answered_408": timely,
+        "reset": reset,
         "longest_s": round(max(seconds for _, seconds in ended), 1),
         "p99_before_ms": before,
         "p99_during_ms": during,
         "others_failed": others.failed,
-        "passed": timely == clients and not others.failed,
+        "passed": timely > 0 and timely + reset == clients and not others.failed,
     }
 
 

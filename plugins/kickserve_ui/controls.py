@@ -68,10 +68,11 @@ class Controls:
                     ui.html(escape(self._messages(f"preset_{name}")), tag="span", sanitize=False)
 
     def show(self, state: PageState) -> None:
-        """Set all inputs to a state."""
-        self._state = state
+        """Set the inputs to a state, but those of which it says nothing new: one may hold a value with a fault."""
+        shown, self._state = self._state, state
         for name, each in self._inputs.items():
-            each.value = getattr(state, name)
+            if getattr(state, name) != getattr(shown, name):
+                each.value = getattr(state, name)
         for name, label in self._readings.items():
             label.text = self._reading(name)
 
