@@ -68,7 +68,7 @@ class Controls:
                     ui.html(escape(self._messages(f"preset_{name}")), tag="span", sanitize=False)
 
     def show(self, state: PageState) -> None:
-        """Set the inputs to a state, but those of which it says nothing new: one may hold a value with a fault."""
+        """Set the inputs of what has changed: another may hold a value with a fault, and keeps it."""
         shown, self._state = self._state, state
         for name, each in self._inputs.items():
             if getattr(state, name) != getattr(shown, name):
