@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import secrets
+import shlex
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
@@ -71,7 +72,8 @@ def read(file: Path) -> list[Entry]:
         return msgspec.json.decode(file.read_bytes(), type=_File).keys
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"the file of keys {file} does not exist: make it with  kickserve key new NAME --file {file}"
+            f"the file of keys {file} does not exist: make it with"
+            f"  kickserve key new NAME --scope predict --file {shlex.quote(str(file))}"
         ) from error
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the file of keys {file} can't be used: {error}") from error
