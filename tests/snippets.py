@@ -31,7 +31,7 @@ DATA = {
     "mermaid": str,
 }  # what must be readable, as far as can be told
 PORT = "127.0.0.1:7860"
-PATIENCE = 120
+PATIENCE = 600  # seconds; what takes longer has failed, however busy the machine is
 BASH = shutil.which("bash") or "bash"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?|\.\d+")
