@@ -11,11 +11,10 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import PATIENCE
 
 from kickserve import batching
 from kickserve.batching import Batcher, cancel_task, resolve, within
-
-PATIENCE = 5
 
 
 class Squares:

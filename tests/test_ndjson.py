@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import psutil
 import pytest
-from serving import BARE, serving
+from serving import BARE, PATIENCE, serving
 
 from kickserve.ndjson import LONGEST
 from kickserve.openapi import EXAMPLE, NDJSON
@@ -18,7 +18,6 @@ HEAD = (
     "transfer-encoding: chunked\r\n\r\n"
 )
 LINE = msgspec.json.encode(EXAMPLE)
-PATIENCE = 10
 
 
 def line_of(distance):
