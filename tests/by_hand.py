@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from serving import in_thread
 
 
 def handshake(port, path, origin, host="127.0.0.1"):
@@ -41,11 +42,5 @@ def site(status, page=b""):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with in_thread(server):
         yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

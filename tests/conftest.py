@@ -17,6 +17,7 @@ import pytest
 from debian import Missing
 
 from kickserve.app import create_app
+from kickserve.cli import run
 from kickserve.openapi import EXAMPLE
 from kickserve.plugins import discover
 from kickserve.settings import Settings
@@ -27,6 +28,18 @@ pytest_plugins = ["postgres"]
 
 hypothesis.settings.register_profile("kickserve", deadline=None)  # a busy machine is no fault of an example
 hypothesis.settings.load_profile("kickserve")
+
+
+@pytest.fixture
+def kickserve(capsys):
+    """Run a command; return exit code, standard output and standard error."""
+
+    def call(*arguments):
+        capsys.readouterr()  # what came before is none of its own
+        code = run([str(each) for each in arguments])
+        return code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from kinds import REVISION
+from serving import in_thread
 
 
 class _Hub(BaseHTTPRequestHandler):
@@ -81,12 +81,5 @@ def hub(files, fault=None, commit=REVISION):
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     server.files, server.fault, server.asked, server.commit = files, fault, [], commit
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with in_thread(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

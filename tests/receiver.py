@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from serving import in_thread
 
 
 class _Receiver(BaseHTTPRequestHandler):
@@ -37,12 +38,5 @@ def receiving():
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
     server.taken, server.answers, server.tries = [], [], 0
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with in_thread(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -21,6 +21,20 @@ WELCOME = re.compile(r"API\s+(http://\S+)")
 PATIENCE = 60  # seconds; what takes longer has failed, however busy the machine is
 
 
+@contextmanager
+def in_thread(server):
+    """Run an HTTP server of the test's own in a thread, and give it its `url`."""
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 def until(condition):
     """Wait in a thread until a condition holds, and return its value."""
     end = time.monotonic() + PATIENCE

@@ -17,25 +17,12 @@ import pytest
 from partitions import table_of
 from serving import BARE, serving, until
 
-from kickserve.cli import run
 from kickserve.features import FLAGS, NAMES
 from kickserve.linear import load_default
 from kickserve_data.simulate import simulate
 
 ENDINGS = ["csv", "parquet", "ndjson"]
 ANSWERS = ["prediction", "confidence", "low", "high", "model", "revision"]
-
-
-@pytest.fixture
-def kickserve(capsys):
-    """Run a command; return exit code, standard output and standard error."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = run([str(each) for each in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

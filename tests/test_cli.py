@@ -16,20 +16,8 @@ from pathlib import Path
 import pytest
 from serving import BARE, serving
 
-from kickserve.cli import run
 from kickserve.features import NAMES
 from kickserve.settings import Settings
-
-
-@pytest.fixture
-def kickserve(capsys):
-    """Run a command; return exit code, standard output and standard error."""
-
-    def call(*arguments):
-        code = run([str(each) for each in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from serving import BARE, eventually, serving
 from together import run_together
 
 import kickserve_storage
-from kickserve.cli import run
 from kickserve.errors import MissingExtra, RecordUnfit, StoreMisconfigured, StoreUnavailable
 from kickserve.openapi import EXAMPLE
 from kickserve.plugins import create_store, discover
@@ -395,17 +394,6 @@ def test_processes_that_open_one_new_file_at_once_all_work(file):
     run_together(_OPEN, f"sqlite:///{file}")
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT count(*) FROM predictions").fetchone() == (200,)
-
-
-@pytest.fixture
-def kickserve(capsys):
-    """Run a command in the test's folder; return exit code, standard output and standard error."""
-
-    def call(*arguments):
-        code = run([str(each) for each in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def ids_of(server):

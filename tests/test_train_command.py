@@ -11,19 +11,6 @@ import httpx
 import pytest
 from serving import BARE, serving
 
-from kickserve.cli import run
-
-
-@pytest.fixture
-def kickserve(capsys):
-    """Run a command; return exit code, standard output and standard error."""
-
-    def call(*arguments):
-        code = run([str(each) for each in arguments])
-        return code, *capsys.readouterr()
-
-    return call
-
 
 @pytest.fixture
 def kicks_csv(kickserve):
