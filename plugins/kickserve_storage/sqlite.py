@@ -495,6 +495,9 @@ async def _close(connections: _Connections) -> None:
 
 
 async def _stop(connections: Sequence[_Connection]) -> None:
-    closing = [future for each in connections if (future := each.connection.stop()) is not None]
-    if closing:
-        await asyncio.wait(closing, timeout=_CLOSING)
+    """Close connections one by one: the last writes the WAL back, and of two at once neither is the last."""
+    now = asyncio.get_running_loop().time
+    end = now() + _CLOSING
+    for each in reversed(connections):
+        if (closed := each.connection.stop()) is not None:
+            await asyncio.wait([closed], timeout=max(0.0, end - now()))
