@@ -8,6 +8,7 @@ picks an engine (`podman` or `docker`), COMPOSE the program that reads compose.y
 from __future__ import annotations
 
 import argparse
+import hashlib
 import http.client
 import json
 import os
@@ -139,6 +140,7 @@ def make_secrets(*_: object) -> None:
 def up(options: argparse.Namespace, rest: list[str]) -> None:
     """Make .env if need be, build the image, start the containers, and print their addresses once ready."""
     make_secrets()
+    os.environ["ENV_DIGEST"] = hashlib.sha256(ENV_FILE.read_bytes()).hexdigest()
     profile = WATCH if options.watch else []
     _run(*profile, "up", "--detach", *([] if options.no_build else ["--build"]), *rest)
     base = _base()

@@ -187,7 +187,9 @@ class TestKubernetes:
 
     def test_both_ways_to_run_it_have_the_same_settings(self):
         base, kserve = variables("base")[0], variables("kserve")[0]
-        assert {**kserve, "KICKSERVE_WORKERS": "1"} == {**base, "PROTOCOL": "v2"}
+        # A volume that goes with its node needs no fsync.
+        more = {"KICKSERVE_WORKERS": "1", "KICKSERVE_JOURNAL": "fsync"}
+        assert {**kserve, **more} == {**base, "PROTOCOL": "v2"}
 
     def test_secrets_come_from_the_secret(self, name):
         _, secret = variables(name)
@@ -246,10 +248,20 @@ class TestKubernetes:
         limit = {"KICKSERVE_JOURNAL_MAX": variables("base")[0]["KICKSERVE_JOURNAL_MAX"]}
         assert int(size.removesuffix("Gi")) * 2**30 > 1.5 * Settings.load(limit).journal_max
 
-    @pytest.mark.parametrize("folder", ["base", "hub", "kserve", "monitoring"])
+    @pytest.mark.parametrize("folder", [*MANIFESTS.iterdir()], ids=lambda folder: folder.name)
     def test_a_kustomization_lists_every_file_beside_it(self, folder):
-        listed = manifest(f"{folder}/kustomization.yaml")["resources"]
-        assert {*listed, "kustomization.yaml"} == {file.name for file in (MANIFESTS / folder).iterdir()}
+        listed = manifest(folder / "kustomization.yaml")["resources"]
+        assert {*listed, "kustomization.yaml"} == {file.name for file in folder.iterdir()}
+
+    def test_ways_in_lead_to_the_service(self):
+        [clients, _] = manifests("base/services.yaml")
+        [rule] = manifest("ingress/ingress.yaml")["spec"]["rules"]
+        [path] = rule["http"]["paths"]
+        service = path["backend"]["service"]
+        [route] = manifest("gateway/httproute.yaml")["spec"]["rules"]
+        [port] = clients["spec"]["ports"]
+        assert (service["name"], service["port"]["name"]) == (clients["metadata"]["name"], port["name"])
+        assert route["backendRefs"] == [{"name": clients["metadata"]["name"], "port": port["port"]}]
 
     def test_the_image_is_the_one_of_this_version(self, name, container):
         [image] = manifest(f"{name}/kustomization.yaml")["images"]

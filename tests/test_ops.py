@@ -262,6 +262,16 @@ class TestWatching:
             done = subprocess.run([promtool, "check", *command], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
 
+    def test_an_alert_says_that_prometheus_finds_no_service(self, promtool, tmp_path):
+        query = 'count(ALERTS{alertname="KickserveDown",alertstate="firing"})'
+        fires = {"expr": query, "eval_time": "2m", "exp_samples": [{"labels": "{}", "value": 1}]}
+        case = {"interval": "1m", "promql_expr_test": [fires]}
+        file = tmp_path / "absent.json"
+        file.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [case]}))
+        command = [promtool, "test", "rules", file]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     async def test_promtool_accepts_the_metrics(self, metrics, promtool):
         command = [promtool, "check", "metrics"]
         done = await asyncio.to_thread(

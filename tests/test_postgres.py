@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import debian
 import pytest
-from postgres import free_port
+from postgres import binaries, free_port
 
 from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
@@ -497,3 +497,35 @@ async def test_a_month_that_can_not_be_made_now_is_made_later(postgres_schema, o
     await keep(store, [record])
     assert await store.page(1) == [record]
     await store.close()
+
+
+@asynccontextmanager
+async def opened(url):
+    store = PostgresStore(url)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_a_dump_goes_into_a_new_database(postgres_server, other, tmp_path):
+    base, dump = postgres_server.url.removesuffix("/postgres"), tmp_path / "kickserve.dump"
+    url, new = f"{base}/dumped", f"{base}/restored"
+    for name in ("dumped", "restored"):
+        await other.execute(f"CREATE DATABASE {name}")
+    kicks = [record_at(START + month * 32 * 86_400_000) for month in range(3)]
+    async with opened(url) as store:
+        await keep(store, kicks)
+        assert await store.delete(kicks[0].id)
+
+    for program, *arguments in (
+        ("pg_dump", "--format=custom", f"--file={dump}", url),
+        ("pg_restore", "--no-owner", "--exit-on-error", f"--dbname={new}", dump),
+    ):
+        await asyncio.to_thread(subprocess.run, [binaries() / program, *arguments], check=True)
+
+    async with opened(new) as store:
+        assert await streamed(store) == kicks[1:]
+        await keep(store, kicks)
+        assert await streamed(store) == kicks[1:], "what was deleted stays deleted"
+    for name in ("dumped", "restored"):
+        await other.execute(f"DROP DATABASE {name}")

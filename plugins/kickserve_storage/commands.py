@@ -96,7 +96,7 @@ def _store() -> SqliteStore:
     if not isinstance(store, SqliteStore):
         raise ConfigurationError(
             f"{store.label} is no SQLite file. Postgres has its own tools: `pg_dump --format=custom` for a"
-            " backup, and `pg_restore --clean --if-exists` for a restore, while the service is stopped"
+            " backup, and `pg_restore` into a new database for a restore"
         )
     return store
 
