@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kickserve.errors import SettingsError
 from kickserve_data.simulate import ABILITY_SD, logit, simulate
+from kickserve_learning.settings import LearningSettings
 from kickserve_scores.filter import Filter
 from kickserve_scores.quality import assess
 
@@ -82,3 +84,26 @@ def test_the_filter_learns_a_level_and_the_abilities_of_kickers():
         each.interval[0] <= ability[int(name)] <= each.interval[1] for name, each in kickers.kickers.items()
     ]
     assert np.mean(covered) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("value", "level", "kickers"),
+    [
+        ("", False, True),
+        ("off", False, False),
+        ("OFF", False, False),
+        ("kickers", False, True),
+        ("level,kickers", True, True),
+        ("kickers,level", True, True),
+        (" Kickers + Level ", True, True),
+        ("level", True, False),
+    ],
+)
+def test_what_is_learned_may_be_spelt_in_many_ways(value, level, kickers):
+    assert LearningSettings.load({"KICKSERVE_LEARN": value}).learns == (level, kickers)
+
+
+@pytest.mark.parametrize("value", ["kickrs", "off,kickers", "level,wind", ","])
+def test_what_can_not_be_learned_is_refused_with_what_can(value):
+    with pytest.raises(SettingsError, match=r"KICKSERVE_LEARN.*must be off, kickers, level"):
+        LearningSettings.load({"KICKSERVE_LEARN": value})
