@@ -35,10 +35,7 @@ _INTERRUPTED: Final = 130
 _HEALTH: Final = "/api/v1/health/ready"
 _EXAMPLES: Final = re.compile(r"\\b\n(.*\n)")
 # Imported when used: `kickserve --version` and `kickserve health` need none of the server's libraries.
-_COMMANDS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("serve", "predict", "recover"), "kickserve.commands"),
-    "doctor": "kickserve.doctor",
-}
+_COMMANDS: Final[Mapping[str, str]] = dict.fromkeys(("serve", "predict", "recover"), "kickserve.commands")
 
 
 class _Commands(click.RichGroup):

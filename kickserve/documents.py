@@ -53,6 +53,7 @@ class Document(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         features: the names of the eleven features, in order.
         ability_sd: spread of the kickers' ability in log-odds; 0 where the model knows none.
         domain: the lowest and highest value of each feature in the training data, by name; beyond, it warns.
+        assumed: names of features whose effects were assumed, as no data show them.
         interval: the meaning of its intervals, in words.
         trained_on: provenance, for its card.
         metrics: its quality, and on which kicks that was measured, for its card.
@@ -67,6 +68,7 @@ class Document(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     features: list[str]
     ability_sd: Annotated[float, Meta(ge=0, le=1e3)] = 0.0
     domain: dict[str, tuple[float, float]]
+    assumed: list[str] = []
     interval: str
     trained_on: dict[str, Any]
     metrics: dict[str, Any]
@@ -97,6 +99,7 @@ class DocumentModel(Generic[D]):
             _wrong_features,
             *checks,
             _wrong_domain,
+            _wrong_assumed,
             _wrong_profile,
             partial(_wrong_revision, revision),
         )
@@ -112,6 +115,7 @@ class DocumentModel(Generic[D]):
             description=document.description,
             features=document.features,
             domain=document.domain,
+            assumed=document.assumed,
             interval=document.interval,
             trained_on=document.trained_on,
             metrics=document.metrics,
@@ -243,6 +247,11 @@ def _wrong_domain(document: Document) -> str:
         if not low <= high:
             return f"its domain of {name} runs backwards, from {low:g} to {high:g}"
     return ""
+
+
+def _wrong_assumed(document: Document) -> str:
+    unknown = [name for name in document.assumed if name not in BY_NAME]
+    return f"it assumes an effect of {unknown[0]!r}, which is no feature" if unknown else ""
 
 
 def _wrong_profile(document: Document) -> str:

@@ -92,6 +92,10 @@ def theta(distance: Column, angle: Column) -> Column:
     return result
 
 
+def _signed_square(x: Any) -> Any:
+    return x * abs(x)
+
+
 FORMULAS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "intercept": lambda kicks: np.ones_like(kicks[_DISTANCE]),
     "ln_theta": lambda kicks: np.log(theta(kicks[_DISTANCE], kicks[_ANGLE])),
@@ -102,6 +106,8 @@ FORMULAS: Final[Mapping[str, Callable[[Any], Any]]] = {
     ),
     # Wind in units of 10 km/h times distance in units of 30 m.
     "wind_distance": lambda kicks: kicks[_WIND] / 10.0 * (kicks[_DISTANCE] / 30.0),
+    # ln θ times its own size: below 1°, where the square would rise again, it goes on falling.
+    "ln_theta_squared": lambda kicks: _signed_square(np.log(theta(kicks[_DISTANCE], kicks[_ANGLE]))),
 }
 """The terms that are no feature, each from the features of n kicks, shape (11, n), to shape (n,)."""
 
@@ -115,13 +121,15 @@ def values_of(row: Sequence[float]) -> list[float]:
     distance, angle = row[_DISTANCE], row[_ANGLE]
     across = POSTS_APART * distance * math.cos(math.radians(angle))
     opening = math.degrees(math.atan2(across, distance * distance - _HALF_SQUARED))
+    ln_theta = math.log(opening if opening > _NARROWEST else _NARROWEST)  # noqa: FURB136  quicker than max()
     return [
         *row,
         1.0,
-        math.log(opening if opening > _NARROWEST else _NARROWEST),  # noqa: FURB136  quicker than max()
+        ln_theta,
         distance - _LONG if distance > _LONG else 0.0,
         (2.0 * abs(row[_LEFT_SIDE] - row[_LEFT_FOOTED]) - 1.0) * angle / 30.0,
         row[_WIND] / 10.0 * (distance / 30.0),
+        _signed_square(ln_theta),
     ]
 
 
@@ -130,6 +138,7 @@ TERMS: Final[Mapping[str, int]] = {
     "intercept": _PLACES["intercept"],
     "distance": _DISTANCE,
     "ln_theta": _PLACES["ln_theta"],
+    "ln_theta_squared": _PLACES["ln_theta_squared"],
     "beyond_60": _PLACES["beyond_60"],
     "foot_side": _PLACES["foot_side"],
     "left_footed": _LEFT_FOOTED,

@@ -35,7 +35,7 @@ from kickserve.auth import (
     requires,
 )
 from kickserve.batching import cancel_task, yield_to_loop
-from kickserve.documents import expit, header_of, mean_shrink
+from kickserve.documents import NORMAL_975, expit, header_of, mean_shrink
 from kickserve.errors import (
     ConfigurationError,
     Forbidden,
@@ -272,14 +272,6 @@ def create_authenticator(plugins: Sequence[Plugin], settings: Settings) -> Authe
 def plugins_of(app: App) -> list[Plugin]:
     """Return the plugins of an application."""
     return [plugin for plugin in app.plugins if isinstance(plugin, Plugin)]
-
-
-def installed_names(plugins: Sequence[Plugin]) -> tuple[list[str], list[str]]:
-    """Return the names of loaded plugins, and of those that lack the packages of their extra."""
-    packages = {type(plugin).__module__.partition(".")[0] for plugin in plugins}
-    points = [*_entry_points(STANDARD), *_entry_points(GROUP)]
-    loaded = [point.name for point in points if point.module.partition(".")[0] in packages]
-    return loaded, [point.name for point in points if _missing_packages(point)]
 
 
 def overridden(plugins: Sequence[Plugin], hook: str) -> list[Any]:

@@ -217,6 +217,7 @@ class ModelCard(Struct, kw_only=True, frozen=True):
         description: one paragraph.
         features: the features it takes, in order.
         domain: ranges of features within which it was trained; outside it warns.
+        assumed: features whose effects were assumed, as no data show them.
         interval: what the interval covers, or null where it gives none.
         trained_on: provenance: data, size, seed, date.
         metrics: Brier score and the like, and on what they were measured.
@@ -229,6 +230,7 @@ class ModelCard(Struct, kw_only=True, frozen=True):
     description: str
     features: list[str]
     domain: dict[str, Interval]
+    assumed: list[str] = []
     interval: str | None
     trained_on: dict[str, Any]
     metrics: dict[str, Any]

@@ -42,6 +42,8 @@ _BACKLOG: Final = 2048
 # that makes many has them collected itself, as the page does.
 _COLLECT: Final = (20_000, 5, 50)
 
+_KEY_MIN: Final = 16  # characters of a key that is not found by guessing
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,12 +68,17 @@ def bind(settings: Settings, count: int, *, guarded: bool) -> list[socket.socket
             " API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
         )
     try:
-        return _listen(host, port, count)
+        listeners = _listen(host, port, count)
     except (OSError, ValueError) as error:  # the last: a name that can not be encoded
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
             f"can't listen on {host}:{port} ({reason}): choose another port with KICKSERVE_PORT or --port"
         ) from error
+    if settings.api_key is not None and len(settings.api_key) < _KEY_MIN:
+        _log.warning(
+            "API_KEY is short: guesses may find it. Choose a random key, as of `openssl rand -hex 24`"
+        )
+    return listeners
 
 
 def run(

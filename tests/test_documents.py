@@ -219,6 +219,7 @@ class TestFiles:
             ({"ability_sd": -1.0}, "ability_sd"),
             ({"domain": {"moon": (0.0, 1.0)}}, "domain names 'moon'"),
             ({"domain": {"distance": (6.0, 5.0)}}, "runs backwards, from 6"),
+            ({"assumed": ["wind_speed", "moon"]}, "assumes an effect of 'moon'"),
             ({"reference": profile(count=0)}, "reference.count"),
             ({"reference": profile(shares=dict.fromkeys(FLAGS, 1.5))}, "reference.shares"),
             ({"reference": profile(prediction=[0.0, 2.0])}, "reference.prediction"),

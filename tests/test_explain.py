@@ -88,6 +88,21 @@ class TestOverTheApi:
         assert sizes == sorted(sizes, reverse=True)
         assert {each["feature"]: each["value"] for each in answer["shares"]} == kick
 
+    async def test_it_says_which_effects_are_assumed_as_the_card_does_and_two_means(self, client, kick):
+        answer = (await client.post("/explain", json=kick)).json()
+        assumed = {each["feature"] for each in answer["shares"] if each["assumed"]}
+        assert assumed == set((await client.get("/model")).json()["assumed"])
+        assert assumed == {
+            "wind_speed",
+            "precipitation_probability",
+            "game_away",
+            "time_norm",
+            "has_previous_attempts",
+        }
+        assert (answer["average_prediction"], answer["mean_prediction"]) == pytest.approx(
+            (0.82, 0.735), abs=0.01
+        )
+
     async def test_what_is_no_kick_is_422(self, client, kick):
         response = await client.post("/explain", json={**kick, "distance": 400})
         assert response.status_code == 422
@@ -101,4 +116,6 @@ class TestOverTheApi:
         client = await start(replace(settings, database_url="sqlite://"), model=model)
         response = await client.post("/explain", json=kick)
         assert response.status_code == httpx.codes.OK
-        assert response.json()["model"] == "forest"
+        answer = response.json()
+        assert (answer["model"], answer["mean_prediction"]) == ("forest", None)
+        assert not any(each["assumed"] for each in answer["shares"])

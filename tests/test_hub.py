@@ -219,6 +219,7 @@ class TestPublish:
         assert (code, server.asked) == (0, [])
         assert "kickserve.json" in out
         assert "Trained on simulated kicks, not on recorded ones." in out
+        assert "effects of game_away, time_norm, has_previous_attempts, wind_speed" in out
         assert "Nothing was uploaded" in err
 
     def test_a_published_model_is_served_from_the_hub(self, publish, show):

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from kickserve.documents import expit, mean_shrink
 from kickserve.features import INDEX, NAMES
-from kickserve.linear import LinearDocument
+from kickserve.linear import LinearDocument, LinearModel
+from kickserve.model import TYPICAL, Origin
 from kickserve_data import DataError
 from kickserve_data.simulate import ABILITY_SD, COEFFICIENTS, FIGURES_KICKS, logit, simulate
+from kickserve_scores.explain import log_odds
 from kickserve_train.boosting import Boosted
 from kickserve_train.calibration import ability_spread, calibrate
 from kickserve_train.checks import check
@@ -305,11 +307,21 @@ class TestPackagedModel:
         mine, packaged = train_default(), self.PACKAGED
         assert mine.coefficients == pytest.approx(packaged.coefficients, rel=1e-6)
         assert np.array(mine.covariance) == pytest.approx(np.array(packaged.covariance), rel=1e-6)
-        for name in ("description", "features", "terms", "ability_sd", "domain", "interval", "trained_on"):
+        words = (
+            "description",
+            "features",
+            "terms",
+            "ability_sd",
+            "domain",
+            "assumed",
+            "interval",
+            "trained_on",
+        )
+        for name in words:
             assert getattr(mine, name) == getattr(packaged, name)
         assert mine.metrics["measured_on"] == packaged.metrics["measured_on"]
-        words = {"measured_on": 0}
-        assert mine.metrics | words == pytest.approx(packaged.metrics | words, rel=1e-6)
+        no_words = {"measured_on": 0}
+        assert mine.metrics | no_words == pytest.approx(packaged.metrics | no_words, rel=1e-6)
         for name, quantiles in packaged.reference.quantiles.items():
             assert mine.reference.quantiles[name] == pytest.approx(quantiles)
 
@@ -319,12 +331,29 @@ class TestPackagedModel:
         errors = dict(zip(packaged.terms, np.sqrt(np.diag(packaged.covariance)), strict=True))
         for name, found in zip(packaged.terms, packaged.coefficients, strict=True):
             assert abs(found - COEFFICIENTS[name]) < 4 * scale * errors[name]
-        assert (errors["distance"], errors["ln_theta"]) == pytest.approx((0.0030, 0.078), rel=0.1)
+        assert (errors["distance"], errors["ln_theta_squared"]) == pytest.approx((0.0030, 0.020), rel=0.1)
+
+    @pytest.mark.parametrize("angle", [0, 30, 60, 85])
+    def test_beyond_60_m_its_interval_grows_in_log_odds_and_its_upper_end_falls(self, angle):
+        matrix = np.repeat(TYPICAL, 81, axis=0)
+        matrix[:, DISTANCE], matrix[:, ANGLE] = np.arange(20, 101), angle
+        _, low, high = LinearModel(self.PACKAGED, Origin("test", "test")).predict(matrix)
+        assert (np.diff(high) < 0).all()
+        assert (np.diff(log_odds(high) - log_odds(low))[40:] > 0).all()
+
+    def test_no_kick_is_easier_from_further_aside(self):
+        # The square of ln θ alone would rise again where the posts open by less than 1°.
+        matrix = np.repeat(TYPICAL, 61, axis=0)
+        matrix[:, ANGLE] = np.arange(30, 91)
+        assert (
+            np.diff(LinearModel(self.PACKAGED, Origin("test", "test")).predict(matrix).probability) < 0
+        ).all()
 
     def test_its_metrics_are_at_the_limit_of_the_formula(self):
         reached = self.PACKAGED.metrics
         assert (reached["brier"], reached["log_loss"]) == pytest.approx((0.156, 0.465), abs=0.001)
-        assert reached["auc"] == pytest.approx(0.790, abs=0.002)
+        assert reached["auc"] == pytest.approx(reached["formula_auc"], abs=1e-4)
+        assert reached["auc"] < 0.790
         assert reached["brier"] >= reached["formula_brier"] - 1e-5
         assert reached["ece"] < 0.005
         assert reached["interval_coverage"] == pytest.approx(0.95, abs=0.015)

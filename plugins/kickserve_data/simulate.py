@@ -26,9 +26,9 @@ BLOCK: Final = 65_536
 """Kicks in a block, which are drawn together; the memory is proportional to it."""
 
 COEFFICIENTS: Final[Mapping[str, float]] = {
-    "intercept": -1.98,  # solved for a mean of 73.5 % [P: Stats Perform, over 100,000 kicks]
-    "distance": -0.035,  # a metre [F: -0.0350 ± 0.0030]
-    "ln_theta": 2.20,  # [F: 2.204 ± 0.078]
+    "intercept": 0.067,  # solved for a mean of 73.5 % [P: Stats Perform, over 100,000 kicks]
+    "distance": -0.032,  # a metre [F: -0.0321 ± 0.0030]
+    "ln_theta_squared": 0.546,  # [F: 0.546 ± 0.020]
     "beyond_60": -0.15,  # a metre [A: the longest Test kick on record is 64.2 m]
     "foot_side": 0.025,  # for 30° [F: +0.046 ± 0.031, near zero]
     "left_footed": 0.05,  # [F: shrunk from +0.143 ± 0.043]
@@ -41,6 +41,15 @@ COEFFICIENTS: Final[Mapping[str, float]] = {
     "precipitation": -0.10,  # [A]
 }
 """Log-odds of success, term by term, for a kicker of middling ability."""
+
+ASSUMED: Final = (
+    "game_away",
+    "time_norm",
+    "has_previous_attempts",
+    "wind_speed",
+    "precipitation_probability",
+)
+"""The features whose every term is an assumption."""
 
 ABILITY_SD: Final = 0.29
 """Spread of the kickers' unseen ability in log-odds [F: 123 kickers with 50 kicks or more]."""

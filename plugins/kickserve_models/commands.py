@@ -172,6 +172,7 @@ def _facts(card: ModelCard) -> list[tuple[str, str]]:
         ("name", f"{card.name}, revision {card.revision}"),
         ("kind", card.kind),
         ("description", card.description),
+        *([("assumed effects", ", ".join(card.assumed))] if card.assumed else []),
         ("interval", card.interval or "none"),
     ]
 

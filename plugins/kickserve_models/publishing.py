@@ -155,6 +155,8 @@ def _limits(card: ModelCard) -> Iterator[str]:
         yield f"- {name} from {low:g} to {high:g} {BY_NAME[name].unit}".rstrip() + "; beyond, it warns\n"
     if not card.domain:
         yield "- Its file does not tell on which kicks it was trained, so it can't warn of others.\n"
+    if card.assumed:
+        yield f"- Its effects of {', '.join(card.assumed)} are assumptions: no data show them.\n"
     yield f"- {card.interval or 'It gives no interval of the probability.'}\n\n"
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from kickserve.features import BY_NAME, COUNT, FEATURES, named
 from kickserve.loading import profile_of
+from kickserve.model import HasProfile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +31,14 @@ class Share(Struct, kw_only=True, frozen=True):
         value: of this kick.
         average: of the average kick.
         share: of the log-odds; above 0 it makes success likelier.
+        assumed: whether the model's effect of this feature was assumed, as no data show it.
     """
 
     feature: str
     value: float | bool
     average: float | bool
     share: float
+    assumed: bool
 
 
 class Explanation(Struct, kw_only=True, frozen=True):
@@ -48,8 +51,12 @@ class Explanation(Struct, kw_only=True, frozen=True):
         revision: its exact revision.
         prediction: probability of success, as `/predict` gives it.
         log_odds: ln(p / (1 - p)) of it.
-        average_prediction: the same of the average kick.
+        average_prediction: the same of the average kick, a single kick whose features are the averages of the
+            training data.
         average_log_odds: its log-odds.
+        mean_prediction: mean of the predictions of the training data, which is not that of their average
+            kick: many kicks are much harder than it, and none is much easier. Null where the model brings no
+            profile.
         shares: one a feature, the largest first.
     """
 
@@ -59,6 +66,7 @@ class Explanation(Struct, kw_only=True, frozen=True):
     log_odds: float
     average_prediction: float
     average_log_odds: float
+    mean_prediction: float | None
     shares: list[Share]
 
 
@@ -74,8 +82,12 @@ def average_kick(profile: Profile) -> NDArray[np.float64]:
 def _average(profile: Profile, name: str) -> float:
     if BY_NAME[name].kind == "flag":
         return float(profile.shares[name] > 0.5)  # noqa: PLR2004  more than half of the kicks
-    quantiles = np.array(profile.quantiles[name])
-    return float(np.diff(profile.levels) @ (quantiles[1:] + quantiles[:-1]) / 2)
+    return _mean(profile, profile.quantiles[name])
+
+
+def _mean(profile: Profile, quantiles: list[float]) -> float:
+    values = np.array(quantiles)
+    return float(np.diff(profile.levels) @ (values[1:] + values[:-1]) / 2)
 
 
 def mixtures(row: NDArray[np.float64], average: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -160,7 +172,9 @@ async def explain(served: ServedModel, row: Sequence[float]) -> Explanation:
         PredictionFailed: the model could not predict.
     """
     card = served.model.card
-    average, kick = average_kick(profile_of(served.model)), np.array(row, dtype=np.float64)
+    own = served.model.profile if isinstance(served.model, HasProfile) else None
+    profile = own or profile_of(served.model)
+    average, kick = average_kick(profile), np.array(row, dtype=np.float64)
     probability = (await served.score(mixtures(kick, average)))[:, 0]
     found = zip(FEATURES, shares(kick, average, probability).tolist(), strict=True)
     values, averages = named(kick.tolist()), named(average.tolist())
@@ -172,8 +186,15 @@ async def explain(served: ServedModel, row: Sequence[float]) -> Explanation:
         log_odds=float(log_odds(ends)[1]),
         average_prediction=float(ends[0]),
         average_log_odds=float(log_odds(ends)[0]),
+        mean_prediction=None if own is None else _mean(own, own.prediction),
         shares=[
-            Share(feature=each.name, value=values[each.name], average=averages[each.name], share=share)
+            Share(
+                feature=each.name,
+                value=values[each.name],
+                average=averages[each.name],
+                share=share,
+                assumed=each.name in card.assumed,
+            )
             for each, share in sorted(found, key=lambda pair: -abs(pair[1]))
         ],
     )

@@ -8,8 +8,25 @@ import msgspec
 import numpy as np
 
 from kickserve.features import NAMES
-from kickserve.plugins import LinearDocument, LinearModel, Origin, expit, fingerprint, mean_shrink
-from kickserve_data.simulate import ABILITY_SD, BLOCK, COEFFICIENTS, FIGURES_KICKS, blocks, logit, simulate
+from kickserve.plugins import (
+    NORMAL_975,
+    LinearDocument,
+    LinearModel,
+    Origin,
+    expit,
+    fingerprint,
+    mean_shrink,
+)
+from kickserve_data.simulate import (
+    ABILITY_SD,
+    ASSUMED,
+    BLOCK,
+    COEFFICIENTS,
+    FIGURES_KICKS,
+    blocks,
+    logit,
+    simulate,
+)
 from kickserve_scores.quality import assess
 from kickserve_train.families import designs, fit
 from kickserve_train.serialization import profile, round_off, rounded
@@ -22,7 +39,7 @@ if TYPE_CHECKING:
 
     from kickserve_data.simulate import Kicks
     from kickserve_scores.quality import Quality
-    from kickserve_train.families import Batch
+    from kickserve_train.families import Batch, LogisticFit
 
     Advance = Callable[[int], None]
 
@@ -41,8 +58,10 @@ _DESCRIPTION: Final = (
 _INTERVAL: Final = (
     "The range in which the probability lies, in 95 of 100 cases, for a kicker of unknown ability: the spread"
     f" of ability ({ABILITY_SD} in log-odds) and the uncertainty of the coefficients as of the"
-    f" {FIGURES_KICKS:,} kicks that the published figures rest on."
+    f" {FIGURES_KICKS:,} kicks that the published figures rest on. Beyond 60 m, of which they say next to"
+    " nothing, the assumed steeper fall may be none or twice as steep."
 )
+_FAR: Final = "beyond_60"
 _DOMAIN: Final = {"distance": (5.0, 60.0), "angle": (0.0, 60.0)}
 
 
@@ -55,7 +74,9 @@ def train_default(
     coefficients drawn towards 0, by √(1 + π·s²/8) for an ability of spread s (Zeger, Liang & Albert 1988,
     with the constant of MacKay 1992, as in `LinearModel`). They are stretched back, so that they speak of a
     kicker of middling ability. Their covariance is that of a fit to as many kicks as the published figures
-    rest on: more simulated kicks cost nothing, and make nothing more certain.
+    rest on: more simulated kicks cost nothing, and make nothing more certain. Only the term beyond 60 m,
+    where those kicks are next to none, has an error of its own: its 95 % go from no effect to twice the
+    assumed one.
 
     Args:
         size: kicks to fit to.
@@ -81,9 +102,10 @@ def train_default(
         features=list(NAMES),
         terms=terms,
         coefficients=rounded(fitted.coefficients * stretch),
-        covariance=rounded(fitted.covariance * (stretch**2 * fitted.kicks / FIGURES_KICKS)),
+        covariance=rounded(_covariance(fitted, stretch)),
         ability_sd=ABILITY_SD,
         domain=_DOMAIN,
+        assumed=list(ASSUMED),
         interval=_INTERVAL,
         trained_on={
             "data": "kicks simulated from published figures",
@@ -95,6 +117,14 @@ def train_default(
         metrics={},
     )
     return _measured(document, seed + 1, advance)
+
+
+def _covariance(fitted: LogisticFit, stretch: float) -> NDArray[np.float64]:
+    covariance = fitted.covariance * (stretch**2 * fitted.kicks / FIGURES_KICKS)
+    far = fitted.terms.index(_FAR)
+    covariance[far] = covariance[:, far] = 0
+    covariance[far, far] = (COEFFICIENTS[_FAR] / NORMAL_975) ** 2
+    return covariance
 
 
 def _simulated(size: int, seed: int, advance: Advance = lambda _: None) -> Iterator[Batch]:
