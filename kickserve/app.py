@@ -58,7 +58,15 @@ from kickserve.parameters import (
     sends_lines,
     wanted_lines,
 )
-from kickserve.plugins import API, create_authenticator, create_store, discover, overridden, plugins_of
+from kickserve.plugins import (
+    API,
+    create_authenticator,
+    create_learner,
+    create_store,
+    discover,
+    overridden,
+    plugins_of,
+)
 from kickserve.predictor import Predictor
 from kickserve.process import ProcessSampler
 from kickserve.recorder import Recorder
@@ -121,6 +129,7 @@ def create_app(
         sampler=sampler,
         settings=settings,
         on_predictions=overridden(plugins, "on_predictions"),
+        learner=create_learner(plugins),
     )
     for plugin in plugins:
         plugin.on_app_init = partial(_init, plugin.on_app_init)  # type: ignore[method-assign]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp
 
     from kickserve.auth import Authenticator
+    from kickserve.learner import Learner
     from kickserve.middleware import App
     from kickserve.model import Model, ModelFile
     from kickserve.record import RecordBatch
@@ -120,6 +121,10 @@ class Plugin(InitPlugin, CLIPlugin):
         No answer waits for it; the store does. After an exception they are stored as they were.
         """
         return batches
+
+    def create_learner(self) -> Learner | None:
+        """Return what takes the outcomes of earlier kicks into account in each answer; the first one does."""
+        return None
 
     def create_authenticator(self) -> Authenticator | None:
         """Return the authenticator of the service; it is asked for once before workers are forked."""

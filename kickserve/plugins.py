@@ -58,6 +58,7 @@ from kickserve.errors import (
 )
 from kickserve.hooks import Metric, Plugin
 from kickserve.ids import canonical, first_id_at, first_id_in, instant
+from kickserve.learner import Learner
 from kickserve.limited import LimitedThread, call_within
 from kickserve.linear import TERMS, LinearDocument, LinearModel, expand, fingerprint, spline_names
 from kickserve.loading import fetch_model, load_file, load_model, load_source, profile_of, source_of
@@ -100,7 +101,7 @@ from kickserve.parameters import (
 )
 from kickserve.predictor import Predictor, Scorer, ServedModel
 from kickserve.process import ProcessSampler
-from kickserve.record import NUMBER, RecordBatch, SetOutcome, ShadowAnswers, numbers_of
+from kickserve.record import NUMBER, Forget, RecordBatch, SetOutcome, ShadowAnswers, numbers_of
 from kickserve.recorder import Recorder
 from kickserve.settings import Settings, SettingsTable, setting
 from kickserve.shared import find_slot, integers, shared_array, sum_by_label
@@ -117,7 +118,7 @@ from kickserve.terminal import (
     say,
     stdout,
 )
-from kickserve.validation import out_of_range, read_kick
+from kickserve.validation import kicker_fault, out_of_range, read_kick
 from kickserve.wholefile import atomic_write
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ __all__ = [  # the stable names; the others are imported for the plugins of kick
     "API",
     "App",
     "Authenticator",
+    "Learner",
     "Metric",
     "Model",
     "ModelFile",
@@ -267,6 +269,11 @@ def create_authenticator(plugins: Sequence[Plugin], settings: Settings) -> Authe
         if (authenticator := plugin.create_authenticator()) is not None:
             return authenticator
     return Authenticator(settings)
+
+
+def create_learner(plugins: Sequence[Plugin]) -> Learner | None:
+    """Return the learner of the first plugin that brings one."""
+    return next(filter(None, (plugin.create_learner() for plugin in plugins)), None)
 
 
 def plugins_of(app: App) -> list[Plugin]:

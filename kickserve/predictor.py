@@ -9,8 +9,9 @@ import time
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from itertools import repeat
 from struct import Struct as Packing
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 from msgspec.structs import astuple, replace
@@ -29,7 +30,7 @@ from kickserve.ids import IdFactory
 from kickserve.limited import LimitedThread, call_within
 from kickserve.model import TYPICAL, AnswersOne, Cancellable, cancel_of, predict, predict_checked
 from kickserve.record import NUMBER, WIDTH, RecordBatch, numbers_of
-from kickserve.schemas import Prediction, matrix, matrix_of
+from kickserve.schemas import Prediction, Source, kicker_of, matrix, matrix_of
 from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
@@ -38,24 +39,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.ids import Ids
+    from kickserve.learner import Learner
     from kickserve.metrics import Metrics
     from kickserve.model import Answer, Model
     from kickserve.process import ProcessSampler
     from kickserve.recorder import Recorder
-    from kickserve.schemas import Kick, ModelCard
+    from kickserve.schemas import Kick, Learned, ModelCard
     from kickserve.settings import Settings
 
     Row = Sequence[float]  # the eleven numbers of a kick; flags may be booleans
     Rows = NDArray[np.float64]  # kicks, shape (n, 11); or scores, shape (n, 3)
     Score = tuple[float, float, float]  # probability, low and high; NaN for both where there is no interval
-    Asked = tuple[Row, float]  # a kick, and when it came in by `time.perf_counter`
+    Kickers = Sequence[str | None] | None  # the label of each kick's kicker; None where all are unnamed
+    Asked = tuple[Row, float, str | None]  # a kick, when it came in by `time.perf_counter`, and its kicker
     Outcome = Prediction | KickserveError
     Kept = asyncio.Future[Backlogged | None]
     Finish = Callable[
-        [Sequence[Asked], Sequence[asyncio.Future[Outcome]], Sequence[Score | PredictionFailed]], None
+        [Source, Sequence[Asked], Sequence[asyncio.Future[Outcome]], Sequence[Score | PredictionFailed]], None
     ]
 
-Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]")
+Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]", "Sequence[str | None]")
 CHUNK: Final = 2_000  # kicks of a batch that are scored in one turn of the event loop
 _SLOW: Final = 0.001  # seconds for one kick, from which a model works in a thread
 _TURN: Final = 0.005  # seconds of the event loop that a part of a batch may take
@@ -76,12 +79,21 @@ class Scorer:
         model: the model.
         sampler: of processor and memory, for the records.
         ids: makes the ids; a factory of its own by default.
+        learner: adjusts scores on their way to answers and records; None for the model's own.
     """
 
-    def __init__(self, model: Model, sampler: ProcessSampler, ids: IdFactory | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        sampler: ProcessSampler,
+        ids: IdFactory | None = None,
+        learner: Learner | None = None,
+    ) -> None:
         self.model = model
         self._sampler = sampler
         self._ids = ids or IdFactory()
+        self._learner = learner
+        self._all_learned = learner is not None and learner.unnamed
         self._predict_one = model.predict_one if isinstance(model, AnswersOne) else None
 
     def answer(self, rows: Rows) -> RecordBatch:
@@ -118,11 +130,11 @@ class Scorer:
         """Score kicks that came in together, and fail for each by itself; may be called in another thread."""
         if self._predict_one is None or len(asked) > _FEW:
             try:
-                return [*map(tuple, self.score(matrix_of([row for row, _ in asked])).tolist())]
+                return [*map(tuple, self.score(matrix_of([row for row, *_ in asked])).tolist())]
             except PredictionFailed as error:
                 return [error] if len(asked) == 1 else [self.score_each([each])[0] for each in asked]
         scores: list[Score | PredictionFailed] = []
-        for row, _ in asked:
+        for row, *_ in asked:
             try:
                 probability, low, high = score = self._predict_one(row)
                 plain = type(probability) is type(low) is type(high) is float
@@ -132,40 +144,77 @@ class Scorer:
         return scores
 
     def record_each(
-        self, asked: Sequence[Asked], scores: Sequence[Score]
+        self, asked: Sequence[Asked], scores: Sequence[Score], source: Source = "api"
     ) -> tuple[list[Prediction], RecordBatch]:
         """Make answers and record of kicks that came in together.
 
         Args:
             asked: the kicks.
             scores: of each kick.
+            source: what sent the kicks.
         """
         ids = self._ids.take(len(asked))
         now, name, warnings = time.perf_counter(), self.model.card.name, self.model.warnings
+        labelled = all_learned = self._all_learned
         predictions, numbers = [], []
-        for record_id, (row, since), score in zip(ids.texts(), asked, scores, strict=True):
+        for record_id, (row, since, kicker), score in zip(ids.texts(), asked, scores, strict=True):
+            learned = None
+            if kicker is not None or all_learned:
+                labelled, base = True, score[0]
+                score, learned = self._adjust(score, kicker)  # noqa: PLW2901
             numbers.append(_pack(*row, *score, (now - since) * 1000))
-            predictions.append(_prediction(record_id, name, score, tuple(warnings(row))))
-        return predictions, self._batch(ids, b"".join(numbers))
+            prediction = _prediction(record_id, name, score, tuple(warnings(row)))
+            predictions.append(
+                prediction if learned is None else replace(prediction, base=base, learned=learned)
+            )
+        batch = self._batch(ids, b"".join(numbers), source)
+        return predictions, _with_labels(batch, asked, predictions) if labelled else batch
 
-    def record(self, rows: Rows, scores: Rows, seconds: float) -> RecordBatch:
+    def _adjust(self, score: Score, kicker: str | None) -> tuple[Score, Learned | None]:
+        """Return a score and what was learned, which is in the score."""
+        learner = self._learner
+        found = None if learner is None else learner.adjust(self.model.card.revision, score, kicker)
+        return (score, None) if found is None else found
+
+    def record(
+        self, rows: Rows, scores: Rows, seconds: float, kickers: Kickers = None, source: Source = "api"
+    ) -> RecordBatch:
         """Make the record of kicks that were scored together.
 
         Args:
             rows: as for `answer`.
             scores: shape (n, 3), as `score` returns them.
             seconds: that the scoring took; each kick has its share as latency.
+            kickers: of each kick.
+            source: what sent the kicks.
         """
+        learner = self._learner
+        found = None
+        if learner is not None and (kickers or self._all_learned):
+            found = learner.adjust_many(self.model.card.revision, scores, kickers or [None] * len(rows))
+        if found is None:
+            return self._record(rows, scores, seconds, kickers, source)
+        adjusted, learned = found
+        base = np.where([each is None for each in learned], np.nan, scores[:, 0]).astype(NUMBER)
+        batch = self._record(rows, adjusted, seconds, kickers, source)
+        return replace(batch, base=base.tobytes(), learned=learned)
+
+    def record_failures(
+        self, rows: Rows, error: PredictionFailed, kickers: Kickers = None, source: Source = "api"
+    ) -> RecordBatch:
+        """Make the record of kicks that the model could not score."""
+        batch = self._record(rows, np.full((len(rows), 3), np.nan), 0.0, kickers, source)
+        return replace(batch, status_code=error.status, error=str(error))
+
+    def _record(
+        self, rows: Rows, scores: Rows, seconds: float, kickers: Kickers, source: Source
+    ) -> RecordBatch:
         numbers = np.empty((len(rows), WIDTH), NUMBER)
         numbers[:, :COUNT] = rows
         numbers[:, COUNT:-1] = scores
         numbers[:, -1] = seconds * 1000 / max(len(rows), 1)
-        return self._batch(self._ids.take(len(rows)), numbers.tobytes())
-
-    def record_failures(self, rows: Rows, error: PredictionFailed) -> RecordBatch:
-        """Make the record of kicks that the model could not score."""
-        batch = self.record(rows, np.full((len(rows), 3), np.nan), 0.0)
-        return replace(batch, status_code=error.status, error=str(error))
+        batch = self._batch(self._ids.take(len(rows)), numbers.tobytes(), source)
+        return replace(batch, kickers=[*kickers]) if kickers else batch
 
     def predictions(self, batch: RecordBatch) -> list[Prediction]:
         """Make the answers that belong to a record, warnings included."""
@@ -174,9 +223,16 @@ class Scorer:
         for at in np.flatnonzero(self.model.out_of_domain(numbers[:, :COUNT])).tolist():
             warnings[at] = tuple(self.model.warnings(numbers[at, :COUNT].tolist()))
         parts = zip(batch.ids.texts(), numbers[:, COUNT : COUNT + 3].tolist(), warnings, strict=True)
-        return [_prediction(record_id, batch.model, score, warned) for record_id, score, warned in parts]
+        predictions = [_prediction(record_id, batch.model, *each) for record_id, *each in parts]
+        if batch.base is None or batch.learned is None:
+            return predictions
+        learned = zip(predictions, np.frombuffer(batch.base, NUMBER).tolist(), batch.learned, strict=True)
+        return [
+            each if found is None else replace(each, base=base, learned=found)
+            for each, base, found in learned
+        ]
 
-    def _batch(self, ids: Ids, numbers: bytes) -> RecordBatch:
+    def _batch(self, ids: Ids, numbers: bytes, source: Source) -> RecordBatch:
         card, sampler = self.model.card, self._sampler
         return RecordBatch(
             ids.millisecond,
@@ -187,6 +243,7 @@ class Scorer:
             sampler.cpu_percent,
             sampler.memory_mb,
             numbers,
+            source=source,
         )
 
     def _failure(self, error: Exception) -> PredictionFailed:
@@ -232,18 +289,31 @@ def _prediction(record_id: str, model: str, score: Sequence[float], warnings: tu
     )
 
 
+def _with_labels(
+    batch: RecordBatch, asked: Sequence[Asked], predictions: Sequence[Prediction]
+) -> RecordBatch:
+    """Return a record with the kickers, and with what was learned where there is any in the answers."""
+    kickers = [kicker for *_, kicker in asked]
+    learned = [each.learned for each in predictions]
+    batch = replace(batch, kickers=kickers if any(kickers) else None)
+    if not any(learned):
+        return batch
+    base = [math.nan if each.base is None else each.base for each in predictions]
+    return replace(batch, base=np.array(base, NUMBER).tobytes(), learned=learned)
+
+
 class ServedModel:
     """A model that is served. After a reload it is released with its last call.
 
     Args:
         scorer: scores with it.
         limit: how many single kicks are scored together, at most.
-        finish: as for `Batcher`.
+        finish: as for `Batcher`, called with what sent the kicks first.
         timeout: seconds that a call of a model may take that is slow or was made elsewhere.
 
     Attributes:
         scorer: as above.
-        batcher: gathers single kicks.
+        batchers: gather single kicks, by what sent them: a record has one source.
         chunk: how many kicks of a batch are scored in one turn of the event loop.
     """
 
@@ -255,9 +325,16 @@ class ServedModel:
         turn, more = _THREAD_TURN if in_thread else _TURN, (many - one) / (_MANY - 1)
         self.chunk = CHUNK if more <= turn / CHUNK else max(1, int(turn / more))
         self._thread = LimitedThread("model", timeout, cancel) if in_thread else None
-        self.batcher = Batcher(
-            scorer.score_each, finish, limit=min(limit, self.chunk), thread=self._thread, rescue=_failures
-        )
+        self.batchers: dict[Source, Batcher[Asked, Sequence[Score | PredictionFailed], Outcome]] = {
+            source: Batcher(
+                scorer.score_each,
+                partial(finish, source),
+                limit=min(limit, self.chunk),
+                thread=self._thread,
+                rescue=_failures,
+            )
+            for source in get_args(Source)
+        }
 
     @property
     def model(self) -> Model:
@@ -319,12 +396,14 @@ class Predictor:
         sampler: of processor and memory, for the records.
         settings: `batch_max` and `model_timeout`.
         on_predictions: called with each batch of answers that was kept, in the event loop.
+        learner: adjusts the scores of the model; None for the model's own.
 
     Attributes:
         current: the model that is served at present.
+        learner: as above.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of the application, nearly all by keyword
         self,
         load: Callable[[], Model],
         recorder: Recorder,
@@ -333,6 +412,7 @@ class Predictor:
         sampler: ProcessSampler,
         settings: Settings,
         on_predictions: Sequence[Callable[[RecordBatch], Any]] = (),
+        learner: Learner | None = None,
     ) -> None:
         self._load = load
         self._recorder = recorder
@@ -340,6 +420,7 @@ class Predictor:
         self._sampler = sampler
         self._settings = settings
         self._on_predictions = on_predictions
+        self.learner = learner
         self._ids = IdFactory()
         self._loading = asyncio.Lock()
         self.current = self._serve(load())
@@ -350,7 +431,7 @@ class Predictor:
         return self.current.model
 
     def _serve(self, model: Model) -> ServedModel:
-        scorer = Scorer(model, self._sampler, self._ids)
+        scorer = Scorer(model, self._sampler, self._ids, self.learner)
         finish, settings = partial(self._finish, scorer), self._settings
         try:
             return ServedModel(scorer, settings.batch_max, finish, settings.model_timeout)
@@ -402,7 +483,7 @@ class Predictor:
         except RequestError:
             self._metrics.count("refused_kicks")
             raise
-        return self.current.batcher.put((astuple(kick), time.perf_counter()))
+        return self.predict(kick)
 
     def predict(self, kick: Kick, served: ServedModel | None = None) -> asyncio.Future[Outcome]:
         """Answer one kick.
@@ -415,7 +496,9 @@ class Predictor:
             Brings the answer, once its record is kept; or PredictionFailed where the model could not score it
             (the attempt is kept all the same); or Backlogged where the record could not be kept.
         """
-        return (served or self.current).batcher.put((astuple(kick), time.perf_counter()))
+        *row, kicker, source = astuple(kick)
+        batcher = (served or self.current).batchers[source]
+        return batcher.put((row, time.perf_counter(), kicker_of(kicker) if kicker else None))
 
     async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
         """Answer many kicks, in their order.
@@ -426,18 +509,24 @@ class Predictor:
             Backlogged: the records could not be kept, so no kick was answered.
         """
         served = self.current
-        predictions: list[Prediction] = []
-        for batch in await self._answer(served, map(matrix, _parts(kicks, served.chunk))):
-            predictions += served.scorer.predictions(batch)
+        found: dict[Source, list[Prediction]] = {}
+        for batch in await self._answer(served, _by_source(kicks, served.chunk)):
+            found.setdefault(batch.source, []).extend(served.scorer.predictions(batch))
             await asyncio.sleep(0)
-        return predictions
+        if len(found) == 1:
+            return found.popitem()[1]
+        following = {source: iter(predictions) for source, predictions in found.items()}
+        return [next(following[kick.source]) for kick in kicks]
 
-    async def predict_matrix(self, rows: Rows, served: ServedModel | None = None) -> list[RecordBatch]:
+    async def predict_matrix(
+        self, rows: Rows, served: ServedModel | None = None, kickers: Kickers = None
+    ) -> list[RecordBatch]:
         """Answer many kicks that are numbers already, without an object for each.
 
         Args:
             rows: kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
             served: as for `predict`.
+            kickers: label of each kicker, as `kickserve.schemas.kicker_of` returns it.
 
         Returns:
             Their records: n kicks altogether, in their order.
@@ -447,7 +536,9 @@ class Predictor:
             Backlogged: as `predict_batch`.
         """
         served = served or self.current
-        return await self._answer(served, _parts(rows, served.chunk))
+        labels = _parts(kickers, served.chunk) if kickers else repeat(None)
+        parts = (_Part(*each, "api") for each in zip(_parts(rows, served.chunk), labels, strict=False))
+        return await self._answer(served, parts)
 
     async def predict_each(self, kicks: Sequence[Kick]) -> list[Outcome]:
         """Answer kicks as `predict` does, in their order: a failure of one concerns no other.
@@ -457,29 +548,33 @@ class Predictor:
         """
         if not kicks:
             return []
-        served, rows, started = self.current, matrix(kicks), time.perf_counter()
+        served, started = self.current, time.perf_counter()
+        part, *others = _by_source(kicks, len(kicks))
+        if others:
+            return await asyncio.gather(*map(self.predict, kicks))
         try:
-            scores = await served.score_part(rows)
+            scores = await served.score_part(part.rows)
         except PredictionTimeout as error:
-            await self._keep([served.scorer.record_failures(rows, error)])
+            await self._keep([served.scorer.record_failures(part.rows, error, part.kickers, part.source)])
             return [error] * len(kicks)
         except PredictionFailed:
             return await asyncio.gather(*map(self.predict, kicks))
-        batch = served.scorer.record(rows, scores, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        batch = served.scorer.record(part.rows, scores, seconds, part.kickers, part.source)
         refusal = await self._keep([batch])
         return [*served.scorer.predictions(batch)] if refusal is None else [refusal] * len(kicks)
 
-    async def _answer(self, served: ServedModel, parts: Iterator[Rows]) -> list[RecordBatch]:
+    async def _answer(self, served: ServedModel, parts: Iterator[_Part]) -> list[RecordBatch]:
         """Score kicks part by part, and keep all of the records or none: a refused client may ask again."""
         scored = []
-        for rows in parts:
+        for rows, kickers, source in parts:
             started = time.perf_counter()
             try:
                 scores = await served.score_part(rows)
             except PredictionFailed as error:
-                await self._keep([served.scorer.record_failures(rows, error)])
+                await self._keep([served.scorer.record_failures(rows, error, kickers, source)])
                 raise
-            scored.append((rows, scores, time.perf_counter() - started))
+            scored.append((rows, scores, time.perf_counter() - started, kickers, source))
             await asyncio.sleep(0)
         # Only now: an id holds the time at which its record is kept.
         batches = [served.scorer.record(*each) for each in scored]
@@ -490,6 +585,7 @@ class Predictor:
     def _finish(
         self,
         scorer: Scorer,
+        source: Source,
         asked: Sequence[Asked],
         futures: Sequence[asyncio.Future[Outcome]],
         scores: Sequence[Score | PredictionFailed],
@@ -498,13 +594,15 @@ class Predictor:
         if not _FAILURES.isdisjoint(map(type, scores)):
             for each, future, score in zip(asked, futures, scores, strict=True):
                 if isinstance(score, PredictionFailed):
-                    batch = scorer.record_failures(matrix_of([each[0]]), score)
+                    row, _, kicker = each
+                    kickers = None if kicker is None else [kicker]
+                    batch = scorer.record_failures(matrix_of([row]), score, kickers, source)
                     self._keep([batch], [future], [score])
                 else:
-                    predictions, batch = scorer.record_each([each], [score])
+                    predictions, batch = scorer.record_each([each], [score], source)
                     self._keep([batch], [future], predictions)
         else:
-            predictions, batch = scorer.record_each(asked, cast("Sequence[Score]", scores))
+            predictions, batch = scorer.record_each(asked, cast("Sequence[Score]", scores), source)
             self._keep([batch], futures, predictions)
 
     def _keep(
@@ -542,6 +640,29 @@ class Predictor:
                     except Exception:  # noqa: BLE001  the predictions are recorded: their answers must leave
                         _log.exception("a plugin failed in on_predictions")
         resolve(futures, outcomes if refusal is None else [refusal] * len(futures))
+
+
+class _Part(NamedTuple):
+    """Kicks that are scored and recorded together.
+
+    Attributes:
+        rows: their numbers, shape (n, 11).
+        kickers: label of each kicker.
+        source: what sent the kicks.
+    """
+
+    rows: Rows
+    kickers: Kickers
+    source: Source
+
+
+def _by_source(kicks: Sequence[Kick], size: int) -> Iterator[_Part]:
+    """Yield kicks in parts of at most `size` and of one source each; those of one source keep their order."""
+    for some in _parts(kicks, size):
+        for source in dict.fromkeys(kick.source for kick in some):
+            same = [kick for kick in some if kick.source == source]
+            kickers = [kicker_of(kick.kicker) for kick in same]
+            yield _Part(matrix(same), kickers if any(kickers) else None, source)
 
 
 def _parts(kicks: Kicks, size: int) -> Iterator[Kicks]:

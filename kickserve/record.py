@@ -15,8 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kickserve.features import COUNT, named
-from kickserve.ids import COUNTERS, LATEST, Ids, instant
-from kickserve.schemas import UNDECODABLE, Record
+from kickserve.ids import COUNTERS, LATEST, Ids, first_id_at, instant
+from kickserve.schemas import UNDECODABLE, Learned, Record, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,7 +27,8 @@ WIDTH: Final = COUNT + 4  # the features of a kick; probability, low and high; t
 _TAIL: Final = re.compile("[0-9a-f]{12}")
 NUMBER: Final = np.dtype("<f8")  # the same on every machine: the file may be read on another
 # Ends of ids that are searched for in undecoded payloads; to search for more takes longer than to decode.
-_NEEDLES: Final = 4
+_NEEDLES: Final = 5
+_FORGET: Final = b"forget"  # in the payload of an operation that may concern any record
 
 
 class ShadowAnswers(Struct, array_like=True, frozen=True):
@@ -80,6 +81,11 @@ class RecordBatch(Struct, array_like=True, frozen=True):
         status_code: as in `Record`.
         error: as in `Record`.
         shadow: predictions of a second model, once it has been asked.
+        source: what sent the kicks.
+        kickers: label of the kicker of each kick; None where all are unnamed.
+        base: the model's own probabilities as float64, little endian, shape (n,), NaN where it is the one in
+            `numbers`; None where all are.
+        learned: what is in each probability of `numbers` beside the base; None where nothing is in any.
     """
 
     millisecond: int
@@ -93,6 +99,10 @@ class RecordBatch(Struct, array_like=True, frozen=True):
     status_code: int = 200
     error: str | None = None
     shadow: ShadowAnswers | None = None
+    source: Source = "api"
+    kickers: list[str | None] | None = None
+    base: bytes | None = None
+    learned: list[Learned | None] | None = None
 
     def __len__(self) -> int:
         """How many predictions these are."""
@@ -113,6 +123,9 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             raise ValueError(f"no id ends with {self.tail[:20]!r}")
         if self.shadow is not None and len(self.shadow.predictions) != count * NUMBER.itemsize:
             raise ValueError("the second model was asked of another number of kicks")
+        numbers = None if self.base is None else range(len(self.base) // NUMBER.itemsize)
+        if any(each is not None and len(each) != count for each in (self.kickers, numbers, self.learned)):
+            raise ValueError("the kickers, or what was learned, are of another number of kicks")
 
     @property
     def ids(self) -> Ids:
@@ -126,6 +139,9 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             counter=self.counter + start,
             numbers=_rows(self.numbers, start, end, WIDTH),
             shadow=self.shadow and self.shadow.part(start, end),
+            kickers=self.kickers and self.kickers[start:end],
+            base=self.base and _rows(self.base, start, end, 1),
+            learned=self.learned and self.learned[start:end],
         )
 
     def records(self) -> list[Record]:
@@ -156,7 +172,15 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             status_code=self.status_code,
             error=self.error,
             **({} if self.shadow is None else self.shadow.of(at)),
+            kicker=self.kickers[at] if self.kickers else None,
+            source=self.source,
+            base=self._base(at),
+            learned=self.learned[at] if self.learned else None,
         )
+
+    def _base(self, at: int) -> float | None:
+        value = float(np.frombuffer(self.base, NUMBER)[at]) if self.base else math.nan
+        return None if math.isnan(value) else value
 
 
 def _rows(numbers: bytes, start: int, end: int, width: int) -> bytes:
@@ -193,6 +217,25 @@ class SetOutcome(Struct, tag="judge", array_like=True):
     at: datetime
 
 
+class Forget(Struct, tag="forget", array_like=True):
+    """The label of a kicker is to be taken off all records.
+
+    Attributes:
+        kicker: the label.
+        at: only of records that were made before this instant.
+    """
+
+    kicker: str
+    at: datetime
+
+    def strip(self, record: Record) -> None:
+        """Take the label off a record, where it has it."""
+        if record.kicker == self.kicker and record.id < first_id_at(self.at):
+            record.kicker = None
+            if record.learned is not None:
+                record.learned = replace(record.learned, kicker=None)
+
+
 class Add(Struct, tag="add", array_like=True):
     """Predictions are to be kept.
 
@@ -203,7 +246,7 @@ class Add(Struct, tag="add", array_like=True):
     batch: RecordBatch
 
 
-Operation = Add | Delete | SetOutcome
+Operation = Add | Delete | SetOutcome | Forget
 encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Operation).decode
 
@@ -244,7 +287,7 @@ def replay(record_ids: Collection[str], payloads: Iterable[bytes]) -> dict[str, 
     for each in record_ids:
         sought[uuid.UUID(each).int >> 80, each[-12:]].append(each)
     found: dict[str, Record] = {}
-    for operation in operations_in(_with_any({tail.encode() for _, tail in sought}, payloads)):
+    for operation in operations_in(_with_any({_FORGET, *(tail.encode() for _, tail in sought)}, payloads)):
         match operation:
             case Add(batch):
                 records = map(batch.find, sought.get((batch.millisecond, batch.tail), ()))
@@ -254,6 +297,9 @@ def replay(record_ids: Collection[str], payloads: Iterable[bytes]) -> dict[str, 
                 found.pop(each, None)
             case SetOutcome(each, success, at) if each in found and at >= (found[each].outcome_at or at):
                 found[each].outcome, found[each].outcome_at = success, at
+            case Forget():
+                for record in found.values():
+                    operation.strip(record)
     return found
 
 

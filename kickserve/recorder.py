@@ -24,7 +24,7 @@ from kickserve.errors import (
     StoreUnavailable,
 )
 from kickserve.ids import canonical, is_young
-from kickserve.record import Add, Delete, SetOutcome, encode, operations_in, replay
+from kickserve.record import Add, Delete, Forget, SetOutcome, encode, operations_in, replay
 from kickserve.schemas import OutcomesKept
 
 if TYPE_CHECKING:
@@ -224,6 +224,24 @@ class Recorder:
         unknown = [each.id for each, record_id in zip(outcomes, ids, strict=True) if record_id in missing]
         return OutcomesKept(kept=len(outcomes) - len(unknown), unknown=unknown)
 
+    async def forget(self, kicker: str) -> int | None:
+        """Take the label of a kicker off all records made before this call, also off those that come later.
+
+        Returns:
+            How many stored records had it; None where the store is away, and the call waits in the journal.
+
+        Raises:
+            Backlogged: the store is away, and the journal is full.
+        """
+        forget = Forget(kicker, datetime.now(UTC))
+        try:
+            await self.flush()
+            return await self.store.forget(forget.kicker, forget.at)
+        except StoreUnavailable:
+            if (refusal := await self._journal.write([encode(forget)])) is not None:
+                raise refusal from None
+            return None
+
     async def _change(self, changes: Sequence[Delete | SetOutcome]) -> set[str]:
         """Change records that may still be on their way; return the ids under which there is none."""
         ids = {each.id for each in changes}
@@ -414,7 +432,7 @@ async def _carry_out_all(store: Store, operations: Iterable[Operation]) -> None:
             await carry_out(store, (each for each in run if not isinstance(each, Add)))
 
 
-async def carry_out(store: Store, changes: Iterable[Delete | SetOutcome]) -> set[str]:
+async def carry_out(store: Store, changes: Iterable[Delete | SetOutcome | Forget]) -> set[str]:
     """Carry changes of stored records out in their order, outcomes together.
 
     Returns:
@@ -424,13 +442,17 @@ async def carry_out(store: Store, changes: Iterable[Delete | SetOutcome]) -> set
         StoreUnavailable: it is away; some may have been carried out, and all may be once more.
     """
     unknown: set[str] = set()
-    for deletes, run in groupby(changes, lambda each: isinstance(each, Delete)):
-        if deletes:
-            unknown |= {each.id for each in run if not await store.delete(each.id)}
+    for kind, run in groupby(changes, type):
+        if kind is SetOutcome:
+            outcomes = (each for each in run if isinstance(each, SetOutcome))
+            while some := [*islice(outcomes, _OUTCOMES)]:
+                unknown |= await store.set_outcomes(some)
             continue
-        outcomes = (each for each in run if isinstance(each, SetOutcome))
-        while some := [*islice(outcomes, _OUTCOMES)]:
-            unknown |= await store.set_outcomes(some)
+        for each in run:
+            if isinstance(each, Forget):
+                await store.forget(each.kicker, each.at)
+            elif isinstance(each, Delete) and not await store.delete(each.id):
+                unknown.add(each.id)
     return unknown
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from kickserve.features import BY_NAME, NAMES
+from kickserve.features import BY_NAME, COUNT, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +32,31 @@ def _meta(name: str) -> Meta:
     return Meta(ge=feature.low, le=feature.high, description=feature.doc)
 
 
+KICKER_LONGEST: Final = 64
+_CONTROL: Final = r"[\u0000-\u001f\u007f-\u009f\u2028\u2029]"
+KICKER_PATTERN: Final = rf"^(?![\s\S]*{_CONTROL})[\s\S]*\S"
+"""Of the text of a label: no control character, and something else than white space."""
+
+KickerName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=KICKER_LONGEST,
+        pattern=KICKER_PATTERN,
+        description="Label of the kicker, such as a name or a pseudonym. No feature of the model.",
+    ),
+]
+Source = Literal["api", "page", "batch"]
+"""How a kick came to the service: by a program, from a visitor of the page, or from a file."""
+
+
 class Kick(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True, gc=False):
-    """A kick to be predicted: all eleven features, and nothing else."""
+    """A kick to be predicted: all eleven features; and who kicks, and where it comes from, which are none.
+
+    Attributes:
+        kicker: label of the kicker; null for an unnamed one.
+        source: what sent the kick.
+    """
 
     time_norm: Annotated[float, _meta("time_norm")]
     distance: Annotated[float, _meta("distance")]
@@ -45,6 +69,8 @@ class Kick(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True, gc=Fal
     is_start: Annotated[Flag, _meta("is_start")]
     is_left_side: Annotated[Flag, _meta("is_left_side")]
     has_previous_attempts: Annotated[Flag, _meta("has_previous_attempts")]
+    kicker: KickerName | None = None
+    source: Annotated[Source, Meta(description="What sent the kick: a program, the page, or a file.")] = "api"
 
 
 BATCH_MAX: Final = 100_000
@@ -56,16 +82,48 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 Interval = tuple[float, float]
 
 
+class LearnedKicker(Struct, kw_only=True, frozen=True, gc=False):
+    """What the outcomes of a kicker's kicks have taught.
+
+    Attributes:
+        name: label of the kicker.
+        outcomes: how many outcomes of theirs were heard.
+        ability: what the kicker adds to the log-odds of a kick.
+        low: lower end of the 95 % interval of the ability; `from` in JSON.
+        high: its upper end; `to` in JSON.
+    """
+
+    name: str
+    outcomes: int
+    ability: float
+    low: float = msgspec.field(name="from")
+    high: float = msgspec.field(name="to")
+
+
+class Learned(Struct, kw_only=True, frozen=True, gc=False):
+    """What outcomes have taught, and a prediction has taken into account.
+
+    Attributes:
+        level: what is added to the log-odds of every kick; 0 where the level is not learned.
+        kicker: of a named kicker; null for an unnamed one.
+    """
+
+    level: float
+    kicker: LearnedKicker | None
+
+
 class Prediction(Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False):
     """The answer to a kick.
 
     Attributes:
         id: the record's id, a UUID of version 7 (RFC 9562).
-        prediction: probability that the kick succeeds, 0 to 1.
+        prediction: probability that the kick succeeds, 0 to 1, with what was learned.
         confidence: probability of the likelier outcome, max(p, 1 - p), 0.5 to 1.
         interval: 95 % interval of the probability; null where the model can't give one.
         model: name of the model that answered.
         warnings: how this kick is outside the domain of the model; left out where it is inside.
+        base: the model's own probability; left out where nothing learned was taken into account.
+        learned: what was; left out where `base` is.
     """
 
     id: str
@@ -74,6 +132,8 @@ class Prediction(Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False
     interval: Interval | None
     model: str
     warnings: tuple[str, ...] = ()
+    base: Probability | None = None
+    learned: Learned | None = None
 
 
 class Record(Struct, kw_only=True):
@@ -97,6 +157,10 @@ class Record(Struct, kw_only=True):
         shadow_model: name of a second model that was asked as well, off the path; null where none was.
         shadow_revision: its exact revision.
         shadow_prediction: the probability of success that it gave.
+        kicker: label of the kicker; null for an unnamed or forgotten one.
+        source: what sent the kick: `api`, `page` or `batch`.
+        base: the model's own probability, where `prediction` has something learned in it; else null.
+        learned: what that is; null where `base` is.
     """
 
     id: str
@@ -127,6 +191,10 @@ class Record(Struct, kw_only=True):
     shadow_model: str | None = None
     shadow_revision: str | None = None
     shadow_prediction: float | None = None
+    kicker: str | None = None
+    source: Source = "api"
+    base: float | None = None
+    learned: Learned | None = None
 
 
 Success = Annotated[Flag, Meta(description="Whether the ball went over.")]
@@ -295,7 +363,61 @@ def matrix(kicks: Sequence[Kick]) -> NDArray[np.float64]:
     Returns:
         Shape (n, 11), in the order of `kickserve.features.NAMES`, flags as 0 and 1.
     """
-    return matrix_of([msgspec.structs.astuple(kick) for kick in kicks])
+    return matrix_of([*map(row_of, kicks)])
+
+
+def row_of(kick: Kick) -> tuple[float, ...]:
+    """Return a kick's eleven numbers, in the order of `kickserve.features.NAMES`."""
+    return msgspec.structs.astuple(kick)[:COUNT]
+
+
+LEARNED_COLUMNS: Final = (
+    "learned_level",
+    "learned_outcomes",
+    "learned_ability",
+    "learned_from",
+    "learned_to",
+)
+
+
+def column_names(kind: type[Prediction | Record]) -> list[str]:
+    """Return the columns of a table of answers or records: pairs and objects make several."""
+    several = {"interval": ("low", "high"), "learned": LEARNED_COLUMNS}
+    return [name for field in kind.__struct_fields__ for name in several.get(field, (field,))]
+
+
+def cells_of(answer: Prediction | Record) -> list[Any]:
+    """Return the cells of an answer or a record in a table, in the order of `column_names`."""
+    cells: list[Any] = []
+    for name in answer.__struct_fields__:
+        value = getattr(answer, name)
+        if name == "interval":
+            cells += value or (None, None)
+        elif name == "learned":
+            cells += _learned_cells(value)
+        else:
+            cells.append(value)
+    return cells
+
+
+def _learned_cells(learned: Learned | None) -> tuple[float | None, ...]:
+    if learned is None:
+        return (None,) * len(LEARNED_COLUMNS)
+    if (kicker := learned.kicker) is None:
+        return learned.level, None, None, None, None
+    return learned.level, kicker.outcomes, kicker.ability, kicker.low, kicker.high
+
+
+def kicker_of(label: str | None) -> str | None:
+    """Return the label of a kicker as it is kept, so that one spelling is one kicker.
+
+    Args:
+        label: as it came, without a fault (`kickserve.validation.kicker_fault`).
+
+    Returns:
+        Without white space around it, in Unicode's composed form (NFC); None for none.
+    """
+    return label if label is None else unicodedata.normalize("NFC", label.strip())
 
 
 def matrix_of(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:

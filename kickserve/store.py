@@ -35,6 +35,8 @@ class LabelledPrediction(NamedTuple):
         success: the outcome of the kick.
         shadow: name of a second model that was asked as well; None where there was none.
         shadow_prediction: its probability of success.
+        source: what sent the kick: `api`, `page` or `batch`.
+        base: the model's own probability, where `prediction` has something learned in it; else None.
     """
 
     created_at: datetime
@@ -43,6 +45,8 @@ class LabelledPrediction(NamedTuple):
     success: bool
     shadow: str | None = None
     shadow_prediction: float | None = None
+    source: str = "api"
+    base: float | None = None
 
 
 class Store(ABC):
@@ -100,6 +104,7 @@ class Store(ABC):
         before: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        kicker: str | None = None,
     ) -> list[Record]:
         """Return records newest first, that is by falling id.
 
@@ -108,11 +113,12 @@ class Store(ABC):
             before: only records with a smaller id than this one (keyset pagination).
             since: only records made at this instant or later.
             until: only records made before this instant.
+            kicker: only records with this label.
         """
 
     @abstractmethod
     def stream(
-        self, *, since: datetime | None = None, until: datetime | None = None
+        self, *, since: datetime | None = None, until: datetime | None = None, kicker: str | None = None
     ) -> AsyncIterator[list[Record]]:
         """Yield all records in groups, oldest first, in memory that does not grow with their number."""
 
@@ -127,6 +133,14 @@ class Store(ABC):
     @abstractmethod
     async def was_deleted(self, record_id: str) -> bool:
         """Return whether `delete` has removed a record with this id in the last 30 days."""
+
+    @abstractmethod
+    async def forget(self, kicker: str, at: datetime) -> int:
+        """Take the label of a kicker off all records made before an instant; return how many had it.
+
+        In the same transaction a hash of the label is remembered for 30 days at least, so that no `add`
+        brings the label back.
+        """
 
     @abstractmethod
     async def set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:

@@ -10,14 +10,24 @@ import asyncio
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_args
 
 import msgspec
 import numpy as np
 
 from kickserve.errors import InvalidInput, MalformedBody, RequestError
 from kickserve.features import FEATURES, Feature, acceptable
-from kickserve.schemas import BATCH_MAX, UNDECODABLE, FieldError, Kick, Outcome, OutcomeOf
+from kickserve.schemas import (
+    BATCH_MAX,
+    KICKER_LONGEST,
+    UNDECODABLE,
+    FieldError,
+    Kick,
+    KickerName,
+    Outcome,
+    OutcomeOf,
+    Source,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -108,8 +118,8 @@ def _lines_in_parts(body: bytes) -> Iterator[bytes]:
 def _array_in_parts(body: bytes) -> Iterator[bytes]:
     """Cut an array of kicks into shorter arrays.
 
-    No name and no value of a kick has a bracket in it, so each `}` ends a kick. A body that is no array of
-    kicks has at least one part that is none, or is empty.
+    But in the label of a kicker, each `}` ends a kick. A body that is no array of kicks, or is cut within a
+    label, has at least one part that is none, or is empty.
     """
     begin, opening = 0, b""
     while (end := body.find(b"}", begin + _PART)) >= 0 and (comma := _COMMA.match(body, end + 1)):
@@ -225,7 +235,7 @@ def _is_crowded(body: bytes, *, lines: bool) -> bool:
     """Whether a body has more pieces than any batch: 40 MB of ones would take a GB, and two seconds."""
     if lines:  # each ends with two characters at most
         return body.count(b"\n") + body.count(b"\r") > 2 * BATCH_MAX
-    return body.count(b",") > BATCH_MAX * (len(FEATURES) + 1)
+    return body.count(b",") > BATCH_MAX * (len(_FIELDS) + 1)
 
 
 def _split(body: bytes) -> list[msgspec.Raw]:
@@ -290,9 +300,18 @@ def faults_of(value: Any) -> list[FieldError]:
         detail = f"must be a JSON object with the eleven features, not {_json_type(value)}"
         return [FieldError(field="body", detail=detail)]
     missing_or_wrong = (_fault(feature, value.get(feature.name, msgspec.UNSET)) for feature in FEATURES)
+    labels = {
+        "kicker": kicker_fault(value.get("kicker")),
+        "source": _source_fault(value.get("source", "api")),
+    }
     unknown = [name for name in value if name not in _FIELDS]
     return [
         *filter(None, missing_or_wrong),
+        *(
+            FieldError(field=name, detail=fault, value=_shown(value[name]))
+            for name, fault in labels.items()
+            if fault
+        ),
         *(FieldError(field=_shown(name), detail="is no feature of a kick: leave it out") for name in unknown),
     ]
 
@@ -305,6 +324,32 @@ def _fault(feature: Feature, value: Any) -> FieldError | None:
     except (msgspec.ValidationError, UnicodeEncodeError):  # a lone surrogate is no text
         return FieldError(field=feature.name, detail=f"must be {feature.wanted}", value=_shown(value))
     return None
+
+
+def kicker_fault(value: Any) -> str | None:
+    """Return what keeps a value from being the label of a kicker, in words; None where nothing does."""
+    if value is None:
+        return None
+    wanted = f"must be a text of 1 to {KICKER_LONGEST} characters"
+    if not isinstance(value, str):
+        return f"{wanted}, or null for an unnamed kicker, not {_json_type(value)}"
+    if not value.strip():
+        return "must not be blank: leave it out, or send null, for an unnamed kicker"
+    if len(value) > KICKER_LONGEST:
+        return f"{wanted}, and has {len(value):,}"
+    return None if _is(KickerName, value) else f"{wanted} without control characters, such as line breaks"
+
+
+def _source_fault(value: Any) -> str | None:
+    return None if _is(Source, value) else f"must be one of {', '.join(get_args(Source))}"
+
+
+def _is(kind: Any, value: Any) -> bool:
+    try:
+        msgspec.json.encode(msgspec.convert(value, kind))
+    except (msgspec.ValidationError, UnicodeEncodeError):  # a lone surrogate is no text
+        return False
+    return True
 
 
 def _shown(value: Any) -> Any:

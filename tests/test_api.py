@@ -284,7 +284,7 @@ class TestShapeOfErrors:
         def broken(*_):
             raise ZeroDivisionError("the secret")
 
-        monkeypatch.setattr(client.app.predictor.current.batcher, "put", broken)
+        monkeypatch.setattr(client.app.predictor.current.batchers["api"], "put", broken)
         response = await client.post("/predict", json=kick)
         assert response.status_code == 500
         assert "secret" not in response.text
@@ -509,6 +509,6 @@ class TestService:
 
 
 def test_a_kick_and_a_record_have_the_features_in_their_order():
-    assert Kick.__struct_fields__ == NAMES
+    assert Kick.__struct_fields__[: len(NAMES)] == NAMES
     fields = Record.__struct_fields__
     assert fields[fields.index(NAMES[0]) :][: len(NAMES)] == NAMES

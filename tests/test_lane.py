@@ -339,7 +339,7 @@ async def test_a_bug_is_answered_alike_without_a_secret_and_logged_with_the_requ
 
     ways = [await serve(way) for way in WAYS]
     for each in ways:
-        monkeypatch.setattr(each.app.predictor.current.batcher, "put", broken)
+        monkeypatch.setattr(each.app.predictor.current.batchers["api"], "put", broken)
     [(line, _, body)] = await answer_of_all(ways, request())
     assert line.startswith("HTTP/1.1 500 ")
     assert b"secret" not in body

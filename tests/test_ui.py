@@ -18,13 +18,13 @@ import pytest
 from conftest import configured
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import astuple
 from nicegui import Client, ui
 from nicegui.events import GenericEventArguments
 from serving import eventually
 from starlette.requests import Request
 
 from kickserve.app import create_app
+from kickserve.schemas import row_of
 from kickserve_testing.app import client_of
 from kickserve_ui import backend, visits
 from kickserve_ui.backend import Backend
@@ -55,7 +55,7 @@ numbers = {
 @given(st.builds(PageState, **numbers, **{name: st.sampled_from(each) for name, each in CHOICES.items()}))
 def test_a_link_holds_the_whole_state(state):
     assert read(dict(httpx.QueryParams(state.query()))) == (state, [])
-    assert list(state.row) == list(astuple(state.kick))
+    assert list(state.row) == list(row_of(state.kick))
 
 
 unusual = st.text(max_size=6) | st.sampled_from(["nan", "inf", "-1", "101", "1e400"])

@@ -24,7 +24,7 @@ from kickserve.plugins import (
     progress,
     say,
 )
-from kickserve.schemas import OutcomeOf, OutcomesKept, Record
+from kickserve.schemas import OutcomeOf, OutcomesKept, Record, cells_of, column_names
 from kickserve_data import DataError
 from kickserve_data.columns import OUTCOMES
 from kickserve_data.kicks import RefusedRow, must_be, show_refusals
@@ -40,12 +40,7 @@ if TYPE_CHECKING:
     Keep = Callable[[Sequence[OutcomeOf]], Awaitable[OutcomesKept]]
 
 _CHUNK: Final = 1_000  # outcomes a request or transaction
-# The interval makes two columns: not every kind of table can hold a pair.
-_COLUMNS: Final = tuple(
-    column
-    for name in Record.__struct_fields__
-    for column in (("low", "high") if name == "interval" else (name,))
-)
+_COLUMNS: Final = column_names(Record)
 
 
 class OutcomesSummary(msgspec.Struct):
@@ -211,8 +206,4 @@ async def _export(output: Path, since: datetime | None, until: datetime | None) 
 
 
 def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
-    intervals = [record.interval or (None, None) for record in records]
-    ends = {"low": [low for low, _ in intervals], "high": [high for _, high in intervals]}
-    return {
-        name: ends[name] if name in ends else [getattr(each, name) for each in records] for name in _COLUMNS
-    }
+    return dict(zip(_COLUMNS, map(list, zip(*map(cells_of, records), strict=True)), strict=True))

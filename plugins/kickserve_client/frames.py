@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from kickserve.errors import InvalidInput
 from kickserve.features import BY_NAME, FLAGS, NAMES
-from kickserve.schemas import FieldError, Kick, Prediction
+from kickserve.schemas import FieldError, Kick, Prediction, Record, cells_of, column_names
 
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S", bound=Prediction | Record)
 KickLike = Kick | Mapping[str, Any]
 """A kick: a `Kick`, or anything with the eleven features by name, such as a row of pandas.
 
-Numbers may be numpy's. What else it holds, such as an outcome, is left out.
+Numbers may be numpy's. `kicker` is the label of its kicker, NaN or None for an unnamed one. What else it
+holds, such as an outcome, is left out.
 """
-
-_FIELDS: Final = Kick.__struct_fields__
 
 
 class Answers(list[S]):
@@ -35,14 +35,16 @@ class Answers(list[S]):
         self._index = index
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return values by name, in order: the interval as `low` and `high`, warnings as one text."""
-        names = (self[0] if self else Prediction).__struct_fields__
-        columns = {name: [getattr(each, name) for each in self] for name in names}
-        if "interval" in columns:
-            ends = [each or (None, None) for each in columns.pop("interval")]
-            columns |= {"low": [low for low, _ in ends], "high": [high for _, high in ends]}
+        """Return values by name, in order: the interval as `low` and `high`, warnings as one text.
+
+        What was learned makes columns that begin with `learned_`.
+        """
+        kind: Any = type(self[0]) if self else Prediction
+        names = column_names(kind)
+        cells = map(list, zip(*map(cells_of, self), strict=True)) if self else repeat([])
+        columns: dict[str, list[Any]] = dict(zip(names, cells, strict=False))
         if "warnings" in columns:
-            columns["warnings"] = ["; ".join(each) for each in columns.pop("warnings")]
+            columns["warnings"] = ["; ".join(each) for each in columns["warnings"]]
         return columns
 
     def to_pandas(self) -> Any:
@@ -70,7 +72,7 @@ def rows_of(kicks: Any) -> Iterator[KickLike]:
     missing = [name for name in NAMES if name not in columns]
     if missing:
         raise InvalidInput(f"the DataFrame has no column {', '.join(missing)}")
-    names = [name for name in _FIELDS if name in columns]
+    names = [name for name in (*NAMES, "kicker") if name in columns]
     values = (kicks[name].to_numpy().tolist() for name in names)
     return (dict(zip(names, row, strict=True)) for row in zip(*values, strict=True))
 
@@ -87,12 +89,18 @@ def by_name(kick: KickLike) -> Mapping[str, Any]:
         InvalidInput: the kick has no names.
     """
     if isinstance(kick, Kick):
-        return msgspec.structs.asdict(kick)
+        # An older service knows neither `kicker` nor `source`: they are sent where they say something.
+        values = {name: getattr(kick, name) for name in NAMES}
+        labels = {"kicker": kick.kicker, "source": kick.source}
+        return values | {name: text for name, text in labels.items() if text not in {None, "api"}}
     kick = kick._asdict() if hasattr(kick, "_asdict") else kick  # a named tuple
     if not hasattr(kick, "keys"):
         raise InvalidInput(f"a kick has its features by name, as a dict has: {type(kick).__name__} has none")
     names = kick.keys()
-    return {name: _plain(name, kick[name]) for name in _FIELDS if name in names}
+    values = {name: _plain(name, kick[name]) for name in NAMES if name in names}
+    if "kicker" in names and not _is_missing(kick["kicker"]):
+        values["kicker"] = kick["kicker"]
+    return values
 
 
 def encode(kicks: KickLike | list[KickLike], first: int = 0) -> bytes:
@@ -127,6 +135,14 @@ def _check(kick: KickLike, row: int | None) -> None:
             number = msgspec.UNSET if row is None else row
             where = "" if row is None else f"row {row}: "
             raise InvalidInput(f"{where}{name} {detail}", [FieldError(field=name, detail=detail, row=number)])
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a value of a DataFrame stands for none: None, NaN, NaT or NA."""
+    try:
+        return value is None or bool(value != value)  # noqa: PLR0124  so is NaN
+    except TypeError:  # of pandas' NA
+        return True
 
 
 def _plain(name: str, value: Any) -> Any:

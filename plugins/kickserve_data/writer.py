@@ -32,9 +32,9 @@ KINDS: Final[Mapping[str, str]] = {
 
 STDOUT: Final = Path("-")
 
-_INTEGERS: Final = frozenset({*FLAGS, *OUTCOMES, "line", "status_code"})
+_INTEGERS: Final = frozenset({*FLAGS, *OUTCOMES, "line", "status_code", "learned_outcomes"})
 _TIMES: Final = frozenset({"created_at", "outcome_at"})
-_REPEATED: Final = ("file", "model", "revision", "error")  # texts of which there are few
+_REPEATED: Final = ("file", "model", "revision", "error", "kicker", "source")  # texts of which there are few
 _TEXTS: Final = frozenset({"id", *_REPEATED})
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a text that begins so
 _GROUP_ROWS: Final = 1 << 18  # of Parquet that are written at a time: read fast, and no burden on memory

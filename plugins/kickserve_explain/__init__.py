@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from litestar import Router, post
 from litestar.params import RawBody
-from msgspec.structs import astuple
 
 from kickserve.plugins import API, Plugin, Scope, TakesKick, ThePredictor, read_kick, refusals, requires
+from kickserve.schemas import row_of
 from kickserve_scores.explain import Explanation
 from kickserve_scores.explain import explain as explain_kick
 
@@ -47,4 +47,4 @@ async def explain(body: RawBody, predictor: ThePredictor) -> Explanation:
 
     Nothing is recorded. The shares are exact Shapley values, whatever the kind of the model.
     """
-    return await explain_kick(predictor.current, astuple(read_kick(body)))
+    return await explain_kick(predictor.current, row_of(read_kick(body)))

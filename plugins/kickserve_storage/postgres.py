@@ -32,11 +32,17 @@ from kickserve_storage.postgres_months import (
 from kickserve_storage.postgres_server import address_of, explained, leave_foreign_home, transaction
 from kickserve_storage.table import (
     DELETED_IN,
+    FORGET,
+    FORGOTTEN,
     REMOVE,
+    STRIP,
     TOMBSTONES_DAYS,
     TableStore,
     columns_of,
+    forgotten_of,
+    hash_of,
     ids_around,
+    names_in,
     record_of,
     span,
     steps,
@@ -52,11 +58,25 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 4
 COMMAND_TIMEOUT: Final = 30.0  # seconds
+_NAMES: Final = LOCK + 1  # the advisory lock between adding labels of kickers and forgetting one
 # A change of the schema waits so long for the readers of the table, and new readers wait behind it.
 LOCK_TIMEOUT: Final = "3s"
 STEP_TIMEOUT: Final = 3_600.0  # seconds: an index over many millions of predictions takes its time
 VERSION_MIN: Final = 14  # the first version that can detach a partition while others use the table
 _STEP: Final = 500  # rows a statement: 5 ms of the event loop
+
+
+def _rights_of_predictions(table: str) -> str:
+    """Return the statement that gives a new table the rights that others have on predictions."""
+    return f"""DO $$ DECLARE statement text; BEGIN
+        FOR statement IN
+            SELECT format('GRANT %s ON {table} TO %s', privilege_type,
+                CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
+            FROM pg_class, aclexplode(relacl)
+            WHERE oid = to_regclass('predictions') AND grantee <> relowner
+        LOOP EXECUTE statement; END LOOP;
+    END $$"""  # noqa: S608 - a name of ours
+
 
 # Each is a step from one version of the schema to the next, and never changes once released.
 MIGRATIONS: Final = (
@@ -105,25 +125,39 @@ MIGRATIONS: Final = (
     """,
     into_months,
     # Who may change predictions may change this table too.
-    """
+    f"""
     CREATE TABLE kickserve_deleted (id uuid PRIMARY KEY, at timestamptz NOT NULL);
     CREATE INDEX kickserve_deleted_at ON kickserve_deleted (at);
-    DO $$ DECLARE statement text; BEGIN
-        FOR statement IN
-            SELECT format('GRANT %s ON kickserve_deleted TO %s', privilege_type,
-                CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
-            FROM pg_class, aclexplode(relacl)
-            WHERE oid = to_regclass('predictions') AND grantee <> relowner
-        LOOP EXECUTE statement; END LOOP;
-    END $$
+    {_rights_of_predictions("kickserve_deleted")}
+    """,
+    f"""
+    ALTER TABLE predictions
+        ADD COLUMN kicker text,
+        ADD COLUMN source text NOT NULL DEFAULT 'api',
+        ADD COLUMN base double precision,
+        ADD COLUMN learned_level double precision,
+        ADD COLUMN learned_outcomes integer,
+        ADD COLUMN learned_ability double precision,
+        ADD COLUMN learned_from double precision,
+        ADD COLUMN learned_to double precision;
+    DROP INDEX predictions_judged;
+    CREATE INDEX predictions_judged ON predictions (id)
+        INCLUDE (created_at, model, prediction, outcome, shadow_model, shadow_prediction, source, base)
+        WHERE outcome IS NOT NULL AND prediction IS NOT NULL;
+    -- In this order a learner hears outcomes.
+    CREATE INDEX predictions_told ON predictions (outcome_at, id) WHERE outcome_at IS NOT NULL;
+    CREATE INDEX predictions_kicker ON predictions (kicker, id) WHERE kicker IS NOT NULL;
+    CREATE TABLE kickserve_forgotten (kicker text PRIMARY KEY, at timestamptz NOT NULL);
+    {_rights_of_predictions("kickserve_forgotten")}
     """,
 )
 _TYPES: Final = {
     "id": "uuid",
     **dict.fromkeys(("created_at", "outcome_at"), "timestamptz"),
     **dict.fromkeys(("model", "revision", "error", "shadow_model", "shadow_revision"), "text"),
+    **dict.fromkeys(("kicker", "source"), "text"),
     **dict.fromkeys((*FLAGS, "outcome"), "boolean"),
-    "status_code": "integer",
+    **dict.fromkeys(("status_code", "learned_outcomes"), "integer"),
 }
 # The same plan of a prepared statement for all values: else the server would look, each time anew, which
 # months it needs, which takes longer than to read a page; that plan leaves out months as well when it is run.
@@ -149,6 +183,11 @@ def _insert(columns: tuple[str, ...]) -> str:
         f"INSERT INTO predictions ({', '.join(columns)}) SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 - columns
         " ON CONFLICT (id) DO NOTHING"
     )
+
+
+def _count(status: str) -> int:
+    """Return how many rows a statement has changed, of its status such as `DELETE 3`."""
+    return int(status.rpartition(" ")[2])
 
 
 class PostgresStore(TableStore):
@@ -205,6 +244,8 @@ class PostgresStore(TableStore):
                 # A statement of its own: an insert that had to wait for a delete does not see the deleted id.
                 if batches and (gone := await connection.fetch(DELETED_IN, *ids_around(batches))):
                     await connection.executemany(REMOVE, gone)
+                if named := names_in(batches):
+                    await self._strip_forgotten(connection, named)
 
         await self._in_months(write, (first_id_in(batch.millisecond) for batch in batches))
 
@@ -224,6 +265,24 @@ class PostgresStore(TableStore):
         """Remove one record, and keep its id from coming back; say whether it was there."""
         return await self._change(_DELETE, canonical(record_id)) > 0
 
+    async def forget(self, kicker: str, at: datetime) -> int:
+        """Take a label off all records made before an instant, and keep it from coming back."""
+        async with self._connection() as connection, transaction(connection):
+            await connection.execute(f"SELECT pg_advisory_xact_lock({_NAMES})")
+            status: str = await connection.execute(STRIP, kicker, span(until=at).high)
+            await connection.execute(
+                f"DELETE FROM kickserve_forgotten WHERE at < now() - interval '{TOMBSTONES_DAYS} days'"  # noqa: S608 - a number
+            )
+            await connection.execute(FORGET, hash_of(kicker), instant(to_millisecond(at)))
+        return _count(status)
+
+    async def _strip_forgotten(self, connection: Any, named: set[str]) -> None:
+        """Take forgotten labels off the records that this transaction has added."""
+        # `forget` waits for this transaction to end, or this for `forget`: else each could miss rows of the
+        # other.
+        await connection.execute(f"SELECT pg_advisory_xact_lock_shared({_NAMES})")
+        await connection.executemany(STRIP, forgotten_of(named, await connection.fetch(FORGOTTEN)))
+
     async def drop_whole(self, until: datetime) -> list[str]:
         """Drop each month that is over before this instant, whatever is in it; return their tables' names."""
         async with self._connection() as connection:
@@ -235,8 +294,7 @@ class PostgresStore(TableStore):
 
     async def _change(self, sql: str, *values: object) -> int:
         async with self._connection() as connection:
-            status: str = await connection.execute(sql, *values)
-            return int(status.rpartition(" ")[2])  # such as "DELETE 3"
+            return _count(await connection.execute(sql, *values))
 
     async def _set_outcomes(self, outcomes: Sequence[SetOutcome]) -> set[str]:
         # Instants are cut to milliseconds, as SQLite's store does.

@@ -40,22 +40,31 @@ from kickserve_storage.table import (
     CREATED,
     DELETED_IN,
     FLAG_COLUMNS,
+    FORGET,
+    FORGOTTEN,
+    LEARNED,
     OUTCOME,
     OUTCOME_AT,
     REMOVE,
     SHADOW,
+    STRIP,
     TOMBSTONES_DAYS,
     USUAL,
     TableStore,
     columns_of,
+    forgotten_of,
+    hash_of,
     ids_around,
+    names_in,
     record_of,
+    span,
     steps,
     to_millisecond,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from datetime import datetime
 
     from kickserve.plugins import RecordBatch, SetOutcome
     from kickserve.schemas import Record
@@ -70,7 +79,11 @@ _CLOSING: Final = 2.0  # seconds that a call under way may take when the store i
 _LOOK: Final = 1.0  # seconds between two looks whether the file was replaced
 APPLICATION: Final = 0x4B49434B  # "KICK": marks a file as kickserve's
 # Rows a statement: each statement costs as much as several rows. Before 3.32 one took 999 values at most.
-_TOGETHER: Final = 64 if sqlite3.sqlite_version_info >= (3, 32) else 999 // len((*USUAL, *SHADOW))
+_TOGETHER: Final = (
+    64
+    if sqlite3.sqlite_version_info >= (3, 32)
+    else 999 // len((*USUAL, *SHADOW, "source", "kicker", "base", *LEARNED))
+)
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
 
 _STRICT: Final = ", STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
@@ -124,6 +137,25 @@ MIGRATIONS: Final = (
             WITHOUT ROWID{_STRICT}""",
         "CREATE INDEX kickserve_deleted_at ON kickserve_deleted (at)",
     ),
+    (
+        "ALTER TABLE predictions ADD COLUMN kicker TEXT",
+        "ALTER TABLE predictions ADD COLUMN source TEXT NOT NULL DEFAULT 'api'",
+        "ALTER TABLE predictions ADD COLUMN base REAL",
+        "ALTER TABLE predictions ADD COLUMN learned_level REAL",
+        "ALTER TABLE predictions ADD COLUMN learned_outcomes INTEGER",
+        "ALTER TABLE predictions ADD COLUMN learned_ability REAL",
+        "ALTER TABLE predictions ADD COLUMN learned_from REAL",
+        "ALTER TABLE predictions ADD COLUMN learned_to REAL",
+        "DROP INDEX predictions_judged",
+        """CREATE INDEX predictions_judged ON predictions (id, created_at, model, prediction, outcome,
+            shadow_model, shadow_prediction, source, base)
+            WHERE outcome IS NOT NULL AND prediction IS NOT NULL""",
+        # In this order a learner hears outcomes.
+        """CREATE INDEX predictions_told ON predictions (outcome_at, id) WHERE outcome_at IS NOT NULL""",
+        "CREATE INDEX predictions_kicker ON predictions (kicker, id) WHERE kicker IS NOT NULL",
+        f"""CREATE TABLE kickserve_forgotten (kicker TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL)
+            WITHOUT ROWID{_STRICT}""",
+    ),
 )
 
 
@@ -136,7 +168,10 @@ def _positional(sql: str) -> str:
 _REMOVE: Final = _positional(REMOVE)
 _DELETED_IN: Final = _positional(DELETED_IN)
 _REMEMBER: Final = "INSERT INTO kickserve_deleted (id, at) VALUES (?, ?) ON CONFLICT (id) DO NOTHING"
-_FORGET: Final = "DELETE FROM kickserve_deleted WHERE at < ?"
+_EXPIRE: Final = "DELETE FROM kickserve_deleted WHERE at < ?"
+_STRIP: Final = _positional(STRIP)
+_FORGET: Final = _positional(FORGET)
+_EXPIRE_FORGOTTEN: Final = "DELETE FROM kickserve_forgotten WHERE at < ?"
 _SET_OUTCOME: Final = (
     "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ? AND coalesce(outcome_at, 0) <= ?"
 )
@@ -238,6 +273,10 @@ class SqliteStore(TableStore):
                     await connection.executemany(sql, rows)
             if batches and (gone := await connection.execute_fetchall(_DELETED_IN, ids_around(batches))):
                 await connection.executemany(_REMOVE, gone)
+            if named := names_in(batches):
+                found = await connection.execute_fetchall(FORGOTTEN)
+                forgotten = forgotten_of(named, ((each, instant(at)) for each, at in found))
+                await connection.executemany(_STRIP, forgotten)
 
     async def delete(self, record_id: str) -> bool:
         """Remove one record, and keep its id from coming back; say whether it was there."""
@@ -246,9 +285,19 @@ class SqliteStore(TableStore):
             cursor = await connection.execute(_REMOVE, [canonical(record_id)])
             await cursor.close()
             if cursor.rowcount:
-                await connection.execute(_FORGET, [now - TOMBSTONES_DAYS * 86_400_000])
+                await connection.execute(_EXPIRE, [now - TOMBSTONES_DAYS * 86_400_000])
                 await connection.execute(_REMEMBER, [canonical(record_id), now])
         return cursor.rowcount > 0
+
+    async def forget(self, kicker: str, at: datetime) -> int:
+        """Take a label off all records made before an instant, and keep it from coming back."""
+        now = time.time_ns() // 1_000_000
+        async with self._using(write=True) as connection, _transaction(connection):
+            cursor = await connection.execute(_STRIP, [kicker, span(until=at).high])
+            await cursor.close()
+            await connection.execute(_EXPIRE_FORGOTTEN, [now - TOMBSTONES_DAYS * 86_400_000])
+            await connection.execute(_FORGET, [hash_of(kicker), to_millisecond(at)])
+        return cursor.rowcount
 
     async def _rows(self, sql: str, *values: object) -> list[Any]:
         async with self._using(write=False) as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import uuid
 from abc import abstractmethod
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.plugins import (
+    NUMBER,
     LabelledPrediction,
     Store,
     StoreUnavailable,
@@ -24,7 +26,7 @@ from kickserve.plugins import (
     first_id_in,
     numbers_of,
 )
-from kickserve.schemas import Record
+from kickserve.schemas import Learned, LearnedKicker, Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
 
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")
-COLUMNS: Final = (*FIELDS[:INTERVAL], "interval_low", "interval_high", *FIELDS[INTERVAL + 1 :])
+LEARNED: Final = ("learned_level", "learned_outcomes", "learned_ability", "learned_from", "learned_to")
+# `learned` is the last field. The name in it is in the column `kicker` alone: so it can be forgotten.
+COLUMNS: Final = (*FIELDS[:INTERVAL], "interval_low", "interval_high", *FIELDS[INTERVAL + 1 : -1], *LEARNED)
+KICKER: Final = COLUMNS.index("kicker")
 CREATED: Final = COLUMNS.index("created_at")
 OUTCOME: Final = COLUMNS.index("outcome")
 OUTCOME_AT: Final = COLUMNS.index("outcome_at")
@@ -51,14 +56,22 @@ OUTCOMES_GROUP: Final = 500  # outcomes a statement: SQLite before 3.32 takes 99
 # Values are $1, $2, …; nothing of a request ever becomes part of a statement, only names of columns do.
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM predictions"  # noqa: S608 - see above
 _GET: Final = f"{_SELECT} WHERE id = $1"
-_OLDEST: Final = f"{_SELECT} WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3"
-_NEWEST: Final = f"{_SELECT} WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT $3"
-LABELLED: Final = """SELECT created_at, model, prediction, outcome, shadow_model, shadow_prediction, id
+_WITHIN: Final = f"{_SELECT} WHERE id >= $1 AND id < $2"
+_OLDEST: Final = f"{_WITHIN} ORDER BY id LIMIT $3"
+_NEWEST: Final = f"{_WITHIN} ORDER BY id DESC LIMIT $3"
+_OLDEST_OF: Final = f"{_WITHIN} AND kicker = $3 ORDER BY id LIMIT $4"
+_NEWEST_OF: Final = f"{_WITHIN} AND kicker = $3 ORDER BY id DESC LIMIT $4"
+LABELLED: Final = """SELECT
+        created_at, model, prediction, outcome, shadow_model, shadow_prediction, source, base, id
     FROM predictions WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
     AND model = coalesce($3, model) ORDER BY id LIMIT $4"""
 _IS_DELETED: Final = "SELECT id FROM kickserve_deleted WHERE id = $1"
 DELETED_IN: Final = "SELECT id FROM kickserve_deleted WHERE id >= $1 AND id < $2"
 REMOVE: Final = "DELETE FROM predictions WHERE id = $1"
+STRIP: Final = "UPDATE predictions SET kicker = NULL WHERE kicker = $1 AND id < $2"
+FORGOTTEN: Final = "SELECT kicker, at FROM kickserve_forgotten"
+FORGET: Final = """INSERT INTO kickserve_forgotten (kicker, at) VALUES ($1, $2)
+    ON CONFLICT (kicker) DO UPDATE SET at = excluded.at WHERE kickserve_forgotten.at < excluded.at"""
 _PURGE: Final = (
     "DELETE FROM predictions WHERE id IN (SELECT id FROM predictions WHERE id < $1 ORDER BY id LIMIT $2)"
 )
@@ -136,13 +149,16 @@ class TableStore(Store):
         before: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        kicker: str | None = None,
     ) -> list[Record]:
         """Return at most `limit` records, newest first."""
         low, high = span(before=before, since=since, until=until)
-        return await in_steps(await self._rows(_NEWEST, low, high, limit), self._record)
+        of = () if kicker is None else (kicker,)
+        rows = await self._rows(_NEWEST_OF if of else _NEWEST, low, high, *of, limit)
+        return await in_steps(rows, self._record)
 
     async def stream(
-        self, *, since: datetime | None = None, until: datetime | None = None
+        self, *, since: datetime | None = None, until: datetime | None = None, kicker: str | None = None
     ) -> AsyncIterator[list[Record]]:
         """Yield the records up to the newest one at the start, oldest first, some hundreds at a time.
 
@@ -150,9 +166,10 @@ class TableStore(Store):
         from removing old rows, and a slow reader would hold a connection.
         """
         low, high = span(since=since, until=until)
+        of = () if kicker is None else (kicker,)
         if newest := await self._rows(_NEWEST, low, high, 1):
             high = _after(newest[0][0])
-        while rows := await self._rows(_OLDEST, low, high, STREAM_GROUP):
+        while rows := await self._rows(_OLDEST_OF if of else _OLDEST, low, high, *of, STREAM_GROUP):
             yield [self._record(row) for row in rows]
             low = _after(rows[-1][0])
 
@@ -238,9 +255,20 @@ def _latest(outcomes: Iterable[SetOutcome]) -> list[SetOutcome]:
 
 def record_of(row: list[Any]) -> Record:
     """Turn the values of `COLUMNS` into a record; the list is used up by it."""
+    level, *kicker = row[-len(LEARNED) :]
+    row[-len(LEARNED) :] = [None if level is None else _learned(level, row[KICKER], *kicker)]
     low, high = row[INTERVAL : INTERVAL + 2]
     row[INTERVAL : INTERVAL + 2] = [None if low is None else (low, high)]
     return Record(**dict(zip(FIELDS, row, strict=True)))
+
+
+def _learned(
+    level: float, name: str | None, outcomes: int | None, ability: float, low: float, high: float
+) -> Learned:
+    if name is None or outcomes is None:
+        return Learned(level=level, kicker=None)
+    kicker = LearnedKicker(name=name, outcomes=outcomes, ability=ability, low=low, high=high)
+    return Learned(level=level, kicker=kicker)
 
 
 class Table(NamedTuple):
@@ -269,8 +297,8 @@ def columns_of(
         flag: the type in which it keeps a flag, `int` or `bool`.
 
     Returns:
-        Those of `USUAL`; `error`, where the model failed for one of these; and those of `SHADOW`, where a
-        second one was asked.
+        Those of `USUAL`; `error`, where the model failed for one of these; those of `SHADOW`, where a second
+        one was asked; `source`, `kicker`, `base` and those of `LEARNED`, where there is any.
     """
     numbers = numbers_of(batches)
     kick, found = numbers[:, :COUNT].T, numbers[:, COUNT : COUNT + 3].T
@@ -301,7 +329,54 @@ def columns_of(
     if any(batch.shadow is not None for batch in batches):
         names += SHADOW
         columns += map(list, zip(*chain.from_iterable(map(_shadow_rows, batches)), strict=True))
+    if any(batch.source != "api" for batch in batches):
+        names += ("source",)
+        columns.append(repeated(batch.source for batch in batches))
+    if any(batch.kickers for batch in batches):
+        names += ("kicker",)
+        columns.append(
+            [_storable(each) for batch in batches for each in batch.kickers or [None] * len(batch)]
+        )
+    if any(batch.base for batch in batches):
+        names += ("base", *LEARNED)
+        columns += map(list, zip(*chain.from_iterable(map(_learned_rows, batches)), strict=True))
     return Table(names, columns)
+
+
+def _learned_rows(batch: RecordBatch) -> Iterable[tuple[float | int | None, ...]]:
+    if batch.base is None or batch.learned is None:
+        return repeat((None,) * (1 + len(LEARNED)), len(batch))
+    return map(_learned_row, np.frombuffer(batch.base, NUMBER).tolist(), batch.learned)
+
+
+def _learned_row(base: float, learned: Learned | None) -> tuple[float | int | None, ...]:
+    if learned is None:
+        return (None,) * (1 + len(LEARNED))
+    if (kicker := learned.kicker) is None:
+        return base, learned.level, None, None, None, None
+    return base, learned.level, kicker.outcomes, kicker.ability, kicker.low, kicker.high
+
+
+def names_in(batches: Iterable[RecordBatch]) -> set[str]:
+    """Return the labels of the kickers of these predictions."""
+    return {each for batch in batches for each in batch.kickers or () if each is not None}
+
+
+def forgotten_of(named: Iterable[str], rows: Iterable[tuple[str, datetime]]) -> list[tuple[str, str]]:
+    """Return the values of `STRIP` for forgotten labels.
+
+    Args:
+        named: labels.
+        rows: of `FORGOTTEN`.
+    """
+    forgotten = dict(rows)
+    due = ((each, forgotten.get(hash_of(each))) for each in named)
+    return [(each, span(until=at).high) for each, at in due if at is not None]
+
+
+def hash_of(kicker: str) -> str:
+    """Return the hash under which a forgotten label is remembered."""
+    return hashlib.sha256(kicker.encode()).hexdigest()
 
 
 def _shadow_rows(batch: RecordBatch) -> Iterable[tuple[str | None, str | None, float | None]]:

@@ -24,12 +24,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from kickserve.errors import StoreUnavailable
 from kickserve.ids import instant
-from kickserve.record import SetOutcome
+from kickserve.record import NUMBER, SetOutcome
 from kickserve.store import LabelledPrediction
 from kickserve_testing.contract_samples import (
     START,
@@ -38,6 +39,7 @@ from kickserve_testing.contract_samples import (
     batch_at,
     expected_page,
     keep,
+    learned_of,
     record_at,
     records_from,
     shadow_of,
@@ -75,6 +77,7 @@ class StoreContract:
         kick = (0.5, 31.5, 22.25, 12.0, 1 / 3, 1, 0, 1, 0, 1, 0)
         plain = (*kick, 0.75, math.nan, math.nan, 0.042)  # of a model that gives no interval
         failed = (*kick, math.nan, math.nan, math.nan, 0.0)
+        base = np.array([1 / 3, math.nan], NUMBER).tobytes()
         error = "κακὸν 🏉 'quoted' \"twice\" \\ %s $1 ?\n"
         batches = [
             *(batch_at(START + at, number) for at, number in enumerate((1, 63, 64, 65, 1, 300, 7_000))),
@@ -82,8 +85,12 @@ class StoreContract:
             batch_at(START + 11, 70),
             batch_at(START + 12, 2, row=failed, status_code=500, error=error),
             *(batch_at(START + at, 65, shadow=shadow_of(65)) for at in (14, 15)),
+            *(batch_at(START + at, 65, source=source) for at, source in ((16, "page"), (17, "batch"))),
+            batch_at(START + 18, 65, kickers=[None, "Léo", *["O'Hara; --"] * 63]),
+            batch_at(START + 19, 2, base=base, learned=[learned_of(None, 0.5), None]),
+            batch_at(START + 20, 2, base=base, learned=[learned_of("Léo"), None], kickers=["Léo", "Léo"]),
         ]
-        for some in (batches[:3], batches[3:7], batches[7:8], batches[8:], []):
+        for some in (batches[:3], batches[3:7], batches[7:8], batches[8:12], batches[12:], []):
             await store.add(some)
         assert await streamed(store) == [record for batch in batches for record in batch.records()]
 
@@ -140,6 +147,32 @@ class StoreContract:
         assert await store.delete(gone) is False
         assert await store.was_deleted(gone) is True
         assert [await store.was_deleted(each) for each in (rest[0], UNKNOWN, "no id")] == [False] * 3
+
+    async def test_a_forgotten_label_is_off_its_records_and_stays_off(self, store: Store) -> None:
+        now = datetime.now(UTC).replace(microsecond=0)
+        learned: dict[str, Any] = {"kicker": "Léo", "base": 0.5, "learned": learned_of("Léo", 0.25)}
+        gone: dict[str, Any] = {"kicker": None, "learned": learned_of(None, 0.25)}
+        first, second, late = (record_at(START + at, **learned) for at in range(3))
+        other = record_at(START + 3, kicker="Leo")
+        later = record_at(round(now.timestamp() * 1000), **learned)
+        await keep(store, [first, second, other, later])
+        assert await store.forget("Léo", now) == 2
+        await keep(store, [late, first])  # from the journal of a process that died
+        assert await streamed(store) == [
+            *(replace(each, **gone) for each in (first, second, late)),
+            other,
+            later,
+        ]
+        assert [await store.forget(name, now) for name in ("Léo", "unknown", "'; --")] == [0, 0, 0]
+        assert await store.forget("Léo", now + timedelta(milliseconds=1)) == 1
+        assert await store.page(1) == [replace(later, **gone)]
+
+    async def test_records_are_found_by_the_label_of_their_kicker(self, store: Store) -> None:
+        records = [record_at(START + at, kicker=("Léo", "Owen", None)[at % 3]) for at in range(900)]
+        await keep(store, records)
+        assert await store.page(2, kicker="Owen", before=records[4].id) == [records[1]]
+        assert await streamed(store, kicker="Léo", since=records[3].created_at) == records[3::3]
+        assert await store.page(9, kicker="nobody") == await streamed(store, kicker="nobody") == []
 
     async def test_pages_are_newest_first_also_within_a_millisecond(self, store: Store) -> None:
         await keep(store, [record_at(START, number=number) for number in (3, 1, 2, 0)])
@@ -261,16 +294,24 @@ class StoreContract:
     async def test_labelled_yields_predictions_with_an_outcome(self, store: Store) -> None:
         known: dict[str, Any] = {"outcome": True, "outcome_at": SET_AT}
         shadow: dict[str, Any] = {"shadow_model": "it", "shadow_revision": "r", "shadow_prediction": 0.5}
+        further: dict[str, Any] = {"source": "page", "base": 0.625, "learned": learned_of(None, 0.5)}
         records = [
             record_at(START, prediction=0.25, outcome=False, outcome_at=SET_AT),
             record_at(START + 1),
             record_at(START + 2, prediction=None, interval=None, **known),
-            record_at(START + 3, prediction=0.75, model="other", **known, **shadow),
+            record_at(START + 3, prediction=0.75, model="other", **known, **shadow, **further),
         ]
         await keep(store, records)
         first = LabelledPrediction(instant(START), "contract", 0.25, success=False)
         last = LabelledPrediction(
-            instant(START + 3), "other", 0.75, success=True, shadow="it", shadow_prediction=0.5
+            instant(START + 3),
+            "other",
+            0.75,
+            success=True,
+            shadow="it",
+            shadow_prediction=0.5,
+            source="page",
+            base=0.625,
         )
         assert await all_labelled(store) == [first, last]
         assert await all_labelled(store, model="other") == [last]

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from kickserve.features import NAMES
 from kickserve.ids import first_id_at, instant
 from kickserve.record import NUMBER, RecordBatch, SetOutcome, ShadowAnswers
-from kickserve.schemas import Record
+from kickserve.schemas import Learned, LearnedKicker, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,8 +82,9 @@ def batch_of(record: Record) -> RecordBatch:
     row = (*(getattr(record, name) for name in NAMES), *answer, record.latency_ms)
     shadow = None
     if record.shadow_prediction is not None:
-        numbers = np.array([record.shadow_prediction], NUMBER).tobytes()
-        shadow = ShadowAnswers(str(record.shadow_model), str(record.shadow_revision), numbers)
+        shadow = ShadowAnswers(
+            str(record.shadow_model), str(record.shadow_revision), _packed(record.shadow_prediction)
+        )
     made = RecordBatch(
         int(record.id[:8] + record.id[9:13], 16),
         0,
@@ -96,9 +97,17 @@ def batch_of(record: Record) -> RecordBatch:
         record.status_code,
         record.error,
         shadow,
+        record.source,
+        None if record.kicker is None else [record.kicker],
+        None if record.base is None else _packed(record.base),
+        None if record.learned is None else [record.learned],
     )
     assert made.ids.texts() == [record.id]  # noqa: S101 - for tests
     return made
+
+
+def _packed(number: float) -> bytes:
+    return np.array([number], NUMBER).tobytes()
 
 
 async def keep(store: Store, records: Sequence[Record]) -> None:
@@ -111,6 +120,12 @@ async def keep(store: Store, records: Sequence[Record]) -> None:
 def shadow_of(number: int) -> ShadowAnswers:
     """Make what a second model says of that many kicks, for tests."""
     return ShadowAnswers("second", "r2", np.linspace(0, 1, number).astype(NUMBER).tobytes())
+
+
+def learned_of(kicker: str | None, level: float = 0.0) -> Learned:
+    """Make what was learned of a kicker, for tests; of the level alone for None."""
+    named = kicker and LearnedKicker(name=kicker, outcomes=3, ability=0.1 + 0.2, low=-0.25, high=1 / 3)
+    return Learned(level=level, kicker=named or None)
 
 
 def records_from(start: int = START, *, step: int = 1_000) -> Iterator[Record]:
@@ -146,10 +161,11 @@ def expected_page(
 
 
 async def streamed(
-    store: Store, *, since: datetime | None = None, until: datetime | None = None
+    store: Store, *, since: datetime | None = None, until: datetime | None = None, kicker: str | None = None
 ) -> list[Record]:
     """Collect all that a stream yields."""
-    return [record async for group in store.stream(since=since, until=until) for record in group]
+    groups = store.stream(since=since, until=until, kicker=kicker)
+    return [record async for group in groups for record in group]
 
 
 async def all_labelled(store: Store, **filters: Any) -> list[LabelledPrediction]:

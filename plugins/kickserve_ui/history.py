@@ -9,10 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from msgspec.structs import astuple
-
 from kickserve.plugins import yield_to_loop
-from kickserve.schemas import Record
+from kickserve.schemas import Record, cells_of, column_names
 from kickserve_data.writer import csv_cell
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 OUTCOMES: Final = {"any": None, "open": None, "scored": True, "missed": False}
 _CSV_ROWS: Final = 200  # that are written before the event loop gets its turn: 4 ms
-_INTERVAL: Final = Record.__struct_fields__.index("interval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +65,14 @@ class Filter:
 async def csv_lines(store: Store, wanted: Filter) -> AsyncIterator[str]:
     """Yield records as CSV in pieces, oldest first, in memory that does not grow.
 
-    The columns are those of `kickserve export`: the interval makes two.
+    The columns are those of `kickserve export`.
     """
-    columns: list[Any] = [*Record.__struct_fields__]
-    columns[_INTERVAL : _INTERVAL + 1] = ("low", "high")
-    yield _csv([columns])
+    yield _csv([column_names(Record)])
     async for records in store.stream(since=wanted.begin, until=wanted.end):
         taken = [each for each in records if wanted.takes(each)]
         for start in range(0, len(taken), _CSV_ROWS):
-            yield _csv([_csv_cells(each) for each in taken[start : start + _CSV_ROWS]])
+            some = taken[start : start + _CSV_ROWS]
+            yield _csv([[csv_cell(cell) for cell in cells_of(each)] for each in some])
             await yield_to_loop()
 
 
@@ -91,9 +87,3 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue()
-
-
-def _csv_cells(record: Record) -> list[Any]:
-    cells = [csv_cell(each) for each in astuple(record)]
-    cells[_INTERVAL : _INTERVAL + 1] = record.interval or ("", "")
-    return cells

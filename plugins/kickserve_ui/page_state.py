@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from urllib.parse import urlencode
 
 import numpy as np
-from msgspec.structs import astuple
 
 from kickserve.features import BY_NAME
-from kickserve.schemas import Kick
+from kickserve.schemas import Kick, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,7 +157,7 @@ class PageState:
     @property
     def row(self) -> NDArray[np.float64]:
         """The eleven features as numbers, in the order of `kickserve.features.NAMES`."""
-        return np.array(astuple(self.kick), dtype=np.float64)
+        return np.array(row_of(self.kick), dtype=np.float64)
 
     @property
     def points(self) -> int:
