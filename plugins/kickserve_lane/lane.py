@@ -1,15 +1,15 @@
 """The lane: `POST /api/v1/predict` without the router, which costs more than all the rest of a prediction.
 
 The lane takes a request that is plainly a prediction, and leaves all others to the router, which answers the
-same way to the byte. `Lane` works under any ASGI server; under uvicorn `connection` answers inside the
-protocol.
+same way to the byte. `Lane` works under any ASGI server; under uvicorn `connection` answers without ASGI.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import httptools
 import msgspec
 from litestar import Request
 
@@ -27,7 +27,25 @@ if TYPE_CHECKING:
 BODY_MAX: Final = 60_000  # bytes; no kick is longer, and uvicorn stops reading at 64 KiB
 JSON: Final = (b"content-type", b"application/json")
 _HOST: Final = re.compile(rb"[A-Za-z0-9]([A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(:[0-9]{1,5})?")
+_HEAD_MAX: Final = 4_096  # bytes of a head that the lane takes
+_HEADS: Final = 1_024  # heads of up to so many bytes that are remembered, so many of them
+_END: Final = b"\r\n\r\n"
+_UNUSUAL: Final = frozenset({b"expect", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 encode: Final = msgspec.json.Encoder().encode
+
+
+class Head(NamedTuple):
+    """The head of a request that is plainly a prediction.
+
+    Attributes:
+        size: in bytes.
+        end: bytes of the whole request.
+        headers: of the request, names in lower case; none of them comes twice.
+    """
+
+    size: int
+    end: int
+    headers: dict[bytes, bytes]
 
 
 class Lane:
@@ -50,51 +68,74 @@ class Lane:
         self.predict = app.predictor.predict_json
         self.meter = app.metrics.route(path, "POST")
         self._authenticator = app.authenticator
+        self.admit = app.authenticator.admit
         self._body_max = min(app.settings.body_max, BODY_MAX)
         # The router answers requests with CORS, and checks the origin where no key is needed.
         self._checks_origin = app.settings.cors_origins is not None or not app.authenticator.guarded
-        self._host: bytes | None = None
+        self._line = f"POST {path} HTTP/1.1\r\n".encode()
+        self._heads: dict[bytes, Head] = {}
 
-    def admit(
-        self, headers: Mapping[bytes, bytes], count: int, peer: str, forwarded: bytes | None
-    ) -> Principal | None:
-        """Return the principal of a request to this path, or None where the router has to answer.
+    def find_head(self, data: bytes) -> Head | None:
+        """Return the head of a request of HTTP/1.1 that begins with these bytes; None where it is not plain.
 
-        The router answers where a header is repeated, the body is encoded, too long or of unknown length, a
-        page of another origin asks, or the authenticator does not admit the request. An admitted one counts
-        against rate limits.
+        Clients repeat their heads to the byte: one that is remembered needs no parser.
+        """
+        size = data.find(_END, 0, _HEAD_MAX) + len(_END)
+        head = self._heads.get(data[:size])
+        if head is None and data.startswith(self._line) and size > len(_END):
+            head = self._read(data[:size])
+            if head is not None and size <= _HEADS:
+                if len(self._heads) >= _HEADS:
+                    self._heads.clear()
+                self._heads[data[:size]] = head
+        return head
+
+    def _read(self, head: bytes) -> Head | None:
+        fields = _Fields()
+        try:
+            httptools.HttpRequestParser(fields).feed_data(head)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            return None
+        sent = dict(fields.headers)
+        stays = sent.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+        if not fields.complete or not stays or not _UNUSUAL.isdisjoint(sent):
+            return None
+        length = self._length(sent, len(fields.headers))
+        return None if length is None else Head(len(head), len(head) + length, sent)
+
+    def _length(self, headers: Mapping[bytes, bytes], count: int) -> int | None:
+        """Return the length of the body of a plain prediction; None where the router has to answer.
+
+        The router answers where a header is repeated, the body is encoded, too long or of unknown length, or
+        a page of another origin asks; and it looks closer at unusual hosts.
 
         Args:
-            headers: of the request, by name.
+            headers: of a request to this path, by name.
             count: number of headers that came.
-            peer: address of the connection.
-            forwarded: `X-Forwarded-For`, where it has not been applied yet.
         """
         try:
-            if int(headers[b"content-length"]) > self._body_max or len(headers) != count:
-                return None
+            length = int(headers[b"content-length"])
         except (KeyError, ValueError):
             return None
-        if b"content-encoding" in headers or (self._checks_origin and b"origin" in headers):
-            return None
         host = headers.get(b"host", b"")
-        if host != self._host and not self._is_plain(host):
-            return None
-        return self._authenticator.admit(headers, peer, forwarded)
-
-    def _is_plain(self, host: bytes) -> bool:
-        """Return whether a host is plainly ours, and remember it; the router looks closer at others."""
-        if _HOST.fullmatch(host) is None or not self._authenticator.takes_host(host):
-            return False
-        self._host = host
-        return True
+        plain = (
+            length <= self._body_max
+            and len(headers) == count
+            and b"content-encoding" not in headers
+            and not (self._checks_origin and b"origin" in headers)
+            and _HOST.fullmatch(host) is not None
+            and self._authenticator.takes_host(host)
+        )
+        return length if plain else None
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer a request (ASGI), or leave it to the router."""
         principal = None
         if scope["path"] == self.path and scope["method"] == "POST":
             headers, client = [*scope["headers"]], scope.get("client")
-            principal = self.admit(dict(headers), len(headers), client[0] if client else "", None)
+            sent = dict(headers)
+            if self._length(sent, len(headers)) is not None:
+                principal = self.admit(sent, client[0] if client else "", None)
         if principal is None:
             await self._router(scope, receive, send)
             return
@@ -115,6 +156,20 @@ class Lane:
             status, headers, answer = refusal(scope, error)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer, "more_body": False})
+
+
+class _Fields:
+    """Takes the headers of a request from its parser."""
+
+    def __init__(self) -> None:
+        self.headers: Headers = []
+        self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
 
 
 def refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:

@@ -130,7 +130,7 @@ class LimitedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came, unless there is no more to be read."""
-        if self._fault is not None:
+        if self._fault is not None or self.transport.is_closing():
             return
         self._silence = 0.0
         self._chunk = len(data)
@@ -260,6 +260,7 @@ class LimitedConnection(HttpToolsProtocol):
         self._age = 0.0
         last = not self.pipeline
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # `age` closes idle connections: without a timer a request
         if last and self._fault is not None:
             self._refuse(self._fault)
 
@@ -292,10 +293,13 @@ class LimitedConnection(HttpToolsProtocol):
             pass  # it ends with the answers that it waits for
         elif self._in_body:
             self._age_in_body(patience)
-        elif self._cycle() is None and (self._age > patience or self._superfluous):
-            if self._in_head:
+        elif self._in_head:
+            if self._cycle() is None and self._age > patience:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-            elif self.timeout_keep_alive_task is None:  # it never asked; else KICKSERVE_KEEP_ALIVE holds
+        elif self._cycle() is None:
+            # Never too early: a load balancer relies on it.
+            idle_max = patience if self.cycle is None else self.timeout_keep_alive + seconds
+            if self._age > idle_max or self._superfluous:
                 self.transport.close()
 
     def _age_in_body(self, patience: float) -> None:
