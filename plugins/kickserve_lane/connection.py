@@ -7,7 +7,9 @@ the transport; every other request, and what can't be told yet, goes uvicorn's w
 
 from __future__ import annotations
 
+import asyncio
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -17,11 +19,9 @@ from kickserve_lane.lane import JSON, encode, refusal
 from kickserve_lane.limits import LimitedConnection, header_lines
 
 if TYPE_CHECKING:
-    import asyncio
-
     from litestar.types import HTTPScope
 
-    from kickserve.plugins import App, KickserveError, Principal
+    from kickserve.plugins import App, KickserveError
     from kickserve.schemas import Prediction
     from kickserve_lane.lane import Head, Lane
     from kickserve_lane.limits import ConnectionLimits
@@ -31,39 +31,6 @@ if TYPE_CHECKING:
 
 _FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
 _ABORTED: Final = 500  # status in the metrics where the client has gone in the middle of its body
-
-
-class _NoEvent:
-    def set(self) -> None:
-        pass
-
-
-class InlineRequest:
-    """A request on the lane, with the attributes that uvicorn expects of its own cycle.
-
-    A connection reuses one object for all its requests.
-    """
-
-    __slots__ = (
-        "began",
-        "disconnected",
-        "keep_alive",
-        "principal",
-        "request_id",
-        "response_complete",
-        "sent",
-    )
-
-    message_event: Final = _NoEvent()
-
-    def __init__(self) -> None:
-        self.began = 0.0
-        self.disconnected = False
-        self.keep_alive = True
-        self.principal: Principal = ANONYMOUS
-        self.request_id = b""
-        self.response_complete = True
-        self.sent: dict[bytes, bytes] = {}
 
 
 class LaneConnection(LimitedConnection):
@@ -79,8 +46,14 @@ class LaneConnection(LimitedConnection):
     def __init__(self, app: App, limits: ConnectionLimits, lane: Lane, **arguments: Any) -> None:
         super().__init__(app, limits, **arguments)
         self._lane = lane
-        self._inline = InlineRequest()
+        # In place of the cycle that uvicorn makes of each request: one for all that the lane takes.
+        self._inline: Any = SimpleNamespace(
+            disconnected=False, keep_alive=True, message_event=asyncio.Event(), response_complete=True
+        )
         self._begun = b""  # of a prediction whose body is not complete
+        self._began = 0.0  # when its head came
+        self._principal = ANONYMOUS
+        self._request_id = b""
         self._always = header_lines(app.security_headers.always)
         self._default_headers: object = None
         self._default_lines = b""
@@ -101,12 +74,11 @@ class LaneConnection(LimitedConnection):
             super().data_received(data)
 
     def _is_between(self) -> bool:
-        """Return whether a request may begin on the lane: behind one that is answered, with room to answer."""
-        cycle: Any = self.cycle  # None at first, whatever uvicorn's annotation says; or our own
+        """Return whether the lane may take a request: none is being read or answered, and answers leave."""
         return not (
             self._in_head
             or self._in_body
-            or (cycle is not None and not cycle.response_complete)
+            or self._cycle() is not None
             or self.flow.write_paused
             or self._fault is not None
             or self._superfluous
@@ -116,23 +88,21 @@ class LaneConnection(LimitedConnection):
 
     def _admit(self, head: Head) -> bool:
         """Begin a request, unless the router has to answer it."""
-        sent, peer = head.headers, self.client[0] if self.client else ""
+        sent, peer = head.sent, self.client[0] if self.client else ""
         principal = self._lane.admit(sent, peer, sent.get(FORWARDED_FOR))
         if principal is None:
             return False
-        inline = self._inline
-        inline.began = time.perf_counter()
-        inline.principal, inline.sent = principal, sent
-        inline.request_id = self._kickserve.request_id(sent)
-        inline.response_complete = False
-        self.cycle = inline  # type: ignore[assignment] # it has what uvicorn asks of a cycle
+        self._began, self._principal = time.perf_counter(), principal
+        self._request_id = self._kickserve.request_id(sent)
+        self.headers = head.headers
+        self.cycle = self._inline
+        self._inline.response_complete = False
         return True
 
     def _wait(self, data: bytes) -> None:
         """Wait for the rest of a body, within the limits of one."""
         if not self._begun:
             self._begin_body()
-            self.headers = [*self._inline.sent.items()]  # for a refusal
         self._begun = data
         self._came, self._silence = len(data), 0.0
 
@@ -177,18 +147,17 @@ class LaneConnection(LimitedConnection):
             else:
                 return 200, _FIELDS % len(body), body
         # Here, where something may be logged, and not for each request.
-        with request_context(self._inline.request_id, self._inline.principal.key.name):
+        with request_context(self._request_id, self._principal.key.name):
             status, headers, body = refusal(self._scope(), outcome)
         return status, header_lines(headers), body
 
     def _send(self, status: int, fields: bytes, body: bytes) -> None:
-        inline = self._inline
         fields += self._always
-        if inline.principal.limits:
-            fields += header_lines(self._kickserve.authenticator.headers(inline.principal))
-        last = not inline.keep_alive or self._kickserve.draining
+        if self._principal.limits:
+            fields += header_lines(self._kickserve.authenticator.headers(self._principal))
+        last = not self._inline.keep_alive or self._kickserve.draining
         close = b"connection: close\r\n" if last else b""
-        head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, inline.request_id, close, body)
+        head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, self._request_id, close, body)
         self.transport.write(b"%b%b%b%b: %b\r\n%b\r\n%b" % head)
         if last:
             self.transport.close()
@@ -197,7 +166,7 @@ class LaneConnection(LimitedConnection):
             self.on_response_complete()
 
     def _count(self, status: int) -> None:
-        self._lane.meter.add(status, time.perf_counter() - self._inline.began)
+        self._lane.meter.add(status, time.perf_counter() - self._began)
 
     def _defaults(self) -> bytes:
         """Return the headers that uvicorn adds to every answer: the date, new each second."""
@@ -209,12 +178,11 @@ class LaneConnection(LimitedConnection):
 
     def _scope(self) -> HTTPScope:
         """Return the part of a scope that an error document needs."""
-        inline = self._inline
         scope: Any = {
             "type": "http",
             "method": "POST",
             "path": self._lane.path,
-            "headers": [*inline.sent.items()],
-            "state": {"request_id": inline.request_id},
+            "headers": self.headers,
+            "state": {"request_id": self._request_id},
         }
         return scope  # type: ignore[no-any-return]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from litestar.types import ASGIApp, HTTPScope, Receive, Send
 
-    from kickserve.plugins import App, Principal
+    from kickserve.plugins import App
 
     Headers = list[tuple[bytes, bytes]]
 
@@ -40,12 +40,14 @@ class Head(NamedTuple):
     Attributes:
         size: in bytes.
         end: bytes of the whole request.
-        headers: of the request, names in lower case; none of them comes twice.
+        headers: names, in lower case, and values; no name comes twice.
+        sent: the same, by name.
     """
 
     size: int
     end: int
-    headers: dict[bytes, bytes]
+    headers: Headers
+    sent: dict[bytes, bytes]
 
 
 class Lane:
@@ -101,7 +103,7 @@ class Lane:
         if not fields.complete or not stays or not _UNUSUAL.isdisjoint(sent):
             return None
         length = self._length(sent, len(fields.headers))
-        return None if length is None else Head(len(head), len(head) + length, sent)
+        return None if length is None else Head(len(head), len(head) + length, fields.headers, sent)
 
     def _length(self, headers: Mapping[bytes, bytes], count: int) -> int | None:
         """Return the length of the body of a plain prediction; None where the router has to answer.

@@ -297,8 +297,9 @@ class LimitedConnection(HttpToolsProtocol):
             if self._cycle() is None and self._age > patience:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         elif self._cycle() is None:
+            cycle: Any = self.cycle
             # Never too early: a load balancer relies on it.
-            idle_max = patience if self.cycle is None else self.timeout_keep_alive + seconds
+            idle_max = patience if cycle is None else self.timeout_keep_alive + seconds
             if self._age > idle_max or self._superfluous:
                 self.transport.close()
 
