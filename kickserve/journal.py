@@ -55,6 +55,8 @@ _SEGMENT: Final = 4 * 2**20  # bytes from which a new segment is begun
 _PARTS: Final = 16  # where much waits, a segment is as large as this part of it: each holds a file open
 _LONGEST: Final = 2**30  # bytes of a segment: its offsets are u32
 _WORTH_REPLACING: Final = 64 * 1024  # bytes from which a drained segment gives way to a new one
+# Bytes that are read at once. What is larger than 128 KiB glibc would keep afterwards, in each thread anew.
+_READ: Final = 64 * 1024
 _PAUSE: Final = 1.0  # seconds until a disk that refuses is tried again
 _sync_data: Final = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
@@ -174,9 +176,13 @@ class Segment:
         Raises:
             OSError: it can't be read.
         """
-        left = self.left  # more may be written meanwhile
-        data = self._read(left)
-        length = next((at for at in range(1, len(data)) if _payload_at(data, at)), len(data))
+        left, size = self.left, _READ  # more may be written meanwhile
+        while True:
+            data = self._read(min(size, left))
+            length = next((at for at in range(1, len(data)) if _payload_at(data, at)), len(data))
+            if length < len(data) or size >= left:
+                break
+            size *= 2
         end = self.start + (length if length < len(data) else left)
         payload = _mended(data[:length])
         return Group([payload], self, end) if payload else Group([], self, end, data[:length])
@@ -187,7 +193,7 @@ class Segment:
     def payloads(self) -> Iterator[bytes]:
         """Yield all payloads that have not drained, and pass over damage."""
         while self.left:
-            group = self.group(_SEGMENT)
+            group = self.group(_READ)
             if not group.payloads:
                 group = self.damage()
             yield from group.payloads

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -153,6 +154,17 @@ async def test_a_long_outage_leaves_few_segments(folder):
     assert len(files(folder)) < 150
     assert [int(payload) for payload in await drain(journal)] == list(range(10_000))
     await journal.close()
+
+
+async def test_to_look_through_a_large_journal_takes_the_memory_of_a_small_part(journal):
+    for _ in range(8):
+        await kept(journal, *[bytes(200)] * 5_000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in journal.scan()) == 40_000
+        assert tracemalloc.get_traced_memory()[1] < 500_000  # of 8 MB
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("fsync", [False, True])
