@@ -38,13 +38,13 @@ _WIDE: Final = 10_000  # columns
 
 def stdout() -> Console:
     """Return the console for results; one that is no terminal is as wide as they need."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=_WIDE)
 
 
 def stderr() -> Console:
     """Return the console for progress and complaints, so that results can be piped."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def complain(message: str) -> None:

@@ -177,7 +177,7 @@ async def main():
         pass
 asyncio.run(main())
 heavy = {"pandas", "sklearn", "skops", "joblib", "onnxruntime", "huggingface_hub", "pyarrow", "asyncpg",
-         "evidently", "nicegui", "yappi"}
+         "evidently", "nicegui", "pydantic", "yappi"}
 print(sorted(heavy & set(sys.modules)))
 """
     command = [sys.executable, "-c", script]
