@@ -9,9 +9,11 @@ import io
 import json
 import math
 import re
+import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 
 import httpx
 import pytest
@@ -20,9 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nicegui import Client, ui
 from nicegui.events import GenericEventArguments
-from serving import eventually
+from serving import PATIENCE, eventually
 from starlette.requests import Request
 
+import kickserve_ui
 from kickserve.app import create_app
 from kickserve.schemas import row_of
 from kickserve_testing.app import client_of
@@ -314,6 +317,49 @@ async def test_pages_that_no_browser_opens_are_few_and_leave_room_for_other_addr
             patch.setattr(visits, limit, len(Client.instances))
             assert (await client.get("http://test/ui/", headers=other)).status_code == 503
     assert (await client.get("http://test/ui/", headers=other)).status_code == 200
+
+
+async def test_the_first_visitors_see_at_once_that_the_page_is_coming_and_then_get_it(client, monkeypatch):
+    load = threading.Event()
+
+    def import_later(name):
+        return load.wait(PATIENCE) and import_module(name)
+
+    monkeypatch.setattr(kickserve_ui, "import_module", import_later)
+    headers = {"host": "localhost", "accept": "text/html,*/*;q=0.8", "cookie": "kickserve_language=fr"}
+    request = {"type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "query_string": b""}
+    request["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+    parts = ["", ""]
+
+    async def visit(at, path):
+        async def send(message):
+            parts[at] += message.get("body", b"").decode()
+
+        await client.app({**request, "path": path, "raw_path": path.encode()}, None, send)
+
+    visits = [asyncio.create_task(visit(at, path)) for at, path in enumerate(("/ui/", "/ui/history"))]
+    title = messages_in("fr")("coming_title")
+    await eventually(lambda: all(title in each for each in parts))
+    assert not any("http-equiv" in each for each in parts)
+    load.set()
+    await asyncio.gather(*visits)
+    assert all('http-equiv="refresh"' in each for each in parts)
+    assert messages_in("fr")("title_pitch") in (await client.get("http://test/ui/", headers=headers)).text
+
+
+async def test_pages_that_can_not_be_loaded_say_why_and_the_rest_goes_on(client, kick, monkeypatch, caplog):
+    def fail(name):
+        raise ImportError(f"no module {name}")
+
+    monkeypatch.setattr(kickserve_ui, "import_module", fail)
+    browser = {"Accept": "text/html"}
+    assert 'http-equiv="refresh"' in (await client.get("http://test/ui/", headers=browser)).text
+    reason = "can't be loaded (ImportError: no module kickserve_ui.application)"
+    answer = await client.get("http://test/ui/", headers=browser)
+    assert (answer.status_code, reason in answer.json()["detail"]) == (500, True)
+    assert reason in (await client.get("/health")).json()["parts"]["page"]
+    assert reason in caplog.text
+    assert (await client.post("/predict", json=kick)).status_code == 200
 
 
 async def test_a_page_that_no_browser_connects_to_is_dropped(start, settings, monkeypatch):

@@ -1,7 +1,7 @@
 """The plugin `ui`: a pitch in the browser with the probability at every spot, at `/ui`.
 
 NiceGUI is global to its process and wants a FastAPI application with a lifespan of its own, which Litestar
-does not run for a mounted application. It starts with the first request for a page.
+does not run for a mounted application. It is imported and started with the first request for a page.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from urllib.parse import unquote
 from litestar import MediaType, Request, Response, asgi, get
 from litestar.exceptions import NotFoundException
 
-from kickserve.plugins import NO_KEY, SAFE, Forbidden, Plugin, cancel_task, identity
-from kickserve_ui.messages import language_of, messages_in
+from kickserve.plugins import NO_KEY, SAFE, ConfigurationError, Forbidden, Plugin, cancel_task, identity
+from kickserve_ui.messages import messages_for
 from kickserve_ui.rendering import PATH, ROOT, notice_page
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from click import Group
     from litestar.config.app import AppConfig
@@ -34,7 +34,7 @@ __all__ = ["UIPlugin", "create_plugin"]
 
 _OWN: Final = f"{PATH}/_nicegui"  # how the paths of NiceGUI's files and connections begin
 _CONNECTIONS: Final = f"{PATH}/_nicegui_ws/"  # paths of the pages' connections, by websocket or polling
-_IMPORT_AFTER: Final = 0.5  # seconds after the start: importing NiceGUI takes one, and others come first
+_AGAIN: Final = b'<meta http-equiv="refresh" content="0">'  # loads the page anew, wherever it stands
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +47,10 @@ def create_plugin(settings: Settings) -> UIPlugin:
 class UIPlugin(Plugin):
     """Brings the pages, and the command that opens them.
 
-    Most of its modules are imported where an application is made: other commands need not wait for them.
+    Most of its modules are imported when somebody opens the page: nothing else needs their 50 MB.
     """
+
+    _pages: _Pages | None = None
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Mount the pages, and redirect `/` to them.
@@ -60,11 +62,15 @@ class UIPlugin(Plugin):
             _log.info("the page at %s needs a single worker: a notice there explains it", PATH)
             app_config.route_handlers.append(_single_worker_notice(self.settings.workers))
             return app_config
-        pages = _Pages()
+        self._pages = pages = _Pages()
         app_config.route_handlers.append(asgi(PATH, is_mount=True, copy_scope=True)(pages.serve))
         app_config.lifespan.append(pages.lifespan)
         app_config.state.setdefault("home", PATH)  # another plugin may have set one
         return app_config
+
+    def health(self) -> Mapping[str, str]:
+        """Return why there are no pages, where they could not be loaded."""
+        return {"page": self._pages.trouble} if self._pages and self._pages.trouble else {}
 
     def on_cli_init(self, cli: Group) -> None:
         """Add `kickserve ui`."""
@@ -74,11 +80,17 @@ class UIPlugin(Plugin):
 
 
 class _Pages:
-    """NiceGUI's application within one application of the service."""
+    """NiceGUI's application within one application of the service.
+
+    Attributes:
+        trouble: why it can't be loaded; empty before it is loaded, and where it was.
+    """
+
+    trouble = ""
 
     @asynccontextmanager
     async def lifespan(self, service: Any) -> AsyncIterator[None]:
-        """Start NiceGUI when asked for, and stop it with the application."""
+        """Load and start NiceGUI when asked for, and stop it with the application."""
         self._service: App = service
         self._requested = asyncio.Event()
         self._app: asyncio.Future[ASGIApp] = asyncio.get_running_loop().create_future()
@@ -105,9 +117,28 @@ class _Pages:
         root = scope.get("root_path", "")  # the path under which a proxy serves
         scope["root_path"], scope["path"] = f"{root}{PATH}", f"{root}{path}"
         ROOT.set(scope["root_path"])
+        if not self._app.done() and _opens_page(scope):
+            await self._announce(scope, send)
+            return
         self._requested.set()
         app = await asyncio.shield(self._app)
         await app(scope, receive, send)
+
+    async def _announce(self, scope: Any, send: Send) -> None:
+        """Answer at once with a page that says that the page is coming, and bring that when it is there."""
+        request = Request[Any, Any, Any](scope)
+        messages = messages_for(request)
+        page = notice_page(messages, messages("coming_title"), messages("coming_text"))
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"cache-control", b"no-store"),
+            (b"x-accel-buffering", b"no"),  # nginx passes on what there is
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": page.encode(), "more_body": True})
+        self._requested.set()  # now: the import takes most of the processor
+        await asyncio.wait([self._app])
+        await send({"type": "http.response.body", "body": _AGAIN, "more_body": False})
 
     def _charge(self, scope: Any) -> None:
         """Count a request against the limit of its address.
@@ -122,12 +153,9 @@ class _Pages:
         authenticator.enter(principal)
 
     async def _run(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_IMPORT_AFTER):
-                await self._requested.wait()
-        module = await asyncio.to_thread(import_module, "kickserve_ui.application")
         await self._requested.wait()
         try:
+            module = await asyncio.to_thread(import_module, "kickserve_ui.application")
             async with module.running(self._service) as app:
                 self._app.set_result(app)
                 with suppress(asyncio.CancelledError):  # so that NiceGUI's own lifespan ends in order
@@ -135,7 +163,15 @@ class _Pages:
         except Exception as error:
             if self._app.done():
                 raise
-            self._app.set_exception(error)
+            self.trouble = f"can't be loaded ({type(error).__name__}: {error}); the API is not affected"
+            _log.exception("the page %s", self.trouble)
+            self._app.set_exception(ConfigurationError(f"the page {self.trouble}"))
+
+
+def _opens_page(scope: Any) -> bool:
+    """Return whether a browser opens something to show (ASGI)."""
+    accepted = dict(scope["headers"]).get(b"accept", b"")
+    return scope["type"] == "http" and scope["method"] == "GET" and b"text/html" in accepted
 
 
 def _single_worker_notice(workers: int) -> HTTPRouteHandler:
@@ -143,7 +179,7 @@ def _single_worker_notice(workers: int) -> HTTPRouteHandler:
 
     @get([PATH, f"{PATH}/{{rest:path}}"], include_in_schema=False, media_type=MediaType.HTML)
     async def several_workers(request: Request[Any, Any, Any]) -> Response[str]:
-        messages = messages_in(language_of("", request.headers.get("accept-language", "")))
+        messages = messages_for(request)
         text = messages("workers_text", workers=workers)
         return Response(notice_page(messages, messages("workers_title"), text), status_code=503)
 

@@ -28,7 +28,8 @@ from kickserve.plugins import (
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.history import Filter, csv_lines
 from kickserve_ui.history_page import HistoryPage
-from kickserve_ui.layout import COOKIE, Visitor, messages_for, open_page, show_sign_in
+from kickserve_ui.layout import COOKIE, Visitor, open_page, show_sign_in
+from kickserve_ui.messages import messages_for
 from kickserve_ui.model_page import ModelPage
 from kickserve_ui.pitch_page import PitchPage
 from kickserve_ui.rendering import PATH, notice_page, static

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from kickserve_ui.backend import current_backend
-from kickserve_ui.messages import language_of, messages_in
+from kickserve_ui.messages import LANGUAGE_COOKIE, messages_for
 from kickserve_ui.rendering import render, static
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 COOKIE: Final = "kickserve"
 """Name of the cookie of a session."""
 
-# Choices of the visitor stay in the browser: a cookie each, read when the next page is made.
-_LANGUAGE: Final = "kickserve_language"
+# As the language, this choice stays in the browser: in a cookie that is read when the next page is made.
 _THEME: Final = "kickserve_theme"
 _LANGUAGE_TAGS: Final[Mapping[Language, Tag]] = {"en": "en-GB", "fr": "fr"}
 _THEMES: Final = {"dark": True, "light": False}
@@ -56,12 +55,6 @@ class Visitor:
         return current_backend().sessions.may(self.cookie, scope)
 
 
-def messages_for(request: Request) -> Messages:
-    """Return the messages in the language that the visitor has chosen, or else the browser's."""
-    chosen = request.cookies.get(_LANGUAGE, "")
-    return messages_in(language_of(chosen, request.headers.get("accept-language", "")))
-
-
 def open_page(client: Client, request: Request, title: str, path: str) -> Visitor:
     """Begin a page: set its language, title and theme, and put the header on it.
 
@@ -76,7 +69,7 @@ def open_page(client: Client, request: Request, title: str, path: str) -> Visito
     client.page.language = _LANGUAGE_TAGS[messages.language]
     client.page.dark = _THEMES.get(request.cookies.get(_THEME, ""))
     client.title = f"{messages(title)} · kickserve"
-    ui.add_head_html(render("head", messages, language=_LANGUAGE, theme=_THEME))
+    ui.add_head_html(render("head", messages, language=LANGUAGE_COOKIE, theme=_THEME))
     visitor = Visitor(messages, request.cookies.get(COOKIE, ""))
     client.storage[COOKIE] = visitor.cookie
     header = render(

@@ -7,10 +7,17 @@ import tomllib
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+if TYPE_CHECKING:
+    from litestar import Request as LitestarRequest
+    from starlette.requests import Request
 
 Language = Literal["en", "fr"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
+
+LANGUAGE_COOKIE: Final = "kickserve_language"
+"""Name of the cookie of the language that the visitor has chosen."""
 
 _THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 _MINUS: Final = "\N{MINUS SIGN}"
@@ -90,6 +97,12 @@ class Messages:
 def messages_in(language: Language) -> Messages:
     """Return the messages of a language."""
     return Messages(language)
+
+
+def messages_for(request: Request | LitestarRequest[Any, Any, Any]) -> Messages:
+    """Return the messages in the language that the visitor has chosen, or else the browser's."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    return messages_in(language_of(chosen, request.headers.get("accept-language", "")))
 
 
 def language_of(chosen: str, accepted: str) -> Language:

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from nicegui import Client, app, core
 
 from kickserve.plugins import identity
-from kickserve_ui.layout import messages_for
+from kickserve_ui.messages import messages_for
 from kickserve_ui.rendering import notice_page
 
 _WAIT: Final = 15.0  # seconds for a browser to connect; one that takes longer loads the page anew
