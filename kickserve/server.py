@@ -37,10 +37,6 @@ _REST: Final = 0.3  # seconds that cancelled tasks may take to end
 ENDING_MIN: Final = 2.0  # seconds that an end without anything to wait for may take
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _BACKLOG: Final = 2048
-# Objects that come to be before the collector looks for cycles among them, and rounds before it looks among
-# older ones. Predictions make no cycles, and Python's default takes half of the time of a batch. A plugin
-# that makes many has them collected itself, as the page does.
-_COLLECT: Final = (20_000, 5, 50)
 
 _KEY_MIN: Final = 16  # characters of a key that is not found by guessing
 
@@ -182,9 +178,7 @@ class _Server(uvicorn.Server):
             loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         if self.started:
             # Objects made so far stay: a full collection over them would delay all requests for 20 ms.
-            gc.collect()
             gc.freeze()
-            gc.set_threshold(*_COLLECT)
             addresses = {"{}:{}".format(*each.getsockname()) for each in sockets or ()}
             _log.info("started: kickserve %s at %s", __version__, ", ".join(sorted(addresses)))
             # The reader of standard output may have gone: serve all the same.

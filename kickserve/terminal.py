@@ -11,15 +11,6 @@ from urllib.parse import urlsplit
 import msgspec
 import rich_click as click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from click import Context, Parameter
+    from rich.progress import Progress
 
 _WIDE: Final = 10_000  # columns
 
@@ -93,6 +85,16 @@ def progress(*, in_bytes: bool = False, shares: bool = False) -> Progress:
         in_bytes: count bytes.
         shares: count fractions of a whole.
     """
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     counted = TaskProgressColumn() if shares else DownloadColumn() if in_bytes else MofNCompleteColumn()
     console = stderr()
     return Progress(
