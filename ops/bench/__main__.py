@@ -24,6 +24,10 @@ NAMES = {
     ),
     "drift-live": ("variants.drift_live", "the cost of the live figures of drift; needs wrk"),
     "watching": ("variants.watching", "the cost of counting, /metrics and plugins that are off; needs wrk"),
+    "learning": (
+        "learning.learning",
+        "learning from outcomes, on simulated kicks: false alarms, and how soon a change is heard",
+    ),
     "models": ("models.models", "the time of a prediction by kind of model"),
     "outcomes": ("stores.outcomes", "the time of outcomes, together and one by one"),
     "exports": ("stores.exports", "predictions beside an export, and the export beside predictions"),
