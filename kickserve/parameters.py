@@ -20,6 +20,8 @@ from kickserve.recorder import Recorder
 from kickserve.schemas import FieldError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from litestar import Request
 
 ThePredictor = NamedDependency[Predictor]
@@ -161,7 +163,12 @@ def is_lines(body: bytes) -> bool:
 
 
 def wanted_lines(request: Request[Any, Any, Any]) -> str | None:
-    """Return the name of NDJSON that a client prefers to JSON by `Accept` (RFC 9110, 12.5.1), or None."""
+    """Return the name of NDJSON that a client prefers to JSON, or None."""
+    return preferred(request, LINES)
+
+
+def preferred(request: Request[Any, Any, Any], kinds: Sequence[str]) -> str | None:
+    """Return the media type of some that a client prefers to JSON by `Accept` (RFC 9110, 12.5.1), or None."""
     ranges = list(map(_media_range, ",".join(request.headers.getall("accept", [])).lower().split(",")))
 
     def rank(kind: str) -> tuple[float, int, int]:
@@ -175,7 +182,7 @@ def wanted_lines(request: Request[Any, Any, Any]) -> str | None:
         specificity, quality, at = max(matching, default=(0, 0.0, 0))
         return quality, specificity, at
 
-    best = max(LINES, key=rank)
+    best = max(kinds, key=rank)
     return best if rank(best)[0] > 0 and rank(best) > rank(JSON) else None
 
 

@@ -92,11 +92,16 @@ from kickserve.model import (
 )
 from kickserve.openapi import EXAMPLE, TakesKick, refusals, takes
 from kickserve.parameters import (
+    Before,
+    Limit,
     Since,
     ThePredictor,
     TheRecorder,
     Until,
+    format_query,
+    parse_cursor,
     parse_instant,
+    preferred,
     read_body,
 )
 from kickserve.predictor import Predictor, Scorer, ServedModel
@@ -105,7 +110,7 @@ from kickserve.record import NUMBER, Forget, RecordBatch, SetOutcome, ShadowAnsw
 from kickserve.recorder import Recorder
 from kickserve.settings import Settings, SettingsTable, setting
 from kickserve.shared import find_slot, integers, shared_array, sum_by_label
-from kickserve.store import LabelledPrediction, Store
+from kickserve.store import BEGINNING, KnownOutcome, LabelledPrediction, OutcomeChanges, Store
 from kickserve.terminal import (
     AUTO,
     FiniteRange,

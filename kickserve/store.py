@@ -49,6 +49,41 @@ class LabelledPrediction(NamedTuple):
     base: float | None = None
 
 
+class KnownOutcome(NamedTuple):
+    """An outcome, and what learning needs of its prediction.
+
+    Attributes:
+        at: when the outcome became known, UTC, to the millisecond.
+        revision: of the model that predicted the kick.
+        base: the model's own probability of success, 0 to 1, with nothing learned in it.
+        kicker: label of the kicker; None for an unnamed or forgotten one.
+        success: the outcome.
+    """
+
+    at: datetime
+    revision: str
+    base: float
+    kicker: str | None
+    success: bool
+
+
+class OutcomeChanges(NamedTuple):
+    """Whether outcomes have changed.
+
+    Attributes:
+        mark: of the present, for the next look.
+        first: the earliest instant of an outcome that changed, as it was before or is since; None where none
+            has.
+    """
+
+    mark: object
+    first: datetime | None
+
+
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""An instant before all outcomes."""
+
+
 class Store(ABC):
     """A database of predictions. `kickserve_testing.contract.StoreContract` tests one.
 
@@ -158,6 +193,28 @@ class Store(ABC):
         self, *, model: str | None = None, since: datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[list[LabelledPrediction]]:
         """Yield, in groups, the predictions whose outcome is known: quality is computed from them."""
+
+    @abstractmethod
+    def known_outcomes(
+        self, *, since: datetime = BEGINNING, revision: str | None = None
+    ) -> AsyncIterator[list[KnownOutcome]]:
+        """Yield, in groups, the outcomes of predictions in the order in which they became known, then by id.
+
+        Args:
+            since: only outcomes that became known at this instant or later.
+            revision: only of predictions by the model of this revision.
+        """
+
+    @abstractmethod
+    async def outcome_changes(self, mark: object = None) -> OutcomeChanges:
+        """Return since when `known_outcomes` may yield others than at an earlier look.
+
+        An outcome that is set, corrected or taken back, a record that is deleted or purged, and a kicker who
+        is forgotten change it, also where the change comes to the store late or from another process.
+
+        Args:
+            mark: of the earlier look. Without one, or where it is too old, all may have changed.
+        """
 
     @abstractmethod
     async def purge(self, until: datetime, limit: int) -> int:

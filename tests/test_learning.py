@@ -1,13 +1,22 @@
 """Learning from outcomes: the filter, the answers of a service, the kickers."""
 
+import json
 import math
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from itertools import count
 
 import numpy as np
 import pytest
+from conftest import configured
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import eventually
 
 from kickserve.errors import SettingsError
+from kickserve.record import SetOutcome
 from kickserve_data.simulate import ABILITY_SD, logit, simulate
 from kickserve_learning.settings import LearningSettings
 from kickserve_scores.filter import Filter
@@ -107,3 +116,203 @@ def test_what_is_learned_may_be_spelt_in_many_ways(value, level, kickers):
 def test_what_can_not_be_learned_is_refused_with_what_can(value):
     with pytest.raises(SettingsError, match=r"KICKSERVE_LEARN.*must be off, kickers, level"):
         LearningSettings.load({"KICKSERVE_LEARN": value})
+
+
+async def tell(client, kick, success, kicker=None):
+    """Predict a kick, and set its outcome; return the answer."""
+    answer = await ask(client, kick, kicker)
+    await client.put(f"/predictions/{answer['id']}/outcome", json={"success": success})
+    return answer
+
+
+async def ask(client, kick, kicker=None):
+    response = await client.post("/predict", json=kick | {"kicker": kicker})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def answers_when(client, kick, kicker, condition):
+    """Ask until the answer meets a condition; return the answer without its id."""
+
+    async def asked():
+        answer = await ask(client, kick, kicker)
+        del answer["id"]
+        return answer if condition(answer) else None
+
+    return await eventually(asked)
+
+
+def knows(outcomes):
+    return lambda answer: answer["learned"]["kicker"]["outcomes"] == outcomes
+
+
+async def fresh_answer(client, kick, kicker, **learns):
+    """Return the answer that all outcomes in the store lead to, learned from the first one on."""
+    learned = Filter(**learns)
+    async for group in client.app.store.known_outcomes():
+        for each in group:
+            learned.update(each.base, each.kicker, each.success)
+    plain = await ask(client, kick)
+    adjustment = learned.adjustment(kicker)
+    base = plain.get("base", plain["prediction"])
+    return adjustment.probability(base)
+
+
+async def test_answers_learn_from_the_outcomes_of_their_kicker(client, kick):
+    plain = await ask(client, kick)
+    assert not {"base", "learned"} & plain.keys()
+    unseen = await ask(client, kick, "Ann")
+    assert unseen["prediction"] == unseen["base"] == plain["prediction"]
+    assert unseen["learned"]["level"] == 0
+    assert unseen["learned"]["kicker"] == {
+        "name": "Ann",
+        "outcomes": 0,
+        "ability": 0,
+        "from": pytest.approx(-1.96 * 0.29),
+        "to": pytest.approx(1.96 * 0.29),
+    }
+    for success in (True, True, False, True, True):
+        await tell(client, kick, success, "Ann")
+    answer = await answers_when(client, kick, "Ann", knows(5))
+    assert answer["base"] == plain["prediction"] < answer["prediction"]
+    assert answer["prediction"] == await fresh_answer(client, kick, "Ann", level=False, kickers=True)
+    assert answer["confidence"] == max(answer["prediction"], 1 - answer["prediction"])
+    low, high = answer["interval"]
+    assert low < answer["prediction"] < high
+    assert high - low < plain["interval"][1] - plain["interval"][0]
+    ability = answer["learned"]["kicker"]
+    assert ability["from"] < 0 < ability["ability"] < ability["to"]
+    batch = (await client.post("/predict/batch", json=[kick, kick | {"kicker": "Ann"}])).json()
+    assert [each["prediction"] for each in batch] == [plain["prediction"], answer["prediction"]]
+    assert (await client.get("/health")).json()["parts"]["learning"] == "ok"
+    text = (await client.get("http://localhost/metrics")).text
+    assert "kickserve_learning_outcomes 5" in text
+    assert "kickserve_learning_kickers 1" in text
+
+
+async def test_a_level_is_learned_for_all_kicks(start, settings, kick):
+    client = await start(configured(settings, KICKSERVE_LEARN="level,kickers"))
+    for success in (False, False, True, False):
+        await tell(client, kick, success)
+    await tell(client, kick, success=False, kicker="Ann")
+    answer = await answers_when(client, kick, "Ann", knows(1))
+    plain = await ask(client, kick)
+    assert plain["learned"]["kicker"] is None
+    assert plain["learned"]["level"] < 0
+    assert answer["prediction"] < plain["prediction"] < plain["base"]
+    assert plain["prediction"] == await fresh_answer(client, kick, None, level=True, kickers=True)
+    assert answer["prediction"] == await fresh_answer(client, kick, "Ann", level=True, kickers=True)
+
+
+async def test_nothing_is_learned_where_that_is_off(start, settings, kick):
+    client = await start(configured(settings, KICKSERVE_LEARN="off"))
+    await tell(client, kick, success=True, kicker="Ann")
+    assert not {"base", "learned"} & (await ask(client, kick, "Ann")).keys()
+    assert "learning" not in (await client.get("/health")).json()["parts"]
+    [row] = (await client.get("/kickers")).json()
+    assert (row["kicker"], row["kicks"]) == ("Ann", 1)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request, settings):
+    return settings.database_url if request.param == "sqlite" else request.getfixturevalue("postgres_schema")
+
+
+@pytest.fixture
+def start_replica(start, settings, database, tmp_path):
+    """Start a service on the one database, with a journal of its own."""
+    numbers = count()
+
+    async def start_replica():
+        journal = f"{tmp_path}/journal_{next(numbers)}"
+        return await start(configured(settings, DATABASE_URL=database, KICKSERVE_JOURNAL_DIR=journal))
+
+    return start_replica
+
+
+async def test_replicas_give_the_same_learned_answer_whatever_becomes_of_outcomes(start_replica, kick):
+    replicas = one, two = await start_replica(), await start_replica()
+
+    async def agree_on(outcomes):
+        answers = [await answers_when(each, kick, "Ann", knows(outcomes)) for each in replicas]
+        expected = await fresh_answer(one, kick, "Ann", level=False, kickers=True)
+        assert answers[0] == answers[1]
+        assert answers[0]["prediction"] == expected
+        return answers[0]
+
+    told = [await tell(replicas[at % 2], kick, at % 3 > 0, "Ann") for at in range(6)]
+    await tell(one, kick, success=True, kicker="Ben")
+    first = await agree_on(6)
+
+    await two.delete(f"/predictions/{told[0]['id']}")
+    assert await agree_on(5) != first
+
+    before = await agree_on(5)
+    await one.put(f"/predictions/{told[1]['id']}/outcome", json={"success": False})
+    for each in replicas:
+        await answers_when(each, kick, "Ann", lambda answer: answer != before)
+    await agree_on(5)
+
+    late = await ask(two, kick, "Ann")
+    await two.app.recorder.flush()
+    earlier = datetime.now(UTC) - timedelta(days=1)
+    await two.app.store.set_outcomes([SetOutcome(late["id"], success=False, at=earlier)])
+    last = await agree_on(6)
+
+    assert await answers_when(await start_replica(), kick, "Ann", knows(6)) == last
+
+    assert (await one.delete("/kickers/Ann")).status_code == 204
+    await agree_on(0)
+    assert (await answers_when(two, kick, "Ben", knows(1)))["learned"]["kicker"]["outcomes"] == 1
+
+
+async def test_another_model_learns_from_its_own_outcomes_alone(start, settings, kick, tmp_path):
+    file = tmp_path / "model.json"
+    document = json.loads((files("kickserve") / "default.json").read_text())
+    file.write_text(json.dumps(document | {"revision": ""}))
+    client = await start(replace(settings, model=file))
+    await tell(client, kick, success=True, kicker="Ann")
+    await answers_when(client, kick, "Ann", knows(1))
+    document["coefficients"] = [each + 0.01 for each in document["coefficients"]]
+    file.write_text(json.dumps(document | {"revision": ""}))
+    assert (await client.post("/model/reload")).status_code == 200
+    answer = await ask(client, kick, "Ann")
+    assert "learned" not in answer or answer["learned"]["kicker"]["outcomes"] == 0
+    await answers_when(client, kick, "Ann", lambda answer: "learned" in answer and knows(0)(answer))
+    [row] = (await client.get("/kickers")).json()
+    assert row["kicks"] == 1, "the table is of all models"
+
+
+async def test_what_was_learned_stays_while_the_store_is_away(start, settings, postgres_cluster, kick):
+    client = await start(configured(settings, DATABASE_URL=postgres_cluster.url))
+    await tell(client, kick, success=True, kicker="Ann")
+    before = await answers_when(client, kick, "Ann", knows(1))
+    postgres_cluster.stop()
+
+    async def state():
+        found = (await client.get("/health")).json()["parts"]["learning"]
+        return found if found != "ok" else None
+
+    assert re.match(r"answers know the outcomes of \d+ s ago: .*", await eventually(state))
+    assert await answers_when(client, kick, "Ann", knows(1)) == before
+    postgres_cluster.start()
+    await eventually(lambda: client.app.recorder.store_works)
+    await tell(client, kick, success=True, kicker="Ann")
+    await answers_when(client, kick, "Ann", knows(2))
+
+
+async def test_far_more_outcomes_than_a_checkpoint_are_learned_as_one_by_one(client, kick):
+    kicks = [kick | {"kicker": f"kicker {at % 7}"} for at in range(4_000)]
+    answers = (await client.post("/predict/batch", json=kicks)).json()
+    for start in range(0, 4_000, 1_000):
+        some = enumerate(answers[start : start + 1_000], start)
+        outcomes = [{"id": each["id"], "success": at % 3 > 0} for at, each in some]
+        assert (await client.put("/predictions/outcomes", json=outcomes)).json()["kept"] == 1_000
+    await answers_when(client, kick, "kicker 0", knows(572))
+    for at in (5, 2_005, 3_990):
+        await client.put(f"/predictions/{answers[at]['id']}/outcome", json={"success": at % 3 == 0})
+        await client.delete(f"/predictions/{answers[at - 5]['id']}")
+        expected = await fresh_answer(client, kick, "kicker 0", level=False, kickers=True)
+        await answers_when(
+            client, kick, "kicker 0", lambda answer, expected=expected: answer["prediction"] == expected
+        )

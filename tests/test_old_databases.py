@@ -124,7 +124,7 @@ async def test_an_earlier_kickserve_says_that_it_can_not_use_the_new_schema(post
     async with opened(store):
         pass
     monkeypatch.setattr(postgres, "MIGRATIONS", postgres.MIGRATIONS[:2])
-    with pytest.raises(StoreMisconfigured, match="has schema 5, and this kickserve knows 2: upgrade"):
+    with pytest.raises(StoreMisconfigured, match="has schema 6, and this kickserve knows 2: upgrade"):
         await store.open()
 
 

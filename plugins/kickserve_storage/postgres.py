@@ -12,13 +12,17 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from kickserve.features import FLAGS
 from kickserve.plugins import (
+    BEGINNING,
+    KnownOutcome,
     LabelledPrediction,
+    OutcomeChanges,
     StoreError,
     StoreMisconfigured,
     canonical,
     first_id_in,
     instant,
 )
+from kickserve_storage.changes import POSTGRES, POSTGRES_CHANGES, POSTGRES_NOTE
 from kickserve_storage.postgres_months import (
     AHEAD,
     LOCK,
@@ -150,6 +154,7 @@ MIGRATIONS: Final = (
     CREATE TABLE kickserve_forgotten (kicker text PRIMARY KEY, at timestamptz NOT NULL);
     {_rights_of_predictions("kickserve_forgotten")}
     """,
+    f"{POSTGRES}; {_rights_of_predictions('kickserve_changes')}",
 )
 _TYPES: Final = {
     "id": "uuid",
@@ -286,7 +291,10 @@ class PostgresStore(TableStore):
     async def drop_whole(self, until: datetime) -> list[str]:
         """Drop each month that is over before this instant, whatever is in it; return their tables' names."""
         async with self._connection() as connection:
-            return await drop(connection, span(until=until).high)
+            dropped = await drop(connection, span(until=until).high)
+            if dropped:
+                await connection.execute(POSTGRES_NOTE)
+            return dropped
 
     async def _rows(self, sql: str, *values: object) -> list[Any]:
         async with self._connection() as connection:
@@ -309,6 +317,25 @@ class PostgresStore(TableStore):
     @staticmethod
     def _labelled(row: Sequence[Any]) -> LabelledPrediction:
         return LabelledPrediction(*row[:-1])
+
+    @staticmethod
+    def _known_outcome(row: Sequence[Any]) -> KnownOutcome:
+        at, _, revision, base, kicker, outcome = row
+        return KnownOutcome(at, revision, base, kicker, outcome)
+
+    @staticmethod
+    def _moment(at: datetime) -> datetime:
+        return at
+
+    async def outcome_changes(self, mark: object = None) -> OutcomeChanges:
+        """Return since when outcomes have changed; all have where the database is an older one."""
+        since, number, seen = mark if isinstance(mark, tuple) else ("0", -1, [])
+        [row] = await self._rows(POSTGRES_CHANGES, since, seen)
+        bound, end, newest, oldest, first, again = row
+        now = (bound, newest or 0, again)
+        if number < 0 or int(end) < int(since) or (oldest or 0) > number + 1:
+            return OutcomeChanges(now, BEGINNING)
+        return OutcomeChanges(now, first)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:

@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import aiosqlite
 
 from kickserve.plugins import (
+    BEGINNING,
+    KnownOutcome,
     LabelledPrediction,
+    OutcomeChanges,
     RecordUnfit,
     StoreMisconfigured,
     StoreUnavailable,
     canonical,
     instant,
 )
+from kickserve_storage.changes import SQLITE, SQLITE_CHANGES
 from kickserve_storage.sqlite_file import (
     Inode,
     check_place,
@@ -156,6 +160,7 @@ MIGRATIONS: Final = (
         f"""CREATE TABLE kickserve_forgotten (kicker TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL)
             WITHOUT ROWID{_STRICT}""",
     ),
+    SQLITE,
 )
 
 
@@ -333,6 +338,24 @@ class SqliteStore(TableStore):
     def _labelled(row: Sequence[Any]) -> LabelledPrediction:
         created, model, prediction, outcome, *shadow, _ = row
         return LabelledPrediction(instant(created), model, prediction, outcome == 1, *shadow)
+
+    @staticmethod
+    def _known_outcome(row: Sequence[Any]) -> KnownOutcome:
+        at, _, revision, base, kicker, outcome = row
+        return KnownOutcome(instant(at), revision, base, kicker, outcome == 1)
+
+    @staticmethod
+    def _moment(at: datetime) -> int:
+        return to_millisecond(at)
+
+    async def outcome_changes(self, mark: object = None) -> OutcomeChanges:
+        """Return since when outcomes have changed; all have where the file is another one."""
+        file, number = mark if isinstance(mark, tuple) else (None, -1)
+        [(newest, oldest, first)] = await self._rows(SQLITE_CHANGES, number)
+        now = (self._connections and self._connections.file, newest or 0)
+        if number < 0 or file != now[0] or now[1] < number or (oldest or 0) > number + 1:
+            return OutcomeChanges(now, BEGINNING)
+        return OutcomeChanges(now, None if first is None else instant(first))
 
     @asynccontextmanager
     async def _using(self, *, write: bool) -> AsyncIterator[aiosqlite.Connection]:

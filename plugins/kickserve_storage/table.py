@@ -17,7 +17,9 @@ from msgspec.structs import replace
 
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.plugins import (
+    BEGINNING,
     NUMBER,
+    KnownOutcome,
     LabelledPrediction,
     Store,
     StoreUnavailable,
@@ -50,6 +52,7 @@ USUAL: Final = COLUMNS[: COLUMNS.index("error")]
 SHADOW: Final = ("shadow_model", "shadow_revision", "shadow_prediction")
 
 STREAM_GROUP: Final = 250  # records a group: 1 ms of the event loop, and another to encode them
+KNOWN_GROUP: Final = 1_000
 LABELLED_GROUP: Final = 10_000  # labelled predictions are a few values each, so more of them go in a group
 OUTCOMES_GROUP: Final = 500  # outcomes a statement: SQLite before 3.32 takes 999 values at most
 
@@ -61,6 +64,9 @@ _OLDEST: Final = f"{_WITHIN} ORDER BY id LIMIT $3"
 _NEWEST: Final = f"{_WITHIN} ORDER BY id DESC LIMIT $3"
 _OLDEST_OF: Final = f"{_WITHIN} AND kicker = $3 ORDER BY id LIMIT $4"
 _NEWEST_OF: Final = f"{_WITHIN} AND kicker = $3 ORDER BY id DESC LIMIT $4"
+KNOWN_OUTCOMES: Final = """SELECT outcome_at, id, revision, coalesce(base, prediction), kicker, outcome
+    FROM predictions WHERE outcome_at IS NOT NULL AND (outcome_at, id) > ($1, $2) AND prediction IS NOT NULL
+    AND revision = coalesce($3, revision) ORDER BY outcome_at, id LIMIT $4"""
 LABELLED: Final = """SELECT
         created_at, model, prediction, outcome, shadow_model, shadow_prediction, source, base, id
     FROM predictions WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
@@ -118,6 +124,16 @@ class TableStore(Store):
     @abstractmethod
     def _labelled(row: Sequence[Any]) -> LabelledPrediction:
         """Turn a row of `LABELLED` into a labelled prediction."""
+
+    @staticmethod
+    @abstractmethod
+    def _known_outcome(row: Sequence[Any]) -> KnownOutcome:
+        """Turn a row of `KNOWN_OUTCOMES` into an outcome."""
+
+    @staticmethod
+    @abstractmethod
+    def _moment(at: datetime) -> Any:
+        """Turn an instant into what the database keeps."""
 
     @asynccontextmanager
     async def _turn_to_connect(self) -> AsyncIterator[None]:
@@ -181,6 +197,15 @@ class TableStore(Store):
         while rows := await self._rows(LABELLED, low, high, model, LABELLED_GROUP):
             yield await in_steps(rows, self._labelled)
             low = _after(rows[-1][-1])
+
+    async def known_outcomes(
+        self, *, since: datetime = BEGINNING, revision: str | None = None
+    ) -> AsyncIterator[list[KnownOutcome]]:
+        """Yield, a thousand at a time, outcomes in the order in which they became known."""
+        at, record_id = self._moment(since), _FIRST
+        while rows := await self._rows(KNOWN_OUTCOMES, at, record_id, revision, KNOWN_GROUP):
+            yield await in_steps(rows, self._known_outcome)
+            at, record_id = rows[-1][0], str(rows[-1][1])
 
     async def was_deleted(self, record_id: str) -> bool:
         """Return whether a record with this id was deleted in the last 30 days."""

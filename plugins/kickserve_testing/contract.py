@@ -31,10 +31,11 @@ from msgspec.structs import replace
 from kickserve.errors import StoreUnavailable
 from kickserve.ids import instant
 from kickserve.record import NUMBER, SetOutcome
-from kickserve.store import LabelledPrediction
+from kickserve.store import KnownOutcome, LabelledPrediction
 from kickserve_testing.contract_samples import (
     START,
     UNKNOWN,
+    all_known,
     all_labelled,
     batch_at,
     expected_page,
@@ -325,6 +326,69 @@ class StoreContract:
         groups = [group async for group in store.labelled()]
         assert len(groups) > 1
         assert [each.success for group in groups for each in group] == [record.outcome for record in records]
+
+    async def test_known_outcomes_come_in_the_order_in_which_they_became_known(self, store: Store) -> None:
+        known = [(7, True), (3, False), (9, True), (3, True)]  # seconds after SET_AT
+        records = [
+            record_at(START + at, outcome=success, outcome_at=SET_AT + timedelta(seconds=seconds))
+            for at, (seconds, success) in enumerate(known)
+        ]
+        records[1] = replace(records[1], kicker="Ann", base=0.7, learned=learned_of("Ann"))
+        records[2] = replace(records[2], revision="r2")
+        broken = record_at(START + 9, prediction=None, interval=None, outcome=True, outcome_at=SET_AT)
+        await keep(store, [*records, broken, record_at(START + 10)])
+        expected = [
+            KnownOutcome(SET_AT + timedelta(seconds=3), "r1", 0.7, "Ann", success=False),
+            KnownOutcome(SET_AT + timedelta(seconds=3), "r1", 0.8125, None, success=True),
+            KnownOutcome(SET_AT + timedelta(seconds=7), "r1", 0.8125, None, success=True),
+            KnownOutcome(SET_AT + timedelta(seconds=9), "r2", 0.8125, None, success=True),
+        ]
+        assert await all_known(store) == expected
+        assert await all_known(store, revision="r1") == expected[:3]
+        assert await all_known(store, since=expected[2].at) == expected[2:]
+
+    async def test_many_known_outcomes_come_in_groups_also_of_one_instant(self, store: Store) -> None:
+        records = [record_at(START + at, outcome=at % 3 == 0, outcome_at=SET_AT) for at in range(2_500)]
+        await keep(store, records)
+        groups = [group async for group in store.known_outcomes()]
+        assert len(groups) > 1
+        assert [each.success for group in groups for each in group] == [record.outcome for record in records]
+
+    async def test_whatever_changes_known_outcomes_is_noticed_with_its_earliest_instant(
+        self, store: Store
+    ) -> None:
+        times = [SET_AT + timedelta(minutes=at) for at in range(6)]
+        records = [
+            record_at(START + at, outcome=True, outcome_at=moment, kicker="Ann" if at == 4 else None)
+            for at, moment in enumerate(times)
+        ]
+        await keep(store, [*records[1:], record_at(START)])
+        mark, first = await store.outcome_changes()
+        assert first is not None
+        assert first <= times[0]
+
+        async def change() -> datetime | None:
+            nonlocal mark
+            mark, first = await store.outcome_changes(mark)
+            return first
+
+        assert await change() is None
+        late = SetOutcome(records[0].id, success=False, at=times[0])
+        await store.set_outcomes([late])
+        assert await change() == times[0]
+        later = [SetOutcome(record.id, success=False, at=times[5]) for record in records[2:4]]
+        await store.set_outcomes(later)
+        assert await change() == times[2]
+        await store.forget("Ann", datetime.now(UTC) + timedelta(days=10_000))
+        assert await change() == times[4]
+        await store.delete(records[1].id)
+        assert await change() == times[1]
+        await store.add([batch_at(START + 60_000)])
+        await store.delete(batch_at(START + 60_000).ids.texts()[0])
+        assert await change() is None, "neither had an outcome"
+        await store.purge(instant(START + 1), 10)
+        assert await change() == times[0]
+        assert await change() is None
 
     async def test_purge_removes_the_oldest_up_to_its_limit(self, store: Store) -> None:
         records = some_records(10)

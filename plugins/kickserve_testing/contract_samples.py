@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from kickserve.store import LabelledPrediction, Store
+    from kickserve.store import KnownOutcome, LabelledPrediction, Store
 
 START: Final = 1_790_000_000_000  # milliseconds since 1970
 UNKNOWN: Final = "01900000-0000-7000-8000-000000000000"  # an id that none of these tests keeps
@@ -171,3 +171,8 @@ async def streamed(
 async def all_labelled(store: Store, **filters: Any) -> list[LabelledPrediction]:
     """Collect all that `labelled` yields."""
     return [each async for group in store.labelled(**filters) for each in group]
+
+
+async def all_known(store: Store, **filters: Any) -> list[KnownOutcome]:
+    """Collect all that `known_outcomes` yields."""
+    return [each async for group in store.known_outcomes(**filters) for each in group]

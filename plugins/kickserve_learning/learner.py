@@ -1,0 +1,105 @@
+"""Adjusts answers by what was learned, on their path: look-ups and arithmetic, no I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from kickserve.plugins import Learner
+from kickserve.schemas import Learned, LearnedKicker
+from kickserve_scores.filter import Adjustment, Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from kickserve_learning.settings import Learns
+
+    Score = tuple[float, float, float]
+
+
+class _Known(NamedTuple):
+    """What was learned of the outcomes of one model, with what was made of it for answers."""
+
+    revision: str
+    filter: Filter
+    made: dict[str | None, tuple[Adjustment, Learned]]
+
+
+class FilterLearner(Learner):
+    """Adjusts the scores of the model whose outcomes were learned; those of others stay as they are.
+
+    Args:
+        learns: what is learned.
+    """
+
+    def __init__(self, learns: Learns) -> None:
+        self.unnamed = learns.level
+        self._learns = learns
+        self._known: _Known | None = None
+
+    @property
+    def filter(self) -> Filter | None:
+        """What is known at present; None before anything is."""
+        return None if self._known is None else self._known.filter
+
+    @property
+    def revision(self) -> str | None:
+        """Revision of the model of which that is known; None before."""
+        return None if self._known is None else self._known.revision
+
+    def new(self) -> Filter:
+        """Make a filter that has learned nothing yet."""
+        return Filter(level=self._learns.level, kickers=self._learns.kickers)
+
+    def learn(self, revision: str, learned: Filter) -> None:
+        """Adjust by this from now on.
+
+        Args:
+            revision: of the model whose outcomes were learned.
+            learned: what was; never to be changed.
+        """
+        if self._known is None or self._known.filter is not learned:
+            self._known = _Known(revision, learned, {})
+
+    def adjust(self, revision: str, score: Score, kicker: str | None) -> tuple[Score, Learned] | None:
+        """Adjust the score of one kick, as `kickserve.plugins.Learner` does."""
+        known = self._known
+        if known is None or known.revision != revision:
+            return None
+        if not self._learns.kickers:
+            kicker = None
+        found = known.made.get(kicker) or self._make(known, kicker)
+        return None if found is None else (found[0].score(score), found[1])
+
+    def adjust_many(
+        self, revision: str, scores: NDArray[np.float64], kickers: Sequence[str | None]
+    ) -> tuple[NDArray[np.float64], list[Learned | None]] | None:
+        """Adjust the scores of n kicks, as `kickserve.plugins.Learner` does."""
+        if self.revision != revision or (not self.unnamed and not any(kickers)):
+            return None
+        rows = list(map(tuple, scores.tolist()))
+        learned: list[Learned | None] = [None] * len(rows)
+        for at, (row, kicker) in enumerate(zip(rows, kickers, strict=True)):
+            if (adjusted := self.adjust(revision, row, kicker)) is not None:
+                rows[at], learned[at] = adjusted
+        return np.array(rows), learned
+
+    def _make(self, known: _Known, kicker: str | None) -> tuple[Adjustment, Learned] | None:
+        if kicker is None and not self.unnamed:
+            return None
+        adjustment = known.filter.adjustment(kicker)
+        made = adjustment, Learned(level=adjustment.level, kicker=_of(kicker, adjustment))
+        if kicker is None or adjustment.ability.outcomes:  # names that nobody knows could be any number
+            known.made[kicker] = made
+        return made
+
+
+def _of(kicker: str | None, adjustment: Adjustment) -> LearnedKicker | None:
+    if kicker is None:
+        return None
+    ability = adjustment.ability
+    low, high = ability.interval
+    return LearnedKicker(name=kicker, outcomes=ability.outcomes, ability=ability.mean, low=low, high=high)

@@ -1,0 +1,143 @@
+"""The table of kickers: kicks, made, expected, points above expected, ability."""
+
+from __future__ import annotations
+
+import math
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec import Struct
+
+from kickserve_scores.filter import UNKNOWN, Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POINTS: Final = 3.0
+"""Points of a kick where nothing else is said: those of a penalty. A conversion is worth 2."""
+_NORMAL_975: Final = 1.96
+
+
+class KickerRow(Struct, kw_only=True, frozen=True):
+    """A kicker, by the kicks whose outcome is known.
+
+    Attributes:
+        kicker: label.
+        kicks: how many, from 1.
+        made: how many succeeded.
+        expected: how many would have, by the model's own probabilities, of a kicker of unknown ability.
+        above: kicks above expected: made - expected.
+        above_from: lower end of its 95 % interval, by the chance of each kick: ± 1.96·√Σ p·(1 - p).
+        above_to: upper end.
+        points: points above expected: `above` times the points of a kick, 3 unless told otherwise, because a
+            kick does not say whether it is a penalty (3) or a conversion (2).
+        points_from: lower end of its 95 % interval.
+        points_to: upper end.
+        ability: what the kicker adds to the log-odds of a kick, drawn towards 0 where kicks are few.
+        ability_from: lower end of its 95 % interval.
+        ability_to: upper end.
+    """
+
+    kicker: str
+    kicks: int
+    made: int
+    expected: float
+    above: float
+    above_from: float
+    above_to: float
+    points: float
+    points_from: float
+    points_to: float
+    ability: float
+    ability_from: float
+    ability_to: float
+
+
+COLUMNS: Final = KickerRow.__struct_fields__
+SORTS: Final = ("points", "above", "kicks", "made", "expected", "ability", "kicker")
+"""What the table can be sorted by; `kicker` rises, the others fall."""
+
+
+class _Sums(NamedTuple):
+    """Sums over the kicks of a kicker: number, successes, probabilities p, and p·(1 - p)."""
+
+    kicks: int = 0
+    made: int = 0
+    expected: float = 0.0
+    variance: float = 0.0
+
+
+class Tally:
+    """Counts the kicks of kickers, in the order in which their outcomes became known.
+
+    Args:
+        level: whether abilities are those above a level that is learned too.
+    """
+
+    def __init__(self, *, level: bool) -> None:
+        self._filter = Filter(level=level, kickers=True)
+        self._sums: dict[str, _Sums] = {}
+
+    @property
+    def outcomes(self) -> int:
+        """How many kicks it has taken in, with and without a kicker."""
+        return self._filter.outcomes
+
+    def copy(self) -> Tally:
+        """Return a tally that goes its own way from here."""
+        made = Tally(level=False)
+        made._filter, made._sums = self._filter.copy(), self._sums.copy()
+        return made
+
+    def update(self, base: float, kicker: str | None, success: bool) -> None:  # noqa: FBT001
+        """Take a kick in: the model's own probability, the kicker's label, the outcome."""
+        self._filter.update(base, kicker, success)
+        if kicker is not None:
+            kicks, made, expected, variance = self._sums.get(kicker, _Sums())
+            self._sums[kicker] = _Sums(
+                kicks + 1, made + success, expected + base, variance + base * (1 - base)
+            )
+
+    def row(self, kicker: str, points: float = POINTS) -> KickerRow:
+        """Return one kicker; without any outcome the row is of zeros, and the ability that of an unknown one.
+
+        Args:
+            kicker: label.
+            points: of a kick.
+        """
+        kicks, made, expected, variance = self._sums.get(kicker, _Sums())
+        above, half = made - expected, _NORMAL_975 * math.sqrt(variance)
+        ability = self._filter.kickers.get(kicker, UNKNOWN)
+        low, high = ability.interval
+        return KickerRow(
+            kicker=kicker,
+            kicks=kicks,
+            made=made,
+            expected=expected,
+            above=above,
+            above_from=above - half,
+            above_to=above + half,
+            points=points * above,
+            points_from=points * (above - half),
+            points_to=points * (above + half),
+            ability=ability.mean,
+            ability_from=low,
+            ability_to=high,
+        )
+
+    def rows(self, by: str, points: float = POINTS) -> list[KickerRow]:
+        """Return all kickers of whom an outcome is known.
+
+        Args:
+            by: one of `SORTS`; equal kickers are sorted by their label.
+            points: of a kick.
+        """
+        return sorted((self.row(kicker, points) for kicker in self._sums), key=place_of(by))
+
+
+def place_of(by: str) -> Callable[[KickerRow], tuple[float, str]]:
+    """Return the function that gives a kicker's place in the order by one of `SORTS`."""
+    if by == "kicker":
+        return lambda row: (0.0, row.kicker)
+    value = attrgetter(by)
+    return lambda row: (-value(row), row.kicker)
