@@ -49,6 +49,9 @@ NEEDED = {
     ("PUT", "/api/v1/predictions/{record_id}/outcome"): "predict",
     ("PUT", "/api/v1/predictions/outcomes"): "predict",
     ("GET", "/api/v1/quality"): "read",
+    ("GET", "/api/v1/kickers"): "read",
+    ("GET", "/api/v1/kickers/{kicker}"): "read",
+    ("DELETE", "/api/v1/kickers/{kicker}"): "admin",
     ("GET", "/api/v1/model"): "read",
     ("POST", "/api/v1/model/reload"): "admin",
     ("GET", "/api/v1/drift"): "read",
@@ -90,7 +93,9 @@ class TestScopes:
         }
         assert {each for each in routes if each[1] not in OPEN} == NEEDED.keys()
         for (method, path), needed in NEEDED.items():
-            url = "http://test" + path.format(record_id=ID, name="drift-none.html", owner="o", version="1")
+            url = "http://test" + path.format(
+                record_id=ID, name="drift-none.html", owner="o", version="1", kicker="Ann"
+            )
             url += "?seconds=0.1" if path.endswith("profile") else ""
             for scope in KEYS:
                 answer = await client.request(method, url, content=b"", headers=sent(scope))

@@ -1,5 +1,6 @@
 """Learning from outcomes: the filter, the answers of a service, the kickers."""
 
+import csv
 import json
 import math
 import re
@@ -7,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import count
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -316,3 +318,107 @@ async def test_far_more_outcomes_than_a_checkpoint_are_learned_as_one_by_one(cli
         await answers_when(
             client, kick, "kicker 0", lambda answer, expected=expected: answer["prediction"] == expected
         )
+
+
+@pytest.fixture
+async def table(client, kick):
+    """Kickers with 1 to 5 kicks, the first of each a miss."""
+    for number, kicker in enumerate(("Zoé", "Ann", "ben", "Ärzte 🏉", "=1+1"), 1):
+        for at in range(number):
+            await tell(client, kick, at > 0, kicker)
+    await ask(client, kick, "nobody yet")
+    await tell(client, kick, success=True)
+    return client
+
+
+async def test_kickers_are_listed_with_what_was_expected_of_them(table, kick):
+    rows = {row["kicker"]: row for row in (await table.get("/kickers")).json()}
+    assert rows.keys() == {"Zoé", "Ann", "ben", "Ärzte 🏉", "=1+1"}
+    row, p = rows["ben"], (await ask(table, kick))["prediction"]
+    half = 1.96 * math.sqrt(3 * p * (1 - p))
+    assert (row["kicks"], row["made"], row["expected"]) == (3, 2, pytest.approx(3 * p))
+    assert row["above"] == pytest.approx(2 - 3 * p)
+    assert (row["above_from"], row["above_to"]) == pytest.approx((2 - 3 * p - half, 2 - 3 * p + half))
+    assert [row[name] for name in ("points", "points_from", "points_to")] == pytest.approx(
+        [3 * row[name] for name in ("above", "above_from", "above_to")]
+    )
+    learned = (await answers_when(table, kick, "ben", knows(3)))["learned"]["kicker"]
+    assert (learned["ability"], learned["from"], learned["to"]) == (
+        row["ability"],
+        row["ability_from"],
+        row["ability_to"],
+    )
+    [of_conversions] = [
+        row for row in (await table.get("/kickers?points=2")).json() if row["kicker"] == "ben"
+    ]
+    assert of_conversions["points"] == pytest.approx(2 * row["above"])
+
+
+@pytest.mark.parametrize("sort", ["points", "above", "kicks", "made", "expected", "ability", "kicker"])
+async def test_pages_of_kickers_show_each_once_in_their_order(table, sort):
+    whole = (await table.get(f"/kickers?sort={sort}")).json()
+    values = [row[sort] for row in whole]
+    assert values == sorted(values, reverse=sort != "kicker")
+    seen, url = [], f"http://localhost/api/v1/kickers?sort={sort}&limit=2"
+    while url is not None:
+        response = await table.get(url)
+        seen += response.json()
+        url = response.links.get("next", {}).get("url")
+        url = url and f"http://localhost{url}"
+    assert seen == whole
+
+
+async def test_kickers_come_as_csv_that_no_spreadsheet_runs(table):
+    response = await table.get("/kickers?sort=kicks&limit=2", headers={"Accept": "text/csv"})
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "next" in response.links
+    head, first, second = csv.reader(response.text.splitlines())
+    assert head[:4] == ["kicker", "kicks", "made", "expected"]
+    assert (first[:3], second[:3]) == (["'=1+1", "5", "4"], ["Ärzte 🏉", "4", "3"])
+
+
+async def test_a_kicker_is_found_and_forgotten_whatever_signs_the_name_has(client, kick):
+    names = ["Ann", "a/b", "a//b c", "Zoé 🏉", "100%", "%2F", "?x=1", "#", "..", "a+b", "'; --", "\u202eab"]
+    for name in names:
+        await tell(client, kick, success=True, kicker=name)
+        await tell(client, kick, success=True, kicker=name)
+        path = f"http://localhost/api/v1/kickers/{quote(name, safe='').replace('..', '%2E%2E')}"
+        page = (await client.get(path)).json()
+        assert (page["kicker"], page["kicks"], len(page["predictions"])) == (name, 2, 2)
+        one = await client.get(f"{path}?limit=1")
+        rest = await client.get(f"http://localhost{one.links['next']['url']}")
+        assert [*one.json()["predictions"], *rest.json()["predictions"]] == page["predictions"]
+        assert (await client.delete(path)).status_code == 204
+        assert (await client.get(path)).status_code == (await client.delete(path)).status_code == 404
+        assert (await client.get(f"/predictions/{page['predictions'][0]['id']}")).json()["kicker"] is None
+    assert (await client.get("/kickers")).json() == []
+    problem = (await client.get("/kickers/nobody")).json()
+    assert (problem["title"], problem["status"]) == ("Kicker not found", 404)
+
+
+@pytest.mark.parametrize("query", ["sort=speed", "limit=0", "points=0", "points=nan", "after=x", "x=1"])
+async def test_what_the_table_of_kickers_can_not_do_is_refused(client, query):
+    response = await client.get(f"/kickers?{query}")
+    assert response.status_code == 422, response.text
+    assert response.json()["errors"][0]["field"] == query.partition("=")[0]
+
+
+def test_the_command_lists_the_kickers_of_the_store_and_of_a_file(kickserve, tmp_path, kick):
+    rows = [["kicker", "success", *kick]]
+    rows += [["Ann", at > 0, *kick.values()] for at in range(4)] + [[" Ben ", 1, *kick.values()]]
+    file = tmp_path / "season.csv"
+    with file.open("w", newline="") as opened:
+        csv.writer(opened).writerows([*rows, ["", 1, *kick.values()], ["Ann", "?", *kick.values()]])
+    code, out, err = kickserve("kickers", file, "--json", "--sort", "kicks", "--points", 2)
+    ann, ben = json.loads(out)
+    assert (code, ann["kicker"], ann["kicks"], ann["made"]) == (3, "Ann", 4, 3)
+    assert (ben["kicker"], ben["kicks"], ben["points"]) == ("Ben", 1, pytest.approx(2 * ben["above"]))
+    code, out, err = kickserve("kickers", file, "--limit", 1, "--sort", "kicks")
+    assert code == 3
+    assert "line 8: success is missing, or can't be read" in err
+    assert "Ann" in out
+    assert "Ben" not in out
+    code, out, err = kickserve("kickers", file, "--kicker", "player")
+    assert code == 2
+    assert "no column player" in err
+    assert kickserve("kickers")[:2] == (0, "")

@@ -130,7 +130,7 @@ async def list_kickers(
         query = format_query(sort=sort, limit=limit, points=f"{points:g}", after=f"{value!r},{kicker}")
         headers["Link"] = f'<{_PATH}?{query}>; rel="next"'
     if preferred(request, [_CSV]):
-        return Response(_csv(page), media_type=f"{_CSV}; charset=utf-8", headers=headers)
+        return Response(_csv(page), media_type=_CSV, headers=headers)
     return Response(page, headers=headers)
 
 
@@ -153,7 +153,7 @@ async def get_kicker(  # noqa: PLR0913, PLR0917 - the query
     if len(records) > limit:
         records.pop()
         query = format_query(limit=limit, before=records[-1].id, points=f"{points:g}")
-        headers["Link"] = f'<{_PATH}/{quote(name, safe="")}?{query}>; rel="next"'
+        headers["Link"] = f'<{_PATH}/{_as_sent(request)}?{query}>; rel="next"'
     return Response(KickerPage(**asdict(tally.row(name, points)), predictions=records), headers=headers)
 
 
@@ -175,11 +175,15 @@ def _kicker_in(request: Request[Any, Any, Any]) -> str:
     Raises:
         KickerNotFound: no kicker can have it.
     """
-    raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
-    name = unquote(raw.decode("latin-1").partition(f"{_PATH}/")[2])
+    name = unquote(_as_sent(request))
     if kicker_fault(name):
         raise _not_found(name)
     return str(kicker_of(name))
+
+
+def _as_sent(request: Request[Any, Any, Any]) -> str:
+    raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    return raw.decode("latin-1").partition(f"{_PATH}/")[2]
 
 
 def _not_found(name: str) -> KickerNotFound:
