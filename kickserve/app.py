@@ -375,6 +375,17 @@ async def put_outcome(record_id: FromPath[str], body: RawBody, recorder: TheReco
     await recorder.set_outcome(parse_id(record_id), success=bool(read_outcome(body).success))
 
 
+@delete(
+    "/predictions/{record_id:str}/outcome",
+    responses=refusals(503),
+    tags=["outcomes"],
+    guards=[requires(Scope.PREDICT)],
+)
+async def delete_outcome(record_id: FromPath[str], recorder: TheRecorder) -> None:
+    """Take the outcome of a kick back, as if it had never been set."""
+    await recorder.set_outcome(parse_id(record_id), success=None)
+
+
 @put(
     "/predictions/outcomes",
     operation_class=TakesOutcomes,
@@ -457,6 +468,7 @@ ROUTES: Final = [
     get_prediction,
     delete_prediction,
     put_outcome,
+    delete_outcome,
     put_outcomes,
     model,
     reload_model,

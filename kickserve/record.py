@@ -204,16 +204,16 @@ class Delete(Struct, tag="delete", array_like=True):
 
 
 class SetOutcome(Struct, tag="judge", array_like=True):
-    """The outcome of a kick is to be set.
+    """The outcome of a kick is to be set, or taken back.
 
     Attributes:
         id: of the record.
-        success: whether the kick went over.
-        at: when the outcome became known.
+        success: whether the kick went over; None takes the outcome back.
+        at: when the outcome became known, or turned out to be wrong.
     """
 
     id: str
-    success: bool
+    success: bool | None
     at: datetime
 
 
@@ -296,7 +296,7 @@ def replay(record_ids: Collection[str], payloads: Iterable[bytes]) -> dict[str, 
             case Delete(each):
                 found.pop(each, None)
             case SetOutcome(each, success, at) if each in found and at >= (found[each].outcome_at or at):
-                found[each].outcome, found[each].outcome_at = success, at
+                found[each].outcome, found[each].outcome_at = success, None if success is None else at
             case Forget():
                 for record in found.values():
                     operation.strip(record)

@@ -198,8 +198,8 @@ class Recorder:
         if await self._change([Delete(record_id)]):
             raise _not_found(record_id)
 
-    async def set_outcome(self, record_id: str, *, success: bool) -> None:
-        """Keep the outcome of a kick; raises as `delete` does."""
+    async def set_outcome(self, record_id: str, *, success: bool | None) -> None:
+        """Keep the outcome of a kick, or take it back where it is None; raises as `delete` does."""
         if await self._change([SetOutcome(record_id, success, datetime.now(UTC))]):
             raise _not_found(record_id)
 

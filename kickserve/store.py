@@ -182,7 +182,8 @@ class Store(ABC):
         """Set some hundreds of outcomes; of two for one record the one with the later `at` counts.
 
         So an outcome that waited in a journal never replaces one that became known after it. Of two with the
-        same `at`, to the millisecond, the one that comes last counts.
+        same `at`, to the millisecond, the one that comes last counts. Where it was taken back, outcome and
+        time are null again.
 
         Returns:
             The ids under which there is no record, spelt as they came.

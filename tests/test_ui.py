@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 
 import httpx
+import numpy as np
 import pytest
 from conftest import configured
 from hypothesis import given
@@ -27,6 +28,8 @@ from starlette.requests import Request
 
 import kickserve_ui
 from kickserve.app import create_app
+from kickserve.features import NAMES
+from kickserve.plugins import InvalidInput
 from kickserve.schemas import row_of
 from kickserve_testing.app import client_of
 from kickserve_ui import backend, visits
@@ -36,52 +39,45 @@ from kickserve_ui.history import Filter
 from kickserve_ui.history_page import HistoryPage
 from kickserve_ui.layout import Visitor
 from kickserve_ui.messages import language_of, messages_in, texts
-from kickserve_ui.page_state import CHOICES, PRESETS, RANGES, PageState, Spot, read
+from kickserve_ui.page_state import CHOICES, PRESETS, RANGES, PageState, read
 
 # The state of the pitch page.
 
 
-@given(st.floats(0, 70), st.floats(0, 62))
-def test_a_spot_becomes_the_numbers_shown_and_comes_back(x, out):
-    state = PageState().at(Spot(x, out))
-    near = math.hypot(x - 35, out)
-    assert math.hypot(state.spot.x - x, state.spot.out - out) < 0.25 or near < 2.2
-    assert state.at(state.spot).distance == pytest.approx(state.distance, abs=0.11)
-
-
-numbers = {
-    name: st.integers(low * 10**digits, high * 10**digits).map(lambda n, d=digits: n / 10**d if d else n)
-    for name, (low, high, digits) in RANGES.items()
+numbers = st.integers(0, 10**6).map(lambda n: n / 10**6)
+FIELDS = {
+    **{
+        name: numbers.map(lambda x, low=low, high=high: low + x * (high - low))
+        for name, (low, high) in RANGES.items()
+    },
+    **{name: st.sampled_from(each) for name, each in CHOICES.items()},
 }
 
 
-@given(st.builds(PageState, **numbers, **{name: st.sampled_from(each) for name, each in CHOICES.items()}))
-def test_a_link_holds_the_whole_state(state):
-    assert read(dict(httpx.QueryParams(state.query()))) == (state, [])
+@given(st.fixed_dictionaries({name: FIELDS[name] for name in PageState.__slots__ if name in FIELDS}))
+def test_a_link_holds_the_whole_kick(values):
+    state = read({name: str(value) for name, value in values.items()})
+    assert state == PageState(**values)
     assert list(state.row) == list(row_of(state.kick))
 
 
 unusual = st.text(max_size=6) | st.sampled_from(["nan", "inf", "-1", "101", "1e400"])
 
 
-@given(st.dictionaries(st.sampled_from(["distance", "minute", "side", "corner", "x"]), unusual))
-def test_any_link_gives_a_state_and_names_its_unusable_values(query):
-    state, unusable = read(query)
-    assert set(unusable) <= set(query)
-    assert all(map(math.isfinite, state.row))
+@given(st.dictionaries(st.sampled_from(["distance", "minute", "side", "kicker", "x"]), unusual))
+def test_any_link_gives_a_kick_or_names_an_unusable_value(query):
+    try:
+        state = read(query)
+    except InvalidInput as error:
+        assert str(error).split()[0] in query
+    else:
+        assert all(map(math.isfinite, state.row))
 
 
-def test_every_preset_is_on_the_pitch_and_has_its_message():
+def test_every_preset_has_usable_values_and_its_message():
     for name, values in PRESETS.items():
-        assert PageState().changed(**values).spot.on_pitch
+        read({field: str(value) for field, value in values.items()})
         assert f"preset_{name}" in texts()
-
-
-def test_a_kick_pays_where_its_points_equal_those_of_the_corner():
-    state = PageState()
-    even = state.break_even
-    assert 3 * even + (1 - even) * state.miss == pytest.approx(state.corner)
-    assert replace(state, corner=1.0).break_even is None
 
 
 # Messages.
@@ -94,8 +90,8 @@ def test_every_message_has_the_same_values_in_both_languages():
 
 def test_numbers_and_warnings_are_written_in_the_manner_of_the_language():
     english, french = messages_in("en"), messages_in("fr")
-    assert english.percent(0.7464) == "74.6%"
-    assert french.percent(0.7464) == "74,6\N{NARROW NO-BREAK SPACE}%"
+    assert [english.percent(each) for each in (0.7464, 0.999, 1.0, 0.001)] == ["75%", ">99%", "100%", "<1%"]
+    assert french.percent(0.7464) == "75\N{NARROW NO-BREAK SPACE}%"
     assert english.number(-1.5, 1) == "\N{MINUS SIGN}1.5"
     assert french.warning("distance beyond 60 m") == "Distance au-delà de 60 m"
     assert french.warning("something else") == "something else"
@@ -111,14 +107,27 @@ def test_the_language_is_the_chosen_one_or_the_browsers():
 # The heat map.
 
 
-async def test_the_heat_map_has_the_models_answer_at_every_spot(client):
+async def test_the_map_has_the_models_answer_at_every_spot(client):
     state, served = PageState(), client.app.predictor.current
-    found = await HeatMaps().get(served, state)
-    for x, out in ((20, 30), (52, 12), (35, 50)):
-        expected = served.model.predict(state.at(Spot(x, out)).row[None, :]).probability[0]
-        assert found.probability[2 * out, 2 * x] == pytest.approx(expected, abs=0.01)
-    assert found.contour(0.6).path.startswith("M")
-    assert found.contour(0.999999).label is None
+    found = await HeatMaps().get(served, state, None)
+    length = int.from_bytes(found[:4], "little")
+    header = json.loads(found[4 : 4 + length])
+    assert header["revision"] == served.model.card.revision
+    count = header["rows"] * header["columns"]
+    words = np.frombuffer(found, "<u2", count, 4 + length).reshape(header["rows"], -1)
+    ends = np.frombuffer(found, "u1", 2 * count, 4 + length + 2 * count).reshape(2, header["rows"], -1)
+    for x, out in ((20, 30), (52, 12), (35, 50), (2, 4)):
+        aside = x - 35
+        angle = math.degrees(math.atan2(abs(aside), out))
+        there = replace(
+            state, distance=math.hypot(aside, out), angle=angle, side="left" if aside < 0 else "right"
+        )
+        expected = served.model.predict(there.row[None, :])
+        word = int(words[2 * out, 2 * x])
+        assert (word >> 1) / 32767 == pytest.approx(expected.probability[0], abs=1e-4)
+        assert bool(word & 1) == bool(served.model.out_of_domain(there.row[None, :])[0])
+        assert ends[0, 2 * out, 2 * x] / 255 == pytest.approx(expected.low[0], abs=0.003)
+        assert ends[1, 2 * out, 2 * x] / 255 == pytest.approx(expected.high[0], abs=0.003)
 
 
 # The history.
@@ -160,8 +169,9 @@ async def test_the_history_shows_every_record_with_its_outcome_and_a_link_to_the
     assert found.count("<td>") == 3 * found.count('<th scope="col">')
     assert re.findall(r'aria-pressed="(\w+)"', found) == ["false", "true", "true", "false", "false", "false"]
     link = re.findall(r'href="/ui/\?([^"]*)"', found)[0]
-    state, unusable = read(dict(httpx.QueryParams(html.unescape(link))))
-    assert unusable == []
+    state = read(dict(httpx.QueryParams(html.unescape(link))))
+    stored = (await client.get(f"/predictions/{answers[-1]['id']}")).json()
+    assert list(state.row) == [stored[name] for name in NAMES]  # so that the pitch shows the same number
     assert (state.distance, state.angle, state.side, state.venue) == (41.5, 12.0, "left", "home")
     assert state.minute == 20
 
@@ -305,17 +315,18 @@ async def test_pages_that_no_browser_opens_are_few_and_leave_room_for_other_addr
 ):
     client = await start(configured(settings, KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))
     greedy, other = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))
-    statuses = [(await client.get("http://test/ui/", headers=greedy)).status_code for _ in range(30)]
+    statuses = [(await client.get("http://test/ui/history", headers=greedy)).status_code for _ in range(30)]
     assert statuses == [200] * 10 + [503] * 20
     answer = await client.get("http://test/ui/history", headers=greedy)
     assert answer.headers["retry-after"] == "2"
     assert '<meta http-equiv="refresh" content="2">' in answer.text
     assert (await client.get("http://test/ui/nowhere", headers=other)).status_code == 404  # takes no room
-    assert (await client.get("http://test/ui/", headers=other)).status_code == 200
+    assert (await client.get("http://test/ui/history", headers=other)).status_code == 200
+    assert (await client.get("http://test/ui/", headers=greedy)).status_code == 200  # keeps nothing in memory
     for limit in ("_MOST", "_MOST_OPEN"):
         with monkeypatch.context() as patch:
             patch.setattr(visits, limit, len(Client.instances))
-            assert (await client.get("http://test/ui/", headers=other)).status_code == 503
+            assert (await client.get("http://test/ui/history", headers=other)).status_code == 503
     assert (await client.get("http://test/ui/", headers=other)).status_code == 200
 
 

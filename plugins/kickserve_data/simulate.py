@@ -64,9 +64,9 @@ _PENALTY_OUT: Final = (30.5, 10.6)  # metres to the goal line: mean and standard
 _PENALTY_CUT: Final = (7.0, 60.0)
 _CONVERSION_EDGES: Final = (0, 3, 6, 10, 15, 20, 25, 30, 34.5)
 _CONVERSION_WEIGHTS: Final = (0.178, 0.062, 0.060, 0.068, 0.103, 0.128, 0.136, 0.265)
-_BACK_AT: Final = (1.5, 4.5, 8, 12.5, 17.5, 22.5, 27.5, 33)  # metres to the side
-_BACK_MEDIAN: Final = (10.7, 12.5, 15.2, 18.3, 22.3, 23.8, 24.3, 24.7)  # metres taken back from the goal line
-_BACK_SPREAD: Final = 0.10
+TEE_ASIDE: Final = (1.5, 4.5, 8, 12.5, 17.5, 22.5, 27.5, 33)  # metres to the side
+TEE_BACK: Final = (10.7, 12.5, 15.2, 18.3, 22.3, 23.8, 24.3, 24.7)  # metres taken back from the goal line
+TEE_SPREAD: Final = 0.10
 
 _EDGE_OF_MATCH: Final = 0.0625  # five minutes of eighty
 _LEFT_FOOTED: Final = 0.16
@@ -212,7 +212,7 @@ def _places(rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     aside = _aside(rng, _PENALTY_EDGES, _PENALTY_WEIGHTS)
     out = np.clip(rng.normal(*_PENALTY_OUT, BLOCK), *_PENALTY_CUT)
     converted_aside = _aside(rng, _CONVERSION_EDGES, _CONVERSION_WEIGHTS)
-    back = np.interp(converted_aside, _BACK_AT, _BACK_MEDIAN) * rng.lognormal(0, _BACK_SPREAD, BLOCK)
+    back = np.interp(converted_aside, TEE_ASIDE, TEE_BACK) * rng.lognormal(0, TEE_SPREAD, BLOCK)
     return np.where(conversion, converted_aside, aside), np.where(conversion, back, out)
 
 

@@ -173,7 +173,8 @@ _DELETE: Final = f"""WITH removed AS ({REMOVE} RETURNING id),
     INSERT INTO kickserve_deleted SELECT id, now() FROM removed ON CONFLICT (id) DO NOTHING"""  # noqa: S608 - as above
 _SET_OUTCOMES: Final = """UPDATE predictions
     SET outcome = CASE WHEN outcome_at > new.at THEN predictions.outcome ELSE new.outcome END,
-        outcome_at = greatest(outcome_at, new.at)
+        outcome_at = CASE WHEN outcome_at > new.at THEN outcome_at
+            WHEN new.outcome IS NULL THEN NULL ELSE new.at END
     FROM unnest($1::uuid[], $2::boolean[], $3::timestamptz[]) AS new (id, outcome, at)
     WHERE predictions.id = new.id RETURNING predictions.id"""
 

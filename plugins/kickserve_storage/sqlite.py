@@ -319,7 +319,10 @@ class SqliteStore(TableStore):
         known = f"SELECT id FROM predictions WHERE id IN ({', '.join('?' * len(ids))})"  # noqa: S608 - marks
         async with self._using(write=True) as connection, _transaction(connection):
             moments = [to_millisecond(each.at) for each in outcomes]
-            rows = [(each.success, at, each.id, at) for each, at in zip(outcomes, moments, strict=True)]
+            rows = [
+                (each.success, None if each.success is None else at, each.id, at)
+                for each, at in zip(outcomes, moments, strict=True)
+            ]
             await connection.executemany(_SET_OUTCOME, rows)
             return {found for (found,) in await connection.execute_fetchall(known, ids)}
 

@@ -253,6 +253,16 @@ class StoreContract:
             assert await store.set_outcomes([outcome]) == set()
             assert await store.get(record.id) == replace(record, outcome=success, outcome_at=at)
 
+    async def test_an_outcome_that_is_taken_back_leaves_nothing_and_can_be_set_again(
+        self, store: Store
+    ) -> None:
+        record = record_at(START)
+        await keep(store, [record])
+        for success, at in ((True, SET_AT), (None, None), (False, SET_AT + timedelta(seconds=2))):
+            outcome = SetOutcome(record.id, success=success, at=at or SET_AT + timedelta(seconds=1))
+            assert await store.set_outcomes([outcome]) == set()
+            assert await store.get(record.id) == replace(record, outcome=success, outcome_at=at)
+
     async def test_an_earlier_outcome_never_replaces_a_later_one(self, store: Store) -> None:
         record, other = some_records(2)
         await keep(store, [record, other])

@@ -25,13 +25,15 @@ from kickserve.plugins import (
     nonce_of,
     with_nonce,
 )
+from kickserve_ui.app_page import NO_STORE, static_file
 from kickserve_ui.backend import Backend, current_backend, serving
+from kickserve_ui.calls import add_calls
 from kickserve_ui.history import Filter, csv_lines
 from kickserve_ui.history_page import HistoryPage
 from kickserve_ui.layout import COOKIE, Visitor, open_page, show_sign_in
 from kickserve_ui.messages import messages_for
 from kickserve_ui.model_page import ModelPage
-from kickserve_ui.pitch_page import PitchPage
+from kickserve_ui.pitch_page import pitch_page
 from kickserve_ui.rendering import PATH, notice_page, static
 from kickserve_ui.sessions import LIFETIME
 from kickserve_ui.visits import PageLimit, drop_unopened
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
 _SEE_OTHER: Final = 303
 _UNAVAILABLE: Final = 503
 _FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
-_NO_STORE: Final = {"Cache-Control": "no-store"}  # no proxy may keep a copy of stored predictions
 _PAGES: Final = frozenset({"", "/history", "/model"})
 _RECONNECT: Final = 10.0  # seconds in which a page that lost its connection finds the same state again
 _COMPRESSION: Final = 5  # of 9, the default, which takes three times as long and gains two percent
@@ -78,7 +79,9 @@ async def running(service: App) -> AsyncIterator[ASGIApp]:
 def _fastapi() -> FastAPI:
     """Make the FastAPI application around NiceGUI's: once a process, because NiceGUI is global to it."""
     ui.add_head_html(f"<style>{static('style.css')}</style>", shared=True)
-    ui.page("/")(_pitch)
+    app.get("/", response_model=None)(pitch_page)
+    app.get("/static/{digest}/{name}", response_model=None)(static_file)
+    add_calls(app)
     ui.page("/history")(_history)
     ui.page("/model")(_model)
     ui.page("/sign-in")(_sign_in_page)
@@ -141,10 +144,6 @@ def _with_policy(served: Any, security_headers: SecurityHeaders) -> Any:
 def _wants_policy(start: Any) -> bool:
     headers = dict(start["headers"])
     return headers.get(b"content-type", b"").startswith(b"text/html") and _POLICY not in headers
-
-
-async def _pitch(client: Client, request: Request) -> None:
-    await PitchPage(open_page(client, request, "title_pitch", ""), request.query_params).build()
 
 
 async def _history(client: Client, request: Request) -> None:
@@ -229,7 +228,7 @@ async def _report(request: Request) -> Response:
     return FileResponse(
         folder / PurePosixPath(summary.report).name,
         media_type="text/html",
-        headers={"Content-Security-Policy": SANDBOX, **_NO_STORE},
+        headers={"Content-Security-Policy": SANDBOX, **NO_STORE},
     )
 
 
@@ -242,9 +241,9 @@ async def _download(request: Request, since: str = "", until: str = "", outcome:
     except StoreError:
         messages = messages_for(request)
         page = notice_page(messages, messages("title_history"), messages("store_away"))
-        return HTMLResponse(page, _UNAVAILABLE, headers=_NO_STORE)
+        return HTMLResponse(page, _UNAVAILABLE, headers=NO_STORE)
     return StreamingResponse(
         csv_lines(service.store, Filter.read(since, until, outcome)),
         media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="kickserve-predictions.csv"', **_NO_STORE},
+        headers={"Content-Disposition": 'attachment; filename="kickserve-predictions.csv"', **NO_STORE},
     )

@@ -1,159 +1,117 @@
-"""The probability at every spot of the pitch: as a picture, as contours, along a line; and its colours."""
+"""The probability at every spot of the pitch, as bytes that the browser draws and reads; its colours."""
 
 from __future__ import annotations
 
-import base64
+import struct
 from collections import OrderedDict
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
-from contourpy import LineType, contour_generator
-from numpy.typing import NDArray
 
 from kickserve.features import BY_NAME, INDEX
-from kickserve_ui.page_state import DEPTH, WIDTH, Spot
+from kickserve_ui.page_state import DEPTH, WIDTH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from numpy.typing import NDArray
 
-    from kickserve.plugins import ServedModel
+    from kickserve.plugins import Learner, ServedModel
+    from kickserve.schemas import ModelCard
     from kickserve_ui.page_state import PageState
-
-    _Lines = Sequence[NDArray[np.float64]]
 
 # Colours of probabilities from 0 to 1: lightness rises with probability, so that every eye can order them.
 STOPS: Final = ("#2c2a63", "#34518f", "#2b7b94", "#359f88", "#7cc06c", "#d9d65b")
 GRADIENT: Final = f"linear-gradient(90deg, {', '.join(STOPS)})"
-LEVELS: Final = (0.2, 0.4, 0.6, 0.8)
 STEP: Final = 0.5  # metres between the spots of a map
 
 _DISTANCE: Final = BY_NAME["distance"]
 _X: Final = np.arange(0, WIDTH + STEP / 2, STEP)
 _OUT: Final = np.arange(0, DEPTH + STEP / 2, STEP)
 _ALL_X, _ALL_OUT = (each.ravel() for each in np.meshgrid(_X, _OUT))
-_NEAREST: Final = 5.0  # metres from the goal line of the nearest conversion: a nearer one is charged down
-_CACHED: Final = 32  # maps
-_LABEL_ROOM: Final = 3.0  # metres from the goal line that a label needs
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """The model's answers for the whole pitch; what browsers need of them is made once for all.
-
-    Attributes:
-        probability: shape (rows, columns): a row every half metre from the goal line, a column every half
-            metre from the left touch line.
-        out_of_domain: the same shape: where the model warns.
-    """
-
-    probability: NDArray[np.float64]
-    out_of_domain: NDArray[np.bool_]
-
-    @cached_property
-    def picture(self) -> dict[str, Any]:
-        """The map for the browser: a byte a spot, seven bits of probability and one for a warning."""
-        levels = np.rint(self.probability * 127).astype(np.uint8) * 2 + self.out_of_domain.astype(np.uint8)
-        rows, columns = levels.shape
-        return {
-            "rows": rows,
-            "columns": columns,
-            "step": STEP,
-            "bytes": base64.b64encode(levels.tobytes()).decode(),
-        }
-
-    @cached_property
-    def contours(self) -> list[Contour]:
-        """The contours of `LEVELS`."""
-        return list(map(self.contour, LEVELS))
-
-    def contour(self, level: float) -> Contour:
-        """Return the line on which the probability has a value, 0 to 1."""
-        generator = contour_generator(_X, _OUT, self.probability, line_type=LineType.Separate)
-        lines = cast("_Lines", generator.lines(level))
-        longest = max(lines, key=len, default=None)
-        label = None
-        if longest is not None:
-            # At the line's nearest point to the posts' middle: there lines lie furthest apart.
-            label = longest[int(np.argmin(np.abs(longest[:, 0] - WIDTH / 2)))].round(1).tolist()
-        if label is not None and label[1] < _LABEL_ROOM:
-            label = None
-        return Contour(level, "".join(map(_path, lines)), label)
-
-
-class Contour(NamedTuple):
-    """The line on which the probability has a value.
-
-    Attributes:
-        level: the value.
-        path: SVG path, in metres.
-        label: a spot for a label on the longest part of the line; None where there is no room.
-    """
-
-    level: float
-    path: str
-    label: list[float] | None
-
-
-class TeeLine(NamedTuple):
-    """The spots that the kicker of a conversion may choose from: the line through the try.
-
-    Attributes:
-        out: shape (n,), metres back from the goal line.
-        probability: shape (n,).
-        best: the spot with the highest probability, among those without a warning if there are any.
-        best_probability: of that spot.
-    """
-
-    out: NDArray[np.float64]
-    probability: NDArray[np.float64]
-    best: Spot
-    best_probability: float
+_CONDITIONS: Final = [at for name, at in INDEX.items() if name not in {"distance", "angle", "is_left_side"}]
+_CACHED: Final = 32  # maps, of 70 kB
+_WHOLE: Final = 32_767  # of 15 bits: a probability of 1
 
 
 class HeatMaps:
     """Makes maps, and caches the newest: a condition that is changed back takes no call of the model."""
 
     def __init__(self) -> None:
-        self._cache: OrderedDict[tuple[Any, ...], HeatMap] = OrderedDict()
+        self._cache: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
 
-    async def get(self, served: ServedModel, state: PageState) -> HeatMap:
+    async def get(self, served: ServedModel, state: PageState, learner: Learner | None) -> bytes:
         """Return the map for the conditions of a state; nothing is recorded.
+
+        Args:
+            served: the model.
+            state: its spot does not count.
+            learner: adjusts the model's answers; then nothing is cached, as it learns on.
+
+        Returns:
+            The length of a JSON header (4 bytes) and the header: name and revision of the model, rows, a row
+            every half metre from the goal line, columns, a column every half metre from the left touch line.
+            Then a 16-bit word a spot: 15 bits of probability, and one for a warning of the model. Then, if
+            the model gives an interval, a byte a spot for its lower end, and one for its upper end. All
+            numbers are little-endian.
 
         Raises:
             PredictionFailed: the model failed.
         """
+        if learner is not None and (state.kicker or learner.unnamed):
+            return await _map(served, state, learner)
         card = served.model.card
-        conditions = (state.minute, state.wind, state.rain, state.foot, state.venue, state.attempts)
-        key = (card.name, card.revision, *conditions)
-        found = self._cache.pop(key, None) or await _heat_map(served, state)
+        key = (card.name, card.revision, *state.row[_CONDITIONS].tolist())
+        found = self._cache.pop(key, None) or await _map(served, state, None)
         self._cache[key] = found
         while len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
         return found
 
 
-async def _heat_map(served: ServedModel, state: PageState) -> HeatMap:
-    kicks = _kicks_at(_ALL_X, _ALL_OUT, state.row)
-    shape = (len(_OUT), len(_X))
-    probability = (await served.score(kicks))[:, 0]
-    return HeatMap(probability.reshape(shape), served.model.out_of_domain(kicks).reshape(shape))
+def about(card: ModelCard) -> dict[str, Any]:
+    """Return what the page says of a model."""
+    simulated = "simulated" in str(card.trained_on.get("data", ""))
+    return {
+        "model": card.name,
+        "revision": card.revision,
+        "simulated": simulated,
+        "assumed": card.assumed,
+    }
 
 
-async def tee_line(served: ServedModel, state: PageState) -> TeeLine:
-    """Ask the model for every spot on the line through the ball, parallel to the touch lines.
+async def score(
+    served: ServedModel, rows: NDArray[np.float64], learner: Learner | None, kicker: str | None
+) -> NDArray[np.float64]:
+    """Score kicks of a kicker as the service answers them, without a record.
+
+    Args:
+        served: the model.
+        rows: shape (n, 11).
+        learner: of the service.
+        kicker: label of the kicker; None for an unnamed one.
+
+    Returns:
+        Probability, low and high, shape (n, 3).
 
     Raises:
         PredictionFailed: the model failed.
     """
-    out = _OUT[_OUT >= _NEAREST]
-    x = state.spot.x
-    kicks = _kicks_at(np.full(len(out), x), out, state.row)
-    probability = (await served.score(kicks))[:, 0]
-    known = ~served.model.out_of_domain(kicks)
-    at = int(np.argmax(np.where(known, probability, -1.0) if known.any() else probability))
-    return TeeLine(out, probability, Spot(x, float(out[at])), float(probability[at]))
+    scores = await served.score(rows)
+    if learner is None or not (kicker or learner.unnamed):
+        return scores
+    adjusted = learner.adjust_many(served.model.card.revision, scores, [kicker] * len(rows))
+    return scores if adjusted is None else adjusted[0]
+
+
+async def _map(served: ServedModel, state: PageState, learner: Learner | None) -> bytes:
+    kicks = _kicks_at(_ALL_X, _ALL_OUT, state.row)
+    scores = await score(served, kicks, learner, state.kicker or None)
+    warned = served.model.out_of_domain(kicks)
+    words: NDArray[np.uint16] = np.rint(scores[:, 0] * _WHOLE).astype("<u2") * 2 + warned.astype("<u2")
+    ends = b"" if np.isnan(scores).any() else np.rint(scores[:, 1:].T * 255).astype("u1").tobytes()
+    shape = {"rows": len(_OUT), "columns": len(_X), "step": STEP}
+    header = msgspec.json.encode({**about(served.model.card), **shape})
+    return b"".join((struct.pack("<I", len(header)), header, words.tobytes(), ends))
 
 
 def colour_of(probability: float) -> str:
@@ -184,7 +142,3 @@ def _kicks_at(
     kicks[:, INDEX["angle"]] = np.degrees(np.arctan2(np.abs(aside), out))
     kicks[:, INDEX["is_left_side"]] = aside < 0
     return kicks
-
-
-def _path(line: NDArray[np.float64]) -> str:
-    return "M" + "L".join(f"{x:.1f} {out:.1f}" for x, out in line.tolist())

@@ -14,7 +14,7 @@ from kickserve.schemas import Record
 from kickserve_ui.backend import current_backend
 from kickserve_ui.heat_map import colour_of
 from kickserve_ui.history import OUTCOMES, Filter
-from kickserve_ui.page_state import MINUTES, state_of
+from kickserve_ui.page_state import MINUTES, link_of
 from kickserve_ui.rendering import render
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class HistoryPage:
             marks=_MARKS,
             minutes=MINUTES,
             colour_of=colour_of,
-            state_of=state_of,
+            link_of=link_of,
             may_mark=self._visitor.may(Scope.PREDICT),
             may_delete=self._visitor.may(Scope.ADMIN),
             searched=found.searched if found.searched >= _MOST else 0,

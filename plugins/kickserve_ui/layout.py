@@ -27,7 +27,7 @@ COOKIE: Final = "kickserve"
 """Name of the cookie of a session."""
 
 # As the language, this choice stays in the browser: in a cookie that is read when the next page is made.
-_THEME: Final = "kickserve_theme"
+THEME: Final = "kickserve_theme"
 _LANGUAGE_TAGS: Final[Mapping[Language, Tag]] = {"en": "en-GB", "fr": "fr"}
 _THEMES: Final = {"dark": True, "light": False}
 _PAGES: Final = (("nav_pitch", ""), ("nav_history", "/history"), ("nav_model", "/model"))
@@ -67,23 +67,37 @@ def open_page(client: Client, request: Request, title: str, path: str) -> Visito
     messages = messages_for(request)
     client.page = copy(client.page)  # the page's own is shared by all visitors
     client.page.language = _LANGUAGE_TAGS[messages.language]
-    client.page.dark = _THEMES.get(request.cookies.get(_THEME, ""))
+    client.page.dark = _THEMES.get(request.cookies.get(THEME, ""))
     client.title = f"{messages(title)} · kickserve"
-    ui.add_head_html(render("head", messages, language=LANGUAGE_COOKIE, theme=_THEME))
-    visitor = Visitor(messages, request.cookies.get(COOKIE, ""))
+    ui.add_head_html(render("head", messages, language=LANGUAGE_COOKIE, theme=THEME))
+    visitor = visitor_of(request)
     client.storage[COOKIE] = visitor.cookie
-    header = render(
+    ui.html(header_html(visitor, path), sanitize=False, tag="header").classes("top")
+    return visitor
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Return the visitor of a request."""
+    return Visitor(messages_for(request), request.cookies.get(COOKIE, ""))
+
+
+def header_html(visitor: Visitor, path: str) -> str:
+    """Return the header of a page: the other pages, sign-in, language and theme.
+
+    Args:
+        visitor: of the page.
+        path: of the page below the mount.
+    """
+    return render(
         "header",
-        messages,
+        visitor.messages,
         favicon=static("favicon.svg"),
         pages=_PAGES,
         path=path,
         guarded=current_backend().sessions.guarded,
         signed_in=visitor.signed_in,
-        other="fr" if messages.language == "en" else "en",
+        other="fr" if visitor.messages.language == "en" else "en",
     )
-    ui.html(header, sanitize=False, tag="header").classes("top")
-    return visitor
 
 
 def show_sign_in(messages: Messages, target: str, fault: str = "") -> None:

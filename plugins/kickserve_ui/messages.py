@@ -41,6 +41,13 @@ def texts() -> dict[str, list[str]]:
     return tomllib.loads(files("kickserve_ui").joinpath("static/messages.toml").read_text(encoding="utf-8"))
 
 
+@cache
+def texts_in(language: Language) -> dict[str, str]:
+    """Return the texts of a language by key."""
+    column = LANGUAGES.index(language)
+    return {key: each[column] for key, each in texts().items()}
+
+
 class Messages:
     """The messages of one language.
 
@@ -68,10 +75,13 @@ class Messages:
             text = text.replace(",", _THIN).replace(".", ",")
         return text
 
-    def percent(self, fraction: float, digits: int = 1) -> str:
-        """Write a fraction from 0 to 1 as a percentage."""
+    def percent(self, fraction: float) -> str:
+        """Write a fraction from 0 to 1 in whole percents; only 0 and 1 are written as never and always."""
         space = _THIN if self.language == "fr" else ""
-        return f"{self.number(100 * fraction, digits)}{space}%"
+        percents = round(100 * fraction)
+        if percents in {0, 100} and fraction not in {0, 1}:
+            return f"<1{space}%" if percents == 0 else f">99{space}%"
+        return f"{percents}{space}%"
 
     def moment(self, at: datetime) -> str:
         """Write an instant, in UTC."""

@@ -1,4 +1,4 @@
-"""The state of the pitch page: the kick, its conditions, the values of the decision, and the link to it all.
+"""The kick that the pitch page is set to: its fields, their ranges, and the link that holds them.
 
 Spots are metres on the pitch as the kicker sees it: `x` from the left touch line to the right one, `out` from
 the goal line, at the top, towards the kicker's own half.
@@ -6,15 +6,15 @@ the goal line, at the top, towards the kicker's own half.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlencode
 
 import numpy as np
 
 from kickserve.features import BY_NAME
-from kickserve.schemas import Kick, row_of
+from kickserve.plugins import InvalidInput, kicker_fault
+from kickserve.schemas import Kick, kicker_of, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,38 +32,49 @@ DEPTH: Final = 62.0
 MINUTES: Final = 80
 """Minutes of a match."""
 
-EDGE: Final = 5
-"""The first and the last so many minutes count as start and endgame, as in the training data."""
-
+_EDGE: Final = 5  # the first and the last so many minutes count as start and endgame, as in the training data
+_POINTS: Final = (0, 7)  # a try and its conversion
 _DISTANCE: Final = BY_NAME["distance"]
 _WIND: Final = BY_NAME["wind_speed"]
-_HIGHEST_VALUE: Final = 7  # points: a try and its conversion
 
-
-class Range(NamedTuple):
-    """The range of a number on the page, ends included, and its decimals."""
-
-    low: int
-    high: int
-    digits: int
-
-
-RANGES: Final[Mapping[str, Range]] = {
-    "distance": Range(int(_DISTANCE.low), int(_DISTANCE.high), 1),
-    "angle": Range(0, 90, 1),
-    "minute": Range(0, MINUTES, 0),
-    "wind": Range(int(_WIND.low), int(_WIND.high), 0),
-    "rain": Range(0, 100, 0),
-    "miss": Range(0, _HIGHEST_VALUE, 2),
-    "corner": Range(0, _HIGHEST_VALUE, 2),
+RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    "distance": (int(_DISTANCE.low), int(_DISTANCE.high)),
+    "angle": (0, 90),
+    "minute": (0, MINUTES),
+    "wind": (int(_WIND.low), int(_WIND.high)),
+    "rain": (0, 100),
+    "line": (0, int(WIDTH)),
+    "back": (2, int(_DISTANCE.high)),
+    "lineout_5": _POINTS,
+    "lineout_22": _POINTS,
+    "lineout_40": _POINTS,
+    "lineout_50": _POINTS,
+    "miss": _POINTS,
+    "touch": (10, 80),
 }
+"""The numbers of the page, ends included."""
+
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "kind": ("penalty", "conversion", "kick"),
     "side": ("left", "right"),
-    "kind": ("penalty", "conversion"),
-    "foot": ("left", "right"),
+    "foot": ("right", "left"),
     "venue": ("home", "away"),
     "attempts": ("yes", "no"),
+    "phase": ("start", "middle", "end", "both"),
 }
+"""The choices of the page. A `kick` is one whose kind is not known: records do not hold it."""
+
+VALUES: Final[Mapping[str, float]] = {
+    # Points until the next score, by the start of a lineout [P: Premiership 2018/19].
+    "lineout_5": 4.14,  # within 5 m of the goal line
+    "lineout_22": 2.27,  # from 5 m to the 22
+    "lineout_40": 1.22,  # from the 22 to the 10 m line
+    "lineout_50": 0.62,  # from there to halfway
+    "miss": 1.3,  # points after a missed penalty [implied by one published case]
+    "touch": 45.0,  # metres that a kick to touch goes [A]
+}
+"""What the decision rests on: published figures, and assumptions that the page calls so."""
+
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "front": {"distance": 22, "angle": 0, "side": "right", "kind": "penalty"},
     "fifteen": {"distance": 29.7, "angle": 42.3, "side": "left", "kind": "penalty"},
@@ -75,18 +86,6 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 """Common situations, by the key of their message."""
 
 
-class Spot(NamedTuple):
-    """A spot on the pitch: metres from the left touch line, and from the goal line."""
-
-    x: float
-    out: float
-
-    @property
-    def on_pitch(self) -> bool:
-        """Whether it lies in the part of the field of play that is shown."""
-        return 0 <= self.x <= WIDTH and 0 <= self.out <= DEPTH
-
-
 @dataclass(frozen=True, slots=True)
 class PageState:
     """A kick and its conditions, as the page shows them.
@@ -95,63 +94,45 @@ class PageState:
         distance: metres to the middle of the posts, 2 to 100.
         angle: degrees off the perpendicular to the goal line, 0 to 90.
         side: of the posts, as the kicker sees them.
-        kind: penalty or conversion; the spot of a conversion may be chosen along a line.
         minute: of the match, 0 to 80.
+        phase: `start`, `middle`, `end` or `both` where the flags of a stored kick say so, not its minute.
         wind: km/h, 0 to 50.
         rain: probability of rain in percent, 0 to 100.
         foot: of the kicker.
         venue: of the kicker's team.
         attempts: whether the kicker has kicked at goal in this match before.
-        miss: points that a missed penalty is worth to the kicker's team on average.
-        corner: points that a kick to the corner is worth instead.
+        kicker: label of the kicker; empty for an unnamed one.
     """
 
     distance: float = 38.0
     angle: float = 24.0
     side: Literal["left", "right"] = "left"
-    kind: Literal["penalty", "conversion"] = "penalty"
-    minute: int = 40
-    wind: int = 12
-    rain: int = 20
+    minute: float = 40
+    phase: Literal["", "start", "middle", "end", "both"] = ""
+    wind: float = 12
+    rain: float = 20
     foot: Literal["left", "right"] = "right"
     venue: Literal["home", "away"] = "home"
     attempts: Literal["yes", "no"] = "yes"
-    miss: float = 1.3
-    corner: float = 2.3
-
-    @property
-    def spot(self) -> Spot:
-        """The spot of the ball; it may lie off the pitch."""
-        radians = math.radians(self.angle)
-        aside = self.distance * math.sin(radians)
-        x = WIDTH / 2 + (-aside if self.side == "left" else aside)
-        return Spot(x, self.distance * math.cos(radians))
-
-    @property
-    def is_start(self) -> bool:
-        """Whether the match is in its first minutes."""
-        return self.minute <= EDGE
-
-    @property
-    def is_endgame(self) -> bool:
-        """Whether the match is in its last minutes."""
-        return self.minute >= MINUTES - EDGE
+    kicker: str = ""
 
     @property
     def kick(self) -> Kick:
-        """The eleven features."""
+        """The kick, as the page records it."""
         return Kick(
             time_norm=self.minute / MINUTES,
             distance=self.distance,
             angle=self.angle,
-            wind_speed=float(self.wind),
+            wind_speed=self.wind,
             precipitation_probability=self.rain / 100,
             is_left_footed=self.foot == "left",
             game_away=self.venue == "away",
-            is_endgame=self.is_endgame,
-            is_start=self.is_start,
+            is_endgame=self.phase in {"end", "both"} if self.phase else self.minute >= MINUTES - _EDGE,
+            is_start=self.phase in {"start", "both"} if self.phase else self.minute <= _EDGE,
             is_left_side=self.side == "left",
             has_previous_attempts=self.attempts == "yes",
+            kicker=self.kicker or None,
+            source="page",
         )
 
     @property
@@ -159,95 +140,54 @@ class PageState:
         """The eleven features as numbers, in the order of `kickserve.features.NAMES`."""
         return np.array(row_of(self.kick), dtype=np.float64)
 
-    @property
-    def points(self) -> int:
-        """Points for a successful kick."""
-        return 3 if self.kind == "penalty" else 2
 
-    @property
-    def break_even(self) -> float | None:
-        """The probability above which a kick at goal is worth more than the corner, if there is one."""
-        if self.points <= self.miss:
-            return None
-        even = (self.corner - self.miss) / (self.points - self.miss)
-        return even if 0 < even < 1 else None
+def read(query: Mapping[str, str]) -> PageState:
+    """Read the query of a link; names that are no field's are passed over.
 
-    def at(self, spot: Spot) -> PageState:
-        """Return the same with the ball at another spot.
-
-        Distance and angle are rounded as the page shows them: the model gets exactly the numbers shown. A
-        spot nearer than the service takes (2 m) gets that distance.
-        """
-        aside = spot.x - WIDTH / 2
-        distance = round(math.hypot(aside, spot.out), RANGES["distance"].digits)
-        return replace(
-            self,
-            distance=min(max(distance, _DISTANCE.low), _DISTANCE.high),
-            angle=round(math.degrees(math.atan2(abs(aside), max(spot.out, 0.0))), RANGES["angle"].digits),
-            side="left" if aside < 0 else "right",
-        )
-
-    def changed(self, **values: object) -> PageState:
-        """Return the same with other values, which may come from a browser or a link.
-
-        Raises:
-            ValueError: a value is none that its field takes; the message is the field's name.
-        """
-        return replace(self, **{name: _parsed(name, str(value)) for name, value in values.items()})
-
-    def query(self) -> str:
-        """Return the query of a link, all fields in it: a default may change one day."""
-        return urlencode({each.name: _text(getattr(self, each.name)) for each in fields(self)})
-
-
-def read(query: Mapping[str, str]) -> tuple[PageState, list[str]]:
-    """Read the query of a link.
-
-    Args:
-        query: by name; names that are no field's are passed over.
-
-    Returns:
-        The state, and the names of fields with unusable values: they have the default.
+    Raises:
+        InvalidInput: a value is none that its field takes.
     """
-    state, unusable = PageState(), []
-    for each in fields(PageState):
-        if each.name in query:
-            try:
-                state = state.changed(**{each.name: query[each.name]})
-            except ValueError:
-                unusable.append(each.name)
-    return state, unusable
+    given = {name: _parsed(name, query[name]) for name in PageState.__slots__ if name in query}
+    return PageState(**given)
 
 
-def state_of(record: Record) -> PageState:
-    """Return the state that shows a stored prediction's kick, as closely as the page's steps allow."""
-    return PageState(
-        distance=record.distance,
-        angle=record.angle,
-        side="left" if record.is_left_side else "right",
-        minute=round(record.time_norm * MINUTES),
-        wind=round(record.wind_speed),
-        rain=round(record.precipitation_probability * 100),
-        foot="left" if record.is_left_footed else "right",
-        venue="away" if record.game_away else "home",
-        attempts="yes" if record.has_previous_attempts else "no",
-    )
+def link_of(record: Record) -> str:
+    """Return the query of a link to the pitch that shows a stored kick with all its features as they are.
+
+    Its kind is not in the record, and its flags may differ from what its minute says.
+    """
+    flags = {(True, False): "start", (False, True): "end", (True, True): "both", (False, False): "middle"}
+    shown = {
+        "kind": "kick",
+        "distance": record.distance,
+        "angle": record.angle,
+        "side": "left" if record.is_left_side else "right",
+        "minute": record.time_norm * MINUTES,
+        "phase": flags[bool(record.is_start), bool(record.is_endgame)],
+        "wind": record.wind_speed,
+        "rain": record.precipitation_probability * 100,
+        "foot": "left" if record.is_left_footed else "right",
+        "venue": "away" if record.game_away else "home",
+        "attempts": "yes" if record.has_previous_attempts else "no",
+        **({"kicker": record.kicker} if record.kicker else {}),
+    }
+    return urlencode(shown)
 
 
 def _parsed(name: str, text: str) -> Any:
     if name in CHOICES:
-        if text not in CHOICES[name]:
-            raise ValueError(name)
-        return text
-    low, high, digits = RANGES[name]
-    try:
-        value = round(float(text), digits or None)
-    except (ValueError, OverflowError):
-        raise ValueError(name) from None
-    if not low <= value <= high:  # NaN is out as well
-        raise ValueError(name)
-    return value
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        if text in CHOICES[name]:
+            return text
+    elif name == "kicker":
+        if fault := kicker_fault(text or None):
+            raise InvalidInput(f"{name} {fault}")
+        return kicker_of(text)
+    else:
+        low, high = RANGES[name]
+        try:
+            value = float(text)
+        except ValueError:
+            value = low - 1
+        if low <= value <= high:  # NaN is not
+            return value
+    raise InvalidInput(f"{name} can't be {text!r}")

@@ -25,7 +25,7 @@ _MOST_CONNECTIONS: Final = 100  # beside one for each page
 _TRY_LATER: Final = 1013  # websocket close code
 _RETRY: Final = 2  # seconds
 _CONNECTIONS: Final = "/_nicegui_ws/"
-_NO_PAGE: Final = ("/_nicegui", "/history.csv", "/report", "/favicon.ico")
+_PAGES: Final = ("/history", "/model", "/sign-in")  # that keep a connection; the others take no room
 
 
 def drop_unopened() -> None:
@@ -50,7 +50,7 @@ class PageLimit:
         path = scope["path"].removeprefix(scope["root_path"])
         if path.startswith(_CONNECTIONS) and _too_many_connections(scope):
             await _refuse_connection(scope, receive, send)
-        elif scope["type"] != "http" or scope["method"] != "GET" or path.startswith(_NO_PAGE):
+        elif scope["type"] != "http" or scope["method"] != "GET" or path not in _PAGES:
             await self._served(scope, receive, send)
         else:
             await self._serve_page(scope, receive, send)

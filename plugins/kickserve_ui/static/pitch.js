@@ -1,41 +1,31 @@
-// The pitch: a heat map on a canvas, and above it, to scale in metres, the lines, the contours and the ball.
-// It moves the ball at once and sends its spot to the server; all numbers come from the server.
+// The pitch (a Vue component): the heat map on a canvas, and above it, to scale in metres, lines, contours and ball.
+//
+// It only draws, and says where the visitor puts the ball ("place", then "drop" at the end of a drag) or the try of a
+// conversion ("try"): its owner decides what comes of that.
+
+import { draw } from "./heat.js";
+import { clamp, DEPTH, POSTS, WIDTH } from "./rugby.js";
 
 const [LEFT, TOP, ACROSS, DOWN] = [-2, -10.5, 74, 73.5]; // the part that is shown, in metres
-const [WIDTH, DEPTH, POSTS] = [70, 62, 5.6];
-const SEND_EVERY = 40; // milliseconds while the ball is dragged
-const REST = 450; // milliseconds after the last key until the place counts as chosen
+const TAP = 10; // pixels: a finger that moves further scrolls the page
 
-const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const percent = (part, whole) => `${(100 * part) / whole}%`;
 
-function coloursOf(stops) {
-  const parsed = stops.map((stop) => [1, 3, 5].map((at) => parseInt(stop.slice(at, at + 2), 16)));
-  return Array.from({ length: 128 }, (_, level) => {
-    const place = (level / 127) * (parsed.length - 1);
-    const at = Math.min(Math.floor(place), parsed.length - 2);
-    return parsed[at].map((low, channel) => low + (parsed[at + 1][channel] - low) * (place - at));
-  });
-}
-
-export default {
+export const Pitch = {
   template: `
-  <div class="pitch" :class="{dragging}">
+  <div class="pitch" :class="{dragging, stale}">
     <canvas ref="canvas" :style="canvasStyle" aria-hidden="true"></canvas>
-    <svg ref="svg" :viewBox="viewBox" role="group" :aria-label="words.pitch" @pointerdown="press"
+    <svg ref="svg" :viewBox="viewBox" role="group" :aria-label="t('pitch')" @pointerdown="press"
          @pointermove="drag" @pointerup="release" @pointercancel="cancel">
       <defs>
         <radialGradient id="leather" cx="38%" cy="32%" r="75%">
           <stop offset="0" stop-color="#ffffff"/><stop offset="1" stop-color="#e9dcc4"/>
         </radialGradient>
-        <clipPath id="field"><rect x="0" y="0" width="70" height="62"/></clipPath>
+        <clipPath id="grass"><rect x="0" y="0" width="70" height="62"/></clipPath>
       </defs>
       <rect class="in-goal" x="0" y="-10" width="70" height="10"/>
-      <g class="contours" clip-path="url(#field)">
-        <template v-for="each in contours" :key="each.name">
-          <path :d="each.path" class="casing"/>
-          <path :d="each.path" :class="each.name"/>
-        </template>
+      <g class="contours" clip-path="url(#grass)">
+        <path v-for="each in lines" :key="each.name" :d="each.path" :class="each.name"/>
       </g>
       <g class="lines">
         <path d="M0 62V-10M70 62V-10"/>
@@ -48,24 +38,27 @@ export default {
       </g>
       <g class="names" aria-hidden="true">
         <text x="69.2" y="21.3">22</text><text x="69.2" y="39.3">10</text>
-        <text x="69.2" y="49.3">{{ words.halfway }}</text>
+        <text x="69.2" y="49.3">{{ t("halfway") }}</text>
       </g>
       <g class="posts"><path d="M32.2 0V-10M37.8 0V-10M32.2 -3H37.8"/></g>
       <g class="labels" aria-hidden="true">
-        <template v-for="each in contours" :key="each.name">
-          <text v-if="each.label" :x="each.label[0]" :y="each.label[1]" dy="0.6" :class="each.name">{{ each.text }}</text>
+        <template v-for="each in lines" :key="each.name">
+          <text v-if="each.label" :x="each.label[0]" :y="each.label[1]" dy="0.6">{{ each.text }}</text>
         </template>
       </g>
       <path class="opening" :d="opening"/>
       <g v-if="tee" class="tee">
-        <path :d="'M' + ball.x + ' 2V62'"/>
-        <circle :cx="tee.x" :cy="tee.out" r="1.5"/>
-        <text :x="tee.x + (tee.x > 50 ? -2.4 : 2.4)" :y="tee.out + 0.6"
-              :text-anchor="tee.x > 50 ? 'end' : 'start'">{{ tee.text }}</text>
+        <path :d="'M' + tee.line + ' 0V62'"/>
+        <rect class="zone" :x="tee.line - 1.3" :y="tee.from" width="2.6" :height="tee.to - tee.from" rx="1.3"/>
+        <g ref="try" class="try" :transform="'translate(' + tee.line + ' -2.2)'" tabindex="0" role="slider"
+           aria-valuemin="0" aria-valuemax="70" :aria-valuenow="tee.line" :aria-valuetext="tee.text"
+           :aria-label="t('try_mark')" @keydown="nudgeTry">
+          <circle class="reach" r="3.4"/><path class="flag" d="M0 2.2V-1.6L2.6 -0.6L0 0.4"/>
+        </g>
       </g>
-      <g ref="ball" class="ball" :transform="'translate(' + ball.x + ' ' + ball.out + ')'" tabindex="0"
-         role="slider" aria-valuemin="2" aria-valuemax="100" :aria-valuenow="ball.distance"
-         :aria-valuetext="ball.text" :aria-label="words.ball" aria-orientation="vertical" @keydown="nudge">
+      <g ref="ball" class="ball" :transform="'translate(' + shown.x + ' ' + shown.out + ')'" tabindex="0"
+         role="slider" aria-valuemin="0" aria-valuemax="100" :aria-valuenow="distance"
+         :aria-valuetext="spoken" :aria-label="t('ball')" aria-orientation="vertical" @keydown="nudge">
         <circle class="reach" r="3.4"/>
         <circle class="halo" r="2.2"/>
         <g transform="rotate(-28)">
@@ -75,10 +68,10 @@ export default {
       </g>
     </svg>
   </div>`,
-  props: { start: Object, stops: Array, words: Object },
-  data() {
-    return { ball: this.start.ball, contours: this.start.contours, tee: this.start.tee, dragging: false };
-  },
+  // ball: its spot; lines: contours; tee: of a conversion, the line of its try and the zone of the tee.
+  props: { ball: Object, distance: Number, spoken: String, map: Object, colours: Array, lines: Array, tee: Object, stale: Boolean, t: Function },
+  emits: ["place", "drop", "try"],
+  data: () => ({ dragging: "" }),
   computed: {
     viewBox: () => `${LEFT} ${TOP} ${ACROSS} ${DOWN}`,
     canvasStyle: () => ({
@@ -88,94 +81,76 @@ export default {
       width: percent(WIDTH + 0.5, ACROSS),
       height: percent(DEPTH + 0.5, DOWN),
     }),
+    shown() {
+      return { x: clamp(this.ball.x, 0, WIDTH), out: clamp(this.ball.out, 0, DEPTH) };
+    },
     opening() {
-      return `M${WIDTH / 2 - POSTS / 2} 0L${this.ball.x} ${this.ball.out}L${WIDTH / 2 + POSTS / 2} 0Z`;
+      return `M${WIDTH / 2 - POSTS / 2} 0L${this.shown.x} ${this.shown.out}L${WIDTH / 2 + POSTS / 2} 0Z`;
     },
   },
   mounted() {
-    this.colours = coloursOf(this.stops);
-    this.draw(this.start.heat);
+    this.$watch("map", (map) => map && draw(this.$refs.canvas, map, this.colours), { immediate: true });
   },
   methods: {
-    // Methods that the server calls.
-    place(ball, tee) {
-      [this.ball, this.tee] = [ball, tee];
-    },
-    paint(heat, contours) {
-      if (heat) this.draw(heat);
-      this.contours = contours;
-    },
-
-    draw(heat) {
-      const canvas = this.$refs.canvas;
-      [canvas.width, canvas.height] = [heat.columns, heat.rows];
-      const context = canvas.getContext("2d");
-      const image = context.createImageData(heat.columns, heat.rows);
-      const levels = atob(heat.bytes);
-      for (let at = 0; at < levels.length; at++) {
-        const level = levels.charCodeAt(at);
-        const [red, green, blue] = this.colours[level >> 1];
-        image.data.set([red, green, blue, level & 1 ? 120 : 255], 4 * at);
-      }
-      context.putImageData(image, 0, 0);
-    },
-
-    // Events of pointer and keyboard.
     press(event) {
       if (event.button !== 0) return;
-      // A finger drags only from the ball itself, so that the page can still be scrolled elsewhere.
-      if (event.pointerType === "touch" && !this.$refs.ball.contains(event.target)) {
+      const held = this.$refs.try?.contains(event.target) ? "try" : "ball";
+      // A finger drags only from the ball or the try itself, so that the page can still be scrolled elsewhere.
+      if (event.pointerType === "touch" && held === "ball" && !this.$refs.ball.contains(event.target)) {
         this.tapped = [event.clientX, event.clientY];
         return;
       }
-      this.dragging = true;
+      this.dragging = held === "try" || (this.tee && this.spotOf(event).out < 0) ? "try" : "ball";
       this.$refs.svg.setPointerCapture(event.pointerId);
-      this.follow(event);
+      this.follow(event, this.dragging);
     },
     drag(event) {
-      if (!this.dragging) return;
-      this.follow(event);
-      const now = performance.now();
-      if (now - (this.sent ?? 0) >= SEND_EVERY) {
-        this.sent = now;
-        this.$emit("move", this.spot);
-      }
+      if (this.dragging) this.follow(event, this.dragging);
     },
     release(event) {
+      let moved = this.dragging;
       if (this.tapped) {
         const [x, y] = this.tapped;
         this.tapped = null;
-        if (Math.hypot(event.clientX - x, event.clientY - y) > 10) return;
-        this.follow(event);
-      } else if (!this.dragging) return;
-      this.dragging = false;
-      this.$refs.ball.focus({ preventScroll: true });
-      this.$emit("drop", this.spot);
+        if (Math.hypot(event.clientX - x, event.clientY - y) > TAP) return;
+        moved = this.tee && this.spotOf(event).out < 0 ? "try" : "ball";
+        this.follow(event, moved);
+      }
+      if (!moved) return;
+      this.dragging = "";
+      this.$refs[moved]?.focus({ preventScroll: true });
+      this.$emit("drop");
     },
     cancel() {
-      if (this.dragging) this.$emit("drop", this.spot);
-      [this.dragging, this.tapped] = [false, null];
+      if (this.dragging) this.$emit("drop");
+      [this.dragging, this.tapped] = ["", null];
     },
-    follow(event) {
+    spotOf(event) {
       const box = this.$refs.svg.getBoundingClientRect();
-      this.move(
-        LEFT + ((event.clientX - box.left) / box.width) * ACROSS,
-        TOP + ((event.clientY - box.top) / box.height) * DOWN,
-      );
+      return {
+        x: LEFT + ((event.clientX - box.left) / box.width) * ACROSS,
+        out: TOP + ((event.clientY - box.top) / box.height) * DOWN,
+      };
     },
-    move(x, out) {
-      this.spot = { x: clamp(x, 0, WIDTH), out: clamp(out, 0, DEPTH) };
-      this.ball = { ...this.ball, ...this.spot };
+    follow(event, what) {
+      const { x, out } = this.spotOf(event);
+      if (what === "try") this.$emit("try", clamp(x, 0, WIDTH));
+      else this.$emit("place", { x: clamp(x, 0, WIDTH), out: clamp(out, 0, DEPTH) });
     },
     nudge(event) {
       const step = event.shiftKey ? 5 : 1;
       const [x, out] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [];
       if (x === undefined) return;
       event.preventDefault();
-      this.move(this.ball.x + x * step, this.ball.out + out * step);
-      this.$emit("move", this.spot);
-      clearTimeout(this.resting);
-      this.resting = setTimeout(() => this.$emit("drop", this.spot), REST);
+      this.$emit("place", { x: clamp(this.ball.x + x * step, 0, WIDTH), out: clamp(this.ball.out + out * step, 0, DEPTH) });
+      this.$emit("drop");
+    },
+    nudgeTry(event) {
+      const x = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+      if (x === undefined) return;
+      event.preventDefault();
+      this.$emit("try", clamp(this.tee.line + x * (event.shiftKey ? 5 : 1), 0, WIDTH));
+      this.$emit("drop");
     },
   },
 };

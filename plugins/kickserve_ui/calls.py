@@ -1,0 +1,169 @@
+"""The calls of the pages that work in the browser: maps and answers, which record nothing, and records."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import numpy as np
+from fastapi import Body, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.datastructures import QueryParams
+
+from kickserve.plugins import Forbidden, KickserveError, RecordNotFound, Scope, Unauthorized, canonical
+from kickserve_scores.explain import explain
+from kickserve_ui.app_page import NO_STORE
+from kickserve_ui.backend import current_backend
+from kickserve_ui.heat_map import about, score
+from kickserve_ui.layout import visitor_of
+from kickserve_ui.page_state import read
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from kickserve.plugins import ServedModel
+    from kickserve_ui.layout import Visitor
+    from kickserve_ui.messages import Messages
+    from kickserve_ui.page_state import PageState
+
+_SMALLEST: Final = 0.5  # points of percent that get a bar
+_EQUAL: Final = 1e-6  # log-odds
+_NO_CONTENT: Final = 204
+
+
+def add_calls(app: FastAPI) -> None:
+    """Add the calls to NiceGUI's application."""
+    app.get("/map", response_model=None)(_map)
+    app.get("/answer", response_model=None)(_answer)
+    app.get("/status", response_model=None)(_status)
+    app.post("/kicks", response_model=None)(_record)
+    app.put("/kicks/{record_id}", response_model=None)(_set_outcome)
+    app.delete("/kicks/{record_id}", response_model=None)(_delete)
+    app.add_exception_handler(KickserveError, _refuse)
+
+
+def rights_of(visitor: Visitor) -> dict[str, bool]:
+    """Return what a visitor may do at present."""
+    return {
+        "record": visitor.may(Scope.PREDICT),
+        "delete": visitor.may(Scope.ADMIN),
+        "signed_in": visitor.signed_in,
+    }
+
+
+async def _map(request: Request) -> Response:
+    backend = current_backend()
+    state, learner = read(request.query_params), backend.app.predictor.learner
+    found = await backend.maps.get(backend.served, state, learner)
+    return Response(found, media_type="application/octet-stream", headers=NO_STORE)
+
+
+async def _answer(request: Request) -> Response:
+    """Answer a kick and say why, without a record."""
+    backend, state = current_backend(), read(request.query_params)
+    served, messages = backend.served, visitor_of(request).messages
+    scores = await score(
+        served, state.row[np.newaxis, :], backend.app.predictor.learner, state.kicker or None
+    )
+    probability, low, high = scores[0].tolist()
+    interval = None if math.isnan(low) else (low, high)
+    warnings = served.model.warnings(state.row.tolist())
+    return _answered(messages, probability, interval, warnings, reasons=await _reasons(served, state))
+
+
+async def _reasons(served: ServedModel, state: PageState) -> dict[str, Any] | None:
+    """Divide the difference to the average kick among the features, in points of percent."""
+    try:
+        found = await explain(served, state.row.tolist())
+    except KickserveError:
+        return None
+    probability, average = found.prediction, found.average_prediction
+    odds = found.log_odds - found.average_log_odds
+    # Points of percent for a unit of log-odds, between the two kicks; where they are equal, at their place.
+    slope = 100 * ((probability - average) / odds if abs(odds) > _EQUAL else probability * (1 - probability))
+    points = [(each, slope * each.share) for each in found.shares]
+    shares = [
+        {"feature": each.feature, "points": value, "assumed": each.assumed}
+        for each, value in points
+        if abs(value) >= _SMALLEST
+    ]
+    return {"average": average, "mean": found.mean_prediction, "shares": shares}
+
+
+def _answered(
+    messages: Messages,
+    probability: float,
+    interval: tuple[float, float] | None,
+    warnings: Any,
+    **more: Any,
+) -> Response:
+    found = {
+        "probability": probability,
+        "interval": interval,
+        "warned": bool(warnings),
+        "warnings": [*map(messages.warning, warnings)],
+    }
+    return JSONResponse({**found, **more}, headers=NO_STORE)
+
+
+async def _status(request: Request) -> Response:
+    """Say what model is served, and what the visitor may do: an open page asks every few seconds."""
+    model = about(current_backend().served.model.card)
+    return JSONResponse({"rights": rights_of(visitor_of(request)), **model}, headers=NO_STORE)
+
+
+async def _record(request: Request, query: Annotated[str, Body(embed=True)]) -> Response:
+    """Have a kick predicted and recorded, as one that came over the API.
+
+    Args:
+        request: the visitor's.
+        query: of the kick's link.
+    """
+    visitor = _visitor_who_may(request, Scope.PREDICT)
+    found = await current_backend().app.predictor.predict(read(QueryParams(query)).kick)
+    if isinstance(found, KickserveError):
+        raise found
+    return _answered(visitor.messages, found.prediction, found.interval, found.warnings, id=found.id)
+
+
+async def _set_outcome(
+    request: Request, record_id: str, success: Annotated[bool | None, Body(embed=True)]
+) -> Response:
+    """Set the outcome of a record; None takes it back."""
+    _visitor_who_may(request, Scope.PREDICT)
+    await current_backend().app.recorder.set_outcome(_id(record_id), success=success)
+    return Response(status_code=_NO_CONTENT)
+
+
+async def _delete(request: Request, record_id: str) -> Response:
+    _visitor_who_may(request, Scope.ADMIN)
+    await current_backend().app.recorder.delete(_id(record_id))
+    return Response(status_code=_NO_CONTENT)
+
+
+def _visitor_who_may(request: Request, scope: Scope) -> Visitor:
+    """Return the visitor.
+
+    Raises:
+        Unauthorized: the visitor is not signed in.
+        Forbidden: the visitor's key has not this scope.
+    """
+    visitor = visitor_of(request)
+    if not visitor.signed_in:
+        raise Unauthorized(visitor.messages("not_stored_key"))
+    if not visitor.may(scope):
+        raise Forbidden(visitor.messages("not_allowed"))
+    return visitor
+
+
+def _id(text: str) -> str:
+    if record_id := canonical(text):
+        return record_id
+    raise RecordNotFound(text)
+
+
+async def _refuse(_: Request, error: Any) -> Response:
+    headers = dict(NO_STORE)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    return JSONResponse({"title": error.title, "detail": str(error)}, error.status, headers)
