@@ -324,6 +324,53 @@ class Drifted(Struct, kw_only=True, frozen=True):
     reference_mean: float
 
 
+class CalibrationChange(Struct, kw_only=True, frozen=True):
+    """What has changed between predictions and outcomes.
+
+    Attributes:
+        what: `level up` or `level down` where more or fewer kicks succeed than predicted; `too flat` or
+            `too steep` where the predictions are too near to the middle or too far from it.
+        heard_at: when the outcome became known that raised the alarm, UTC; of a file its line.
+        since: the same of the outcome with which the change began, as estimated.
+        outcomes: number of outcomes since then.
+        difference: share of successes less mean prediction over these.
+        difference_interval: its 95 % interval.
+        factor: on the log-odds of the predictions, with which they would fit these best; 1 where they do.
+        factor_interval: its 95 % interval.
+        text: what has changed, and by how much, in words.
+    """
+
+    what: str
+    heard_at: datetime | int
+    since: datetime | int
+    outcomes: int
+    difference: float
+    difference_interval: Interval
+    factor: float
+    factor_interval: Interval
+    text: str
+
+
+class Calibration(Struct, kw_only=True, frozen=True):
+    """The test of predictions by the outcomes of their kicks, one after the other.
+
+    Attributes:
+        outcomes: how many were heard.
+        evidence: that answers no longer fit outcomes, 1 at the beginning; an alarm is raised at 200, which
+            comes by chance in one of 200 services at most, ever.
+        change: of the alarm that stands on the answers; null where there is none.
+        base_change: of the alarm that stands on the model's own probabilities: what is learned from outcomes
+            heals the answers, and hides there that the model no longer fits.
+        note: what to know of it; empty where there is nothing.
+    """
+
+    outcomes: int
+    evidence: float
+    change: CalibrationChange | None
+    base_change: CalibrationChange | None
+    note: str = ""
+
+
 class DriftSummary(Struct, kw_only=True, frozen=True):
     """What has drifted from what the model was trained on.
 
@@ -332,13 +379,15 @@ class DriftSummary(Struct, kw_only=True, frozen=True):
         model: name of the model, whose profile is the reference.
         kicks: how many current kicks it was computed from.
         since: when the oldest of them was predicted, UTC.
-        drifted: whether the share is at its limit or above, or what the model says has drifted.
+        drifted: whether the share is at its limit or above, or the predictions have drifted, or an alarm on
+            outcomes stands.
         share: drifted features by all features, 0 to 1.
         limit: of the share.
         features: one by one.
         prediction: the same for what the model says.
         note: what to know of the reference; empty where there is nothing.
         report: path of the newest full report; null where there is none.
+        calibration: what outcomes say; null where they were not read.
     """
 
     at: datetime
@@ -352,6 +401,7 @@ class DriftSummary(Struct, kw_only=True, frozen=True):
     prediction: Drifted
     note: str = ""
     report: str | None = None
+    calibration: Calibration | None = None
 
 
 def matrix(kicks: Sequence[Kick]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from math import log
 
@@ -150,3 +150,41 @@ async def test_each_model_and_each_month_is_assessed_by_its_own():
     assert found.models == {"a": assess([0.9] * 3 + [0.4] * 2, [1] * 3 + [0] * 2), "b": assess([0.7], [1])}
     assert list(found.months) == ["2026-02", "2026-11"]
     assert found.months["2026-11"] == assess([0.4, 0.4, 0.7], [0, 0, 1])
+
+
+async def heard(*groups):
+    async def stream():
+        for group in groups:
+            yield group
+
+    return await report(stream())
+
+
+async def test_kicks_of_visitors_of_the_page_do_not_count():
+    at = datetime(2026, 11, 27, tzinfo=UTC)
+    kicks = [
+        LabelledPrediction(at, "a", 0.7, success=True, source=source) for source in ("api", "page", "batch")
+    ]
+    assert (await heard(kicks)).count == 2
+    assert (await heard(kicks[1:2])).calibration == {}
+
+
+async def test_answers_that_learned_are_compared_with_the_model_and_both_are_tested_by_outcomes():
+    rng, at = np.random.default_rng(5), datetime(2026, 11, 1, tzinfo=UTC)
+    base = rng.uniform(0.5, 0.95, 2_000)
+    kicks = [
+        LabelledPrediction(at + timedelta(minutes=minute), "a", p - 0.1, success=bool(y), base=p)
+        for minute, (p, y) in enumerate(zip(base, rng.random(2_000) < base - 0.1, strict=True))
+    ]
+    found = await heard(kicks[:700], kicks[700:])
+    assert found.learned is not None
+    assert (found.learned.quality, found.learned.base_quality.count) == (found.overall, 2_000)
+    assert found.learned.brier_difference == pytest.approx(
+        found.learned.quality.brier - found.learned.base_quality.brier
+    )
+    tested = found.calibration["a"]
+    assert (tested.outcomes, tested.change) == (2_000, None)
+    assert tested.base_change is not None
+    assert tested.base_change.what == "level down"
+    assert at <= tested.base_change.since < tested.base_change.heard_at <= kicks[-1].created_at
+    assert "learn" in tested.note

@@ -60,9 +60,10 @@ class LearningPlugin(Plugin):
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the commands."""
-        from kickserve_learning import kickers_command
+        from kickserve_learning import kickers_command, replay_command
 
         cli.add_command(kickers_command.command)
+        cli.add_command(replay_command.command)
 
     def metrics(self) -> Iterable[Metric]:
         """Return what was learned, for `/metrics`."""

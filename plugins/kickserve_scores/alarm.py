@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 LEVEL: Final = 200.0
@@ -103,6 +105,32 @@ class Change(NamedTuple):
     outcomes: int
     difference: Estimate
     factor: Estimate
+
+    @property
+    def text(self) -> str:
+        """What has changed, and by how much, for people; without since when."""
+        return describe(self.what, self.difference, self.factor)
+
+
+def describe(what: str, difference: Sequence[float], factor: Sequence[float]) -> str:
+    """Say what has changed, and by how much.
+
+    Args:
+        what: one of `WHATS`.
+        difference: value, low and high of `Change.difference`.
+        factor: value, low and high of `Change.factor`.
+    """
+    if what.startswith("level"):
+        size, *ends = (100 * abs(each) for each in difference)
+        more = "more" if what == "level up" else "fewer"
+        low, high = sorted(ends)
+        return f"{what}: {size:.1f} points {more} succeed than predicted ({low:.1f} to {high:.1f})"
+    best, low, high = factor
+    often, rarely = ("more", "less") if what == "too flat" else ("less", "more")
+    return (
+        f"{what}: easy kicks succeed {often} often than predicted, hard ones {rarely} often; log-odds times"
+        f" {best:.2f} ({low:.2f} to {high:.2f}) would fit"
+    )
 
 
 class Alarm:

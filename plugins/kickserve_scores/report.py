@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
+from kickserve.schemas import Calibration
+from kickserve_scores.calibration import CalibrationTest
 from kickserve_scores.quality import Quality, assess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,8 +45,25 @@ class ShadowQuality(Struct, kw_only=True, frozen=True):
     brier_difference_error: float
 
 
+class LearnedQuality(Struct, kw_only=True, frozen=True):
+    """Answers with something learned in them (`KICKSERVE_LEARN`), and the model alone, on the same kicks.
+
+    Attributes:
+        quality: how good the answers were.
+        base_quality: how good the model's own probabilities were.
+        brier_difference: mean difference of the squared errors, answer less model: below 0 learning makes
+            answers better.
+        brier_difference_error: standard error of that mean, from the pairs; 0 for a single kick.
+    """
+
+    quality: Quality
+    base_quality: Quality
+    brier_difference: float
+    brier_difference_error: float
+
+
 class QualityReport(Struct, kw_only=True, frozen=True):
-    """How good predictions with a known outcome were.
+    """How good predictions with a known outcome were; kicks of visitors of the page are left out.
 
     Attributes:
         count: how many there are.
@@ -52,6 +71,8 @@ class QualityReport(Struct, kw_only=True, frozen=True):
         models: by name of the model.
         months: by month in UTC, as `2026-11`.
         shadows: models against those of `KICKSERVE_SHADOW`; empty where none was asked.
+        learned: answers against the model alone; null where nothing was learned.
+        calibration: by name of the model, the test by outcomes in the order of the kicks, and its alarms.
     """
 
     count: int
@@ -59,66 +80,113 @@ class QualityReport(Struct, kw_only=True, frozen=True):
     models: dict[str, Quality]
     months: dict[str, Quality]
     shadows: list[ShadowQuality]
+    learned: LearnedQuality | None
+    calibration: dict[str, Calibration]
 
 
 class _Columns:
-    """Predictions and outcomes as columns: nine bytes a kick, seventeen with a shadow."""
+    """Predictions, second ones of the same kicks, outcomes, and when they were made: 25 bytes a kick."""
 
     def __init__(self) -> None:
-        self._prediction, self._shadow, self._success = array("d"), array("d"), array("b")
+        self._prediction, self._second, self._at = array("d"), array("d"), array("d")
+        self._success = array("b")
 
-    def add(self, labelled: LabelledPrediction) -> None:
+    def add(self, labelled: LabelledPrediction, second: float | None) -> None:
         self._prediction.append(labelled.prediction)
+        self._second.append(labelled.prediction if second is None else second)
         self._success.append(labelled.success)
-        if labelled.shadow_prediction is not None:
-            self._shadow.append(labelled.shadow_prediction)
+        self._at.append(labelled.created_at.timestamp())
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
         return np.frombuffer(self._prediction), np.frombuffer(self._success, dtype=np.int8)
 
-    def compare(self, model: str, shadow: str) -> ShadowQuality:
-        (first, success), second = self.arrays(), np.frombuffer(self._shadow)
+    def heard_by(self, test: CalibrationTest) -> None:
+        prediction, success = self.arrays()
+        test.hear(prediction, np.frombuffer(self._second), success, np.frombuffer(self._at))
+
+    def compare(self) -> tuple[Quality, Quality, float, float]:
+        """Return the quality of the first and of the second, and the difference of the Brier scores."""
+        (first, success), second = self.arrays(), np.frombuffer(self._second)
         difference = (second - success) ** 2 - (first - success) ** 2
-        return ShadowQuality(
-            model=model,
-            shadow=shadow,
-            quality=assess(first, success),
-            shadow_quality=assess(second, success),
-            brier_difference=float(difference.mean()),
-            brier_difference_error=float(difference.std() / max(len(difference) - 1, 1) ** 0.5),
-        )
+        error = float(difference.std() / max(len(difference) - 1, 1) ** 0.5)
+        return assess(first, success), assess(second, success), float(difference.mean()), error
+
+
+class _Parts:
+    """What is collected: by model and month, by model and shadow, and where something was learned."""
+
+    def __init__(self) -> None:
+        self.months: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)
+        self.shadows: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)
+        self.learned = _Columns()
+
+    def add(self, labelled: LabelledPrediction) -> None:
+        if labelled.source == "page":
+            return
+        at = labelled.created_at
+        self.months[labelled.model, f"{at.year}-{at.month:02}"].add(labelled, labelled.base)
+        if labelled.shadow is not None and labelled.shadow_prediction is not None:
+            self.shadows[labelled.model, labelled.shadow].add(labelled, labelled.shadow_prediction)
+        if labelled.base is not None:
+            self.learned.add(labelled, labelled.base)
 
 
 async def report(stream: AsyncIterator[Sequence[LabelledPrediction]]) -> QualityReport:
     """Assess predictions as they come: numbers are held, not records."""
-    parts: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)  # by model and month
-    shadows: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)  # by model and shadow
+    parts = _Parts()
     async for group in stream:
         for start in range(0, len(group), _AT_A_TIME):
             for labelled in group[start : start + _AT_A_TIME]:
-                at = labelled.created_at
-                parts[labelled.model, f"{at.year}-{at.month:02}"].add(labelled)
-                if labelled.shadow is not None and labelled.shadow_prediction is not None:
-                    shadows[labelled.model, labelled.shadow].add(labelled)
+                parts.add(labelled)
             await asyncio.sleep(0)
-    return await asyncio.to_thread(_report, parts, shadows)  # sorting takes long: others get their turns
+    return await asyncio.to_thread(_report, parts)  # sorting takes long: others get their turns
 
 
-def _report(
-    parts: Mapping[tuple[str, str], _Columns], shadows: Mapping[tuple[str, str], _Columns]
-) -> QualityReport:
-    overall = _assess(parts.values()) if parts else None
+def _report(parts: _Parts) -> QualityReport:
+    overall = _assess(parts.months.values()) if parts.months else None
+
+    calibration = defaultdict[str, CalibrationTest](CalibrationTest)
+    for (model, _), columns in sorted(parts.months.items()):
+        columns.heard_by(calibration[model])
 
     def by(at: int) -> dict[str, Quality]:
-        names = sorted({key[at] for key in parts})
-        return {name: _assess(part for key, part in parts.items() if key[at] == name) for name in names}
+        names = sorted({key[at] for key in parts.months})
+        return {
+            name: _assess(part for key, part in parts.months.items() if key[at] == name) for name in names
+        }
 
     return QualityReport(
         count=0 if overall is None else overall.count,
         overall=overall,
         models=by(0),
         months=by(1),
-        shadows=[columns.compare(*pair) for pair, columns in sorted(shadows.items())],
+        shadows=[_shadow(*pair, columns) for pair, columns in sorted(parts.shadows.items())],
+        learned=_learned(parts.learned),
+        calibration={model: test.result() for model, test in calibration.items()},
+    )
+
+
+def _shadow(model: str, shadow: str, columns: _Columns) -> ShadowQuality:
+    quality, shadow_quality, difference, error = columns.compare()
+    return ShadowQuality(
+        model=model,
+        shadow=shadow,
+        quality=quality,
+        shadow_quality=shadow_quality,
+        brier_difference=difference,
+        brier_difference_error=error,
+    )
+
+
+def _learned(columns: _Columns) -> LearnedQuality | None:
+    if not len(columns.arrays()[0]):
+        return None
+    quality, base_quality, difference, error = columns.compare()
+    return LearnedQuality(
+        quality=quality,
+        base_quality=base_quality,
+        brier_difference=-difference,
+        brier_difference_error=error,
     )
 
 
