@@ -38,7 +38,7 @@ class Header(Struct):
     """How a model file begins."""
 
     format: str = ""
-    version: int = 0
+    version: int | list[int] = 0  # a list in files of XGBoost
 
 
 class Document(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

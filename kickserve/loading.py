@@ -88,7 +88,7 @@ def load_file(file: ModelFile, plugins: Sequence[Plugin]) -> Model:
 def _load(file: ModelFile, plugins: Sequence[Plugin]) -> Model:
     reason = (
         f"no plugin reads files that end with {file.ending!r}: the plugins of kickserve read .json,"
-        " .onnx, .skops, .pkl, .pickle and .joblib"
+        " .onnx, .skops, .pkl, .pickle, .joblib, .ubj (XGBoost) and .txt (LightGBM)"
     )
     if file.ending == ".json":
         name = header_of(file.data, file.origin).format

@@ -17,6 +17,7 @@ import pytest
 import skops.io
 from kinds import FRESH, KICKS, X, Y, linear, load, onnx
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.naive_bayes import GaussianNB
 
 from kickserve.cli import run
 from kickserve.errors import MissingExtra, ModelUnusable
@@ -38,6 +39,10 @@ ALLOWED = {"KICKSERVE_ALLOW_PICKLE": "1"}
 
 def forest():
     return RandomForestClassifier(5, random_state=0).fit(X, Y)
+
+
+def bayes():
+    return GaussianNB().fit(X, Y)
 
 
 def trees():
@@ -77,7 +82,8 @@ KINDS = {
     "trees": lambda: (".json", trees(), "trees", lambda kicks: expit(np.where(kicks[:, 1] <= 30, 1.0, -1.0))),
     "onnx": lambda: (".onnx", onnx(), "onnx", of_sklearn(linear())),
     "logistic": lambda: (".skops", skops.io.dumps(linear()), "sklearn-linear", of_sklearn(linear())),
-    "forest": lambda: (".skops", skops.io.dumps(forest()), "sklearn", of_sklearn(forest())),
+    "forest": lambda: (".skops", skops.io.dumps(forest()), "sklearn-trees", of_sklearn(forest())),
+    "bayes": lambda: (".skops", skops.io.dumps(bayes()), "sklearn", of_sklearn(bayes())),
     "pickle": lambda: (".pkl", cloudpickle.dumps(linear()), "sklearn-linear", of_sklearn(linear())),
 }
 

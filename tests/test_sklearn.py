@@ -22,6 +22,7 @@ from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
+    VotingClassifier,
 )
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -31,6 +32,7 @@ from sklearn.preprocessing import (
     FunctionTransformer,
     MaxAbsScaler,
     MinMaxScaler,
+    PolynomialFeatures,
     RobustScaler,
     SplineTransformer,
     StandardScaler,
@@ -107,16 +109,23 @@ def test_a_pipeline_with_a_step_that_bends_is_not_read_off(load, name):
 
 
 OTHERS = {
-    "forest": RandomForestClassifier(5, n_jobs=2, random_state=0),
-    "boosted": GradientBoostingClassifier(n_estimators=5),
-    "histogram": HistGradientBoostingClassifier(max_iter=5),
+    "voted": VotingClassifier(
+        [
+            ("forest", RandomForestClassifier(5, n_jobs=2, random_state=0)),
+            ("histogram", HistGradientBoostingClassifier(max_iter=5)),
+        ],
+        voting="soft",
+    ),
+    "bent before it is boosted": make_pipeline(
+        ColumnTransformer([("p", PolynomialFeatures(), NUMBERS)], remainder="passthrough"),
+        GradientBoostingClassifier(n_estimators=5),
+    ),
     "splines": make_pipeline(
         ColumnTransformer([("s", SplineTransformer(), NUMBERS)], remainder="passthrough"),
         LogisticRegression(max_iter=5_000),
     ),
     "calibrated": CalibratedClassifierCV(
-        make_pipeline(columns(StandardScaler(), places=NUMBERS), RandomForestClassifier(3, random_state=0)),
-        cv=2,
+        make_pipeline(columns(StandardScaler(), places=NUMBERS), LogisticRegression()), cv=2
     ),
 }
 

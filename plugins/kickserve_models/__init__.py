@@ -73,7 +73,7 @@ class ModelsPlugin(Plugin):
             )
 
     def load_model(self, file: ModelFile) -> Model | None:
-        """Return the model of a file of trees, ONNX, skops or pickle; None for any other.
+        """Return the model of a file of trees, XGBoost, LightGBM, ONNX, skops or pickle; None for any other.
 
         Raises:
             ModelUnusable: it can't be trusted, or is no model of its kind.
@@ -86,9 +86,6 @@ class ModelsPlugin(Plugin):
 
     def _load(self, file: ModelFile) -> Model | None:
         # Each imports its libraries only here: a service of one kind of model needs no other's.
-        if file.ending == ".json":
-            is_trees = header_of(file.data, file.origin).format == FORMAT
-            return load_trees(file.data, file.origin) if is_trees else None
         if file.ending == ".onnx":
             from kickserve_models.onnx import load_onnx
 
@@ -101,6 +98,23 @@ class ModelsPlugin(Plugin):
             from kickserve_models.sklearn import load_pickle
 
             return load_pickle(file.data, file.origin, self.table.success_label)
+        return self._load_boosted(file)
+
+    def _load_boosted(self, file: ModelFile) -> Model | None:
+        is_xgboost = file.ending == ".ubj"
+        if file.ending == ".json":
+            header = header_of(file.data, file.origin)
+            if header.format == FORMAT:
+                return load_trees(file.data, file.origin)
+            is_xgboost = isinstance(header.version, list)
+        if is_xgboost:
+            from kickserve_models.boosters import load_xgboost
+
+            return load_xgboost(file.data, file.origin, self.table.success_label)
+        if file.ending == ".txt":
+            from kickserve_models.boosters import load_lightgbm
+
+            return load_lightgbm(file.data, file.origin, self.table.success_label)
         return None
 
     def on_cli_init(self, cli: Group) -> None:

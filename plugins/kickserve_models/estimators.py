@@ -120,7 +120,7 @@ def _end(end: Any, names: list[str], beyond: int) -> Any:
 # Weights.
 
 
-def extract_linear(estimator: Any) -> tuple[NDArray[np.float64], float] | None:
+def extract_linear(estimator: Any) -> tuple[NDArray[np.float64], float]:
     """Return weights, shape (11,), and intercept of the log-odds of the second class, in the columns' order.
 
     Known are pipelines of scalers, imputers and column transformers, ended by a logistic regression. The
@@ -129,21 +129,23 @@ def extract_linear(estimator: Any) -> tuple[NDArray[np.float64], float] | None:
     Args:
         estimator: fitted to eleven features, changed by `drop_feature_names`.
 
-    Returns:
-        None where a part of it is no affine map, or unknown.
+    Raises:
+        ValueError: a part of it is no affine map, or unknown.
     """
-    if not all(map(_is_affine, _estimators(estimator))) or not hasattr(estimator, "decision_function"):
-        return None
+    if not is_affine(estimator) or not hasattr(estimator, "decision_function"):
+        raise ValueError("a part of it is no affine map, or unknown")
     # An affine map is known by its values at 0 and on each axis.
     kicks = np.vstack([np.zeros(COUNT), _SPAN * np.eye(COUNT)])
     values = np.asarray(estimator.decision_function(kicks), dtype=np.float64)
     return (values[1:] - values[0]) / _SPAN, float(values[0])
 
 
-def _is_affine(part: Any) -> bool:
-    kind = type(part)
-    known = kind.__module__.startswith("sklearn.") and kind.__name__ in _AFFINE
-    return known and not _bends(part)
+def is_affine(whole: Any) -> bool:
+    """Return whether an estimator and its parts are affine maps for every kick."""
+    return all(
+        type(part).__module__.startswith("sklearn.") and type(part).__name__ in _AFFINE and not _bends(part)
+        for part in _estimators(whole)
+    )
 
 
 def _bends(part: Any) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.plugins import Origin
+    from kickserve.plugins import Origin, Profile
 
 _USUAL: Final = frozenset({0, 1})  # missed and succeeded; true and false are them too
 
@@ -157,3 +157,15 @@ def random_kicks(count: int) -> NDArray[np.float64]:
     kicks = np.random.default_rng(0).uniform(low, high, (count, len(FEATURES)))
     kicks[:, flags] = kicks[:, flags].round()
     return kicks
+
+
+def usual_kicks(count: int, profile: Profile) -> NDArray[np.float64]:
+    """Draw kicks as a profile has them, each feature by itself, the same each time; shape (count, 11)."""
+    chances = np.random.default_rng(0).random((len(FEATURES), count))
+    columns = [
+        chance < profile.shares[feature.name]
+        if feature.kind == "flag"
+        else np.interp(chance, profile.levels, profile.quantiles[feature.name])
+        for feature, chance in zip(FEATURES, chances, strict=True)
+    ]
+    return np.column_stack(columns).astype(np.float64)

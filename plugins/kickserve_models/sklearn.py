@@ -1,4 +1,4 @@
-"""scikit-learn models: a linear one becomes a `LogisticModel`, any other is called with arrays."""
+"""scikit-learn models: linear ones and trees are computed without it, any other is called with arrays."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from msgspec.structs import replace
 
 from kickserve.errors import first_line, need_extra
 from kickserve.features import COUNT, INDEX, NAMES
-from kickserve.plugins import SMOKE_KICKS, Answer, KickserveError
+from kickserve.plugins import SMOKE_KICKS, Answer, KickserveError, profile_of
 from kickserve_models.external import (
     ExternalModel,
     LogisticModel,
     card_of,
     random_kicks,
     success_at,
+    usual_kicks,
     wrong_inputs,
 )
 
@@ -59,7 +60,8 @@ TRUSTED: Final = (
 )
 _SKLEARN: Final = {"sklearn": "scikit-learn"}
 _SAME: Final = 1e-12  # largest difference between the extracted weights and the model itself, in probability
-_COMPARED: Final = 256  # kicks on which both are compared
+_SAME_TREES: Final = 1e-9
+_COMPARED: Final = 256  # kicks of each kind on which both are compared
 _log = logging.getLogger(__name__)
 
 
@@ -253,7 +255,11 @@ def _steps(estimator: Any) -> str:
 
 def _order(estimator: Any, origin: Origin) -> list[int]:
     """Return the place of each column that it was trained with among the eleven features."""
-    names = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    parts = [estimator, *(step for _, step in getattr(estimator, "steps", []))]  # "passthrough" has no names
+    names = [
+        str(name)
+        for name in next((each.feature_names_in_ for each in parts if hasattr(each, "feature_names_in_")), ())
+    ]
     if not names:
         count = getattr(estimator, "n_features_in_", COUNT)
         if count != COUNT:
@@ -301,21 +307,44 @@ def _by_name(estimator: Any, order: Sequence[int], origin: Origin, error: Except
 
 
 def _quicker(model: SklearnModel, by_position: Any, order: Sequence[int], success: int) -> Model:
-    """Return the extracted linear model where its predictions equal those of the model; else the model."""
+    """Return what was extracted of the model where its predictions equal the model's; else the model."""
+    kicks = np.vstack([random_kicks(_COMPARED), usual_kicks(_COMPARED, profile_of(model))])
+    expected = model.predict(kicks).probability
+    for extract in (_linear, _walked):
+        try:
+            quick, tolerance = extract(model.card, by_position, order, success)
+            off = quick.predict(kicks).probability - expected
+        except ValueError as error:
+            _log.debug("%s stays as it is: %s", model.card.source, error)
+        else:
+            if np.max(np.abs(off)) <= tolerance:
+                return quick
+    return model
+
+
+def _linear(card: ModelCard, by_position: Any, order: Sequence[int], success: int) -> tuple[Model, float]:
     from kickserve_models.estimators import extract_linear
 
-    linear = extract_linear(by_position)
-    if linear is None:
-        return model
     weights = np.empty(COUNT)
-    weights[list(order)], intercept = linear
+    weights[list(order)], intercept = extract_linear(by_position)
     sign = 1 if success else -1
-    words = (
-        f"{model.card.description} The model is linear: kickserve computes it from its coefficients, without"
-        " scikit-learn."
-    )
-    card = replace(model.card, kind="sklearn-linear", description=words)
-    quick = LogisticModel(card, sign * weights, sign * intercept)
-    kicks = random_kicks(_COMPARED)
-    off = quick.predict(kicks).probability - model.predict(kicks).probability
-    return quick if np.max(np.abs(off)) <= _SAME else model
+    words = "The model is linear: kickserve computes it from its coefficients, without scikit-learn."
+    return LogisticModel(_of_kind(card, "linear", words), sign * weights, sign * intercept), _SAME
+
+
+def _walked(card: ModelCard, by_position: Any, order: Sequence[int], success: int) -> tuple[Model, float]:
+    from kickserve_models.forests import read_parts
+    from kickserve_models.walked import WalkedModel
+
+    try:
+        parts = read_parts(by_position, lambda kicks: kicks[:, order])
+    except Exception as error:  # another version of a library may keep its trees elsewhere
+        raise ValueError(first_line(error)) from error
+    # XGBoost computes in single precision, and the last bit of an exponential is its C library's.
+    precision = float(np.finfo(parts[0].trees[0].value.dtype).eps)
+    words = "kickserve walks its trees without the library that made them."
+    return WalkedModel(_of_kind(card, "trees", words), parts, success), max(_SAME_TREES, precision)
+
+
+def _of_kind(card: ModelCard, kind: str, words: str) -> ModelCard:
+    return replace(card, kind=f"{card.kind}-{kind}", description=f"{card.description} {words}")
