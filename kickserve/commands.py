@@ -20,7 +20,7 @@ from kickserve.plugins import API, create_authenticator, create_store, discover,
 from kickserve.predictor import Scorer
 from kickserve.process import ProcessSampler
 from kickserve.recorder import Recorder
-from kickserve.schemas import matrix
+from kickserve.schemas import kicker_of, matrix
 from kickserve.server import bind, run
 from kickserve.settings import Settings, local_url
 from kickserve.terminal import print_facts, print_json, stdout
@@ -164,9 +164,10 @@ def _default(name: str) -> dict[str, Any]:
 
 @click.command("predict")
 @_feature_options
+@click.option("--kicker", help="Label of the kicker, which is stored with the prediction.")
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Whether to store the prediction.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, like the answer of the API.")
-def predict(*, keep: bool, as_json: bool, **features: float | bool) -> None:
+def predict(*, keep: bool, as_json: bool, **fields: float | bool | str | None) -> None:
     r"""Predict one kick.
 
     \b
@@ -174,7 +175,7 @@ def predict(*, keep: bool, as_json: bool, **features: float | bool) -> None:
       kickserve predict --distance 38 --angle 24
       kickserve predict --distance 52 --angle 5 --wind-speed 25 --is-endgame --json
     """
-    kick = read_kick(msgspec.json.encode(features))
+    kick = read_kick(msgspec.json.encode(fields))
     prediction = asyncio.run(_predict(Settings.load(), kick, keep=keep))
     if as_json:
         print_json(prediction)
@@ -184,7 +185,8 @@ def predict(*, keep: bool, as_json: bool, **features: float | bool) -> None:
 
 async def _predict(settings: Settings, kick: Kick, *, keep: bool) -> Prediction:
     scorer = Scorer(load_model(settings, discover(settings)), ProcessSampler())
-    batch = scorer.answer(matrix([kick]))
+    kicker = kicker_of(kick.kicker)
+    batch = scorer.answer(matrix([kick]), None if kicker is None else [kicker])
     if keep:
         async with open_store(settings) as store:
             await store.add([batch])

@@ -96,18 +96,20 @@ class Scorer:
         self._all_learned = learner is not None and learner.unnamed
         self._predict_one = model.predict_one if isinstance(model, AnswersOne) else None
 
-    def answer(self, rows: Rows) -> RecordBatch:
+    def answer(self, rows: Rows, kickers: Kickers = None, source: Source = "api") -> RecordBatch:
         """Score kicks and make their record.
 
         Args:
             rows: n kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
+            kickers: of each kick.
+            source: what sent the kicks.
 
         Raises:
             PredictionFailed: as `kickserve.model.predict`, within whose time limit this is.
         """
         started = time.perf_counter()
         scores = _scores_of(predict(self.model, rows))
-        return self.record(rows, scores, time.perf_counter() - started)
+        return self.record(rows, scores, time.perf_counter() - started, kickers, source)
 
     def score(self, rows: Rows) -> Rows:
         """Score kicks, without a time limit; may be called in another thread.

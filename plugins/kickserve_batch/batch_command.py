@@ -29,6 +29,7 @@ from kickserve.plugins import (
 from kickserve_batch.keeping import CHUNK, keep_by_service, keep_in_store, score_and_keep, simulated
 from kickserve_batch.runs import PARTITIONS_FAILED, BatchJob, RunSummary, output_folder, run_partitions
 from kickserve_data import reader, scoring
+from kickserve_data.columns import KICKERS
 from kickserve_data.engines import DASK, engine_config_of, engine_options
 from kickserve_data.kicks import show_refusals
 from kickserve_data.locations import is_many
@@ -37,7 +38,7 @@ from kickserve_data.pipeline import prefetch, write_behind
 from kickserve_data.writer import kind_of, open_writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from kickserve_batch.keeping import Keep
     from kickserve_data.kicks import Block
@@ -88,8 +89,9 @@ def command(file: str | None, size: int | None, *, as_json: bool, **options: Any
     prediction has an `id`.
 
     FILE is CSV, Parquet, JSON or a spreadsheet, or - for standard input. An optional column `success` (1 or
-    0, or words for them) is compared with the predictions, written beside them, and stored as outcome. From
-    Parquet to Parquet the output keeps all other columns.
+    0, or words for them) is compared with the predictions, written beside them, and stored as outcome. The
+    label of a column `kicker` (or `player`) is stored too, and written beside them. From Parquet to Parquet
+    the output keeps all other columns.
 
     FILE may also be a folder of Parquet files, a pattern (kicks/*.parquet) or a URL (s3://...), and with
     --engine dask a cluster does the work. Then --output is a folder, with a file for each row group; the
@@ -190,18 +192,20 @@ def _run(job: _Job) -> scoring.Summary:
     settings = Settings.load()
     total = job.size if job.file is None else reader.count_rows(job.file)
     stats = scoring.RunStats()
-    schema, others = None, []
+    schema, others, columns = None, [], job.columns
     if job.file is None:
         blocks = simulated(job.size, job.seed, job.min_distance, chunk=job.block_size(scoring.BLOCK))
     else:
-        kicks = reader.open_kicks(job.file)
+        kicks = reader.open_kicks(job.file, kickers=KICKERS)
         if job.output is not None and kind_of(job.output) == "parquet":
             schema = kicks.others
         others = [name for name in schema.names if name not in job.columns] if schema else []
+        if kicks.cells.kicker is not None and schema is None:  # else it is carried along, as it is
+            columns = (*columns, KICKERS[0])
         blocks = kicks.blocks(job.block_size(kicks.block_size), others)
     with ExitStack() as stack:
         blocks = stack.enter_context(closing(prefetch(blocks)))
-        write = stack.enter_context(_writing(job, select_fields(schema, others) if others else None))
+        write = stack.enter_context(_writing(job, columns, select_fields(schema, others) if others else None))
         bar = stack.enter_context(progress())
         task = bar.add_task("predicting", total=total)
 
@@ -245,12 +249,12 @@ async def _keeper(settings: Settings, url: str | None) -> AsyncIterator[Keep]:
 
 
 @contextmanager
-def _writing(job: _Job, schema: Any) -> Iterator[Take]:
+def _writing(job: _Job, columns: Sequence[str], schema: Any) -> Iterator[Take]:
     """Give a function that writes scored blocks to the output, or does nothing without an output."""
     if job.output is None:
         yield lambda _: None
         return
-    with open_writer(job.output, job.columns, schema) as writer:
+    with open_writer(job.output, columns, schema) as writer:
 
         def write(scored: ScoredBlock) -> None:
             writer.write(scoring.to_columns(scored), scored.block.others)

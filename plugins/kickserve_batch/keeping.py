@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from kickserve.errors import RemoteError
 from kickserve.features import named
-from kickserve.plugins import SetOutcome, instant
-from kickserve.schemas import OutcomeOf
+from kickserve.plugins import SetOutcome, instant, say
+from kickserve.schemas import Kick, OutcomeOf
 from kickserve_data.kicks import Block
 from kickserve_data.scoring import NO_SCORES, ScoredBlock, Scores
 from kickserve_data.simulate import blocks as simulated_blocks
@@ -36,7 +37,7 @@ def keep_in_store(scorer: Scorer, store: Store) -> Keep:
     """Predict in this process, and keep the predictions in an open store."""
 
     async def keep(block: Block) -> Scores:
-        batch = scorer.answer(block.matrix)
+        batch = scorer.answer(block.matrix, block.kickers, "batch")
         await store.add([batch])
         made = instant(batch.millisecond)
         outcomes = _known(block, batch.ids.texts())
@@ -48,10 +49,29 @@ def keep_in_store(scorer: Scorer, store: Store) -> Keep:
 
 def keep_by_service(client: AsyncClient) -> Keep:
     """Predict through a running service, which keeps the predictions."""
+    labelled = True  # until the service says that it is older than labels
+
+    async def predict(block: Block) -> list[Prediction]:
+        nonlocal labelled
+        rows = [*map(named, block.matrix.tolist())]
+        if labelled:
+            kickers = block.kickers or [None] * len(rows)
+            kicks = [
+                Kick(**row, kicker=kicker, source="batch") for row, kicker in zip(rows, kickers, strict=True)
+            ]
+            try:
+                return await client.predict_batch(kicks)
+            except RemoteError as error:
+                if not any(fault.field == "source" for fault in error.errors):
+                    raise
+                if labelled:
+                    say("the service is an older kickserve: it keeps no labels of kickers")
+                labelled = False
+        return await client.predict_batch(rows)
 
     async def keep(block: Block) -> Scores:
         before = await client.model()
-        predictions = await client.predict_batch(map(named, block.matrix.tolist()))
+        predictions = await predict(block)
         outcomes = _known(block, [each.id for each in predictions])
         if outcomes:
             await client.tell_outcomes([OutcomeOf(id=each, success=success) for each, success in outcomes])

@@ -13,7 +13,7 @@ from kickserve_data import DataError
 from kickserve_data.kicks import without_accents
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 OUTCOMES: Final = (
     *("success", "outcome", "is_successful", "successful", "result", "made", "scored", "goal"),
@@ -21,6 +21,9 @@ OUTCOMES: Final = (
     *("reussi", "resultat", "resultado", "risultato", "ergebnis"),
 )
 """What the column of the outcome may be called; the first that a file has is taken."""
+
+KICKERS: Final = ("kicker", "kicker_name", "player", "player_name", "buteur")
+"""What the column of kickers may be called; the first that a file has once is taken."""
 
 
 @lru_cache(1_000)
@@ -37,25 +40,24 @@ class Wanted:
         place: where the file is, for messages.
         columns: their names.
         outcomes: names that the outcome's column may have.
+        kickers: names that the column of kickers may have; none where labels are not wanted.
     """
 
     place: Any
     columns: Sequence[str]
     outcomes: Sequence[str]
+    kickers: Sequence[str] = ()
 
     def find(self, header: Sequence[str]) -> list[list[int]]:
         """Return the places of each column in a header, and after them that of the outcome."""
-        names = [name.strip() for name in header]
-        spelt = [plain(name) for name in names]
-
-        def places(name: str) -> list[int]:
-            unit = BY_NAME[name].unit if name in BY_NAME else ""
-            also = {plain(name), plain(name + unit)}
-            exact = [at for at, each in enumerate(names) if each == name]
-            return exact or [at for at, each in enumerate(spelt) if each in also]
-
+        places = _finder(header)
         outcome = next(filter(None, map(places, self.outcomes)), [])
         return [*map(places, self.columns), outcome]
+
+    def find_kicker(self, header: Sequence[str]) -> int | None:
+        """Return the place of the column of kickers in a header; None where there is none, or doubt."""
+        places = next(filter(None, map(_finder(header), self.kickers)), [])
+        return places[0] if len(places) == 1 else None
 
     def positions(self, header: Sequence[str]) -> list[int | None]:
         """Return the place of each column in a header, and after them that of the outcome, or None.
@@ -75,11 +77,26 @@ class Wanted:
             raise DataError(f"{self.place} has more than one column {', '.join(repeated)}")
         return [places[0] if places else None for places in found]
 
-    def took(self, names: Sequence[str | None]) -> list[str]:
+    def took(self, names: Sequence[str | None], kicker: str | None = None) -> list[str]:
         """Say which names of a header were taken for others."""
+        taken = [*zip(names, (*self.columns, self.outcomes[0]), strict=True), (kicker, KICKERS[0])]
         other = [
             f"{name.strip()} as {column}"
-            for name, column in zip(names, (*self.columns, self.outcomes[0]), strict=True)
+            for name, column in taken
             if name is not None and name.strip() not in {column, *self.outcomes[:3]}
         ]
         return [other[0] + (f" (and {len(other) - 1} more)" if other[1:] else "")] if other else []
+
+
+def _finder(header: Sequence[str]) -> Callable[[str], list[int]]:
+    """Return a function from a name to its places in a header: as it is spelt, or else in other spellings."""
+    names = [name.strip() for name in header]
+    spelt = [plain(name) for name in names]
+
+    def places(name: str) -> list[int]:
+        unit = BY_NAME[name].unit if name in BY_NAME else ""
+        also = {plain(name), plain(name + unit)}
+        exact = [at for at, each in enumerate(names) if each == name]
+        return exact or [at for at, each in enumerate(spelt) if each in also]
+
+    return places

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import unicodedata
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from itertools import compress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from kickserve.features import COUNT, FEATURES, acceptable
+from kickserve.schemas import kicker_of
+from kickserve.validation import kicker_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +90,8 @@ class Block:
         outcome: shape (n,), 1 for a success, 0 for a miss, NaN where unknown; None without such a column.
         refusals: the rows among them that hold no kick.
         others: other columns of the file, where asked for: a `pyarrow.RecordBatch` of n rows.
+        kickers: label of each kick's kicker, None for an unnamed one; None where they were not asked for, or
+            the file has no such column.
         odd: shape (m, 12), features and outcome of the refused rows, NaN where a cell holds no number; rows
             without cells are left out.
     """
@@ -96,6 +101,7 @@ class Block:
     outcome: NDArray[np.float64] | None
     refusals: list[RefusedRow]
     others: Any = None
+    kickers: list[str | None] | None = None
     odd: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, COUNT + 1)))
 
     def where(self, mask: NDArray[np.bool_]) -> Block:
@@ -106,6 +112,7 @@ class Block:
             matrix=self.matrix[mask],
             outcome=None if self.outcome is None else self.outcome[mask],
             others=None if self.others is None else self.others.filter(mask),
+            kickers=None if self.kickers is None else [*compress(self.kickers, mask.tolist())],
         )
 
 
@@ -114,13 +121,16 @@ class CellReader:
 
     Args:
         outcome: name of the outcome's column; None where the file has none.
+        kicker: name of the column of kickers; None where the file has none, or labels are not wanted.
 
     Attributes:
         took: what was read as what, in words.
     """
 
-    def __init__(self, outcome: str | None) -> None:
+    def __init__(self, outcome: str | None, kicker: str | None = None) -> None:
         self.outcome = outcome
+        self.kicker = kicker
+        self._labels = _Labels()
         self.took: list[str] = []
         self._flags = _Flags(_FLAGS)
         self._outcomes = _Flags(_OUTCOMES)
@@ -146,18 +156,31 @@ class CellReader:
         except TypeError:  # a list or an object of JSON is no key
             return [flags.read(cell) for cell in cells]
 
+    def labels(self, cells: Sequence[Any]) -> list[Label]:
+        """Return the labels in the column of kickers."""
+        return [self._labels[_unboxed(cell)] for cell in cells]
+
     def block(self, rows: Sequence[Row]) -> Block:
-        """Turn rows into kicks, and refuse the others; cells are the eleven features, then the outcome."""
+        """Turn rows into kicks, and refuse the others.
+
+        Args:
+            rows: cells are the eleven features, then the outcome, then the kicker, where the file has it.
+        """
         whole = [(line, cells) for line, cells in rows if not isinstance(cells, str)]
         values = np.empty((len(whole), COUNT + 1))
+        labels = None
         for at, column in enumerate(zip(*(cells for _, cells in whole), strict=True)):
-            values[:, at] = self.column(at, column)
+            if at <= COUNT:
+                values[:, at] = self.column(at, column)
+            else:
+                labels = self.labels(column)
         lines = np.array([line for line, _ in whole], dtype=np.int64)
-        block, good = self.checked(values, lines, lambda at: whole[at][1][COUNT])
+        block, good = self.checked(values, lines, lambda at: whole[at][1][COUNT], labels=labels)
         refusals = [RefusedRow(line, cells) for line, cells in rows if isinstance(cells, str)]
         for at in np.flatnonzero(~good).tolist():
             line, cells = whole[at]
-            refusals.append(RefusedRow(line, _reason(cells, values[at])))
+            fault = labels[at].fault if labels else None
+            refusals.append(RefusedRow(line, _reason(cells, values[at], fault)))
         return replace(block, refusals=sorted(refusals, key=lambda refused: refused.line))
 
     def checked(
@@ -166,6 +189,7 @@ class CellReader:
         lines: NDArray[np.int64],
         outcome_at: Callable[[int], Any],
         others: Any = None,
+        labels: Sequence[Label] | None = None,
     ) -> tuple[Block, NDArray[np.bool_]]:
         """Divide rows into kicks and others; the outcome of a kick that can't be read is unknown.
 
@@ -174,12 +198,15 @@ class CellReader:
             lines: shape (n,).
             outcome_at: the cell of an outcome, 0 to n - 1.
             others: as `Block.others`.
+            labels: of the kickers, where the file has them; a kick with a label that can't be is refused.
 
         Returns:
             The kicks, without the refusals; and a mask of shape (n,), true where a row is a kick.
         """
         success = values[:, COUNT]
         good = np.all(acceptable(values[:, :COUNT]), axis=1)
+        if labels is not None:
+            good &= [label.fault is None for label in labels]
         unreadable = good & ~(np.isnan(success) | (success == 0) | (success == 1))
         if unreadable.any():
             found = np.flatnonzero(unreadable).tolist()
@@ -188,7 +215,8 @@ class CellReader:
             self._unreadable += [f"line {lines[at]}: {_shown(outcome_at(at))}" for at in found[:left]]
         outcome = None if self.outcome is None else np.where(unreadable, np.nan, success)
         odd = np.where(np.isinf(values[~good]), np.nan, values[~good])
-        block = Block(lines, values[:, :COUNT], outcome, [], others, odd)
+        kickers = None if labels is None else [label.text for label in labels]
+        block = Block(lines, values[:, :COUNT], outcome, [], others, kickers, odd)
         return (block, good) if good.all() else (block.where(good), good)
 
     def outcome_of(self, cell: Any) -> float:
@@ -263,6 +291,39 @@ class _Flags(dict[Any, float]):
         return [word for word in words if word.lower() not in _PLAIN and word.strip(_DIGITS)][:_NAMED]
 
 
+class Label(NamedTuple):
+    """What a cell says of the kicker.
+
+    Attributes:
+        text: the label; None for an unnamed kicker.
+        fault: why the cell can be no label, as a clause; None where it can.
+    """
+
+    text: str | None
+    fault: str | None = None
+
+
+class _Labels(dict[Any, Label]):
+    """The labels of cells; each spelling is looked at once."""
+
+    def __missing__(self, cell: Any) -> Label:
+        label = self._read(cell)
+        if len(self) < _REMEMBERED:
+            self[cell] = label
+        return label
+
+    @staticmethod
+    def _read(cell: Any) -> Label:
+        if cell is None or cell != cell:  # noqa: PLR0124  NaN
+            return Label(None)
+        if isinstance(cell, float) and cell.is_integer():  # a column of numbers with gaps has floats
+            cell = int(cell)
+        text = kicker_of(str(cell)) or ""
+        if math.isnan(_FLAGS.get(text.lower(), 0.0)):
+            return Label(None)
+        return Label(text, kicker_fault(text))
+
+
 def without_accents(text: str) -> str:
     """Return a text without accents: é becomes e; letters of other scripts stay."""
     if text.isascii():
@@ -322,8 +383,10 @@ def _shown(cell: Any) -> str:
     return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
 
 
-def _reason(cells: Cells, values: NDArray[np.float64]) -> str:
-    """Say why the first cell that does not fit is refused."""
+def _reason(cells: Cells, values: NDArray[np.float64], fault: str | None) -> str:
+    """Say why the first cell that does not fit is refused; `fault` is that of the kicker's."""
+    if fault is not None and acceptable(values[None, :COUNT]).all():
+        return f"kicker {_shown(cells[-1])} {fault}"
     at = int(np.argmin(acceptable(values[None, :COUNT])[0]))
     if math.isnan(values[at]):
         return f"{FEATURES[at].name} is missing: must be {FEATURES[at].wanted}"

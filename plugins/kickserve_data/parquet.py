@@ -83,7 +83,7 @@ def parquet_blocks(
     """
     cells = cells or CellReader(names[-1])
     first = 1 + sum(file.metadata.row_group(at).num_rows for at in range(group or 0))
-    wanted = [*filter(None, names), *others]
+    wanted = [*dict.fromkeys([*filter(None, (*names, cells.kicker)), *others])]
     groups = range(file.num_row_groups) if group is None else [group]
     with file:
         for batch in file.iter_batches(min(size, _rows_that_fit(file)), groups, columns=wanted):
@@ -99,14 +99,17 @@ def read_parquet(wanted: Wanted, raw: Any) -> KickFile:
     file = open_parquet(path, None if in_place else io.BytesIO(raw.read()))
     schema = file.schema_arrow
     names, carried = columns_of(path, schema.names, wanted.columns, wanted.outcomes)
-    cells = CellReader(names[-1])
-    cells.took = wanted.took(names)
+    at = wanted.find_kicker(schema.names)
+    kicker = None if at is None else schema.names[at]
+    cells = CellReader(names[-1], kicker)
+    cells.took = wanted.took(names, kicker)
+    all_names = names if kicker is None else [*names, kicker]
 
     def rows() -> Iterator[Row]:
         first = 1
         with file:
-            for batch in file.iter_batches(_ROWS, columns=list(filter(None, names))):
-                yield from _cell_by_cell(batch, names, np.arange(first, first + len(batch)))
+            for batch in file.iter_batches(_ROWS, columns=list(filter(None, all_names))):
+                yield from _cell_by_cell(batch, all_names, np.arange(first, first + len(batch)))
                 first += len(batch)
 
     def blocks(size: int, others: Sequence[str]) -> Iterator[Block]:
@@ -133,10 +136,14 @@ def _parquet_block(
         if name is not None:
             values[:, at] = _arrow_numbers(batch.column(name), at, cells)
     carried = batch.select(list(others)) if others else None
-    block, good = cells.checked(values, lines, lambda at: batch.column(names[-1])[at].as_py(), carried)
+    labels = cells.labels(batch.column(cells.kicker).to_pylist()) if cells.kicker else None
+    block, good = cells.checked(
+        values, lines, lambda at: batch.column(names[-1])[at].as_py(), carried, labels
+    )
     if good.all():
         return block
     refused = np.flatnonzero(~good)
+    names = [*names, cells.kicker] if cells.kicker else names
     reasons = cells.block(list(_cell_by_cell(batch.take(refused), names, lines[refused])))
     return replace(block, refusals=reasons.refusals)
 

@@ -59,19 +59,25 @@ def read_blocks(path: Path, *, size: int | None = None) -> Iterator[Block]:
     yield from file.blocks(size or file.block_size)
 
 
-def open_kicks(path: Path, columns: Sequence[str] = NAMES, outcomes: Sequence[str] = OUTCOMES) -> KickFile:
+def open_kicks(
+    path: Path,
+    columns: Sequence[str] = NAMES,
+    outcomes: Sequence[str] = OUTCOMES,
+    kickers: Sequence[str] = (),
+) -> KickFile:
     """Open a file.
 
     Args:
         path: of the file; `-` for standard input.
         columns: names of the wanted columns: the features, or others for `rows` alone.
         outcomes: names that the outcome's column may have; the first that the file has is taken.
+        kickers: names that the column of kickers may have; by default their labels are not read.
 
     Raises:
         DataError: the file can't be read, or columns are missing.
         MissingExtra: a package for this kind of file is not installed.
     """
-    wanted = Wanted(path, columns, outcomes)
+    wanted = Wanted(path, columns, outcomes, kickers)
     with readable(path), ExitStack() as stack:
         raw = _open(path, stack)
         head = raw.peek()

@@ -67,10 +67,12 @@ def _table(wanted: Wanted, records: Iterator[Any], delimiter: str) -> KickFile:
     ahead = list(islice(records, _LOOKED_AT))
     if _lacks_name(header, ahead):
         header = ["", *header]
-    positions = wanted.positions(header)
+    positions, kicker = wanted.positions(header), wanted.find_kicker(header)
     names = [None if at is None else header[at] for at in positions]
     width, needed = len(header), 1 + max(at for at in positions[:-1] if at is not None)
-    pick = itemgetter(*(width if at is None else at for at in positions))
+    pick = itemgetter(
+        *(width if at is None else at for at in positions), *([] if kicker is None else [kicker])
+    )
 
     def rows() -> Iterator[Row]:
         for line, cells in chain(ahead, records):
@@ -85,10 +87,11 @@ def _table(wanted: Wanted, records: Iterator[Any], delimiter: str) -> KickFile:
                 count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
                 yield line, f"has {count} where the header has {width}"
 
-    cells = CellReader(None if names[-1] is None else names[-1].strip())
+    named = None if kicker is None else header[kicker].strip()
+    cells = CellReader(None if names[-1] is None else names[-1].strip(), named)
     words = {"\t": "tabs", " ": "spaces"}
     cells.took = [] if delimiter in {"", ","} else [words.get(delimiter, f"`{delimiter}`")]
-    cells.took += wanted.took(names)
+    cells.took += wanted.took(names, named)
     return KickFile(wanted.place, rows(), cells)
 
 
@@ -187,13 +190,16 @@ def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
     """Read objects: one a line, or an array of them."""
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     columns = (*wanted.columns, wanted.outcomes[0])
-    cells = CellReader(wanted.outcomes[0])
+    cells = CellReader(wanted.outcomes[0], wanted.kickers[0] if wanted.kickers else None)
 
     @lru_cache(_LAYOUTS)
     def keys_of(header: tuple[str, ...]) -> list[str]:
         found = [header[places[0]] if places else None for places in wanted.find(header)]
-        cells.took = cells.took or wanted.took(found)
-        return [name or column for name, column in zip(found, columns, strict=True)]
+        at = wanted.find_kicker(header)
+        kicker = None if at is None else header[at]
+        cells.took = cells.took or wanted.took(found, kicker)
+        keys = [name or column for name, column in zip(found, columns, strict=True)]
+        return keys if cells.kicker is None else [*keys, kicker or cells.kicker]
 
     def pick(row: Any) -> Cells | str:
         return [*map(row.get, keys_of((*row,)))] if isinstance(row, dict) else "is no JSON object"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kickserve.features import INDEX, NAMES
 from kickserve.model import predict
+from kickserve_data.columns import KICKERS
 from kickserve_data.kicks import Block, RefusedRow
 from kickserve_scores.quality import Quality, RunningQuality
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 BLOCK: Final = 65_536
 """Kicks a block, for kicks that stay columns of numbers and are not kept."""
 COLUMNS: Final = ("line", *NAMES, "success", "prediction", "confidence", "low", "high", "model", "revision")
-"""The columns that are written of each kick."""
+"""The columns that are written of each kick; `id` of a kept one, and the kicker where a file names it."""
 
 ROWS_REFUSED: Final = 3
 """The exit code of a command that did its work, but had to refuse rows."""
@@ -199,6 +200,7 @@ def to_columns(scored: ScoredBlock) -> dict[str, Any]:
         "model": scores.model,
         "revision": scores.revision,
         "id": scores.ids,
+        KICKERS[0]: block.kickers,
     }
 
 

@@ -31,7 +31,8 @@ class KickFile:
 
     Attributes:
         path: of the file.
-        rows: row by row; their cells are the columns asked for, then the outcome.
+        rows: row by row; their cells are the columns asked for, then the outcome, then the kicker where the
+            file names one.
         cells: turns them into kicks.
         others: the `pyarrow.Schema` of other columns that can be carried along; None for all but Parquet.
         columns: reads blocks column by column; None for a file that is read row by row.
