@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from itertools import chain
+from struct import Struct as Packing
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Meta
+from numpy.typing import NDArray
 
 from kickserve.features import COUNT, INDEX, NAMES
-from kickserve.plugins import MalformedBody, out_of_range
-from kickserve.schemas import BATCH_MAX, UNDECODABLE, Flag
+from kickserve.plugins import MalformedBody, kicker_fault, out_of_range
+from kickserve.schemas import BATCH_MAX, UNDECODABLE, FieldError, Flag, kicker_of
 from kickserve_oip.messages import DATATYPES, BadInference, InferenceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from kickserve.schemas import FieldError
     from kickserve_oip.messages import RequestInput
 
     Sent = tuple[RequestInput, memoryview | None]  # a tensor, and its values where they came as bytes
@@ -37,12 +37,19 @@ _LONGEST_SHOWN: Final = 60
 _LOOKED_AT: Final = 10_000  # bytes of a body that is no JSON
 _MATRIX: Final = 2  # dimensions: rows and columns
 # How often a request may contain these: a tensor has a few braces, a value one comma and perhaps a bracket.
-_MOST: Final = {b"{": 1_000, b"[": BATCH_MAX * (COUNT + 1), b",": BATCH_MAX * (COUNT + 1)}
+_MOST: Final = {b"{": 1_000, b"[": BATCH_MAX * (COUNT + 1), b",": BATCH_MAX * (COUNT + 3)}
+
+KICKER: Final = "kicker"
+"""Name of the tensor of labels, which may be left out."""
+_TEXTS: Final = "BYTES"
+_LENGTH: Final = Packing("<I")  # of a text, in front of it
 
 _decode = msgspec.json.Decoder(InferenceRequest).decode
+_flat_texts = msgspec.json.Decoder(list[str | None]).decode
+_nested_texts = msgspec.json.Decoder(list[list[str | None]]).decode
 
 
-def read(body: bytes, length: str | None) -> tuple[InferenceRequest, NDArray[np.float64]]:
+def read(body: bytes, length: str | None) -> tuple[InferenceRequest, Kicks]:
     """Read an inference request.
 
     Args:
@@ -50,8 +57,7 @@ def read(body: bytes, length: str | None) -> tuple[InferenceRequest, NDArray[np.
         length: the header `Inference-Header-Content-Length`, if it was sent.
 
     Returns:
-        The request; and its kicks, shape (n, 11), in the order of `kickserve.features.NAMES`, within their
-        ranges.
+        The request; and its kicks.
 
     Raises:
         MalformedBody: it is no JSON.
@@ -61,11 +67,27 @@ def read(body: bytes, length: str | None) -> tuple[InferenceRequest, NDArray[np.
     head, tail = _split(memoryview(body), length)
     request = _request(head, cut=length is not None)
     sent = _with_binary(request.inputs, tail)
-    is_matrix = len(sent) == 1 and request.inputs[0].name not in INDEX
-    rows = _matrix(*sent[0]) if is_matrix else _columns(sent)
+    features = [each for each in sent if each[0].name != KICKER] if len(sent) > 1 else sent
+    is_matrix = len(features) == 1 and features[0][0].name not in INDEX
+    rows = _matrix(*features[0]) if is_matrix else _columns(features)
     if faults := out_of_range(rows):
-        raise _refusal(request.inputs, faults)
-    return request, rows
+        raise _refusal([tensor for tensor, _ in features], faults)
+    names = [each for each in sent if each not in features]
+    if len(names) > 1:
+        raise _wrong(names[1][0], "it is there twice")
+    return request, Kicks(rows, _labels(*names[0], len(rows)) if names else None)
+
+
+class Kicks(NamedTuple):
+    """The kicks of a request.
+
+    Attributes:
+        rows: shape (n, 11), in the order of `kickserve.features.NAMES`, within their ranges.
+        kickers: label of each kicker; None for an unnamed one, or where all are.
+    """
+
+    rows: NDArray[np.float64]
+    kickers: list[str | None] | None
 
 
 def _split(body: memoryview, length: str | None) -> tuple[memoryview, memoryview]:
@@ -178,6 +200,54 @@ def _check_names(names: Sequence[str]) -> None:
 def _check_count(tensor: RequestInput) -> None:
     if not 1 <= tensor.shape[0] <= BATCH_MAX:
         raise _wrong(tensor, f"a request holds 1 to {BATCH_MAX:,} kicks; this one holds {tensor.shape[0]:,}")
+
+
+def _labels(tensor: RequestInput, binary: memoryview | None, count: int) -> list[str | None]:
+    """Return the labels in the tensor of kickers; an empty text is an unnamed kicker, as is null."""
+    if tensor.datatype != _TEXTS:
+        raise _wrong(tensor, f"its datatype {tensor.datatype[:40]!r} must be {_TEXTS}: it holds labels")
+    if tensor.shape not in ([count], [count, 1]):
+        raise _wrong(tensor, f"its shape {_shape(tensor)} must be [{count}] or [{count}, 1]")
+    texts = _texts_from_json(tensor) if binary is None else _texts_from_binary(tensor, binary)
+    if len(texts) != count:
+        raise _wrong(
+            tensor, f"its shape {_shape(tensor)} means {count:,} values, and {len(texts):,} were sent"
+        )
+    labels = [text or None for text in texts]
+    for row, label in enumerate(labels):
+        if fault := kicker_fault(label):
+            shown = f"{label!s:.{_LONGEST_SHOWN}}"
+            field = FieldError(field=KICKER, detail=fault, value=shown, row=row)
+            raise BadInference(f"the tensor {KICKER!r}, row {row}: {shown!r} {fault}", [field])
+    return [*map(kicker_of, labels)]
+
+
+def _texts_from_json(tensor: RequestInput) -> list[str | None]:
+    if tensor.data is UNSET:
+        raise _wrong(tensor, f"it has neither data nor, in its parameters, a {_SIZE}")
+    try:
+        if _NESTED(tensor.data):
+            return [text for [text] in _nested_texts(tensor.data)]
+        return _flat_texts(tensor.data)
+    except ValueError as error:  # also of msgspec
+        reason = str(error).replace("`$", "`data")
+        raise _wrong(tensor, f"its data must be texts ({_TEXTS}): {reason}") from None
+
+
+def _texts_from_binary(tensor: RequestInput, binary: memoryview) -> list[str | None]:
+    texts: list[str | None] = []
+    at = 0
+    try:
+        while at < len(binary):
+            [size] = _LENGTH.unpack_from(binary, at)
+            at += _LENGTH.size + size
+            if at > len(binary):
+                raise ValueError(f"a text of {size:,} bytes begins where fewer are left")  # noqa: TRY301
+            texts.append(bytes(binary[at - size : at]).decode())
+    except (ValueError, struct.error) as error:
+        reason = f"its bytes must be texts, each behind its length in four bytes: {error}"
+        raise _wrong(tensor, reason) from None
+    return texts
 
 
 def _refusal(inputs: Sequence[RequestInput], faults: Sequence[FieldError]) -> BadInference:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath  # noqa: TC002  the framework reads the annotations when run
@@ -23,7 +22,7 @@ from kickserve.plugins import (
     requires,
 )
 from kickserve.schemas import Kick
-from kickserve_oip.inputs import LENGTH_HEADER, read
+from kickserve_oip.inputs import LENGTH_HEADER, Kicks, read
 from kickserve_oip.messages import (
     PREFIX,
     InferenceRequest,
@@ -41,9 +40,6 @@ from kickserve_oip.outputs import OUTPUTS, columns_of, columns_of_batches, outpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from kickserve.plugins import Model, Predictor, ServedModel
     from kickserve.schemas import ModelCard
@@ -176,16 +172,17 @@ async def infer(
     """Predict up to 100,000 kicks, sent as eleven columns or as one matrix; all are answered or none.
 
     The columns have the features' names and the shape [n] or [n, 1]; the matrix has any other name and the
-    shape [n, 11]. Tensors may also be sent and asked for as Triton's extension `binary_tensor_data` has it.
+    shape [n, 11]. A tensor `kicker` of BYTES may name the kickers. Tensors may also be sent and asked for as
+    Triton's extension `binary_tensor_data` has it.
     """
     body = await read_body(request)
     served = predictor.current  # held: it also answers where a reload changes the model meanwhile
     card = _served(served.model, owner, name, version)
     with predictor.counting_refusals():
-        inference, rows = await _aside(len(body), read, body, request.headers.get(LENGTH_HEADER))
+        inference, kicks = await _aside(len(body), read, body, request.headers.get(LENGTH_HEADER))
         outputs = wanted(inference, card)
-    app_of(request).authenticator.charge(request.scope, len(rows))
-    columns = await _answer(predictor, served, rows, {each.name for each in outputs})
+    app_of(request).authenticator.charge(request.scope, len(kicks.rows))
+    columns = await _answer(predictor, served, kicks, {each.name for each in outputs})
     return await _aside(len(body), respond, inference, card, outputs, columns)
 
 
@@ -198,13 +195,14 @@ def _is_ready(request: Request[Any, Any, Any]) -> bool:
     return all(state == "ok" for state in app_of(request).parts().values())
 
 
-async def _answer(
-    predictor: Predictor, served: ServedModel, rows: NDArray[np.float64], names: Collection[str]
-) -> Columns:
+async def _answer(predictor: Predictor, served: ServedModel, kicks: Kicks, names: Collection[str]) -> Columns:
+    rows, kickers = kicks
     if len(rows) > 1:
-        return await columns_of_batches(await predictor.predict_matrix(rows, served), served.model, names)
+        batches = await predictor.predict_matrix(rows, served, kickers)
+        return await columns_of_batches(batches, served.model, names)
     # One goes to the model together with all others that have come in, from wherever.
-    outcome = await predictor.predict(msgspec.convert(named(rows[0].tolist()), Kick), served)
+    kick = Kick(**named(rows[0].tolist()), kicker=kickers[0] if kickers else None, source="api")
+    outcome = await predictor.predict(kick, served)
     if isinstance(outcome, KickserveError):
         raise outcome
     return columns_of(outcome)
