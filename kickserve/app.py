@@ -44,6 +44,7 @@ from kickserve.parameters import (
     PAGE_DEFAULT,
     Before,
     Limit,
+    OfKicker,
     Since,
     ThePredictor,
     TheRecorder,
@@ -53,6 +54,7 @@ from kickserve.parameters import (
     parse_cursor,
     parse_id,
     parse_instant,
+    parse_kicker,
     read_body,
     refuse_unknown_parameters,
     sends_lines,
@@ -72,12 +74,11 @@ from kickserve.process import ProcessSampler
 from kickserve.recorder import Recorder
 from kickserve.schemas import Health, ModelCard, OutcomesKept, Prediction, Record
 from kickserve.settings import Settings
-from kickserve.store import Retention, Store
+from kickserve.store import Retention
 from kickserve.validation import read_kicks_in_turns, read_outcome, read_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from datetime import datetime
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
@@ -314,13 +315,14 @@ async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor
     tags=["predictions"],
     guards=[requires(Scope.READ)],
 )
-async def list_predictions(
+async def list_predictions(  # noqa: PLR0913, PLR0917 - the query
     request: Request[Any, Any, Any],
     recorder: TheRecorder,
     limit: Limit = PAGE_DEFAULT,
     before: Before = None,
     since: Since = None,
     until: Until = None,
+    kicker: OfKicker = None,
 ) -> Response[list[Record]] | Stream:
     """List predictions, newest first.
 
@@ -328,14 +330,16 @@ async def list_predictions(
     oldest first, one record a line.
     """
     begin, end, cursor = parse_instant("since", since), parse_instant("until", until), parse_cursor(before)
+    label = parse_kicker(kicker)
     await recorder.flush()
     if wanted := wanted_lines(request):
-        return Stream(_stream(recorder.store, begin, end), media_type=wanted)
-    records = await recorder.store.page(limit + 1, before=cursor, since=begin, until=end)
+        found = recorder.store.stream(since=begin, until=end, kicker=label)
+        return Stream(_lines_of(found), media_type=wanted)
+    records = await recorder.store.page(limit + 1, before=cursor, since=begin, until=end, kicker=label)
     headers = {}
     if len(records) > limit:
         records.pop()
-        query = format_query(limit=limit, before=records[-1].id, since=begin, until=end)
+        query = format_query(limit=limit, before=records[-1].id, since=begin, until=end, kicker=label)
         headers["Link"] = f'<{request.scope["path"]}?{query}>; rel="next"'
     return Response(records, headers=headers)
 
@@ -488,7 +492,7 @@ async def _encode_in_turns(predictions: Sequence[Prediction], *, lines: bool) ->
     return b"".join(parts) if lines else b"[%b]" % b",".join(parts)
 
 
-async def _stream(store: Store, since: datetime | None, until: datetime | None) -> AsyncIterator[bytes]:
-    async for records in store.stream(since=since, until=until):
+async def _lines_of(groups: AsyncIterator[list[Record]]) -> AsyncIterator[bytes]:
+    async for records in groups:
         yield _encoder.encode_lines(records)
         await yield_to_loop()

@@ -17,7 +17,8 @@ from kickserve.middleware import app_of
 from kickserve.openapi import NDJSON
 from kickserve.predictor import Predictor
 from kickserve.recorder import Recorder
-from kickserve.schemas import FieldError
+from kickserve.schemas import FieldError, kicker_of
+from kickserve.validation import kicker_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +71,8 @@ Until = Annotated[
     QueryParameter(description=f"Only records made before this instant: {_INSTANT}", schema_extra=_INSTANTS),
 ]
 
+OfKicker = Annotated[str | None, QueryParameter(description="Only records with this label of the kicker.")]
+
 
 def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse parameters of a query that a call does not know, where it knows any.
@@ -107,6 +110,17 @@ def parse_cursor(text: str | None) -> str | None:
     if text is not None and found is None:
         raise _invalid("before", "must be the id of a prediction", text)
     return found
+
+
+def parse_kicker(text: str | None) -> str | None:
+    """Return the label in the parameter `kicker` as it is stored; None without one.
+
+    Raises:
+        InvalidInput: the text is no label.
+    """
+    if fault := kicker_fault(text):
+        raise _invalid("kicker", fault, text or "")
+    return kicker_of(text)
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:

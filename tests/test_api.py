@@ -228,6 +228,8 @@ class TestBadInput:
             "since=",
             "since=0d",
             "since=999999d",
+            "kicker=",
+            "kicker=a%0Ab",
         ],
     )
     async def test_a_wrong_parameter_is_422_and_named(self, client, query):
@@ -354,6 +356,17 @@ class TestRecords:
         await client.post("/predict", json=kick)
         assert bool((await client.get(f"/predictions?until={instant}")).json()) is shown
         assert bool((await client.get(f"/predictions?since={instant}")).json()) is not shown
+
+    async def test_the_kicks_of_a_kicker_are_listed_page_by_page_and_streamed(self, client, kick):
+        names = ["Léo", "O'Hara & Co", "Léo", None, "Léo", "O'Hara & Co"]
+        made = (await client.post("/predict/batch", json=[{**kick, "kicker": name} for name in names])).json()
+        expected = [each["id"] for each, name in zip(made, names, strict=True) if name == "Léo"]
+        pages = await page_through(client, "/predictions?kicker=%20Le%CC%81o&limit=2")
+        assert [[each["id"] for each in page] for page in pages] == [expected[:0:-1], expected[:1]]
+        lines = await client.get("/predictions?kicker=L%C3%A9o", headers={"accept": "application/x-ndjson"})
+        assert [msgspec.json.decode(line)["id"] for line in lines.text.splitlines()] == expected
+        assert len(await page_through(client, "/predictions?kicker=O'Hara+%26+Co&limit=1")) == 2
+        assert (await client.get("/predictions?kicker=nobody")).json() == []
 
     async def test_ndjson_streams_everything(self, client, kick):
         sent = (await client.post("/predict/batch", json=[kick] * 2_500)).json()

@@ -12,8 +12,11 @@ import pytest
 from conftest import configured
 
 from kickserve.features import NAMES
+from kickserve.learner import Learner
 from kickserve.linear import load_default
 from kickserve.openapi import NDJSON
+from kickserve.plugins import Plugin, discover
+from kickserve.schemas import Learned, LearnedKicker
 
 MODEL = load_default()
 
@@ -53,6 +56,8 @@ class V2(Way):
     async def predict(self, client, kick):
         tensor = {"name": "kicks", "shape": [1, 11], "datatype": "FP64"}
         inputs = [{**tensor, "data": [float(kick[name]) for name in NAMES]}]
+        if "kicker" in kick:
+            inputs.append({"name": "kicker", "shape": [1], "datatype": "BYTES", "data": [kick["kicker"]]})
         response = await client.post("http://test/v2/models/kickserve/infer", json={"inputs": inputs})
         answer = response.json()
         if response.status_code == 200:
@@ -86,6 +91,7 @@ async def test_the_answer_is_the_models_and_is_kept_before_it_leaves(client, way
     assert answer.get("warnings", []) == (["distance beyond 60 m"] if changes.get("distance") == 75 else [])
     record = (await client.get(f"/predictions/{answer['id']}")).json()
     assert {name: record[name] for name in NAMES} == sent
+    assert [record[name] for name in ("kicker", "source", "base", "learned")] == [None, "api", None, None]
     for name in ("id", "prediction", "confidence", "interval", "model"):
         assert record[name] == answer[name]
     assert record["status_code"] == 200
@@ -102,6 +108,74 @@ async def test_a_kick_that_can_not_be_is_the_clients_error_and_leaves_nothing(cl
     assert [each["field"] for each in problem["errors"]] == ["distance", "game_away"]
     assert [each["value"] for each in problem["errors"]] == [500, 2]
     assert (await client.get("/predictions")).json() == []
+
+
+@pytest.mark.parametrize(
+    ("label", "stored"), [(" Le\u0301o O'Hara ", "Léo O'Hara"), ("x" * 64, "x" * 64), (None, None)]
+)
+async def test_the_label_of_a_kicker_is_kept_in_one_spelling(client, way, kick, label, stored):
+    status, answer, _ = await way.predict(client, {**kick, "kicker": label})
+    assert (status, "kicker" in answer, "learned" in answer) == (200, False, False)
+    assert (await client.get(f"/predictions/{answer['id']}")).json()["kicker"] == stored
+
+
+@pytest.mark.parametrize(
+    ("label", "fault"),
+    [
+        ("x" * 65, "must be a text of 1 to 64 characters, and has 65"),
+        (" \t", "must not be blank: leave it out, or send null, for an unnamed kicker"),
+        ("a\nb", "must be a text of 1 to 64 characters without control characters, such as line breaks"),
+        (10, "must be a text of 1 to 64 characters, or null for an unnamed kicker, not a number"),
+    ],
+)
+async def test_what_can_be_no_label_is_refused_with_the_reason(client, way, kick, label, fault):
+    status, problem, _ = await way.predict(client, {**kick, "kicker": label})
+    if isinstance(way, V2):
+        assert status == 400
+        assert (fault if isinstance(label, str) else "'kicker': its data must be texts") in problem["error"]
+    else:
+        assert status == 422
+        [error] = problem["errors"]
+        assert (error["field"], error["detail"], error["value"]) == ("kicker", fault, label)
+    assert (await client.get("/predictions")).json() == []
+
+
+class Doubt(Learner):
+    """Answers a half for kickers that it knows."""
+
+    def adjust(self, revision, score, kicker):  # noqa: ARG002 - as a learner is called
+        assert revision == MODEL.card.revision
+        named = LearnedKicker(name=kicker, outcomes=3, ability=0.5, low=0.25, high=0.75)
+        return ((0.5, 0.25, 0.75), Learned(level=0.0, kicker=named)) if kicker == "known" else None
+
+    def adjust_many(self, revision, scores, kickers):
+        rows, learned = scores.copy(), [None] * len(kickers)
+        for at, kicker in enumerate(kickers):
+            if found := self.adjust(revision, None, kicker):
+                rows[at], learned[at] = found
+        return rows, learned
+
+
+class Learning(Plugin):
+    def create_learner(self):
+        return Doubt()
+
+
+async def test_what_was_learned_is_in_the_answer_and_the_models_own_beside_it(start, settings, way, kick):
+    client = await start(settings, plugins=[*discover(settings), Learning(settings)])
+    _, plain, _ = await way.predict(client, kick)
+    for name in ("known", "unknown"):
+        status, answer, _ = await way.predict(client, {**kick, "kicker": name})
+        record = (await client.get(f"/predictions/{answer['id']}")).json()
+        assert (status, answer["prediction"], answer["interval"]) == (
+            (200, 0.5, [0.25, 0.75]) if name == "known" else (200, plain["prediction"], plain["interval"])
+        )
+        kicker = {"name": "known", "outcomes": 3, "ability": 0.5, "from": 0.25, "to": 0.75}
+        learned = (plain["prediction"], {"level": 0.0, "kicker": kicker}) if name == "known" else (None, None)
+        assert (record["base"], record["learned"]) == learned
+        assert [record[each] for each in ("prediction", "kicker")] == [answer["prediction"], name]
+        if not isinstance(way, V2):
+            assert (answer.get("base"), answer.get("learned")) == learned
 
 
 class Failing:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from kickserve.errors import Backlogged, PredictionFailed
 from kickserve.metrics import Metrics
@@ -138,6 +139,26 @@ async def test_a_batch_that_the_model_fails_at_in_a_later_part_has_a_record_of_t
     with pytest.raises(PredictionFailed):
         await getattr(predictor, way)(kicks if way == "predict_batch" else matrix(kicks))
     assert [(record.distance, record.status_code) for record in kept.records()] == [(BAD, 500)]
+
+
+@pytest.mark.parametrize("way", ["predict", "predict_each", "predict_batch"])
+async def test_kicks_of_several_sources_are_answered_in_their_order_and_recorded_apart(way):
+    kept = Kept()
+    predictor = made(Model(), kept)
+    predictor.current.chunk = 4
+    sources = ["api", "page", "batch", "page", "api", "api", "batch"]
+    kicks = [replace(kick_from(30.0 + at), source=source) for at, source in enumerate(sources)]
+    kicks[1] = replace(kicks[1], kicker="Léo")
+    if way == "predict":
+        answers = await asyncio.gather(*map(predictor.predict, kicks))
+    else:
+        answers = await getattr(predictor, way)(kicks)
+    records = {record.id: record for record in kept.records()}
+    found = [records[each.id] for each in answers]
+    assert [(each.distance, each.source) for each in found] == [
+        (30.0 + at, source) for at, source in enumerate(sources)
+    ]
+    assert [each.kicker for each in found] == [None, "Léo", *[None] * 5]
 
 
 async def test_what_could_not_be_kept_is_not_given():

@@ -18,13 +18,14 @@ from kickserve.record import (
     WIDTH,
     Add,
     Delete,
+    Forget,
     RecordBatch,
     SetOutcome,
     encode,
     replay,
 )
 from kickserve.recorder import halves
-from kickserve_testing.contract_samples import START, batch_at, shadow_of
+from kickserve_testing.contract_samples import START, batch_at, learned_of, shadow_of
 
 TAIL = "0123456789ab"
 _YEAR = 366 * 86_400_000
@@ -123,9 +124,42 @@ def test_wherever_the_clock_is_set_ids_stay_unique_and_near_to_it(steps):
     assert len(set(texts)) == len(texts)
 
 
+def labels(number):
+    """Fields of a batch of which every other kick has a kicker, of whom something was learned."""
+    kickers = [f"kicker {at}" if at % 2 else None for at in range(number)]
+    base = np.array([0.5 if each else math.nan for each in kickers], NUMBER).tobytes()
+    return {"kickers": kickers, "base": base, "learned": [each and learned_of(each) for each in kickers]}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_is_said_of_kickers_is_of_as_many_kicks(number):
+    batch = batch_at(START, 2, **labels(2))
+    batch.check()
+    for name, value in labels(number).items():
+        changed = msgspec.structs.replace(batch, **{name: value})
+        if number == 2:
+            changed.check()
+        else:
+            with pytest.raises(ValueError, match="another number of kicks"):
+                changed.check()
+
+
+def test_a_kickserve_that_knows_no_kickers_reads_the_rest_of_a_batch():
+    names = RecordBatch.__struct_fields__
+    old = msgspec.defstruct(
+        "Old", [field for field in RecordBatch.__annotations__ if field in names[:11]], array_like=True
+    )
+    batch = batch_at(START, 3, source="batch", **labels(3))
+    found = msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=old)
+    assert [getattr(found, name) for name in names[:10]] == [getattr(batch, name) for name in names[:10]]
+
+
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
 def test_halves_are_the_same_predictions_in_the_same_order(sizes):
-    whole = [Add(batch_at(START + at, size, shadow=shadow_of(size))) for at, size in enumerate(sizes)]
+    whole = [
+        Add(batch_at(START + at, size, shadow=shadow_of(size), source="page", **labels(size)))
+        for at, size in enumerate(sizes)
+    ]
 
     def records(operations):
         return [record for each in operations for record in each.batch.records()]
@@ -139,9 +173,9 @@ def test_halves_are_the_same_predictions_in_the_same_order(sizes):
     assert halves([Delete("an id")]) == halves([SetOutcome("an id", success=True, at=instant(START))]) == []
 
 
-@given(st.lists(st.tuples(st.sampled_from("ajd"), st.integers(0, 3), st.integers(0, 4)), max_size=20))
+@given(st.lists(st.tuples(st.sampled_from("ajdf"), st.integers(0, 3), st.integers(0, 4)), max_size=20))
 def test_a_replay_finds_the_records_that_a_store_would_hold(story):
-    batches = [batch_at(START + at, 5, tail=f"{at % 2:012x}") for at in range(4)]
+    batches = [batch_at(START + at, 5, tail=f"{at % 2:012x}", **labels(5)) for at in range(4)]
     ids = [record.id for batch in batches for record in batch.records()]
     operations, held = [], {}
     for kind, at, position in story:
@@ -152,6 +186,12 @@ def test_a_replay_finds_the_records_that_a_store_would_hold(story):
         elif kind == "d":
             operations.append(Delete(record_id))
             held.pop(record_id, None)
+        elif kind == "f":
+            forget = Forget(f"kicker {position}", instant(START + at))
+            operations.append(forget)
+            for record in held.values():
+                if record.kicker == forget.kicker and record.created_at < forget.at:
+                    record.kicker, record.learned = None, learned_of(None)
         else:
             operations.append(SetOutcome(record_id, success=True, at=instant(START)))
             if record_id in held:

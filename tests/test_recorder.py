@@ -100,6 +100,24 @@ async def test_with_the_store_away_clients_notice_nothing_and_all_is_there_after
     assert await outcomes_in(client) == expected
 
 
+async def test_a_label_that_is_forgotten_with_the_store_away_is_off_all_records_before(
+    on_postgres, postgres_cluster, kick
+):
+    client, named = on_postgres, {**kick, "kicker": "Léo"}
+    await client.post("/predict", json=named)
+    assert len((await client.get("/predictions?kicker=Léo")).json()) == 1
+    await asyncio.to_thread(postgres_cluster.stop)
+    waiting = (await client.post("/predict", json=named)).json()["id"]
+    assert (await client.get(f"/predictions/{waiting}")).json()["kicker"] == "Léo"
+    assert await client.app.recorder.forget("Léo") is None
+    assert (await client.get(f"/predictions/{waiting}")).json()["kicker"] is None
+    later = (await client.post("/predict", json=named)).json()["id"]
+    await asyncio.to_thread(postgres_cluster.start)
+    await eventually(lambda: is_well(client))
+    assert [each["id"] for each in (await client.get("/predictions?kicker=Léo")).json()] == [later]
+    assert await client.app.recorder.forget("Léo") == 1
+
+
 async def test_a_service_starts_before_its_database_and_the_next_one_stores_what_it_could_not(
     postgres_cluster, settings, kick, caplog
 ):

@@ -207,16 +207,22 @@ class Client(_Base[httpx.Client]):
             yield from self.send(call)
 
     def predictions(
-        self, *, since: datetime | None = None, until: datetime | None = None, page: int = _PAGE
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        kicker: str | None = None,
+        page: int = _PAGE,
     ) -> Iterator[Record]:
         """Yield kept predictions, newest first, page by page as they are asked for.
 
         Args:
             since: only those made at this instant or later.
             until: only those made before this instant.
+            kicker: only those with this label.
             page: how many come at a time, up to 10,000.
         """
-        query: Mapping[str, Any] | None = {"limit": page, "since": since, "until": until}
+        query: Mapping[str, Any] | None = {"limit": page, "since": since, "until": until, "kicker": kicker}
         while query is not None:
             found = self.send(calls.page(query))
             yield from found.records
@@ -297,10 +303,15 @@ class AsyncClient(_Base[httpx.AsyncClient]):
                 yield prediction
 
     async def predictions(
-        self, *, since: datetime | None = None, until: datetime | None = None, page: int = _PAGE
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        kicker: str | None = None,
+        page: int = _PAGE,
     ) -> AsyncIterator[Record]:
         """Yield kept predictions, newest first; see `Client.predictions`."""
-        query: Mapping[str, Any] | None = {"limit": page, "since": since, "until": until}
+        query: Mapping[str, Any] | None = {"limit": page, "since": since, "until": until, "kicker": kicker}
         while query is not None:
             found = await self.send(calls.page(query))
             for record in found.records:

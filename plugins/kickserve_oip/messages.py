@@ -25,12 +25,15 @@ DATATYPES: Final = (
     "BOOL",
     *(f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)),
 )
-_DATATYPE = Meta(extra_json_schema={"enum": [*DATATYPES]})
+_DATATYPE = Meta(extra_json_schema={"enum": [*DATATYPES, "BYTES"]})
 _SHAPE = Meta(
     description="[n] or [n, 1] of a column, [n, 11] of a matrix",
     extra_json_schema={"minItems": 1, "maxItems": 2},
 )
-_INPUTS = Meta(description="The eleven features, or a matrix of them", extra_json_schema={"minItems": 1})
+_INPUTS = Meta(
+    description="The eleven features, or a matrix of them; and `kicker`, labels as BYTES, or without it",
+    extra_json_schema={"minItems": 1},
+)
 _DATA = Meta(description="The values, flat in row-major order or nested", extra_json_schema={"type": "array"})
 
 
