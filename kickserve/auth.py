@@ -39,6 +39,7 @@ MEANINGS: Final[Mapping[Scope, str]] = {
     Scope.ADMIN: "all calls of `read` and `predict`; delete predictions, reload the model, profile,"
     " start drift reports",
 }
+_LENGTH_MIN: Final = 16  # characters of a key that guesses don't find
 DEFAULT_KEY: Final = "default"
 """Name of the key in `API_KEY`."""
 
@@ -254,6 +255,13 @@ def default_keys(settings: Settings) -> list[Key]:
         return []
     digest = hashlib.sha256(settings.api_key.encode()).digest()
     return [Key(DEFAULT_KEY, frozenset(Scope), digest)]
+
+
+def weakness(settings: Settings) -> str:
+    """Return what to do about an API_KEY that guesses may find; empty where there is nothing to do."""
+    if settings.api_key is None or len(settings.api_key) >= _LENGTH_MIN:
+        return ""
+    return "API_KEY is short: guesses may find it. Choose a random key, as of `openssl rand -hex 24`"
 
 
 def credential(sent: Mapping[bytes, bytes]) -> bytes:

@@ -40,7 +40,10 @@ _COLLECT: Final = (20_000, 5, 50)
 _HEALTH: Final = "/api/v1/health/ready"
 _EXAMPLES: Final = re.compile(r"\\b\n(.*\n)")
 # Imported when used: `kickserve --version` and `kickserve health` need none of the server's libraries.
-_COMMANDS: Final[Mapping[str, str]] = dict.fromkeys(("serve", "predict", "recover"), "kickserve.commands")
+_COMMANDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("serve", "predict", "recover"), "kickserve.commands"),
+    "doctor": "kickserve.doctor",
+}
 
 
 class _Commands(click.RichGroup):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ import rich_click as click
 
 from kickserve import logs, openapi
 from kickserve.app import create_app
+from kickserve.auth import weakness
 from kickserve.errors import ConfigurationError
 from kickserve.features import FEATURES
 from kickserve.journal import Journal
@@ -41,6 +43,9 @@ _PATHS: Final = frozenset({"page", "API", "docs"})  # facts that are paths of th
 _DEFAULTS: dict[str, float | bool] = {"time_norm": 0.5, "wind_speed": 0.0, "precipitation_probability": 0.0}
 
 
+_log = logging.getLogger(__name__)
+
+
 @click.command("serve")
 @click.option("--host", help="Address to listen on; overrides KICKSERVE_HOST.")
 @click.option(
@@ -68,6 +73,8 @@ def serve(host: str | None, port: int | None, workers: int | None) -> int:
     logs.configure(settings)
     plugins = discover(settings)
     logs.configure(settings, plugins)
+    if advice := weakness(settings):
+        _log.warning(advice)
     code = _serve_alone(settings, plugins) if settings.workers == 1 else _serve_workers(settings, plugins)
     if code == 0:
         stdout().print("stopped")

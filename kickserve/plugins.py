@@ -286,6 +286,14 @@ def plugins_of(app: App) -> list[Plugin]:
     return [plugin for plugin in app.plugins if isinstance(plugin, Plugin)]
 
 
+def installed_names(plugins: Sequence[Plugin]) -> tuple[list[str], list[str]]:
+    """Return the names of loaded plugins, and of those that lack the packages of their extra."""
+    packages = {type(plugin).__module__.partition(".")[0] for plugin in plugins}
+    points = [*_entry_points(STANDARD), *_entry_points(GROUP)]
+    loaded = [point.name for point in points if point.module.partition(".")[0] in packages]
+    return loaded, [point.name for point in points if _missing_packages(point)]
+
+
 def overridden(plugins: Sequence[Plugin], hook: str) -> list[Any]:
     """Return a hook of the plugins that override it: on the way of a prediction no other is called."""
     found = [getattr(plugin, hook) for plugin in plugins]

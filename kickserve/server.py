@@ -38,8 +38,6 @@ ENDING_MIN: Final = 2.0  # seconds that an end without anything to wait for may 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _BACKLOG: Final = 2048
 
-_KEY_MIN: Final = 16  # characters of a key that is not found by guessing
-
 _log = logging.getLogger(__name__)
 
 
@@ -64,17 +62,12 @@ def bind(settings: Settings, count: int, *, guarded: bool) -> list[socket.socket
             " API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
         )
     try:
-        listeners = _listen(host, port, count)
+        return _listen(host, port, count)
     except (OSError, ValueError) as error:  # the last: a name that can not be encoded
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
             f"can't listen on {host}:{port} ({reason}): choose another port with KICKSERVE_PORT or --port"
         ) from error
-    if settings.api_key is not None and len(settings.api_key) < _KEY_MIN:
-        _log.warning(
-            "API_KEY is short: guesses may find it. Choose a random key, as of `openssl rand -hex 24`"
-        )
-    return listeners
 
 
 def run(

@@ -265,3 +265,54 @@ class TestHealth:
     )
     def test_a_service_that_listens_to_all_is_asked_on_this_machine(self, host, url):
         assert Settings(host=host).own_url == url
+
+
+class TestDoctor:
+    @pytest.fixture
+    def found(self, kickserve, tmp_path, monkeypatch):
+        """Return the exit code, and what was found of each part, beside the settings given."""
+
+        def call(**environment):
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            before = {*tmp_path.rglob("*")}
+            code, out, _ = kickserve("doctor", "--json")
+            assert {*tmp_path.rglob("*")} == before, "it changes nothing"
+            return code, {each["part"]: (each["state"], each["detail"]) for each in json.loads(out)}
+
+        return call
+
+    def test_before_the_first_start_all_is_well(self, found):
+        code, parts = found(KICKSERVE_PORT="0")
+        assert code == 0
+        assert [*parts] == ["settings", "plugins", "key", "store", "journal", "disk", "model", "port"]
+        assert {state for state, _ in parts.values()} == {"ok"}
+
+    @pytest.mark.parametrize(
+        ("environment", "part", "state", "words"),
+        [
+            ({"KICKSERVE_PORT": "abc"}, "settings", "fault", "KICKSERVE_PORT='abc'"),
+            ({"KICKSERVE_PLUGINS": "nope"}, "plugins", "fault", "nope"),
+            ({"API_KEY": "short"}, "key", "warning", "openssl rand"),
+            ({"DATABASE_URL": "postgresql://a:secret@127.0.0.1:1/x"}, "store", "fault", "is the server up"),
+            ({"KICKSERVE_JOURNAL_DIR": "/dev/null/journal"}, "journal", "fault", "KICKSERVE_JOURNAL_DIR"),
+            ({"KICKSERVE_JOURNAL_MAX": "900000GB"}, "disk", "warning", "KICKSERVE_JOURNAL_MAX"),
+            ({"KICKSERVE_MODEL": "nope.onnx"}, "model", "fault", "does not exist"),
+            ({"KICKSERVE_HOST": "0.0.0.0"}, "port", "fault", "API_KEY"),
+        ],
+    )
+    def test_each_part_says_what_to_do(self, found, environment, part, state, words):
+        code, parts = found(**environment)
+        assert parts[part][0] == state
+        assert words in parts[part][1]
+        assert "secret" not in str(parts)
+        assert code == (2 if state == "fault" else 0)
+
+    def test_beside_a_running_service_it_asks_that(self, found, kickserve, tmp_path):
+        kickserve("predict", "--distance", 38, "--angle", 24)
+        with serving(tmp_path, **BARE) as server:
+            base = server.url.removesuffix("/api/v1")
+            code, parts = found(KICKSERVE_PORT=base.rpartition(":")[2])
+        assert code == 0
+        assert f"answers at {base}" in parts["port"][1]
+        assert "1 predictions" in parts["store"][1]

@@ -15,6 +15,7 @@ import tarfile
 import tomllib
 from pathlib import Path
 
+import debian
 import pytest
 import yaml
 from conftest import settings_rows
@@ -271,6 +272,21 @@ class TestKubernetes:
     def test_the_operators_alerts_are_those_of_prometheus(self):
         rules = yaml.safe_load((ROOT / "ops" / "prometheus" / "rules.yml").read_text())
         assert manifest("monitoring/rules.yaml")["spec"] == rules
+
+
+class TestSystemd:
+    UNIT = (ROOT / "ops" / "systemd" / "kickserve.service").read_text()
+
+    def test_systemd_takes_the_unit(self, tmp_path):
+        program = debian.program("systemd-analyze", "systemd")
+        unit = tmp_path / "kickserve.service"
+        unit.write_text(self.UNIT.replace("/opt/kickserve/bin/kickserve", "/bin/true"))  # it must be there
+        done = subprocess.run([program, "verify", unit], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_it_gets_the_time_that_its_end_may_take(self):
+        [limit] = re.findall(r"TimeoutStopSec=(\d+)", self.UNIT)
+        assert int(limit) >= Settings().shutdown_timeout + 10
 
 
 CHANGELOG = "# Changelog\n\n## 1.1.0 (2026-03-01)\n\n- It flies.\n\n## 1.0.0 (2026-02-01)\n\n- It runs.\n"
