@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import rich_click as click
+from rich.text import Text
 
 from kickserve import logs, openapi
 from kickserve.app import create_app
@@ -30,14 +33,14 @@ from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from kickserve.metrics import Metrics
     from kickserve.middleware import App
     from kickserve.plugins import Plugin
     from kickserve.schemas import Kick, Prediction
 
-Facts = list[tuple[str, str]]
+Facts = Sequence[tuple[str, str]]
 _PATHS: Final = frozenset({"page", "API", "docs"})  # facts that are paths of the service
 # Values of options that are left out; distance and angle have none.
 _DEFAULTS: dict[str, float | bool] = {"time_norm": 0.5, "wind_speed": 0.0, "precipitation_probability": 0.0}
@@ -77,7 +80,7 @@ def serve(host: str | None, port: int | None, workers: int | None) -> int:
         _log.warning(advice)
     code = _serve_alone(settings, plugins) if settings.workers == 1 else _serve_workers(settings, plugins)
     if code == 0:
-        stdout().print("stopped")
+        _announce(settings, "stopped")
     return code
 
 
@@ -87,7 +90,7 @@ def _serve_alone(settings: Settings, plugins: Sequence[Plugin]) -> int:
     with listener:
         for plugin in plugins:
             plugin.share_memory(1)
-        return serve_app(settings, plugins, listener, partial(report_ready, listener))
+        return serve_app(settings, plugins, listener, partial(report_ready, settings, listener))
 
 
 def _serve_workers(settings: Settings, plugins: Sequence[Plugin]) -> int:
@@ -140,11 +143,22 @@ def _facts_of_service(app: App) -> Facts:
     return [("page", app.state.home), *found] if "home" in app.state else found
 
 
-def report_ready(listener: socket.socket, found: Facts) -> None:
+def report_ready(settings: Settings, listener: socket.socket, found: Facts) -> None:
     """Print that the service is ready, and where."""
     base = local_url(*listener.getsockname()[:2])
-    stdout().print("[bold]kickserve[/] is ready")
-    print_facts((name, base + value if name in _PATHS else value) for name, value in found)
+    facts = [(name, base + value if name in _PATHS else value) for name, value in found]
+    _announce(settings, "[bold]kickserve[/] is ready", facts)
+
+
+def _announce(settings: Settings, event: str, facts: Facts = ()) -> None:
+    """Print an event of the service: for people, or as a JSON document with KICKSERVE_LOG=json."""
+    if settings.log == "json":
+        document = {"event": Text.from_markup(event).plain, **dict(facts)}
+        sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+        sys.stdout.flush()
+    else:
+        stdout().print(event)
+        print_facts(facts)
 
 
 def _feature_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
+import subprocess
 import sys
 
 import httpx
 import pytest
-from serving import serving
+from serving import BARE, serving
 
 from kickserve import logs
 from kickserve.middleware import request_context
@@ -82,6 +84,23 @@ def test_a_closed_pipe_stops_nothing(monkeypatch):
 
     monkeypatch.setattr(sys.stderr, "write", broken)
     logging.getLogger("kickserve").warning("unheard")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_for_a_machine_every_line_is_a_document_from_the_start_to_the_end(tmp_path, workers):
+    command = [sys.executable, "-m", "kickserve", "serve", "--port", "0", "--workers", workers]
+    environment = {**os.environ, **BARE, "KICKSERVE_LOG": "json"}
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **both) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(json.loads(line))
+            if lines[-1]["event"] == "kickserve is ready":
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+    [ready] = [line for line in lines if line["event"] == "kickserve is ready"]
+    assert httpx.URL(ready["API"]).path == "/api/v1"
+    assert lines[-1]["event"] == "stopped"
 
 
 @pytest.mark.parametrize("variable", ["DEBUG", "KICKSERVE_ACCESS_LOG"])

@@ -56,17 +56,17 @@ class WorkersPlugin(Plugin):
         metrics = Metrics(settings.workers)
         # A worker ends by itself in this time, unless it is suspended.
         patience = max(settings.shutdown_timeout, ENDING_MIN) + 0.5
-        outcome = Supervisor(listeners, partial(_report_ready, listeners), patience).run()
+        outcome = Supervisor(listeners, partial(_report_ready, settings, listeners), patience).run()
         if isinstance(outcome, int):
             return outcome
         sys.exit(_work(outcome, settings, metrics, plugins))
 
 
-def _report_ready(listeners: Sequence[socket.socket], message: bytes) -> None:
+def _report_ready(settings: Settings, listeners: Sequence[socket.socket], message: bytes) -> None:
     from kickserve.commands import Facts, report_ready
 
     facts = msgspec.json.decode(message, type=Facts)
-    report_ready(listeners[0], [*facts, ("workers", str(len(listeners)))])
+    report_ready(settings, listeners[0], [*facts, ("workers", str(len(listeners)))])
 
 
 def _work(worker: Worker, settings: Settings, metrics: Metrics, plugins: Sequence[Plugin]) -> int:
