@@ -110,7 +110,16 @@ from kickserve.record import NUMBER, Forget, RecordBatch, SetOutcome, ShadowAnsw
 from kickserve.recorder import Recorder
 from kickserve.settings import Settings, SettingsTable, setting
 from kickserve.shared import find_slot, integers, shared_array, sum_by_label
-from kickserve.store import BEGINNING, KnownOutcome, LabelledPrediction, OutcomeChanges, Store
+from kickserve.store import (
+    ALL,
+    BEGINNING,
+    KnownOutcome,
+    LabelledPrediction,
+    Order,
+    OutcomeChanges,
+    Selection,
+    Store,
+)
 from kickserve.terminal import (
     AUTO,
     FiniteRange,

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from kickserve.batching import cancel_task
 from kickserve.errors import StoreError
+from kickserve.schemas import Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -82,6 +83,31 @@ class OutcomeChanges(NamedTuple):
 
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """An instant before all outcomes."""
+
+
+class Selection(NamedTuple):
+    """Which records are sought; by default all.
+
+    Attributes:
+        since: made at this instant or later.
+        until: made before this instant.
+        newest: with this id, or a smaller one.
+        kicker: with this label.
+        outcome: `open` (not yet known), `scored` or `missed`.
+        source: what sent them.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    newest: str | None = None
+    kicker: str | None = None
+    outcome: Literal["open", "scored", "missed"] | None = None
+    source: Source | None = None
+
+
+ALL: Final = Selection()
+
+Order = Literal["newest", "oldest", "likeliest", "unlikeliest", "furthest"]
 
 
 class Store(ABC):
@@ -222,8 +248,21 @@ class Store(ABC):
         """Remove the oldest records made before an instant, `limit` at most; return how many."""
 
     @abstractmethod
-    async def count(self) -> int:
-        """Return how many records are kept."""
+    async def search(
+        self, wanted: Selection, limit: int, *, offset: int = 0, order: Order = "newest"
+    ) -> list[Record]:
+        """Return some of the records that are sought, for people who leaf through them.
+
+        Args:
+            wanted: which.
+            limit: how many at most, from 1.
+            offset: how many come before them in the order.
+            order: by time, probability or distance; of equal ones the newer comes first.
+        """
+
+    @abstractmethod
+    async def count(self, wanted: Selection = ALL, most: int | None = None) -> int:
+        """Return how many records are kept, or how many of those that are sought; at most `most`."""
 
     @abstractmethod
     async def ping(self) -> None:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.plugins import (
+    ALL,
     BEGINNING,
     NUMBER,
     KnownOutcome,
@@ -31,11 +32,11 @@ from kickserve.plugins import (
 from kickserve.schemas import Learned, LearnedKicker, Record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from kickserve.plugins import RecordBatch, SetOutcome
+    from kickserve.plugins import Order, RecordBatch, Selection, SetOutcome
 
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")
@@ -71,6 +72,15 @@ LABELLED: Final = """SELECT
         created_at, model, prediction, outcome, shadow_model, shadow_prediction, source, base, id
     FROM predictions WHERE outcome IS NOT NULL AND prediction IS NOT NULL AND id >= $1 AND id < $2
     AND model = coalesce($3, model) ORDER BY id LIMIT $4"""
+_OUTCOMES: Final = {"open": "outcome IS NULL", "scored": "outcome IS TRUE", "missed": "outcome IS FALSE"}
+_ORDERS: Final[Mapping[Order, str]] = {
+    "newest": "id DESC",
+    "oldest": "id",
+    "likeliest": "coalesce(prediction, -1) DESC, id DESC",
+    "unlikeliest": "coalesce(prediction, 2), id DESC",
+    "furthest": "distance DESC, id DESC",
+}
+_MOST: Final = (1 << 63) - 1
 _IS_DELETED: Final = "SELECT id FROM kickserve_deleted WHERE id = $1"
 DELETED_IN: Final = "SELECT id FROM kickserve_deleted WHERE id >= $1 AND id < $2"
 REMOVE: Final = "DELETE FROM predictions WHERE id = $1"
@@ -222,14 +232,45 @@ class TableStore(Store):
         """Remove the oldest records made before this instant, `limit` at most; say how many."""
         return await self._change(_PURGE, span(until=until).high, limit)
 
-    async def count(self) -> int:
-        """Return how many records are kept."""
-        [(number,)] = await self._rows("SELECT count(*) FROM predictions")
+    async def search(
+        self, wanted: Selection, limit: int, *, offset: int = 0, order: Order = "newest"
+    ) -> list[Record]:
+        """Return some of the records that are sought, in an order."""
+        where, values = _where(wanted)
+        place = f"LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
+        sql = f"{_SELECT} WHERE {where} ORDER BY {_ORDERS[order]} {place}"  # only our own words in it
+        return await in_steps(await self._rows(sql, *values, limit, offset), self._record)
+
+    async def count(self, wanted: Selection = ALL, most: int | None = None) -> int:
+        """Return how many records are kept, or are sought; at most `most`."""
+        if wanted == ALL and most is None:
+            [(number,)] = await self._rows("SELECT count(*) FROM predictions")
+        else:
+            where, values = _where(wanted)
+            some = f"SELECT id FROM predictions WHERE {where} LIMIT ${len(values) + 1}"  # noqa: S608 - as above
+            limit = _MOST if most is None else most
+            [(number,)] = await self._rows(f"SELECT count(*) FROM ({some}) AS sought", *values, limit)  # noqa: S608
         return int(number)
 
     async def ping(self) -> None:
         """Return when the table can be read."""
         await self._rows("SELECT id FROM predictions LIMIT 1")
+
+
+def _where(wanted: Selection) -> tuple[str, list[object]]:
+    """Return the condition for records that are sought, and its values."""
+    low, high = span(since=wanted.since, until=wanted.until)
+    if wanted.newest is not None:
+        high = min(high, _after(wanted.newest))
+    values: list[object] = [low, high]
+    conditions = ["id >= $1", "id < $2"]
+    if wanted.outcome is not None:
+        conditions.append(_OUTCOMES[wanted.outcome])
+    for name in ("kicker", "source"):
+        if (value := getattr(wanted, name)) is not None:
+            values.append(value)
+            conditions.append(f"{name} = ${len(values)}")
+    return " AND ".join(conditions), values
 
 
 class Span(NamedTuple):

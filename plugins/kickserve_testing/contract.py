@@ -31,7 +31,7 @@ from msgspec.structs import replace
 from kickserve.errors import StoreUnavailable
 from kickserve.ids import instant
 from kickserve.record import NUMBER, SetOutcome
-from kickserve.store import KnownOutcome, LabelledPrediction
+from kickserve.store import KnownOutcome, LabelledPrediction, Selection
 from kickserve_testing.contract_samples import (
     START,
     UNKNOWN,
@@ -50,7 +50,7 @@ from kickserve_testing.contract_samples import (
 
 if TYPE_CHECKING:
     from kickserve.schemas import Record
-    from kickserve.store import Store
+    from kickserve.store import Order, Store
 
 SET_AT = instant(START + 60_000)
 
@@ -262,6 +262,41 @@ class StoreContract:
             outcome = SetOutcome(record.id, success=success, at=at or SET_AT + timedelta(seconds=1))
             assert await store.set_outcomes([outcome]) == set()
             assert await store.get(record.id) == replace(record, outcome=success, outcome_at=at)
+
+    async def test_records_are_sought_sorted_and_counted(self, store: Store) -> None:
+        known: dict[str, Any] = {"outcome_at": SET_AT}
+        records = [
+            record_at(START, prediction=0.9, distance=20.0, outcome=True, kicker="Léo", **known),
+            record_at(START + 1, prediction=0.2, distance=50.0, outcome=False, **known),
+            record_at(START + 2, prediction=0.9, distance=30.0, kicker="Léo", source="page"),
+            record_at(START + 3, prediction=None, distance=40.0),
+        ]
+        await keep(store, records)
+        one, two, three, four = [await store.get(each.id) for each in records]
+        for wanted, found in (
+            (Selection(), [four, three, two, one]),
+            (Selection(outcome="open"), [four, three]),
+            (Selection(outcome="scored"), [one]),
+            (Selection(outcome="missed"), [two]),
+            (Selection(kicker="Léo"), [three, one]),
+            (Selection(kicker="Léo", source="page", outcome="open"), [three]),
+            (Selection(newest=records[2].id), [three, two, one]),
+            (Selection(since=instant(START + 1), until=instant(START + 3)), [three, two]),
+            (Selection(kicker="'; --"), []),
+        ):
+            assert await store.search(wanted, 9) == found
+            assert await store.count(wanted) == len(found)
+        orders: dict[Order, list[Record | None]] = {
+            "newest": [four, three, two, one],
+            "oldest": [one, two, three, four],
+            "likeliest": [three, one, two, four],
+            "unlikeliest": [two, three, one, four],
+            "furthest": [two, four, three, one],
+        }
+        for order, sorted_records in orders.items():
+            assert await store.search(Selection(), 2, order=order) == sorted_records[:2]
+            assert await store.search(Selection(), 2, offset=2, order=order) == sorted_records[2:]
+        assert await store.count(Selection(), most=3) == 3
 
     async def test_an_earlier_outcome_never_replaces_a_later_one(self, store: Store) -> None:
         record, other = some_records(2)
