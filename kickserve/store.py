@@ -51,7 +51,7 @@ class LabelledPrediction(NamedTuple):
 
 
 class KnownOutcome(NamedTuple):
-    """An outcome, and what learning needs of its prediction.
+    """An outcome, and what learning and the alarm need of its prediction.
 
     Attributes:
         at: when the outcome became known, UTC, to the millisecond.
@@ -59,6 +59,8 @@ class KnownOutcome(NamedTuple):
         base: the model's own probability of success, 0 to 1, with nothing learned in it.
         kicker: label of the kicker; None for an unnamed or forgotten one.
         success: the outcome.
+        prediction: the answer, 0 to 1, with what was learned.
+        source: what sent the kick: `api`, `page` or `batch`.
     """
 
     at: datetime
@@ -66,6 +68,8 @@ class KnownOutcome(NamedTuple):
     base: float
     kicker: str | None
     success: bool
+    prediction: float
+    source: str = "api"
 
 
 class OutcomeChanges(NamedTuple):

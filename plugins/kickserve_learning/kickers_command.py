@@ -83,8 +83,7 @@ async def _add_stored(tally: Tally, settings: Settings) -> None:
         with progress() as bar:
             task = bar.add_task("reading", total=None)
             async for group in store.known_outcomes():
-                for each in group:
-                    tally.update(each.base, each.kicker, each.success)
+                tally.take(group)
                 bar.advance(task, len(group))
 
 

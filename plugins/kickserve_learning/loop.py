@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from kickserve.plugins import Metric, StoreError, cancel_task
-from kickserve_learning.follower import Follower
+from kickserve_scores.follower import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -33,8 +33,8 @@ from kickserve.plugins import (
 )
 from kickserve.schemas import FieldError, Record, kicker_of
 from kickserve_data.writer import csv_cell
-from kickserve_learning.follower import Follower
 from kickserve_learning.table import COLUMNS, POINTS, KickerRow, Tally, place_of
+from kickserve_scores.follower import Follower
 
 _PATH: Final = f"{API}/kickers"
 _CSV: Final = "text/csv"

@@ -11,7 +11,9 @@ from msgspec import Struct
 from kickserve_scores.filter import UNKNOWN, Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from kickserve.plugins import KnownOutcome
 
 POINTS: Final = 3.0
 """Points of a kick where nothing else is said: those of a penalty. A conversion is worth 2."""
@@ -97,6 +99,11 @@ class Tally:
             self._sums[kicker] = _Sums(
                 kicks + 1, made + success, expected + base, variance + base * (1 - base)
             )
+
+    def take(self, outcomes: Sequence[KnownOutcome]) -> None:
+        """Take outcomes in."""
+        for each in outcomes:
+            self.update(each.base, each.kicker, each.success)
 
     def row(self, kicker: str, points: float = POINTS) -> KickerRow:
         """Return one kicker; without any outcome the row is of zeros, and the ability that of an unknown one.

@@ -12,8 +12,11 @@ from kickserve.schemas import Calibration, CalibrationChange
 from kickserve_scores.alarm import Alarm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
+    from kickserve.store import KnownOutcome
     from kickserve_scores.alarm import Change
 
 BLIND: Final = (
@@ -61,6 +64,16 @@ class CalibrationTest:
         self._answers.hear(answer, success, mark)
         if self._base is not None:
             self._base.hear(base, success, mark)
+
+    def take(self, outcomes: Sequence[KnownOutcome]) -> None:
+        """Hear the outcomes of stored predictions, but for those of visitors of the page."""
+        heard = [
+            (each.prediction, each.base, each.success, each.at.timestamp())
+            for each in outcomes
+            if each.source != "page"
+        ]
+        if heard:
+            self.hear(*zip(*heard, strict=True))
 
     def result(self) -> Calibration:
         """Return what the outcomes say so far."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from kickserve.documents import NORMAL_975
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
+
+    from kickserve.store import KnownOutcome
 
     Score = tuple[float, float, float]  # probability, low and high; NaN for both without an interval
 
@@ -215,10 +217,10 @@ class Filter:
             )
         self.outcomes += 1
 
-    def update_all(self, outcomes: Iterable[tuple[float, str | None, bool]]) -> None:
-        """Learn from outcomes in their order: base, kicker and success of each, as for `update`."""
-        for base, kicker, success in outcomes:
-            self.update(base, kicker, success)
+    def take(self, outcomes: Sequence[KnownOutcome]) -> None:
+        """Learn from outcomes in their order."""
+        for each in outcomes:
+            self.update(each.base, each.kicker, each.success)
 
     def _of(self, kicker: str | None) -> tuple[Ability, float]:
         """Return the ability of a kicker, and how far beyond the usual practice the kicker is."""

@@ -321,8 +321,8 @@ class PostgresStore(TableStore):
 
     @staticmethod
     def _known_outcome(row: Sequence[Any]) -> KnownOutcome:
-        at, _, revision, base, kicker, outcome = row
-        return KnownOutcome(at, revision, base, kicker, outcome)
+        at, _, *others = row
+        return KnownOutcome(at, *others)
 
     @staticmethod
     def _moment(at: datetime) -> datetime:

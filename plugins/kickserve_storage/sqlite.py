@@ -344,8 +344,8 @@ class SqliteStore(TableStore):
 
     @staticmethod
     def _known_outcome(row: Sequence[Any]) -> KnownOutcome:
-        at, _, revision, base, kicker, outcome = row
-        return KnownOutcome(instant(at), revision, base, kicker, outcome == 1)
+        at, _, revision, base, kicker, outcome, *others = row
+        return KnownOutcome(instant(at), revision, base, kicker, outcome == 1, *others)
 
     @staticmethod
     def _moment(at: datetime) -> int:

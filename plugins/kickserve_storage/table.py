@@ -65,7 +65,8 @@ _OLDEST: Final = f"{_WITHIN} ORDER BY id LIMIT $3"
 _NEWEST: Final = f"{_WITHIN} ORDER BY id DESC LIMIT $3"
 _OLDEST_OF: Final = f"{_WITHIN} AND kicker = $3 ORDER BY id LIMIT $4"
 _NEWEST_OF: Final = f"{_WITHIN} AND kicker = $3 ORDER BY id DESC LIMIT $4"
-KNOWN_OUTCOMES: Final = """SELECT outcome_at, id, revision, coalesce(base, prediction), kicker, outcome
+KNOWN_OUTCOMES: Final = """SELECT
+        outcome_at, id, revision, coalesce(base, prediction), kicker, outcome, prediction, source
     FROM predictions WHERE outcome_at IS NOT NULL AND (outcome_at, id) > ($1, $2) AND prediction IS NOT NULL
     AND revision = coalesce($3, revision) ORDER BY outcome_at, id LIMIT $4"""
 LABELLED: Final = """SELECT

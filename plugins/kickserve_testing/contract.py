@@ -379,14 +379,22 @@ class StoreContract:
             for at, (seconds, success) in enumerate(known)
         ]
         records[1] = replace(records[1], kicker="Ann", base=0.7, learned=learned_of("Ann"))
-        records[2] = replace(records[2], revision="r2")
+        records[2] = replace(records[2], revision="r2", source="page")
         broken = record_at(START + 9, prediction=None, interval=None, outcome=True, outcome_at=SET_AT)
         await keep(store, [*records, broken, record_at(START + 10)])
         expected = [
-            KnownOutcome(SET_AT + timedelta(seconds=3), "r1", 0.7, "Ann", success=False),
-            KnownOutcome(SET_AT + timedelta(seconds=3), "r1", 0.8125, None, success=True),
-            KnownOutcome(SET_AT + timedelta(seconds=7), "r1", 0.8125, None, success=True),
-            KnownOutcome(SET_AT + timedelta(seconds=9), "r2", 0.8125, None, success=True),
+            KnownOutcome(SET_AT + timedelta(seconds=3), "r1", 0.7, "Ann", success=False, prediction=0.8125),
+            KnownOutcome(SET_AT + timedelta(seconds=3), "r1", 0.8125, None, success=True, prediction=0.8125),
+            KnownOutcome(SET_AT + timedelta(seconds=7), "r1", 0.8125, None, success=True, prediction=0.8125),
+            KnownOutcome(
+                SET_AT + timedelta(seconds=9),
+                "r2",
+                0.8125,
+                None,
+                success=True,
+                prediction=0.8125,
+                source="page",
+            ),
         ]
         assert await all_known(store) == expected
         assert await all_known(store, revision="r1") == expected[:3]

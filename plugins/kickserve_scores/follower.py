@@ -1,4 +1,4 @@
-"""Follows the outcomes in the store: what is learned is a function of them, the same in all processes."""
+"""Follows the outcomes in a store: what is learned is a function of them, the same in all processes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
-from kickserve.plugins import BEGINNING
+from kickserve.store import BEGINNING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from kickserve.plugins import Store
+    from kickserve.store import KnownOutcome, Store
 
 _STEP: Final = 250  # outcomes that are learned in one turn of the event loop: half a millisecond
 _APART: Final = 1_000  # outcomes between two checkpoints, at least
@@ -20,7 +20,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)  # the smallest time between two
 
 
 class Accumulator(Protocol):
-    """What takes outcomes in, one after the other: a filter, a tally."""
+    """What takes outcomes in, one after the other: a filter, a tally, a test."""
 
     @property
     def outcomes(self) -> int:
@@ -31,8 +31,8 @@ class Accumulator(Protocol):
         """Return one that goes its own way from here."""
         ...
 
-    def update(self, base: float, kicker: str | None, success: bool) -> None:  # noqa: FBT001
-        """Take an outcome in."""
+    def take(self, outcomes: Sequence[KnownOutcome]) -> None:
+        """Take outcomes in, from 1."""
         ...
 
 
@@ -92,11 +92,11 @@ class Follower(Generic[T]):
         learned = learned.copy()
         async for group in self._store.known_outcomes(revision=self.revision, since=before):
             for begin in range(0, len(group), _STEP):
-                for each in group[begin : begin + _STEP]:
-                    if each.at >= before:
-                        self._keep(_Checkpoint(each.at, learned))
-                        before = each.at + _MILLISECOND
-                    learned.update(each.base, each.kicker, each.success)
+                step = group[begin : begin + _STEP]
+                if step[0].at >= before:  # otherwise the step before ended within the same instant
+                    self._keep(_Checkpoint(step[0].at, learned))
+                learned.take(step)
+                before = step[-1].at + _MILLISECOND
                 await asyncio.sleep(0)
         return _Checkpoint(before, learned)
 
