@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -191,24 +190,6 @@ class TestReadme:
     def test_it_has_every_feature_with_its_range(self, feature):
         wanted = feature.wanted.removeprefix("a number from ")
         assert f"| `{feature.name}` | {feature.meaning} | {wanted} |" in README
-
-    @pytest.mark.parametrize(
-        ("name", "server"),
-        [("kickserve", "kickserve"), ("FastAPI", "fastapi"), ("LitServe", "litserve"), ("bare", "bare")],
-    )
-    def test_it_compares_with_the_last_results(self, name, server):
-        measured = (ROOT / "ops/bench/results/serving.md").read_text()
-        results = json.loads((ROOT / "ops/bench/results/serving.json").read_text())
-
-        def cells(row):
-            [line] = [line for line in measured.splitlines() if line.startswith(f"| {row} |")]
-            return [cell.strip() for cell in line.strip("|").split("|")][1:]
-
-        alone, many = cells(f"{server}, 1"), cells(f"{server}, 32")
-        ready = cells(f"start of {server}, until it is ready")[0].removesuffix(" s")
-        figures = [alone[0], many[0], alone[1], many[2], many[6], ready]
-        assert f"| {name} | {' | '.join(figures)} |" in README
-        assert f"Made by `just bench` on {results['date']} ({results['cpu']}," in README
 
 
 def test_the_example_of_an_env_file_has_every_setting_and_its_default():

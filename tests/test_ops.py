@@ -18,8 +18,8 @@ from serving import BARE
 
 from ops.bench import serving
 from ops.bench.__main__ import NAMES as BENCHMARKS
-from ops.bench.contenders import Tally
-from ops.bench.peers import bare
+from ops.bench.contenders import Contender, Tally
+from ops.bench.peers import bare, environment
 from ops.chaos import vitals
 from ops.chaos.__main__ import NAMES as DRILLS
 from ops.commands import function, parser
@@ -84,9 +84,20 @@ class TestComparison:
         assert (total["answered"], total["stored"], total["agrees"]) == (20, 21, False)
         assert [*serving.failures([total])] == ["kickserve: 20 answered, 21 stored, 10 cut off"]
 
-    def test_the_report_is_made_of_the_results(self):
+    def test_the_report_its_chart_and_the_readme_are_made_of_the_results(self, tmp_path):
         results = json.loads((serving.RESULTS / "serving.json").read_text())
-        assert serving.markdown(results) == (serving.RESULTS / "serving.md").read_text()
+        serving.write(results, tmp_path)
+        for made in tmp_path.iterdir():
+            assert made.read_text() == (serving.RESULTS / made.name).read_text()
+        [shown] = serving.BLOCK.findall(serving.README.read_text())
+        assert shown == serving.block(results)
+
+    def test_what_can_not_run_here_is_left_out_with_the_reason(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(environment, "HOME", tmp_path)
+        monkeypatch.setitem(environment.REQUIREMENTS, "nowhere", ("--no-index", "no-package-of-this-name"))
+        assert "can't be installed" in Contender(name="x", environment="nowhere").lacks()
+        assert Contender(name="x", program="no-such-program").lacks() == "no-such-program is not installed"
+        assert Contender(name="x").lacks() == ""
 
     async def test_the_bare_server_answers_as_many_bytes_as_a_prediction_has(self, client, kick):
         answer = await client.post("/predict", json=kick)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 PEERS: Final = Path(__file__).resolve().with_name("peers")
 WARM_CONNECTIONS: Final = 8
+KILLED: Final = "all, and after `kill -9`"
+_LOGISTIC: Final = "logistic"
+_FOREST: Final = "forest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +39,13 @@ class Contender:
         command: how it is started; with `{port}` for its port.
         predict: the path that takes a kick.
         ready: the path that answers 200 once it is up.
-        settings: variables of its environment.
+        settings: variables of its process.
+        environment: the environment below `.venv-bench` that it needs; empty where ours will do.
+        program: the program of the system that it needs.
+        model: the kind of the model that is fitted for it.
+        keeps: what is kept of its answers, in a few words.
         database: the SQLite file in its folder with a row in `predictions` for each answer.
         drains: whether answers reach the database later.
-        connections: the numbers of connections that it is measured with, where not with all.
     """
 
     name: str
@@ -47,58 +54,101 @@ class Contender:
     predict: str = f"{API}/predict"
     ready: str = f"{API}/health/ready"
     settings: Mapping[str, str] = field(default_factory=lambda: {"API_KEY": KEY})
+    environment: str = ""
+    program: str = ""
+    model: str = ""
+    keeps: str = KILLED
     database: str | None = "kickserve.db"
     drains: bool = True
-    connections: tuple[int, ...] = ()
+
+    def lacks(self) -> str:
+        """Make what it needs; return why it can't run here, empty where it can."""
+        if self.program and shutil.which(self.program) is None:
+            return f"{self.program} is not installed"
+        if self.environment and not environment.make(self.environment):
+            return "its packages can't be installed, for the reason above"
+        if self.model:
+            environment.fit(self.environment, self.model)
+        return ""
 
 
-def variant(name: str, what: str = "", **settings: str) -> Contender:
+def variant(name: str, what: str = "", keeps: str = KILLED, **settings: str) -> Contender:
     """Return kickserve with some settings."""
-    return Contender(name=name, what=what, settings={"API_KEY": KEY, **settings})
+    return Contender(name=name, what=what, keeps=keeps, settings={"API_KEY": KEY, **settings})
 
 
 def _peer(name: str, what: str, *command: object, **more: Any) -> Contender:
-    script = (str(command[0]), str(PEERS / str(command[1])), "{port}", *map(str, command[2:]))
-    usual = {"predict": "/predict", "ready": "/health", "database": None, "drains": False}
-    return Contender(name=name, what=what, command=script, **{**usual, **more})
+    usual = {"predict": "/predict", "ready": "/health", "keeps": "none", "database": None, "drains": False}
+    return Contender(name=name, what=what, command=tuple(map(str, command)), **{**usual, **more})
 
 
-_THEIRS: Final = environment.python()
-_PIPELINE: Final = environment.LOGISTIC
+def _pipeline(name: str, what: str, home: str = environment.PEERS, **more: Any) -> Contender:
+    """Return a peer that serves the scikit-learn pipeline: `NAME_peer.py PORT MODEL`."""
+    script = PEERS / f"{name}_peer.py"
+    command = (environment.python(home), script, "{port}", environment.model(home, _LOGISTIC))
+    return _peer(name, what, *command, environment=home, model=_LOGISTIC, **more)
+
+
+_GRANIAN: Final = "-m granian --interface asgi --no-ws --host 127.0.0.1 --port {port} --working-dir"
+_LEAN: Final = environment.python(environment.LEAN)
 ALL: Final = (
+    _peer(
+        "raw",
+        "no framework: httptools, uvicorn's parser, in a protocol of asyncio, and the bytes of `bare`",
+        *(sys.executable, PEERS / "raw.py", "{port}"),
+    ),
+    _peer(
+        "nginx",
+        "nginx that answers with the bytes of `bare` out of its configuration",
+        *(sys.executable, PEERS / "nginx.py", "{port}"),
+        program="nginx",
+    ),
     _peer(
         "bare",
         "ASGI on the same uvicorn that reads the body and answers as many bytes as a prediction has",
-        sys.executable,
-        "bare.py",
-    ),
-    variant("kickserve", "`kickserve serve`: key, journal, SQLite, all as it is by default"),
-    variant("typed", "the same with KICKSERVE_FASTLANE=0", KICKSERVE_FASTLANE="0"),
-    _peer(
-        "fastapi",
-        "FastAPI, pydantic, a DataFrame of one row, a scikit-learn pipeline, SQLAlchemy's ORM on SQLite",
-        _THEIRS,
-        "fastapi_peer.py",
-        _PIPELINE,
-        database="fastapi.db",
+        *(sys.executable, PEERS / "bare.py", "{port}"),
     ),
     _peer(
-        "litserve",
-        "LitServe with one worker, a DataFrame of one row, the same pipeline; nothing is kept",
-        _THEIRS,
-        "litserve_peer.py",
-        _PIPELINE,
+        "granian",
+        "the application of `bare` on Granian, a server in Rust",
+        *(environment.python(environment.PEERS), *_GRANIAN.split(), PEERS, "bare:app"),
+        environment=environment.PEERS,
+    ),
+    Contender(
+        name="lean",
+        what="kickserve installed alone, without extras: key, journal, SQLite",
+        command=(str(_LEAN), *SERVE[1:]),
+        environment=environment.LEAN,
+    ),
+    variant(
+        "kickserve", "kickserve with every extra: key, journal, SQLite, metrics, drift, all as by default"
+    ),
+    variant(
+        "fsync",
+        "the same with KICKSERVE_JOURNAL=fsync",
+        keeps="all, and after a power failure",
+        KICKSERVE_JOURNAL="fsync",
     ),
     Contender(
         name="forest",
-        what="kickserve with a random forest of 100 trees behind it",
-        command=(str(_THEIRS), "-m", "kickserve", "serve", "--port", "{port}"),
+        what="`kickserve` with a random forest of 100 trees as its model",
         settings={
             "API_KEY": KEY,
-            "KICKSERVE_MODEL": str(environment.FOREST),
+            "KICKSERVE_MODEL": str(environment.model(environment.OURS, _FOREST)),
             "KICKSERVE_ALLOW_PICKLE": "1",
         },
-        connections=(1, 32),
+        model=_FOREST,
+    ),
+    _pipeline(
+        "fastapi",
+        "FastAPI, pydantic, a DataFrame of one row, a scikit-learn pipeline, SQLAlchemy's ORM on SQLite",
+        keeps="all",
+        database="fastapi.db",
+    ),
+    _pipeline("litserve", "LitServe with one worker, a DataFrame of one row, the same pipeline"),
+    _pipeline("bentoml", "BentoML with one worker, the same", ready="/readyz"),
+    _pipeline(
+        "mlserver", "MLServer in one process, the same", environment.MLSERVER, ready="/v2/health/ready"
     ),
 )
 BY_NAME: Final = {each.name: each for each in ALL}
@@ -247,9 +297,8 @@ class Turns:
     def _round(self, number: int, running: list[Running]) -> None:
         for connections in self.connections:
             for each in running:
-                if connections in (each.contender.connections or self.connections):
-                    progress.print(f"round {number}, {connections} connections: {each.contender.name}")
-                    self.measurements.append(each.turn(connections, number, self.seconds))
+                progress.print(f"round {number}, {connections} connections: {each.contender.name}")
+                self.measurements.append(each.turn(connections, number, self.seconds))
         for each in running:
             code = each.end()
             if each.contender.drains and code:

@@ -1,6 +1,7 @@
 """Compares model servers in one run, taking turns: `just bench`, or `just bench --quick`.
 
-Server and load generator have a core each. Answers are counted against rows in the store.
+Server and load generator have a core each. Answers are counted against rows in the store. A whole run writes
+its results, their chart, and the table in the README.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rich.console import Group
 
 from ops.bench import common, contenders
+from ops.bench.chart import chart
 from ops.bench.common import API, OK
 from ops.bench.contenders import BY_NAME, Running, Tally, Turns
 from ops.bench.peers import environment
@@ -33,19 +36,23 @@ if TYPE_CHECKING:
     from ops.commands import Row
 
 RESULTS: Final = Path(__file__).with_name("results")
-EXTRAS: Final = ("batch", "startup", "workers")
+README: Final = environment.ROOT / "README.md"
+# What a whole run writes into the README.
+BLOCK: Final = re.compile(r"(?<=<!-- made by just bench -->\n).*?(?=<!-- end -->)", re.DOTALL)
+EXTRAS: Final = ("batch", "workers")
 NAMES: Final = (*BY_NAME, *EXTRAS)
 OUR_LIBRARIES: Final = ("kickserve", "litestar", "msgspec", "numpy", "uvicorn", "uvloop", "httptools")
-THEIR_LIBRARIES: Final = ("fastapi", "pydantic", "sqlalchemy", "litserve", "scikit-learn", "pandas")
+THEIR_LIBRARIES: Final = (
+    *("granian", "fastapi", "pydantic", "sqlalchemy", "litserve", "bentoml", "mlserver", "scikit-learn"),
+    "pandas",
+)
 MANY: Final = 32  # connections at which servers are compared under load
 CROWD: Final = 128  # connections of workers: the system spreads few unevenly
 BATCH: Final = 10_000
 CALLS: Final = 24
-STARTS: Final = 5
 ROUNDS: Final = 5
-SECONDS: Final = 4
-QUICK: Final = (1, MANY)  # connections of --quick
-WIDTHS: Final = (1, 8, MANY, CROWD)
+SECONDS: Final = 2
+WIDTHS: Final = (1, MANY)
 MILLION: Final = 1_000_000
 TOO_BUSY: Final = 0.85  # share of its core from which a load generator may measure itself
 CROWDED: Final = 0.9  # share of its core below which a server under load did not have it for itself
@@ -75,18 +82,17 @@ class Goal(NamedTuple):
 
 
 OURS: Final = ("kickserve", MANY)
+BARE: Final = ("bare", MANY)
 GOALS: Final = (
-    Goal("kickserve / bare, throughput", "throughput", OURS, ("bare", MANY), least=0.5),
-    Goal("kickserve / bare, p99", "p99_ms", OURS, ("bare", MANY), most=3),
-    Goal("kickserve / bare, p50 of a lone connection", "p50_ms", ("kickserve", 1), ("bare", 1), most=1.6),
-    Goal("kickserve / fastapi, throughput", "throughput", OURS, ("fastapi", MANY), least=50),
-    Goal("kickserve / litserve, throughput", "throughput", OURS, ("litserve", MANY), least=20),
-    Goal(
-        "forest, throughput of many / of one at a time",
-        "throughput",
-        ("forest", MANY),
-        ("forest", 1),
-        least=10,
+    Goal("kickserve / bare, throughput", "throughput", OURS, BARE, least=1),
+    Goal("kickserve / bare, p50 of a lone connection", "p50_ms", ("kickserve", 1), ("bare", 1), most=1.2),
+    Goal("kickserve / bare, p99", "p99_ms", OURS, BARE, most=3),
+    Goal("fsync / bare, throughput", "throughput", ("fsync", MANY), BARE, least=0.6),
+    Goal("lean / bare, throughput", "throughput", ("lean", MANY), BARE, least=1),
+    Goal("kickserve / granian, throughput", "throughput", OURS, ("granian", MANY), least=1),
+    *(
+        Goal(f"kickserve / {peer}, throughput", "throughput", OURS, (peer, MANY), least=20)
+        for peer in ("fastapi", "litserve", "bentoml", "mlserver")
     ),
 )
 
@@ -188,7 +194,8 @@ def markdown(found: Row) -> str:
         f"{many}; in each, the servers take turns of {found['seconds']} s at each number of connections.",
         "All figures are medians over the rounds.",
         "",
-        *(f"- **{name}**: {what}" for name, what in found["servers"].items()),
+        *(f"- **{name}**: {each['what']}" for name, each in found["servers"].items()),
+        *(f"- **{name}** was left out: {why}" for name, why in found["left_out"].items()),
         "",
         f"Versions: {versions}.",
         "",
@@ -199,6 +206,57 @@ def markdown(found: Row) -> str:
     if found["failures"]:
         lines += ["## Failures", "", *(f"- {each}" for each in found["failures"]), ""]
     return "\n".join(lines)
+
+
+def summary(found: Row) -> list[Row]:
+    """Return the figures of each server that was measured at 1 and at 32 connections."""
+    at = {(each["server"], each["connections"]): each for each in found["medians"]}
+    rows = []
+    for name, server in found["servers"].items():
+        one, many = at.get((name, 1)), at.get((name, MANY))
+        if one and many and BARE in at:
+            figures = {
+                "alone": one["throughput"],
+                "throughput": many["throughput"],
+                "share": many["throughput"] / at[BARE]["throughput"],
+                "p50_ms": one["p50_ms"],
+                "p99_ms": many["p99_ms"],
+                "rss_mb": many["rss_mb"],
+                "start": found["start_seconds"][name],
+            }
+            rows.append({"server": name, **server, **figures})
+    return rows
+
+
+def block(found: Row) -> str:
+    """Return what the README has of a run: the chart, a table, and how they were made."""
+    heads = ("server", "answers/s, 1 connection", "answers/s, 32", "of bare", "p50 ms, 1", "p99 ms, 32")
+    heads += ("memory MB", "starts in s", "keeps predictions")
+    row = (
+        "| {server} | {alone:,.0f} | {throughput:,.0f} | {share:.3g} | {p50_ms:.3f} | {p99_ms:.1f}"
+        " | {rss_mb:,.0f} | {start:.2f} | {keeps} |"
+    )
+    made = f"Made by `just bench` on {found['date']} ({found['cpu']}, {found['pinning']}"
+    table = [row.format_map(each) for each in sorted(summary(found), key=lambda each: -each["throughput"])]
+    return "\n".join(
+        [
+            f"![Answers a second of each server at {MANY} connections](ops/bench/results/serving.svg)",
+            "",
+            f"| {' | '.join(heads)} |",
+            f"| --- |{' ---: |' * (len(heads) - 2)} --- |",
+            *table,
+            "",
+            f"{made}; medians of {found['rounds']} rounds).\n",
+        ]
+    )
+
+
+def write(found: Row, folder: Path) -> None:
+    """Write the results of a run: figures, tables, and the chart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "serving.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "serving.md").write_text(markdown(found))
+    (folder / "serving.svg").write_text(chart(summary(found)))
 
 
 def _ratio(each: Row) -> Row:
@@ -244,8 +302,6 @@ def _extras(run: Row) -> list[Row]:
     found = {
         f"start of {name}, until it is ready": f"{each:.2f} s" for name, each in run["start_seconds"].items()
     }
-    if each := run.get("startup"):
-        found["`kickserve serve`, median of {starts} starts".format_map(each)] = f"{each['seconds']:.3f} s"
     if each := run.get("batch"):
         size = f"batch of {each['kicks_a_call']:,}"
         found[f"{size}: kicks/s, over the time of the call"] = f"{each['kicks_per_second']:,.0f}"
@@ -322,15 +378,6 @@ class Extras:
         running.tally.add(BATCH)
         return took
 
-    def startup(self) -> Row:
-        """Measure the seconds from the start of the process until `/health/ready` answers 200."""
-        times = []
-        for _ in range(STARTS):
-            running = self._start("starts")
-            times.append(running.server.start_seconds)
-            running.end()
-        return {"starts": STARTS, "seconds": median(times), "longest": max(times)}
-
     def workers(self) -> Row:
         """Measure one and two workers in turns. They and the load share all cores."""
         rates: dict[int, list[float]] = {1: [], 2: []}
@@ -369,7 +416,7 @@ class Extras:
 
 def conditions(rounds: int, seconds: float) -> Row:
     """Return when, on what machine, and how it was measured; no name of the machine, and no path."""
-    theirs = environment.versions()
+    theirs = environment.versions(environment.MLSERVER) | environment.versions(environment.PEERS)
     wrk = subprocess.run([common.find_wrk(), "-v"], capture_output=True, text=True, check=False).stdout
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
@@ -387,7 +434,12 @@ def conditions(rounds: int, seconds: float) -> Row:
         "versions": {
             "Python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in OUR_LIBRARIES},
-            **{name: theirs[name] for name in THEIR_LIBRARIES},
+            **{name: theirs[name] for name in THEIR_LIBRARIES if name in theirs},
+            **{
+                name: version
+                for name, version in environment.versions(environment.MLSERVER).items()
+                if name == "mlserver"
+            },
             "wrk": " ".join(wrk.split()[1:2]),
         },
     }
@@ -404,36 +456,41 @@ def serving(
 ) -> Report:
     """Compare model servers in one run, taking turns; needs wrk.
 
-    Fails where answers and rows in the store disagree, or a request failed. A whole run takes about a quarter
-    of an hour, and leaves its results in ops/bench/results; one that measures less leaves none, unless
-    --output names a folder.
+    Fails where answers and rows in the store disagree, or a request failed. A whole run takes nine minutes,
+    and writes its results, their chart (ops/bench/results) and the README's table; one that measures less
+    leaves none, unless --output names a folder. The first run makes environments for the others, in some
+    minutes more. What is not there, nginx or a package, is left out.
 
     Args:
         rounds: how often each server has its turns.
         seconds: how long a turn is.
         connections: clients that ask at once.
-        only: some of the servers, and of batch, startup and workers.
+        only: some of the servers, and of batch and workers.
         quick: one round of 1 s at 1 and 32 connections.
         million: also the memory after a million requests.
-        output: a folder for serving.json and serving.md.
+        output: a folder for serving.json, serving.md and serving.svg.
     """
     if unknown := {*only} - {*NAMES}:
         raise SystemExit(f"there is no {unknown.pop()}: choose among {', '.join(NAMES)}")
     whole = not quick and (rounds, seconds, (*connections,), (*only,)) == (ROUNDS, SECONDS, WIDTHS, NAMES)
     if quick:
-        rounds, seconds, connections = 1, 1, QUICK
+        rounds, seconds, connections = 1, 1, WIDTHS
     common.find_wrk()
-    environment.make()
-    servers = [each for each in contenders.ALL if each.name in only]
     wanted = [name for name in (*EXTRAS, "memory") if (million if name == "memory" else name in only)]
+    chosen = [(each, each.lacks()) for each in contenders.ALL if each.name in only]
+    left_out = {each.name: why for each, why in chosen if why}
+    for name, why in left_out.items():
+        progress.print(f"{name} is left out: {why}", style="yellow")
+    environment.HOME.mkdir(exist_ok=True)
     # Not in the system's folder for temporary files: that may be memory, and the servers write to disk.
     with tempfile.TemporaryDirectory(prefix="work-", dir=environment.HOME) as work:
+        servers = [each for each, why in chosen if not why]
         found = measure(Turns(servers, connections, rounds, seconds, Path(work)), wanted)
+    found["left_out"] = left_out
     if whole or output:
-        folder = Path(output) if output else RESULTS
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "serving.json").write_text(json.dumps(found, indent=1) + "\n")
-        (folder / "serving.md").write_text(markdown(found))
+        write(found, Path(output) if output else RESULTS)
+    if whole:
+        README.write_text(BLOCK.sub(lambda _: block(found), README.read_text()))
     for style, texts in (("yellow", notes(found["measurements"])), ("red", found["failures"])):
         for each in texts:
             progress.print(each, style=style)
@@ -454,7 +511,9 @@ def measure(turns: Turns, wanted: Sequence[str]) -> Row:
     tallies = merge([*turns.tallies, *extras.tallies])
     return {
         **conditions(turns.rounds, turns.seconds),
-        "servers": {each.name: each.what for each in turns.servers},
+        "servers": {
+            each.name: {"what": each.what, "keeps": each.keeps, "ours": each.drains} for each in turns.servers
+        },
         "medians": medians(turns.measurements),
         "ratios": ratios(turns.measurements),
         "start_seconds": {name: median(each) for name, each in turns.starts.items()},
