@@ -8,7 +8,8 @@ import numpy as np
 
 from kickserve.plugins import Learner
 from kickserve.schemas import Learned, LearnedKicker
-from kickserve_scores.filter import Adjustment, Filter
+from kickserve_learning.table import DECIMALS
+from kickserve_scores.filter import Ability, Adjustment, Filter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,15 +92,21 @@ class FilterLearner(Learner):
         if kicker is None and not self.unnamed:
             return None
         adjustment = known.filter.adjustment(kicker)
-        made = adjustment, Learned(level=adjustment.level, kicker=_of(kicker, adjustment))
+        level = round(adjustment.level, DECIMALS)
+        made = adjustment, Learned(level=level, kicker=_of(kicker, adjustment.ability))
         if kicker is None or adjustment.ability.outcomes:  # names that nobody knows could be any number
             known.made[kicker] = made
         return made
 
 
-def _of(kicker: str | None, adjustment: Adjustment) -> LearnedKicker | None:
+def _of(kicker: str | None, ability: Ability) -> LearnedKicker | None:
     if kicker is None:
         return None
-    ability = adjustment.ability
     low, high = ability.interval
-    return LearnedKicker(name=kicker, outcomes=ability.outcomes, ability=ability.mean, low=low, high=high)
+    return LearnedKicker(
+        name=kicker,
+        outcomes=ability.outcomes,
+        ability=round(ability.mean, DECIMALS),
+        low=round(low, DECIMALS),
+        high=round(high, DECIMALS),
+    )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 POINTS: Final = 3.0
 """Points of a kick where nothing else is said: those of a penalty. A conversion is worth 2."""
+DECIMALS: Final = 6
+"""Of figures that people read; what is learned is not rounded."""
 _NORMAL_975: Final = 1.96
 
 
@@ -116,21 +118,20 @@ class Tally:
         above, half = made - expected, _NORMAL_975 * math.sqrt(variance)
         ability = self._filter.kickers.get(kicker, UNKNOWN)
         low, high = ability.interval
-        return KickerRow(
-            kicker=kicker,
-            kicks=kicks,
-            made=made,
-            expected=expected,
-            above=above,
-            above_from=above - half,
-            above_to=above + half,
-            points=points * above,
-            points_from=points * (above - half),
-            points_to=points * (above + half),
-            ability=ability.mean,
-            ability_from=low,
-            ability_to=high,
-        )
+        numbers = {
+            "expected": expected,
+            "above": above,
+            "above_from": above - half,
+            "above_to": above + half,
+            "points": points * above,
+            "points_from": points * (above - half),
+            "points_to": points * (above + half),
+            "ability": ability.mean,
+            "ability_from": low,
+            "ability_to": high,
+        }
+        rounded = {name: round(number, DECIMALS) for name, number in numbers.items()}
+        return KickerRow(kicker=kicker, kicks=kicks, made=made, **rounded)
 
     def rows(self, by: str, points: float = POINTS) -> list[KickerRow]:
         """Return all kickers of whom an outcome is known.

@@ -24,6 +24,7 @@ _LEVEL_WALK: Final = 4e-6
 _PRACTICE_VARIANCE: Final = 0.03**2
 _PRACTISED: Final = 3.0  # ln(1 + outcomes) of a kicker of about twenty, whom the level describes
 _SUREST: Final = 1e-6  # distance from 0 and 1 that probabilities are cut to: no model knows a kick better
+_MOST: Final = 1 - _SUREST
 _SHRINK: Final = math.pi / 8
 _DECIMALS: Final = 1e11  # as of models: the digits behind those depend on the processor
 _UNNAMED_SPREAD: Final = math.sqrt(1 + _SHRINK * ABILITY_VARIANCE)
@@ -53,18 +54,28 @@ UNKNOWN: Final = Ability()
 """An unknown or unnamed kicker."""
 
 
-class Adjustment(NamedTuple):
+class Adjustment:
     """How the answer of a model to a kick changes by what was learned.
 
-    Attributes:
+    Args:
         level: what is added to the log-odds of every kick like this one.
         ability: of the kicker.
         variance: of the sum of both, squared log-odds.
+
+    Attributes:
+        level: as above.
+        ability: as above.
+        variance: as above.
     """
 
-    level: float
-    ability: Ability
-    variance: float
+    __slots__ = ("_shift", "_shrink", "ability", "level", "variance")
+
+    def __init__(self, level: float, ability: Ability, variance: float) -> None:
+        self.level = level
+        self.ability = ability
+        self.variance = variance
+        self._shift = level + ability.mean
+        self._shrink = 0.5 / math.sqrt(1 + _SHRINK * variance)
 
     def probability(self, base: float) -> float:
         """Return the probability of success, with 11 decimals.
@@ -76,9 +87,7 @@ class Adjustment(NamedTuple):
         Args:
             base: the model's own probability, which is that of a kicker of unknown ability.
         """
-        if self is NOTHING:  # exactly, also beyond where log-odds are cut
-            return base
-        return _rounded(_expit(self._mean(base) / math.sqrt(1 + _SHRINK * self.variance)))
+        return self.score((base, math.nan, math.nan))[0]
 
     def score(self, base: Score) -> Score:
         """Return probability, low and high, each with 11 decimals.
@@ -89,20 +98,24 @@ class Adjustment(NamedTuple):
         Args:
             base: the model's own; where it gives no interval, there is none either.
         """
-        if self is NOTHING:
+        if self is NOTHING:  # exactly, also beyond where log-odds are cut
             return base
+        # On the path of an answer: each call of a function costs as much as a logarithm.
         own, low, high = base
-        probability = self.probability(own)
+        if not _SUREST < own < _MOST:
+            own = _cut(own)
+        mean = math.log(own / (1 - own)) * _UNNAMED_SPREAD + self._shift
+        probability = int((0.5 + 0.5 * math.tanh(mean * self._shrink)) * _DECIMALS + 0.5) / _DECIMALS
         if low != low:  # noqa: PLR0124  the quick test for NaN
             return probability, low, high
-        width = (log_odds(high) - log_odds(low)) / (2 * NORMAL_975)
-        spread = max(width * width - ABILITY_VARIANCE, 0.0) + self.variance
-        mean, half = self._mean(own), NORMAL_975 * math.sqrt(spread)
-        low, high = _rounded(_expit(mean - half)), _rounded(_expit(mean + half))
+        if not _SUREST < low < high < _MOST:
+            low, high = _cut(low), _cut(high)
+        width = math.log(high * (1 - low) / (low * (1 - high))) / (2 * NORMAL_975)
+        spread = width * width - ABILITY_VARIANCE
+        half = NORMAL_975 * math.sqrt(self.variance + spread if spread > 0 else self.variance)
+        low = int((0.5 + 0.5 * math.tanh(0.5 * (mean - half))) * _DECIMALS + 0.5) / _DECIMALS
+        high = int((0.5 + 0.5 * math.tanh(0.5 * (mean + half))) * _DECIMALS + 0.5) / _DECIMALS
         return probability, min(low, probability), max(high, probability)
-
-    def _mean(self, base: float) -> float:
-        return log_odds(base) * _UNNAMED_SPREAD + self.level + self.ability.mean
 
 
 NOTHING: Final = Adjustment(0.0, UNKNOWN, ABILITY_VARIANCE)
@@ -197,8 +210,10 @@ class Filter:
         ability, practice = self._of(kicker)
         toward_level, toward_own = level + both * practice, both + own * practice
         variance = toward_level + toward_own * practice + ability.variance
-        mean = log_odds(base) * _UNNAMED_SPREAD + self._level + self._practice * practice + ability.mean
-        p = _expit(mean / math.sqrt(1 + _SHRINK * variance))
+        base = _cut(base)
+        mean = math.log(base / (1 - base)) * _UNNAMED_SPREAD
+        mean += self._level + self._practice * practice + ability.mean
+        p = 0.5 + 0.5 * math.tanh(0.5 * mean / math.sqrt(1 + _SHRINK * variance))
         curvature = p * (1 - p)
         gain = 1 / (1 + curvature * variance)
         step, shrink = (success - p) * gain, curvature * gain
@@ -230,15 +245,5 @@ class Filter:
         return ability, math.log1p(ability.outcomes) - _PRACTISED
 
 
-def log_odds(probability: float) -> float:
-    """Return the log-odds of a probability, which is cut to 1e-6 from 0 and 1."""
-    p = min(max(probability, _SUREST), 1 - _SUREST)
-    return math.log(p / (1 - p))
-
-
-def _expit(log_odds: float) -> float:
-    return 0.5 + 0.5 * math.tanh(0.5 * log_odds)
-
-
-def _rounded(probability: float) -> float:
-    return math.floor(probability * _DECIMALS + 0.5) / _DECIMALS
+def _cut(probability: float) -> float:
+    return min(max(probability, _SUREST), _MOST)
