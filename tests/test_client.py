@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 from serving import eventually, serving
 
 import kickserve
@@ -216,6 +217,23 @@ async def test_outcomes_are_told_and_quality_knows_them(client):
     report = await result(client.quality(model=made[0].model))
     assert report.count >= 4
     assert list(report.models) == [made[0].model]
+
+
+async def test_kickers_are_listed_over_all_pages_found_and_forgotten(client):
+    names = ["Ann", "a/b", "Zoé 🏉", "..", "?x=1"]
+    made = await result(client.predict_batch([replace(KICK, kicker=name) for name in names]))
+    await result(client.tell_outcomes({each.id: True for each in made}))
+    rows = await result(client.kickers("kicker", points=2, page=2))
+    assert [row.kicker for row in rows] == sorted(names)
+    for name, prediction in zip(names, made, strict=True):
+        page = await result(client.kicker(name))
+        assert (page.kicker, page.kicks, [each.id for each in page.predictions]) == (name, 1, [prediction.id])
+        await result(client.forget_kicker(name))
+        for call in (client.kicker, client.forget_kicker):
+            with pytest.raises(RemoteError) as raised:
+                await result(call(name))
+            assert raised.value.status == 404
+    assert await result(client.kickers()) == []
 
 
 async def test_what_is_deleted_or_never_was_is_not_found(client):

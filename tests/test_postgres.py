@@ -17,11 +17,12 @@ from postgres import binaries, free_port
 from kickserve.errors import RecordUnfit, StoreError, StoreMisconfigured, StoreUnavailable
 from kickserve.ids import instant
 from kickserve.record import SetOutcome
-from kickserve.store import Retention
+from kickserve.store import BEGINNING, Retention
 from kickserve_storage import postgres_months as months
 from kickserve_storage.postgres import _DELETE, PostgresStore
 from kickserve_storage.postgres_server import address_of
 from kickserve_testing.contract import (
+    SET_AT,
     START,
     StoreContract,
     all_labelled,
@@ -282,6 +283,45 @@ async def test_a_record_deleted_while_its_batch_is_added_again_does_not_come_bac
     await deleting.commit()
     await adding
     assert [record.id for record in await streamed(store)] == batch.ids.texts()[::2]
+
+
+async def test_an_outcome_is_noticed_when_its_transaction_ends_whatever_others_did_meanwhile(store, other):
+    records = some_records(3)
+    await keep(store, records)
+    mark, _ = await store.outcome_changes()
+    slow = other.transaction()
+    await slow.start()
+    setting = "UPDATE predictions SET outcome = true, outcome_at = $1 WHERE id = $2"
+    await other.execute(setting, SET_AT, records[0].id)
+    for at, record in enumerate(records[1:], 1):
+        later = SET_AT + timedelta(minutes=at)
+        await store.set_outcomes([SetOutcome(record.id, success=True, at=later)])
+        mark, first = await store.outcome_changes(mark)
+        assert first == later
+        mark, first = await store.outcome_changes(mark)
+        assert first is None
+    await slow.commit()
+    mark, first = await store.outcome_changes(mark)
+    assert first == SET_AT
+    assert (await store.outcome_changes(mark)).first is None
+
+
+async def test_after_ten_thousand_changes_without_a_look_all_outcomes_are_read(store, other):
+    mark, _ = await store.outcome_changes()
+    for _ in range(2):
+        await other.execute("SELECT kickserve_note_change(now()) FROM generate_series(1, 10200)")
+    assert await other.fetchval("SELECT count(*) FROM kickserve_changes") < 10_200
+    mark, first = await store.outcome_changes(mark)
+    assert first == BEGINNING
+    assert (await store.outcome_changes(mark)).first is None
+
+
+async def test_a_dropped_month_changes_the_outcomes(store):
+    record = record_at(START - 200 * 86_400_000, outcome=True, outcome_at=SET_AT)
+    await keep(store, [record])
+    mark, _ = await store.outcome_changes()
+    assert await store.drop_whole(instant(START))
+    assert (await store.outcome_changes(mark)).first < SET_AT
 
 
 async def test_a_newer_schema_says_to_upgrade(store, other):

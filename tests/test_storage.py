@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import debian
@@ -26,7 +27,9 @@ import kickserve_storage
 from kickserve.errors import MissingExtra, RecordUnfit, StoreMisconfigured, StoreUnavailable
 from kickserve.openapi import EXAMPLE
 from kickserve.plugins import create_store, discover
+from kickserve.record import SetOutcome
 from kickserve.settings import Settings
+from kickserve.store import BEGINNING
 from kickserve_storage import create_plugin, sqlite
 from kickserve_storage.sqlite import SqliteStore
 from kickserve_storage.table import LABELLED
@@ -238,6 +241,18 @@ async def test_a_damaged_file_says_to_restore_it(file, store):
         await streamed(store)
 
 
+async def test_after_ten_thousand_changes_without_a_look_all_outcomes_are_read(store):
+    batch = batch_at(START, 5_100)
+    await store.add([batch])
+    mark, _ = await store.outcome_changes()
+    for seconds in range(2):
+        at = datetime.now(UTC) + timedelta(seconds=seconds)
+        await store.set_outcomes([SetOutcome(each, success=True, at=at) for each in batch.ids.texts()])
+    mark, first = await store.outcome_changes(mark)
+    assert first == BEGINNING
+    assert (await store.outcome_changes(mark)).first is None
+
+
 @pytest.mark.parametrize("new", [4, 0])
 async def test_a_file_that_is_replaced_or_removed_while_it_is_open_is_taken_up_whole(file, new, caplog):
     stores = [SqliteStore(f"sqlite:///{file}") for _ in range(2)]  # as two workers have it
@@ -245,6 +260,7 @@ async def test_a_file_that_is_replaced_or_removed_while_it_is_open_is_taken_up_w
         await each.open()
         await each.add([batch_at(START, 3_000)])
     await stores[0].delete(batch_at(START).ids.texts()[0])  # in the WAL, and so nowhere else
+    mark, _ = await stores[0].outcome_changes()
     file.rename(f"{file}.old")
     if new:
         restored = SqliteStore(f"sqlite:///{file}.new")
@@ -257,6 +273,7 @@ async def test_a_file_that_is_replaced_or_removed_while_it_is_open_is_taken_up_w
         return [await each.count() for each in stores] == [new, new]
 
     await eventually(taken_up)
+    assert (await stores[0].outcome_changes(mark)).first == BEGINNING
     for at, each in enumerate(stores):
         await each.add([batch_at(START + 1, 5, tail=f"{at:012x}")])
         assert await each.count() == new + 5 * (at + 1)

@@ -22,6 +22,7 @@ from kickserve.schemas import (
 )
 from kickserve_client.frames import KickLike, by_name, encode, rows_of
 from kickserve_scores.explain import Explanation
+from kickserve_scores.kickers import POINTS, KickerPage, KickerRow
 from kickserve_scores.report import QualityReport
 
 if TYPE_CHECKING:
@@ -70,15 +71,15 @@ class Call(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some of the kept predictions.
+class Page(Generic[T]):
+    """A page of a list.
 
     Attributes:
-        records: newest first.
+        records: in the order of the list.
         next: the query of the page that follows; None after the last.
     """
 
-    records: list[Record]
+    records: list[T]
     next: Mapping[str, str] | None
 
 
@@ -119,6 +120,21 @@ def quality(
     """Return the quality of the predictions whose outcome is known."""
     query = {"model": model, "since": since, "until": until}
     return Call("GET", "/quality", _as(QualityReport), query)
+
+
+def kicker(name: str, *, points: float = POINTS) -> Call[KickerPage]:
+    """Return a kicker and the newest predictions of the kicks; `RemoteError` with 404 for an unknown one.
+
+    Args:
+        name: label of the kicker.
+        points: of a kick: 3 for penalties, 2 for conversions.
+    """
+    return Call("GET", _kicker(name), _as(KickerPage), {"points": points})
+
+
+def forget_kicker(name: str) -> Call[None]:
+    """Take a name off all records; `RemoteError` with 404 where no record has it."""
+    return Call("DELETE", _kicker(name), _nothing)
 
 
 def drift() -> Call[DriftSummary]:
@@ -163,9 +179,14 @@ def outcome_parts(outcomes: Mapping[str, bool] | Iterable[OutcomeOf]) -> Iterato
         yield Call("PUT", "/predictions/outcomes", _as(OutcomesKept), content=_encode(part), first_row=first)
 
 
-def page(query: Mapping[str, Any]) -> Call[Page]:
-    """List kept predictions; the query is as the API has it."""
-    return Call("GET", "/predictions", _page, query)
+def page(query: Mapping[str, Any]) -> Call[Page[Record]]:
+    """List kept predictions, newest first; the query is as the API has it."""
+    return Call("GET", "/predictions", _page(Record), query)
+
+
+def kickers_page(query: Mapping[str, Any]) -> Call[Page[KickerRow]]:
+    """List kickers; the query is as the API has it."""
+    return Call("GET", "/kickers", _page(KickerRow), query)
 
 
 def live() -> Call[Health]:
@@ -187,11 +208,20 @@ def _nothing(_: httpx.Response) -> None:
     return None
 
 
-def _page(response: httpx.Response) -> Page:
-    # Of the link only the query is taken: the key goes nowhere but to the service that the client is of.
-    link = response.links.get("next")
-    following = None if link is None else dict(parse_qsl(urlsplit(link["url"]).query))
-    return Page(_records(response), following)
+def _page(kind: type[T]) -> Callable[[httpx.Response], Page[T]]:
+    decode = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type] # it is a type at run time
+
+    def read(response: httpx.Response) -> Page[T]:
+        # Of the link only the query is taken: the key goes nowhere but to the service that the client is of.
+        link = response.links.get("next")
+        following = None if link is None else dict(parse_qsl(urlsplit(link["url"]).query))
+        return Page(decode(response.content), following)
+
+    return read
+
+
+def _kicker(name: str) -> str:
+    return f"/kickers/{quote(name, safe='').replace('.', '%2E')}"  # two dots would lead to another path
 
 
 def _record(record_id: str) -> str:
@@ -219,4 +249,3 @@ def _text(value: Any) -> str:
 
 
 _encode: Final = msgspec.json.encode
-_records: Final = _as(list[Record])

@@ -26,6 +26,7 @@ from kickserve_client.calls import TOGETHER
 from kickserve_client.environment import http_client
 from kickserve_client.exchange import Exchange
 from kickserve_client.frames import Answers, index_of
+from kickserve_scores.kickers import POINTS, SORTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
     from kickserve.schemas import OutcomeOf, Prediction, Record
     from kickserve.settings import Settings
-    from kickserve_client.calls import Call
+    from kickserve_client.calls import Call, Page
     from kickserve_client.frames import KickLike
+    from kickserve_scores.kickers import KickerRow
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -184,6 +186,8 @@ class Client(_Base[httpx.Client]):
     delete = _method(calls.delete)
     tell_outcome = _method(calls.tell_outcome)
     quality = _method(calls.quality)
+    kicker = _method(calls.kicker)
+    forget_kicker = _method(calls.forget_kicker)
     drift = _method(calls.drift)
     model = _method(calls.model)
     reload = _method(calls.reload)
@@ -222,9 +226,25 @@ class Client(_Base[httpx.Client]):
             kicker: only those with this label.
             page: how many come at a time, up to 10,000.
         """
-        query: Mapping[str, Any] | None = {"limit": page, "since": since, "until": until, "kicker": kicker}
+        return self._pages(calls.page, {"limit": page, "since": since, "until": until, "kicker": kicker})
+
+    def kickers(
+        self, sort: str = SORTS[0], *, points: float = POINTS, page: int = _PAGE
+    ) -> Iterator[KickerRow]:
+        """Yield the kickers with known outcomes, page by page as they are asked for.
+
+        Args:
+            sort: one of `kickserve_scores.kickers.SORTS`; `kicker` rises, the others fall.
+            points: of a kick: 3 for penalties, 2 for conversions.
+            page: how many come at a time, up to 10,000.
+        """
+        return self._pages(calls.kickers_page, {"sort": sort, "limit": page, "points": points})
+
+    def _pages(
+        self, call: Callable[[Mapping[str, Any]], Call[Page[T]]], query: Mapping[str, Any] | None
+    ) -> Iterator[T]:
         while query is not None:
-            found = self.send(calls.page(query))
+            found = self.send(call(query))
             yield from found.records
             query = found.next
 
@@ -285,6 +305,8 @@ class AsyncClient(_Base[httpx.AsyncClient]):
     delete = _async_method(calls.delete)
     tell_outcome = _async_method(calls.tell_outcome)
     quality = _async_method(calls.quality)
+    kicker = _async_method(calls.kicker)
+    forget_kicker = _async_method(calls.forget_kicker)
     drift = _async_method(calls.drift)
     model = _async_method(calls.model)
     reload = _async_method(calls.reload)
@@ -302,7 +324,7 @@ class AsyncClient(_Base[httpx.AsyncClient]):
             for prediction in await self.send(call):
                 yield prediction
 
-    async def predictions(
+    def predictions(
         self,
         *,
         since: datetime | None = None,
@@ -311,11 +333,21 @@ class AsyncClient(_Base[httpx.AsyncClient]):
         page: int = _PAGE,
     ) -> AsyncIterator[Record]:
         """Yield kept predictions, newest first; see `Client.predictions`."""
-        query: Mapping[str, Any] | None = {"limit": page, "since": since, "until": until, "kicker": kicker}
+        return self._pages(calls.page, {"limit": page, "since": since, "until": until, "kicker": kicker})
+
+    def kickers(
+        self, sort: str = SORTS[0], *, points: float = POINTS, page: int = _PAGE
+    ) -> AsyncIterator[KickerRow]:
+        """Yield the kickers with known outcomes; see `Client.kickers`."""
+        return self._pages(calls.kickers_page, {"sort": sort, "limit": page, "points": points})
+
+    async def _pages(
+        self, call: Callable[[Mapping[str, Any]], Call[Page[T]]], query: Mapping[str, Any] | None
+    ) -> AsyncIterator[T]:
         while query is not None:
-            found = await self.send(calls.page(query))
-            for record in found.records:
-                yield record
+            found = await self.send(call(query))
+            for each in found.records:
+                yield each
             query = found.next
 
     async def tell_outcomes(self, outcomes: Mapping[str, bool] | Iterable[OutcomeOf]) -> OutcomesKept:

@@ -26,7 +26,7 @@ from kickserve_data.reader import count_rows
 from kickserve_data.scoring import ROWS_REFUSED
 from kickserve_learning.file import KICKER, read_heard
 from kickserve_learning.settings import LearningSettings
-from kickserve_learning.table import POINTS, SORTS, KickerRow, Tally
+from kickserve_scores.kickers import POINTS, SORTS, KickerRow, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ import numpy as np
 
 from kickserve.plugins import Learner
 from kickserve.schemas import Learned, LearnedKicker
-from kickserve_learning.table import DECIMALS
 from kickserve_scores.filter import Ability, Adjustment, Filter
+from kickserve_scores.kickers import DECIMALS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -31,10 +31,10 @@ from kickserve.plugins import (
     refusals,
     requires,
 )
-from kickserve.schemas import FieldError, Record, kicker_of
+from kickserve.schemas import FieldError, kicker_of
 from kickserve_data.writer import csv_cell
-from kickserve_learning.table import COLUMNS, POINTS, KickerRow, Tally, place_of
 from kickserve_scores.follower import Follower
+from kickserve_scores.kickers import COLUMNS, POINTS, KickerPage, KickerRow, Tally, place_of
 
 _PATH: Final = f"{API}/kickers"
 _CSV: Final = "text/csv"
@@ -57,16 +57,6 @@ class KickerNotFound(RequestError):
 
     status = 404
     title = "Kicker not found"
-
-
-class KickerPage(KickerRow, kw_only=True, frozen=True):
-    """A kicker, with the predictions of the kicks, newest first.
-
-    Attributes:
-        predictions: also those whose outcome is unknown.
-    """
-
-    predictions: list[Record]
 
 
 @dataclass

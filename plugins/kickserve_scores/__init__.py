@@ -1,1 +1,1 @@
-"""The library `scores`: Brier score, log loss, ECE, AUC, reliability, and Shapley values."""
+"""The library `scores`: Brier score, log loss, ECE, AUC, Shapley values; learning, the table of kickers."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-_KEPT: Final = 10_000  # notes
+KEPT: Final = 10_000
+"""The newest notes, which are kept."""
 
 SQLITE: Final = (
     "CREATE TABLE kickserve_changes (number INTEGER PRIMARY KEY, at INTEGER NOT NULL)",
     f"""CREATE TRIGGER kickserve_changes_kept AFTER INSERT ON kickserve_changes BEGIN
-        DELETE FROM kickserve_changes WHERE number <= new.number - {_KEPT};
+        DELETE FROM kickserve_changes WHERE number <= new.number - {KEPT};
     END""",  # noqa: S608 - a number
     """CREATE TRIGGER predictions_changed AFTER UPDATE OF outcome, outcome_at, kicker ON predictions
         WHEN coalesce(old.outcome_at, new.outcome_at) IS NOT NULL BEGIN
@@ -27,9 +28,9 @@ SQLITE: Final = (
 )
 """The step of SQLite's schema."""
 
-# The newest and the oldest note, and the earliest instant of those behind a mark.
+# The newest note, and the earliest instant of those behind a mark.
 SQLITE_CHANGES: Final = """SELECT (SELECT max(number) FROM kickserve_changes),
-    (SELECT min(number) FROM kickserve_changes), (SELECT min(at) FROM kickserve_changes WHERE number > ?)"""
+    (SELECT min(at) FROM kickserve_changes WHERE number > ?)"""
 
 # Numbers of notes are given before their transactions end, and not in the order in which these end. So a
 # reader asks for the notes of all transactions that had not ended when it asked before (`xact`), and passes
@@ -47,7 +48,7 @@ POSTGRES: Final = f"""
         IF first IS NULL THEN RETURN; END IF;
         INSERT INTO kickserve_changes (at) VALUES (first) RETURNING number INTO made;
         DELETE FROM kickserve_changes WHERE number IN (
-            SELECT number FROM kickserve_changes WHERE number <= made - {_KEPT}
+            SELECT number FROM kickserve_changes WHERE number <= made - {KEPT}
             ORDER BY number LIMIT 100 FOR UPDATE SKIP LOCKED);
     END $$;
     CREATE FUNCTION kickserve_predictions_changed() RETURNS trigger
@@ -70,10 +71,10 @@ POSTGRES: Final = f"""
 """  # noqa: S608 - a number
 """The step of Postgres' schema, before the rights of others are given to the table."""
 
-# The bounds of transactions under way, the newest and the oldest note; of notes behind a mark the earliest
-# instant of those not seen, and the numbers of those that the next look may see again.
+# The bounds of transactions under way, and the newest note; of notes behind a mark the earliest instant of
+# those not seen, and the numbers of those that the next look may see again.
 POSTGRES_CHANGES: Final = """SELECT pg_snapshot_xmin(now)::text, pg_snapshot_xmax(now)::text,
-        (SELECT max(number) FROM kickserve_changes), (SELECT min(number) FROM kickserve_changes),
+        (SELECT max(number) FROM kickserve_changes),
         (SELECT min(at) FROM kickserve_changes WHERE xact >= $1::text::xid8 AND number <> ALL($2::bigint[])),
         (SELECT coalesce(array_agg(number), '{}') FROM kickserve_changes WHERE xact >= pg_snapshot_xmin(now))
     FROM pg_current_snapshot() AS now"""

@@ -22,7 +22,7 @@ from kickserve.plugins import (
     first_id_in,
     instant,
 )
-from kickserve_storage.changes import POSTGRES, POSTGRES_CHANGES, POSTGRES_NOTE
+from kickserve_storage.changes import KEPT, POSTGRES, POSTGRES_CHANGES, POSTGRES_NOTE
 from kickserve_storage.postgres_months import (
     AHEAD,
     LOCK,
@@ -332,9 +332,9 @@ class PostgresStore(TableStore):
         """Return since when outcomes have changed; all have where the database is an older one."""
         since, number, seen = mark if isinstance(mark, tuple) else ("0", -1, [])
         [row] = await self._rows(POSTGRES_CHANGES, since, seen)
-        bound, end, newest, oldest, first, again = row
+        bound, end, newest, first, again = row
         now = (bound, newest or 0, again)
-        if number < 0 or int(end) < int(since) or (oldest or 0) > number + 1:
+        if number < 0 or int(end) < int(since) or now[1] - number > KEPT:
             return OutcomeChanges(now, BEGINNING)
         return OutcomeChanges(now, first)
 

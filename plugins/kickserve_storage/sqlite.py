@@ -26,7 +26,7 @@ from kickserve.plugins import (
     canonical,
     instant,
 )
-from kickserve_storage.changes import SQLITE, SQLITE_CHANGES
+from kickserve_storage.changes import KEPT, SQLITE, SQLITE_CHANGES
 from kickserve_storage.sqlite_file import (
     Inode,
     check_place,
@@ -354,9 +354,9 @@ class SqliteStore(TableStore):
     async def outcome_changes(self, mark: object = None) -> OutcomeChanges:
         """Return since when outcomes have changed; all have where the file is another one."""
         file, number = mark if isinstance(mark, tuple) else (None, -1)
-        [(newest, oldest, first)] = await self._rows(SQLITE_CHANGES, number)
+        [(newest, first)] = await self._rows(SQLITE_CHANGES, number)
         now = (self._connections and self._connections.file, newest or 0)
-        if number < 0 or file != now[0] or now[1] < number or (oldest or 0) > number + 1:
+        if number < 0 or file != now[0] or not 0 <= now[1] - number <= KEPT:
             return OutcomeChanges(now, BEGINNING)
         return OutcomeChanges(now, None if first is None else instant(first))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
+from kickserve.schemas import Record
 from kickserve_scores.filter import UNKNOWN, Filter
 
 if TYPE_CHECKING:
@@ -55,6 +56,16 @@ class KickerRow(Struct, kw_only=True, frozen=True):
     ability: float
     ability_from: float
     ability_to: float
+
+
+class KickerPage(KickerRow, kw_only=True, frozen=True):
+    """A kicker, with the predictions of the kicks, newest first.
+
+    Attributes:
+        predictions: also those whose outcome is unknown.
+    """
+
+    predictions: list[Record]
 
 
 COLUMNS: Final = KickerRow.__struct_fields__
