@@ -44,6 +44,11 @@ class CalibrationTest:
         """How many outcomes were heard."""
         return self._answers.outcomes
 
+    @property
+    def size(self) -> int:
+        """How many values a copy has to copy: always the same few."""
+        return 1
+
     def copy(self) -> CalibrationTest:
         """Return a test that goes its own way from here."""
         made = CalibrationTest(timed=self._timed)

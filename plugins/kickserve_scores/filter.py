@@ -169,6 +169,11 @@ class Filter:
         """The kickers of whom an outcome was heard."""
         return self._abilities
 
+    @property
+    def size(self) -> int:
+        """How many kickers a copy has to copy."""
+        return len(self._abilities)
+
     def copy(self) -> Filter:
         """Return a filter that goes its own way from here."""
         made = Filter(level=self._learns_level, kickers=self._kickers)

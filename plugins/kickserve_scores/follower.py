@@ -27,6 +27,11 @@ class Accumulator(Protocol):
         """How many it has taken in."""
         ...
 
+    @property
+    def size(self) -> int:
+        """How many values a copy has to copy, about."""
+        ...
+
     def copy(self) -> Self:
         """Return one that goes its own way from here."""
         ...
@@ -101,9 +106,14 @@ class Follower(Generic[T]):
         return _Checkpoint(before, learned)
 
     def _keep(self, checkpoint: _Checkpoint[T]) -> None:
-        """Keep a copy of a checkpoint that is far enough from the one before."""
-        if checkpoint.learned.outcomes - self._checkpoints[-1].learned.outcomes < _APART:
+        """Keep a copy of a checkpoint that is far enough from the one before.
+
+        Where a copy is large, that is further: so copies take no more time than outcomes, and no more memory
+        than these would.
+        """
+        learned = checkpoint.learned
+        if learned.outcomes - self._checkpoints[-1].learned.outcomes < max(_APART, learned.size):
             return
-        self._checkpoints.append(checkpoint._replace(learned=checkpoint.learned.copy()))
+        self._checkpoints.append(checkpoint._replace(learned=learned.copy()))
         if len(self._checkpoints) > _CHECKPOINTS:
             del self._checkpoints[1 : _CHECKPOINTS // 2 : 2]

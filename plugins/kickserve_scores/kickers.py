@@ -98,6 +98,11 @@ class Tally:
         """How many kicks it has taken in, with and without a kicker."""
         return self._filter.outcomes
 
+    @property
+    def size(self) -> int:
+        """How many kickers a copy has to copy."""
+        return len(self._sums)
+
     def copy(self) -> Tally:
         """Return a tally that goes its own way from here."""
         made = Tally(level=False)
