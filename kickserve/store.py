@@ -96,6 +96,7 @@ class Selection(NamedTuple):
         since: made at this instant or later.
         until: made before this instant.
         newest: with this id, or a smaller one.
+        after: with a greater id than this one.
         kicker: with this label.
         outcome: `open` (not yet known), `scored` or `missed`.
         source: what sent them.
@@ -104,6 +105,7 @@ class Selection(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
     newest: str | None = None
+    after: str | None = None
     kicker: str | None = None
     outcome: Literal["open", "scored", "missed"] | None = None
     source: Source | None = None

@@ -10,7 +10,6 @@ import json
 import math
 import re
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -21,10 +20,8 @@ import pytest
 from conftest import configured
 from hypothesis import given
 from hypothesis import strategies as st
-from nicegui import Client, ui
-from nicegui.events import GenericEventArguments
+from nicegui import Client
 from serving import PATIENCE, eventually
-from starlette.requests import Request
 
 import kickserve_ui
 from kickserve.app import create_app
@@ -36,8 +33,6 @@ from kickserve_ui import backend, visits
 from kickserve_ui.backend import Backend
 from kickserve_ui.heat_map import HeatMaps
 from kickserve_ui.history import Filter
-from kickserve_ui.history_page import HistoryPage
-from kickserve_ui.layout import Visitor
 from kickserve_ui.messages import language_of, messages_in, texts
 from kickserve_ui.page_state import CHOICES, PRESETS, RANGES, PageState, read
 
@@ -134,117 +129,70 @@ async def test_the_map_has_the_models_answer_at_every_spot(client):
 
 
 def test_a_filter_ends_after_its_last_day_and_takes_unusable_input_as_none():
-    assert Filter.read("2026-11-24", "2026-11-24", "open").end == datetime(2026, 11, 25, tzinfo=UTC)
-    assert Filter.read("", "9999-12-31", "any").end is None
-    for given_value in (None, 7, ["2026-11-24"], {"outcome": "open"}, "any\0", True, "soon"):
-        assert Filter.read(given_value, given_value, given_value) == Filter()
+    given_days = {"since": "2026-11-24", "until": "2026-11-24", "outcome": "open", "page": "3"}
+    assert Filter.read(given_days).end == datetime(2026, 11, 25, tzinfo=UTC)
+    assert Filter.read(given_days).page == 3
+    assert Filter.read({"until": "9999-12-31"}).end is None
+    unusable = {"since": "soon", "until": "any\0", "outcome": "' OR 1=1", "order": "id;", "page": "-1"}
+    assert Filter.read(unusable) == Filter()
 
 
 @pytest.fixture
 async def root(client):
-    """A client of the paths beside the API's; NiceGUI has begun."""
+    """A client of the paths beside the API's; the pages have begun."""
     async with httpx.AsyncClient(transport=client._transport, base_url="http://localhost") as root:
-        await root.get("/ui/")
+        while (await root.get("/ui/")).status_code == 503:  # the first visitor waits for the import
+            await asyncio.sleep(0.05)
         yield root
 
 
-async def table_of(root):
-    """Return the history's table as a browser gets it: HTML among the elements of the page."""
-    [elements] = re.findall(r"parseElements\(String\.raw`(.*?)`\)", (await root.get("/ui/history")).text)
-    shown = [
-        each.get("props", {}).get("innerHTML", "") for each in json.loads(html.unescape(elements)).values()
-    ]
-    return next(each for each in shown if each.startswith("<table"))
-
-
-async def test_the_history_shows_every_record_with_its_outcome_and_a_link_to_the_pitch(client, root, kick):
+async def test_the_history_has_every_record_with_its_outcome_and_a_link_to_the_pitch(client, root, kick):
     wanted = {**kick, "distance": 41.5, "angle": 12.0, "is_left_side": True, "game_away": False}
     wanted["time_norm"] = 0.25
     answers = (await client.post("/predict/batch", json=[wanted] * 3)).json()
     for each, success in zip(answers, (None, True, False), strict=True):
         if success is not None:
             await client.put(f"/predictions/{each['id']}/outcome", json={"success": success})
-    found = await table_of(root)
-    assert re.findall(r'<tr data-id="([^"]*)">', found) == [each["id"] for each in reversed(answers)]
-    assert found.count("<td>") == 3 * found.count('<th scope="col">')
-    assert re.findall(r'aria-pressed="(\w+)"', found) == ["false", "true", "true", "false", "false", "false"]
-    link = re.findall(r'href="/ui/\?([^"]*)"', found)[0]
-    state = read(dict(httpx.QueryParams(html.unescape(link))))
+    found = (await root.get("/ui/records")).json()
+    assert [each["id"] for each in found["records"]] == [each["id"] for each in reversed(answers)]
+    assert [each["outcome"] for each in found["records"]] == [False, True, None]
+    state = read(dict(httpx.QueryParams(found["records"][0]["link"])))
     stored = (await client.get(f"/predictions/{answers[-1]['id']}")).json()
     assert list(state.row) == [stored[name] for name in NAMES]  # so that the pitch shows the same number
-    assert (state.distance, state.angle, state.side, state.venue) == (41.5, 12.0, "left", "home")
-    assert state.minute == 20
 
 
-async def test_no_text_of_a_row_becomes_markup(client, root, kick, monkeypatch):
-    await client.post("/predict", json=kick)
-    keys = ("when", "side_left", "side_right", "minute_value", "wind_value", "scored", "delete", "show")
-    for key in keys:
-        monkeypatch.setitem(texts(), key, ["<img src='x'>&{value}"] * 2)
-    found = await table_of(root)
-    assert "<img" not in found
-    assert found.count("&lt;img src=&#39;x&#39;&gt;&amp;") == 7  # one of the two sides
+async def test_the_list_holds_still_while_new_records_are_counted(client, root, kick):
+    await client.post("/predict/batch", json=[{**kick, "kicker": "Léo"}] * 60)
+    await client.post("/predict/batch", json=[kick] * 30)
+    first = (await root.get("/ui/records", params={"kicker": "Léo", "page": "1"})).json()
+    assert (len(first["records"]), first["total"], first["more"], first["fresh"]) == (25, 60, True, 0)
+    await client.post("/predict/batch", json=[{**kick, "kicker": "Léo"}] * 12)
+    held = {"kicker": "Léo", "page": "1", "newest": first["newest"]}
+    assert (await root.get("/ui/records", params=held)).json() == {**first, "fresh": 12}
 
 
-@contextmanager
-def page_without_browser():
-    """Yield NiceGUI's side of a page; NiceGUI has begun."""
-    scope = {"type": "http", "path": "/nowhere", "query_string": b"", "headers": []}
-    made = Client(ui.page("/nowhere"), request=Request(scope))
-    with made:
-        yield made
-    if not made.is_deleted:
-        made.delete()
-
-
-async def test_a_browser_changes_only_what_its_key_may_whatever_it_sends(start, settings, kick):
+async def test_a_browser_changes_only_what_its_key_may(start, settings, kick):
     client = await start(configured(settings, API_KEY="sesame"))
     client.headers["X-API-Key"] = "sesame"
     record_id = (await client.post("/predict", json=kick)).json()["id"]
     before = (await client.get(f"/predictions/{record_id}")).json()
     answer = await client.post("http://test/ui/sign-in", data={"key": "sesame"})
-    cookie = answer.headers["set-cookie"].partition(";")[0].partition("=")[2]
-    with page_without_browser():
-        owner, stranger = (HistoryPage(Visitor(messages_in("en"), each)) for each in (cookie, "x"))
-        for args in (
-            *(None, 7, "scored", [], ["scored"], {"0": "scored", "1": record_id}),
-            *(["scored", record_id, record_id], [["scored"], record_id], ["scored", None], ["scored", "x"]),
-            *(["sure", record_id], ["SCORED", record_id], ["scored", f"{record_id}' OR 1=1"]),
-        ):
-            await owner._clicked(GenericEventArguments(sender=None, client=None, args=args))
-        mark = GenericEventArguments(sender=None, client=None, args=["scored", record_id])
-        await stranger._clicked(mark)
-        assert (await client.get(f"/predictions/{record_id}")).json() == before
-        await owner.build()
-        await owner._clicked(mark)
+    cookies = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+    client.cookies.clear()
+    record = f"http://test/ui/kicks/{record_id}"
+    foreign = {**cookies, "Origin": "http://evil.example"}
+    for headers, status in (({}, 401), ({"Cookie": "kickserve=x"}, 401), (foreign, 403)):
+        assert (await client.put(record, json={"success": True}, headers=headers)).status_code == status
+        assert (await client.delete(record, headers=headers)).status_code == status
+        assert (await client.get("http://test/ui/records", headers=headers)).status_code in {200, 401}
+    for body in ({"success": "yes"}, {}, [True], {"success": {}}):
+        assert (await client.put(record, json=body, headers=cookies)).status_code == 422
+    for unknown in ("x", f"{record_id}'%20OR%201=1"):
+        answer = await client.delete(f"http://test/ui/kicks/{unknown}", headers=cookies)
+        assert answer.status_code == 404
+    assert (await client.get(f"/predictions/{record_id}")).json() == before
+    assert (await client.put(record, json={"success": True}, headers=cookies)).status_code == 204
     assert (await client.get(f"/predictions/{record_id}")).json()["outcome"] is True
-
-
-@pytest.mark.usefixtures("root")
-async def test_a_slow_page_is_not_shown_over_a_newer_one(client, kick):
-    await client.post("/predict/batch", json=[kick] * 60)
-    store = client.app.store
-    page, reached, held = store.page, asyncio.Event(), asyncio.Event()
-
-    async def slow(limit, **named):
-        found = await page(limit, **named)
-        if limit > 1:  # the newest record alone is read before
-            reached.set()
-            await held.wait()
-        return found
-
-    with page_without_browser():
-        history = HistoryPage(Visitor(messages_in("en")))
-        await history.build()
-        store.page = slow
-        newest = asyncio.create_task(history._go(None))
-        await reached.wait()
-        store.page = page
-        await history._go_older()
-        older = history._table.content
-        held.set()
-        await newest
-        assert history._table.content == older
 
 
 async def test_the_download_has_every_prediction_or_those_of_a_filter(client, root, kick):
@@ -315,18 +263,18 @@ async def test_pages_that_no_browser_opens_are_few_and_leave_room_for_other_addr
 ):
     client = await start(configured(settings, KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))
     greedy, other = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))
-    statuses = [(await client.get("http://test/ui/history", headers=greedy)).status_code for _ in range(30)]
+    statuses = [(await client.get("http://test/ui/model", headers=greedy)).status_code for _ in range(30)]
     assert statuses == [200] * 10 + [503] * 20
-    answer = await client.get("http://test/ui/history", headers=greedy)
+    answer = await client.get("http://test/ui/model", headers=greedy)
     assert answer.headers["retry-after"] == "2"
     assert '<meta http-equiv="refresh" content="2">' in answer.text
     assert (await client.get("http://test/ui/nowhere", headers=other)).status_code == 404  # takes no room
-    assert (await client.get("http://test/ui/history", headers=other)).status_code == 200
+    assert (await client.get("http://test/ui/model", headers=other)).status_code == 200
     assert (await client.get("http://test/ui/", headers=greedy)).status_code == 200  # keeps nothing in memory
     for limit in ("_MOST", "_MOST_OPEN"):
         with monkeypatch.context() as patch:
             patch.setattr(visits, limit, len(Client.instances))
-            assert (await client.get("http://test/ui/history", headers=other)).status_code == 503
+            assert (await client.get("http://test/ui/model", headers=other)).status_code == 503
     assert (await client.get("http://test/ui/", headers=other)).status_code == 200
 
 

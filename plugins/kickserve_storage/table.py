@@ -263,6 +263,8 @@ def _where(wanted: Selection) -> tuple[str, list[object]]:
     low, high = span(since=wanted.since, until=wanted.until)
     if wanted.newest is not None:
         high = min(high, _after(wanted.newest))
+    if wanted.after is not None:
+        low = max(low, _after(wanted.after))
     values: list[object] = [low, high]
     conditions = ["id >= $1", "id < $2"]
     if wanted.outcome is not None:

@@ -281,6 +281,7 @@ class StoreContract:
             (Selection(kicker="Léo"), [three, one]),
             (Selection(kicker="Léo", source="page", outcome="open"), [three]),
             (Selection(newest=records[2].id), [three, two, one]),
+            (Selection(after=records[1].id), [four, three]),
             (Selection(since=instant(START + 1), until=instant(START + 3)), [three, two]),
             (Selection(kicker="'; --"), []),
         ):

@@ -18,7 +18,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 
 from kickserve_ui.layout import THEME, header_html, visitor_of
-from kickserve_ui.messages import LANGUAGE_COOKIE, texts_in
+from kickserve_ui.messages import LANGUAGE_COOKIE, messages_for, texts_in
 from kickserve_ui.rendering import ROOT, render
 
 if TYPE_CHECKING:
@@ -27,34 +27,59 @@ if TYPE_CHECKING:
 NO_STORE: Final = {"Cache-Control": "no-store"}
 """No proxy and no browser may keep a copy."""
 
+SEE_OTHER: Final = 303
 _FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}  # the digest is in the path
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-def app_page(request: Request, path: str, title: str, module: str, boot: Mapping[str, Any]) -> HTMLResponse:
-    """Return a page.
+def app_page(
+    request: Request, path: str, title: str, module: str, boot: Mapping[str, Any], *, classes: str = "room"
+) -> Response:
+    """Return a page that a module makes in the element `#board`.
 
     Args:
         request: for it.
         path: of the page below the mount.
         title: key of its title.
-        module: file of `static/` that makes the page in the element `#board`.
+        module: file of `static/`.
         boot: what the module needs beside root, language and texts.
+        classes: of the element.
     """
+    language = messages_for(request).language
+    common = {"root": ROOT.get(), "language": language, "texts": texts_in(language)}
+    values = msgspec.json.encode({**common, **boot}).decode().replace("<", "\\u003c")
+    return _page(request, path, title, module=module, boot=values, classes=classes, body="")
+
+
+def sign_in_page(request: Request, target: str, fault: str = "") -> Response:
+    """Return the form that asks for the key.
+
+    Args:
+        request: for the page.
+        target: path of the page to go to afterwards.
+        fault: key of the message about the last attempt, if it failed.
+    """
+    form = render("sign_in", messages_for(request), target=target, fault=fault)
+    return _page(request, "/sign-in", "sign_in", module="", boot="", classes="", body=form)
+
+
+def key_page(request: Request, path: str) -> Response:
+    """Return the form in the place of a page that needs a key."""
+    return sign_in_page(request, path, "weak_key" if visitor_of(request).signed_in else "")
+
+
+def _page(request: Request, path: str, title: str, **values: Any) -> Response:
     visitor = visitor_of(request)
-    messages = visitor.messages
-    common = {"root": ROOT.get(), "language": messages.language, "texts": texts_in(messages.language)}
     page = render(
         "app",
-        messages,
-        title=messages(title),
-        boot=msgspec.json.encode({**common, **boot}).decode().replace("<", "\\u003c"),
+        visitor.messages,
+        title=visitor.messages(title),
         header=header_html(visitor, path),
         static=f"{ROOT.get()}/static/{_digest()}",
-        module=module,
         theme=THEME,
         chosen=request.cookies.get(THEME, ""),
         language=LANGUAGE_COOKIE,
+        **values,
     )
     return HTMLResponse(page, headers=NO_STORE)
 

@@ -9,14 +9,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import FastAPI, Form, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from nicegui import Client, app, ui
 from starlette.middleware.gzip import GZipMiddleware
 
 from kickserve.plugins import (
     SANDBOX,
     Scope,
-    StoreError,
     TooManyRequests,
     Unauthorized,
     drift_reports,
@@ -25,12 +24,11 @@ from kickserve.plugins import (
     nonce_of,
     with_nonce,
 )
-from kickserve_ui.app_page import NO_STORE, static_file
+from kickserve_ui.app_page import NO_STORE, SEE_OTHER, sign_in_page, static_file
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.calls import add_calls
-from kickserve_ui.history import Filter, csv_lines
-from kickserve_ui.history_page import HistoryPage
-from kickserve_ui.layout import COOKIE, Visitor, open_page, show_sign_in
+from kickserve_ui.history_page import download, history_page, records
+from kickserve_ui.layout import COOKIE, open_page, show_sign_in
 from kickserve_ui.messages import messages_for
 from kickserve_ui.model_page import ModelPage
 from kickserve_ui.pitch_page import pitch_page
@@ -45,8 +43,6 @@ if TYPE_CHECKING:
 
     from kickserve.plugins import App, SecurityHeaders
 
-_SEE_OTHER: Final = 303
-_UNAVAILABLE: Final = 503
 _FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
 _PAGES: Final = frozenset({"", "/history", "/model"})
 _RECONNECT: Final = 10.0  # seconds in which a page that lost its connection finds the same state again
@@ -82,14 +78,15 @@ def _fastapi() -> FastAPI:
     app.get("/", response_model=None)(pitch_page)
     app.get("/static/{digest}/{name}", response_model=None)(static_file)
     add_calls(app)
-    ui.page("/history")(_history)
+    app.get("/history", response_model=None)(history_page)
+    app.get("/records", response_model=None)(records)
+    app.get("/history.csv", response_model=None)(download)
+    app.get("/sign-in", response_model=None)(_sign_in_page)
     ui.page("/model")(_model)
-    ui.page("/sign-in")(_sign_in_page)
     app.on_delete(lambda: current_backend().collect_soon())
     app.post("/sign-in", response_model=None)(_sign_in)
     app.post("/sign-out", response_model=None)(_sign_out)
     app.get("/report", response_model=None)(_report)
-    app.get("/history.csv", response_model=None)(_download)
     app.add_exception_handler(404, _missing)
     fast = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     ui.run_with(
@@ -146,29 +143,16 @@ def _wants_policy(start: Any) -> bool:
     return headers.get(b"content-type", b"").startswith(b"text/html") and _POLICY not in headers
 
 
-async def _history(client: Client, request: Request) -> None:
-    visitor = open_page(client, request, "title_history", "/history")
-    if visitor.may(Scope.READ):
-        await HistoryPage(visitor).build()
-    else:
-        _ask_for_key(visitor, "/history")
-
-
 async def _model(client: Client, request: Request) -> None:
     visitor = open_page(client, request, "title_model", "/model")
     if visitor.may(Scope.READ):
         ModelPage(visitor).build()
     else:
-        _ask_for_key(visitor, "/model")
+        show_sign_in(visitor.messages, "/model", "weak_key" if visitor.signed_in else "")
 
 
-def _ask_for_key(visitor: Visitor, page: str) -> None:
-    show_sign_in(visitor.messages, page, "weak_key" if visitor.signed_in else "")
-
-
-async def _sign_in_page(client: Client, request: Request, to: str = "", fault: str = "") -> None:
-    visitor = open_page(client, request, "sign_in", "/sign-in")
-    show_sign_in(visitor.messages, to, fault if fault in _FAULTS else "")
+async def _sign_in_page(request: Request, to: str = "", fault: str = "") -> Response:
+    return sign_in_page(request, to, fault if fault in _FAULTS else "")
 
 
 async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") -> Response:
@@ -178,10 +162,10 @@ async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") 
     try:
         cookie = backend.sessions.sign_in(key, address, request.cookies.get(COOKIE, ""))
     except Unauthorized:
-        return RedirectResponse(f"{PATH}/sign-in?fault=wrong_key&to={page}", _SEE_OTHER)
+        return RedirectResponse(f"{PATH}/sign-in?fault=wrong_key&to={page}", SEE_OTHER)
     except TooManyRequests:
-        return RedirectResponse(f"{PATH}/sign-in?fault=wrong_keys&to={page}", _SEE_OTHER)
-    response = RedirectResponse(f"{PATH}{page}", _SEE_OTHER)
+        return RedirectResponse(f"{PATH}/sign-in?fault=wrong_keys&to={page}", SEE_OTHER)
+    response = RedirectResponse(f"{PATH}{page}", SEE_OTHER)
     secure = request.url.scheme == "https"
     framed = secure and backend.app.security_headers.framed  # by a page of another site
     response.set_cookie(
@@ -203,7 +187,7 @@ async def _sign_out(request: Request) -> Response:
     for client in Client.instances.values():
         if cookie and client.storage.get(COOKIE) == cookie:
             client.run_javascript("location.reload()")
-    response = RedirectResponse(PATH, _SEE_OTHER)
+    response = RedirectResponse(PATH, SEE_OTHER)
     response.delete_cookie(COOKIE, path=PATH)
     return response
 
@@ -220,30 +204,13 @@ async def _missing(request: Request, _: Exception) -> Response:
 async def _report(request: Request) -> Response:
     """Return the newest full drift report: the API's own link needs the key in a header."""
     if not _may_read(request):
-        return RedirectResponse(f"{PATH}/sign-in?to=/model", _SEE_OTHER)
+        return RedirectResponse(f"{PATH}/sign-in?to=/model", SEE_OTHER)
     service = current_backend().app
     summary, folder = newest_drift(service), drift_reports(service)
     if summary is None or summary.report is None or folder is None:
-        return RedirectResponse(f"{PATH}/model", _SEE_OTHER)
+        return RedirectResponse(f"{PATH}/model", SEE_OTHER)
     return FileResponse(
         folder / PurePosixPath(summary.report).name,
         media_type="text/html",
         headers={"Content-Security-Policy": SANDBOX, **NO_STORE},
-    )
-
-
-async def _download(request: Request, since: str = "", until: str = "", outcome: str = "any") -> Response:
-    if not _may_read(request):
-        return RedirectResponse(f"{PATH}/sign-in?to=/history", _SEE_OTHER)
-    service = current_backend().app
-    try:
-        await service.recorder.flush()
-    except StoreError:
-        messages = messages_for(request)
-        page = notice_page(messages, messages("title_history"), messages("store_away"))
-        return HTMLResponse(page, _UNAVAILABLE, headers=NO_STORE)
-    return StreamingResponse(
-        csv_lines(service.store, Filter.read(since, until, outcome)),
-        media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="kickserve-predictions.csv"', **NO_STORE},
     )

@@ -127,7 +127,7 @@ async def _record(request: Request, query: Annotated[str, Body(embed=True)]) -> 
 
 
 async def _set_outcome(
-    request: Request, record_id: str, success: Annotated[bool | None, Body(embed=True)]
+    request: Request, record_id: str, success: Annotated[bool | None, Body(embed=True, strict=True)]
 ) -> Response:
     """Set the outcome of a record; None takes it back."""
     _visitor_who_may(request, Scope.PREDICT)

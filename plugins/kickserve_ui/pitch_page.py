@@ -16,10 +16,10 @@ from kickserve_ui.layout import visitor_of
 from kickserve_ui.page_state import CHOICES, PRESETS, RANGES, VALUES, WIDTH, PageState
 
 if TYPE_CHECKING:
-    from fastapi.responses import HTMLResponse
+    from fastapi import Response
 
 
-async def pitch_page(request: Request) -> HTMLResponse:
+async def pitch_page(request: Request) -> Response:
     """Return the page; the browser reads the kick from its link."""
     return app_page(request, "", "title_pitch", "board.js", board(request))
 

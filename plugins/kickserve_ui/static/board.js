@@ -10,10 +10,8 @@ import { coloursOf, contour, decode, placeLabels, sample } from "./heat.js";
 import { Pitch } from "./pitch.js";
 import { Decision, Drivers, TeeLine } from "./reasons.js";
 import { clamp, DEPTH, gains, kickAt, LENGTH, phaseOf, spotOf, teeZone, WIDTH } from "./rugby.js";
-import { wordsOf } from "./words.js";
+import { boot, placeOf, reasonOf, send, w } from "./service.js";
 
-const boot = JSON.parse(document.getElementById("boot").textContent);
-const w = wordsOf(boot.language, boot.texts);
 const LEVELS = [0.2, 0.4, 0.6, 0.8];
 const REST = 150; // milliseconds without a change until the service is asked
 const LOOK = 4000; // milliseconds between looks whether service, model and session are what they were
@@ -22,15 +20,6 @@ const SPOT = ["distance", "angle", "side"];
 const PLACE = ["kind", "line", "back", ...SPOT];
 
 const queryOf = (kick, names) => new URLSearchParams(names.filter((name) => kick[name] !== "" && kick[name] !== undefined).map((name) => [name, kick[name]])).toString();
-
-/** Send a request to the service; an answer that is none throws, with the reason in the service's words. */
-async function send(path, { body, ...options } = {}) {
-  const headers = body ? { "Content-Type": "application/json" } : {};
-  const response = await fetch(boot.root + path, { ...options, headers, body: body && JSON.stringify(body) });
-  if (response.ok) return response;
-  const problem = await response.json().catch(() => ({}));
-  throw Object.assign(new Error(problem.detail ?? `${response.status}`), { answered: true });
-}
 
 /** Read a link: the kick it shows, and the names of its unusable values, which have the default. */
 function read(search) {
@@ -171,9 +160,7 @@ const Board = {
       return `${this.kick.kind ? `${w.t(`kind_${this.kick.kind}`)} · ` : ""}${this.placeName}`;
     },
     placeName() {
-      const angle = Math.round(this.kick.angle);
-      const metres = w.number(this.kick.distance);
-      return angle ? w.t("place", { distance: metres, angle: w.number(angle), side: w.t(`of_${this.kick.side}`) }) : w.t("place_front", { distance: metres });
+      return placeOf(this.kick);
     },
     spoken() {
       return this.answer ? w.t("summary", { place: this.placeName, probability: w.percent(this.answer.probability), word: w.likelihood(this.answer.probability) }) : this.placeName;
@@ -362,7 +349,7 @@ const Board = {
       try {
         await action();
       } catch (error) {
-        this.note = error.answered ? w.t("not_stored_error", { why: error.message }) : w.t("not_stored_offline");
+        this.note = reasonOf(error);
       }
       this.busy = false;
     },

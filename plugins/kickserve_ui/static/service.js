@@ -1,0 +1,24 @@
+// What the pages share: what the service gave them to begin with, and how they ask it.
+
+import { wordsOf } from "./words.js";
+
+export const boot = JSON.parse(document.getElementById("boot").textContent);
+export const w = wordsOf(boot.language, boot.texts);
+
+/** Send a request to the service; an answer that is none throws, with the reason in the service's words. */
+export async function send(path, { body, ...options } = {}) {
+  const headers = body ? { "Content-Type": "application/json" } : {};
+  const response = await fetch(boot.root + path, { ...options, headers, body: body && JSON.stringify(body) });
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  throw Object.assign(new Error(problem.detail ?? `${response.status}`), { answered: true, status: response.status });
+}
+
+/** Why something was not done, for the visitor. */
+export const reasonOf = (error) => (error.answered ? w.t("not_stored_error", { why: error.message }) : w.t("not_stored_offline"));
+
+/** The place of a kick in words: "41 m, 24° left". */
+export function placeOf({ distance, angle, side }) {
+  const [metres, degrees] = [w.number(distance), Math.round(angle)];
+  return degrees ? w.t("place", { distance: metres, angle: w.number(degrees), side: w.t(`of_${side}`) }) : w.t("place_front", { distance: metres });
+}
