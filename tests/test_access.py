@@ -47,6 +47,7 @@ NEEDED = {
     ("GET", "/api/v1/predictions/{record_id}"): "read",
     ("DELETE", "/api/v1/predictions/{record_id}"): "admin",
     ("PUT", "/api/v1/predictions/{record_id}/outcome"): "predict",
+    ("DELETE", "/api/v1/predictions/{record_id}/outcome"): "predict",
     ("PUT", "/api/v1/predictions/outcomes"): "predict",
     ("GET", "/api/v1/quality"): "read",
     ("GET", "/api/v1/kickers"): "read",

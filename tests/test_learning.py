@@ -255,6 +255,11 @@ async def test_replicas_give_the_same_learned_answer_whatever_becomes_of_outcome
         await answers_when(each, kick, "Ann", lambda answer: answer != before)
     await agree_on(5)
 
+    taken_back = await tell(two, kick, success=True, kicker="Ann")
+    await agree_on(6)
+    await one.delete(f"/predictions/{taken_back['id']}/outcome")
+    await agree_on(5)
+
     late = await ask(two, kick, "Ann")
     await two.app.recorder.flush()
     earlier = datetime.now(UTC) - timedelta(days=1)
