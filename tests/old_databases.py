@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from kickserve_testing.contract import record_at
 
 FOLDER = Path(__file__).with_suffix("")
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
+"""Of the files. The third has schema 3 of SQLite, and schema 4 of Postgres: with a table in months."""
 
 
 def old_sql(store, version):

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,9 @@ from serving import BARE, serving, until
 
 from kickserve.features import FLAGS, NAMES
 from kickserve.linear import load_default
+from kickserve_batch.keeping import keep_by_service
+from kickserve_client import AsyncClient
+from kickserve_data.kicks import Block
 from kickserve_data.simulate import simulate
 
 ENDINGS = ["csv", "parquet", "ndjson"]
@@ -283,6 +287,75 @@ class TestKeeping:
             assert server.end() == 0
         assert kept("id") == [row["id"] for row in rows]
         assert kept("outcome")[:10] == [0] * 10
+
+
+@pytest.fixture
+def named_kicks(tmp_path):
+    """Write three kicks as CSV: of a named kicker, of one whose name looks like a formula, of an unnamed."""
+    rows = [",".join(map(str, row)) for row in simulate(3, 5).matrix.tolist()]
+    names = ["Léo", "=1+1", ""]
+    lines = [f"{row},{name}" for row, name in zip(rows, names, strict=True)]
+    (tmp_path / "named.csv").write_text("\n".join([",".join([*NAMES, "player"]), *lines]))
+    return tmp_path / "named.csv"
+
+
+class TestKickers:
+    @pytest.mark.parametrize("ending", ENDINGS)
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_are_written_beside_the_answers_and_kept(self, batch, named_kicks, kept, tmp_path, ending, keep):
+        assert batch(named_kicks, "--output", f"answers.{ending}", *(["--keep"] if keep else []))[0] == 0
+        rows = read(tmp_path / f"answers.{ending}")
+        assert list(rows[0])[-1] == "kicker"
+        escaped, none = ("'=1+1", "") if ending == "csv" else ("=1+1", None)
+        assert [row["kicker"] for row in rows] == ["Léo", escaped, none]
+        if keep:
+            assert (kept("kicker"), kept("source")) == (["Léo", "=1+1", None], ["batch"] * 3)
+
+    def test_of_parquet_are_carried_along_as_they_are(self, batch, kicks, kept, tmp_path):
+        path = kicks(player=pa.array([7, None] * 50, pa.int64()))
+        assert batch(path, "--output", "answers.parquet", "--keep")[0] == 0
+        found = pq.read_table(tmp_path / "answers.parquet")
+        assert (found["player"].to_pylist(), "kicker" in found.column_names) == ([7, None] * 50, False)
+        assert kept("kicker") == ["7", None] * 50
+
+    def test_are_kept_by_a_service_and_exported(self, kickserve, named_kicks, tmp_path):
+        with serving(tmp_path, **BARE) as server:
+            url = server.url.removesuffix("/api/v1")
+            code, _, err = kickserve("batch", named_kicks, "--url", url)
+            assert (code, "older" in err) == (0, False)
+            assert server.end() == 0
+        kickserve("export", "--output", "all.csv")
+        rows = read(tmp_path / "all.csv")
+        assert [(row["kicker"], row["source"]) for row in rows] == [
+            ("Léo", "batch"),
+            ("'=1+1", "batch"),
+            ("", "batch"),
+        ]
+        assert list(rows[0])[-8:] == [
+            *("kicker", "source", "base"),
+            *("learned_level", "learned_outcomes", "learned_ability", "learned_from", "learned_to"),
+        ]
+
+    async def test_are_left_out_where_the_service_is_older_than_they(self, start, settings, capsys):
+        client = await start(settings)
+        transport = OlderService(app=client.app)
+        async with AsyncClient("http://localhost", transport=transport) as asked:
+            keep = keep_by_service(asked)
+            block = Block(np.arange(2), simulate(2, 5).matrix, np.ones(2), [], kickers=["Léo", None])
+            ids = [each for _ in range(2) for each in (await keep(block)).ids]
+        assert len({*ids}) == 4
+        assert capsys.readouterr().err.count("keeps no labels of kickers") == 1
+
+
+class OlderService(httpx.ASGITransport):
+    """A service, but fields that a kickserve of before does not know are refused, as that one does."""
+
+    async def handle_async_request(self, request):
+        if b'"source"' not in await request.aread():
+            return await super().handle_async_request(request)
+        fault = {"field": "source", "detail": "is no feature of a kick: leave it out", "row": 0}
+        problem = dict.fromkeys(("type", "title", "detail", "instance", "request_id"), "")
+        return httpx.Response(422, json={**problem, "status": 422, "errors": [fault]})
 
 
 class TestOutcomesAndExport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import socket
 import subprocess
 import sys
@@ -97,6 +98,37 @@ async def test_a_kick_may_be_given_in_many_ways(client, kick):
     assert answers[0].id != answers[1].id
     further = await result(client.predict(kick, distance=60))
     assert further.prediction < answers[0].prediction
+
+
+@pytest.mark.parametrize("module", ["pandas", "polars"])
+async def test_kickers_of_a_data_frame_are_kept_and_gaps_are_unnamed(client, module):
+    frame = pytest.importorskip(module).DataFrame
+    names = ["Léo", None, "Owen", math.nan if module == "pandas" else None]
+    kicks = frame({**{name: [value] * 4 for name, value in EXAMPLE.items()}, "kicker": names})
+    answers = await result(client.predict_batch(kicks, chunk=3))
+    records = [await result(client.get(each.id)) for each in answers]
+    assert [(each.kicker, each.source) for each in records] == [
+        (name, "api") for name in ("Léo", None, "Owen", None)
+    ]
+    found = await result(client.predictions(kicker="Owen", page=1))
+    assert answers[2].id in {each.id for each in found}
+    assert {each.kicker for each in found} == {"Owen"}
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan"), pd.NA, pd.NaT])
+def test_a_kick_of_an_unnamed_kicker_is_what_an_older_service_takes(missing):
+    for kick in ({**EXAMPLE, "kicker": missing}, KICK):
+        [call] = calls.predict_parts([kick], 1)
+        assert msgspec.json.decode(call.content) == [EXAMPLE]
+
+
+async def test_a_kick_may_say_who_kicks_and_what_sent_it(client):
+    kick = msgspec.structs.replace(KICK, kicker="Ann", source="batch")
+    for asked in (client.predict(kick), client.predict({**EXAMPLE}, kicker="Ann", source="batch")):
+        record = await result(client.get((await result(asked)).id))
+        assert (record.kicker, record.source) == ("Ann", "batch")
+    with pytest.raises(RemoteError, match="for an unnamed kicker, not a number"):
+        await result(client.predict(KICK, kicker=10))
 
 
 @pytest.fixture(params=["pandas", "polars", "pyarrow"])

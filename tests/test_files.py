@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from kickserve.errors import MissingExtra
 from kickserve.features import FEATURES, FLAGS, NAMES
 from kickserve_data import DataError, parquet, pipeline
+from kickserve_data.columns import KICKERS
 from kickserve_data.pipeline import write_behind
 from kickserve_data.reader import count_rows, open_kicks, read_blocks
 from kickserve_data.simulate import simulate
@@ -320,6 +321,54 @@ def test_columns_come_in_any_order_with_others_beside_them(write):
     row = '"Ann, \nthe first",' + ",".join(reversed(CELLS.split(",")))
     matrix, _, lines, _ = read(write(f"{row}\n{row}\n", header))
     assert (matrix, lines) == ([list(KICK.values())] * 2, [2, 4])
+
+
+@pytest.mark.parametrize("column", ["kicker", "Player", "kicker_name"])
+@pytest.mark.parametrize("kind", ["csv", "ndjson", "json", "parquet", "xlsx"])
+def test_the_labels_of_kickers_are_read_from_every_kind_of_file(tmp_path, kind, column):
+    labels = [" Le\u0301o ", 'O\'Hara, "Jo"', None, "N/A", "17", "x" * 65]
+    rows = [{**KICK, column: label, "success": 1} for label in labels]
+    path = tmp_path / f"kicks.{kind}"
+    if kind == "csv":
+        with path.open("w") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "xlsx":
+        book = pytest.importorskip("openpyxl").Workbook()
+        for row in ([*rows[0]], *([*each.values()] for each in rows)):
+            book.active.append(row)
+        book.save(path)
+    else:
+        del rows[2][column]
+        path.write_text("\n".join(map(json.dumps, rows)) if kind == "ndjson" else json.dumps(rows, indent=1))
+    file = open_kicks(path, kickers=KICKERS)
+    assert file.cells.kicker == column
+    [block] = file.blocks(10)
+    assert block.kickers == ["Léo", 'O\'Hara, "Jo"', None, None, "17"]
+    [refused] = block.refusals
+    assert refused.reason.endswith("must be a text of 1 to 64 characters, and has 65")
+    assert block.where(np.array([False, True] * 2 + [False])).kickers == ['O\'Hara, "Jo"', None]
+    assert next(open_kicks(path).blocks(10)).kickers is None
+
+
+def test_numbers_are_labels_and_of_several_columns_one_is_taken(tmp_path):
+    columns = {
+        **{name: [value] * 2 for name, value in KICK.items()},
+        "player": ["a", "b"],
+        "kicker": [17.0, None],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "kicks.parquet")
+    file = open_kicks(tmp_path / "kicks.parquet", kickers=KICKERS)
+    assert next(file.blocks(10)).kickers == ["17", None]
+    assert file.others.names == ["player", "kicker"]
+    path = tmp_path / "kicks.csv"
+    path.write_text(f"{HEADER},player,Player \n{CELLS},a,b\n")
+    assert open_kicks(path, kickers=KICKERS).cells.kicker == "player"
+    path.write_text(f"{HEADER},PLAYER,Player \n{CELLS},a,b\n")
+    assert open_kicks(path, kickers=KICKERS).cells.kicker is None
 
 
 @pytest.mark.parametrize("cell", [" 38", "+38", "38.", "038", "3.8e1", "38,0", '"38"', "\xa038"])

@@ -190,7 +190,7 @@ def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
     """Read objects: one a line, or an array of them."""
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     columns = (*wanted.columns, wanted.outcomes[0])
-    cells = CellReader(wanted.outcomes[0], wanted.kickers[0] if wanted.kickers else None)
+    cells = CellReader(wanted.outcomes[0])
 
     @lru_cache(_LAYOUTS)
     def keys_of(header: tuple[str, ...]) -> list[str]:
@@ -198,8 +198,9 @@ def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
         at = wanted.find_kicker(header)
         kicker = None if at is None else header[at]
         cells.took = cells.took or wanted.took(found, kicker)
+        cells.kicker = cells.kicker or kicker
         keys = [name or column for name, column in zip(found, columns, strict=True)]
-        return keys if cells.kicker is None else [*keys, kicker or cells.kicker]
+        return [*keys, kicker or wanted.kickers[0]] if wanted.kickers else keys
 
     def pick(row: Any) -> Cells | str:
         return [*map(row.get, keys_of((*row,)))] if isinstance(row, dict) else "is no JSON object"
@@ -221,7 +222,9 @@ def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
             elif not line.isspace():
                 yield number, read(line)
 
-    return KickFile(wanted.place, rows(), cells)
+    found = rows()
+    # Whether there is a column of kickers, the first objects say: each may have other names than the others.
+    return KickFile(wanted.place, chain([*islice(found, _LOOKED_AT)], found), cells)
 
 
 def _json_table(wanted: Wanted, line: str, text: IO[str]) -> list[Any] | None:

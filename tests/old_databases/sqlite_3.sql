@@ -1,0 +1,48 @@
+-- A SQLite file as kickserve left it at schema 3: as the others, and a deleted prediction.
+PRAGMA application_id = 1263092555;
+PRAGMA user_version = 3;
+BEGIN TRANSACTION;
+CREATE TABLE kickserve_deleted (id TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL)
+            WITHOUT ROWID, STRICT;
+INSERT INTO "kickserve_deleted" VALUES('019b76da-a801-7000-8000-000000000000',1796095094786);
+CREATE TABLE predictions (
+            id TEXT NOT NULL PRIMARY KEY,
+            created_at INTEGER NOT NULL,
+            time_norm REAL NOT NULL,
+            distance REAL NOT NULL,
+            angle REAL NOT NULL,
+            wind_speed REAL NOT NULL,
+            precipitation_probability REAL NOT NULL,
+            is_left_footed INTEGER NOT NULL,
+            game_away INTEGER NOT NULL,
+            is_endgame INTEGER NOT NULL,
+            is_start INTEGER NOT NULL,
+            is_left_side INTEGER NOT NULL,
+            has_previous_attempts INTEGER NOT NULL,
+            prediction REAL,
+            confidence REAL,
+            interval_low REAL,
+            interval_high REAL,
+            model TEXT NOT NULL,
+            revision TEXT NOT NULL,
+            latency_ms REAL NOT NULL,
+            cpu_percent REAL NOT NULL,
+            memory_mb REAL NOT NULL,
+            status_code INTEGER NOT NULL,
+            error TEXT,
+            outcome INTEGER,
+            outcome_at INTEGER
+        , shadow_model TEXT, shadow_revision TEXT, shadow_prediction REAL) WITHOUT ROWID, STRICT;
+INSERT INTO "predictions" VALUES('018cc251-f3ff-7000-8000-000000000000',1704067199999,3.00000000000000044408e-01,20.0,22.25,12.0,3.33333333333333314829e-01,1,0,1,0,1,0,0.1,0.9,0.05,1.50000000000000022204e-01,'contract','r1',0.042,12.5,81.25,200,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "predictions" VALUES('018cc251-f400-7000-8000-000000000001',1704067200000,3.00000000000000044408e-01,21.0,22.25,12.0,3.33333333333333314829e-01,1,0,1,0,1,0,0.2,0.8,1.50000000000000022204e-01,0.25,'contract','r1',0.042,12.5,81.25,200,NULL,1,1704189600000,NULL,NULL,NULL);
+INSERT INTO "predictions" VALUES('018df4d7-cd40-7000-8000-000000000002',1709209800000,3.00000000000000044408e-01,22.0,22.25,12.0,3.33333333333333314829e-01,1,0,1,0,1,0,0.3,0.7,0.25,0.35,'contract','r1',0.042,12.5,81.25,200,NULL,0,1709251200000,NULL,NULL,NULL);
+INSERT INTO "predictions" VALUES('018df74f-83ff-7000-8000-000000000003',1709251199999,3.00000000000000044408e-01,23.0,22.25,12.0,3.33333333333333314829e-01,1,0,1,0,1,0,0.4,0.6,3.50000000000000033306e-01,0.45,'contract','r1',0.042,12.5,81.25,200,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "predictions" VALUES('018df74f-8400-7000-8000-000000000004',1709251200000,3.00000000000000044408e-01,24.0,22.25,12.0,3.33333333333333314829e-01,1,0,1,0,1,0,0.5,0.5,0.45,0.55,'contract','r1',0.042,12.5,81.25,200,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "predictions" VALUES('0197729a-3c00-7000-8000-000000000005',1749974400000,3.00000000000000044408e-01,25.0,22.25,12.0,3.33333333333333314829e-01,1,0,1,0,1,0,NULL,NULL,NULL,NULL,'contract','r1',0.042,12.5,81.25,500,'the model broke: ''quoted'' κ 🏉',NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "predictions" VALUES('019b76da-a7ff-7000-8000-000000000006',1767225599999,3.00000000000000044408e-01,26.0,22.25,12.0,3.33333333333333314829e-01,1,0,1,0,1,0,0.7,0.7,6.49999999999999911182e-01,0.75,'contract','r1',0.042,12.5,81.25,200,NULL,1,1767225660000,'second','r2',0.4375);
+INSERT INTO "predictions" VALUES('019b76da-a800-7000-8000-000000000007',1767225600000,3.00000000000000044408e-01,27.0,22.25,12.0,3.33333333333333314829e-01,1,0,1,0,1,0,0.8,0.8,0.75,8.50000000000000088817e-01,'contract','r1',0.042,12.5,81.25,200,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE INDEX predictions_judged
+            ON predictions (id, created_at, model, prediction, outcome, shadow_model, shadow_prediction)
+            WHERE outcome IS NOT NULL AND prediction IS NOT NULL;
+CREATE INDEX kickserve_deleted_at ON kickserve_deleted (at);
+COMMIT;
