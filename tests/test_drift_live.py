@@ -25,7 +25,8 @@ from kickserve.linear import load_default
 from kickserve.record import RecordBatch
 from kickserve_data.simulate import simulate
 from kickserve_drift import window as window_module
-from kickserve_drift.monitor import ENDED, STARTED, TRIES, Event, Monitor, Webhook
+from kickserve_drift.monitor import ALARM_STARTED, ENDED, STARTED, TRIES, Event, Monitor, Webhook
+from kickserve_drift.outcomes import OutcomeTest
 from kickserve_drift.psi import COLUMNS, MIN_KICKS, Limits
 from kickserve_drift.reports import ReportFolder
 from kickserve_drift.settings import DriftSettings
@@ -262,7 +263,7 @@ def add(live, at, **arguments):
 
 def monitor(settings, live, webhook, **limits):
     table = replace(DriftSettings.load(settings.environ), **limits)
-    return Monitor(table, live, ReportFolder(table.reports), webhook)
+    return Monitor(table, live, OutcomeTest(), ReportFolder(table.reports), webhook)
 
 
 async def test_an_alarm_is_raised_once_and_ended_once(live, settings, caplog):
@@ -299,6 +300,55 @@ async def test_a_service_alarms_its_webhook(start, settings, receiver):
     assert message["text"].startswith(
         "the kicks have drifted from the training data of the model simulated: "
     )
+
+
+async def tell(client, size, seed, world, **fields):
+    """Have kicks predicted, and tell outcomes of a world: the probability of success by that predicted."""
+    answers = (await client.post("/predict/batch", json=[each | fields for each in kicks(size, seed)])).json()
+    p = np.array([each.get("base", each["prediction"]) for each in answers])
+    success = np.random.default_rng([seed, 99]).random(size) < world(p)  # simulate takes [seed, 0]
+    told = [{"id": each["id"], "success": bool(y)} for each, y in zip(answers, success, strict=True)]
+    assert (await client.put("/predictions/outcomes", json=told)).json()["kept"] == size
+
+
+async def heard(client, outcomes):
+    """Wait until the test of outcomes has heard so many; return the summary."""
+
+    async def summary():
+        found = (await client.get("/drift")).json()
+        return found if (found.get("calibration") or {}).get("outcomes") == outcomes else None
+
+    return await eventually(summary)
+
+
+async def test_a_service_hears_that_fewer_kicks_succeed_than_predicted(start, settings, receiver):
+    client = await start(configured(settings, KICKSERVE_DRIFT_WEBHOOK=receiver.url))
+    await tell(client, 400, 1, lambda p: p)
+    summary = await heard(client, 400)
+    assert (summary["drifted"], summary["calibration"]["change"]) == (False, None)
+    await tell(client, 600, 2, lambda p: p * 0.85)
+    summary = await heard(client, 1_000)
+    assert summary["drifted"]
+    assert drifted(summary) == set()
+    change = summary["calibration"]["change"]
+    assert (change["what"], change) == ("level down", summary["calibration"]["base_change"])
+    low, high = change["difference_interval"]
+    assert low < -0.15 * 0.735 < high < 0
+    assert change["since"] <= change["heard_at"]
+    text = (await client.get("http://test/metrics")).text
+    assert 'kickserve_drift_alarm{of="answers",what="level down"} 1' in text
+    assert 'kickserve_drift_alarm{of="answers",what="level up"} 0' in text
+    [(_, _, body)] = await eventually(lambda: receiver.taken)
+    message = json.loads(body)
+    assert (message["type"], message["data"]["drifted"]) == (ALARM_STARTED, True)
+    assert change["text"] in message["text"]
+
+
+async def test_kicks_of_visitors_of_the_page_move_neither_figures_nor_test(client):
+    await tell(client, 100, 1, lambda p: p)
+    await tell(client, 400, 2, lambda p: 0 * p, source="page")
+    summary = await heard(client, 100)
+    assert (summary["kicks"], summary["calibration"]["change"]) == (100, None)
 
 
 @pytest.mark.parametrize(

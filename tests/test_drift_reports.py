@@ -17,6 +17,7 @@ from test_drift_live import kicks
 
 from kickserve_drift import monitor
 from kickserve_drift.monitor import Monitor
+from kickserve_drift.outcomes import OutcomeTest
 from kickserve_drift.reports import ReportFolder
 from kickserve_drift.settings import DriftSettings
 
@@ -168,7 +169,7 @@ async def test_no_report_is_started_before_it_is_due_or_where_none_can_be_made(
     write(folder, REPORT if due else f"{datetime.now(UTC):drift-%Y%m%dT%H%M%S%fZ}")
     client = await start(replace(settings, database_url="sqlite://"))
     table = replace(DriftSettings.load(settings.environ), every=timedelta(hours=1))
-    await Monitor(table, None, ReportFolder(folder)).start_due_report(client.app)
+    await Monitor(table, None, OutcomeTest(), ReportFolder(folder)).start_due_report(client.app)
     assert ("no drift report was started" in caplog.text) is due
     assert (await client.get("/drift/reports")).json()["newest_run"] is None
 
@@ -182,7 +183,9 @@ async def test_one_failure_does_not_end_the_figures(settings, caplog, monkeypatc
             tries.release()
             raise ArithmeticError("once")
 
-    failing = Monitor(DriftSettings.load(settings.environ), Failing(), ReportFolder(DriftSettings().reports))
+    failing = Monitor(
+        DriftSettings.load(settings.environ), Failing(), OutcomeTest(), ReportFolder(DriftSettings().reports)
+    )
     await failing.start(None)
     for _ in range(3):
         await asyncio.wait_for(tries.acquire(), 60)

@@ -80,7 +80,7 @@ def power(runs: int, seed: int) -> dict[str, list[Row]]:
     pool = predict(model, simulate(4 * LONG, seed).matrix).probability
     return {
         f"heard within so many outcomes, after {quiet:,} quiet ones": [
-            {"world": name, **_power(pool, world, quiet, runs, [seed, at, quiet])}
+            {"world": name, **_power(pool, world, quiet, runs, [seed, 1 + at, quiet])}
             for at, (name, world) in enumerate(worlds(pool).items())
         ]
         for quiet in (0, QUIET)

@@ -1,4 +1,4 @@
-"""The plugin `drift`: finds out when kicks have become unlike the kicks that the model was trained on."""
+"""The plugin `drift`: finds out when kicks are no longer those of the training, or outcomes as predicted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from kickserve.plugins import Plugin
 from kickserve_drift.monitor import Monitor
-from kickserve_drift.psi import Limits
+from kickserve_drift.outcomes import OutcomeTest
+from kickserve_drift.psi import Limits, with_outcomes
 from kickserve_drift.reports import ReportFolder
 from kickserve_drift.settings import DriftSettings
 from kickserve_drift.window import LiveDrift, metrics_of
@@ -38,6 +39,7 @@ class DriftPlugin(Plugin):
         self.table: DriftSettings = DriftSettings.load(settings.environ)
         self._limits = Limits(self.table.psi, self.table.share)
         self._live = LiveDrift(self.table.window)
+        self._outcomes = OutcomeTest()
         self._reports = ReportFolder(self.table.reports)
         # On the way of each prediction: no call between.
         self.on_predictions = self._live.add  # type: ignore[method-assign]
@@ -67,20 +69,23 @@ class DriftPlugin(Plugin):
     def drift(self) -> DriftSummary | None:
         """Return how far the newest kicks have drifted; None with too few of them."""
         summary = self._live.summary(self._limits)
-        return None if summary is None else self._reports.with_link(summary)
+        if summary is None:
+            return None
+        return self._reports.with_link(with_outcomes(summary, self._outcomes.result))
 
     def drift_reports(self) -> Path:
         """Return the folder of full reports."""
         return self.table.reports
 
     def metrics(self) -> Iterable[Metric]:
-        """Return how far the newest kicks have drifted for `/metrics`."""
-        summary = self._live.summary(self._limits)
-        return () if summary is None else metrics_of(summary)
+        """Return how far the newest kicks have drifted, and what outcomes say, for `/metrics`."""
+        if (summary := self._live.summary(self._limits)) is not None:
+            yield from metrics_of(with_outcomes(summary, self._outcomes.result))
+        yield from self._outcomes.metrics()
 
     @asynccontextmanager
     async def _running(self, app: Any) -> AsyncIterator[None]:
-        monitor = Monitor(self.table, self._live, self._reports)
+        monitor = Monitor(self.table, self._live, self._outcomes, self._reports)
         await monitor.start(app)
         yield
         await monitor.stop()

@@ -82,6 +82,11 @@ async def read_stored(get_page: GetPage, selection: Selection) -> AsyncIterator[
         left = None if left is None else left - len(chosen)
 
 
+def countable(records: Sequence[Record]) -> list[Record]:
+    """Return the records that have a prediction, and are not of visitors of the page."""
+    return [each for each in records if each.prediction is not None and each.source != "page"]
+
+
 def rows_of(records: Sequence[Record]) -> NDArray[np.float64]:
     """Return stored predictions as rows, shape (n, 13); NaN where the outcome is unknown."""
     return np.array([_cells(record) for record in records], dtype=np.float64).reshape(-1, ROW)

@@ -14,20 +14,23 @@ import msgspec
 from msgspec import Struct
 
 from kickserve.plugins import ConfigurationError, KickserveError, cancel_task
-from kickserve_drift.psi import Limits
+from kickserve_drift.psi import Limits, with_outcomes
 
 if TYPE_CHECKING:
     import httpx
     from standardwebhooks import Webhook as Signer
 
     from kickserve.plugins import App
-    from kickserve.schemas import DriftSummary
+    from kickserve.schemas import CalibrationChange, DriftSummary
+    from kickserve_drift.outcomes import OutcomeTest
     from kickserve_drift.reports import ReportFolder
     from kickserve_drift.settings import DriftSettings
     from kickserve_drift.window import LiveDrift
 
 STARTED: Final = "drift.started"
 ENDED: Final = "drift.ended"
+ALARM_STARTED: Final = "alarm.started"
+ALARM_ENDED: Final = "alarm.ended"
 EVERY: Final = 1.0  # seconds between looks at the figures
 TRIES: Final = 10
 LONGEST: Final = 300.0  # seconds between two tries
@@ -44,9 +47,9 @@ class Event(Struct, kw_only=True, frozen=True):
     """A message to the webhook.
 
     Attributes:
-        type: `drift.started` or `drift.ended`.
+        type: `drift.started` or `drift.ended` of the kicks, `alarm.started` or `alarm.ended` of outcomes.
         timestamp: when, UTC.
-        data: the summary of drift then.
+        data: the summary of drift then; null where there were too few kicks.
         text: the event in a sentence, which chat rooms show.
     """
 
@@ -154,14 +157,21 @@ class Monitor:
     Args:
         settings: limits, schedule and webhook.
         live: the figures.
+        outcomes: what outcomes say.
         reports: the full reports.
         webhook: gets the alarms, beside the log; by default that of the settings.
     """
 
     def __init__(
-        self, settings: DriftSettings, live: LiveDrift, reports: ReportFolder, webhook: Webhook | None = None
+        self,
+        settings: DriftSettings,
+        live: LiveDrift,
+        outcomes: OutcomeTest,
+        reports: ReportFolder,
+        webhook: Webhook | None = None,
     ) -> None:
         self._live = live
+        self._outcomes = outcomes
         self._reports = reports
         self._limits = Limits(settings.psi, settings.share)
         if webhook is None and settings.webhook is not None:
@@ -185,17 +195,23 @@ class Monitor:
         await self._reports.stop()
 
     def check_alarm(self) -> None:
-        """Raise an alarm once where drift has started, and once where it has ended."""
+        """Raise an alarm once where drift has started, and once where it has ended; so too of outcomes."""
         window = self._live.window
         summary = self._live.summary(self._limits.eased() if window.alarmed else self._limits)
-        if summary is None or summary.drifted == window.alarmed:
-            return
-        window.alarmed = summary.drifted
-        kind, text = _event_of(summary)
+        if summary is not None and summary.drifted != window.alarmed:
+            window.alarmed = summary.drifted
+            self._tell(*_event_of(summary))
+        heard = self._outcomes.result
+        if heard is not None and (heard.change is not None) != window.outcomes_alarmed:
+            window.outcomes_alarmed = heard.change is not None
+            self._tell(*_event_of_outcomes(heard.change))
+
+    def _tell(self, kind: str, text: str) -> None:
         _log.warning("%s", text)
         if self._webhook is not None:
-            summary_now = self._live.summary(self._limits)
-            self._webhook.send(Event(type=kind, timestamp=summary.at, data=summary_now, text=text))
+            summary = self._live.summary(self._limits)
+            data = None if summary is None else with_outcomes(summary, self._outcomes.result)
+            self._webhook.send(Event(type=kind, timestamp=datetime.now(UTC), data=data, text=text))
 
     async def start_due_report(self, app: App) -> None:
         """Start a report where the newest one, or the last attempt, is older than the schedule allows."""
@@ -220,6 +236,7 @@ class Monitor:
                     await asyncio.sleep(EVERY)
                     await self._live.follow(app.predictor.model)
                     self._live.count()
+                    await self._outcomes.look(app)
                     if self._live.window.number == 0:
                         self.check_alarm()
                         await self.start_due_report(app)
@@ -247,3 +264,15 @@ def _event_of(summary: DriftSummary) -> tuple[str, str]:
     drifted = [each for each in [*summary.features, summary.prediction] if each.drifted]
     found = ", ".join(f"{each.name} (PSI {each.psi:.2f})" for each in drifted)
     return STARTED, f"the kicks have drifted from {data}: {found}"
+
+
+def _event_of_outcomes(change: CalibrationChange | None) -> tuple[str, str]:
+    if change is None:
+        return (
+            ALARM_ENDED,
+            "the alarm on outcomes has ended: none stands on the predictions of the present model",
+        )
+    return (
+        ALARM_STARTED,
+        f"the outcomes no longer fit the predictions, since {change.since:%Y-%m-%d %H:%M} UTC: {change.text}",
+    )

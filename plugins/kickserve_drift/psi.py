@@ -16,6 +16,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+from msgspec import structs
 
 from kickserve.features import FLAGS, NAMES
 from kickserve.plugins import KickserveError, ModelUnusable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.plugins import Profile
+    from kickserve.schemas import Calibration
 
 MIN_KICKS: Final = 50
 """Kicks from which drift is computed: of fewer, a bin holds less than five."""
@@ -254,6 +256,12 @@ def summarize(
         note=reference.note,
         report=report,
     )
+
+
+def with_outcomes(summary: DriftSummary, calibration: Calibration | None) -> DriftSummary:
+    """Add what outcomes say: an alarm that stands on the answers is a drift."""
+    drifted = summary.drifted or (calibration is not None and calibration.change is not None)
+    return structs.replace(summary, calibration=calibration, drifted=drifted)
 
 
 def _chi_square(freedom: int, beyond: float) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from kickserve.plugins import KickserveError, Metric, StoreError, numbers_of, shared_array
-from kickserve_drift.kicks import rows_of
+from kickserve_drift.kicks import countable, rows_of
 from kickserve_drift.psi import COUNTS, MIN_KICKS, Limits, kicks_in, summarize
 from kickserve_drift.reference import reference_of
 
@@ -55,7 +55,7 @@ class SlidingWindow:
 
     def __init__(self, workers: int, size: int) -> None:
         self._all = shared_array(_SLOT, workers, _SLOTS)
-        self._alarm = shared_array("i8", 1)
+        self._alarms = shared_array("i8", 2)  # of the kicks, and of outcomes
         self._size = size
         self.join_worker(0)
 
@@ -68,11 +68,20 @@ class SlidingWindow:
     @property
     def alarmed(self) -> bool:
         """Whether the newest alarm was that drift has started; outlives the worker that raised it."""
-        return bool(self._alarm[0])
+        return bool(self._alarms[0])
 
     @alarmed.setter
     def alarmed(self, alarmed: bool) -> None:
-        self._alarm[0] = alarmed
+        self._alarms[0] = alarmed
+
+    @property
+    def outcomes_alarmed(self) -> bool:
+        """The same of the alarm on outcomes."""
+        return bool(self._alarms[1])
+
+    @outcomes_alarmed.setter
+    def outcomes_alarmed(self, alarmed: bool) -> None:
+        self._alarms[1] = alarmed
 
     def add(self, counts: NDArray[np.float64], tag: int, first: float, last: float) -> None:
         """Add counts of kicks.
@@ -136,7 +145,9 @@ class LiveDrift:
         self.window = SlidingWindow(workers, self._size)
 
     def add(self, batch: RecordBatch) -> None:
-        """Note predictions, in 0.1 µs; they are counted later."""
+        """Note predictions, in 0.1 µs; they are counted later. Those of visitors of the page don't count."""
+        if batch.source == "page":
+            return
         self._waiting.append(batch)
         self._bytes += len(batch.numbers)
         if self._bytes >= _COUNT_AT:
@@ -188,7 +199,7 @@ class LiveDrift:
         except StoreError as error:
             _log.info("the live drift figures start without stored kicks: %s", error)
             return
-        known = [each for each in records if each.model == reference.model and each.prediction is not None]
+        known = [each for each in countable(records) if each.model == reference.model]
         if known:
             first, last = known[-1].created_at.timestamp(), known[0].created_at.timestamp()
             self.window.add(reference.count(rows_of(known)), self._tag, first, last)
