@@ -143,7 +143,7 @@ async def visitors(number: int = 10_000) -> Row:
         before, began, most = load.p99(), time.perf_counter(), process.memory_info().rss
         first = most
         for at in range(number):
-            statuses[(await page.send(page.request("GET", "/ui/")))[0]] += 1
+            statuses[(await page.send(page.request("GET", "/ui/history")))[0]] += 1
             most = max(most, process.memory_info().rss)
             if not at % (number // 10):
                 progress.print(f"{at:,} pages, {most / 1e6:.0f} MB")
@@ -151,7 +151,7 @@ async def visitors(number: int = 10_000) -> Row:
         took = time.perf_counter() - began
 
         async def shown() -> bool:
-            return (await page.send(page.request("GET", "/ui/")))[0] == OK
+            return (await page.send(page.request("GET", "/ui/history")))[0] == OK
 
         await eventually(shown)  # pages that were never opened have been dropped
         await load.end()
