@@ -74,7 +74,8 @@ def way(request):
 
 @pytest.fixture
 def settings(settings, way):
-    return configured(settings, KICKSERVE_PLUGINS="storage, oip", KICKSERVE_FASTLANE=way.fastlane)
+    variables = {"KICKSERVE_PLUGINS": "storage, oip", "KICKSERVE_LEARN": "off"}
+    return configured(settings, **variables, KICKSERVE_FASTLANE=way.fastlane)
 
 
 @pytest.mark.parametrize("changes", [{}, {"distance": 20, "is_start": True}, {"distance": 75, "angle": 5}])
