@@ -109,6 +109,11 @@ audit *arguments: (_environment "all")
 bench *arguments: (_environment "all")
     @{{ python }} -m ops.bench "$@"
 
+# Count the instructions of a prediction by stage, on a busy machine too
+[group('measure')]
+bench-lane *arguments: (_environment "all")
+    @{{ python }} -m ops.bench lane "$@"
+
 # Kill, stop and starve the service under load, or `just chaos NAME`; `just chaos --list` names the drills
 [group('measure')]
 chaos *arguments: (_environment "all")

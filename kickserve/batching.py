@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -20,6 +20,20 @@ _abandoned: set[asyncio.Future[Any]] = set()  # held, or they may vanish before 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 Answer = TypeVar("Answer")
+Given_contra = TypeVar("Given_contra", contravariant=True)
+
+
+class Promise(Protocol[Given_contra]):
+    """What takes an answer: a future, which brings it in a later turn of the event loop, or quicker ones."""
+
+    def done(self) -> bool:
+        """Return whether an answer is wanted no more."""
+
+    def set_result(self, result: Given_contra, /) -> None:
+        """Take the answer."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take the reason why there is none."""
 
 
 class Batcher(Generic[Item, Found, Answer]):
@@ -31,7 +45,7 @@ class Batcher(Generic[Item, Found, Answer]):
 
     Args:
         work: takes items, and returns what `finish` needs of them; called in the thread, where there is one.
-        finish: takes items, the future of each, and what `work` returned; gives each future its answer
+        finish: takes items, the promise of each, and what `work` returned; gives each promise its answer
             (`resolve`), at once or later. Called in the thread of the event loop.
         limit: how many items go together, from 1.
         thread: an executor with one thread, for work that takes its time; None for the event loop's own.
@@ -42,7 +56,7 @@ class Batcher(Generic[Item, Found, Answer]):
     def __init__(
         self,
         work: Callable[[Sequence[Item]], Found],
-        finish: Callable[[Sequence[Item], Sequence[asyncio.Future[Answer]], Found], None],
+        finish: Callable[[Sequence[Item], Sequence[Promise[Answer]], Found], None],
         *,
         limit: int,
         thread: Executor | None = None,
@@ -54,7 +68,7 @@ class Batcher(Generic[Item, Found, Answer]):
         self._thread = thread
         self._rescue = rescue
         self._items: list[Item] = []
-        self._futures: list[asyncio.Future[Answer]] = []
+        self._promises: list[Promise[Answer]] = []
         self._flight: asyncio.Future[Found] | None = None  # the work that the thread does at present
         self._context = copy_context()  # in the thread, work is done in the context of its first item
         self._alone = True  # whether the last turn brought one item at most
@@ -65,24 +79,27 @@ class Batcher(Generic[Item, Found, Answer]):
         """Whether the thread is at work."""
         return self._flight is not None
 
-    def put(self, item: Item) -> asyncio.Future[Answer]:
+    def ask(self, item: Item) -> asyncio.Future[Answer]:
         """Add an item; the future brings its answer, or what `work` or `finish` raised for all of its batch.
 
         To cancel the future changes nothing for the item.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.put(item, future)
+        return future
+
+    def put(self, item: Item, promise: Promise[Answer]) -> None:
+        """Add an item whose answer a promise takes."""
         if not self._count:
-            loop.call_soon(self._end_turn)
+            asyncio.get_running_loop().call_soon(self._end_turn)
         self._count += 1
         if self._alone and self._thread is None:
-            self._run([item], [future])
+            self._run([item], [promise])
         else:
             if self._thread is not None and not self._items:
                 self._context = copy_context()
             self._items.append(item)
-            self._futures.append(future)
-        return future
+            self._promises.append(promise)
 
     async def drain(self) -> None:
         """Wait until the thread has worked on everything put so far."""
@@ -98,21 +115,19 @@ class Batcher(Generic[Item, Found, Answer]):
         """Work on the items gathered, `limit` at a time."""
         while self._items and self._flight is None:
             items, self._items = self._items[: self._limit], self._items[self._limit :]
-            futures, self._futures = self._futures[: self._limit], self._futures[self._limit :]
+            promises, self._promises = self._promises[: self._limit], self._promises[self._limit :]
             if self._thread is None:
-                self._run(items, futures)
+                self._run(items, promises)
             else:
-                self._send(self._thread, items, futures)
+                self._send(self._thread, items, promises)
 
-    def _run(self, items: Sequence[Item], futures: Sequence[asyncio.Future[Answer]]) -> None:
+    def _run(self, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
         try:
-            self._finish(items, futures, self._work(items))
-        except Exception as error:  # noqa: BLE001  a bug must leave no future undone
-            _fail(futures, error)
+            self._finish(items, promises, self._work(items))
+        except Exception as error:  # noqa: BLE001  a bug must leave no promise undone
+            _fail(promises, error)
 
-    def _send(
-        self, thread: Executor, items: Sequence[Item], futures: Sequence[asyncio.Future[Answer]]
-    ) -> None:
+    def _send(self, thread: Executor, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
         loop = asyncio.get_running_loop()
 
         def land(flight: asyncio.Future[Found]) -> None:
@@ -120,31 +135,36 @@ class Batcher(Generic[Item, Found, Answer]):
             try:
                 error = self._rescue and flight.exception()
                 found = self._rescue(error, len(items)) if self._rescue and error else flight.result()
-                self._finish(items, futures, found)
+                self._finish(items, promises, found)
             except Exception as error:  # noqa: BLE001  as above
-                _fail(futures, error)
+                _fail(promises, error)
             # Not at once: what the answers lead to in the next turn may go in the same batch.
             loop.call_soon(self._flush)
 
         try:
             self._flight = loop.run_in_executor(thread, self._context.run, self._work, items)
         except RuntimeError as error:  # the thread has ended
-            _fail(futures, error)
+            _fail(promises, error)
         else:
             self._flight.add_done_callback(land)
 
 
-def resolve(futures: Iterable[asyncio.Future[Answer]], answers: Iterable[Answer]) -> None:
-    """Give futures their answers, one to one; pass over cancelled ones."""
-    for future, answer in zip(futures, answers, strict=True):
-        if not future.done():
-            future.set_result(answer)
+def resolve(promises: Sequence[Promise[Answer]], answers: Sequence[Answer]) -> None:
+    """Give promises their answers, one to one; pass over cancelled ones."""
+    if len(promises) != len(answers):
+        raise ValueError(f"{len(answers)} answers to {len(promises)} questions")
+    for promise, answer in zip(promises, answers):  # noqa: B905  strict costs more than all the rest
+        if not promise.done():
+            try:
+                promise.set_result(answer)
+            except Exception:  # noqa: BLE001  one that can't be given must not keep back the others
+                _log.exception("an answer could not be given")
 
 
-def _fail(futures: Iterable[asyncio.Future[Answer]], error: Exception) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)
+def _fail(promises: Iterable[Promise[Answer]], error: Exception) -> None:
+    for promise in promises:
+        if not promise.done():
+            promise.set_exception(error)
 
 
 async def yield_to_loop() -> None:

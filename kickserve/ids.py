@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STORED: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 COUNTERS: Final = 1 << 26  # ids within a millisecond
+_LOWER: Final = 1 << 14  # of them that differ in the lower digits alone
+_VARIANT: Final = 0x8000  # the two bits in front of the lower digits, as RFC 9562 has them
 LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a datetime can hold
 _VERSION_7: Final = 7
 _YOUNG: Final = 5_000  # milliseconds after which a prediction is stored, unless its process has died
@@ -37,18 +39,16 @@ class Ids(NamedTuple):
     def texts(self) -> list[str]:
         """Return the ids in order."""
         millisecond, counter, number, tail = self
-        upper = counter >> 14
-        first = ((upper + 1) << 14) - counter
-        if number > first:  # the upper digits change on the way
-            starts = [counter, *range(counter + first, counter + number, 1 << 14)]
-            ends = [*starts[1:], counter + number]
-            parts = [
-                Ids(millisecond, start, end - start, tail) for start, end in zip(starts, ends, strict=True)
-            ]
-            return [text for part in parts for text in part.texts()]
-        start = f"{_head(millisecond)}-7{upper:03x}-"
-        low = 0x8000 | counter & 0x3FFF
-        return [f"{start}{each:04x}-{tail}" for each in range(low, low + number)]
+        upper, low = divmod(counter, _LOWER)
+        if low + number > _LOWER:  # the upper digits change on the way
+            some = _LOWER - low
+            rest = Ids(millisecond, counter + some, number - some, tail)
+            return self._replace(number=some).texts() + rest.texts()
+        start = "%s-7%03x-" % (_head(millisecond), upper)  # noqa: UP031  quicker than a format string
+        return [
+            "%s%04x-%s" % (start, each, tail)  # noqa: UP031
+            for each in range(_VARIANT + low, _VARIANT + low + number)
+        ]
 
     def find(self, record_id: str) -> int | None:
         """Return the position of an id among these, or None where it is none of them."""

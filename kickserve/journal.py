@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from kickserve.batching import Promise
     from kickserve.settings import Settings
 
     Written = asyncio.Future[Backlogged | None]
@@ -432,7 +433,7 @@ class Journal:
         else:
             self._pending += len(frames)
             if self._fsync:
-                return self._batcher.put(frames)
+                return self._batcher.ask(frames)
             refusal = self._settle(len(frames), self._write([frames]))
         written: Written = asyncio.get_running_loop().create_future()
         written.set_result(refusal)
@@ -488,10 +489,13 @@ class Journal:
         return segment
 
     def _finish(
-        self, frames: Sequence[bytes], futures: Sequence[Written], written: Segment | OSError
+        self,
+        frames: Sequence[bytes],
+        promises: Sequence[Promise[Backlogged | None]],
+        written: Segment | OSError,
     ) -> None:
         refusal = self._settle(sum(map(len, frames)), written)
-        resolve(futures, [refusal] * len(futures))
+        resolve(promises, [refusal] * len(promises))
 
     def _settle(self, length: int, segment: Segment | OSError) -> Backlogged | None:
         """Count bytes that were written to a segment, or return why they were not."""

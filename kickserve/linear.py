@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
+from struct import Struct
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
@@ -321,6 +322,7 @@ class LinearModel(DocumentModel[LinearDocument]):
         # with Σ = R Rᵀ, xᵀΣx = |Rᵀx|². A value of a kick that is no term of this model has the weight 0.
         root = _root(np.array(document.covariance))
         self._weights = np.zeros((1 + len(root), COUNT + len(self._formulas)))
+        self._pack = Struct(f"{self._weights.shape[1]}d").pack
         self._weights[:, places] = np.vstack([np.array(document.coefficients), root.T])
         self._ability = document.ability_sd
         self._shrink = mean_shrink(document.ability_sd)
@@ -368,7 +370,8 @@ class LinearModel(DocumentModel[LinearDocument]):
         values = values_of(row)
         if self._splines:
             values += [spline(row) for spline in self._splines]
-        z, *error = self._weights.dot(values).tolist()
+        # numpy reads packed numbers in half of the time of a list.
+        z, *error = self._weights.dot(np.frombuffer(self._pack(*values))).tolist()
         half = NORMAL_975 * math.hypot(self._ability, *error)
         return self.answer_one(row, z / self._shrink, z - half, z + half)
 

@@ -49,26 +49,26 @@ async def test_a_lone_item_is_worked_on_at_once_and_those_of_a_busy_turn_togethe
     squares = Squares()
     batcher = squares.batcher(limit=2)
     for number in range(1, 3):
-        assert batcher.put(number).result() == number * number
+        assert batcher.ask(number).result() == number * number
         await asyncio.sleep(0)
     for _ in range(2):
-        assert await asyncio.gather(*map(batcher.put, (3, 2, 1))) == [9, 4, 1]
+        assert await asyncio.gather(*map(batcher.ask, (3, 2, 1))) == [9, 4, 1]
         await asyncio.sleep(0)  # since Python 3.12 a turn does not end where all futures are done
-    lone = batcher.put(5)
+    lone = batcher.ask(5)
     assert not lone.done()  # only at the end of the turn is it known to be alone
     assert await lone == 25
-    assert batcher.put(6).done()
+    assert batcher.ask(6).done()
     assert squares.groups == [[1], [2], [3], [2], [1], [3, 2], [1], [5], [6]]
 
 
 async def test_what_comes_while_the_thread_is_busy_goes_together(thread):
     squares = Squares(held=True)
     batcher = squares.batcher(limit=3, thread=thread)
-    futures = [batcher.put(1)]
+    futures = [batcher.ask(1)]
     assert await asyncio.to_thread(squares.begun.wait, PATIENCE)
     assert batcher.busy
     for number in range(2, 7):
-        futures.append(batcher.put(number))
+        futures.append(batcher.ask(number))
         await asyncio.sleep(0)
     squares.free.set()
     await asyncio.wait_for(batcher.drain(), PATIENCE)
@@ -92,7 +92,7 @@ async def test_an_error_reaches_every_future_that_has_no_answer(thread, where, s
 
     batcher = Batcher(work, finish, limit=10, thread=thread if slow else None)
     for _ in range(2):
-        done, _ = await asyncio.wait([*map(batcher.put, (1, 2, 3))], timeout=PATIENCE)
+        done, _ = await asyncio.wait([*map(batcher.ask, (1, 2, 3))], timeout=PATIENCE)
         assert len(done) == 3
         assert all(isinstance(each.exception(), ValueError) for each in done) or "answers" in where
 
@@ -100,9 +100,9 @@ async def test_an_error_reaches_every_future_that_has_no_answer(thread, where, s
 async def test_a_thread_that_has_ended_is_an_error_at_once():
     thread, squares = ThreadPoolExecutor(1), Squares(held=True)
     batcher = squares.batcher(limit=2, thread=thread)
-    first = batcher.put(1)
+    first = batcher.ask(1)
     assert await asyncio.to_thread(squares.begun.wait, PATIENCE)
-    later = [*map(batcher.put, (2, 3, 4))]
+    later = [*map(batcher.ask, (2, 3, 4))]
     thread.shutdown(wait=False, cancel_futures=True)
     squares.free.set()
     assert await asyncio.wait_for(first, PATIENCE) == 1
@@ -123,7 +123,7 @@ def test_each_gets_its_own_answer_in_the_order_of_asking_whoever_goes_away(turns
         futures = []
         for turn in turns:
             for number, goes in turn:
-                futures.append((number, batcher.put(number)))
+                futures.append((number, batcher.ask(number)))
                 if goes:
                     futures[-1][1].cancel()
             await asyncio.sleep(0)

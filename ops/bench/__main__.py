@@ -7,6 +7,10 @@ NAMES = {
         "serving.serving",
         "compare kickserve with a bare server and with others, in one run; needs wrk",
     ),
+    "lane": (
+        "lane.lane",
+        "the instructions of a prediction by stage, beside an empty application; needs valgrind",
+    ),
     "paging": ("stores.paging", "stores: records a second, and pages near and far among a million records"),
     "batch": ("files.batch", "`kickserve batch` from Parquet to Parquet: kicks a second, and memory"),
     "cluster": (

@@ -21,12 +21,10 @@ from kickserve_lane.limits import LimitedConnection, header_lines
 if TYPE_CHECKING:
     from litestar.types import HTTPScope
 
-    from kickserve.plugins import App, KickserveError
+    from kickserve.plugins import App
     from kickserve.schemas import Prediction
     from kickserve_lane.lane import Head, Lane
     from kickserve_lane.limits import ConnectionLimits
-
-    Answer = asyncio.Future[Prediction | KickserveError]
 
 
 _FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
@@ -109,14 +107,9 @@ class LaneConnection(LimitedConnection):
     def _predict(self, body: bytes) -> None:
         self._begun, self._in_body = b"", False
         try:
-            answer = self._lane.predict(body)
+            self._lane.answer(body, self)
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
-            self._answer(error)
-            return
-        if answer.done():
-            self._conclude(answer)
-        else:
-            answer.add_done_callback(self._conclude)
+            self.set_exception(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count a request whose body never ended, as the middleware counts others."""
@@ -124,32 +117,32 @@ class LaneConnection(LimitedConnection):
         if self._begun:
             self._count(_ABORTED)
 
-    def _conclude(self, answer: Answer) -> None:
-        try:
-            outcome: Prediction | Exception = answer.result()
-        except Exception as error:  # noqa: BLE001  a bug becomes an answer too
-            outcome = error
-        self._answer(outcome)
+    # The connection is the promise (`kickserve.batching.Promise`) of the answer that it waits for.
 
-    def _answer(self, outcome: Prediction | Exception) -> None:
+    def done(self) -> bool:
+        """Return whether an answer is wanted no more."""
+        return bool(self._inline.response_complete)
+
+    def set_exception(self, exception: Exception) -> None:
+        """Answer with an error."""
+        self.set_result(exception)
+
+    def set_result(self, result: Prediction | Exception) -> None:
+        """Answer the request."""
         self._inline.response_complete = True
-        status, fields, body = self._written(outcome)
+        try:
+            if isinstance(result, Exception):
+                raise result  # noqa: TRY301  what can't be written becomes the same kind of answer
+            status, body = 200, encode(result)
+            fields = _FIELDS % len(body)
+        except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
+            # Here, where something may be logged, and not for each request.
+            with request_context(self._request_id, self._principal.key.name):
+                status, headers, body = refusal(self._scope(), error)
+            fields = header_lines(headers)
         if not self.transport.is_closing():
             self._send(status, fields, body)
         self._count(status)  # when it has been written: that is part of how long it took
-
-    def _written(self, outcome: Prediction | Exception) -> tuple[int, bytes, bytes]:
-        if not isinstance(outcome, Exception):
-            try:
-                body = encode(outcome)
-            except Exception as error:  # noqa: BLE001  what can't be written becomes an answer too
-                outcome = error
-            else:
-                return 200, _FIELDS % len(body), body
-        # Here, where something may be logged, and not for each request.
-        with request_context(self._request_id, self._principal.key.name):
-            status, headers, body = refusal(self._scope(), outcome)
-        return status, header_lines(headers), body
 
     def _send(self, status: int, fields: bytes, body: bytes) -> None:
         fields += self._always

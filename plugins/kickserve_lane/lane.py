@@ -60,14 +60,15 @@ class Lane:
 
     Attributes:
         path: the same.
-        predict: from the body of a request to the future of its answer (`Predictor.predict_json`).
+        answer: answers the body of a request (`Predictor.answer_json`).
         meter: counts the requests.
     """
 
     def __init__(self, app: App, router: ASGIApp, path: str) -> None:
         self.path = path
         self._router = router
-        self.predict = app.predictor.predict_json
+        self._predict = app.predictor.predict_json
+        self.answer = app.predictor.answer_json
         self.meter = app.metrics.route(path, "POST")
         self._authenticator = app.authenticator
         self.admit = app.authenticator.admit
@@ -149,7 +150,7 @@ class Lane:
             body = message["body"] if message.get("more_body") is False else await _rest(message, receive)
             if body is None:
                 return  # the client has gone
-            outcome = await self.predict(body)
+            outcome = await self._predict(body)
             if isinstance(outcome, KickserveError):
                 raise outcome  # noqa: TRY301  every error is answered in one place
             status, answer = 200, encode(outcome)
