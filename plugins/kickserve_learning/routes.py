@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import math
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote, unquote
@@ -39,6 +39,7 @@ from kickserve_scores.kickers import COLUMNS, POINTS, KickerPage, KickerRow, Tal
 _PATH: Final = f"{API}/kickers"
 _CSV: Final = "text/csv"
 _PAGE: Final = 100
+_PLACE: Final = r"^-?[0-9]{1,12}(\.[0-9]+)?(e-?[0-9]{1,2})?,"  # of a kicker: a number, and the label
 
 TheTally = NamedDependency[Tally]
 Sort = Annotated[
@@ -49,7 +50,12 @@ Points = Annotated[
     float,
     QueryParameter(gt=0, le=1_000, description="Points of a kick: 3 for penalties, 2 for conversions."),
 ]
-After = Annotated[str | None, QueryParameter(description="Only kickers after this place, as `Link` has it.")]
+After = Annotated[
+    str | None,
+    QueryParameter(
+        description="Only kickers after this place, as `Link` has it.", schema_extra={"pattern": _PLACE}
+    ),
+]
 
 
 class KickerNotFound(RequestError):
@@ -186,15 +192,11 @@ def _place_in(text: str) -> tuple[float, str]:
     Raises:
         InvalidInput: it is none.
     """
-    value, comma, kicker = text.partition(",")
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not comma or not math.isfinite(number):
+    if re.match(_PLACE, text, re.ASCII) is None:
         detail = "must be a place as the header Link has it"
         raise InvalidInput(f"after {detail}", [FieldError(field="after", detail=detail, value=text[:60])])
-    return number, kicker
+    value, _, kicker = text.partition(",")
+    return float(value), kicker
 
 
 def _csv(rows: list[KickerRow]) -> str:
