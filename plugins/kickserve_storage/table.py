@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")
 LEARNED: Final = ("learned_level", "learned_outcomes", "learned_ability", "learned_from", "learned_to")
+_OF_KICKER: Final = ("outcomes", "ability", "low", "high")  # the fields of `LearnedKicker` in the others
 # `learned` is the last field. The name in it is in the column `kicker` alone: so it can be forgotten.
 COLUMNS: Final = (*FIELDS[:INTERVAL], "interval_low", "interval_high", *FIELDS[INTERVAL + 1 : -1], *LEARNED)
 KICKER: Final = COLUMNS.index("kicker")
@@ -407,23 +408,19 @@ def columns_of(
             [_storable(each) for batch in batches for each in batch.kickers or [None] * len(batch)]
         )
     if any(batch.base for batch in batches):
-        names += ("base", *LEARNED)
-        columns += map(list, zip(*chain.from_iterable(map(_learned_rows, batches)), strict=True))
+        learned = [each for batch in batches for each in batch.learned or [None] * len(batch)]
+        names += ("base", LEARNED[0])
+        columns += _with_nulls(_bases(batches)), [each and each.level for each in learned]
+        if any(kickers := [each and each.kicker for each in learned]):
+            names += LEARNED[1:]
+            columns += [[each and getattr(each, name) for each in kickers] for name in _OF_KICKER]
     return Table(names, columns)
 
 
-def _learned_rows(batch: RecordBatch) -> Iterable[tuple[float | int | None, ...]]:
-    if batch.base is None or batch.learned is None:
-        return repeat((None,) * (1 + len(LEARNED)), len(batch))
-    return map(_learned_row, np.frombuffer(batch.base, NUMBER).tolist(), batch.learned)
-
-
-def _learned_row(base: float, learned: Learned | None) -> tuple[float | int | None, ...]:
-    if learned is None:
-        return (None,) * (1 + len(LEARNED))
-    if (kicker := learned.kicker) is None:
-        return base, learned.level, None, None, None, None
-    return base, learned.level, kicker.outcomes, kicker.ability, kicker.low, kicker.high
+def _bases(batches: Sequence[RecordBatch]) -> NDArray[np.float64]:
+    """Return the models' own probabilities, NaN where nothing learned is in an answer."""
+    nothing = np.array([math.nan], NUMBER).tobytes()
+    return np.frombuffer(b"".join(batch.base or nothing * len(batch) for batch in batches), NUMBER)
 
 
 def names_in(batches: Iterable[RecordBatch]) -> set[str]:
