@@ -32,7 +32,6 @@ from kickserve.plugins import (
     requires,
 )
 from kickserve.schemas import FieldError, kicker_of
-from kickserve_data.writer import csv_cell
 from kickserve_scores.follower import Follower
 from kickserve_scores.kickers import COLUMNS, POINTS, KickerPage, KickerRow, Tally, place_of
 
@@ -200,6 +199,8 @@ def _place_in(text: str) -> tuple[float, str]:
 
 
 def _csv(rows: list[KickerRow]) -> str:
+    from kickserve_data.writer import csv_cell  # a start need not wait for what reads and writes files
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
