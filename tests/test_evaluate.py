@@ -280,3 +280,67 @@ def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order():
     assert len(first) == 500
     assert np.all(np.diff(first) > 0)
     assert first.mean() == pytest.approx(5_000, abs=500)
+
+
+def told(path, size, share, seed=5):
+    """Write kicks with outcomes of a world in which such a share of the successes remains."""
+    kicks = simulate(size, seed)
+    left = kicks.success & (np.random.default_rng([seed, 99]).random(size) < share)
+    with open_writer(path, [*NAMES, "success"]) as writer:
+        columns = {name: kicks.matrix[:, at] for at, name in enumerate(NAMES)}
+        writer.write({**columns, "success": left.astype(int)})
+    return path
+
+
+@pytest.mark.parametrize("name", ["kicks.csv", "kicks.parquet", "kicks.ndjson"])
+def test_outcomes_that_do_not_fit_the_predictions_are_a_drift(here, tmp_path, name):
+    path = told(tmp_path / name, 2_000, 0.92)
+    code, out, _ = here("evaluate", path, "--fail-on-drift", "--json")
+    report = json.loads(out)
+    assert (code, report["drifted"], drifted(report)) == (4, True, set())
+    change = report["calibration"]["change"]
+    low, high = change["difference_interval"]
+    assert (change["what"], low < -0.06 < high < 0) == ("level down", True)
+    assert 1 <= change["since"] <= change["heard_at"] <= 1_000  # lines of the file
+    code, out, _ = here("evaluate", path)
+    assert code == 0
+    assert out.startswith(
+        f"Drift: the outcomes no longer fit the predictions, {change['text']}; of the kicks: no"
+    )
+
+
+def test_outcomes_that_fit_are_no_drift_and_without_any_the_report_says_what_it_can_not_see(here, tmp_path):
+    code, out, err = here("evaluate", told(tmp_path / "kicks.csv", 500, 1), "--fail-on-drift")
+    assert (code, "they fit the predictions" in out, "without outcomes" in err) == (0, True, False)
+    code, out, err = here("evaluate", write(tmp_path / "silent.csv", 500), "--fail-on-drift")
+    assert (code, "none is known" in out) == (0, True)
+    assert "without outcomes nothing can show that more or fewer kicks succeed" in err
+
+
+def test_outcomes_of_a_folder_are_heard_in_the_order_of_its_files(evaluate, tmp_path):
+    kicks = folder_of(tmp_path / "kicks", [1_500, 1_500], rows=400)
+    path = kicks / "kicks-1.parquet"
+    table = pq.read_table(path)
+    success = pa.array(table["success"].to_numpy() & (np.arange(1_500) % 5 > 0))
+    pq.write_table(
+        table.set_column(table.column_names.index("success"), "success", success), path, row_group_size=400
+    )
+    pq.write_table(pa.concat_tables([pq.read_table(each) for each in sorted(kicks.iterdir())]), "one.parquet")
+    _, folder, _ = evaluate(kicks)
+    _, one, _ = evaluate("one.parquet")
+    assert rounded(folder["calibration"]) == rounded(one["calibration"])
+    assert one["calibration"]["outcomes"] == 3_000
+    change = one["calibration"]["change"]
+    assert 1_400 < change["since"] < change["heard_at"] < 1_800
+
+
+def test_all_outcomes_of_the_store_are_heard_unless_options_select_some(here, tmp_path):
+    for size, share, seed in ((1_600, 0.9, 5), (100, 1, 6)):
+        file = told(tmp_path / f"{seed}.csv", size, share, seed)
+        assert here("batch", file, "--keep", "--output", tmp_path / "out.csv")[0] == 0
+    code, out, _ = here("evaluate", "--json", "--fail-on-drift")
+    report = json.loads(out)
+    assert (code, report["kicks"], report["calibration"]["outcomes"]) == (4, 1_000, 1_700)
+    assert report["calibration"]["change"]["what"] == "level down"
+    code, out, _ = here("evaluate", "--last", 100, "--json", "--fail-on-drift")
+    assert (code, json.loads(out)["calibration"]["outcomes"]) == (0, 100)

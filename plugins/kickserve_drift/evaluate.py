@@ -66,7 +66,7 @@ _STAGES: Final = {"reading": (0.0, 0.6), "drawing": (0.6, 0.95), "writing": (0.9
 @click.option(
     "--share",
     type=FiniteRange(0, 1, min_open=True),
-    help="Overrides KICKSERVE_DRIFT_SHARE. Drifted predictions always are a drift.",
+    help="Overrides KICKSERVE_DRIFT_SHARE. Drifted predictions and an alarm on outcomes always are a drift.",
 )
 @click.option("--psi", type=FiniteRange(0), help="Overrides KICKSERVE_DRIFT_PSI.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of samples.")
@@ -82,6 +82,10 @@ def command(**options: Any) -> int:
     FILE may also be a folder of Parquet files, a pattern or a URL (s3://...), and with --engine dask a
     cluster reads one row group at a time, with the same figures.
     The reference is the model's profile of its training data, or the kicks of --reference.
+
+    Outcomes tell whether kicks succeed as often as predicted: an alarm on them is a drift too. By default all
+    stored outcomes of the model in use are heard, otherwise those of the selected kicks; without outcomes
+    nothing can show such a change.
 
     The report goes to KICKSERVE_REPORTS as HTML, drawn by Evidently, and as JSON.
 

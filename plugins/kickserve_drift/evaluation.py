@@ -20,7 +20,7 @@ from kickserve_data.locations import is_many
 from kickserve_data.partitions import plan_of
 from kickserve_drift.findings import Findings, PartitionEvaluator, evaluate_partitions
 from kickserve_drift.kicks import NEWEST, Sample, choose, newest_evaluated, read_stored
-from kickserve_drift.psi import MIN_KICKS, Limits, TooFewKicks, summarize
+from kickserve_drift.psi import MIN_KICKS, Limits, TooFewKicks, summarize, with_outcomes
 from kickserve_drift.reference import PLOTTED, Baseline, baseline_of_file, baseline_of_model
 from kickserve_drift.report import Current, Report, make_report
 from kickserve_drift.reports import PATH, ReportFolder, name_of
@@ -28,7 +28,7 @@ from kickserve_drift.reports import PATH, ReportFolder, name_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from kickserve.plugins import Model, ModelFile, Settings
+    from kickserve.plugins import Model, ModelFile, Settings, Store
     from kickserve.schemas import Record
     from kickserve_data.partitions import EngineConfig
     from kickserve_drift.kicks import GetPage, Selection
@@ -87,7 +87,9 @@ class Evaluation:
         else:
             baseline = baseline_of_file(self.reference, model, self.seed)
         self.on_progress("reading", 0.0)
-        findings = Findings(baseline.reference, model.card.domain, Sample(PLOTTED, self.seed))
+        findings = Findings(
+            baseline.reference, model.card.domain, Sample(PLOTTED, self.seed), timed=self.file is None
+        )
         kind, place, rule = self._read(findings, baseline, file, model)
         current = Current(
             kind=kind,
@@ -106,6 +108,7 @@ class Evaluation:
             since=findings.first or at,
             report=f"{PATH}/{name_of(at)}.html",
         )
+        summary = with_outcomes(summary, findings.test.result())
         report = make_report(summary, findings, current, baseline.info, self.seed)
         return self._draw(report, findings, baseline)
 
@@ -115,7 +118,7 @@ class Evaluation:
         """Read all kicks; return the kind of their source, its name, and which of its kicks they are."""
         on_read = partial(self.on_progress, "reading")
         if self.file is None:
-            return asyncio.run(self._read_stored(findings))
+            return asyncio.run(self._read_stored(findings, model.card.revision))
         if self.engine.engine == DASK or is_many(self.file):
             plan = plan_of(self.file)
             evaluator = PartitionEvaluator(baseline.reference, model.card.domain, plan.rows, self.seed)
@@ -124,12 +127,13 @@ class Evaluation:
             rows = reader.count_rows(Path(self.file))
             for block in reader.read_blocks(Path(self.file)):
                 findings.add_block(block, model)
+                findings.hear()
                 on_read((findings.kicks + findings.refused) / (rows or 1))
         return "file", self.file, "all of it"
 
-    async def _read_stored(self, findings: Findings) -> tuple[str, str, str]:
+    async def _read_stored(self, findings: Findings, revision: str) -> tuple[str, str, str]:
         selection = self.selection
-        async with self._source() as (kind, place, get_page):
+        async with self._source() as (kind, place, get_page, store):
             if rule := selection.rule:
                 async for records in read_stored(get_page, selection):
                     findings.add_records(records)
@@ -140,14 +144,25 @@ class Evaluation:
                 chosen, rule = choose(newest, newest_evaluated(self.drift.reports, place))
                 if chosen:
                     findings.add_records(chosen)
+                if (
+                    store is not None
+                ):  # all outcomes of the model in use: a change may be older than these kicks
+                    findings.told = []
+                    async for outcomes in store.known_outcomes(revision=revision):
+                        findings.test.take(outcomes)
+            findings.hear()
         return kind, place, rule if selection.model is None else f"{rule}, of the model {selection.model}"
 
     @asynccontextmanager
-    async def _source(self) -> AsyncIterator[tuple[str, str, GetPage]]:
-        """Open the source of stored predictions; yield its kind and name, and what gets a page of them."""
+    async def _source(self) -> AsyncIterator[tuple[str, str, GetPage, Store | None]]:
+        """Open the source of stored predictions.
+
+        Yields:
+            Its kind and name; what gets a page of predictions; the store, where it is none of a service.
+        """
         if self.url is None:
             async with open_store(self.settings, read_only=True) as store:
-                yield "store", store.label, store.page
+                yield "store", store.label, store.page, store
             return
         from kickserve_client import calls, connected
 
@@ -156,7 +171,7 @@ class Evaluation:
             async def get_page(limit: int, **query: Any) -> list[Record]:
                 return (await client.send(calls.page({"limit": limit, **query}))).records
 
-            yield "service", self.url, get_page
+            yield "service", self.url, get_page, None
 
     def _draw(
         self, report: Report, findings: Findings, baseline: Baseline

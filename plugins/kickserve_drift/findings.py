@@ -18,9 +18,10 @@ from kickserve_data import DataError
 from kickserve_data.engines import work_through
 from kickserve_data.partitions import read_partition, sort_refusals
 from kickserve_drift.expected import Expected, expected
-from kickserve_drift.kicks import Sample, predicted_rows, rows_of
+from kickserve_drift.kicks import Sample, countable, predicted_rows, rows_of
 from kickserve_drift.psi import COUNTS
 from kickserve_drift.reference import PLOTTED
+from kickserve_scores.calibration import CalibrationTest
 from kickserve_scores.quality import Quality, RunningQuality
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class Findings:
         reference: compared with.
         domain: by feature, the range in which the model was trained.
         sample: for the plots.
+        timed: whether outcomes have a time; otherwise they have lines of a file.
 
     Attributes:
+        test: of the predictions by their outcomes, as far as these were heard.
+        told: outcomes that wait to be heard, shape (4, n) each: answer, the model's own probability, outcome,
+            and time or line.
         counts: by bin of the reference, shape `kickserve_drift.psi.COUNTS`.
         sample: for the plots.
         made_by: number of predictions by name and revision of the model.
@@ -86,7 +91,12 @@ class Findings:
     """
 
     def __init__(
-        self, reference: Reference, domain: Mapping[str, tuple[float, float]], sample: Sample
+        self,
+        reference: Reference,
+        domain: Mapping[str, tuple[float, float]],
+        sample: Sample,
+        *,
+        timed: bool = False,
     ) -> None:
         self._reference = reference
         self._low = np.array([feature.low for feature in FEATURES])
@@ -95,6 +105,8 @@ class Findings:
             self._low[INDEX[name]], self._high[INDEX[name]] = low, high
         self._holes = np.zeros((3, COUNT))  # missing, out of range, unknown
         self._quality = RunningQuality()
+        self.test = CalibrationTest(timed=timed)
+        self.told: list[NDArray[np.float64]] = []
         self.counts = np.zeros(COUNTS)
         self.sample = sample
         self.made_by: Counter[str] = Counter()
@@ -109,12 +121,15 @@ class Findings:
         return self.sample.seen
 
     def add_records(self, records: Sequence[Record]) -> None:
-        """Add stored predictions, from 1, newest first, and older than those before."""
-        whole = [record for record in records if record.prediction is not None]
+        """Add stored predictions, from 1, newest first, and older than those before; none of the page."""
+        whole = countable(records)
         self._add(rows_of(whole))
         self.made_by.update(f"{record.model} {record.revision}" for record in whole)
-        self.failed += len(records) - len(whole)
+        self.failed += sum(record.prediction is None for record in records)
         self.first, self.last = records[-1].created_at, self.last or records[0].created_at
+        self.told.append(
+            np.array([_told(each) for each in whole if each.outcome is not None]).reshape(-1, 4).T
+        )
 
     def add_block(self, block: Block, model: Model) -> None:
         """Predict the kicks of a file, and add them.
@@ -126,6 +141,9 @@ class Findings:
         self._add(rows)
         self._holes[:2] += np.isnan(odd).sum(axis=0), (~acceptable(odd) & ~np.isnan(odd)).sum(axis=0)
         self.made_by[f"{model.card.name} {model.card.revision}"] += len(rows)
+        known = ~np.isnan(rows[:, COUNT + 1])
+        prediction, outcome = rows[known, COUNT:].T
+        self.told.append(np.array([prediction, prediction, outcome, block.lines[known]]))
         self._refuse(block.refusals, len(block.refusals))
 
     def _add(self, rows: NDArray[np.float64]) -> None:
@@ -135,8 +153,14 @@ class Findings:
         matrix = rows[:, :COUNT]
         self._holes[2] += ((matrix < self._low) | (matrix > self._high)).sum(axis=0)
 
+    def hear(self) -> None:
+        """Hear the outcomes that wait, in the order of their time or line."""
+        waiting = np.concatenate([np.empty((4, 0)), *self.told], axis=1)
+        self.told = []
+        self.test.hear(*waiting[:, np.argsort(waiting[3], kind="stable")])
+
     def merge(self, other: Findings) -> None:
-        """Add the figures of a partition of a file, but for the rows of its sample."""
+        """Add the figures of a partition of a file, but for the rows of its sample, and the outcomes."""
         self.counts += other.counts
         self.sample.seen += other.sample.seen
         self._holes += other._holes
@@ -164,6 +188,12 @@ class Findings:
     def _refuse(self, refusals: Sequence[RefusedRow], count: int) -> None:
         self.refused += count
         self.refusals += refusals[: _REFUSALS_KEPT - len(self.refusals)]
+
+
+def _told(record: Record) -> tuple[float, ...]:
+    answer, at = record.prediction or 0.0, record.outcome_at or record.created_at
+    base = answer if record.base is None else record.base
+    return answer, base, float(record.outcome or False), at.timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +251,10 @@ def evaluate_partitions(
         ServiceAway: the scheduler is away.
     """
     samples = {-1: findings.sample.rows}
+    rows = [sum(file.groups) for file in plan.files]
+    before = {file.url: end - size for file, end, size in zip(plan.files, np.cumsum(rows), rows, strict=True)}
+    told: dict[int, list[NDArray[np.float64]]] = {}  # of partitions that are done before an earlier one
+    heard = 0
     with closing(work_through(evaluator, plan.partitions(), engine_config, model, say)) as running:
         for result in running:
             partition = result.partition
@@ -231,6 +265,13 @@ def evaluate_partitions(
             found: Findings = pickle.loads(zlib.decompress(result.value))  # noqa: S301  our own
             findings.merge(found)
             samples[partition.number] = found.sample.rows
+            for each in found.told:
+                each[3] += before[partition.url]  # lines of all files
+            told[partition.number] = found.told
+            while heard in told:
+                findings.told += told.pop(heard)
+                findings.hear()
+                heard += 1
             on_progress((findings.kicks + findings.refused) / max(plan.rows, 1))
     findings.refusals = sort_refusals(findings.refusals, single=plan.single)
     findings.sample.rows = np.concatenate([samples[number] for number in sorted(samples)])

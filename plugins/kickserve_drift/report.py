@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from msgspec import Struct, structs
 
 from kickserve.features import BY_NAME
-from kickserve.schemas import Drifted, DriftSummary
+from kickserve.schemas import CalibrationChange, Drifted, DriftSummary
 from kickserve_data.kicks import RefusedRow
 from kickserve_drift.expected import Expected
 from kickserve_drift.findings import Holes, Known
 from kickserve_drift.reference import ReferenceInfo
+from kickserve_scores.alarm import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,15 @@ def make_report(
 
 
 def verdict(summary: DriftSummary) -> str:
-    """Return in one line what has drifted; first what makes it a drift: the features, or the predictions."""
+    """Return in one line what has drifted; first what makes it a drift: outcomes, features or predictions."""
+    kicks = _verdict_of_kicks(summary)
+    if summary.calibration is None or summary.calibration.change is None:
+        return kicks
+    outcomes = f"the outcomes no longer fit the predictions, {summary.calibration.change.text}"
+    return f"Drift: {outcomes}; of the kicks: {kicks[0].lower()}{kicks[1:]}"
+
+
+def _verdict_of_kicks(summary: DriftSummary) -> str:
     names = [each.name for each in summary.features if each.drifted]
     what = f"{len(names)} of {len(summary.features)} features ({', '.join(names)})"
     few = f"fewer than the limit of {summary.limit:.0%}"
@@ -151,7 +160,29 @@ def facts(report: Report) -> list[tuple[str, str]]:
         *found,
         ("reference", f"{kind} {reference.name}, of {reference.kicks:,} kicks"),
         ("drifted", share),
+        *_outcome_facts(report),
     ]
+
+
+def _outcome_facts(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield what outcomes say: of the answers, and where something was learned, of the model itself."""
+    test = report.calibration
+    if test is None:
+        return
+    if not test.outcomes:
+        yield "outcomes", "none is known, so nothing can show whether kicks succeed as often as predicted"
+        return
+    fit = f"they fit the predictions (evidence of a change {test.evidence:.2g}, alarm from {LEVEL:.0f})"
+    yield "outcomes", f"{test.outcomes:,}: {fit if test.change is None else _alarm(test.change)}"
+    if test.base_change is not None and test.base_change != test.change:
+        yield "model alone", _alarm(test.base_change)
+
+
+def _alarm(change: CalibrationChange) -> str:
+    since = (
+        f"line {change.since}" if isinstance(change.since, int) else f"{change.since:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    return f"alarm, {change.text}, since {since} ({change.outcomes:,} outcomes)"
 
 
 def column_table(report: Report) -> Table:
@@ -233,5 +264,7 @@ def _notes(summary: DriftSummary, findings: Findings, known: Known | None) -> It
             f"Of {known.quality.count:,} kicks the outcome is known, and the Brier score is worse than chance"
             " explains if the probabilities were right: the model may no longer fit."
         )
+    if summary.calibration is not None and summary.calibration.note:
+        yield f"{summary.calibration.note[0].upper()}{summary.calibration.note[1:]}."
     if summary.note:
         yield summary.note
