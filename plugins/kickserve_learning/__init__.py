@@ -27,7 +27,7 @@ def create_plugin(settings: Settings) -> LearningPlugin:
 class LearningPlugin(Plugin):
     """Learns the level and the kickers' abilities from outcomes; brings `/kickers` and the command `kickers`.
 
-    Every process learns by itself, from the store: what is learned is the same in all.
+    Every process learns from the store by itself, and all learn the same.
     """
 
     table: LearningSettings

@@ -1,4 +1,4 @@
-"""Adjusts answers by what was learned, on their path: look-ups and arithmetic, no I/O."""
+"""Adjusts answers by a filter of outcomes, on their path: look-ups and arithmetic, no I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Known(NamedTuple):
-    """What was learned of the outcomes of one model, with what was made of it for answers."""
+    """A filter of one model's outcomes, and the adjustments that were made of it so far."""
 
     revision: str
     filter: Filter
@@ -33,7 +33,7 @@ class FilterLearner(Learner):
     """Adjusts the scores of the model whose outcomes were learned; those of others stay as they are.
 
     Args:
-        learns: what is learned.
+        learns: level, abilities, or both.
     """
 
     def __init__(self, learns: Learns) -> None:
@@ -43,24 +43,24 @@ class FilterLearner(Learner):
 
     @property
     def filter(self) -> Filter | None:
-        """What is known at present; None before anything is."""
+        """The filter that answers are adjusted by; None before the first."""
         return None if self._known is None else self._known.filter
 
     @property
     def revision(self) -> str | None:
-        """Revision of the model of which that is known; None before."""
+        """Revision of the model whose outcomes the filter took in; None before the first."""
         return None if self._known is None else self._known.revision
 
     def new(self) -> Filter:
-        """Make a filter that has learned nothing yet."""
+        """Make a filter that has taken in no outcome yet."""
         return Filter(level=self._learns.level, kickers=self._learns.kickers)
 
     def learn(self, revision: str, learned: Filter) -> None:
-        """Adjust by this from now on.
+        """Adjust by a filter from now on.
 
         Args:
-            revision: of the model whose outcomes were learned.
-            learned: what was; never to be changed.
+            revision: of the model whose outcomes the filter took in.
+            learned: the filter, which takes in no further ones.
         """
         if self._known is None or self._known.filter is not learned:
             self._known = _Known(revision, learned, {})
@@ -94,7 +94,7 @@ class FilterLearner(Learner):
         adjustment = known.filter.adjustment(kicker)
         level = round(adjustment.level, DECIMALS)
         made = adjustment, Learned(level=level, kicker=_of(kicker, adjustment.ability))
-        if kicker is None or adjustment.ability.outcomes:  # names that nobody knows could be any number
+        if kicker is None or adjustment.ability.outcomes:  # unknown names could be any number
             known.made[kicker] = made
         return made
 

@@ -27,7 +27,7 @@ class LearningLoop:
     """Follows the outcomes of the model that is served; another model begins anew.
 
     Args:
-        learner: gets what is learned.
+        learner: gets the filters.
     """
 
     def __init__(self, learner: FilterLearner) -> None:

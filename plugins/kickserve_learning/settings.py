@@ -1,4 +1,4 @@
-"""The setting of the plugin: what is learned."""
+"""The setting of the plugin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WANTED: Final = "must be off, kickers, level, or level,kickers"
 
 
 class Learns(NamedTuple):
-    """What is learned from outcomes.
+    """The quantities that are learned from outcomes.
 
     Attributes:
         level: the level of all kicks.
@@ -30,7 +30,7 @@ class Learns(NamedTuple):
 
 
 def learns(value: str) -> Learns:
-    """Read what is to be learned: words between commas, spaces or +, in any order."""
+    """Read `level`, `kickers`, both, or `off`: words between commas, spaces or +, in any order."""
     words = [each for each in re.split(r"[\s,;+]+", value.strip().lower()) if each]
     for word in words:
         if word not in _WORDS:

@@ -31,12 +31,12 @@ _UNNAMED_SPREAD: Final = math.sqrt(1 + _SHRINK * ABILITY_VARIANCE)
 
 
 class Ability(NamedTuple):
-    """What is known of a kicker.
+    """The ability of a kicker, a normal distribution.
 
     Attributes:
         mean: what the kicker adds to the log-odds of a kick.
         variance: of it; 0.29² of an unknown kicker.
-        outcomes: of the kicker's kicks that were heard.
+        outcomes: of the kicker's kicks that were taken in.
     """
 
     mean: float = 0.0
@@ -55,10 +55,10 @@ UNKNOWN: Final = Ability()
 
 
 class Adjustment:
-    """How the answer of a model to a kick changes by what was learned.
+    """The change of a model's answer to a kick by level and ability.
 
     Args:
-        level: what is added to the log-odds of every kick like this one.
+        level: log-odds that are added to every kick like this one.
         ability: of the kicker.
         variance: of the sum of both, squared log-odds.
 
@@ -123,7 +123,7 @@ NOTHING: Final = Adjustment(0.0, UNKNOWN, ABILITY_VARIANCE)
 
 
 class Filter:
-    """The level and the kickers' abilities, as outcomes tell them one after the other.
+    """The level and the kickers' abilities, learned from one outcome after the other.
 
     z is the model's log-odds for a kicker of middling ability, and z + b + u_k those of a kick by kicker k.
     The prior of the level b is N(0, 0.3²), with a slow random walk; that of each u_k is N(0, 0.29²). An

@@ -1,4 +1,4 @@
-"""Follows the outcomes in a store: what is learned is a function of them, the same in all processes."""
+"""Follows the outcomes in a store: accumulators are a function of them, the same in all processes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Follower(Generic[T]):
         self._looking = asyncio.Lock()
 
     async def look(self) -> T:
-        """Learn what has changed since the last look, and return what is known.
+        """Take in the outcomes that changed since the last look, and return the accumulator.
 
         Raises:
             StoreError: the store can't be read; what was learned stays.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 POINTS: Final = 3.0
 """Points of a kick where nothing else is said: those of a penalty. A conversion is worth 2."""
 DECIMALS: Final = 6
-"""Of figures that people read; what is learned is not rounded."""
+"""Of figures that people read; the filter itself is not rounded."""
 _NORMAL_975: Final = 1.96
 
 
@@ -34,7 +34,7 @@ class KickerRow(Struct, kw_only=True, frozen=True):
         above: kicks above expected: made - expected.
         above_from: lower end of its 95 % interval, by the chance of each kick: ± 1.96·√Σ p·(1 - p).
         above_to: upper end.
-        points: points above expected: `above` times the points of a kick, 3 unless told otherwise, because a
+        points: points above expected: `above` times the points of a kick, 3 by default, because a
             kick does not say whether it is a penalty (3) or a conversion (2).
         points_from: lower end of its 95 % interval.
         points_to: upper end.
