@@ -5,17 +5,25 @@ Each part draws kicks by `kickserve_data.simulate`, asks the packaged model, and
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from kickserve.features import NAMES, columns
 from kickserve.loading import load_model
 from kickserve.model import predict
 from kickserve.plugins import discover
 from kickserve.settings import Settings
-from kickserve_data.simulate import simulate
+from kickserve_data.simulate import ABILITY_SD, logit, simulate
+from kickserve_data.writer import open_writer
 from kickserve_scores.alarm import LEVEL, Alarm
+from ops.bench import common
 from ops.commands import progress
 
 if TYPE_CHECKING:
@@ -29,20 +37,24 @@ if TYPE_CHECKING:
 
 LONG: Final = 100_000  # outcomes without a change
 QUIET: Final = 10_000  # outcomes before a late change
+SEASON: Final = 25_000  # kicks of a replay
+KICKERS: Final = 150
+WEAKER: Final = -0.2  # log-odds of all kicks
 WITHIN: Final = (1_000, 2_000, 3_000, 4_000)  # outcomes since the change
 
 
 def learning(parts: tuple[str, ...] = (), runs: int = 200, seed: int = 0) -> dict[str, list[Row]]:
-    """Measure the alarm on outcomes: false alarms, and after how many outcomes a change is heard.
+    """Measure learning and the alarm: false alarms, how soon a change is heard, what learning brings.
 
     Args:
-        parts: some of `false-alarms` and `power`; all by default.
+        parts: some of `false-alarms`, `power` and `replay`; all by default.
         runs: number of simulated services of each kind.
         seed: the same seed gives the same figures.
     """
     known: dict[str, Callable[[int, int], dict[str, list[Row]]]] = {
         "false-alarms": false_alarms,
         "power": power,
+        "replay": replay,
     }
     unknown = [part for part in parts if part not in known]
     if unknown:
@@ -84,6 +96,29 @@ def power(runs: int, seed: int) -> dict[str, list[Row]]:
             for at, (name, world) in enumerate(worlds(pool).items())
         ]
         for quiet in (0, QUIET)
+    }
+
+
+def replay(runs: int, seed: int) -> dict[str, list[Row]]:  # noqa: ARG001  one is enough
+    """Replay a season of a weaker competition by the command: the model alone, the level, the kickers."""
+    rng = np.random.default_rng([seed, 1])
+    matrix = simulate(SEASON, seed + 2).matrix
+    kicker = rng.choice(KICKERS, SEASON, p=rng.dirichlet(np.full(KICKERS, 0.5)))
+    ability = rng.normal(0, ABILITY_SD, KICKERS)
+    success = rng.random(SEASON) < _expit(logit(matrix) + ability[kicker] + WEAKER)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "season.parquet"
+        with open_writer(file, [*NAMES, "kicker", "success"]) as writer:
+            labels = np.char.add("kicker ", kicker.astype(str))
+            writer.write({**columns(matrix), "kicker": labels, "success": success.astype(int)})
+        command = [sys.executable, "-m", "kickserve", "replay", str(file), "--json"]
+        found = json.loads(subprocess.check_output(command, env=common.environment()))
+    alarm = found.pop("alarm")
+    return {
+        f"a season of {SEASON:,} kicks by {KICKERS} kickers, level {WEAKER}": [
+            {"predicted_by": name, **measured} for name, measured in found.items()
+        ],
+        "alarm on the model": [alarm],
     }
 
 

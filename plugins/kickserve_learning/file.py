@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kickserve.features import NAMES
 from kickserve.plugins import predict
-from kickserve.schemas import kicker_of
 from kickserve_data import DataError
-from kickserve_data.columns import OUTCOMES
+from kickserve_data.columns import KICKERS, OUTCOMES
 from kickserve_data.kicks import RefusedRow
 from kickserve_data.reader import open_kicks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from kickserve.plugins import Model
-    from kickserve_data.kicks import CellReader, Row
-
-KICKER: Final = "kicker"
-"""The column of kickers that is looked for where none is named."""
-_BLOCK: Final = 8_192  # rows at a time
+    from kickserve_data.kicks import Block, CellReader
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +60,7 @@ def read_heard(
     Args:
         path: a CSV, Parquet or NDJSON file, or a spreadsheet.
         model: scores the kicks.
-        kicker: the column of kickers; None for `kicker`, where the file has it.
+        kicker: the column of kickers; None for one of `kickserve_data.columns.KICKERS`, if the file has one.
         outcome: the column of outcomes; None for one of `kickserve_data.columns.OUTCOMES`.
         advance: called with each count of rows that were read.
 
@@ -76,16 +69,16 @@ def read_heard(
         MissingExtra: a package for this kind of file is not installed.
         PredictionFailed: the model failed.
     """
-    column = kicker or (KICKER if _has_column(path, KICKER) else None)
     outcomes = (outcome,) if outcome else OUTCOMES
-    source = open_kicks(path, [*NAMES, column] if column else NAMES, outcomes)
+    source = open_kicks(path, NAMES, outcomes, (kicker,) if kicker else KICKERS)
     if source.cells.outcome is None:
         raise DataError(f"{path} has no column {outcomes[0]}: name the column of outcomes with --outcome")
+    if kicker and source.cells.kicker is None:
+        raise DataError(f"{path} has no column {kicker}, or more than one: --kicker names that of kickers")
     parts: list[Heard] = []
-    while rows := list(islice(source.rows, _BLOCK)):
-        parts.append(_part(rows, source.cells, model, named=column is not None))
-        advance(len(rows))
-    source.report()
+    for block in source.blocks(source.block_size):
+        parts.append(_part(block, source.cells, model))
+        advance(len(block.lines) + len(block.refusals))
     if not any(len(part.base) for part in parts):
         reason = next((f": line {each.line}: {each.reason}" for part in parts for each in part.refusals), "")
         raise DataError(f"{path} has no kick with an outcome{reason}")
@@ -96,47 +89,24 @@ def read_heard(
         success=np.concatenate([part.success for part in parts]),
         lines=np.concatenate([part.lines for part in parts]),
         refusals=sorted((each for part in parts for each in part.refusals), key=lambda each: each.line),
-        named=column is not None,
+        named=source.cells.kicker is not None,
     )
 
 
-def _has_column(path: Path, name: str) -> bool:
-    """Say whether a file has a column; a pipe, which can be read once, has none."""
-    if path.is_file():
-        with suppress(DataError):
-            open_kicks(path, [name])
-            return True
-    return False
-
-
-def _part(rows: Sequence[Row], cells: CellReader, model: Model, *, named: bool) -> Heard:
-    kickers: dict[int, str | None] = {}
-    if named:
-        rows = [_without_kicker(row, kickers) for row in rows]
-    block: Any = cells.block(rows)  # with outcomes: the column is there
-    unknown = np.isnan(block.outcome)
+def _part(block: Block, cells: CellReader, model: Model) -> Heard:
+    outcome = np.empty(0) if block.outcome is None else block.outcome  # never None: the column is there
+    unknown = np.isnan(outcome)
     refusals = [
         RefusedRow(line, f"{cells.outcome} is missing, or can't be read: must be 1 or 0")
         for line in block.lines[unknown].tolist()
     ]
-    block = block.where(~unknown)
+    known = block.where(~unknown)
     return Heard(
-        matrix=block.matrix,
-        base=predict(model, block.matrix).probability if len(block.lines) else np.empty(0),
-        kicker=[kickers.get(line) for line in block.lines.tolist()],
-        success=block.outcome == 1,
-        lines=block.lines,
+        matrix=known.matrix,
+        base=predict(model, known.matrix).probability if len(known.lines) else np.empty(0),
+        kicker=[None] * len(known.lines) if known.kickers is None else known.kickers,
+        success=outcome[~unknown] == 1,
+        lines=known.lines,
         refusals=[*block.refusals, *refusals],
-        named=named,
+        named=known.kickers is not None,
     )
-
-
-def _without_kicker(row: Row, kickers: dict[int, str | None]) -> Row:
-    """Take the kicker's cell, the one before the outcome, out of a row."""
-    line, cells = row
-    if isinstance(cells, str):
-        return row
-    *features, kicker, outcome = cells
-    missing = kicker is None or kicker != kicker  # noqa: PLR0124  the quick test for NaN, as of Parquet
-    kickers[line] = None if missing else kicker_of(str(kicker)) or None
-    return line, (*features, outcome)

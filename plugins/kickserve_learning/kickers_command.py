@@ -21,10 +21,11 @@ from kickserve.plugins import (
     say,
 )
 from kickserve_data import DataError
+from kickserve_data.columns import KICKERS
 from kickserve_data.kicks import show_refusals
 from kickserve_data.reader import count_rows
 from kickserve_data.scoring import ROWS_REFUSED
-from kickserve_learning.file import KICKER, read_heard
+from kickserve_learning.file import read_heard
 from kickserve_learning.settings import LearningSettings
 from kickserve_scores.kickers import POINTS, SORTS, KickerRow, Tally
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.command("kickers")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--kicker", help="Column of FILE that names the kicker.  [default: kicker]")
+@click.option("--kicker", help="Column of FILE that names the kicker.  [default: kicker, player, …]")
 @click.option("--outcome", help="Column of FILE with the outcome.  [default: success, outcome, made, …]")
 @click.option("--sort", type=click.Choice(SORTS), default=SORTS[0], show_default=True, help="Order.")
 @click.option(
@@ -97,7 +98,7 @@ def _add_file(
             file, model, kicker=kicker, outcome=outcome, advance=lambda count: bar.advance(task, count)
         )
     if not heard.named:
-        raise DataError(f"{file} has no column {KICKER}: name the column of kickers with --kicker")
+        raise DataError(f"{file} has no column {KICKERS[0]}: name the column of kickers with --kicker")
     for each in zip(heard.base.tolist(), heard.kicker, heard.success.tolist(), strict=True):
         tally.update(*each)
     return heard.refusals

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--kicker", help="Column of FILE that names the kicker.  [default: kicker]")
+@click.option("--kicker", help="Column of FILE that names the kicker.  [default: kicker, player, …]")
 @click.option("--outcome", help="Column of FILE with the outcome.  [default: success, outcome, made, …]")
 @click.option("--model", help="Model: a file, hf:owner/name or its URL. Default: KICKSERVE_MODEL.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
