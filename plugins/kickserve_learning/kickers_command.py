@@ -70,7 +70,7 @@ def command(file: Path | None, **options: Any) -> int:
         asyncio.run(_add_stored(tally, settings))
     else:
         refusals = _add_file(tally, settings, file, options["kicker"], options["outcome"])
-    rows = tally.rows(options["sort"], options["points"])[: options["limit"]]
+    rows, _ = tally.page(options["sort"], options["points"], limit=options["limit"])
     if options["as_json"]:
         print_json(rows)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
@@ -33,7 +34,7 @@ from kickserve.plugins import (
 )
 from kickserve.schemas import FieldError, kicker_of
 from kickserve_scores.follower import Follower
-from kickserve_scores.kickers import COLUMNS, POINTS, KickerPage, KickerRow, Tally, place_of
+from kickserve_scores.kickers import COLUMNS, POINTS, KickerPage, KickerRow, Place, Tally
 
 _PATH: Final = f"{API}/kickers"
 _CSV: Final = "text/csv"
@@ -114,14 +115,12 @@ async def list_kickers(
     whether it is a penalty or a conversion. Intervals are 95 %. With `Accept: text/csv` a table; the header
     `Link` leads to the next page.
     """
-    place = place_of(sort)
-    rows = tally.rows(sort, points)
-    if after is not None:
-        start = _place_in(after)
-        rows = [row for row in rows if place(row) > start]
-    page, headers = rows[:limit], {}
-    if len(rows) > limit:
-        value, kicker = place(page[-1])
+    start = None if after is None else _place_in(after)
+    # In a thread: thousands of kickers take some milliseconds to sort.
+    page, last = await asyncio.to_thread(tally.page, sort, points, after=start, limit=limit)
+    headers = {}
+    if last is not None:
+        value, kicker = last
         query = format_query(sort=sort, limit=limit, points=f"{points:g}", after=f"{value!r},{kicker}")
         headers["Link"] = f'<{_PATH}?{query}>; rel="next"'
     if preferred(request, [_CSV]):
@@ -185,7 +184,7 @@ def _not_found(name: str) -> KickerNotFound:
     return KickerNotFound(f"no stored prediction names the kicker '{name[:64]}'")
 
 
-def _place_in(text: str) -> tuple[float, str]:
+def _place_in(text: str) -> Place:
     """Return the place in the parameter `after`.
 
     Raises:

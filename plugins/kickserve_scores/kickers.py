@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from operator import attrgetter
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
 from kickserve.schemas import Record
-from kickserve_scores.filter import UNKNOWN, Filter
+from kickserve_scores.filter import UNKNOWN, Ability, Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kickserve.plugins import KnownOutcome
 
@@ -69,8 +69,8 @@ class KickerPage(KickerRow, kw_only=True, frozen=True):
 
 
 COLUMNS: Final = KickerRow.__struct_fields__
-SORTS: Final = ("points", "above", "kicks", "made", "expected", "ability", "kicker")
-"""What the table can be sorted by; `kicker` rises, the others fall."""
+Place = tuple[float, str]
+"""The place of a kicker in an order: a number that rises, and the label."""
 
 
 class _Sums(NamedTuple):
@@ -132,7 +132,7 @@ class Tally:
         """
         kicks, made, expected, variance = self._sums.get(kicker, _Sums())
         above, half = made - expected, _NORMAL_975 * math.sqrt(variance)
-        ability = self._filter.kickers.get(kicker, UNKNOWN)
+        ability = self._ability(kicker)
         low, high = ability.interval
         numbers = {
             "expected": expected,
@@ -149,19 +149,40 @@ class Tally:
         rounded = {name: round(number, DECIMALS) for name, number in numbers.items()}
         return KickerRow(kicker=kicker, kicks=kicks, made=made, **rounded)
 
-    def rows(self, by: str, points: float = POINTS) -> list[KickerRow]:
-        """Return all kickers of whom an outcome is known.
+    def page(
+        self, by: str, points: float = POINTS, *, after: Place | None = None, limit: int | None = None
+    ) -> tuple[list[KickerRow], Place | None]:
+        """Return the kickers of whom an outcome is known, or some of them.
 
         Args:
             by: one of `SORTS`; equal kickers are sorted by their label.
             points: of a kick.
+            after: only kickers after this place.
+            limit: how many at most.
+
+        Returns:
+            The kickers, and the place of the last one; None where no kicker follows.
         """
-        return sorted((self.row(kicker, points) for kicker in self._sums), key=place_of(by))
+        value = _VALUES[by]
+        places = sorted((value(sums, self._ability(kicker)), kicker) for kicker, sums in self._sums.items())
+        start = 0 if after is None else bisect_right(places, after)
+        found = places[start : None if limit is None else start + limit]
+        more = start + len(found) < len(places)
+        return [self.row(kicker, points) for _, kicker in found], found[-1] if more else None
+
+    def _ability(self, kicker: str) -> Ability:
+        return self._filter.kickers.get(kicker, UNKNOWN)
 
 
-def place_of(by: str) -> Callable[[KickerRow], tuple[float, str]]:
-    """Return the function that gives a kicker's place in the order by one of `SORTS`."""
-    if by == "kicker":
-        return lambda row: (0.0, row.kicker)
-    value = attrgetter(by)
-    return lambda row: (-value(row), row.kicker)
+_VALUES: Final[Mapping[str, Callable[[_Sums, Ability], float]]] = {
+    "points": lambda sums, _: sums.expected - sums.made,
+    "above": lambda sums, _: sums.expected - sums.made,
+    "kicks": lambda sums, _: -sums.kicks,
+    "made": lambda sums, _: -sums.made,
+    "expected": lambda sums, _: -sums.expected,
+    "ability": lambda _, ability: -ability.mean,
+    "kicker": lambda *_: 0.0,
+}
+"""The number of a kicker's place, by the name of an order."""
+SORTS: Final = tuple(_VALUES)
+"""What the table can be sorted by; `kicker` rises, the others fall."""
