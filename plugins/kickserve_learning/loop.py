@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EVERY: Final = 0.5  # seconds between two looks: replicas agree within a second and what learning takes
 _PATIENCE: Final = 0.5  # seconds that a start waits for what was learned before
+_LATE: Final = 10.0  # seconds from which on a look takes too long, and the pause after a bug
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class LearningLoop:
         trouble = f": {self._trouble}" if self._trouble else ""
         if self._learner.revision != self._served:
             return f"outcomes are being read; answers are the model's own until then{trouble}"
-        if trouble:
+        if trouble or self._age > _LATE:
             return f"answers know the outcomes of {self._age:.0f} s ago{trouble}"
         return "ok"
 
@@ -78,6 +79,7 @@ class LearningLoop:
     async def _run(self, app: App) -> None:
         follower: Follower[Filter] | None = None
         while True:
+            pause = EVERY
             self._served = app.predictor.model.card.revision
             if follower is None or follower.revision != self._served:
                 follower = Follower(app.store, self._learner.new, self._served)
@@ -89,5 +91,5 @@ class LearningLoop:
                 self._trouble = error
             except Exception as error:  # noqa: BLE001  a bug must end neither this nor the service
                 _log.exception("outcomes could not be learned: they are read from the first one again")
-                follower, self._trouble = None, error
-            await asyncio.sleep(EVERY)
+                follower, self._trouble, pause = None, error, _LATE
+            await asyncio.sleep(pause)
