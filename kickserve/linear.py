@@ -1,7 +1,8 @@
 """The linear model: logistic regression in a few kilobytes of JSON, with an honest interval.
 
 Its terms are named formulas over the eleven features of a kick. The values that a model adds up are the
-features, the results of `FORMULAS`, and the splines that it names, in this order.
+features, the results of `FORMULAS`, the pieces of the surface, if it names some, and the splines that it
+names, in this order.
 """
 
 from __future__ import annotations
@@ -54,6 +55,21 @@ POSTS_APART: Final = 5.6
 _HALF_SQUARED: Final = (POSTS_APART / 2) ** 2
 _NARROWEST: Final = 0.05  # degrees; keeps the logarithm finite on the goal line
 _LONG: Final = 60.0
+
+SURFACE_DISTANCES: Final = tuple(7.0 * 1.55**number for number in range(6))
+"""Metres: the rows of the grid that the surface hangs on, 7 to 62.6."""
+SURFACE_ANGLES: Final = (0.0, 20.0, 40.0, 60.0)
+"""Degrees: its columns."""
+SURFACE: Final = tuple(
+    f"surface:{distance:.3g}:{angle:g}" for distance in SURFACE_DISTANCES for angle in SURFACE_ANGLES
+)
+"""The names of the pieces of the surface: the products of a quadratic B-spline of the logarithm of the
+distance and one of the angle (de Boor 2001, "A practical guide to splines", chapter 17). Beyond the grid they
+keep their values at its edge."""
+_ROWS: Final = len(SURFACE_DISTANCES)
+_COLUMNS: Final = len(SURFACE_ANGLES)
+_ROW_STEP: Final = math.log(1.55)
+_COLUMN_STEP: Final = 20.0
 
 _SPLINE: Final = "spline"
 _PARTS: Final = 4  # of its name: spline, feature, number, knots
@@ -134,6 +150,47 @@ def values_of(row: Sequence[float]) -> list[float]:
     ]
 
 
+def surface_of(row: Sequence[float]) -> list[float]:
+    """Return the pieces of the surface at one kick, in the order of `SURFACE`.
+
+    Args:
+        row: its eleven numbers.
+    """
+    down = _b_splines(math.log(row[_DISTANCE] / SURFACE_DISTANCES[0]) / _ROW_STEP, _ROWS)
+    across = _b_splines(row[_ANGLE] / _COLUMN_STEP, _COLUMNS)
+    return [first * second for first in down for second in across]
+
+
+def _b_splines(x: float, count: int) -> list[float]:
+    x = min(max(x, 0.0), count - 1.0)
+    pieces = [_b_spline(abs(x - at)) for at in range(count)]
+    total = sum(pieces)  # less than 1 at the edge, where a piece beyond it is missing
+    return [piece / total for piece in pieces]
+
+
+def _b_spline(far: float) -> float:
+    """Return the quadratic B-spline at a distance from its middle, in steps of the grid."""
+    if far < 0.5:  # noqa: PLR2004
+        return 0.75 - far * far
+    return 0.5 * (1.5 - far) ** 2 if far < 1.5 else 0.0  # noqa: PLR2004
+
+
+def _surface(kicks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the pieces of the surface, shape (24, n), at n kicks, whose features have the shape (11, n)."""
+    down = _all_b_splines(np.log(kicks[_DISTANCE] / SURFACE_DISTANCES[0]) / _ROW_STEP, _ROWS)
+    across = _all_b_splines(kicks[_ANGLE] / _COLUMN_STEP, _COLUMNS)
+    return (down[:, np.newaxis] * across).reshape(len(SURFACE), -1)
+
+
+def _all_b_splines(x: Column, count: int) -> NDArray[np.float64]:
+    far = np.abs(np.clip(x, 0, count - 1) - np.arange(count)[:, np.newaxis])
+    pieces: NDArray[np.float64] = np.where(far < 0.5, 0.75 - far**2, 0.5 * np.maximum(1.5 - far, 0) ** 2)  # noqa: PLR2004
+    pieces /= pieces.sum(axis=0)
+    return pieces
+
+
+_BEHIND: Final = COUNT + len(FORMULAS)
+_PIECES: Final[Mapping[str, int]] = {name: at for at, name in enumerate(SURFACE, _BEHIND)}
 _PLACES: Final[Mapping[str, int]] = {name: at for at, name in enumerate(FORMULAS, COUNT)}
 TERMS: Final[Mapping[str, int]] = {
     "intercept": _PLACES["intercept"],
@@ -152,8 +209,8 @@ TERMS: Final[Mapping[str, int]] = {
     "precipitation": INDEX["precipitation_probability"],
     "angle": _ANGLE,
 }
-"""Every term that a model file may name, but for splines, which have their knots in their names; the place of
-each among the values of a kick."""
+"""Every term that a model file may name, but for the pieces of the surface, and splines, which have their
+knots in their names; the place of each among the values of a kick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,20 +287,50 @@ def _within(knots: list[float], feature: Feature) -> bool:
     return rising and feature.low <= knots[0] and knots[-1] <= feature.high
 
 
-def _places_of(names: Iterable[str]) -> tuple[list[int], list[Spline]]:
-    """Return the place of each term among the values of a kick, and the splines among the terms.
+class _Layout:
+    """The values of a kick that some terms need, and the place of each term among them.
 
-    The values are the eleven features, the results of `FORMULAS`, and the splines.
+    Args:
+        terms: k names.
 
     Raises:
         KeyError: a name is no term.
     """
-    places, splines = [], []
-    for name in names:
-        if name not in TERMS:
-            splines.append(_spline_of(name))
-        places.append(TERMS.get(name, COUNT + len(FORMULAS) + len(splines) - 1))
-    return places, splines
+
+    def __init__(self, terms: Iterable[str]) -> None:
+        names = list(terms)
+        self.surface = not _PIECES.keys().isdisjoint(names)
+        self.splines: list[Spline] = []
+        self.places: list[int] = []
+        behind = _BEHIND + self.surface * len(SURFACE)
+        for name in names:
+            place = TERMS.get(name, _PIECES.get(name))
+            if place is None:
+                place = behind + len(self.splines)
+                self.splines.append(_spline_of(name))
+            self.places.append(place)
+        self.width = behind + len(self.splines)
+
+    def of_one(self, row: Sequence[float]) -> list[float]:
+        """Return the values of one kick."""
+        values = values_of(row)
+        if self.surface:
+            values += surface_of(row)
+        if self.splines:
+            values += [spline(row) for spline in self.splines]
+        return values
+
+    def of_many(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values of kicks of shape (n, 11): a row a value, each in one piece of memory."""
+        rows = np.empty((self.width, len(matrix)))
+        rows[:COUNT] = matrix.T
+        for at, formula in enumerate(FORMULAS.values(), COUNT):
+            rows[at] = formula(rows)
+        if self.surface:
+            rows[_BEHIND : _BEHIND + len(SURFACE)] = _surface(rows)
+        for at, spline in enumerate(self.splines, self.width - len(self.splines)):
+            rows[at] = spline(rows)
+        return rows
 
 
 def expand(matrix: NDArray[np.float64], terms: Iterable[str]) -> NDArray[np.float64]:
@@ -259,12 +346,8 @@ def expand(matrix: NDArray[np.float64], terms: Iterable[str]) -> NDArray[np.floa
     Raises:
         KeyError: a name is no term.
     """
-    places, splines = _places_of(terms)
-    formulas: list[Callable[[Any], Any]] = [*FORMULAS.values(), *splines]
-    result = np.empty((len(matrix), len(places)))
-    for at, place in enumerate(places):
-        result[:, at] = matrix[:, place] if place < COUNT else formulas[place - COUNT](matrix.T)
-    return result
+    layout = _Layout(terms)
+    return np.ascontiguousarray(layout.of_many(matrix)[layout.places].T)
 
 
 class LinearDocument(Document, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -273,7 +356,7 @@ class LinearDocument(Document, kw_only=True, frozen=True, forbid_unknown_fields=
     Attributes:
         format: `kickserve/linear`.
         version: of the format.
-        terms: k names: of `TERMS`, or of `spline_names`.
+        terms: k names: of `TERMS`, of `SURFACE`, or of `spline_names`.
         coefficients: k log-odds for a kicker of middling ability.
         covariance: of the coefficients, k by k.
     """
@@ -316,14 +399,14 @@ class LinearModel(DocumentModel[LinearDocument]):
             revision=fingerprint(document),
             checks=(_wrong_terms, _wrong_covariance),
         )
-        places, self._splines = _places_of(document.terms)
-        self._formulas: list[Callable[[Any], Any]] = [*FORMULAS.values(), *self._splines]
+        self._layout = _Layout(document.terms)
+        self._plain = not (self._layout.surface or self._layout.splines)
         # One matrix product gives the log-odds and, as the length of a vector, the standard error:
         # with Σ = R Rᵀ, xᵀΣx = |Rᵀx|². A value of a kick that is no term of this model has the weight 0.
         root = _root(np.array(document.covariance))
-        self._weights = np.zeros((1 + len(root), COUNT + len(self._formulas)))
-        self._pack = Struct(f"{self._weights.shape[1]}d").pack
-        self._weights[:, places] = np.vstack([np.array(document.coefficients), root.T])
+        self._weights = np.zeros((1 + len(root), self._layout.width))
+        self._pack = Struct(f"{self._layout.width}d").pack
+        self._weights[:, self._layout.places] = np.vstack([np.array(document.coefficients), root.T])
         self._ability = document.ability_sd
         self._shrink = mean_shrink(document.ability_sd)
 
@@ -344,12 +427,7 @@ class LinearModel(DocumentModel[LinearDocument]):
 
     def _predict_into(self, result: NDArray[np.float64], matrix: NDArray[np.float64]) -> None:
         """Fill in probability, low and high, shape (3, n), of kicks, shape (n, 11)."""
-        # A row a feature or formula, not a kick: each then lies in one piece of memory.
-        rows = np.empty((COUNT + len(self._formulas), len(matrix)))
-        rows[:COUNT] = matrix.T
-        for at, formula in enumerate(self._formulas, COUNT):
-            rows[at] = formula(rows)
-        products = _product(self._weights, rows)
+        products = _product(self._weights, self._layout.of_many(matrix))
         z, error = products[0], products[1:]
         error *= error
         half = NORMAL_975 * np.sqrt(np.add.reduce(error) + self._ability**2)
@@ -367,9 +445,7 @@ class LinearModel(DocumentModel[LinearDocument]):
         Returns:
             Probability, low and high: the same as `predict` gives.
         """
-        values = values_of(row)
-        if self._splines:
-            values += [spline(row) for spline in self._splines]
+        values = values_of(row) if self._plain else self._layout.of_one(row)
         # numpy reads packed numbers in half of the time of a list.
         z, *error = self._weights.dot(np.frombuffer(self._pack(*values))).tolist()
         half = NORMAL_975 * math.hypot(self._ability, *error)
@@ -424,9 +500,9 @@ def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _wrong_terms(document: LinearDocument) -> str:
     try:
-        _places_of(document.terms)
+        _Layout(document.terms)
     except KeyError as error:
-        return f"this kickserve knows no term {error}, only {', '.join(TERMS)} and splines"
+        return f"this kickserve knows no term {error}, only {', '.join(TERMS)}, the surface and splines"
     count = len(document.terms)
     if len(set(document.terms)) != count or not count:
         return "its terms must be one or more, and each only once"

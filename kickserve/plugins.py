@@ -60,7 +60,17 @@ from kickserve.hooks import Metric, Plugin
 from kickserve.ids import canonical, first_id_at, first_id_in, instant
 from kickserve.learner import Learner
 from kickserve.limited import LimitedThread, call_within
-from kickserve.linear import TERMS, LinearDocument, LinearModel, expand, fingerprint, spline_names
+from kickserve.linear import (
+    POSTS_APART,
+    SURFACE,
+    SURFACE_ANGLES,
+    SURFACE_DISTANCES,
+    LinearDocument,
+    LinearModel,
+    expand,
+    fingerprint,
+    load_default,
+)
 from kickserve.loading import fetch_model, load_file, load_model, load_source, profile_of, source_of
 from kickserve.metrics import BINS, BOUNDS, Metrics, Reading
 from kickserve.middleware import (

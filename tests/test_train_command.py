@@ -11,6 +11,8 @@ import httpx
 import pytest
 from serving import BARE, serving
 
+from kickserve_train.families import KINDS
+
 
 @pytest.fixture
 def kicks_csv(kickserve):
@@ -21,7 +23,15 @@ def kicks_csv(kickserve):
 def test_it_says_what_it_found_compared_chose_and_wrote(kickserve, kicks_csv):
     code, out, err = kickserve("train", kicks_csv, "--folds", 2)
     assert code == 0
-    for word in ["600, of which", "duplicates", "constant", "logistic", "splines", "boosted", "±", "chosen"]:
+    for word in [
+        "600, of which",
+        "duplicates",
+        "constant",
+        *KINDS,
+        "±",
+        "recalibrated: no family",
+        "log-odds",
+    ]:
         assert word in out
     assert "in use" in out
     assert "difference" in out
@@ -32,7 +42,7 @@ def test_it_says_what_it_found_compared_chose_and_wrote(kickserve, kicks_csv):
     assert document["revision"] in out
 
 
-@pytest.mark.parametrize("kind", ["logistic", "splines", "boosted"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_family_asked_for_is_written_with_the_same_bytes_and_predicts(
     kickserve, kicks_csv, monkeypatch, kind
 ):
@@ -96,17 +106,51 @@ def test_other_names_the_kicker_and_the_unit_of_wind_come_by_option(kickserve, k
         (["kicks.csv", "--column", "distance"], "must read NAME=COLUMN"),
         (["kicks.csv", "--column", "moon=distance"], "moon is no feature"),
         (["kicks.csv", "--kind", "forest"], "forest"),
+        (["kicks.csv", "--start", "kicks"], "kicks"),
+        (["kicks.csv", "--kind", "recalibrated", "--start", "none"], "no model to recalibrate"),
+        (["kicks.csv", "--column", "wind_speed=success"], "wind_speed tells the outcome"),
+        (["few.csv", "--start", "none"], "59 valid kicks, and a model from scratch needs 200"),
         (["kicks.csv", "--size", "20000"], "--size is for simulated kicks"),
         (["kicks.csv", "--kind", "logistic", "--output", "nowhere/m.json"], "can't write nowhere/m.json"),
         (["--kind", "logistic"], "--kind needs DATA"),
+        (["--start", "packaged"], "--start needs DATA"),
+        (["--force"], "--force needs DATA"),
         (["--column", "a=b"], "--column needs DATA"),
     ],
 )
 def test_what_can_not_be_done_is_said(kickserve, kicks_csv, arguments, message):
-    assert kicks_csv.exists()
+    Path("few.csv").write_text("\n".join(kicks_csv.read_text().splitlines()[:60]))
     code, out, err = kickserve("train", *arguments)
     assert code == 2
     assert message in " ".join((out + err).split())
+
+
+def test_thirty_kicks_move_the_model_in_use(kickserve, kicks_csv):
+    Path("few.csv").write_text("\n".join(kicks_csv.read_text().splitlines()[:31]))
+    code, out, err = kickserve("train", "few.csv", "--start", "current", "--json")
+    report, document = json.loads(out), json.loads(Path("model.json").read_text())
+    assert (code, report["kind"]) == (0, "recalibrated")
+    assert set(report["recalibration"]) == {"slope", "offset"}
+    assert "only a recalibrated model is fitted" in err + " ".join(report["warnings"])
+    assert document["trained_on"]["recalibrated"] == "simulated"
+    assert "wind_speed" in document["assumed"]
+
+
+def test_swapped_outcomes_are_refused_unless_forced_and_copies_count_once(kickserve, kicks_csv):
+    header, *lines = kicks_csv.read_text().splitlines()
+    swapped = [f"{line[:-1]}{1 - int(line[-1])}" for line in lines]
+    Path("swapped.csv").write_text("\n".join([header, *swapped]))
+    code, _, err = kickserve("train", "swapped.csv", "--kind", "logistic")
+    assert (code, "are 1 and 0 swapped?" in " ".join(err.split())) == (2, True)
+    assert kickserve("train", "swapped.csv", "--kind", "logistic", "--force")[0] == 0
+    Path("often.csv").write_text("\n".join([header, *lines * 10]))
+    documents = []
+    for name in ("often.csv", "kicks.csv"):
+        code, out, _ = kickserve("train", name, "--kind", "logistic", "--name", "ours")
+        assert code == 0
+        assert ("5,400, counted once" in out) == (name == "often.csv")
+        documents.append(json.loads(Path("model.json").read_text()))
+    assert documents[0]["covariance"] == documents[1]["covariance"]
 
 
 def test_a_model_in_use_that_is_not_there_yet_is_no_hindrance(kickserve, kicks_csv, monkeypatch):

@@ -10,7 +10,7 @@ from msgspec import Struct
 from kickserve.plugins import expit
 from kickserve_scores.quality import assess
 from kickserve_train.dataset import folds_of
-from kickserve_train.families import CONSTANT
+from kickserve_train.families import BOOSTED, CONSTANT, LOGISTIC, RECALIBRATED, SPLINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kickserve_train.boosting import Boosted
     from kickserve_train.dataset import Dataset
     from kickserve_train.families import Logistic
+    from kickserve_train.recalibration import Recalibrated
 
     Statistic = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 
@@ -117,7 +118,7 @@ def _jackknife(without: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def cross_validate(
-    families: Sequence[Logistic | Boosted],
+    families: Sequence[Logistic | Boosted | Recalibrated],
     dataset: Dataset,
     folds: NDArray[np.intp],
     seed: int,
@@ -145,12 +146,16 @@ def candidates_of(found: Mapping[str, NDArray[np.float64]], evaluator: Evaluator
 
 
 def choose(candidates: Sequence[Candidate]) -> str:
-    """Return the first family, from simple to rich, that is within one standard error of the best.
+    """Return the first family that is within one standard error of the best.
 
     The rule is that of Breiman et al. 1984 (section 3.4.3), with the error of the difference between the two
-    log losses: they are of the same kicks, so that the difficulty of these cancels out. The constant is not
-    among the choices.
+    log losses: they are of the same kicks, so that the difficulty of these cancels out. A recalibrated model
+    comes first; of the families from scratch the splines do, as they hold the logistic regression's formula,
+    and what it may be wrong by. The constant is not among the choices.
     """
+    behind = {each.kind: each.behind for each in candidates}
     return next(
-        each.kind for each in candidates if each.kind != CONSTANT and each.behind.value <= each.behind.se
+        kind
+        for kind in (RECALIBRATED, SPLINES, LOGISTIC, BOOSTED)
+        if kind in behind and behind[kind].value <= behind[kind].se
     )

@@ -1,4 +1,4 @@
-"""Families of models that training compares, but for the trees: logistic regressions on terms."""
+"""Families of models that training fits from scratch, but for the trees: logistic regressions on terms."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kickserve.features import INDEX
-from kickserve.plugins import TERMS, expand, expit, spline_names
+from kickserve.plugins import SURFACE, SURFACE_ANGLES, SURFACE_DISTANCES, expand, expit
 from kickserve_data import DataError
+from kickserve_data.simulate import COEFFICIENTS
+from kickserve_train.falling import nearest_falling, rises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     Batch = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 CONSTANT: Final = "constant"
+RECALIBRATED: Final = "recalibrated"
 LOGISTIC: Final = "logistic"
 SPLINES: Final = "splines"
 BOOSTED: Final = "boosted"
-KINDS: Final = (LOGISTIC, SPLINES, BOOSTED)
+KINDS: Final = (RECALIBRATED, LOGISTIC, SPLINES, BOOSTED)
 """The families to choose from, from simple to rich; the constant is only compared with."""
 
 _STEPS: Final = 25  # Newton's method takes about seven
@@ -31,9 +33,13 @@ _SMALL_STEP: Final = 1e-6  # in standard errors: after it the error is that squa
 _SINGULAR: Final = 1e-10  # smallest eigenvalue of the standardised information; smaller is noise
 _BATCH: Final = 65_536
 _PRIOR_SD: Final = 2.5
-_KNOTS: Final = (0.05, 0.275, 0.5, 0.725, 0.95)  # quantiles (Harrell 2015, table 2.3)
-_SPLINED: Final = ("distance", "angle")
-_FEWEST_KNOTS: Final = 3
+# By how much the formula may be off, in log-odds, at each distance of the surface's grid: one standard
+# deviation. Of easy kicks next to all succeed, so that the public figures say least about their log-odds.
+_MISFIT: Final = (1.5, 1.1, 0.6, 0.45, 0.45, 0.45)
+_REACH: Final = 1.2  # steps of the grid over which a misfit stays much the same
+_JITTER: Final = 1e-5  # keeps the prior's covariance invertible
+
+_ALWAYS: Final = {"intercept", *SURFACE}  # terms with a prior of their own, or none
 
 
 class LogisticFit(NamedTuple):
@@ -55,6 +61,16 @@ class LogisticFit(NamedTuple):
         """Return the log-odds of n kicks, shape (n,)."""
         return _product(expand(matrix, self.terms), self.coefficients)
 
+    def with_misfit(self, rich: LogisticFit) -> LogisticFit:
+        """Return this fit with the errors that a richer one, which has its terms and more, sees in it.
+
+        Its covariance is the richer one's, plus the square of how far the two are apart.
+        """
+        coefficients = np.zeros(len(rich.terms))
+        coefficients[[rich.terms.index(name) for name in self.terms]] = self.coefficients
+        away = coefficients - rich.coefficients
+        return LogisticFit(rich.terms, coefficients, rich.covariance + np.outer(away, away), self.kicks)
+
 
 class Logistic:
     """Logistic regression on terms.
@@ -67,17 +83,23 @@ class Logistic:
 
     Args:
         kind: name of the family.
-        terms: k names; a term that never differs in the data is left out.
+        terms: k names; a term that never differs in the data is left out, unless the surface has it.
         dataset: the kicks that the terms' spread is taken from; their outcomes are not looked at.
+        falls: whether the probability must not rise with the distance, nor with the angle.
     """
 
-    def __init__(self, kind: str, terms: list[str], dataset: Dataset) -> None:
-        spread = _spreads(dataset.matrix, terms)
-        kept = [at for at, name in enumerate(terms) if name == "intercept" or spread[at] > 0]
+    def __init__(self, kind: str, terms: Sequence[str], dataset: Dataset, *, falls: bool = False) -> None:
+        spread = dict(zip(terms, _spreads(dataset.matrix, terms), strict=True))
         self.kind = kind
-        self.terms = [terms[at] for at in kept]
-        precision = (spread[kept] / _PRIOR_SD) ** 2
-        self._precision = np.where(np.array(self.terms) == "intercept", 0, precision)
+        self.terms = [name for name in terms if name in _ALWAYS or spread[name] > 0]
+        self._prior = np.diag(
+            [0 if name in _ALWAYS else (spread[name] / _PRIOR_SD) ** 2 for name in self.terms]
+        ).astype(np.float64)
+        if SURFACE[0] in self.terms:
+            at = self.terms.index(SURFACE[0])
+            piece = slice(at, at + len(SURFACE))
+            self._prior[piece, piece] = np.linalg.inv(misfit_covariance())
+        self._rises = rises(self.terms) if falls else None
 
     def fit(self, dataset: Dataset, seed: int = 0) -> LogisticFit:  # noqa: ARG002  nothing is drawn
         """Fit it.
@@ -85,7 +107,12 @@ class Logistic:
         Raises:
             DataError: the kicks don't determine the coefficients.
         """
-        return fit(lambda: designs(_batches(dataset), self.terms), self.terms, precision=self._precision)
+        return fit(
+            lambda: designs(_batches(dataset), self.terms),
+            self.terms,
+            precision=self._prior,
+            falling=self._rises,
+        )
 
 
 def constant(dataset: Dataset) -> Logistic:
@@ -95,21 +122,27 @@ def constant(dataset: Dataset) -> Logistic:
 
 def logistic(dataset: Dataset) -> Logistic:
     """Make the family that has the terms of the default model."""
-    return Logistic(LOGISTIC, [name for name in TERMS if name != "angle"], dataset)
+    return Logistic(LOGISTIC, list(COEFFICIENTS), dataset)
 
 
 def splines(dataset: Dataset) -> Logistic:
-    """Make the family that has natural cubic splines of distance and angle as well.
+    """Make the family that also has a surface of B-splines over distance and angle.
 
-    The knots are quantiles of the data; where these are too few for a spline, it is a straight line.
+    The surface is what the formula may be wrong by: a Gaussian process on the grid (Rasmussen & Williams
+    2006, section 2.7, "Incorporating explicit basis functions"), as smooth and as large as the misfit of one
+    plausible formula to another. So the posterior's covariance knows of misfit, and the intervals hold where
+    the formula is wrong. As of boosted trees, the probability never rises with distance or angle.
     """
-    # A spline of the distance bends by itself beyond 60 m.
-    terms = [name for name in TERMS if name != "beyond_60"]
-    for feature in _SPLINED:
-        knots = np.unique(np.quantile(dataset.matrix[:, INDEX[feature]], _KNOTS).round(2))
-        if len(knots) >= _FEWEST_KNOTS:
-            terms += spline_names(feature, knots.tolist())
-    return Logistic(SPLINES, terms, dataset)
+    return Logistic(SPLINES, [*COEFFICIENTS, "angle", *SURFACE], dataset, falls=True)
+
+
+def misfit_covariance() -> NDArray[np.float64]:
+    """Return the prior covariance of the surface's coefficients, shape (24, 24), in their order."""
+    down, across = (axis.ravel() for axis in np.indices((len(SURFACE_DISTANCES), len(SURFACE_ANGLES))))
+    squared = np.subtract.outer(down, down) ** 2 + np.subtract.outer(across, across) ** 2
+    size = np.array(_MISFIT)[down]
+    result: NDArray[np.float64] = np.exp(-squared / (2 * _REACH**2)) * np.outer(size, size)
+    return result + _JITTER * np.eye(len(SURFACE))
 
 
 def designs(batches: Iterable[Batch], terms: Sequence[str]) -> Iterator[Batch]:
@@ -123,6 +156,8 @@ def fit(
     *,
     start: NDArray[np.float64] | None = None,
     precision: NDArray[np.float64] | None = None,
+    center: NDArray[np.float64] | None = None,
+    falling: NDArray[np.float64] | None = None,
 ) -> LogisticFit:
     """Fit a logistic regression by maximum likelihood, or at the mode of the posterior with a prior.
 
@@ -134,19 +169,24 @@ def fit(
         batches: gives all kicks at each call, the same in the same order: pairs of a design matrix, shape
             (n, k), and success, shape (n,).
         terms: names of the k columns.
-        start: where to begin, shape (k,); by default at 0.
-        precision: shape (k,), of a normal prior around 0 of each coefficient: 1 over its variance, 0 for
-            none. The covariance is then that of the normal approximation to the posterior.
+        start: where to begin, shape (k,); by default at 0, from where each step helps.
+        precision: shape (k, k), of a normal prior of the coefficients: the inverse of its covariance, 0 where
+            there is none. The covariance is then that of the normal approximation to the posterior.
+        center: of the prior, shape (k,); by default 0.
+        falling: shape (m, k), differences of terms by which the log-odds must not rise.
 
     Raises:
         DataError: the kicks don't determine the coefficients.
     """
+    middle = np.zeros(len(terms)) if center is None else center
     coefficients = np.zeros(len(terms)) if start is None else start
-    prior = np.zeros(len(terms)) if precision is None else precision
+    prior = np.zeros((len(terms), len(terms))) if precision is None else precision
     for _ in range(_STEPS):
         gradient, information, count = _add_up(batches(), coefficients)
-        covariance = _inverse(information + np.diag(prior), terms)
-        change = covariance @ (gradient - prior * coefficients)
+        covariance = _inverse(information + prior, terms)
+        change = covariance @ (gradient - prior @ (coefficients - middle))
+        if falling is not None:
+            change = nearest_falling(coefficients + change, information + prior, falling) - coefficients
         coefficients = coefficients + change
         if np.abs(change / np.sqrt(np.diag(covariance))).max() < _SMALL_STEP:
             return LogisticFit(terms, coefficients, covariance, count)
@@ -204,7 +244,7 @@ def _batches(dataset: Dataset) -> Iterator[Batch]:
         yield dataset.matrix[part], dataset.success[part]
 
 
-def _spreads(matrix: NDArray[np.float64], terms: list[str]) -> NDArray[np.float64]:
+def _spreads(matrix: NDArray[np.float64], terms: Sequence[str]) -> NDArray[np.float64]:
     """Return the spread of each term, exactly 0 where it never differs."""
     values = expand(matrix[:: max(len(matrix) // _BATCH, 1)], terms)
     ranges = np.ptp(values, axis=0)

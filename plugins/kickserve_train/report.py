@@ -11,8 +11,14 @@ from kickserve.features import FEATURES
 from kickserve.plugins import print_facts, say, stdout
 from kickserve_train.checks import DataSummary
 from kickserve_train.evaluation import Candidate, Measure, Measures
-from kickserve_train.families import CONSTANT
+from kickserve_train.families import BOOSTED, CONSTANT, LOGISTIC, RECALIBRATED, SPLINES
 
+_WHY: Final = {
+    RECALIBRATED: "no family from scratch is better by more than one standard error",
+    SPLINES: "within one standard error of the best",
+    LOGISTIC: "better than splines by more than one standard error",
+    BOOSTED: "better than all others by more than one standard error",
+}
 _HEADS: Final = ("Brier", "log loss", "ECE", "AUC")
 
 
@@ -48,6 +54,8 @@ class TrainingReport(Struct, kw_only=True, frozen=True):
         measured: how good the model is on kicks that it had not seen, calibrated if that is kept.
         calibration_gain: by how much calibration lowers the log loss.
         calibrated: whether it is kept.
+        recalibration: slope and offset that the log-odds of the model in use were given; null for a family
+            from scratch.
         ability_sd: spread of ability in log-odds; null where the data name no kicker.
         in_use: the current model on the same kicks; null where there is none to compare with.
         warnings: of the data and the model, in words.
@@ -63,6 +71,7 @@ class TrainingReport(Struct, kw_only=True, frozen=True):
     measured: Measures
     calibration_gain: Measure
     calibrated: bool
+    recalibration: dict[str, float] | None
     ability_sd: float | None
     in_use: CurrentModel | None
     warnings: list[str]
@@ -85,7 +94,8 @@ def _data(summary: DataSummary) -> list[tuple[str, str]]:
         facts.append(("kickers", f"{summary.kickers:,}"))
     facts.append(("refused", f"{summary.refused:,}"))
     facts += [(f"missing {name}", f"{count:,}") for name, count in summary.missing.items()]
-    facts.append(("duplicates", f"{summary.duplicates:,}"))
+    counted = ", counted once" if summary.duplicates and summary.counted_once else ""
+    facts.append(("duplicates", f"{summary.duplicates:,}{counted}"))
     for feature in FEATURES:
         column = summary.columns[feature.name]
         if feature.kind == "flag":
@@ -124,11 +134,13 @@ def _cell(measure: Measure, sign: str) -> str:
 
 def _model(report: TrainingReport, output: str) -> list[tuple[str, str]]:
     gain = f"{report.calibration_gain.value:+.5f} ± {report.calibration_gain.se:.5f} of log loss"
-    why = "as asked for" if report.asked_for else "the simplest within one standard error of the best"
-    facts = [
-        ("chosen", f"{report.kind}: {why}"),
-        ("calibration", f"{'kept' if report.calibrated else 'not kept'}: it gains {gain}"),
-    ]
+    why = "as asked for" if report.asked_for else _WHY[report.kind]
+    facts = [("chosen", f"{report.kind}: {why}")]
+    if report.recalibration is None:
+        facts.append(("calibration", f"{'kept' if report.calibrated else 'not kept'}: it gains {gain}"))
+    else:
+        moved = "times {slope:.3f}, then {offset:+.3f}".format(**report.recalibration)
+        facts.append(("log-odds", moved))
     if report.ability_sd is not None:
         facts.append(("spread of ability", f"{report.ability_sd:.2f} in log-odds"))
     if report.in_use is not None:

@@ -8,9 +8,20 @@ import msgspec
 import numpy as np
 
 from kickserve.features import FEATURES, NAMES
-from kickserve.plugins import LinearDocument, LinearModel, Origin, Profile, fingerprint, mean_shrink
-from kickserve_train.families import BOOSTED, LOGISTIC, SPLINES
+from kickserve.plugins import (
+    LinearDocument,
+    LinearModel,
+    Origin,
+    Profile,
+    expit,
+    fingerprint,
+    mean_shrink,
+)
+from kickserve_scores.explain import log_odds
+from kickserve_train.calibration import Line
+from kickserve_train.families import BOOSTED, LOGISTIC, RECALIBRATED, SPLINES
 from kickserve_trees import model as trees
+from kickserve_trees.ensembles import Sums
 from kickserve_trees.model import TreesDocument, TreesModel
 
 if TYPE_CHECKING:
@@ -19,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve_train.boosting import BoostedFit
-    from kickserve_train.calibration import Line
     from kickserve_train.dataset import Dataset
     from kickserve_train.families import LogisticFit
     from kickserve_trees.ensembles import Ensemble
@@ -30,13 +40,16 @@ LEVELS: Final = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0
 """Levels of the quantiles in the reference profile."""
 
 _DIGITS: Final = 10
+_PROFILED: Final = 1_000  # kicks
+_TINY: Final = 1e-12
 _RARE: Final = 0.002  # share of the kicks beyond each end of the domain
 _NEAR: Final = 0.02  # of the whole range
 _DESCRIPTIONS: Final = {
     LOGISTIC: "Logistic regression on distance, on the angle that the posts open to the kicker, and on"
     " smaller terms",
-    SPLINES: "Logistic regression on natural cubic splines of distance and angle, on the angle that the"
-    " posts open to the kicker, and on smaller terms",
+    SPLINES: "Logistic regression on a surface of B-splines over distance and angle, on the angle that the"
+    " posts open to the kicker, and on smaller terms; it never says that a kick from further away or further"
+    " aside is easier",
     BOOSTED: "Boosted decision trees, which never say that a kick from further away or further aside is"
     " easier",
 }
@@ -51,6 +64,8 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
         ability_sd: spread of ability in log-odds; 0 where the data name no kicker, or none differs.
         trained_on: provenance.
         metrics: how good it is, and on which kicks that was measured.
+        start: the model that was recalibrated, if one was.
+        line: its recalibration.
     """
 
     name: str
@@ -58,21 +73,26 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
     ability_sd: float
     trained_on: dict[str, Any]
     metrics: dict[str, Any]
+    start: Document | None = None
+    line: Line = Line()
 
 
 def linear_document(fitted: LogisticFit, line: Line, dataset: Dataset, card: Card) -> LinearDocument:
     """Make the document of a logistic regression.
 
-    Calibration multiplies the coefficients and moves the intercept. The coefficients are stretched as those
-    of `kickserve_train.default`, to speak of a kicker of middling ability. Where the data name kickers, their
+    Calibration multiplies the coefficients and moves the intercept. It is itself uncertain, so the square of
+    how far it moves each kick is added to the variance. The coefficients are stretched as those of
+    `kickserve_train.default`, to speak of a kicker of middling ability. Where the data name kickers, their
     mean ability is not that of all kickers: its variance, s²·Σn²/(Σn)² with n the kicks of each, is added to
     the intercept's.
     """
-    stretch = mean_shrink(card.ability_sd) * line.slope
-    coefficients = fitted.coefficients * stretch
-    covariance = fitted.covariance * stretch**2
     at = fitted.terms.index("intercept")
-    coefficients[at] += line.offset * mean_shrink(card.ability_sd)
+    coefficients = fitted.coefficients * line.slope
+    coefficients[at] += line.offset
+    away = coefficients - fitted.coefficients
+    stretch = mean_shrink(card.ability_sd)
+    coefficients = coefficients * stretch
+    covariance = (fitted.covariance + np.outer(away, away)) * stretch**2
     covariance[at, at] += card.ability_sd**2 * _inverse_of_kickers(dataset)
     document = LinearDocument(
         **_shared(dataset, card),
@@ -81,7 +101,7 @@ def linear_document(fitted: LogisticFit, line: Line, dataset: Dataset, card: Car
         covariance=rounded(covariance),
     )
     return msgspec.structs.replace(
-        document, revision=fingerprint(document), reference=_reference(document, dataset)
+        document, revision=fingerprint(document), reference=_reference(document, dataset, card)
     )
 
 
@@ -97,7 +117,32 @@ def trees_document(
         ln_variance=ln_variance,
     )
     return msgspec.structs.replace(
-        document, revision=trees.fingerprint(document), reference=_reference(document, dataset)
+        document, revision=trees.fingerprint(document), reference=_reference(document, dataset, card)
+    )
+
+
+def moved_trees_document(start: TreesDocument, error: float, dataset: Dataset, card: Card) -> TreesDocument:
+    """Make the document of trees that were recalibrated.
+
+    Args:
+        start: the trees before.
+        error: standard error of the level, in log-odds; it is added to that of the trees at a typical kick.
+        dataset: the kicks.
+        card: the rest of the document, and the line.
+    """
+    typical = start.slope**2 * float(np.exp(Sums([start.ln_variance]).of_many(dataset.matrix)[0]).mean())
+    wider = np.log1p(error**2 / max(typical, _TINY))
+    document = TreesDocument(
+        **_shared(dataset, card),
+        log_odds=start.log_odds,
+        slope=round_off(card.line.slope * start.slope),
+        offset=round_off(card.line.slope * start.offset + card.line.offset),
+        ln_variance=msgspec.structs.replace(
+            start.ln_variance, base=round_off(start.ln_variance.base + wider)
+        ),
+    )
+    return msgspec.structs.replace(
+        document, revision=trees.fingerprint(document), reference=_reference(document, dataset, card)
     )
 
 
@@ -169,33 +214,48 @@ def _shared(dataset: Dataset, card: Card) -> dict[str, Any]:
     data = card.trained_on["data"]
     return {
         "name": card.name,
-        "description": f"{_DESCRIPTIONS[card.kind]}. Trained on {len(dataset):,} kicks of {data}.",
+        "description": f"{_description(card)}. Trained on {len(dataset):,} kicks of {data}.",
         "features": list(NAMES),
         "ability_sd": round_off(card.ability_sd),
-        "domain": domain_of(dataset.matrix),
+        "domain": domain_of(dataset.matrix) if card.start is None else card.start.domain,
+        "assumed": [] if card.start is None else card.start.assumed,
         "interval": _interval(dataset, card),
         "trained_on": card.trained_on,
         "metrics": card.metrics,
     }
 
 
+def _description(card: Card) -> str:
+    if card.start is None:
+        return _DESCRIPTIONS[card.kind]
+    return (
+        f"The model {card.start.name}, revision {card.start.revision}, whose log-odds were multiplied by"
+        f" {card.line.slope:.3f} and moved by {card.line.offset:+.3f}"
+    )
+
+
 def _interval(dataset: Dataset, card: Card) -> str:
-    if card.kind == BOOSTED:
+    if card.kind == RECALIBRATED:
+        how = (
+            "the uncertainty of the model that was recalibrated, of its level and slope as of"
+            f" {len(dataset):,} kicks, and of its formula"
+        )
+    elif card.kind == BOOSTED:
         how = (
             "the error of the trees, measured by fitting them anew to outcomes drawn from a logistic model"
             " with splines"
         )
     else:
-        how = f"the uncertainty of the coefficients, as of {len(dataset):,} kicks"
-    if dataset.kicker is None:
+        how = f"the uncertainty of the coefficients and of the formula, as of {len(dataset):,} kicks"
+    if not card.ability_sd and dataset.kicker is None:
         return (
             "The range in which the mean probability of such kicks, over kickers of all abilities, lies in 95"
             f" of 100 cases. It covers {how}; not how kickers differ, as the data name none."
         )
+    source = "as before" if dataset.kicker is None else f"estimated from {dataset.kickers:,} kickers"
     return (
         "The range in which the probability lies, in 95 of 100 cases, for a kicker of unknown ability. It"
-        f" covers the spread of ability ({card.ability_sd:.2f} in log-odds, estimated from"
-        f" {dataset.kickers:,} kickers) and {how}."
+        f" covers the spread of ability ({card.ability_sd:.2f} in log-odds, {source}) and {how}."
     )
 
 
@@ -207,5 +267,9 @@ def _inverse_of_kickers(dataset: Dataset) -> float:
     return float(np.sum(counts**2) / np.sum(counts) ** 2)
 
 
-def _reference(document: Document, dataset: Dataset) -> Profile:
+def _reference(document: Document, dataset: Dataset, card: Card) -> Profile:
+    known = card.start and card.start.reference
+    if known and len(dataset) < _PROFILED:  # so few kicks are no distribution to notice a drift by
+        moved = expit(card.line.apply(log_odds(np.array(known.prediction))))
+        return msgspec.structs.replace(known, prediction=rounded(moved))
     return profile(dataset.matrix, model_of(document).predict(dataset.matrix).probability)
