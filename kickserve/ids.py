@@ -18,6 +18,7 @@ _VARIANT: Final = 0x8000  # the two bits in front of the lower digits, as RFC 95
 LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a datetime can hold
 _VERSION_7: Final = 7
 _YOUNG: Final = 5_000  # milliseconds after which a prediction is stored, unless its process has died
+_FEW: Final = 512  # ids that are written one by one
 _WRONG: Final = 60_000  # milliseconds that a clock is set back by, which is no correction any more
 
 
@@ -45,10 +46,13 @@ class Ids(NamedTuple):
             rest = Ids(millisecond, counter + some, number - some, tail)
             return self._replace(number=some).texts() + rest.texts()
         start = "%s-7%03x-" % (_head(millisecond), upper)  # noqa: UP031  quicker than a format string
-        return [
-            "%s%04x-%s" % (start, each, tail)  # noqa: UP031
-            for each in range(_VARIANT + low, _VARIANT + low + number)
-        ]
+        first = _VARIANT + low
+        if number <= _FEW:
+            return ["%s%04x-%s" % (start, each, tail) for each in range(first, first + number)]  # noqa: UP031
+        # A number is written once for 256 ids that follow one another, and once for all that end alike.
+        ends = [f"{each:02x}-{tail}" for each in range(256)]
+        starts = [f"{start}{each:02x}" for each in range(first >> 8, (first + number - 1 >> 8) + 1)]
+        return [begin + end for begin in starts for end in ends][first & 255 : (first & 255) + number]
 
     def find(self, record_id: str) -> int | None:
         """Return the position of an id among these, or None where it is none of them."""

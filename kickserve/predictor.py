@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import repeat
+from operator import attrgetter
 from struct import Struct as Packing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, get_args
 
@@ -28,7 +29,7 @@ from kickserve.errors import (
 from kickserve.features import COUNT
 from kickserve.ids import IdFactory
 from kickserve.limited import LimitedThread, call_within
-from kickserve.model import TYPICAL, AnswersOne, Cancellable, cancel_of, predict, predict_checked
+from kickserve.model import SMOKE_KICKS, AnswersOne, Cancellable, cancel_of, predict, predict_checked
 from kickserve.record import NUMBER, WIDTH, RecordBatch, numbers_of
 from kickserve.schemas import Prediction, Source, kicker_of, matrix, matrix_of
 from kickserve.validation import read_kick
@@ -67,6 +68,8 @@ _MANY: Final = 64  # kicks that show what each further one costs
 _FEW: Final = 8  # kicks up to which a model scores them more quickly one by one than as an array
 _TRIES: Final = 3
 _FAILURES: Final = frozenset({PredictionFailed, PredictionTimeout})
+_source: Final = attrgetter("source")
+_kicker: Final = attrgetter("kicker")
 _pack: Final = Packing(f"<{WIDTH}d").pack
 
 _log = logging.getLogger(__name__)
@@ -225,8 +228,11 @@ class Scorer:
         warnings: list[tuple[str, ...]] = [()] * len(batch)
         for at in np.flatnonzero(self.model.out_of_domain(numbers[:, :COUNT])).tolist():
             warnings[at] = tuple(self.model.warnings(numbers[at, :COUNT].tolist()))
-        parts = zip(batch.ids.texts(), numbers[:, COUNT : COUNT + 3].tolist(), warnings, strict=True)
-        predictions = [_prediction(record_id, batch.model, *each) for record_id, *each in parts]
+        probability, low, high = numbers[:, COUNT : COUNT + 3].T
+        confidence = np.maximum(probability, 1 - probability)
+        intervals = repeat(None) if np.isnan(low).any() else zip(low.tolist(), high.tolist(), strict=True)
+        columns = probability.tolist(), confidence.tolist(), intervals, repeat(batch.model), warnings
+        predictions = [*map(Prediction, batch.ids.texts(), *columns)]
         if batch.base is None or batch.learned is None:
             return predictions
         learned = zip(predictions, np.frombuffer(batch.base, NUMBER).tolist(), batch.learned, strict=True)
@@ -673,10 +679,11 @@ class _Part(NamedTuple):
 def _by_source(kicks: Sequence[Kick], size: int) -> Iterator[_Part]:
     """Yield kicks in parts of at most `size` and of one source each; those of one source keep their order."""
     for some in _parts(kicks, size):
-        for source in dict.fromkeys(kick.source for kick in some):
-            same = [kick for kick in some if kick.source == source]
-            kickers = [kicker_of(kick.kicker) for kick in same]
-            yield _Part(matrix(same), kickers if any(kickers) else None, source)
+        sources = dict.fromkeys(map(_source, some))
+        for source in sources:
+            same = some if len(sources) == 1 else [kick for kick in some if kick.source == source]
+            kickers = [*map(kicker_of, map(_kicker, same))] if any(map(_kicker, same)) else None
+            yield _Part(matrix(same), kickers, source)
 
 
 def _parts(kicks: Kicks, size: int) -> Iterator[Kicks]:
@@ -693,14 +700,22 @@ def _failures(error: BaseException, count: int) -> list[Score | PredictionFailed
 
 def _seconds(model: Model, kicks: int) -> float:
     """Measure how long a model takes, at its quickest; a failing one says so when it scores a kick."""
-    rows = np.repeat(TYPICAL, kicks, axis=0)
     took = []
     try:
         # The first try may cost more than those that follow, and another process may come between.
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
+            rows = _spread(kicks, attempt)
             started = time.perf_counter()
             model.predict(rows)
             took.append(time.perf_counter() - started)
     except Exception:  # noqa: BLE001  a model may be anyone's code
         return 0.0
     return min(took)
+
+
+def _spread(count: int, attempt: int) -> Rows:
+    """Return kicks from all over the features' ranges: the same ones would take trees less time."""
+    low, high = SMOKE_KICKS[1:]
+    steps = np.outer(np.arange(count) + attempt * count, np.sqrt(np.arange(COUNT) + 2.5))
+    rows: Rows = np.round(low + steps % 1 * (high - low))  # so that flags are flags
+    return rows

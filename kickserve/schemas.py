@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from kickserve.features import BY_NAME, COUNT, NAMES
+from kickserve.features import BY_NAME, COUNT, FEATURES, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +112,7 @@ class Learned(Struct, kw_only=True, frozen=True, gc=False):
     kicker: LearnedKicker | None
 
 
-class Prediction(Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False):
+class Prediction(Struct, omit_defaults=True, frozen=True, gc=False):
     """The answer to a kick.
 
     Attributes:
@@ -413,7 +413,35 @@ def matrix(kicks: Sequence[Kick]) -> NDArray[np.float64]:
     Returns:
         Shape (n, 11), in the order of `kickserve.features.NAMES`, flags as 0 and 1.
     """
-    return matrix_of([*map(row_of, kicks)])
+    # Most have flags as booleans and no label, so that each is as long as all others in MessagePack: there
+    # their numbers are read from where they lie, at a third of the time.
+    packed = _pack(kicks) if _FEW <= len(kicks) <= _MANY else b""
+    if len(packed) != _HEAD + len(kicks) * _PACKED.itemsize:
+        return matrix_of([*map(row_of, kicks)])
+    table, rows = np.frombuffer(packed, _PACKED, offset=_HEAD), np.empty((len(kicks), COUNT))
+    for at, feature in enumerate(FEATURES):
+        rows[:, at] = table[feature.name] == _TRUE if feature.kind == "flag" else table[feature.name]
+    return rows
+
+
+def _packed() -> np.dtype[Any]:
+    """Return where the numbers of a kick lie in the shortest MessagePack that a kick has."""
+    offsets, end = [], 1  # the number of fields
+    for feature in FEATURES:
+        begin = end + 1 + len(feature.name) + (feature.kind == "number")  # a byte gives the kind of a number
+        offsets.append(begin)
+        end = begin + (1 if feature.kind == "flag" else 8)
+    kinds = ["u1" if feature.kind == "flag" else ">f8" for feature in FEATURES]
+    rest = len(b"\xa6kicker\xc0\xa6source\xa3api")
+    return np.dtype({"names": NAMES, "formats": kinds, "offsets": offsets, "itemsize": end + rest})
+
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_PACKED: Final = _packed()
+_TRUE: Final = 0xC3
+_HEAD: Final = 3  # bytes before the first of 16 to 65,535 kicks
+_FEW: Final = 16
+_MANY: Final = 65_535
 
 
 def row_of(kick: Kick) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from kinds import FRESH, linear, load, onnx
 
 from kickserve.errors import KickserveError, ModelUnusable, RemoteError, SettingsError
 from kickserve.features import NAMES
-from kickserve.ids import canonical, first_id_at
+from kickserve.ids import Ids, canonical, first_id_at
 from kickserve.record import WIDTH, Add, RecordBatch, ShadowAnswers, operations_in
 from kickserve.settings import Settings
 from kickserve_client import calls
@@ -42,6 +42,12 @@ class TestIds:
         first = first_id_at(moment)
         assert canonical(first) == first
         assert first_id_at(moment + timedelta(milliseconds=1) * (moment.year < 9999)) >= first
+
+    @pytest.mark.parametrize("first", [0, 255, 777, (1 << 14) - 300])
+    def test_many_ids_are_those_that_are_made_one_by_one(self, first):
+        many = Ids(1_800_000_000_000, first, 2_000, "0123456789ab")
+        alone = [many._replace(counter=first + at, number=1).texts() for at in range(2_000)]
+        assert [[each] for each in many.texts()] == alone
 
 
 def batch(**changes):

@@ -17,7 +17,7 @@ from kickserve.model import Answer
 from kickserve.openapi import EXAMPLE
 from kickserve.predictor import Predictor
 from kickserve.process import ProcessSampler
-from kickserve.schemas import Kick, matrix
+from kickserve.schemas import Kick, matrix, row_of
 from kickserve.settings import Settings
 
 CARD = SimpleNamespace(name="odd", revision="r1")
@@ -159,6 +159,17 @@ async def test_kicks_of_several_sources_are_answered_in_their_order_and_recorded
         (30.0 + at, source) for at, source in enumerate(sources)
     ]
     assert [each.kicker for each in found] == [None, "Léo", *[None] * 5]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{}, {"is_start": 1.0}, {"is_start": 0.0, "game_away": 1.0}, {"kicker": "Léo"}, {"source": "page"}],
+)
+def test_kicks_are_the_same_numbers_together_and_alone(other):
+    kicks = [replace(kick_from(30.0 + at), is_left_side=at % 3 == 0) for at in range(40)]
+    kicks[7:9] = [replace(kick, **other) for kick in kicks[7:9]]
+    for some in (kicks, kicks[:16], kicks[6:10]):
+        assert matrix(some).tolist() == [list(map(float, row_of(kick))) for kick in some]
 
 
 async def test_what_could_not_be_kept_is_not_given():

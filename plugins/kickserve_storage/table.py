@@ -10,7 +10,7 @@ from abc import abstractmethod
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 from msgspec.structs import replace
@@ -455,6 +455,8 @@ def _shadow_rows(batch: RecordBatch) -> Iterable[tuple[str | None, str | None, f
 
 def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
     """Turn numbers into values of a database: NaN into null."""
+    if not np.isnan(values).any():
+        return cast("list[float | None]", values.tolist())
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
