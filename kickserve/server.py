@@ -140,12 +140,13 @@ class _Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await super().serve(sockets)
-        # What runs this waits for every task, also for one that waits for a frozen server.
+        # What runs this waits for every task and thread, also for one that waits for a frozen server.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for each in others:
             each.cancel()
-        if others and (await asyncio.wait(others, timeout=_REST))[1] and self.started:
-            _log.warning("some tasks do not end, and are left: what waits for the store is in the journal")
+        others.add(asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor()))
+        if (await asyncio.wait(others, timeout=_REST))[1] and self.started:
+            _log.warning("something does not end, and is left: what waits for the store is in the journal")
             logging.shutdown()
             os._exit(0)
 
