@@ -356,8 +356,8 @@ class Calibration(Struct, kw_only=True, frozen=True):
 
     Attributes:
         outcomes: how many were heard.
-        evidence: that answers no longer fit outcomes, 1 at the beginning; an alarm is raised at 200, which
-            comes by chance in one of 200 services at most, ever.
+        evidence: that answers no longer fit outcomes, 1 at the beginning; an alarm is raised at 150, which
+            comes by chance in one of 150 services at most, ever.
         change: of the alarm that stands on the answers; null where there is none.
         base_change: of the alarm that stands on the model's own probabilities: what is learned from outcomes
             heals the answers, and hides there that the model no longer fits.

@@ -55,7 +55,7 @@ class OutcomeTest:
         )
         yield Metric(
             "kickserve_drift_evidence",
-            "Evidence that predictions no longer fit outcomes; an alarm is raised at 200.",
+            "Evidence that predictions no longer fit outcomes; an alarm is raised at 150.",
             self.result.evidence,
         )
         for of, change in (("answers", self.result.change), ("model", self.result.base_change)):

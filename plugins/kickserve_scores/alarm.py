@@ -10,7 +10,7 @@ likelihood ratio of such a change to the null,
 the second within ±3, the third within ±4·λ,
 and has the mean 1 under the null. So has the wealth of a bettor who begins at outcome s with the share w(s)
 of the money, and of all bettors together (an e-detector with the recursion of Shiryaev and Roberts,
-W ← (W + w)·e for each change). By Ville's inequality it reaches 200 with a probability of 1/200 at most, over
+W ← (W + w)·e for each change). By Ville's inequality it reaches 150 with a probability of 1/150 at most, over
 any number of outcomes and looks. The shares fall slowly, so that a late change is heard nearly as soon as an
 early one: w(s) = T(s) - T(s + 1) with T(s) = 1/√(1 + s/50).
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-LEVEL: Final = 200.0
+LEVEL: Final = 150.0
 """Wealth from which there is an alarm: by chance in at most one of so many services, ever."""
 
 What = Literal["level up", "level down", "too flat", "too steep"]
@@ -40,14 +40,14 @@ WHATS: Final[tuple[What, ...]] = ("level up", "level down", "too flat", "too ste
 """What has changed: more or fewer kicks succeed than predicted, or the predictions are too near to the middle
 (easy kicks succeed more often, hard ones less often) or too far from it."""
 
-# Odds that end an alarm; 200 to 1 come by chance within thousands of outcomes, while the change goes on.
+# Odds that end an alarm; 150 to 1 come by chance within thousands of outcomes, while the change goes on.
 _END: Final = 10_000.0
 # The 18 changes: of each shape three sizes up, then the same three down.
 _SIGNED: Final = np.repeat([1.0, -1.0], 3)
 _SHIFTS: Final = np.tile([0.1, 0.25, 0.6], 2)  # of log-odds
 _SHARES: Final = np.tile([0.02, 0.055, 0.14], 2)  # of probability: 1.5, 4 and 10 points where 73 % succeed
 _FACTORS: Final = np.tile([0.12, 0.3, 0.7], 2)  # of log-odds, beyond 1
-_LOG_SHARE: Final = np.log(np.tile([0.2, 0.6, 0.2], 6) / 6)  # of the money, mostly on the middling size
+_LOG_SHARE: Final = np.log(np.tile([0.15, 0.7, 0.15], 6) / 6)  # of the money, mostly on the middling size
 _WHAT: Final = np.repeat([0, 1, 0, 1, 2, 3], 3)  # place in WHATS
 _MOST_TILT: Final = 3.0  # bounds what one sure error may win
 _MOST_LOG_ODDS: Final = 4.0

@@ -23,7 +23,7 @@ BLIND: Final = (
     "no outcome is known: without outcomes nothing can show that more or fewer kicks succeed than predicted"
 )
 _HEALED: Final = (
-    "answers learn from outcomes, which hides that the model itself no longer fits: `base_change` tells"
+    "what answers learn from outcomes heals them: whether the model itself still fits is in `base_change`"
 )
 
 
