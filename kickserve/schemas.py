@@ -357,9 +357,9 @@ class Calibration(Struct, kw_only=True, frozen=True):
     Attributes:
         outcomes: how many were heard.
         evidence: that answers no longer fit outcomes, 1 at the beginning; an alarm is raised at 150, which
-            comes by chance in one of 150 services at most, ever.
-        change: of the alarm that stands on the answers; null where there is none.
-        base_change: of the alarm that stands on the model's own probabilities: what is learned from outcomes
+            comes by chance in one of 150 services at most, ever; 1,000,000,000 is the most that is shown.
+        change: of the present alarm on the answers; null where there is none.
+        base_change: of the present alarm on the model's own probabilities: what is learned from outcomes
             heals the answers, and hides there that the model no longer fits.
         note: what to know of it; empty where there is nothing.
     """
@@ -379,8 +379,8 @@ class DriftSummary(Struct, kw_only=True, frozen=True):
         model: name of the model, whose profile is the reference.
         kicks: how many current kicks it was computed from.
         since: when the oldest of them was predicted, UTC.
-        drifted: whether the share is at its limit or above, or the predictions have drifted, or an alarm on
-            outcomes stands.
+        drifted: whether the share is at its limit or above, or the predictions have drifted, or there is an
+            alarm on outcomes.
         share: drifted features by all features, 0 to 1.
         limit: of the share.
         features: one by one.

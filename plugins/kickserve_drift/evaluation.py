@@ -147,7 +147,7 @@ class Evaluation:
                 if (
                     store is not None
                 ):  # all outcomes of the model in use: a change may be older than these kicks
-                    findings.told = []
+                    findings.pending = []
                     async for outcomes in store.known_outcomes(revision=revision):
                         findings.test.take(outcomes)
             findings.hear()

@@ -78,8 +78,8 @@ class Findings:
 
     Attributes:
         test: of the predictions by their outcomes, as far as these were heard.
-        told: outcomes that wait to be heard, shape (4, n) each: answer, the model's own probability, outcome,
-            and time or line.
+        pending: outcomes that wait to be heard, shape (4, n) each: answer, the model's own probability,
+            outcome, and time or line.
         counts: by bin of the reference, shape `kickserve_drift.psi.COUNTS`.
         sample: for the plots.
         made_by: number of predictions by name and revision of the model.
@@ -106,7 +106,7 @@ class Findings:
         self._holes = np.zeros((3, COUNT))  # missing, out of range, unknown
         self._quality = RunningQuality()
         self.test = CalibrationTest(timed=timed)
-        self.told: list[NDArray[np.float64]] = []
+        self.pending: list[NDArray[np.float64]] = []
         self.counts = np.zeros(COUNTS)
         self.sample = sample
         self.made_by: Counter[str] = Counter()
@@ -127,8 +127,8 @@ class Findings:
         self.made_by.update(f"{record.model} {record.revision}" for record in whole)
         self.failed += sum(record.prediction is None for record in records)
         self.first, self.last = records[-1].created_at, self.last or records[0].created_at
-        self.told.append(
-            np.array([_told(each) for each in whole if each.outcome is not None]).reshape(-1, 4).T
+        self.pending.append(
+            np.array([_outcome_of(each) for each in whole if each.outcome is not None]).reshape(-1, 4).T
         )
 
     def add_block(self, block: Block, model: Model) -> None:
@@ -143,7 +143,7 @@ class Findings:
         self.made_by[f"{model.card.name} {model.card.revision}"] += len(rows)
         known = ~np.isnan(rows[:, COUNT + 1])
         prediction, outcome = rows[known, COUNT:].T
-        self.told.append(np.array([prediction, prediction, outcome, block.lines[known]]))
+        self.pending.append(np.array([prediction, prediction, outcome, block.lines[known]]))
         self._refuse(block.refusals, len(block.refusals))
 
     def _add(self, rows: NDArray[np.float64]) -> None:
@@ -155,8 +155,8 @@ class Findings:
 
     def hear(self) -> None:
         """Hear the outcomes that wait, in the order of their time or line."""
-        waiting = np.concatenate([np.empty((4, 0)), *self.told], axis=1)
-        self.told = []
+        waiting = np.concatenate([np.empty((4, 0)), *self.pending], axis=1)
+        self.pending = []
         self.test.hear(*waiting[:, np.argsort(waiting[3], kind="stable")])
 
     def merge(self, other: Findings) -> None:
@@ -190,7 +190,7 @@ class Findings:
         self.refusals += refusals[: _REFUSALS_KEPT - len(self.refusals)]
 
 
-def _told(record: Record) -> tuple[float, ...]:
+def _outcome_of(record: Record) -> tuple[float, ...]:
     answer, at = record.prediction or 0.0, record.outcome_at or record.created_at
     base = answer if record.base is None else record.base
     return answer, base, float(record.outcome or False), at.timestamp()
@@ -253,7 +253,7 @@ def evaluate_partitions(
     samples = {-1: findings.sample.rows}
     rows = [sum(file.groups) for file in plan.files]
     before = {file.url: end - size for file, end, size in zip(plan.files, np.cumsum(rows), rows, strict=True)}
-    told: dict[int, list[NDArray[np.float64]]] = {}  # of partitions that are done before an earlier one
+    pending: dict[int, list[NDArray[np.float64]]] = {}  # of partitions that are done before an earlier one
     heard = 0
     with closing(work_through(evaluator, plan.partitions(), engine_config, model, say)) as running:
         for result in running:
@@ -265,11 +265,11 @@ def evaluate_partitions(
             found: Findings = pickle.loads(zlib.decompress(result.value))  # noqa: S301  our own
             findings.merge(found)
             samples[partition.number] = found.sample.rows
-            for each in found.told:
+            for each in found.pending:
                 each[3] += before[partition.url]  # lines of all files
-            told[partition.number] = found.told
-            while heard in told:
-                findings.told += told.pop(heard)
+            pending[partition.number] = found.pending
+            while heard in pending:
+                findings.pending += pending.pop(heard)
                 findings.hear()
                 heard += 1
             on_progress((findings.kicks + findings.refused) / max(plan.rows, 1))

@@ -270,7 +270,7 @@ def _event_of_outcomes(change: CalibrationChange | None) -> tuple[str, str]:
     if change is None:
         return (
             ALARM_ENDED,
-            "the alarm on outcomes has ended: none stands on the predictions of the present model",
+            "the alarm on outcomes has ended: there is none on the predictions of the present model",
         )
     return (
         ALARM_STARTED,

@@ -259,7 +259,7 @@ def summarize(
 
 
 def with_outcomes(summary: DriftSummary, calibration: Calibration | None) -> DriftSummary:
-    """Add what outcomes say: an alarm that stands on the answers is a drift."""
+    """Add the test by outcomes: a present alarm on the answers is a drift."""
     drifted = summary.drifted or (calibration is not None and calibration.change is not None)
     return structs.replace(summary, calibration=calibration, drifted=drifted)
 

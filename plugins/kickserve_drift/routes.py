@@ -49,7 +49,7 @@ async def drift(request: Request[Any, Any, Any]) -> DriftSummary:
     """Return how far the newest kicks of all workers have drifted from the kicks that the model knows.
 
     `drifted` is true where half of the features have (`KICKSERVE_DRIFT_SHARE`), or the predictions, or where
-    an alarm on outcomes stands: `calibration` is what they say. With fewer than 50 kicks: 409.
+    there is an alarm on outcomes (`calibration`). With fewer than 50 kicks: 409.
     """
     summary = newest_drift(app_of(request))
     if summary is None:

@@ -1,9 +1,9 @@
 """The alarm on outcomes: a test of calibration that may be looked at after every outcome, and stays valid.
 
 The null hypothesis is that each kick succeeds with the probability p that was predicted for it, whatever came
-before. Against it stand changes of three shapes, each up and down in three sizes λ: the log-odds shift by λ,
-the probability is multiplied by 1 + λ, or the log-odds are. A bettor's stake grows at each outcome y by the
-likelihood ratio of such a change to the null,
+before. The alternatives are changes of three shapes, each up and down in three sizes λ: the log-odds shift by
+λ, the probability is multiplied by 1 + λ, or the log-odds are. A bettor's stake grows at each outcome y by
+the likelihood ratio of such a change to the null,
 
     e = exp(η·y) / (1 + p·(exp(η) - 1)),   η = λ,   logit((1 + λ)·p) - logit(p),   λ·logit(p),
 
@@ -119,8 +119,8 @@ def describe(what: str, difference: Sequence[float], factor: Sequence[float]) ->
 class Alarm:
     """Hears outcomes in their order, and says whether predictions have stopped fitting them.
 
-    An alarm stands until the outcomes since its strongest hour speak 10,000 to 1 for the predictions again.
-    Then the test begins anew.
+    An alarm lasts until the outcomes since its strongest evidence speak 10,000 to 1 for the predictions
+    again. Then the test begins anew.
 
     Attributes:
         outcomes: heard so far.
@@ -139,7 +139,7 @@ class Alarm:
         # Of the bettor who fares best, by change: log of the wealth, place and mark of the first outcome.
         self._best, self._since_mark = self._wealth, np.zeros(len(_WHAT))
         self._since = np.full(len(_WHAT), self.outcomes)
-        self._at: float | None = None  # mark of the alarm that stands
+        self._at: float | None = None  # mark of the present alarm
         self._peak = 0.0  # log of the most wealth since then
 
     @property
@@ -149,7 +149,7 @@ class Alarm:
 
     @property
     def change(self) -> Change | None:
-        """The change that stands, measured on all outcomes since it began; None where there is none."""
+        """The change of the present alarm, measured on all outcomes since it began; None without an alarm."""
         if self._at is None:
             return None
         wealth = _LOG_SHARE + self._wealth
@@ -211,7 +211,7 @@ class Alarm:
         won: NDArray[np.float64],
         wealth: NDArray[np.float64],
     ) -> None:
-        """Go on to the state after some outcomes, and keep those that a change may have begun with."""
+        """Go on to the state after some outcomes, and keep all with which a change may have begun."""
         latest = np.argmax(entry, axis=0)
         best = entry[latest, np.arange(len(_WHAT))]
         better = best > self._best

@@ -25,6 +25,7 @@ BLIND: Final = (
 _HEALED: Final = (
     "what answers learn from outcomes heals them: whether the model itself still fits is in `base_change`"
 )
+_MOST_EVIDENCE: Final = 1e9
 
 
 class CalibrationTest:
@@ -85,7 +86,7 @@ class CalibrationTest:
         change = self._described(self._answers.change)
         return Calibration(
             outcomes=self.outcomes,
-            evidence=self._answers.evidence,
+            evidence=min(self._answers.evidence, _MOST_EVIDENCE),
             change=change,
             base_change=change if self._base is None else self._described(self._base.change),
             note=BLIND if not self.outcomes else _HEALED if self._base is not None else "",

@@ -113,7 +113,7 @@ class _Columns:
 
 
 class _Parts:
-    """What is collected: by model and month, by model and shadow, and where something was learned."""
+    """Columns by model and month, by model and shadow, and of kicks for which something was learned."""
 
     def __init__(self) -> None:
         self.months: defaultdict[tuple[str, str], _Columns] = defaultdict(_Columns)
