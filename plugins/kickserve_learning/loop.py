@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from kickserve.plugins import Metric, StoreError, cancel_task
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from kickserve_scores.filter import Filter
 
 EVERY: Final = 0.5  # seconds between two looks: replicas agree within a second and what learning takes
-_PATIENCE: Final = 0.5  # seconds that a start waits for what was learned before
+_PATIENCE: Final = 0.5  # seconds that a start waits for what was learned before, and an end for a look
 _LATE: Final = 10.0  # seconds from which on a look takes too long, and the pause after a bug
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class LearningLoop:
         self._task: asyncio.Task[None] | None = None
         self._served = ""  # revision of the model that is served, as of the last look
         self._looked = asyncio.Event()
+        self._ending = asyncio.Event()
         self._looked_at = -float("inf")  # by `time.monotonic`
         self._trouble: Exception | None = None
 
@@ -73,12 +75,15 @@ class LearningLoop:
         waiting.cancel()
 
     async def stop(self) -> None:
-        """End."""
+        """End, after a look under way: a cancelled one would leave its connection busy."""
+        self._ending.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_PATIENCE)
         await cancel_task(self._task)
 
     async def _run(self, app: App) -> None:
         follower: Follower[Filter] | None = None
-        while True:
+        while not self._ending.is_set():
             pause = EVERY
             self._served = app.predictor.model.card.revision
             if follower is None or follower.revision != self._served:
@@ -92,4 +97,6 @@ class LearningLoop:
             except Exception as error:  # noqa: BLE001  a bug must end neither this nor the service
                 _log.exception("outcomes could not be learned: they are read from the first one again")
                 follower, self._trouble, pause = None, error, _LATE
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._ending.wait()
