@@ -16,13 +16,17 @@ import msgspec
 import nicegui
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
+from nicegui import ui
+from nicegui.element import Element
 
 from kickserve_ui.layout import THEME, header_html, visitor_of
-from kickserve_ui.messages import LANGUAGE_COOKIE, messages_for, texts_in
+from kickserve_ui.messages import LANGUAGE_COOKIE, texts_in
 from kickserve_ui.rendering import ROOT, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from kickserve_ui.messages import Messages
 
 NO_STORE: Final = {"Cache-Control": "no-store"}
 """No proxy and no browser may keep a copy."""
@@ -32,56 +36,62 @@ _FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}  # th
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-def app_page(
-    request: Request, path: str, title: str, module: str, boot: Mapping[str, Any], *, classes: str = "room"
-) -> Response:
-    """Return a page that a module makes in the element `#board`.
+class _Mount(Element, component="static/mount.js"):
+    """The place of a module in a page of NiceGUI: see `static/mount.js`."""
+
+    def __init__(self, module: str, classes: str) -> None:
+        super().__init__()
+        self._props["module"] = module
+        self._props["classes"] = classes
+
+
+def show_app(messages: Messages, module: str, boot: Mapping[str, Any], *, classes: str = "room") -> None:
+    """Have a module make the page of NiceGUI that is being built. It works while the connection is away.
+
+    Args:
+        messages: of the visitor.
+        module: file of `static/`, which mounts its components in `#board`.
+        boot: what the module needs beside root, language and texts.
+        classes: of the element.
+    """
+    ui.add_head_html(f'<script id="boot" type="application/json">{_encoded(messages, boot)}</script>')
+    _Mount(f"{_static()}/{module}", classes)
+
+
+def app_page(request: Request, path: str, title: str, module: str, boot: Mapping[str, Any]) -> Response:
+    """Return a page of a module alone, without a connection: for pages that work offline, or in frames.
 
     Args:
         request: for it.
         path: of the page below the mount.
         title: key of its title.
-        module: file of `static/`.
-        boot: what the module needs beside root, language and texts.
-        classes: of the element.
+        module: as for `show_app`.
+        boot: as for `show_app`.
     """
-    language = messages_for(request).language
-    common = {"root": ROOT.get(), "language": language, "texts": texts_in(language)}
-    values = msgspec.json.encode({**common, **boot}).decode().replace("<", "\\u003c")
-    return _page(request, path, title, module=module, boot=values, classes=classes, body="")
-
-
-def sign_in_page(request: Request, target: str, fault: str = "") -> Response:
-    """Return the form that asks for the key.
-
-    Args:
-        request: for the page.
-        target: path of the page to go to afterwards.
-        fault: key of the message about the last attempt, if it failed.
-    """
-    form = render("sign_in", messages_for(request), target=target, fault=fault)
-    return _page(request, "/sign-in", "sign_in", module="", boot="", classes="", body=form)
-
-
-def key_page(request: Request, path: str) -> Response:
-    """Return the form in the place of a page that needs a key."""
-    return sign_in_page(request, path, "weak_key" if visitor_of(request).signed_in else "")
-
-
-def _page(request: Request, path: str, title: str, **values: Any) -> Response:
     visitor = visitor_of(request)
     page = render(
         "app",
         visitor.messages,
         title=visitor.messages(title),
         header=header_html(visitor, path),
-        static=f"{ROOT.get()}/static/{_digest()}",
+        static=_static(),
         theme=THEME,
         chosen=request.cookies.get(THEME, ""),
         language=LANGUAGE_COOKIE,
-        **values,
+        module=module,
+        boot=_encoded(visitor.messages, boot),
+        classes="room",
     )
     return HTMLResponse(page, headers=NO_STORE)
+
+
+def _encoded(messages: Messages, boot: Mapping[str, Any]) -> str:
+    common = {"root": ROOT.get(), "language": messages.language, "texts": texts_in(messages.language)}
+    return msgspec.json.encode({**common, **boot}).decode().replace("<", "\\u003c")
+
+
+def _static() -> str:
+    return f"{ROOT.get()}/static/{_digest()}"
 
 
 async def static_file(digest: str, name: str) -> Response:

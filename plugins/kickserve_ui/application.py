@@ -24,24 +24,25 @@ from kickserve.plugins import (
     nonce_of,
     with_nonce,
 )
-from kickserve_ui.app_page import NO_STORE, SEE_OTHER, sign_in_page, static_file
+from kickserve_ui.app_page import NO_STORE, SEE_OTHER, static_file
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.calls import add_calls
-from kickserve_ui.history_page import download, history_page, records
+from kickserve_ui.history_page import download, records, show_history
 from kickserve_ui.layout import COOKIE, open_page, show_sign_in
 from kickserve_ui.messages import messages_for
-from kickserve_ui.model_page import ModelPage
-from kickserve_ui.pitch_page import pitch_page
+from kickserve_ui.model_page import show_model
+from kickserve_ui.pitch_page import show_pitch
 from kickserve_ui.rendering import PATH, notice_page, static
 from kickserve_ui.sessions import LIFETIME
 from kickserve_ui.visits import PageLimit, drop_unopened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from litestar.types import ASGIApp, Receive, Send
 
     from kickserve.plugins import App, SecurityHeaders
+    from kickserve_ui.layout import Visitor
 
 _FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
 _PAGES: Final = frozenset({"", "/history", "/model"})
@@ -75,14 +76,14 @@ async def running(service: App) -> AsyncIterator[ASGIApp]:
 def _fastapi() -> FastAPI:
     """Make the FastAPI application around NiceGUI's: once a process, because NiceGUI is global to it."""
     ui.add_head_html(f"<style>{static('style.css')}</style>", shared=True)
-    app.get("/", response_model=None)(pitch_page)
+    ui.page("/")(_pitch)
+    ui.page("/history")(_history)
+    ui.page("/model")(_model)
+    ui.page("/sign-in")(_sign_in_page)
     app.get("/static/{digest}/{name}", response_model=None)(static_file)
     add_calls(app)
-    app.get("/history", response_model=None)(history_page)
     app.get("/records", response_model=None)(records)
     app.get("/history.csv", response_model=None)(download)
-    app.get("/sign-in", response_model=None)(_sign_in_page)
-    ui.page("/model")(_model)
     app.on_delete(lambda: current_backend().collect_soon())
     app.post("/sign-in", response_model=None)(_sign_in)
     app.post("/sign-out", response_model=None)(_sign_out)
@@ -143,16 +144,28 @@ def _wants_policy(start: Any) -> bool:
     return headers.get(b"content-type", b"").startswith(b"text/html") and _POLICY not in headers
 
 
+async def _pitch(client: Client, request: Request) -> None:
+    show_pitch(open_page(client, request, "title_pitch", ""))
+
+
+async def _history(client: Client, request: Request) -> None:
+    _show_to_readers(open_page(client, request, "title_history", "/history"), "/history", show_history)
+
+
 async def _model(client: Client, request: Request) -> None:
-    visitor = open_page(client, request, "title_model", "/model")
+    _show_to_readers(open_page(client, request, "title_model", "/model"), "/model", show_model)
+
+
+def _show_to_readers(visitor: Visitor, page: str, show: Callable[[Visitor], None]) -> None:
     if visitor.may(Scope.READ):
-        ModelPage(visitor).build()
+        show(visitor)
     else:
-        show_sign_in(visitor.messages, "/model", "weak_key" if visitor.signed_in else "")
+        show_sign_in(visitor.messages, page, "weak_key" if visitor.signed_in else "")
 
 
-async def _sign_in_page(request: Request, to: str = "", fault: str = "") -> Response:
-    return sign_in_page(request, to, fault if fault in _FAULTS else "")
+async def _sign_in_page(client: Client, request: Request, to: str = "", fault: str = "") -> None:
+    visitor = open_page(client, request, "sign_in", "/sign-in")
+    show_sign_in(visitor.messages, to, fault if fault in _FAULTS else "")
 
 
 async def _sign_in(request: Request, key: Annotated[str, Form()], to: str = "") -> Response:

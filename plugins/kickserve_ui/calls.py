@@ -32,7 +32,7 @@ _NO_CONTENT: Final = 204
 
 
 def add_calls(app: FastAPI) -> None:
-    """Add the calls to NiceGUI's application."""
+    """Add the calls to the application of the pages."""
     app.get("/map", response_model=None)(_map)
     app.get("/answer", response_model=None)(_answer)
     app.get("/status", response_model=None)(_status)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fastapi import Request, Response  # noqa: TC002  FastAPI reads the annotations
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
 from kickserve.plugins import Forbidden, Scope, StoreError, Unauthorized
-from kickserve_ui.app_page import NO_STORE, SEE_OTHER, app_page, key_page
+from kickserve_ui.app_page import NO_STORE, SEE_OTHER, show_app
 from kickserve_ui.backend import current_backend
 from kickserve_ui.calls import rights_of
 from kickserve_ui.history import FILTERS, MOST, ROWS, Filter, csv_lines, page_of
 from kickserve_ui.layout import visitor_of
 from kickserve_ui.rendering import PATH
 
+if TYPE_CHECKING:
+    from kickserve_ui.layout import Visitor
+
 _UNAVAILABLE = 503
 
 
-async def history_page(request: Request) -> Response:
-    """Return the page; the browser reads filter and page from its link."""
-    visitor = visitor_of(request)
-    if not visitor.may(Scope.READ):
-        return key_page(request, "/history")
+def show_history(visitor: Visitor) -> None:
+    """Make the page; the browser reads filter and page from its link."""
     boot = {"filters": FILTERS, "rows": ROWS, "most": MOST, "rights": rights_of(visitor)}
-    return app_page(request, "/history", "title_history", "history.js", boot, classes="page")
+    show_app(visitor.messages, "history.js", boot, classes="page")
 
 
 async def records(request: Request, newest: str = "") -> Response:

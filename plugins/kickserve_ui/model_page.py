@@ -1,8 +1,7 @@
-"""The model page: card, reliability, scores, drift, and the state of the service."""
+"""The model page: what the model is, how good it is, whether kicks have drifted, the state of the service."""
 
 from __future__ import annotations
 
-import time
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,138 +10,177 @@ from nicegui import ui
 
 from kickserve.plugins import BOUNDS, Scope, StoreError, newest_drift
 from kickserve_ui.backend import current_backend
+from kickserve_ui.heat_map import about
 from kickserve_ui.layout import card
 from kickserve_ui.rendering import hint, render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kickserve.plugins import Reading
     from kickserve.schemas import DriftSummary, ModelCard
-    from kickserve_scores.quality import Quality
+    from kickserve_scores.quality import Bin, Quality
     from kickserve_scores.report import QualityReport
     from kickserve_ui.layout import Visitor
     from kickserve_ui.messages import Messages
 
 _POLL: Final = 2.0  # seconds between looks at the metrics
+_ASSESS: Final = 20.0  # seconds between looks at the quality, which the backend shares among visitors
 _PREDICT: Final = "/api/v1/predict"
+_SHIFTS: Final = {"shift_large": 0.25, "shift_some": 0.1, "shift_none": 0.0}  # the usual reading of a PSI
 
 
-class ModelPage:
-    """A visitor's view of the model."""
+def show_model(visitor: Visitor) -> None:
+    """Make the page; what takes time or changes follows."""
+    _ModelPage(visitor).build()
 
+
+class _ModelPage:
     def __init__(self, visitor: Visitor) -> None:
         self._visitor = visitor
         self._messages = visitor.messages
         self._backend = current_backend()
-        self._before: tuple[float, int] | None = None  # time of the last look, and predictions by then
+        self._revision = self._backend.served.model.card.revision
 
     def build(self) -> None:
-        """Make the page; the quality follows when it has been assessed."""
-        messages = self._messages
+        messages, model = self._messages, self._backend.served.model
         with ui.element("div").classes("page").props("id=content"):
             ui.html(escape(messages("title_model")), tag="h1", sanitize=False)
             with ui.element("div").classes("columns"):
-                with card(messages("card")):
-                    ui.html(_card(messages, self._backend.served.model.card), sanitize=False)
+                with card(messages("card", name=model.card.name)):
+                    ui.html(_card(messages, model.card), sanitize=False)
                 with card(messages("reliability")):
                     self._reliability = ui.html("…", sanitize=False)
-                with card(messages("by_model")):
-                    self._scores = ui.html("…", sanitize=False)
+                with card(messages("how_good")):
+                    self._scores = ui.html(_scores(messages, model.card.metrics, None), sanitize=False)
+                    self._live = ui.html(sanitize=False)
                 with card(messages("drift")):
-                    ui.html(_drift(messages, newest_drift(self._backend.app)), sanitize=False)
+                    self._drift = ui.html(sanitize=False)
                 with card(messages("service")):
                     self._facts = ui.html(sanitize=False)
-        ui.timer(0.01, self._show_quality, once=True)
-        ui.timer(_POLL, self._show_metrics, immediate=True)
+        ui.timer(_POLL, self._show_service, immediate=True)
+        ui.timer(_ASSESS, self._show_quality, immediate=True)
 
     async def _show_quality(self) -> None:
+        messages, model = self._messages, self._backend.served.model
+        self._drift.content = _drift(messages, newest_drift(self._backend.app))
+        bins = await self._backend.simulated_bins()
         try:
             found = await self._backend.quality()
         except StoreError:
-            self._reliability.content = f"<p class='warning'>{escape(self._messages('store_away'))}</p>"
-            self._scores.content = ""
-        else:
-            self._reliability.content = _reliability(self._messages, found)
-            self._scores.content = _scores(self._messages, found)
-
-    async def _show_metrics(self) -> None:
-        if not self._visitor.may(Scope.READ):
-            ui.navigate.reload()  # the key has been removed: the page asks for another
+            self._live.content = f"<p class='warning'>{escape(messages('store_away'))}</p>"
+            self._reliability.content = _reliability(messages, bins, [])
             return
-        store = await self._backend.app.recorder.store_state()
-        reading, now = self._backend.app.metrics.read(), time.monotonic()
-        before, self._before = self._before, (now, reading.predictions)
-        rate = 0.0 if before is None else (reading.predictions - before[1]) / max(now - before[0], 0.001)
-        pairs = _metrics(self._messages, reading, rate, store)
-        self._facts.content = render("facts", self._messages, pairs=pairs)
+        overall = found.overall
+        self._reliability.content = _reliability(messages, bins, overall.bins if overall else [])
+        self._scores.content = _scores(messages, model.card.metrics, overall)
+        self._live.content = _groups(messages, found)
+
+    async def _show_service(self) -> None:
+        if not self._visitor.may(Scope.READ) or self._backend.served.model.card.revision != self._revision:
+            ui.navigate.reload()  # to ask for another key, or to show another model
+            return
+        state = await self._backend.app.recorder.store_state()
+        self._facts.content = _service(self._messages, self._backend.app.metrics.read(), state)
 
 
 def _card(messages: Messages, card: ModelCard) -> str:
-    domain = [
-        f"{messages(f'feature_{name}')} {messages.number(low)} - {messages.number(high)}"
-        for name, (low, high) in card.domain.items()
-    ]
-    pairs = [
-        (messages("model"), card.name),
+    details = [
         (messages("card_revision"), card.revision),
         (messages("card_kind"), card.kind),
         (messages("card_source"), card.source),
-        (messages("card_interval"), card.interval or messages("no_interval")),
-        (messages("card_domain"), ", ".join(domain) or "-"),
         (messages("card_trained"), _list(card.trained_on)),
         (messages("card_metrics"), _list(card.metrics)),
     ]
-    simulated = "simulated" in str(card.trained_on.get("data", ""))
-    return render("model", messages, card=card, pairs=pairs, simulated=simulated)
+    return render(
+        "model",
+        messages,
+        card=card,
+        simulated=about(card)["simulated"],
+        domain=[_range(messages, name, *ends) for name, ends in card.domain.items()],
+        assumed=[messages(f"feature_{name}") for name in card.assumed],
+        details=details,
+    )
+
+
+def _range(messages: Messages, name: str, low: float, high: float) -> str:
+    ends = {"low": messages.number(low), "high": messages.number(high)}
+    return messages("range", name=messages(f"feature_{name}"), **ends)
 
 
 def _list(values: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name.replace('_', ' ')} {f'{each:.4g}' if isinstance(each, float) else each}"
         for name, each in values.items()
-        if not isinstance(each, dict)
+        if not isinstance(each, dict | list)
     )
 
 
-def _reliability(messages: Messages, found: QualityReport) -> str:
-    if found.overall is None:
+def _reliability(messages: Messages, trained: Sequence[Bin], known: Sequence[Bin]) -> str:
+    """Draw success rates over predictions: of simulated kicks, and of those with a known outcome."""
+    if not trained and not known:
         return hint(messages("no_outcomes"))
-    bins = found.overall.bins
-    return render("reliability", messages, bins=bins, most=max(each.count for each in bins))
+    groups = [
+        (name, bins, max(each.count for each in bins))
+        for name, bins in (("trained", trained), ("known", known))
+        if bins
+    ]
+    return render("reliability", messages, groups=groups)
 
 
-def _scores(messages: Messages, found: QualityReport) -> str:
-    if found.overall is None:
-        return hint(messages("no_outcomes"))
-    heads = [messages(key) for key in ("group", "kicks", "brier", "ece", "expected", "actual")]
-    groups = {messages("all_kicks"): found.overall, **found.models}
-    tables = {
-        name: [_score(messages, *item) for item in quality.items()]
-        for name, quality in (("groups", groups), ("months", found.months))
+def _scores(messages: Messages, metrics: Mapping[str, Any], known: Quality | None) -> str:
+    """Compare what the card says of the model's quality with its live quality, in words."""
+    percent, number = messages.percent, messages.number
+    ways: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "kicks": ("count", number),
+        "expected": ("mean_prediction", percent),
+        "actual": ("success_rate", percent),
+        "off_by": ("ece", lambda value: messages("points", value=number(100 * value, 1))),
+        "order_right": ("auc", lambda value: messages("of_100", count=number(100 * value))),
+        "brier": ("brier", lambda value: number(value, 3)),
     }
-    return render("scores", messages, heads=heads, **tables)
+    rows = []
+    for key, (name, write) in ways.items():
+        live_value = getattr(known, name, None)
+        trained = metrics.get(name)
+        if trained is not None or live_value is not None:
+            cells = [trained, live_value] if known else [trained]
+            rows.append([messages(key), *("-" if each is None else write(each) for each in cells)])
+    heads = ["", messages("in_training"), *([messages("live")] if known else [])]
+    return render("scores", messages, heads=heads, rows=rows, known=known)
 
 
-def _score(messages: Messages, name: str, quality: Quality) -> list[str]:
+def _groups(messages: Messages, found: QualityReport) -> str:
+    """Return quality by model and month, and what the alarm has heard, where outcomes are known."""
+    if found.overall is None:
+        return ""
+    heads = [messages(key) for key in ("group", "kicks", "expected", "actual", "brier")]
+    tables = [
+        (messages(title), heads, [_group(messages, *item) for item in groups.items()])
+        for title, groups in (("by_model", found.models), ("by_month", found.months))
+    ]
+    changes = [each.change for each in found.calibration.values() if each.change is not None]
+    return render("groups", messages, tables=tables, changes=changes)
+
+
+def _group(messages: Messages, name: str, quality: Quality) -> list[str]:
     return [
         name,
         messages.number(quality.count),
-        messages.number(quality.brier, 3),
-        messages.number(quality.ece, 3),
         messages.number(quality.mean_prediction * quality.count, 1),
         messages.number(quality.success_rate * quality.count),
+        messages.number(quality.brier, 3),
     ]
 
 
 def _drift(messages: Messages, found: DriftSummary | None) -> str:
     if found is None:
         return hint(messages("no_drift"))
-    heads = ["", *(messages(key) for key in ("psi", "mean_now", "mean_then"))]
+    heads = ["", *(messages(key) for key in ("shift", "mean_now", "mean_then"))]
     rows = [
         [
             messages(f"feature_{each.name}") + (" ▲" if each.drifted else ""),
-            messages.number(each.psi, 3),
+            messages(next(key for key, lowest in _SHIFTS.items() if each.psi >= lowest)),
             messages.number(each.mean, 2),
             messages.number(each.reference_mean, 2),
         ]
@@ -151,19 +189,20 @@ def _drift(messages: Messages, found: DriftSummary | None) -> str:
     return render("drift", messages, found=found, heads=heads, rows=rows)
 
 
-def _metrics(messages: Messages, reading: Reading, rate: float, store: str) -> list[tuple[str, str]]:
+def _service(messages: Messages, reading: Reading, store: str) -> str:
     times = [each.times for each in reading.routes if each.route == _PREDICT]
     latency = f"{_within(messages, times, 0.5)} / {_within(messages, times, 0.99)}" if times else "-"
     journal = sum(each.journal for each in reading.workers)
+    waiting = f"{messages.number(journal / 1e3, 1)} kB" if journal else messages("nothing_waits")
     memory = sum(each.memory for each in reading.workers)
-    return [
-        (messages("rate"), messages.number(rate, 1)),
+    pairs = [
         (messages("total"), messages.number(reading.predictions)),
         (messages("latency"), latency),
-        (messages("journal"), f"{messages.number(journal / 1e3, 1)} kB"),
+        (messages("journal"), waiting),
         (messages("store"), messages("ok") if store == "ok" else store),
         (messages("memory"), f"{messages.number(memory / 1e6)} MB"),
     ]
+    return render("facts", messages, pairs=pairs)
 
 
 def _within(messages: Messages, times: Sequence[Sequence[int]], fraction: float) -> str:

@@ -5,26 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Request  # noqa: TC002  FastAPI reads the annotation
-
 from kickserve_data.simulate import TEE_ASIDE, TEE_BACK, TEE_SPREAD
-from kickserve_ui.app_page import app_page
+from kickserve_ui.app_page import show_app
 from kickserve_ui.backend import current_backend
 from kickserve_ui.calls import rights_of
 from kickserve_ui.heat_map import GRADIENT, STOPS, about
-from kickserve_ui.layout import visitor_of
 from kickserve_ui.page_state import CHOICES, PRESETS, RANGES, VALUES, WIDTH, PageState
 
 if TYPE_CHECKING:
-    from fastapi import Response
+    from kickserve_ui.layout import Visitor
 
 
-async def pitch_page(request: Request) -> Response:
-    """Return the page; the browser reads the kick from its link."""
-    return app_page(request, "", "title_pitch", "board.js", board(request))
+def show_pitch(visitor: Visitor) -> None:
+    """Make the page; the browser reads the kick from its link."""
+    show_app(visitor.messages, "board.js", board(visitor))
 
 
-def board(request: Request) -> dict[str, Any]:
+def board(visitor: Visitor) -> dict[str, Any]:
     """Return what a page with a pitch needs to know of rugby, of the model, and of its visitor."""
     return {
         "ranges": RANGES,
@@ -35,5 +32,5 @@ def board(request: Request) -> dict[str, Any]:
         "stops": STOPS,
         "gradient": GRADIENT,
         "model": about(current_backend().served.model.card),
-        "rights": rights_of(visitor_of(request)),
+        "rights": rights_of(visitor),
     }

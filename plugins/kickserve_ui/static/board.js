@@ -3,7 +3,7 @@
 // Looking asks for maps and answers, which records nothing; the buttons of the answer record. The answer to a spot is
 // read from the map at once, and the service's own answer, which may know more, replaces it.
 
-import { createApp } from "./vue.js";
+import { createApp } from "vue";
 import { Answer } from "./answer.js";
 import { ChoiceField, NumberField, SliderField } from "./controls.js";
 import { coloursOf, contour, decode, placeLabels, sample } from "./heat.js";

@@ -1,7 +1,7 @@
 // The history page: stored kicks, with what came of them. The list holds still: new kicks are counted, and shown when
 // the visitor wants them.
 
-import { createApp } from "./vue.js";
+import { createApp } from "vue";
 import { boot, placeOf, reasonOf, send, w } from "./service.js";
 
 const LOOK = 3000; // milliseconds between looks for new kicks, and for marks that others made
