@@ -13,6 +13,10 @@ NAMES = {
     ),
     "paging": ("stores.paging", "stores: records a second, and pages near and far among a million records"),
     "batch": ("files.batch", "`kickserve batch` from Parquet to Parquet: kicks a second, and memory"),
+    "batches": (
+        "batches.batches",
+        "batches as JSON, NDJSON and Parquet beside the least that they can cost, and how long others wait",
+    ),
     "cluster": (
         "cluster.cluster",
         "`kickserve batch` on a Dask cluster beside one process; `--drills` kills on the way",
