@@ -26,10 +26,10 @@ from kickserve.errors import (
     PredictionTimeout,
     RequestError,
 )
-from kickserve.features import COUNT
+from kickserve.features import COUNT, FLAGS
 from kickserve.ids import IdFactory
 from kickserve.limited import LimitedThread, call_within
-from kickserve.model import SMOKE_KICKS, AnswersOne, Cancellable, cancel_of, predict, predict_checked
+from kickserve.model import TYPICAL, AnswersOne, Cancellable, cancel_of, predict, predict_checked
 from kickserve.record import NUMBER, WIDTH, RecordBatch, numbers_of
 from kickserve.schemas import Prediction, Source, kicker_of, matrix, matrix_of
 from kickserve.validation import read_kick
@@ -67,6 +67,7 @@ _THREAD_TURN: Final = 0.5  # seconds of a model's thread
 _MANY: Final = 64  # kicks that show what each further one costs
 _FEW: Final = 8  # kicks up to which a model scores them more quickly one by one than as an array
 _TRIES: Final = 3
+_NUMBERS: Final = COUNT - len(FLAGS)  # features that come before the flags
 _FAILURES: Final = frozenset({PredictionFailed, PredictionTimeout})
 _source: Final = attrgetter("source")
 _kicker: Final = attrgetter("kicker")
@@ -714,8 +715,8 @@ def _seconds(model: Model, kicks: int) -> float:
 
 
 def _spread(count: int, attempt: int) -> Rows:
-    """Return kicks from all over the features' ranges: the same ones would take trees less time."""
-    low, high = SMOKE_KICKS[1:]
-    steps = np.outer(np.arange(count) + attempt * count, np.sqrt(np.arange(COUNT) + 2.5))
-    rows: Rows = np.round(low + steps % 1 * (high - low))  # so that flags are flags
+    """Return usual kicks, no two alike: the same one over and over would take trees less time."""
+    rows: Rows = np.repeat(TYPICAL, count, axis=0)
+    steps = np.outer(np.arange(count) + attempt * count, np.sqrt(np.arange(_NUMBERS) + 2.5))
+    rows[:, :_NUMBERS] *= 0.5 + steps % 1
     return rows
