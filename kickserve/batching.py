@@ -41,12 +41,14 @@ class Batcher(Generic[Item, Found, Answer]):
 
     It never waits for more to come. Where items come one by one, each is worked on at once; after a turn of
     the event loop that brought several, those of a turn go together. Where the work is done in a thread, the
-    items that come while it is busy go together as soon as it is free.
+    items that come meanwhile go together as soon as it is free. Where items wait for something else, such as
+    a disk, further ones gather until that is done, and for as long as each turn brings more.
 
     Args:
         work: takes items, and returns what `finish` needs of them; called in the thread, where there is one.
         finish: takes items, the promise of each, and what `work` returned; gives each promise its answer
-            (`resolve`), at once or later. Called in the thread of the event loop.
+            (`resolve`), at once or later. Called in the thread of the event loop. Without a thread of its own
+            it may return a future of what the items wait for, such as a disk: further ones then wait too.
         limit: how many items go together, from 1.
         thread: an executor with one thread, for work that takes its time; None for the event loop's own.
         rescue: takes the error of work in the thread and the number of items, and returns what `work` would
@@ -56,7 +58,7 @@ class Batcher(Generic[Item, Found, Answer]):
     def __init__(
         self,
         work: Callable[[Sequence[Item]], Found],
-        finish: Callable[[Sequence[Item], Sequence[Promise[Answer]], Found], None],
+        finish: Callable[[Sequence[Item], Sequence[Promise[Answer]], Found], asyncio.Future[Any] | None],
         *,
         limit: int,
         thread: Executor | None = None,
@@ -69,14 +71,17 @@ class Batcher(Generic[Item, Found, Answer]):
         self._rescue = rescue
         self._items: list[Item] = []
         self._promises: list[Promise[Answer]] = []
-        self._flight: asyncio.Future[Found] | None = None  # the work that the thread does at present
+        self._flight: asyncio.Future[Any] | None = None  # the work that the thread does at present
         self._context = copy_context()  # in the thread, work is done in the context of its first item
         self._alone = True  # whether the last turn brought one item at most
         self._count = 0  # items that this turn has brought by now
+        self._seen = 0  # of them, those of turns before, which wait for turns that bring more
+        self._waits = False  # whether the last items have waited for something
+        self._ending = False  # whether the end of the turn is planned
 
     @property
     def busy(self) -> bool:
-        """Whether the thread is at work."""
+        """Whether a thread is at work."""
         return self._flight is not None
 
     def ask(self, item: Item) -> asyncio.Future[Answer]:
@@ -90,10 +95,9 @@ class Batcher(Generic[Item, Found, Answer]):
 
     def put(self, item: Item, promise: Promise[Answer]) -> None:
         """Add an item whose answer a promise takes."""
-        if not self._count:
-            asyncio.get_running_loop().call_soon(self._end_turn)
         self._count += 1
-        if self._alone and self._thread is None:
+        self._end_turn_soon()
+        if self._alone and self._thread is None and self._flight is None and not self._items:
             self._run([item], [promise])
         else:
             if self._thread is not None and not self._items:
@@ -106,9 +110,21 @@ class Batcher(Generic[Item, Found, Answer]):
         while self._items or self._flight is not None:
             await (asyncio.sleep(0) if self._flight is None else asyncio.wait([self._flight]))
 
+    def _end_turn_soon(self) -> None:
+        if not self._ending:
+            self._ending = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+
     def _end_turn(self) -> None:
+        self._ending = False
+        if self._flight is not None:
+            return  # it ends with that
+        if self._waits and self._count > self._seen and len(self._items) < self._limit:
+            self._seen = self._count
+            self._end_turn_soon()
+            return
         self._alone = self._count <= 1
-        self._count = 0
+        self._count = self._seen = 0
         self._flush()
 
     def _flush(self) -> None:
@@ -123,25 +139,33 @@ class Batcher(Generic[Item, Found, Answer]):
 
     def _run(self, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
         try:
-            self._finish(items, promises, self._work(items))
+            flight = self._finish(items, promises, self._work(items))
         except Exception as error:  # noqa: BLE001  a bug must leave no promise undone
             _fail(promises, error)
+        else:
+            self._waits = flight is not None and not flight.done()
+            if flight is not None and self._waits:
+                self._flight = flight
+                flight.add_done_callback(self._land)
+
+    def _land(self, _: object = None) -> None:
+        self._flight = None
+        # Not at once: what the answers lead to in the next turn may go in the same batch.
+        self._end_turn_soon()
 
     def _send(self, thread: Executor, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
-        loop = asyncio.get_running_loop()
-
         def land(flight: asyncio.Future[Found]) -> None:
-            self._flight = None
+            self._flight = None  # the thread is free, whatever becomes of the items
             try:
                 error = self._rescue and flight.exception()
                 found = self._rescue(error, len(items)) if self._rescue and error else flight.result()
                 self._finish(items, promises, found)
             except Exception as error:  # noqa: BLE001  as above
                 _fail(promises, error)
-            # Not at once: what the answers lead to in the next turn may go in the same batch.
-            loop.call_soon(self._flush)
+            self._land()
 
         try:
+            loop = asyncio.get_running_loop()
             self._flight = loop.run_in_executor(thread, self._context.run, self._work, items)
         except RuntimeError as error:  # the thread has ended
             _fail(promises, error)

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     Outcome = Prediction | KickserveError
     Kept = asyncio.Future[Backlogged | None]
     Promises = Sequence[Promise[Outcome]]
-    Finish = Callable[[Source, Sequence[Asked], Promises, Sequence[Score | PredictionFailed]], None]
+    Finish = Callable[[Source, Sequence[Asked], Promises, Sequence[Score | PredictionFailed]], Kept]
 
 Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]", "Sequence[str | None]")
 CHUNK: Final = 2_000  # kicks of a batch that are scored in one turn of the event loop
@@ -610,21 +610,25 @@ class Predictor:
         asked: Sequence[Asked],
         promises: Promises,
         scores: Sequence[Score | PredictionFailed],
-    ) -> None:
-        """Make the answers of single kicks, and have them given once their records are kept."""
-        if not _FAILURES.isdisjoint(map(type, scores)):
-            for each, promise, score in zip(asked, promises, scores, strict=True):
-                if isinstance(score, PredictionFailed):
-                    row, _, kicker = each
-                    kickers = None if kicker is None else [kicker]
-                    batch = scorer.record_failures(matrix_of([row]), score, kickers, source)
-                    self._keep([batch], [promise], [score])
-                else:
-                    predictions, batch = scorer.record_each([each], [score], source)
-                    self._keep([batch], [promise], predictions)
-        else:
+    ) -> Kept:
+        """Make the answers of single kicks, and have them given once their records are kept.
+
+        Returns:
+            Done when the last of the records is kept, or could not be.
+        """
+        if _FAILURES.isdisjoint(map(type, scores)):
             predictions, batch = scorer.record_each(asked, cast("Sequence[Score]", scores), source)
-            self._keep([batch], promises, predictions)
+            return self._keep([batch], promises, predictions)
+        for each, promise, score in zip(asked, promises, scores, strict=True):
+            if isinstance(score, PredictionFailed):
+                row, _, kicker = each
+                kickers = None if kicker is None else [kicker]
+                batch = scorer.record_failures(matrix_of([row]), score, kickers, source)
+                kept = self._keep([batch], [promise], [score])
+            else:
+                predictions, batch = scorer.record_each([each], [score], source)
+                kept = self._keep([batch], [promise], predictions)
+        return kept
 
     def _keep(
         self,

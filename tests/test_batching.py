@@ -77,6 +77,33 @@ async def test_what_comes_while_the_thread_is_busy_goes_together(thread):
     assert threading.get_ident() not in squares.threads
 
 
+async def test_what_comes_while_others_wait_for_a_disk_goes_together_with_what_follows_at_once():
+    squares, disk = Squares(), []
+
+    def finish(_, futures, found):
+        resolve(futures, found)
+        disk.append(asyncio.get_running_loop().create_future())
+        return disk[-1]
+
+    async def ask(*numbers):  # one a turn
+        for number in numbers:
+            futures.append(batcher.ask(number))
+            await asyncio.sleep(0)
+
+    batcher, futures = Batcher(squares.work, finish, limit=5), []
+    await ask(1, 2, 3)
+    assert squares.groups == [[1]]
+    disk[0].set_result(None)
+    await ask(4, 5, 6)
+    await asyncio.gather(*futures[:5])
+    assert squares.groups == [[1], [2, 3, 4, 5, 6]]
+    await ask(7)
+    disk[1].set_result(None)
+    assert await futures[-1] == 49
+    disk[2].set_result(None)
+    await batcher.drain()
+
+
 @pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("where", ["work", "finish", "too few answers", "too many answers"])
 async def test_an_error_reaches_every_future_that_has_no_answer(thread, where, slow):

@@ -117,13 +117,15 @@ async def test_what_fails_for_one_kick_hurts_no_other_and_each_has_one_record(mo
 
 @pytest.mark.parametrize("distances", [[30.0], [BAD], [BAD, 30.0], [BAD, BAD]])
 async def test_nothing_is_answered_before_it_is_kept_failures_neither(distances):
-    kept = Kept(waits=True)
+    kept = Kept()
     predictor = made(Model(), kept)
     for _ in range(2):
+        kept.waits = True
         futures = [predictor.predict(kick_from(each)) for each in distances]
         for _ in range(3):
             await asyncio.sleep(0)
         assert not any(future.done() for future in futures)
+        kept.waits = False
         kept.release()
         answers = await asyncio.wait_for(asyncio.gather(*futures), 5)
         failed = [isinstance(each, PredictionFailed) for each in answers]
