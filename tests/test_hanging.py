@@ -22,7 +22,10 @@ TIMEOUT = "the model did not answer within 10 s"
 
 
 class Hanging:
-    """Hangs on kicks from 95 m for hours of its clock, until its gate opens; says 0.5 of all others."""
+    """Hangs on kicks from 95.5 m for hours of its clock, until its gate opens; says 0.5 of all others.
+
+    The trial before it serves has whole metres.
+    """
 
     def __init__(self):
         self.card, self.warnings, self.out_of_domain = DEFAULT.card, DEFAULT.warnings, DEFAULT.out_of_domain
@@ -32,7 +35,7 @@ class Hanging:
         return self.now
 
     def predict(self, matrix):
-        if (matrix[:, 1] == 95).any():
+        if (matrix[:, 1] == 95.5).any():
             self.now += 10_000
             self.gate.wait(60)
         return Answer(np.full(len(matrix), 0.5), None, None)
@@ -62,7 +65,7 @@ async def parts(client):
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/explain"])
 async def test_who_waits_gets_503_and_the_next_are_answered(start, settings, kick, hanging, path):
     client = await start(settings, model=hanging)
-    waiting = asyncio.create_task(post(client, kick, 95, path))
+    waiting = asyncio.create_task(post(client, kick, 95.5, path))
     await eventually(lambda: client.get("/health/live"))
     response = await waiting
     assert response.status_code == 503
@@ -80,7 +83,7 @@ async def test_who_waits_gets_503_and_the_next_are_answered(start, settings, kic
 async def test_with_too_many_calls_that_hang_none_is_made_until_one_ends(start, settings, kick, hanging):
     client = await start(settings, model=hanging)
     for _ in range(3):
-        assert (await post(client, kick, 95)).status_code == 503
+        assert (await post(client, kick, 95.5)).status_code == 503
     assert (await post(client, kick, 30)).status_code == 503
     response = await client.get("/health/ready")
     assert (response.status_code, response.json()["parts"]["model"][: len(TIMEOUT)]) == (503, TIMEOUT)
@@ -92,9 +95,9 @@ async def test_with_too_many_calls_that_hang_none_is_made_until_one_ends(start, 
 async def test_a_shadow_that_hangs_costs_its_own_predictions_alone(start, settings, kick, hanging):
     client = await start(configured(settings, KICKSERVE_SHADOW="default"))
     client.app.plugins.get(ShadowPlugin).model = hanging
-    assert (await post(client, kick, 95)).status_code == 200
+    assert (await post(client, kick, 95.5)).status_code == 200
     [record] = (await client.get("/predictions")).json()
-    assert (record["distance"], record["shadow_prediction"]) == (95, None)
+    assert (record["distance"], record["shadow_prediction"]) == (95.5, None)
     assert "predictions are stored without the second model" in (await parts(client))["shadow"]
     assert (await post(client, kick, 30)).status_code == 200
     record, _ = (await client.get("/predictions")).json()
