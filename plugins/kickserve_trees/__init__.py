@@ -1,1 +1,1 @@
-"""The library `trees`: boosted trees as a JSON document, and the model that answers from it."""
+"""The library `trees`: boosted trees as a JSON document, their model, and a walk of trees of any size."""
