@@ -32,6 +32,7 @@ NAMES = {
     ),
     "drift-live": ("variants.drift_live", "the cost of the live figures of drift; needs wrk"),
     "watching": ("variants.watching", "the cost of counting, /metrics and plugins that are off; needs wrk"),
+    "learned": ("variants.learned", "the cost of learning for answers; needs wrk"),
     "learning": (
         "learning.learning",
         "learning from outcomes, on simulated kicks: false alarms, and how soon a change is heard",

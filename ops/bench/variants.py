@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from ops.bench import common
-from ops.bench.common import API, KEY, SERVE, Server
+from ops.bench.common import API, KEY, OK, SERVE, Server
 from ops.bench.contenders import Contender, Running, Turns, variant
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ ACCEPTED: Final = 202
 KICKS: Final = 2_000
 REPORTS: Final = f"{API}/drift/reports"
 SCRAPED: Final = "metrics, scraped"
+KICKERS: Final = 100
 
 
 class Scraped(Running):
@@ -46,6 +47,25 @@ class Scraped(Running):
     def _scrape(self, ended: threading.Event) -> None:
         while not ended.wait(1.0):
             self.server.ask("GET", "/metrics")
+
+
+class Heard(Running):
+    """A contender all of whose kicks name kickers, of whom it has heard some outcomes."""
+
+    def check(self) -> None:
+        """Tell it outcomes, too."""
+        kicks = [
+            {**kick, "kicker": f"kicker {at % KICKERS}"} for at, kick in enumerate(common.kicks(KICKS, 2))
+        ]
+        self._bodies = self._bodies.with_name("named.ndjson")
+        self._bodies.write_text("".join(f"{json.dumps(kick)}\n" for kick in kicks))
+        super().check()
+        answers = json.loads(self.server.ask("POST", f"{API}/predict/batch", json.dumps(kicks))[1])
+        self.tally.add(len(answers))
+        outcomes = [{"id": each["id"], "success": at % 4 > 0} for at, each in enumerate(answers)]
+        status, answer = self.server.ask("PUT", f"{API}/predictions/outcomes", json.dumps(outcomes))
+        if status != OK:
+            raise SystemExit(f"outcomes were answered with {status}: {answer!r}")
 
 
 def costs(measurements: list[Row], pairs: list[tuple[str, str, str, float | None]]) -> list[Row]:
@@ -72,9 +92,11 @@ def costs(measurements: list[Row], pairs: list[tuple[str, str, str, float | None
     ]
 
 
-def compared(servers: list[Contender], rounds: int, seconds: float, folder: Path) -> list[Row]:
+def compared(
+    servers: list[Contender], rounds: int, seconds: float, folder: Path, running: type[Running] = Scraped
+) -> list[Row]:
     """Let servers take turns under load."""
-    turns = Turns(servers, [CONNECTIONS], rounds, seconds, folder, running=Scraped)
+    turns = Turns(servers, [CONNECTIONS], rounds, seconds, folder, running=running)
     turns.run()
     if failed := [each for each in turns.tallies if each.errors or not each.agrees] or turns.failures:
         raise SystemExit(f"not all requests were answered and stored: {failed}")
@@ -101,6 +123,27 @@ def watching(rounds: int = 9, seconds: int = 3) -> dict[str, list[Row]]:
     ]
     with tempfile.TemporaryDirectory(prefix="work-", dir=Path.cwd()) as work:
         found = costs(compared(servers, rounds, seconds, Path(work)), pairs)
+    return {f"{CONNECTIONS} connections": found}
+
+
+def learned(rounds: int = 9, seconds: int = 3) -> dict[str, list[Row]]:
+    """Measure the cost of learning for answers to kicks that name kickers; needs wrk.
+
+    Args:
+        rounds: turns of each variant.
+        seconds: of a turn.
+    """
+    learns = {"off": "off", "again": "off", "kickers": "kickers", "level": "level,kickers"}
+    servers = [
+        variant(name, KICKSERVE_PLUGINS="storage", KICKSERVE_LEARN=value) for name, value in learns.items()
+    ]
+    pairs = [
+        ("the same twice (noise)", "again", "off", None),
+        ("kickers / off", "kickers", "off", 0.02),
+        ("level and kickers / off", "level", "off", 0.02),
+    ]
+    with tempfile.TemporaryDirectory(prefix="work-", dir=Path.cwd()) as work:
+        found = costs(compared(servers, rounds, seconds, Path(work), Heard), pairs)
     return {f"{CONNECTIONS} connections": found}
 
 
