@@ -19,8 +19,6 @@ from kickserve_lane.lane import JSON, encode, refusal
 from kickserve_lane.limits import LimitedConnection, header_lines
 
 if TYPE_CHECKING:
-    from litestar.types import HTTPScope
-
     from kickserve.plugins import App
     from kickserve.schemas import Prediction
     from kickserve_lane.lane import Head, Lane
@@ -136,9 +134,11 @@ class LaneConnection(LimitedConnection):
             status, body = 200, encode(result)
             fields = _FIELDS % len(body)
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
+            scope: Any = {"type": "http", "method": "POST", "path": self._lane.path, "headers": self.headers}
+            scope["state"] = {"request_id": self._request_id}
             # Here, where something may be logged, and not for each request.
             with request_context(self._request_id, self._principal.key.name):
-                status, headers, body = refusal(self._scope(), error)
+                status, headers, body = refusal(scope, error)
             fields = header_lines(headers)
         if not self.transport.is_closing():
             self._send(status, fields, body)
@@ -168,14 +168,3 @@ class LaneConnection(LimitedConnection):
             self._default_headers = defaults
             self._default_lines = header_lines(defaults)
         return self._default_lines
-
-    def _scope(self) -> HTTPScope:
-        """Return the part of a scope that an error document needs."""
-        scope: Any = {
-            "type": "http",
-            "method": "POST",
-            "path": self._lane.path,
-            "headers": self.headers,
-            "state": {"request_id": self._request_id},
-        }
-        return scope  # type: ignore[no-any-return]

@@ -146,8 +146,7 @@ class Lane:
         scope["path_template"] = self.path  # as the router leaves it, for plugins that wrap requests
         KEY_NAME.set(principal.key.name)
         try:
-            message: Any = await receive()
-            body = message["body"] if message.get("more_body") is False else await _rest(message, receive)
+            body = await _body(receive)
             if body is None:
                 return  # the client has gone
             outcome = await self._predict(body)
@@ -182,11 +181,12 @@ def refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:
     return response.status_code, response.encode_headers(), response.body
 
 
-async def _rest(message: Any, receive: Receive) -> bytes | None:
-    """Return a body that comes in several messages, from the first one on; None where the client goes."""
-    body: bytes = b""
+async def _body(receive: Receive) -> bytes | None:
+    """Return the body of a request (ASGI); None where the client goes before its end."""
+    body = b""
+    message: Any = await receive()
     while message["type"] == "http.request":
-        body += message["body"]
+        body += bytes(message["body"])
         if not message.get("more_body", False):
             return body
         message = await receive()

@@ -197,9 +197,6 @@ class LimitedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._begin()
-
-    def _begin(self) -> None:
         self._in_head = True
         self._age = 0.0
         self._came, self._first = self._chunk, 0 if self._fresh else self._chunk
@@ -218,10 +215,7 @@ class LimitedConnection(HttpToolsProtocol):
         if self._ignores_upgrade():
             return
         self._check_host()
-        self._begin_cycle()
-
-    def _begin_cycle(self) -> None:
-        HttpToolsProtocol.on_headers_complete(self)
+        super().on_headers_complete()
         if self.parser.get_http_version() == "1.0":
             cycle: Any = self.cycle
             cycle.keep_alive = self.parser.should_keep_alive()
@@ -234,7 +228,7 @@ class LimitedConnection(HttpToolsProtocol):
 
     def _check_length(self) -> None:
         # Added up only where it can be too long.
-        if self._came > HEAD_MAX and len(self.url) + sum(map(_length, self.headers)) > HEAD_MAX:
+        if self._came > HEAD_MAX and len(self.url) + len(header_lines(self.headers)) > HEAD_MAX:
             self._fail(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _check_host(self) -> None:
@@ -391,10 +385,6 @@ def _without_chunks(cycle: Any) -> Send:
 def header_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Format headers for the head of an answer."""
     return b"".join([b"%b: %b\r\n" % field for field in fields])
-
-
-def _length(header: tuple[bytes, bytes]) -> int:
-    return len(header[0]) + len(header[1]) + len(": \r\n")
 
 
 def room_for_connections() -> int:
