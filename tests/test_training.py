@@ -141,6 +141,10 @@ class TestChecks:
     def test_too_few_kicks_are_refused_with_the_number_needed(self):
         with pytest.raises(DataError, match="29 valid kicks, and training needs 30, or 200"):
             check(dataset_of(29, 1), [])
+        with pytest.raises(DataError, match="all 40 kicks have the same outcome, and training needs both"):
+            check(dataset_of(40, 1).with_success(np.ones(40, dtype=bool)), [])
+        with pytest.raises(DataError, match=r"all kicks are of one kicker.*leave --kicker out"):
+            check(kickers_of(1, 40, 1), [])
         kicks = dataset_of(400, 1)
         misses = np.flatnonzero(~kicks.success)[:20]
         for few, message in [
@@ -381,6 +385,13 @@ class TestRecalibrated:
         assert again.trained_on["recalibrated_revision"] == document.revision
         assert len(again.terms) == len(document.terms)
 
+    def test_one_miss_among_thirty_is_enough(self):
+        kicks = dataset_of(30, 2)
+        kicks.success[:] = True
+        kicks.success[kicks.matrix[:, DISTANCE].argmax()] = False
+        document, _ = trained(kicks, folds=5)
+        assert 0 < document.trained_on["offset"] < 0.5
+
     def test_trees_are_recalibrated_too(self):
         start = model_of(trained(dataset_of(500, 5), kind="boosted", folds=2)[0])
         kicks, _ = self.moved(2_000, 6, -0.6)
@@ -428,11 +439,11 @@ class TestIntervals:
     @pytest.mark.parametrize(
         ("kind", "world", "count", "times", "named"),
         [
-            ("logistic", logit, 2_000, 12, False),
-            ("splines", logit, 2_000, 20, False),
-            ("splines", by_ln_theta, 2_000, 20, False),
-            ("splines", by_ln_theta, 10_000, 8, True),
-            ("recalibrated", by_ln_theta, 2_000, 8, True),
+            ("logistic", logit, 2_000, 8, False),
+            ("splines", logit, 2_000, 12, False),
+            ("splines", by_ln_theta, 2_000, 12, False),
+            ("splines", by_ln_theta, 10_000, 4, True),
+            ("recalibrated", by_ln_theta, 2_000, 6, True),
             ("boosted", logit, 2_000, 3, False),
             ("boosted", logit, 4_000, 3, True),
         ],

@@ -141,6 +141,10 @@ def _check_count(dataset: Dataset) -> None:
             f"the data have {len(dataset):,} valid kicks, and training needs {_FEWEST}, or {_FEWEST_ANEW} for"
             " a model from scratch"
         )
+    if dataset.success.all() or not dataset.success.any():
+        raise DataError(f"all {len(dataset):,} kicks have the same outcome, and training needs both outcomes")
+    if dataset.kickers == 1:
+        raise DataError("all kicks are of one kicker, and kickers can't be compared: leave --kicker out")
 
 
 def too_few(dataset: Dataset) -> str:
@@ -204,11 +208,8 @@ def _packaged(dataset: Dataset) -> NDArray[np.float64]:
 def _leaks(dataset: Dataset) -> list[str]:
     """Find features that tell the outcome better than any can, such as a copy of it."""
     success = dataset.success
-    if success.all() or not success.any():
-        return []
-    error = math.sqrt(
-        (1 / success.sum() + 1 / (~success).sum()) / 12
-    )  # of the AUC of a feature that tells nothing
+    # Of the AUC of a feature that tells nothing.
+    error = math.sqrt((1 / success.sum() + 1 / (~success).sum()) / 12)
     found = []
     for feature, column in zip(FEATURES, dataset.matrix.T, strict=True):
         scaled = (column - column.min()) / max(float(np.ptp(column)), _LEAST_RANGE)

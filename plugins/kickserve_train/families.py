@@ -33,6 +33,7 @@ _SMALL_STEP: Final = 1e-6  # in standard errors: after it the error is that squa
 _SINGULAR: Final = 1e-10  # smallest eigenvalue of the standardised information; smaller is noise
 _BATCH: Final = 65_536
 _PRIOR_SD: Final = 2.5
+_LEVEL: Final = 1e-4  # precision of the level: all of some kicks may have succeeded
 # By how much the formula may be off, in log-odds, at each distance of the surface's grid: one standard
 # deviation. Of easy kicks next to all succeed, so that the public figures say least about their log-odds.
 _MISFIT: Final = (1.5, 1.1, 0.6, 0.45, 0.45, 0.45)
@@ -93,8 +94,8 @@ class Logistic:
         self.kind = kind
         self.terms = [name for name in terms if name in _ALWAYS or spread[name] > 0]
         self._prior = np.diag(
-            [0 if name in _ALWAYS else (spread[name] / _PRIOR_SD) ** 2 for name in self.terms]
-        ).astype(np.float64)
+            [_LEVEL if name in _ALWAYS else (spread[name] / _PRIOR_SD) ** 2 for name in self.terms]
+        )
         if SURFACE[0] in self.terms:
             at = self.terms.index(SURFACE[0])
             piece = slice(at, at + len(SURFACE))
