@@ -61,6 +61,19 @@ _POLICY: Final = (
 )
 
 
+# Evidently's plots are drawn for light alone: with its own dark theme their text is black on black. On a
+# phone its tiles stand one below the other.
+_LOOK: Final = (
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<script>matchMedia = ((ask) => (query) => ask(query.includes("color-scheme") ? "not all" : query))'
+    "(matchMedia.bind(window));</script>"
+    "<style>@media (max-width: 860px) {"
+    " .MuiGrid-root { flex-basis: 100% !important; max-width: 100% !important; }"
+    " h1, h2, h3, h4, h5 { font-size: 1.2rem !important; overflow-wrap: anywhere; }"
+    " table { display: block; overflow-x: auto; } }</style>"
+)
+
+
 def draw(current: NDArray[np.float64], reference: NDArray[np.float64], report: Report) -> Snapshot:
     """Have Evidently draw the report: verdict, tables and notes, then its plots.
 
@@ -85,7 +98,7 @@ def draw(current: NDArray[np.float64], reference: NDArray[np.float64], report: R
 def html_of(snapshot: Snapshot, report: Report) -> str:
     """Return the page, complete in itself."""
     page = str(snapshot.get_html_str(as_iframe=False))
-    return page.replace("<head>", f"<head>{_POLICY}<title>{escape(report.details.verdict)}</title>", 1)
+    return page.replace("<head>", f"<head>{_POLICY}{_LOOK}<title>{escape(report.details.verdict)}</title>", 1)
 
 
 def values_of(snapshot: Snapshot) -> dict[str, Any]:
