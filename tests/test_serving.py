@@ -152,7 +152,7 @@ def test_a_service_that_listens_to_all_of_ipv6_answers_at_its_address_and_by_ipv
     ("count", "environment", "words"),
     [
         (1, {"KICKSERVE_HOST": "0.0.0.0"}, "set API_KEY"),
-        (1, {"KICKSERVE_HOST": "ä..b", "API_KEY": "sesame"}, "can't listen on"),
+        (1, {"KICKSERVE_HOST": "ä..b", "API_KEY": "open-sesame-open-sesame"}, "can't listen on"),
         (1, {"DATABASE_URL": "sqlite:///nowhere/kicks.db"}, "nowhere for kicks.db does not exist"),
         (1, {"KICKSERVE_MODEL": "nowhere.json"}, "nowhere.json"),
         (WORKERS, {"DATABASE_URL": "sqlite:///nowhere/kicks.db"}, "nowhere for kicks.db does not exist"),
