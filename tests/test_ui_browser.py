@@ -546,7 +546,7 @@ def test_with_a_key_the_pitch_is_open_and_the_rest_asks_for_it(visit, guarded):
     click_pitch(page, 20, 20)
     expect(page.get_by_role("status")).to_contain_text("sign in")
     expect(button(page, "Record this kick")).to_be_disabled()
-    assert httpx.post(f"{guarded.root}/ui/kicks", json={"query": ""}).status_code == 401
+    assert httpx.post(f"{guarded.root}/ui/record", json={"query": ""}).status_code == 401
     assert predictions(guarded) == before
     assert httpx.get(f"{guarded.root}/ui/history.csv").status_code == 303
     page.goto(f"{guarded.root}/ui/history")
@@ -681,7 +681,7 @@ def test_a_page_of_another_site_posts_nothing(page, server, stranger):
     post = """url => fetch(url, {method: "POST", mode: "no-cors", body: "{}"}).then(() => "sent")"""
     page.goto(stranger)
     with counting(server) as new:
-        for path in ("/api/v1/predict", "/ui/kicks"):
+        for path in ("/api/v1/predict", "/ui/record"):
             assert page.evaluate(post, server.root + path) == "sent"  # and refused, which it can't see
     assert new == []
 
@@ -691,7 +691,7 @@ def test_a_kick_that_is_none_is_refused_with_the_name_of_its_field(server, query
     # A NaN among the features could not be stored, and all later records would wait behind it.
     with counting(server) as new:
         answers = [
-            httpx.post(f"{server.root}/ui/kicks", json={"query": query}),
+            httpx.post(f"{server.root}/ui/record", json={"query": query}),
             *(httpx.get(f"{server.root}/ui/{path}?{query}") for path in ("answer", "map")),
         ]
     assert new == []

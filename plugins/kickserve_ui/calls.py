@@ -36,9 +36,9 @@ def add_calls(app: FastAPI) -> None:
     app.get("/map", response_model=None)(_map)
     app.get("/answer", response_model=None)(_answer)
     app.get("/status", response_model=None)(_status)
-    app.post("/kicks", response_model=None)(_record)
-    app.put("/kicks/{record_id}", response_model=None)(_set_outcome)
-    app.delete("/kicks/{record_id}", response_model=None)(_delete)
+    app.post("/record", response_model=None)(_record)
+    app.put("/record/{record_id}", response_model=None)(_set_outcome)
+    app.delete("/record/{record_id}", response_model=None)(_delete)
     app.add_exception_handler(KickserveError, _refuse)
 
 

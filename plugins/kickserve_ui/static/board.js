@@ -313,7 +313,7 @@ const Board = {
     async storeKick() {
       const key = this.key;
       const label = this.place;
-      const found = await (await send("/kicks", { method: "POST", body: { query: key } })).json();
+      const found = await (await send("/record", { method: "POST", body: { query: key } })).json();
       this.found = { ...found, key };
       this.record = { key, id: found.id, outcome: null, label };
       if (this.rights.delete) this.steps.push({ record: this.record, label });
@@ -332,14 +332,14 @@ const Board = {
       await this.act(async () => {
         const { record, before, label } = this.steps.at(-1);
         if (before !== undefined) await this.setOutcome(record, before);
-        else await send(`/kicks/${record.id}`, { method: "DELETE" });
+        else await send(`/record/${record.id}`, { method: "DELETE" });
         this.steps.pop();
         if (before === undefined && this.record?.id === record.id) this.record = null;
         this.note = w.t("undone", { what: label });
       });
     },
     async setOutcome(record, success) {
-      await send(`/kicks/${record.id}`, { method: "PUT", body: { success } });
+      await send(`/record/${record.id}`, { method: "PUT", body: { success } });
       record.outcome = success;
       if (this.record?.id === record.id) this.record = { ...record };
     },

@@ -140,7 +140,7 @@ const History = {
     async mark(row, success) {
       const before = row.outcome;
       await this.act(async () => {
-        await send(`/kicks/${row.id}`, { method: "PUT", body: { success } });
+        await send(`/record/${row.id}`, { method: "PUT", body: { success } });
         row.outcome = success;
         this.steps.push({ row, before });
         const what = success === null ? w.t("outcome_open") : w.t(success ? "scored" : "missed");
@@ -160,7 +160,7 @@ const History = {
       this.steps = this.steps.filter((each) => each.row !== step.row);
       if (!this.steps.length) this.said = "";
       try {
-        await send(`/kicks/${step.row.id}`, { method: "DELETE", keepalive: true });
+        await send(`/record/${step.row.id}`, { method: "DELETE", keepalive: true });
       } catch (error) {
         if (error.status === 404) return; // others were quicker
         step.row.gone = false;
@@ -174,7 +174,7 @@ const History = {
           clearTimeout(step.timer);
           step.row.gone = false;
         } else {
-          await send(`/kicks/${step.row.id}`, { method: "PUT", body: { success: step.before } });
+          await send(`/record/${step.row.id}`, { method: "PUT", body: { success: step.before } });
           step.row.outcome = step.before;
         }
         this.steps.pop();
