@@ -96,7 +96,8 @@ class Batcher(Generic[Item, Found, Answer]):
     def put(self, item: Item, promise: Promise[Answer]) -> None:
         """Add an item whose answer a promise takes."""
         self._count += 1
-        self._end_turn_soon()
+        if not self._ending:
+            self._end_turn_soon()
         if self._alone and self._thread is None and self._flight is None and not self._items:
             self._run([item], [promise])
         else:
@@ -111,9 +112,8 @@ class Batcher(Generic[Item, Found, Answer]):
             await (asyncio.sleep(0) if self._flight is None else asyncio.wait([self._flight]))
 
     def _end_turn_soon(self) -> None:
-        if not self._ending:
-            self._ending = True
-            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._ending = True
+        asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._ending = False
@@ -151,7 +151,8 @@ class Batcher(Generic[Item, Found, Answer]):
     def _land(self, _: object = None) -> None:
         self._flight = None
         # Not at once: what the answers lead to in the next turn may go in the same batch.
-        self._end_turn_soon()
+        if not self._ending:
+            self._end_turn_soon()
 
     def _send(self, thread: Executor, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
         def land(flight: asyncio.Future[Found]) -> None:

@@ -140,7 +140,7 @@ class Scorer:
             except PredictionFailed as error:
                 return [error] if len(asked) == 1 else [self.score_each([each])[0] for each in asked]
         scores: list[Score | PredictionFailed] = []
-        for row, *_ in asked:
+        for row, _, _ in asked:
             try:
                 probability, low, high = score = self._predict_one(row)
                 plain = type(probability) is type(low) is type(high) is float
