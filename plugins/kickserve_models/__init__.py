@@ -107,15 +107,13 @@ class ModelsPlugin(Plugin):
             if header.format == FORMAT:
                 return load_trees(file.data, file.origin)
             is_xgboost = isinstance(header.version, list)
-        if is_xgboost:
-            from kickserve_models.boosters import load_xgboost
+        if not is_xgboost and file.ending != ".txt":
+            return None
+        from kickserve_models.boosters import read_lightgbm, read_xgboost
+        from kickserve_models.sklearn import of_estimator
 
-            return load_xgboost(file.data, file.origin, self.table.success_label)
-        if file.ending == ".txt":
-            from kickserve_models.boosters import load_lightgbm
-
-            return load_lightgbm(file.data, file.origin, self.table.success_label)
-        return None
+        classifier = (read_xgboost if is_xgboost else read_lightgbm)(file.data, file.origin)
+        return of_estimator(classifier, [], file.data, file.origin, self.table.success_label)
 
     def on_cli_init(self, cli: Group) -> None:
         """Add the command."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kickserve.plugins import Model, Origin
+    from kickserve.plugins import Origin
     from kickserve_models.walked import Map, Numbers
 
 _LOGISTIC: Final = ("binary:logistic", "reg:logistic")
@@ -30,8 +30,8 @@ _MISSING: Final = 0b1100
 _ZERO_IS_MISSING: Final = 0b0100
 
 
-def load_xgboost(data: bytes, origin: Origin, success_label: str | None) -> Model:
-    """Make a model of a file of XGBoost's own, JSON or UBJSON; raises as `load_lightgbm`."""
+def read_xgboost(data: bytes, origin: Origin) -> Any:
+    """Return the classifier in a file of XGBoost's own, JSON or UBJSON; raises as `read_lightgbm`."""
     _need("xgboost", origin)
     import xgboost
 
@@ -41,20 +41,18 @@ def load_xgboost(data: bytes, origin: Origin, success_label: str | None) -> Mode
         _check([_xgboost_nodes(tree) for tree in _learner(classifier.get_booster())[0]])
     except Exception as error:  # its errors have nothing else in common
         raise _spoilt(error, "XGBoost", origin) from error
-    return _of_classifier(classifier, data, origin, success_label)
+    return classifier
 
 
-def load_lightgbm(data: bytes, origin: Origin, success_label: str | None) -> Model:
-    """Make a model of a file of LightGBM's own, text.
+def read_lightgbm(data: bytes, origin: Origin) -> Any:
+    """Return the classifier in a file of LightGBM's own, text.
 
     Args:
         data: the file.
         origin: where it came from.
-        success_label: as for `kickserve_models.external.success_at`.
 
     Raises:
-        ModelUnusable: it can't be read, is no classifier of the eleven features, or splits on categories, or
-            a library is missing.
+        ModelUnusable: it can't be read, or splits on categories or unknown features, or a library is missing.
     """
     _need("lightgbm", origin)
     try:
@@ -62,7 +60,7 @@ def load_lightgbm(data: bytes, origin: Origin, success_label: str | None) -> Mod
         classifier = LightGBMFile(data)
     except Exception as error:  # as above
         raise _spoilt(error, "LightGBM", origin) from error
-    return _of_classifier(classifier, data, origin, success_label)
+    return classifier
 
 
 def _need(module: str, origin: Origin) -> None:
@@ -84,12 +82,6 @@ def _check(trees: Sequence[Nodes]) -> None:
 
 def _spoilt(error: Exception, library: str, origin: Origin) -> Exception:
     return origin.unusable(f"{library} can't read it ({first_line(error)}): save it again")
-
-
-def _of_classifier(classifier: Any, data: bytes, origin: Origin, success_label: str | None) -> Model:
-    from kickserve_models.sklearn import of_estimator
-
-    return of_estimator(classifier, [], data, origin, success_label)
 
 
 # XGBoost.
