@@ -94,6 +94,18 @@ def test_an_alarm_ends_when_predictions_fit_again_and_the_next_change_is_heard()
     assert alarm.first.what == "level down"
 
 
+@pytest.mark.parametrize(("surest", "wrong"), [(0.97, 0.3), (0.999, 0.2), (0.97, 1.0)])
+def test_predictions_that_are_far_too_sure_are_said_to_be_so_by_a_factor_below_one(surest, wrong):
+    p = np.where(np.arange(1_000) % 2, surest, 1 - surest)
+    y = (p > 0.5) ^ (np.random.default_rng(11).random(len(p)) < wrong)
+    alarm = Alarm()
+    alarm.hear(p, y)
+    best = alarm.change.factor
+    assert alarm.change.what == "too steep"
+    fits = logit(max(1 - wrong, 0.001)) / logit(surest)  # of 1,000 that are all wrong, something like it
+    assert best.low < fits < best.high
+
+
 def test_marks_name_outcomes_to_people():
     p = kicks(3_000, 9)
     alarm = Alarm()

@@ -53,7 +53,8 @@ _MOST_TILT: Final = 3.0  # bounds what one sure error may win
 _MOST_LOG_ODDS: Final = 4.0
 _SUREST: Final = 1e-9  # distance from 0 and 1 before log-odds are taken
 _MOST_LOG: Final = 700.0  # near the largest whose exponential is a number
-_STEPS: Final = 8  # of Newton's method; each about doubles the digits
+_STEPS: Final = 40  # of Newton's method at most; near the end each about doubles the digits
+_ENOUGH: Final = 1e-6  # a last step so small
 _DECAY: Final = 50.0  # outcomes in which the share that waits falls by 1/√2
 _AT_A_TIME: Final = 4_096  # outcomes: 0.6 MB for each array
 _KEPT: Final = 20_000  # newest outcomes that a change is measured on, at most
@@ -267,11 +268,20 @@ def _difference(p: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
 
 
 def _factor(p: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
-    """Return the b that makes expit(b·z) fit best, by Newton's method; with a prior of N(1, 1) for few."""
-    z, b, curvature = _log_odds(p), 1.0, 1.0
+    """Return the b that makes expit(b·z) fit best, by Newton's method; with a prior of N(1, 1) for few.
+
+    Of sure predictions the likelihood is nearly straight around 1, so a bare step would go any distance: steps
+    are of 1 at most, and stay between the best known bounds.
+    """
+    z, b, low, high = _log_odds(p), 1.0, -math.inf, math.inf
     for _ in range(_STEPS):
         q = 0.5 + 0.5 * np.tanh(0.5 * b * z)
         curvature = float((q * (1 - q) * z * z).sum()) + 1.0
-        b += (float(((y - q) * z).sum()) - (b - 1.0)) / curvature
+        slope = float(((y - q) * z).sum()) - (b - 1.0)
+        low, high = (b, high) if slope > 0 else (low, b)
+        step = min(max(slope / curvature, -1.0), 1.0)
+        if abs(step) < _ENOUGH:
+            break
+        b = b + step if low < b + step < high else (low + high) / 2
     reach = _SPREAD / math.sqrt(curvature)
     return Estimate(b, b - reach, b + reach)
