@@ -35,7 +35,7 @@ _BROUGHT: Final = {
     "profiling": "/api/v1/profile",
     "ui": "/ui",
 }
-_EXPECTED: Final = re.compile("Expected `(int|float|bool)`(?: (>=|<=) ([0-9.]+))?")
+_EXPECTED: Final = re.compile("Expected `(int|float|bool)`(?: (>=|<=|>|<) ([0-9.]+))?")
 _KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 _log = logging.getLogger(__name__)
@@ -179,5 +179,11 @@ def _in_words(message: str) -> str:
     if found is None:
         return f"can't be used: {message}"
     kind, bound, limit = found.groups()
-    side = {None: "", ">=": f" of {limit} or more", "<=": f" of {limit} or less"}[bound]
+    side = {
+        None: "",
+        ">=": f" of {limit} or more",
+        "<=": f" of {limit} or less",
+        ">": f" above {limit}",
+        "<": f" below {limit}",
+    }[bound]
     return f"must be {_KINDS[kind]}{side}"

@@ -121,6 +121,11 @@ def test_what_can_not_be_learned_is_refused_with_what_can(value):
         LearningSettings.load({"KICKSERVE_LEARN": value})
 
 
+def test_a_word_that_can_not_be_learned_is_not_taken_for_its_opposite():
+    with pytest.raises(SettingsError, match=r"on is none$"):  # not: did you mean none?
+        LearningSettings.load({"KICKSERVE_LEARN": "on"})
+
+
 async def tell(client, kick, success, kicker=None):
     """Predict a kick, and set its outcome; return the answer."""
     answer = await ask(client, kick, kicker)
@@ -412,6 +417,7 @@ async def test_what_the_table_of_kickers_can_not_do_is_refused(client):
         response = await client.get(f"/kickers?{query}")
         assert response.status_code == 422, response.text
         assert response.json()["errors"][0]["field"] == query.partition("=")[0]
+    assert "points must be a number above 0" in (await client.get("/kickers?points=0")).text
 
 
 def test_the_command_lists_the_kickers_of_the_store_and_of_a_file(kickserve, tmp_path, kick):

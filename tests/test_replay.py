@@ -46,7 +46,7 @@ def test_it_measures_the_model_alone_with_the_level_and_with_the_kickers(kickser
 
     code, out, _ = kickserve("replay", season)
     assert code == 0
-    for words in ("the model", "+ the level", "+ the kicker", "12 kickers", "level down", "none"):
+    for words in ("the model", "+ the level", "+ the kicker", "kickers: 12", "level down", "none"):
         assert words in out
 
 

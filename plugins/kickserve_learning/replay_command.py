@@ -77,7 +77,7 @@ def _show(heard: Heard, found: Replay, changes: Changes) -> None:
         say("note: the file has no column of kickers: --kicker names it, and the table has a row more")
     named = [each for each in heard.kicker if each is not None]
     if heard.named:
-        stdout().print(f"\n{len(set(named)):,} kickers; {len(heard.base) - len(named):,} kicks without one")
+        stdout().print(f"\nkickers: {len(set(named)):,}; kicks without one: {len(heard.base) - len(named):,}")
     stdout().print()
     stdout().print(f"alarm on the model: {_alarm(changes.base)}")
     stdout().print(f"alarm on what was learned: {_alarm(changes.learned)}")

@@ -34,7 +34,7 @@ def learns(value: str) -> Learns:
     words = [each for each in re.split(r"[\s,;+]+", value.strip().lower()) if each]
     for word in words:
         if word not in _WORDS:
-            near = get_close_matches(word, _WORDS, 1)
+            near = get_close_matches(word, set(_WORDS.values()), 1)
             raise ValueError(
                 f"{_WANTED}; {word[:40]} is none" + (f": did you mean {near[0]}?" if near else "")
             )
