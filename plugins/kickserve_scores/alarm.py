@@ -270,8 +270,8 @@ def _difference(p: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
 def _factor(p: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
     """Return the b that makes expit(b·z) fit best, by Newton's method; with a prior of N(1, 1) for few.
 
-    Of sure predictions the likelihood is nearly straight around 1, so a bare step would go any distance: steps
-    are of 1 at most, and stay between the best known bounds.
+    Of sure predictions the likelihood is nearly straight around 1, and a bare step would go any distance:
+    steps are of 1 at most, and stay between the best known bounds.
     """
     z, b, low, high = _log_odds(p), 1.0, -math.inf, math.inf
     for _ in range(_STEPS):
