@@ -323,7 +323,7 @@ def test_columns_come_in_any_order_with_others_beside_them(write):
     assert (matrix, lines) == ([list(KICK.values())] * 2, [2, 4])
 
 
-@pytest.mark.parametrize("column", ["kicker", "Player", "kicker_name"])
+@pytest.mark.parametrize("column", ["kicker", "Player", "kicker_name", "Joueur"])
 @pytest.mark.parametrize("kind", ["csv", "ndjson", "json", "parquet", "xlsx"])
 def test_the_labels_of_kickers_are_read_from_every_kind_of_file(tmp_path, kind, column):
     labels = [" Le\u0301o ", 'O\'Hara, "Jo"', None, "N/A", "17", "x" * 65]

@@ -22,7 +22,10 @@ OUTCOMES: Final = (
 )
 """What the column of the outcome may be called; the first that a file has is taken."""
 
-KICKERS: Final = ("kicker", "kicker_name", "kicker_id", "player", "player_name", "player_id", "buteur")
+KICKERS: Final = (
+    *("kicker", "kicker_name", "kicker_id", "player", "player_name", "player_id"),
+    *("buteur", "tireur", "joueur", "jugador", "giocatore", "spieler"),
+)
 """What the column of kickers may be called; the first that a file has once is taken."""
 
 
