@@ -75,7 +75,7 @@ def _show(heard: Heard, found: Replay, changes: Changes) -> None:
     )
     if found.kickers is None:
         say(
-            "note: the file has no column of kickers, or more than one: --kicker names it, and the table has a row more"
+            "note: the file has no column of kickers, or several: --kicker names it, and the table has a row more"
         )
     named = [each for each in heard.kicker if each is not None]
     if heard.named:
