@@ -74,9 +74,7 @@ def _show(heard: Heard, found: Replay, changes: Changes) -> None:
         [(name, *_cells(measured)) for name, measured in rows if measured is not None],
     )
     if found.kickers is None:
-        say(
-            "note: the file has no column of kickers, or several: --kicker names it, and the table has a row more"
-        )
+        say("note: the file has no column of kickers, or several: --kicker names one, and adds a row")
     named = [each for each in heard.kicker if each is not None]
     if heard.named:
         stdout().print(f"\nkickers: {len(set(named)):,}; kicks without one: {len(heard.base) - len(named):,}")
