@@ -177,7 +177,8 @@ def read_outcome(body: bytes) -> Outcome:
         MalformedBody: the body is no JSON.
         InvalidInput: the JSON is no outcome.
     """
-    return _read(_outcome, body, 'send {"success": true} or {"success": false}')
+    advice = 'send {"success": true} or {"success": false}; DELETE takes an outcome back'
+    return _read(_outcome, body, advice)
 
 
 def read_outcomes(body: bytes) -> list[OutcomeOf]:
