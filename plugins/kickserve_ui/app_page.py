@@ -1,7 +1,6 @@
-"""Pages that work in the browser alone: their shell, and the files that they are made of.
+"""Pages of NiceGUI that work while the connection is away, and the files that they are made of.
 
-Such a page is a module of `static/` that mounts Vue components; it needs no connection, and asks the calls of
-`kickserve_ui.calls`.
+Such a page is a module of `static/` that mounts Vue components, and asks the calls of `kickserve_ui.calls`.
 """
 
 from __future__ import annotations
@@ -9,19 +8,16 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import nicegui
-from fastapi import Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi import Response
 from nicegui import ui
 from nicegui.element import Element
 
-from kickserve_ui.layout import THEME, header_html, visitor_of
-from kickserve_ui.messages import LANGUAGE_COOKIE, texts_in
-from kickserve_ui.rendering import ROOT, render
+from kickserve_ui.messages import texts_in
+from kickserve_ui.rendering import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,33 +54,6 @@ def show_app(messages: Messages, module: str, boot: Mapping[str, Any], *, classe
     _Mount(f"{_static()}/{module}", classes)
 
 
-def app_page(request: Request, path: str, title: str, module: str, boot: Mapping[str, Any]) -> Response:
-    """Return a page of a module alone, without a connection: for pages that work offline, or in frames.
-
-    Args:
-        request: for it.
-        path: of the page below the mount.
-        title: key of its title.
-        module: as for `show_app`.
-        boot: as for `show_app`.
-    """
-    visitor = visitor_of(request)
-    page = render(
-        "app",
-        visitor.messages,
-        title=visitor.messages(title),
-        header=header_html(visitor, path),
-        static=_static(),
-        theme=THEME,
-        chosen=request.cookies.get(THEME, ""),
-        language=LANGUAGE_COOKIE,
-        module=module,
-        boot=_encoded(visitor.messages, boot),
-        classes="room",
-    )
-    return HTMLResponse(page, headers=NO_STORE)
-
-
 def _encoded(messages: Messages, boot: Mapping[str, Any]) -> str:
     common = {"root": ROOT.get(), "language": messages.language, "texts": texts_in(messages.language)}
     return msgspec.json.encode({**common, **boot}).decode().replace("<", "\\u003c")
@@ -95,7 +64,7 @@ def _static() -> str:
 
 
 async def static_file(digest: str, name: str) -> Response:
-    """Return a file of `static/`, or Vue; a page asks for them with the digest of all."""
+    """Return a file of `static/`; a page asks for them with the digest of all."""
     content = _files().get(name)
     if content is None or digest != _digest():
         return Response(status_code=404)
@@ -104,13 +73,11 @@ async def static_file(digest: str, name: str) -> Response:
 
 @cache
 def _files() -> Mapping[str, bytes]:
-    found = {
+    return {
         each.name: each.read_bytes()
         for each in files("kickserve_ui").joinpath("static").iterdir()
         if PurePosixPath(each.name).suffix in _TYPES
     }
-    vue = Path(nicegui.__file__).with_name("static") / "vue.esm-browser.prod.js"
-    return {**found, "vue.js": vue.read_bytes()}
 
 
 @cache
