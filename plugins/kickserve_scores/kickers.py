@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
+from kickserve.documents import NORMAL_975
 from kickserve.schemas import Record
 from kickserve_scores.filter import UNKNOWN, Ability, Filter
 
@@ -20,7 +21,6 @@ POINTS: Final = 3.0
 """Points of a kick where nothing else is said: those of a penalty. A conversion is worth 2."""
 DECIMALS: Final = 6
 """Of figures that people read; the filter itself is not rounded."""
-_NORMAL_975: Final = 1.96
 
 
 class KickerRow(Struct, kw_only=True, frozen=True):
@@ -131,7 +131,7 @@ class Tally:
             points: of a kick.
         """
         kicks, made, expected, variance = self._sums.get(kicker, _Sums())
-        above, half = made - expected, _NORMAL_975 * math.sqrt(variance)
+        above, half = made - expected, NORMAL_975 * math.sqrt(variance)
         ability = self._ability(kicker)
         low, high = ability.interval
         numbers = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from msgspec import Struct
 
+from kickserve.documents import NORMAL_975
 from kickserve.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 _BINS: Final = 10
 _CELLS: Final = 1 << 16  # of equal width, which a histogram divides the probabilities into
-_NORMAL_975: Final = 1.96
 _SUREST: Final = 1e-15  # distance from 0 and 1 that probabilities are cut to before a logarithm is taken
 
 
@@ -36,7 +36,7 @@ class Bin(Struct, kw_only=True, frozen=True):
     @property
     def by_chance(self) -> float:
         """How far the two lie apart at most in 95 of 100 cases, were the predictions right (normal)."""
-        return _NORMAL_975 * math.sqrt(self.mean_prediction * (1 - self.mean_prediction) / self.count)
+        return NORMAL_975 * math.sqrt(self.mean_prediction * (1 - self.mean_prediction) / self.count)
 
 
 class Quality(Struct, kw_only=True, frozen=True):
