@@ -81,12 +81,14 @@ class Outage:
         parent = psutil.Process(self._cluster.pid())
         processes = [parent, *parent.children()]
         for each in processes:
-            each.suspend()
+            with suppress(psutil.NoSuchProcess):  # its vacuum ends when it likes
+                each.suspend()
         try:
             yield
         finally:
             for each in processes:
-                each.resume()
+                with suppress(psutil.NoSuchProcess):
+                    each.resume()
 
 
 class Cluster:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -112,7 +112,8 @@ class Server:
         """Make sure that nothing is left of it."""
         if self.process.poll() is None:
             for worker in psutil.Process(self.process.pid).children():
-                worker.kill()  # one that is suspended would outlive its supervisor
+                with suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
+                    worker.kill()  # one that is suspended would outlive its supervisor
             self.process.kill()
             self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)

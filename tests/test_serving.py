@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -239,7 +240,8 @@ async def test_a_worker_that_ends_by_sigterm_is_replaced_and_no_request_fails(wo
 def test_a_worker_that_dies_again_and_again_is_replaced_after_a_pause(workers):
     def kill_again():
         for each in workers_of(workers)[:1]:
-            each.kill()
+            with suppress(psutil.NoSuchProcess):  # that of the round before, which was just buried
+                each.kill()
         return any("a new worker replaces it in 0.5 s" in line for line in workers.log)
 
     until(kill_again)

@@ -183,7 +183,8 @@ async def _frozen(cluster: Cluster, folder: Path, seconds: float) -> Row:
     root = psutil.Process(cluster.pid())
     family = [root, *root.children(recursive=True)]
     for each in family:
-        each.suspend()
+        with suppress(psutil.NoSuchProcess):  # its vacuum ends when it likes
+            each.suspend()
     try:
         await asyncio.sleep(seconds)
         slowest, states = await health(server.url)
@@ -191,7 +192,8 @@ async def _frozen(cluster: Cluster, folder: Path, seconds: float) -> Row:
         await load.end()
     finally:
         for each in family:
-            each.resume()
+            with suppress(psutil.NoSuchProcess):
+                each.resume()
     result = counted(load.ids, await settled(cluster.url, folder))
     faults = (result["lost"], result["twice"], load.failed, code)
     return {
