@@ -91,6 +91,19 @@ def test_ability_spreads_the_probability_around_the_formula(kicks):
     assert ability.std() == pytest.approx(0.29, abs=0.003)
 
 
+def test_kickers_share_the_kicks_and_each_has_one_ability_and_one_foot():
+    season = simulate(2 * BLOCK, 7, kickers=12)
+    p = season.probability
+    ability = np.log(p / (1 - p)) - logit(season.matrix)
+    left = season.matrix[:, INDEX["is_left_footed"]]
+    assert set(season.kicker) == set(range(12))
+    for number in range(12):
+        assert np.ptp(ability[season.kicker == number]) < 1e-9
+        assert np.ptp(left[season.kicker == number]) == 0
+    assert 0.15 < np.std([ability[season.kicker == number][0] for number in range(12)]) < 0.45
+    assert np.array_equal(simulate(100, 7, kickers=12).kicker, season.kicker[:100])
+
+
 @pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK + 1, 2 * BLOCK])
 def test_the_first_kicks_are_the_same_whatever_the_size(size):
     first, second = simulate(size, 2**63), simulate(2 * BLOCK, 2**63)
@@ -113,6 +126,7 @@ def test_far_kicks_are_drawn_until_there_are_enough():
     [
         ({"size": 0, "seed": 1}, "size=0 .* ask for 1"),
         ({"size": 1, "seed": -1}, "seed=-1 .* 0 or more"),
+        ({"size": 1, "seed": 1, "kickers": 0}, "kickers=0 .* 1 kicker"),
         ({"size": 1, "seed": 1, "min_distance": 66}, "min_distance=66 .* 0 to 65"),
         ({"size": 1, "seed": 1, "min_distance": float("nan")}, "min_distance=nan"),
     ],

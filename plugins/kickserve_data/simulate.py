@@ -78,6 +78,7 @@ _DRY: Final = 0.57
 _WET: Final = 0.22
 _WIND_RAIN: Final = 0.45  # correlation of the Gaussian copula
 
+_EVENNESS: Final = 2.0  # of the kickers' shares of the kicks, the parameter of a Dirichlet distribution [A]
 _FURTHEST: Final = 65.0  # only one kick in ten thousand is from further away
 
 
@@ -89,41 +90,48 @@ class Kicks:
         matrix: shape (n, 11), in the order of `kickserve.features.NAMES`.
         success: shape (n,), the outcome of each.
         probability: shape (n,), of success, with the kicker's unseen ability.
+        kicker: shape (n,), who takes each, a number from 0; None where each kick has a kicker of its own.
     """
 
     matrix: NDArray[np.float64]
     success: NDArray[np.bool_]
     probability: NDArray[np.float64]
+    kicker: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.matrix)
 
     def take(self, which: slice | NDArray[np.bool_]) -> Kicks:
         """Return some of the kicks: a slice of them, or those where a mask of shape (n,) is true."""
-        return Kicks(self.matrix[which], self.success[which], self.probability[which])
+        kicker = None if self.kicker is None else self.kicker[which]
+        return Kicks(self.matrix[which], self.success[which], self.probability[which], kicker)
 
 
-def simulate(size: int, seed: int, *, min_distance: float | None = None) -> Kicks:
+def simulate(size: int, seed: int, *, min_distance: float | None = None, kickers: int | None = None) -> Kicks:
     """Draw kicks.
 
     Args:
         size: how many, from 1.
         seed: 0 or more; the same seed gives the same kicks, whatever the size.
         min_distance: keep only kicks from so many metres or more, at most 65; `size` of them are drawn.
+        kickers: how many share the kicks, from 1, each with an ability of its own; None for one a kick.
 
     Raises:
         InvalidInput: an argument is out of its range.
     """
-    return _join(list(blocks(size, seed, min_distance=min_distance)))
+    return _join(list(blocks(size, seed, min_distance=min_distance, kickers=kickers)))
 
 
-def blocks(size: int, seed: int, *, min_distance: float | None = None) -> Iterator[Kicks]:
+def blocks(
+    size: int, seed: int, *, min_distance: float | None = None, kickers: int | None = None
+) -> Iterator[Kicks]:
     """Draw kicks block by block, so that a million take no more memory than a block.
 
     Args:
         size: how many in all, from 1.
         seed: 0 or more; block k is drawn from a generator seeded with `[seed, k]`.
         min_distance: as `simulate` has it.
+        kickers: as `simulate` has it.
 
     Yields:
         65,536 kicks at a time, fewer in the last block, and where nearer kicks are left out.
@@ -131,9 +139,9 @@ def blocks(size: int, seed: int, *, min_distance: float | None = None) -> Iterat
     Raises:
         InvalidInput: an argument is out of its range.
     """
-    _check(size, seed, min_distance)
+    _check(size, seed, min_distance, kickers)
     for number in count():
-        block = _block(seed, number)
+        block = _block(seed, number, kickers)
         if min_distance is not None:
             block = block.take(block.matrix[:, INDEX["distance"]] >= min_distance)
         yield block.take(slice(size))
@@ -155,9 +163,11 @@ def logit(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _check(size: int, seed: int, min_distance: float | None) -> None:
+def _check(size: int, seed: int, min_distance: float | None, kickers: int | None) -> None:
     if size < 1:
         raise InvalidInput(f"size={size} can't be simulated: ask for 1 kick or more")
+    if kickers is not None and kickers < 1:
+        raise InvalidInput(f"kickers={kickers} can't be simulated: ask for 1 kicker or more")
     if seed < 0:
         raise InvalidInput(f"seed={seed} can't be used: give a whole number, 0 or more")
     if min_distance is not None and not 0 <= min_distance <= _FURTHEST:
@@ -168,22 +178,30 @@ def _check(size: int, seed: int, min_distance: float | None) -> None:
 
 
 def _join(parts: list[Kicks]) -> Kicks:
+    kickers = [part.kicker for part in parts if part.kicker is not None]
     return Kicks(
         np.concatenate([part.matrix for part in parts]),
         np.concatenate([part.success for part in parts]),
         np.concatenate([part.probability for part in parts]),
+        np.concatenate(kickers) if kickers else None,
     )
 
 
-def _block(seed: int, number: int) -> Kicks:
+def _block(seed: int, number: int, kickers: int | None) -> Kicks:
     # Always a whole block, so that the first kicks don't depend on how many are asked for.
     rng = np.random.default_rng([seed, number])
     matrix = np.empty((BLOCK, COUNT))
     for name, values in _features(rng).items():
         matrix[:, INDEX[name]] = values
-    ability = rng.normal(0, ABILITY_SD, BLOCK)
+    ability, kicker = rng.normal(0, ABILITY_SD, BLOCK), None
+    if kickers is not None:
+        squad = np.random.default_rng([seed, 0, kickers])  # the same kickers in each block
+        abilities, shares = squad.normal(0, ABILITY_SD, kickers), squad.dirichlet(np.full(kickers, _EVENNESS))
+        kicker = rng.choice(kickers, BLOCK, p=shares)
+        ability = abilities[kicker]
+        matrix[:, INDEX["is_left_footed"]] = (squad.random(kickers) < _LEFT_FOOTED)[kicker]
     probability = 1 / (1 + np.exp(-(logit(matrix) + ability)))
-    return Kicks(matrix, rng.random(BLOCK) < probability, probability)
+    return Kicks(matrix, rng.random(BLOCK) < probability, probability, kicker)
 
 
 def _features(rng: Generator) -> dict[str, NDArray[np.float64] | NDArray[np.bool_]]:

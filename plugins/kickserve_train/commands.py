@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import rich_click as click
 
 from kickserve.features import NAMES, columns
@@ -52,20 +53,25 @@ _NEED_DATA = ("kind", "start", "column", "outcome", "kicker", "wind_in_ms", "nam
     required=True,
     help="A file: .csv, .parquet or .ndjson.",
 )
+@click.option("--kickers", type=click.IntRange(1), help="How many kickers, named in a column `kicker`.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
-def simulate_command(size: int, seed: int, output: Path, *, as_json: bool) -> None:
+def simulate_command(size: int, seed: int, output: Path, kickers: int | None, *, as_json: bool) -> None:
     r"""Simulate kicks and their outcomes.
 
     \b
     Examples:
       kickserve simulate --size 100000 --seed 7 --output kicks.parquet
       kickserve simulate --output kicks.csv && kickserve batch kicks.csv
+      kickserve simulate --size 2000 --kickers 12 --output season.csv && kickserve kickers season.csv
     """
     successes = 0
-    with progress() as bar, open_writer(output, [*NAMES, "success"]) as writer:
+    names = np.array([f"kicker {number}" for number in range(1, (kickers or 0) + 1)])
+    fields = [*NAMES, "success"] if kickers is None else [*NAMES, "kicker", "success"]
+    with progress() as bar, open_writer(output, fields) as writer:
         task = bar.add_task("simulating", total=size)
-        for kicks in blocks(size, seed):
-            writer.write({**columns(kicks.matrix), "success": kicks.success.astype(int)})
+        for kicks in blocks(size, seed, kickers=kickers):
+            kicker = {} if kicks.kicker is None else {"kicker": names[kicks.kicker]}
+            writer.write({**columns(kicks.matrix), **kicker, "success": kicks.success.astype(int)})
             successes += int(kicks.success.sum())
             bar.advance(task, len(kicks.success))
     if as_json:
