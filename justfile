@@ -148,8 +148,8 @@ _environment kind:
     [ -x "$VENV/bin/python" ] && [ "$stamp" -nt pyproject.toml ] && exit
     case $1 in
         serve) set -- -e '.[ui]' ;;
-        evaluate) set -- -e '.[drift,ui]' ;;
-        test) set -- -e '.[drift,excel,metrics,otel,parquet,postgres,profiling,sklearn,ui]' --group test ;;
+        evaluate) set -- -e '.[reports,ui]' ;;
+        test) set -- -e '.[excel,metrics,otel,parquet,postgres,profiling,reports,sklearn,ui]' --group test ;;
         all) set -- -e '.[all]' --group dev ;;
     esac
     echo "making the environment $VENV" >&2

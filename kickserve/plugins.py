@@ -308,9 +308,9 @@ def plugins_of(app: App) -> list[Plugin]:
 def installed_names(plugins: Sequence[Plugin]) -> tuple[list[str], list[str]]:
     """Return the names of loaded plugins, and of those that lack the packages of their extra."""
     packages = {type(plugin).__module__.partition(".")[0] for plugin in plugins}
-    points = [*_entry_points(STANDARD), *_entry_points(GROUP)]
-    loaded = [point.name for point in points if point.module.partition(".")[0] in packages]
-    return loaded, [point.name for point in points if _missing_packages(point)]
+    standard, optional = _entry_points(STANDARD), _entry_points(GROUP)
+    loaded = [each.name for each in [*standard, *optional] if each.module.partition(".")[0] in packages]
+    return loaded, [each.name for each in optional if _missing_packages(each)]
 
 
 def overridden(plugins: Sequence[Plugin], hook: str) -> list[Any]:

@@ -29,7 +29,6 @@ _LONGEST: Final = 240  # characters of a message
 _NOT_FOUND: Final = "no resource has this path: /docs lists all calls"
 # By the plugin that brings them, paths that people know from the README; a service may be without the plugin.
 _BROUGHT: Final = {
-    "drift": "/api/v1/drift",
     "metrics": "/metrics",
     "oip": "/v2",
     "profiling": "/api/v1/profile",

@@ -18,7 +18,7 @@ import psutil
 # For tests of the server itself: without the pages and reports it is there in half the time.
 BARE = {"KICKSERVE_PLUGINS": "storage"}
 WELCOME = re.compile(r"\bAPI\W+(http://[^\s\"]+)")  # of the table, and of the JSON document
-PATIENCE = 60  # seconds; what takes longer has failed, however busy the machine is
+PATIENCE = 180  # seconds; what takes longer has failed, however busy the machine is
 
 
 @contextmanager

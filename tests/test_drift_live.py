@@ -19,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from receiver import receiving
 from serving import eventually, serving
 
-from kickserve.errors import StoreUnavailable
+from kickserve.app import create_app
+from kickserve.errors import MissingExtra, StoreUnavailable
 from kickserve.features import named
 from kickserve.linear import load_default
 from kickserve.record import RecordBatch
@@ -84,6 +85,33 @@ async def test_usual_kicks_have_not_drifted_and_far_ones_have(client):
     assert {feature for name, feature in samples if name == "kickserve_drift_psi"} == {*COLUMNS}
     assert (samples["kickserve_drift_kicks", None], samples["kickserve_drift_drifted", None]) == (2_600, 1)
     assert ("kickserve_drift_share", None) in samples
+
+
+@pytest.fixture
+def without_evidently(monkeypatch):
+    monkeypatch.setattr("kickserve.errors.find_spec", lambda name: None if name == "evidently" else name)
+
+
+@pytest.mark.usefixtures("without_evidently")
+async def test_figures_need_no_extra_and_only_full_reports_name_theirs(client, kickserve, settings):
+    extra = "pip install 'kickserve[reports]'"
+    await client.post("/predict/batch", json=kicks(MIN_KICKS, 1))
+    assert (await ready(client))["kicks"] == MIN_KICKS
+    refused = await client.post("/drift/reports")
+    assert (refused.status_code, extra in refused.json()["detail"]) == (409, True)
+    assert (await client.get("/drift/reports")).json() == {"newest_run": None, "reports": []}
+    code, _, err = kickserve("evaluate")
+    assert (code, extra in err) == (2, True)
+    with pytest.raises(MissingExtra, match=r"KICKSERVE_DRIFT_EVERY needs evidently.*'kickserve\[reports\]'"):
+        create_app(configured(settings, KICKSERVE_DRIFT_EVERY="1d"))
+
+
+async def test_a_window_of_no_kicks_turns_the_figures_off(start, settings):
+    client = await start(configured(settings, KICKSERVE_DRIFT_WINDOW="0"))
+    await client.post("/predict/batch", json=kicks(600, 1))
+    refused = await client.get("/drift")
+    assert (refused.status_code, "KICKSERVE_DRIFT_WINDOW is 0" in refused.json()["detail"]) == (409, True)
+    assert "kickserve_drift_psi" not in (await client.get("http://test/metrics")).text
 
 
 async def test_limits_are_those_of_the_settings(start, settings):

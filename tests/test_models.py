@@ -321,7 +321,7 @@ def test_a_service_of_own_models_imports_no_other_library(tmp_path):
         "import sys\n"
         "from kickserve.app import create_app\n"
         "print(create_app().predictor.model.card.kind)\n"
-        "heavy = {'sklearn', 'scipy', 'pandas', 'onnxruntime', 'skops', 'huggingface_hub'}\n"
+        "heavy = {'evidently', 'sklearn', 'scipy', 'pandas', 'onnxruntime', 'skops', 'huggingface_hub'}\n"
         "print(*[name for name in sys.modules if name in heavy])\n"
     )
     environment = os.environ | {"KICKSERVE_MODEL": "trees.json", "KICKSERVE_SHADOW": "default"}

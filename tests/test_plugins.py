@@ -141,7 +141,6 @@ async def test_a_path_of_a_plugin_that_the_service_is_without_names_the_plugin_a
     few = configured(settings, KICKSERVE_PLUGINS="storage")
     client = await start(few if chosen else settings, plugins=discover(few))
     for path, name in (
-        ("/api/v1/drift/reports", "drift"),
         ("/api/v1/profile", "profiling"),
         ("/metrics", "metrics"),
         ("/ui/", "ui"),

@@ -156,8 +156,8 @@ def drift_live(rounds: int = 6, seconds: int = 5, reports: int = 10) -> dict[str
         reports: in a row.
     """
     servers = [
-        variant("without", KICKSERVE_PLUGINS="storage"),
-        variant("with", KICKSERVE_PLUGINS="storage,drift"),
+        variant("without", KICKSERVE_PLUGINS="storage", KICKSERVE_DRIFT_WINDOW="0"),
+        variant("with", KICKSERVE_PLUGINS="storage"),
     ]
     with tempfile.TemporaryDirectory(prefix="work-", dir=Path.cwd()) as work:
         measurements = compared(servers, rounds, seconds, Path(work))
@@ -168,7 +168,7 @@ def drift_live(rounds: int = 6, seconds: int = 5, reports: int = 10) -> dict[str
 
 def report_memory(folder: Path, number: int) -> list[Row]:
     """Ask a service for report after report; return the seconds and the service's memory after each."""
-    settings = {"API_KEY": KEY, "KICKSERVE_PLUGINS": "storage,drift"}
+    settings = {"API_KEY": KEY, "KICKSERVE_PLUGINS": "storage"}
     place = folder / "reports"
     place.mkdir()
     server = Server(SERVE, place, settings)

@@ -78,7 +78,7 @@ async def long(minutes: float = 60.0) -> Report:
         server = Server(
             folder,
             DATABASE_URL=cluster.url,
-            KICKSERVE_PLUGINS="storage,ui,drift,metrics",
+            KICKSERVE_PLUGINS="storage,ui,metrics",
             KICKSERVE_RETENTION=f"{KEEP_DAYS}d",
             KICKSERVE_JOURNAL_DIR=str(journals),
         )

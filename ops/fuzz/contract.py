@@ -87,7 +87,7 @@ def contract(cases: int = 20_000, seed: int = 1, examples: int = EXAMPLES) -> Re
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plugins = "storage,drift,metrics,profiling"
+        plugins = "storage,metrics,profiling"
         settings = {
             "API_KEY": KEY,
             "KICKSERVE_LOG_LEVEL": "warning",

@@ -9,7 +9,7 @@ from kickserve.plugins import Plugin
 from kickserve_drift.monitor import Monitor
 from kickserve_drift.outcomes import OutcomeTest
 from kickserve_drift.psi import Limits, with_outcomes
-from kickserve_drift.reports import ReportFolder
+from kickserve_drift.reports import ReportFolder, need_reports
 from kickserve_drift.settings import DriftSettings
 from kickserve_drift.window import LiveDrift, metrics_of
 
@@ -41,14 +41,16 @@ class DriftPlugin(Plugin):
         self._live = LiveDrift(self.table.window)
         self._outcomes = OutcomeTest()
         self._reports = ReportFolder(self.table.reports)
-        # On the way of each prediction: no call between.
-        self.on_predictions = self._live.add  # type: ignore[method-assign]
+        if self.table.window:  # on the way of each prediction: no call between
+            self.on_predictions = self._live.add  # type: ignore[method-assign]
+        if self.table.every is not None:
+            need_reports("KICKSERVE_DRIFT_EVERY")
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the routes, and the monitor in the background."""
         from kickserve_drift.routes import router  # the command line need not wait for it
 
-        app_config.route_handlers.append(router(self._reports))
+        app_config.route_handlers.append(router(self._reports, self.table.window))
         app_config.lifespan.append(self._running)
         return app_config
 

@@ -23,7 +23,7 @@ from kickserve_drift.kicks import NEWEST, Sample, choose, newest_evaluated, read
 from kickserve_drift.psi import MIN_KICKS, Limits, TooFewKicks, summarize, with_outcomes
 from kickserve_drift.reference import PLOTTED, Baseline, baseline_of_file, baseline_of_model
 from kickserve_drift.report import Current, Report, make_report
-from kickserve_drift.reports import PATH, ReportFolder, name_of
+from kickserve_drift.reports import PATH, ReportFolder, name_of, need_reports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -72,12 +72,14 @@ class Evaluation:
             The report, the path of its page, and the failure of its upload; None where there was none.
 
         Raises:
+            MissingExtra: what draws the page is not installed.
             TooFewKicks: there are hardly any kicks to evaluate, or to compare with.
             DataError: a file can't be read or written.
             StoreError: the store can't be read.
             RemoteError: the service is away, or refuses.
             PredictionFailed: the model raised.
         """
+        need_reports("A report of drift")
         at = datetime.now(UTC)
         plugins = discover(self.settings)
         file = fetch_model(source_of(self.settings), plugins)

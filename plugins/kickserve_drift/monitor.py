@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
+import hmac
 import logging
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +21,6 @@ from kickserve_drift.psi import Limits, with_outcomes
 
 if TYPE_CHECKING:
     import httpx
-    from standardwebhooks import Webhook as Signer
 
     from kickserve.plugins import App
     from kickserve.schemas import CalibrationChange, DriftSummary
@@ -74,7 +76,7 @@ class Webhook:
 
     def __init__(self, url: str, secret: str | None = None, *, pause: float = 1.0) -> None:
         self._url = url
-        self._signer = None if secret is None else _signer(secret)
+        self._secret = None if secret is None else _decode(secret)
         self._pause = pause
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
@@ -137,14 +139,11 @@ class Webhook:
         return problem, status // 100 != _REFUSED or status in _TEMPORARY
 
     def _headers(self, body: bytes, message: str) -> dict[str, str]:
-        now = datetime.now(UTC)
-        headers = {
-            "content-type": "application/json",
-            "webhook-id": message,
-            "webhook-timestamp": str(int(now.timestamp())),
-        }
-        if self._signer is not None:
-            headers["webhook-signature"] = self._signer.sign(message, now, body.decode())
+        now = str(int(time.time()))
+        headers = {"content-type": "application/json", "webhook-id": message, "webhook-timestamp": now}
+        if self._secret is not None:
+            signed = hmac.digest(self._secret, f"{message}.{now}.".encode() + body, hashlib.sha256)
+            headers["webhook-signature"] = f"v1,{base64.b64encode(signed).decode()}"
         return headers
 
 
@@ -245,15 +244,13 @@ class Monitor:
                 await asyncio.sleep(EVERY)
 
 
-def _signer(secret: str) -> Signer:
-    from standardwebhooks import Webhook as Signer
-
+def _decode(secret: str) -> bytes:
     if secret.startswith(_PREFIX):
         try:
-            return Signer(base64.b64decode(secret.removeprefix(_PREFIX), validate=True))
+            return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
         except binascii.Error:
             pass  # it only looks like one
-    return Signer(secret.encode())
+    return secret.encode()
 
 
 def _event_of(summary: DriftSummary) -> tuple[str, str]:

@@ -10,8 +10,6 @@ from msgspec import Struct, to_builtins
 
 from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.plugins import HasProfile, predict, profile_of
-from kickserve_data.reader import read_blocks
-from kickserve_data.simulate import simulate
 from kickserve_drift.kicks import Sample, predicted_rows
 from kickserve_drift.psi import MIN_KICKS, PREDICTION, Column, Reference, TooFewKicks
 from kickserve_scores.quality import RunningQuality
@@ -83,6 +81,8 @@ def reference_of(model: Model) -> Reference:
     reference = Reference.of_profile(profile_of(model), name)
     if _has_profile(model):
         return reference
+    from kickserve_data.simulate import simulate  # few models need it
+
     predictions = Column.of_values(PREDICTION, predict(model, simulate(_SIMULATED, _SEED).matrix).probability)
     note = (
         f"the model {name} has no profile of its training data: the features are compared with the"
@@ -98,6 +98,8 @@ def baseline_of_model(model: Model, seed: int) -> Baseline:
         ModelUnusable: the profile contradicts itself.
         PredictionFailed: the model has no profile, and raised.
     """
+    from kickserve_data.simulate import simulate
+
     reference, profile = reference_of(model), profile_of(model)
     notes = [reference.note]
     if _has_profile(model):
@@ -125,6 +127,8 @@ def baseline_of_file(path: Path, model: Model, seed: int) -> Baseline:
         DataError: the file can't be read, or features are missing.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
+    from kickserve_data.reader import read_blocks  # the service reads no file
+
     sample, quality = Sample(_BINNED, seed), RunningQuality()
     for block in read_blocks(path):
         rows = predicted_rows(block, model)

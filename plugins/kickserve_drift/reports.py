@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from kickserve.plugins import KickserveError, RequestError, atomic_write, plugins_of
+from kickserve.errors import need_extra
+from kickserve.plugins import KickserveError, MissingExtra, RequestError, atomic_write, plugins_of
 from kickserve.schemas import UNDECODABLE
 from kickserve_data import DataError
 
@@ -51,7 +52,7 @@ class ReportNotFound(RequestError):
 
 
 class NoNewReport(RequestError):
-    """A report is being made already, or the predictions can't be read by another process."""
+    """A report is being made already, or none can be made by this service."""
 
     status = 409
     title = "No report can be started"
@@ -121,9 +122,13 @@ class ReportFolder:
         """Start a report on the stored predictions of the service.
 
         Raises:
-            NoNewReport: one is being made; or no other process can read the store.
+            NoNewReport: one is being made; or the extra is missing; or no other process can read the store.
             KickserveError: the folder can't be used.
         """
+        try:
+            need_reports("A report of drift")
+        except MissingExtra as error:
+            raise NoNewReport(str(error)) from error
         if not app.store.shared:
             raise NoNewReport(
                 f"no other process can read {app.store.label}: choose another store in DATABASE_URL"
@@ -251,6 +256,18 @@ class ReportFolder:
             raise KickserveError(f"the folder of reports {self._folder} can't be used: {error}") from error
         os.close(log)
         raise NoNewReport(f"another report is being made: GET {PATH} shows its progress")
+
+
+def need_reports(what: str) -> None:
+    """Make sure that the page of a report can be drawn.
+
+    Args:
+        what: needs it, as the subject of a sentence.
+
+    Raises:
+        MissingExtra: Evidently, or pandas, is not installed.
+    """
+    need_extra(what, "reports", {"evidently": "evidently", "pandas": "pandas"})
 
 
 def name_of(at: datetime) -> str:

@@ -17,6 +17,7 @@ from kickserve_drift.psi import MIN_KICKS, TooFewKicks
 from kickserve_drift.reports import PATH, ReportFolder, ReportList, Run
 
 TheReports = NamedDependency[ReportFolder]
+TheWindow = NamedDependency[int]
 Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="Largest number of reports.")]
 
 
@@ -34,24 +35,30 @@ class _ReportOperation(Operation):
         answer.headers.pop("last-modified", None)  # the framework says of it that it is no date of HTTP
 
 
-def router(reports: ReportFolder) -> Router:
-    """Make the routes."""
+def router(reports: ReportFolder, window: int) -> Router:
+    """Make the routes; `window` is the number of kicks that live figures are of, 0 for none."""
     return Router(
         f"{API}/drift",
         route_handlers=[drift, start_report, list_reports, get_report],
-        dependencies={"reports": Provide(lambda: reports, sync_to_thread=False)},
+        dependencies={
+            "reports": Provide(lambda: reports, sync_to_thread=False),
+            "window": Provide(lambda: window, sync_to_thread=False),
+        },
         tags=["drift"],
     )
 
 
 @get("/", responses=refusals(409), guards=[requires(Scope.READ)])
-async def drift(request: Request[Any, Any, Any]) -> DriftSummary:
+async def drift(request: Request[Any, Any, Any], window: TheWindow) -> DriftSummary:
     """Return how far the newest kicks of all workers have drifted from the kicks that the model knows.
 
     `drifted` is true where half of the features have (`KICKSERVE_DRIFT_SHARE`), or the predictions, or where
-    there is an alarm on outcomes (`calibration`). With fewer than 50 kicks: 409.
+    there is an alarm on outcomes (`calibration`). With fewer than 50 kicks, or without live figures
+    (`KICKSERVE_DRIFT_WINDOW` is 0): 409.
     """
     summary = newest_drift(app_of(request))
+    if summary is None and not window:
+        raise TooFewKicks("no kicks are counted, as KICKSERVE_DRIFT_WINDOW is 0: set the number of kicks")
     if summary is None:
         raise TooFewKicks(
             f"fewer than {MIN_KICKS} new kicks are available: predict more kicks, and try again"
@@ -61,7 +68,7 @@ async def drift(request: Request[Any, Any, Any]) -> DriftSummary:
 
 @post("/reports", status_code=202, responses=refusals(409), guards=[requires(Scope.ADMIN)])
 async def start_report(request: Request[Any, Any, Any], reports: TheReports) -> Response[Run]:
-    """Start a full report, in a process of its own; one at a time, otherwise 409.
+    """Start a full report, in a process of its own; one at a time, otherwise 409; so too without Evidently.
 
     `GET /drift/reports` says how far it has come, and has its link once it is done.
     """

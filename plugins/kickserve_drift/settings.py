@@ -33,8 +33,9 @@ class DriftSettings(SettingsTable):
     window: int = setting(
         "KICKSERVE_DRIFT_WINDOW",
         "500",
-        kinds.count,
-        "Number of newest kicks that live drift figures cover; kicks of the last minute always count.",
+        kinds.whole,
+        "Number of newest kicks that live drift figures cover; kicks of the last minute always count. 0: no"
+        " live figures of kicks.",
     )
     every: timedelta | None = setting(
         "KICKSERVE_DRIFT_EVERY",

@@ -125,7 +125,7 @@ class LiveDrift:
     """Compares the newest predictions with the reference of the current model.
 
     Args:
-        size: newest kicks that the figures are of, at least.
+        size: newest kicks that the figures are of, at least; 0 for no figures.
 
     Attributes:
         window: the counts of all workers.
@@ -180,7 +180,7 @@ class LiveDrift:
 
     async def follow(self, model: Model) -> None:
         """Make the reference of a model, unless it is the current one."""
-        if model is self._model:
+        if model is self._model or not self._size:
             return
         self.count()
         try:
