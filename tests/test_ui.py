@@ -9,6 +9,7 @@ import io
 import json
 import math
 import re
+import struct
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from kickserve.features import NAMES
 from kickserve.plugins import InvalidInput
 from kickserve.schemas import row_of
 from kickserve_testing.app import client_of
-from kickserve_ui import backend, visits
+from kickserve_ui import backend, cards, visits
 from kickserve_ui.backend import Backend
 from kickserve_ui.heat_map import HeatMaps
 from kickserve_ui.history import Filter
@@ -125,6 +126,77 @@ async def test_the_map_has_the_models_answer_at_every_spot(client):
         assert ends[1, 2 * out, 2 * x] / 255 == pytest.approx(expected.high[0], abs=0.003)
 
 
+# What is shown to others.
+
+
+async def test_a_card_is_a_png_of_its_kick_that_changes_with_it_and_records_nothing(client, root):
+    asked = ["", "distance=50", "distance=50&language=fr", "distance=50&kicker=Ond%C5%99ej%20%3C%26%EF%BF%BF"]
+    answers = [await root.get(f"/ui/card.png?{query}") for query in asked]
+    for answer in answers:
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.content[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">II", answer.content[16:24]) == (1200, 630)
+        assert len(answer.content) < 600_000  # chats pass larger ones over
+        assert "set-cookie" not in answer.headers
+    assert len({answer.content for answer in answers}) == len(asked)
+    known = {"If-None-Match": answers[1].headers["etag"]}
+    assert (await root.get("/ui/card.png?distance=50", headers=known)).status_code == 304
+    assert (await root.get("/ui/card.png?distance=51", headers=known)).status_code == 200
+    assert answers[1].headers["cache-control"].startswith("public, max-age=")
+    assert (await client.get("/predictions")).json() == []
+
+
+@pytest.mark.parametrize("query", ["distance=1e9", "kind=drop", "side=up", "kind=conversion&line=-1&back=9"])
+async def test_a_link_that_shows_no_kick_is_refused_with_the_name_of_its_field(root, query):
+    for path in ("card.png", "embed"):
+        answer = await root.get(f"/ui/{path}?{query}")
+        assert answer.status_code == 422
+        assert re.search(r"(distance|kind|side|line) can(&#39;|')t be", answer.text)
+
+
+async def test_few_cards_are_drawn_at_once(root, monkeypatch):
+    monkeypatch.setattr(cards, "_MOST_WAITING", 2)
+    asked = (root.get(f"/ui/card.png?distance={distance}") for distance in range(20, 24))
+    answers = await asyncio.gather(*asked)
+    assert sorted(each.status_code for each in answers) == [200, 200, 429, 429]
+
+
+async def test_chats_find_the_card_of_a_link_by_an_absolute_address(start, settings):
+    client = await start(configured(settings, API_KEY="sesame", KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))
+    sent = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "kicks.example", "X-Forwarded-Prefix": "/kicks"}
+    page = await client.get("http://test/ui/?kind=penalty&distance=41&angle=30&language=fr", headers=sent)
+    tags = dict(re.findall('<meta (?:property|name)="([^"]+)" content="([^"]*)">', page.text))
+    picture = html.unescape(tags["og:image"])
+    assert picture.startswith("https://kicks.example/kicks/ui/card.png?kind=penalty&distance=41&angle=30")
+    assert tags["twitter:image"] == tags["og:image"]
+    assert tags["twitter:card"] == "summary_large_image"
+    assert html.unescape(tags["og:url"]).startswith("https://kicks.example/kicks/ui/?kind=penalty")
+    assert re.fullmatch(r"Une pénalité de 41 m du côté gauche : environ \d sur \d+", tags["og:title"])
+    card = await client.get(picture.replace("https://kicks.example/kicks", "http://test"))  # without a key
+    assert (card.status_code, card.headers["content-type"]) == (200, "image/png")
+    plain = (await client.get("http://test/ui/")).text
+    assert 'property="og:image" content="http://localhost/ui/card.png?language=en' in plain
+    assert "og:image" not in (await client.get("http://test/ui/?distance=far")).text
+
+
+async def test_other_pages_than_the_embedded_pitch_can_not_be_framed(root):
+    policies = {
+        path: (await root.get(f"/ui/{path}")).headers["content-security-policy"]
+        for path in ("", "history", "model", "sign-in", "nowhere", "embed")
+    }
+    assert "script-src" not in policies["embed"]
+    assert {path for path, each in policies.items() if "frame-ancestors *" in each} == {"embed"}
+
+
+@pytest.mark.parametrize(
+    ("distance", "said"), [(8, "An 8 m"), (11.4, "An 11 m"), (41, "A 41 m"), (80, "An 80 m"), (18, "An 18 m")]
+)
+async def test_a_distance_has_its_article(root, distance, said):
+    assert (
+        f"<h1>{said} penalty from in front" in (await root.get(f"/ui/embed?distance={distance}&angle=0")).text
+    )
+
+
 # The history.
 
 
@@ -141,8 +213,7 @@ def test_a_filter_ends_after_its_last_day_and_takes_unusable_input_as_none():
 async def root(client):
     """A client of the paths beside the API's; the pages have begun."""
     async with httpx.AsyncClient(transport=client._transport, base_url="http://localhost") as root:
-        while (await root.get("/ui/")).status_code == 503:  # the first visitor waits for the import
-            await asyncio.sleep(0.05)
+        await root.get("/ui/status")  # waits for the import
         yield root
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -377,9 +380,60 @@ def test_a_link_sets_the_page_and_warns_of_its_faults(visit):
     expect(page.get_by_text("3′ · first minutes")).to_be_visible()
     expect(page.get_by_text("values that can’t be used (angle)")).to_be_visible()
     expect(page.locator(".answer .warning").first).to_contain_text("Distance beyond 60 m")
-    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not here')); }")
+
+
+@pytest.mark.parametrize(
+    ("secure", "said"), [(True, "Copied."), (False, "Copied."), (False, "copy it by hand")]
+)
+def test_a_kick_is_shared_by_a_link_that_opens_the_same_kick_for_another(visit, server, secure, said):
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    if not secure:  # without https there is no clipboard
+        page.evaluate(
+            "() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not here')); }"
+        )
+    if "hand" in said:
+        page.evaluate("() => { document.execCommand = () => false; }")
+    button(page, "Conversion").click()
+    button(page, "Share").click()  # before the page's own address has followed
+    link = page.get_by_label("Link with all settings").input_value()
+    picture = page.get_by_role("link", name="Download the picture").get_attribute("href")
+    card = httpx.get(picture)
+    assert (card.status_code, card.headers["content-type"]) == (200, "image/png")
     button(page, "Copy link").click()
-    expect(page.get_by_label("copy the link from here")).to_have_value(re.compile("distance=70.*wind=33"))
+    expect(page.get_by_role("dialog").get_by_role("status").first).to_contain_text(said)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    kick = kick_shown(page)
+    other = visit(link.removeprefix(f"{server.root}/ui"))
+    assert kick_shown(other) == kick
+    expect(button(other, "Conversion")).to_have_attribute("aria-pressed", "true")
+    expect(other.locator(NUMBER)).to_have_text(page.locator(NUMBER).inner_text())
+
+
+@pytest.mark.parametrize("name", ["server", "guarded"])
+def test_the_shown_calls_of_the_api_give_the_number_shown_and_no_key(request, visit, tmp_path, name):
+    server = request.getfixturevalue(name)
+    page = visit("/?distance=41&angle=12&wind=33&kicker=Seán O'Gara", root=server.root)
+    expect(page.locator(NUMBER)).to_contain_text("%")
+    number = page.locator(NUMBER).inner_text()
+    button(page, "Use by API").click()
+    code = page.get_by_role("dialog").locator("textarea")
+    shown = {}
+    for way in ("curl", "Python", "kickserve client"):
+        button(page, way).click()
+        expect(button(page, way)).to_have_attribute("aria-pressed", "true")
+        shown[way] = code.input_value()
+    guarded = name == "guarded"
+    assert all(("API_KEY" in each) is guarded for way, each in shown.items() if way != "kickserve client")
+    assert not any(key in each for key in KEYS.values() for each in shown.values())
+    environment = {**os.environ, "API_KEY": KEYS["predict"]}
+    for way, each in shown.items():
+        file = tmp_path / "shown"
+        file.write_text(each, encoding="utf-8")
+        program = "sh" if way == "curl" else sys.executable
+        done = subprocess.run([program, file], env=environment, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        assert percent(found["prediction"] if way == "curl" else found) == number
 
 
 def test_the_page_is_in_french_by_the_browser_and_by_the_switch(visit):
@@ -683,6 +737,25 @@ def test_other_origins_may_not_frame_the_page(page, server, stranger):
     with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
         page.evaluate(SHOW, f"{server.root}/ui")
     expect(page.frame_locator("#ours").locator(NUMBER)).to_have_count(0)
+
+
+def test_any_page_may_frame_the_embedded_pitch_which_sets_no_cookie_and_records_nothing(
+    page, guarded, stranger
+):
+    page.goto(stranger)
+    page.emulate_media(color_scheme="dark")
+    with counting(guarded) as new:
+        page.evaluate(SHOW, f"{guarded.root}/ui/embed?kind=conversion&line=8&back=30&language=fr")
+        inside = page.frame_locator("#ours")
+        expect(inside.get_by_role("heading")).to_contain_text("Une transformation de 40 m du côté gauche")
+        expect(inside.locator(".number")).to_have_text(re.compile(r"^\d+\s%$"))
+        expect(inside.locator("body")).to_have_css("background-color", "rgb(24, 34, 33)")
+        expect(inside.get_by_role("link")).to_have_attribute(
+            "href", f"{guarded.root}/ui/?kind=conversion&line=8&back=30&language=fr"
+        )
+    assert new == []
+    assert page.context.cookies() == []
+    page.goto("about:blank")
 
 
 def test_a_page_of_another_site_posts_nothing(page, server, stranger):

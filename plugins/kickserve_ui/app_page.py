@@ -17,7 +17,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from kickserve_ui.messages import texts_in
-from kickserve_ui.rendering import ROOT
+from kickserve_ui.rendering import ROOT, static
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,13 @@ def show_app(messages: Messages, module: str, boot: Mapping[str, Any], *, classe
 
 
 def _encoded(messages: Messages, boot: Mapping[str, Any]) -> str:
-    common = {"root": ROOT.get(), "language": messages.language, "texts": texts_in(messages.language)}
+    texts = texts_in(messages.language)
+    common = {
+        "root": ROOT.get(),
+        "language": messages.language,
+        "texts": texts,
+        "pitch": str(static("pitch.svg")),
+    }
     return msgspec.json.encode({**common, **boot}).decode().replace("<", "\\u003c")
 
 

@@ -34,6 +34,7 @@ from kickserve_ui.model_page import show_model
 from kickserve_ui.pitch_page import show_pitch
 from kickserve_ui.rendering import PATH, notice_page, static
 from kickserve_ui.sessions import LIFETIME
+from kickserve_ui.sharing import add_sharing, tags_of
 from kickserve_ui.visits import PageLimit, drop_unopened
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def _fastapi() -> FastAPI:
     ui.page("/sign-in")(_sign_in_page)
     app.get("/static/{digest}/{name}", response_model=None)(static_file)
     add_calls(app)
+    add_sharing(app)
     app.get("/records", response_model=None)(records)
     app.get("/history.csv", response_model=None)(download)
     app.on_delete(lambda: current_backend().collect_soon())
@@ -145,7 +147,9 @@ def _wants_policy(start: Any) -> bool:
 
 
 async def _pitch(client: Client, request: Request) -> None:
-    show_pitch(open_page(client, request, "title_pitch", ""))
+    visitor = open_page(client, request, "title_pitch", "")
+    ui.add_head_html(await tags_of(request))
+    show_pitch(visitor)
 
 
 async def _history(client: Client, request: Request) -> None:

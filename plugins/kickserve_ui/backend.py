@@ -12,6 +12,7 @@ from kickserve.plugins import ConfigurationError
 from kickserve_data.simulate import simulate
 from kickserve_scores.quality import assess
 from kickserve_scores.report import report
+from kickserve_ui.cards import Cards
 from kickserve_ui.heat_map import HeatMaps, about
 from kickserve_ui.sessions import Sessions
 
@@ -38,12 +39,14 @@ class Backend:
         app: the same.
         sessions: visitors who are signed in.
         maps: heat maps, cached for all visitors.
+        cards: the newest cards of kicks, cached alike.
     """
 
     def __init__(self, app: App) -> None:
         self.app = app
         self.sessions = Sessions(app.authenticator, app.settings.journal_dir)
         self.maps = HeatMaps()
+        self.cards = Cards()
         self._assessing = asyncio.Lock()
         self._quality: QualityReport | None = None
         self._quality_until = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import numpy as np
 from fastapi import Body, Request, Response
 from fastapi.responses import JSONResponse
@@ -68,7 +69,14 @@ async def _answer(request: Request) -> Response:
     probability, low, high = scores[0].tolist()
     interval = None if math.isnan(low) else (low, high)
     warnings = served.model.warnings(state.row.tolist())
-    return _answered(messages, probability, interval, warnings, reasons=await _reasons(served, state))
+    more = {"reasons": await _reasons(served, state), "kick": _features(state)}
+    return _answered(messages, probability, interval, warnings, **more)
+
+
+def _features(state: PageState) -> dict[str, Any]:
+    """Return the kick as the API takes it; its kicker only where it has one."""
+    kick = msgspec.to_builtins(state.kick)
+    return {name: value for name, value in kick.items() if name != "source" and value is not None}
 
 
 async def _reasons(served: ServedModel, state: PageState) -> dict[str, Any] | None:
@@ -120,10 +128,12 @@ async def _record(request: Request, query: Annotated[str, Body(embed=True)]) -> 
         query: of the kick's link.
     """
     visitor = _visitor_who_may(request, Scope.PREDICT)
-    found = await current_backend().app.predictor.predict(read(QueryParams(query)).kick)
+    state = read(QueryParams(query))
+    found = await current_backend().app.predictor.predict(state.kick)
     if isinstance(found, KickserveError):
         raise found
-    return _answered(visitor.messages, found.prediction, found.interval, found.warnings, id=found.id)
+    more = {"id": found.id, "kick": _features(state)}
+    return _answered(visitor.messages, found.prediction, found.interval, found.warnings, **more)
 
 
 async def _set_outcome(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections import OrderedDict
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from kickserve.features import BY_NAME, INDEX
 from kickserve_ui.page_state import DEPTH, WIDTH
@@ -30,6 +33,7 @@ _OUT: Final = np.arange(0, DEPTH + STEP / 2, STEP)
 _ALL_X, _ALL_OUT = (each.ravel() for each in np.meshgrid(_X, _OUT))
 _CONDITIONS: Final = [at for name, at in INDEX.items() if name not in {"distance", "angle", "is_left_side"}]
 _CACHED: Final = 32  # maps, of 70 kB
+_PALE: Final = 0.47  # opacity where the model warns, as static/heat.js draws it
 _WHOLE: Final = 32_767  # of 15 bits: a probability of 1
 
 
@@ -121,6 +125,44 @@ def colour_of(probability: float) -> str:
     low, high = (bytes.fromhex(stop[1:]) for stop in STOPS[at : at + 2])
     mixed = (round(a + (b - a) * (position - at)) for a, b in zip(low, high, strict=True))
     return f"#{bytes(mixed).hex()}"
+
+
+@lru_cache(_CACHED)
+def picture(found: bytes) -> bytes:
+    """Return a map as a picture: PNG, a pixel a spot; where the model warns it is pale, with a soft edge.
+
+    Args:
+        found: as `HeatMaps.get` returns it.
+    """
+    (length,) = struct.unpack_from("<I", found)
+    shape = msgspec.json.decode(found[4 : 4 + length])
+    rows, columns = shape["rows"], shape["columns"]
+    words = np.frombuffer(found, "<u2", rows * columns, 4 + length)
+    pixels = _palette()[np.rint((words >> 1) * (255 / _WHOLE)).astype(np.intp)]
+    pale = _softened((words & 1).reshape(rows, columns).astype(np.float64))
+    pixels[:, 3] = np.rint(255 * (1 - (1 - _PALE) * pale)).ravel()
+    lines = np.insert(pixels.reshape(rows, -1), 0, 0, axis=1)  # a line begins with its filter: none
+    head = struct.pack(
+        ">IIBBBBB", columns, rows, 8, 6, 0, 0, 0
+    )  # eight bits for each of red, green, blue, alpha
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+def _softened(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    for _ in range(2):
+        plane = sliding_window_view(np.pad(plane, 1, mode="edge"), (3, 3)).mean(axis=(2, 3))
+    return plane
+
+
+@cache
+def _palette() -> NDArray[np.uint8]:
+    """Return red, green, blue and alpha of 256 levels of probability, shape (256, 4)."""
+    colours = b"".join(bytes.fromhex(f"{colour_of(level / 255)[1:]}ff") for level in range(256))
+    return np.frombuffer(colours, np.uint8).reshape(256, 4)
 
 
 def _kicks_at(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ _WORDS: Final = {
     "word_unlikely": 0.1,
     "word_long_shot": 0.0,
 }
+_NEAR: Final = 0.02  # to a quarter, which is said so
+_RARE: Final = 0.05  # below, and as near to 1, tens would say never or always
 _WARNING: Final = re.compile(r"(\w+) (beyond|below) ([\d.]+)\s*(.*)")
 _QUALITY: Final = re.compile(r"\s*q=([01](?:\.\d+)?)\s*")
 
@@ -82,6 +85,16 @@ class Messages:
         if percents in {0, 100} and fraction not in {0, 1}:
             return f"<1{space}%" if percents == 0 else f">99{space}%"
         return f"{percents}{space}%"
+
+    def often(self, probability: float) -> str:
+        """Write a probability as people say it: "About 7 in 10"; static/words.js does the same."""
+        is_quarter = abs(abs(probability - 0.5) - 0.25) < _NEAR
+        of = 4 if is_quarter else 10 if _RARE <= probability < 1 - _RARE else 100
+        return self("often", count=min(max(math.floor(of * probability + 0.5), 1), of - 1), of=of)
+
+    def day(self, at: datetime) -> str:
+        """Write a day, in UTC."""
+        return at.astimezone(UTC).strftime("%d/%m/%Y" if self.language == "fr" else "%d %b %Y")
 
     def moment(self, at: datetime) -> str:
         """Write an instant, in UTC."""

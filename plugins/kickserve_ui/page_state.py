@@ -6,7 +6,8 @@ the goal line, at the top, towards the kicker's own half.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlencode
 
@@ -136,6 +137,13 @@ class PageState:
         )
 
     @property
+    def spot(self) -> tuple[float, float]:
+        """The spot of the ball, `x` and `out`; it may lie off the pitch."""
+        radians = math.radians(self.angle)
+        aside = self.distance * math.sin(radians)
+        return WIDTH / 2 + (-aside if self.side == "left" else aside), self.distance * math.cos(radians)
+
+    @property
     def row(self) -> NDArray[np.float64]:
         """The eleven features as numbers, in the order of `kickserve.features.NAMES`."""
         return np.array(row_of(self.kick), dtype=np.float64)
@@ -149,6 +157,24 @@ def read(query: Mapping[str, str]) -> PageState:
     """
     given = {name: _parsed(name, query[name]) for name in PageState.__slots__ if name in query}
     return PageState(**given)
+
+
+def read_link(query: Mapping[str, str]) -> tuple[PageState, str]:
+    """Read a link to the pitch: the kick, and its kind. A conversion lies where its line says.
+
+    Raises:
+        InvalidInput: a value is none that its field takes.
+    """
+    state, kind = read(query), _parsed("kind", query.get("kind", "penalty"))
+    if kind == "conversion" and "line" in query and "back" in query:
+        aside, out = _parsed("line", query["line"]) - WIDTH / 2, _parsed("back", query["back"])
+        state = replace(
+            state,
+            distance=round(min(max(math.hypot(aside, out), _DISTANCE.low), _DISTANCE.high), 1),
+            angle=round(math.degrees(math.atan2(abs(aside), out)), 1),
+            side="left" if aside < 0 else "right",
+        )
+    return state, kind
 
 
 def link_of(record: Record) -> str:

@@ -33,4 +33,5 @@ def board(visitor: Visitor) -> dict[str, Any]:
         "gradient": GRADIENT,
         "model": about(current_backend().served.model.card),
         "rights": rights_of(visitor),
+        "guarded": current_backend().sessions.guarded,
     }

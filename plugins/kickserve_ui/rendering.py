@@ -23,11 +23,12 @@ def render(template: str, messages: Messages, **values: Any) -> str:
     """Return the HTML of a template.
 
     Args:
-        template: its name.
+        template: its name; without `.html`.
         messages: of the visitor; `t` in the template.
         values: the rest, by the names in the template.
     """
-    return _templates().get_template(f"{template}.html").render(t=messages, **values)
+    name = template if template.endswith(".svg") else f"{template}.html"
+    return _templates().get_template(name).render(t=messages, **values)
 
 
 def hint(text: str) -> str:

@@ -11,13 +11,14 @@ import { Pitch } from "./pitch.js";
 import { Decision, Drivers, TeeLine } from "./reasons.js";
 import { clamp, DEPTH, gains, kickAt, LENGTH, phaseOf, spotOf, teeZone, WIDTH } from "./rugby.js";
 import { boot, placeOf, reasonOf, send, w } from "./service.js";
+import { ShareKick, UseByApi } from "./share.js";
 
 const LEVELS = [0.2, 0.4, 0.6, 0.8];
 const REST = 150; // milliseconds without a change until the service is asked
 const LOOK = 4000; // milliseconds between looks whether service, model and session are what they were
 const CONDITIONS = ["minute", "phase", "wind", "rain", "foot", "venue", "attempts", "kicker"];
 const SPOT = ["distance", "angle", "side"];
-const PLACE = ["kind", "line", "back", ...SPOT];
+const VALUES = ["line", "back", "lineout_5", "lineout_22", "lineout_40", "lineout_50", "miss", "touch"];
 
 const queryOf = (kick, names) => new URLSearchParams(names.filter((name) => kick[name] !== "" && kick[name] !== undefined).map((name) => [name, kick[name]])).toString();
 
@@ -48,7 +49,7 @@ function onLine(kick) {
 }
 
 const Board = {
-  components: { Answer, ChoiceField, Decision, Drivers, NumberField, Pitch, SliderField, TeeLine },
+  components: { Answer, ChoiceField, Decision, Drivers, NumberField, Pitch, ShareKick, SliderField, TeeLine, UseByApi },
   template: `
   <h1 class="unseen">{{ t("title_pitch") }}</h1>
   <section class="card result">
@@ -68,8 +69,7 @@ const Board = {
       <button v-for="(_, name) in boot.presets" class="button chip" @click="preset(name)">{{ t("preset_" + name) }}</button>
     </div>
     <div class="foot"><p class="hint">{{ t(kick.kind === "conversion" ? "hint_conversion" : "hint") }}</p>
-      <button class="button" @click="copyLink">{{ t("copy") }}</button></div>
-    <input v-if="link" ref="link" class="link" readonly :value="link" :aria-label="t('copy_by_hand')">
+      <div class="presets"><ShareKick :query="told" :spoken="spoken" :w="w"/><UseByApi :kick="found?.key === key ? found.kick : null" :w="w"/></div></div>
     <p class="hint">{{ model }}</p>
     <p v-if="unusable.length" class="warning" role="alert">{{ t("bad_link", { names: unusable.join(", ") }) }}</p>
   </section>
@@ -118,7 +118,6 @@ const Board = {
       steps: [], // that Undo takes back, the last first
       busy: false,
       note: "",
-      link: "",
       rights: boot.rights,
     };
   },
@@ -134,6 +133,10 @@ const Board = {
     },
     query() {
       return queryOf(this.kick, Object.keys(this.kick));
+    },
+    /** The query of a link for others: without figures of the decision that are the usual ones. */
+    told() {
+      return queryOf(this.kick, Object.keys(this.kick).filter((name) => !VALUES.includes(name) || this.kick[name] !== boot.defaults[name]));
     },
     spot() {
       return spotOf(this.kick);
@@ -352,17 +355,6 @@ const Board = {
         this.note = reasonOf(error);
       }
       this.busy = false;
-    },
-
-    async copyLink() {
-      history.replaceState(null, "", `?${this.query}`);
-      try {
-        await navigator.clipboard.writeText(location.href); // there without https on this machine alone
-        this.note = w.t("copied");
-      } catch {
-        this.link = location.href;
-        this.$nextTick(() => this.$refs.link.select());
-      }
     },
   },
 };

@@ -5,6 +5,7 @@
 
 import { draw } from "./heat.js";
 import { clamp, DEPTH, POSTS, WIDTH } from "./rugby.js";
+import { boot } from "./service.js";
 
 const [LEFT, TOP, ACROSS, DOWN] = [-2, -10.5, 74, 73.5]; // the part that is shown, in metres
 const TAP = 10; // pixels: a finger that moves further scrolls the page
@@ -17,30 +18,15 @@ export const Pitch = {
     <canvas ref="canvas" :style="canvasStyle" aria-hidden="true"></canvas>
     <svg ref="svg" :viewBox="viewBox" role="group" :aria-label="t('pitch')" @pointerdown="press"
          @pointermove="drag" @pointerup="release" @pointercancel="cancel">
-      <defs>
-        <radialGradient id="leather" cx="38%" cy="32%" r="75%">
-          <stop offset="0" stop-color="#ffffff"/><stop offset="1" stop-color="#e9dcc4"/>
-        </radialGradient>
-        <clipPath id="grass"><rect x="0" y="0" width="70" height="62"/></clipPath>
-      </defs>
-      <rect class="in-goal" x="0" y="-10" width="70" height="10"/>
+      <defs><clipPath id="grass"><rect x="0" y="0" width="70" height="62"/></clipPath></defs>
       <g class="contours" clip-path="url(#grass)">
         <path v-for="each in lines" :key="each.name" :d="each.path" :class="each.name"/>
       </g>
-      <g class="lines">
-        <path d="M0 62V-10M70 62V-10"/>
-        <path class="goal" d="M0 0H70"/>
-        <path d="M0 22H70M0 50H70"/>
-        <path class="dashed" d="M0 40H70M0 60H70"/>
-        <path class="dashes" d="M5 3v4M15 3v4M55 3v4M65 3v4M5 20v4M15 20v4M55 20v4M65 20v4
-          M5 38v4M15 38v4M55 38v4M65 38v4M5 48v4M15 48v4M55 48v4M65 48v4
-          M3 5h4M13 5h4M26.5 5h3M40.5 5h3M53 5h4M63 5h4"/>
-      </g>
+      <g v-html="boot.pitch"></g>
       <g class="names" aria-hidden="true">
         <text x="69.2" y="21.3">22</text><text x="69.2" y="39.3">10</text>
         <text x="69.2" y="49.3">{{ t("halfway") }}</text>
       </g>
-      <g class="posts"><path d="M32.2 0V-10M37.8 0V-10M32.2 -3H37.8"/></g>
       <g class="labels" aria-hidden="true">
         <template v-for="each in lines" :key="each.name">
           <text v-if="each.label" :x="each.label[0]" :y="each.label[1]" dy="0.6">{{ each.text }}</text>
@@ -61,17 +47,14 @@ export const Pitch = {
          :aria-valuetext="spoken" :aria-label="t('ball')" aria-orientation="vertical" @keydown="nudge">
         <circle class="reach" r="3.4"/>
         <circle class="halo" r="2.2"/>
-        <g transform="rotate(-28)">
-          <ellipse class="leather" rx="1.05" ry="1.5"/>
-          <path class="seam" d="M0 -1.5Q0.42 0 0 1.5M-0.3 -0.5H0.5M-0.3 0H0.55M-0.3 0.5H0.5"/>
-        </g>
+        <use href="#football"/>
       </g>
     </svg>
   </div>`,
   // ball: its spot; lines: contours; tee: of a conversion, the line of its try and the zone of the tee.
   props: { ball: Object, distance: Number, spoken: String, map: Object, colours: Array, lines: Array, tee: Object, stale: Boolean, t: Function },
   emits: ["place", "drop", "try"],
-  data: () => ({ dragging: "" }),
+  data: () => ({ boot, dragging: "" }),
   computed: {
     viewBox: () => `${LEFT} ${TOP} ${ACROSS} ${DOWN}`,
     canvasStyle: () => ({
