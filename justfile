@@ -124,6 +124,11 @@ chaos *arguments: (_environment "all")
 fuzz *arguments: (_environment "all")
     @{{ python }} -m ops.fuzz "$@"
 
+# Make the reference in ops/docs/reference out of the code: settings, commands, calls, metrics, extras
+[group('publish')]
+reference: (_environment "all")
+    @{{ python }} -m ops.reference
+
 # Build the wheel and the source archive into dist/
 [group('publish')]
 build: (_environment "all")

@@ -1,8 +1,6 @@
 """The command line: finds the commands, and turns errors into words and exit codes.
 
-Exit codes: 0 done; 1 failed; 2 used or set up in a way that can't work; 3 done, but rows were refused;
-4 drift, where it was to fail on it; 5 too few kicks to say anything; 6 the store or a service is away;
-7 done in part: partitions failed, and the same command tries them again.
+The help of `kickserve` lists the exit codes.
 """
 
 from __future__ import annotations
@@ -108,13 +106,20 @@ def _keep_lines(command: Command) -> None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kickserve")
 def cli() -> None:
-    """The honest probability that a rugby place kick goes over.
+    r"""The honest probability that a rugby place kick goes over.
 
-    Settings come from the environment and from the file .env: README.md and .env.example list them.
+    Settings come from the environment and from the file .env: .env.example lists them.
 
     Exit codes: 0 done, 1 failed, 2 wrong use or wrong settings, 3 done but rows were refused, 4 drift (with
-    --fail-on-drift), 5 too few kicks, 6 the store or a service can't be reached, 7 done in part: the same
-    command retries the failed partitions.
+    --fail-on-drift), 5 too few kicks, 6 the store or a service can't be reached: retry later, 7 done in part:
+    the same command retries the failed partitions, 8 a model that should not be served, 9 a model worse than
+    the one in use (both of model check), 130 interrupted.
+
+    \b
+    Examples:
+      kickserve predict --distance 38 --angle 24
+      kickserve batch kicks.csv --output answers.csv
+      kickserve serve
     """
 
 

@@ -3,8 +3,8 @@
     python ops/space.py [FOLDER]             into a new folder, build/space where none is named
     python ops/space.py --upload OWNER/NAME  to the hub
 
-They are the files that an image is built from (see .dockerignore), the Containerfile as `Dockerfile`,
-and README.md, whose front matter describes the Space.
+They are the files that an image is built from (see .dockerignore), the Containerfile as `Dockerfile`, and
+README.md below the front matter that configures the Space.
 """
 
 from __future__ import annotations
@@ -22,6 +22,20 @@ from kickserve import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 USUAL = ROOT / "build" / "space"
+FRONT_MATTER = """\
+---
+title: kickserve
+emoji: 🏉
+colorFrom: green
+colorTo: blue
+sdk: docker
+app_port: 7860
+pinned: false
+license: mit
+short_description: The honest probability that a place kick goes over
+---
+
+"""
 
 
 def contents() -> dict[str, Path]:
@@ -31,7 +45,7 @@ def contents() -> dict[str, Path]:
         SystemExit: git does not know one of them.
     """
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    wanted = ["README.md", *(line[1:] for line in lines if line.startswith("!"))]
+    wanted = [line[1:] for line in lines if line.startswith("!")]
     command = ["git", "ls-files", "-z", "--error-unmatch", "--", *wanted]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -53,6 +67,8 @@ def put_together(folder: Path) -> int:
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)
+    readme = folder / "README.md"
+    readme.write_text(FRONT_MATTER + readme.read_text("utf-8"), "utf-8")
     return len(found)
 
 

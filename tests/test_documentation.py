@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import zipfile
+from collections import defaultdict
 from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,26 +20,25 @@ from serving import serving
 from snippets import Reader, Snippet, matches, problem_of, read, simple_commands
 
 from kickserve.cli import cli
-from kickserve.features import FEATURES
 from kickserve.settings import Settings
 from ops.bench.__main__ import NAMES as BENCHMARKS
 from ops.chaos.__main__ import NAMES as DRILLS
 from ops.fuzz.__main__ import NAMES as ATTACKS
+from ops.reference import FOLDER, GROUPS, examples, pages
 
 ROOT = Path(__file__).parent.parent
-# The front matter above the title is for the hub.
-README = re.sub(r"\A---\n.*?\n---\n\s*", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 DOCUMENTS = [
     ROOT / "README.md",
-    ROOT / ".github/CONTRIBUTING.md",
-    *sorted((ROOT / "ops/docs").glob("*.md")),
+    *sorted((ROOT / ".github").glob("*.md")),
+    *sorted((ROOT / "ops/docs").rglob("*.md")),
 ]
 JUSTFILE = (ROOT / "justfile").read_text()
 RECIPES = {*re.findall(r"^(?:\[group.*\n|alias )([a-z][\w-]*)", JUSTFILE, re.MULTILINE)}
 BY_NAME = {"bench": BENCHMARKS, "chaos": DRILLS, "fuzz": ATTACKS}
-OURS = [point for point in entry_points(group="kickserve.plugins") if point.dist.name == "kickserve"]
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+CODE = "".join(path.read_text() for room in ("kickserve", "plugins") for path in (ROOT / room).rglob("*.py"))
 
-documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,11 @@ class TestSnippets:
     @documents
     def test_every_snippet_runs_and_prints_its_text(self, document, home, server):
         url = server.url.removesuffix("/api/v1")
-        reader = Reader(home / document.stem, url, DATABASE_URL=f"sqlite:///{home}/kickserve.db")
+        reader = Reader(
+            home / str(document.relative_to(ROOT)).replace("/", "-"),
+            url,
+            DATABASE_URL=f"sqlite:///{home}/kickserve.db",
+        )
         with closing(reader):
             wrong = [
                 f"{document.name}, line {snippet.line}:\n{fault}"
@@ -74,15 +79,10 @@ class TestSnippets:
     def test_every_command_and_recipe_exists(self, document):
         text = document.read_text()
         scripts = [command for snippet in read(text) for command, _ in snippet.commands]
-        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        prose = FENCED.sub("", text)
         scripts += re.findall(r"(?<!`)`((?:kickserve|just) [^`]+)`", prose)
         commands = [words for script in scripts for words in simple_commands(script)]
         assert not [fault for words in commands if (fault := misnamed(words))]
-
-    @documents
-    def test_every_link_to_a_file_leads_to_one(self, document):
-        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)|src=\"([^\":]+)\"", document.read_text())
-        assert not [each for pair in links for each in pair if each and not (document.parent / each).exists()]
 
     @pytest.mark.parametrize(
         ("expected", "printed", "alike"),
@@ -134,7 +134,7 @@ def misnamed(words):
         return _misnamed_in(cli, rest)
     if program != "just" or not rest or rest[0].startswith("-"):
         return None
-    recipe, *arguments = rest
+    recipe, *arguments = (word for word in rest if word != "NAME")
     if recipe not in RECIPES:
         return f"there is no recipe {recipe!r}"
     wrong = (
@@ -158,38 +158,179 @@ def _misnamed_in(command, words):
                     next(left, None)  # its value
             elif hasattr(command, "get_command"):
                 below = command.get_command(context, word)
+                if below is None and re.fullmatch(r"\[?[A-Z]+]?", word):
+                    return None  # COMMAND or [OPTIONS] stands for any
                 if below is None:
                     return f"there is no command {context.command_path} {word}"
                 return _misnamed_in(below, [*left])
     return None
 
 
+class TestNames:
+    @documents
+    def test_every_link_leads_somewhere(self, document):
+        assert dead_links(document, document.read_text()) == []
+
+    @documents
+    def test_every_setting_exists(self, document):
+        compose = re.findall(r"\$\{(KICKSERVE_\w+)", (ROOT / "compose.yaml").read_text())
+        known = {row.variable for row in settings_rows()} | {*compose}
+        known |= {f"{row.variable}_FILE" for row in settings_rows() if row.secret}
+        text = document.read_text()
+        known |= {*re.findall(r'"(KICKSERVE_FOOT_\w+)"', text)}  # of a plugin that is an example
+        assert {*re.findall(r"\bKICKSERVE_[A-Z_]*[A-Z]\b", text)} - known == set()
+
+    @documents
+    def test_every_metric_and_table_exists(self, document):
+        text = document.read_text()
+        known = {*re.findall(r"\bkickserve_\w+", CODE + (FOLDER / "metrics.md").read_text())}
+        known |= {*re.findall(r'Metric\("(\w+)"', text)}  # of a plugin that is an example
+        known |= {path.name for path in (ROOT / "plugins").iterdir()}
+        assert {*re.findall(r"\bkickserve_\w*\w\b", text)} - known == set()
+
+    @pytest.mark.parametrize(
+        ("text", "dead"),
+        [
+            ("[a](README.md#limits) [b](#here)\n## Here", []),
+            ("[a](nowhere.md)", ["nowhere.md"]),
+            ("[a](README.md#nowhere)", ["README.md#nowhere"]),
+            ("[a](#there)\n## Here", ["#there"]),
+        ],
+    )
+    def test_a_dead_link_is_found(self, text, dead):
+        assert dead_links(ROOT / "README.md", text) == dead
+
+
+def dead_links(document, text):
+    """Return the links in the text of a document to files that are missing, or to headings."""
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", FENCED.sub("", text))
+    return [link for pair in links for link in pair if link and not _leads(document, text, link)]
+
+
+def _leads(document, text, link):
+    if re.match(r"\w+:", link):
+        return True  # no test needs a network
+    name, _, anchor = link.partition("#")
+    path = document.parent / name if name else document
+    if not path.exists():
+        return False
+    return not anchor or anchor in anchors_of(path.read_text() if name else text)
+
+
+def anchors_of(text):
+    """Return the anchors that GitHub gives to headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 class TestReadme:
-    def test_it_begins_with_the_two_commands(self):
-        head = "\n".join(README.splitlines()[:20])
-        assert "pip install uv rust-just && just serve" in head
-        assert "pip install uv rust-just && just test" in head
+    def test_it_begins_with_the_two_commands_and_is_one_page(self):
+        lines = (ROOT / "README.md").read_text().splitlines()
+        assert "pip install uv rust-just && just serve" in "\n".join(lines[:20])
+        assert "pip install uv rust-just && just test" in "\n".join(lines[:20])
+        assert len(lines) < 250
+
+    def test_every_document_can_be_reached_from_it(self):
+        reached, left = set(), [ROOT / "README.md"]
+        while left:
+            document = left.pop()
+            reached.add(document)
+            links = re.findall(r"\]\(([^)#:\s]+\.md)", document.read_text())
+            left += {(document.parent / link).resolve() for link in links} - reached
+        assert {*DOCUMENTS} - reached == {ROOT / ".github/pull_request_template.md"}
+
+    def test_no_paragraph_is_in_two_documents(self):
+        where = defaultdict(set)
+        for document in DOCUMENTS:
+            for paragraph in document.read_text().split("\n\n"):
+                if len(paragraph) > 150 and not paragraph.startswith(("```", "<!--")):
+                    where[re.sub(r"\s+", " ", paragraph)].add(document)
+        assert [text for text, documents in where.items() if len(documents) > 1] == []
+
+
+@pytest.fixture(scope="module")
+def made():
+    return pages()
+
+
+class TestReference:
+    @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.md")), ids=lambda path: path.name)
+    def test_it_is_what_the_code_makes(self, path, made):
+        assert path.read_text() == made[path.name], "run `just reference`"
+
+    def test_no_page_is_missing(self, made):
+        assert made.keys() == {path.name for path in FOLDER.glob("*.md")}
 
     @pytest.mark.parametrize("row", settings_rows(), ids=lambda row: row.variable)
-    def test_it_has_every_setting_with_its_default(self, row):
-        [line] = [line for line in README.splitlines() if line.startswith(f"| `{row.variable}` |")]
-        assert (f"| `{row.default}` |" if row.default else "|  |") in line
-        assert row.description in line
+    def test_it_has_every_setting(self, row, made):
+        assert f"| `{row.variable}` |" in made["settings.md"]
 
-    @pytest.mark.parametrize("command", cli.list_commands(click.Context(cli)))
-    def test_it_has_every_command(self, command):
-        assert f"`kickserve {command}" in README or f"kickserve {command} " in README
+    def test_it_has_every_plugin_and_recipe(self, made):
+        ours = [
+            each for group in GROUPS for each in entry_points(group=group) if each.dist.name == "kickserve"
+        ]
+        assert [point.name for point in ours if f"| `{point.name}` |" not in made["extras.md"]] == []
+        assert [name for name in RECIPES - {"precommit"} if f"`just {name}`" not in made["commands.md"]] == []
 
-    def test_it_has_every_plugin_library_and_recipe(self):
-        assert [point.name for point in OURS if f"| `{point.name}` |" not in README] == []
-        packages = [path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")]
-        assert [name for name in packages if f"`{name.removeprefix('kickserve_')}`" not in README] == []
-        assert [name for name in RECIPES if f"`just {name}" not in README] == []
 
-    @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-    def test_it_has_every_feature_with_its_range(self, feature):
-        wanted = feature.wanted.removeprefix("a number from ")
-        assert f"| `{feature.name}` | {feature.meaning} | {wanted} |" in README
+def commands_below(command, path):
+    """Yield every command with its path."""
+    yield pytest.param(command, path, id=" ".join(path))
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands_below(command.get_command(context, name), (*path, name))
+
+
+@pytest.mark.parametrize(("command", "path"), [*commands_below(cli, ("kickserve",))])
+def test_the_help_of_a_command_has_examples_that_can_be_parsed(command, path, monkeypatch):
+    monkeypatch.setattr(click.Path, "convert", lambda _, value, *__: value)  # their files are examples too
+    found = [words for line in examples(command) for words in simple_commands(line)]
+    assert any(tuple(words[: len(path)]) == path for words in found)
+    for program, *arguments in found:
+        if program == "kickserve":
+            parse(cli, arguments)
+
+
+def parse(command, arguments):
+    """Parse the arguments of a command and of the commands below it, and run none."""
+    with command.make_context("kickserve", [*arguments]) as context:
+        if isinstance(command, click.Group) and (rest := [*context._protected_args, *context.args]):
+            below = command.get_command(context, rest[0])
+            assert below is not None, rest[0]
+            parse(below, rest[1:])
+
+
+def test_every_message_in_troubleshooting_is_one_of_the_code():
+    text = (ROOT / "ops/docs/troubleshooting.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+    assert len(rows) > 50
+    assert [message for message in rows if not is_ours(message) and message not in FOREIGN] == []
+
+
+FOREIGN = {"502 Bad Gateway", "/ui"}  # what nginx says; a path
+
+
+def is_ours(message):
+    """Say whether a message is in the code; `…` in it, and what the code fills in, may be anything."""
+    pieces = [re.escape(piece.strip()) for piece in message.split("…") if piece.strip()]
+    return re.search(".*?".join(pieces), MESSAGES) is not None
+
+
+def _texts(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value.replace("\n", " ")
+
+
+MESSAGES = "\n".join(
+    text
+    for room in ("kickserve", "plugins")
+    for path in (ROOT / room).rglob("*.py")
+    for text in _texts(ast.parse(path.read_text()))
+)
 
 
 def test_the_example_of_an_env_file_has_every_setting_and_its_default():

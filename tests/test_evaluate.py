@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from contextlib import redirect_stdout
 from io import StringIO
@@ -194,6 +195,14 @@ def test_where_nothing_can_be_evaluated_message_and_code_say_why(
     ended, _, err = here("evaluate", *arguments, **environment)
     assert ended == code, err
     assert words in " ".join(err.replace("│", " ").split())
+
+
+def test_an_evidently_that_can_not_be_imported_is_an_error_with_its_remedy(kickserve, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evidently", None)  # as beside a pandas that it does not know
+    monkeypatch.delitem(sys.modules, "kickserve_drift.page", raising=False)
+    code, _, error = kickserve("evaluate", write(tmp_path / "kicks.parquet", 60))
+    assert code == 2
+    assert "pip install 'kickserve[reports]'" in " ".join(error.split())
 
 
 def test_a_folder_has_the_figures_of_its_rows_in_one_file(evaluate, tmp_path):

@@ -152,9 +152,9 @@ async def test_a_path_of_a_plugin_that_the_service_is_without_names_the_plugin_a
     assert "/docs lists all calls" in (await client.get("http://test/metricsish")).json()["detail"]
 
 
-async def test_the_plugin_of_the_readme_works(install, start, settings):
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    [code] = [each.text for each in read(readme) if each.marks.get("file", "").endswith(".py")]
+async def test_the_plugin_of_the_documents_works(install, start, settings):
+    document = (Path(__file__).parent.parent / "ops/docs/plugins.md").read_text()
+    [code] = [each.text for each in read(document) if each.marks.get("file", "").endswith(".py")]
     install("longest", code)
     client = await start(configured(settings, API_KEY="k"))
     assert (await client.get("/longest")).status_code == 401

@@ -38,10 +38,15 @@ _json = click.option("--json", "as_json", is_flag=True, help="Write the result a
 
 @click.group("key")
 def command() -> None:
-    """Make, list, rotate and remove the keys of clients.
+    r"""Make, list, rotate and remove the keys of clients.
 
     The file KICKSERVE_KEYS holds the SHA-256 of each key, never the key. Running services read changes within
     a second.
+
+    \b
+    Examples:
+      kickserve key new scoreboard --scope predict --file keys.json
+      KICKSERVE_KEYS=keys.json kickserve key list
     """
 
 
@@ -120,7 +125,13 @@ def rotate(
 @_file
 @_json
 def listed(file: Path | None, *, as_json: bool) -> None:
-    """List the keys, with names, scopes and dates."""
+    r"""List the keys, with names, scopes and dates.
+
+    \b
+    Examples:
+      kickserve key list
+      kickserve key list --file keys.json --json
+    """
     entries = read(_place(file))
     if as_json:
         print_json(entries)
@@ -136,7 +147,12 @@ def listed(file: Path | None, *, as_json: bool) -> None:
 @click.argument("name")
 @_file
 def remove(name: str, file: Path | None) -> None:
-    """Remove a key: running services refuse the key within a second."""
+    r"""Remove a key: running services refuse the key within a second.
+
+    \b
+    Examples:
+      kickserve key remove scoreboard
+    """
     with changing(_place(file)) as entries:
         gone = _of(name, entries)
         entries[:] = [each for each in entries if each.name != name]

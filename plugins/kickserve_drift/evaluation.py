@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import structs
 
-from kickserve.plugins import KickserveError, discover, fetch_model, load_file, open_store, source_of
+from kickserve.plugins import (
+    ConfigurationError,
+    KickserveError,
+    discover,
+    fetch_model,
+    load_file,
+    open_store,
+    source_of,
+)
 from kickserve_data import reader
 from kickserve_data.engines import DASK
 from kickserve_data.locations import is_many
@@ -180,7 +188,13 @@ class Evaluation:
     ) -> tuple[Report, Path, KickserveError | None]:
         """Draw and write the page, upload it where the settings ask for it, and write the summary."""
         self.on_progress("drawing", 0.0)
-        from kickserve_drift.page import draw, html_of, upload, values_of
+        try:
+            from kickserve_drift.page import draw, html_of, upload, values_of
+        except ImportError as error:  # of a pandas that this Evidently does not know, for example
+            raise ConfigurationError(
+                f"Evidently can't be imported ({error}): versions that fit come with"
+                "  pip install 'kickserve[reports]'"
+            ) from error
 
         self.on_progress("drawing", 0.6)
         # Stored predictions were read newest first; in plots, time goes to the right.

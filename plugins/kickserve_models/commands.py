@@ -39,7 +39,13 @@ if TYPE_CHECKING:
 
 @click.group("model")
 def command() -> None:
-    """Show, check or publish a model."""
+    r"""Show, check or publish a model.
+
+    \b
+    Examples:
+      kickserve model show
+      kickserve model check mine.skops --data season.csv
+    """
 
 
 @command.command("show")
