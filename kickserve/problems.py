@@ -27,7 +27,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 _CHALLENGE: Final = 'Bearer realm="kickserve"'
 _LONGEST: Final = 240  # characters of a message
 _NOT_FOUND: Final = "no resource has this path: /docs lists all calls"
-# By the plugin that brings them, paths that people know from the documents; a service may be without the plugin.
+# By the plugin that brings them, paths that documents name; a service may be without the plugin.
 _BROUGHT: Final = {
     "metrics": "/metrics",
     "oip": "/v2",
