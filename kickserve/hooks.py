@@ -173,6 +173,10 @@ class Plugin(InitPlugin, CLIPlugin):
         """Return the state of each part of the plugin for `/health`, by name: `ok`, or its fault in words."""
         return {}
 
+    def second_model(self) -> Model | None:
+        """Return a model that is loaded beside the current one, so that the two can be compared."""
+        return None
+
     def drift(self) -> DriftSummary | None:
         """Return the newest summary of drift, over all workers; None before there are enough kicks."""
         return None

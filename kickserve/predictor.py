@@ -433,14 +433,19 @@ class Predictor:
         self.learner = learner
         self._ids = IdFactory()
         self._loading = asyncio.Lock()
-        self.current = self._serve(load())
+        self.current = self.serve(load())
 
     @property
     def model(self) -> Model:
         """The current model; a reload may change it during any `await`."""
         return self.current.model
 
-    def _serve(self, model: Model) -> ServedModel:
+    def serve(self, model: Model) -> ServedModel:
+        """Return a model as it is served; it takes the place of no other.
+
+        Raises:
+            ModelUnusable: it does not answer.
+        """
         scorer = Scorer(model, self._sampler, self._ids, self.learner)
         finish, settings = partial(self._finish, scorer), self._settings
         try:
@@ -462,7 +467,7 @@ class Predictor:
             MissingExtra: its kind needs an extra that is not installed; the model before stays.
         """
         async with self._loading:
-            self.current = await asyncio.to_thread(lambda: self._serve(self._load()))
+            self.current = await asyncio.to_thread(lambda: self.serve(self._load()))
         card = self.model.card
         self._metrics.set_model(card.name, card.revision)
         _log.info("the model is now %s, revision %s, from %s", card.name, card.revision, card.source)

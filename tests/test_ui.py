@@ -14,6 +14,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -24,11 +25,13 @@ from hypothesis import strategies as st
 from nicegui import Client
 from serving import PATIENCE, eventually
 
+import kickserve
 import kickserve_ui
 from kickserve.app import create_app
-from kickserve.features import NAMES
+from kickserve.features import NAMES, named
 from kickserve.plugins import InvalidInput
 from kickserve.schemas import row_of
+from kickserve_data.simulate import simulate
 from kickserve_testing.app import client_of
 from kickserve_ui import backend, cards, visits
 from kickserve_ui.backend import Backend
@@ -195,6 +198,66 @@ async def test_a_distance_has_its_article(root, distance, said):
     assert (
         f"<h1>{said} penalty from in front" in (await root.get(f"/ui/embed?distance={distance}&angle=0")).text
     )
+
+
+def write_rival(folder, less=0.5):
+    """Write a model that gives every kick less than the packaged model, on the log-odds."""
+    document = json.loads(Path(kickserve.__file__).with_name("default.json").read_text(encoding="utf-8"))
+    document["coefficients"][0] -= less
+    file = folder / "rival.json"
+    file.write_text(json.dumps({**document, "name": "rival", "revision": ""}), encoding="utf-8")
+    return str(file)
+
+
+async def test_two_models_are_compared_by_what_came_of_kicks(start, settings, tmp_path):
+    client = await start(configured(settings, KICKSERVE_SHADOW=write_rival(tmp_path)))
+    path = "http://test/ui/compare/quality?model=second"
+    assert (await client.get(path)).json()["curves"] == []
+    kicks = simulate(1_500, 7)
+    bodies = [named(row) for row in kicks.matrix.tolist()]
+    verdicts = []
+    for some in (slice(0, 20), slice(20, 1_500)):
+        answers = (await client.post("/predict/batch", json=bodies[some])).json()
+        pairs = zip(answers, kicks.success[some], strict=True)
+        outcomes = [{"id": each["id"], "success": bool(success)} for each, success in pairs]
+        await client.put("/predictions/outcomes", json=outcomes)
+        found = (await client.get(path)).json()
+        verdicts.append(found["verdict"])
+    assert "too few" in verdicts[0]
+    assert "simulated is better than rival on 1,500 kicks" in verdicts[1]
+    quality = (await client.get("/quality")).json()["overall"]
+    assert sum(each["count"] for each in found["curves"][0]) == quality["count"]
+    for shown, expected in zip(found["curves"][0], quality["bins"], strict=True):  # the model in use
+        assert shown["predicted"] == pytest.approx(expected["mean_prediction"], abs=1e-6)
+        assert shown["interval"][0] < shown["actual"] < shown["interval"][1] or shown["actual"] == 1
+    french = (await client.get(path, headers={"Accept-Language": "fr"})).json()
+    assert "simulated est meilleur que rival sur 1\u202f500 tirs" in french["verdict"]
+
+
+async def test_models_that_do_not_differ_beyond_chance_are_called_so(start, settings, tmp_path):
+    client = await start(configured(settings, KICKSERVE_SHADOW=write_rival(tmp_path, 0.001)))
+    kicks = simulate(100, 7)
+    answers = (await client.post("/predict/batch", json=[*map(named, kicks.matrix.tolist())])).json()
+    pairs = zip(answers, kicks.success, strict=True)
+    await client.put("/predictions/outcomes", json=[{"id": a["id"], "success": bool(s)} for a, s in pairs])
+    found = (await client.get("http://test/ui/compare/quality?model=second")).json()
+    assert "no more than chance" in found["verdict"]
+
+
+async def test_another_model_is_shown_to_readers_alone(start, settings, tmp_path):
+    client = await start(configured(settings, API_KEY="sesame", KICKSERVE_SHADOW=write_rival(tmp_path)))
+    paths = ["map?model=second", "map?model=", "quality?model=second"]
+    for path in paths:
+        assert (await client.get(f"http://test/ui/compare/{path}")).status_code == 401
+    page = (await client.get("http://test/ui/compare")).text
+    assert "rival" not in page
+    answer = await client.post("http://test/ui/sign-in?to=/compare", data={"key": "sesame"})
+    cookies = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+    assert answer.headers["location"] == "/ui/compare"
+    for path in paths:
+        assert (await client.get(f"http://test/ui/compare/{path}", headers=cookies)).status_code == 200
+    unknown = await client.get("http://test/ui/compare/map?model=/etc/passwd", headers=cookies)
+    assert unknown.status_code == 422
 
 
 # The history.

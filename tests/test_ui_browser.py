@@ -485,7 +485,10 @@ def drag_by_finger(page, steps, across, down):
     return box
 
 
-@pytest.mark.parametrize(("path", "ready"), [("", NUMBER), ("/history", "tbody tr"), ("/model", ".badge")])
+@pytest.mark.parametrize(
+    ("path", "ready"),
+    [("", NUMBER), ("/history", "tbody tr"), ("/model", ".badge"), ("/compare", "h1"), ("/embed", ".number")],
+)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_have_no_serious_barrier(visit, server, kick, path, ready, scheme):
     predict(server, kick)
@@ -573,6 +576,49 @@ def test_the_model_page_tells_what_the_card_knows_and_later_what_came_of_kicks(v
     page.reload()
     expect(page.locator(".diagram .known").first).to_be_visible()
     expect(page.get_by_role("columnheader", name="Your kicks")).to_be_visible()
+
+
+@pytest.mark.parametrize("touch", [False, True])
+def test_a_divider_is_moved_between_two_models_by_hand_and_by_keyboard(visit, tmp_path, touch):
+    document = json.loads(Path(kickserve.__file__).with_name("default.json").read_text(encoding="utf-8"))
+    document["coefficients"][0] -= 0.5
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps({**document, "name": "another", "revision": ""}), encoding="utf-8")
+    with served(tmp_path, KICKSERVE_MODEL=str(model)) as server:
+        size = {"width": 390, "height": 844} if touch else {"width": 1400, "height": 1000}
+        page = visit("/model", root=server.root, viewport=size, has_touch=touch)
+        page.get_by_role("link", name="Compare with another model").click()
+        sides = page.locator(".sides b")
+        expect(sides).to_have_count(2)
+        low, high = (int(text.removesuffix("%")) for text in sides.all_inner_texts())
+        assert low < high
+        expect(page.locator(".pitch .labels text").first).to_have_text(re.compile(r"^\+\d"))
+        expect(page.get_by_text("No outcome is known yet")).to_be_visible()
+        divider = page.get_by_role("slider", name="Divider")
+        box = divider.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        assert box["width"] >= 44
+        if touch:
+            finger = page.context.new_cdp_session(page)
+            for kind, points in (
+                ("touchStart", [{"x": x, "y": y}]),
+                *(("touchMove", [{"x": x + step, "y": y}]) for step in range(0, 80, 8)),
+                ("touchEnd", []),
+            ):
+                finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        else:
+            page.mouse.move(x, y)
+            page.mouse.down()
+            page.mouse.move(x + 72, y, steps=8)
+            page.mouse.up()
+        assert divider.bounding_box()["x"] == pytest.approx(box["x"] + 72, abs=4)
+        divider.focus()
+        page.keyboard.press("Home")
+        expect(divider).to_have_attribute("aria-valuenow", "0")
+        page.keyboard.press("ArrowRight")
+        expect(divider).to_have_attribute("aria-valuetext", "The model in use on 2%")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        page.close()
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ PICTURES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "french": (CONVERSION, {"viewport": DESKTOP, "locale": "fr-FR", "color_scheme": "dark"}),
     "model": ("/model", {"viewport": {"width": 1280, "height": 1120}, "locale": "en-GB"}),
 }
+CARD: Final = "/card.png?distance=41&angle=24&side=left&kicker=Léa%20Ortiz&language=en"
 _SETTLED: Final = 900  # milliseconds
 
 
@@ -36,12 +37,13 @@ def main() -> None:
     """Take all of them."""
     with tempfile.TemporaryDirectory() as folder, serving(folder) as server:
         fill(server.url)
+        pages = server.url.removesuffix("/api/v1") + "/ui"
+        card = httpx.get(pages + CARD, timeout=60).raise_for_status()
+        (HERE / "card.png").write_bytes(card.content)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
             for name, (path, options) in PICTURES.items():
-                take(
-                    browser, server.url.removesuffix("/api/v1") + "/ui" + path, HERE / f"{name}.png", options
-                )
+                take(browser, pages + path, HERE / f"{name}.png", options)
             browser.close()
 
 

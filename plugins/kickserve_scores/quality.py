@@ -38,6 +38,14 @@ class Bin(Struct, kw_only=True, frozen=True):
         """How far the two lie apart at most in 95 of 100 cases, were the predictions right (normal)."""
         return NORMAL_975 * math.sqrt(self.mean_prediction * (1 - self.mean_prediction) / self.count)
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the true share of successes lies in 95 of 100 cases (Wilson 1927, the score interval)."""
+        share, square = self.success_rate, NORMAL_975**2 / self.count
+        middle = (share + square / 2) / (1 + square)
+        reach = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
+        return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
 
 class Quality(Struct, kw_only=True, frozen=True):
     """How good the predictions of some kicks were.
@@ -88,6 +96,28 @@ def assess(prediction: ArrayLike, success: ArrayLike) -> Quality:
     values, group = np.unique(p, return_inverse=True)
     counts = np.array([np.bincount(group, y == each, len(values)) for each in (0, 1)])
     return _quality(counts, np.tile(values, (2, 1)), _log_likelihood(p, y))
+
+
+def compare(first: ArrayLike, second: ArrayLike, success: ArrayLike) -> tuple[Quality, Quality, float, float]:
+    """Measure two predictions of the same kicks.
+
+    Args:
+        first: probabilities, shape (n,), n from 1.
+        second: other ones.
+        success: outcomes, as for `assess`.
+
+    Returns:
+        The quality of both; the mean difference of the squared errors, second less first: below 0 the second
+        is better; and its standard error, from the pairs; 0 for a single kick.
+
+    Raises:
+        InvalidInput: as `assess`.
+    """
+    qualities = assess(first, success), assess(second, success)
+    (one, outcome), (other, _) = _pair(first, success), _pair(second, success)
+    difference = (other - outcome) ** 2 - (one - outcome) ** 2
+    error = float(difference.std() / max(len(difference) - 1, 1) ** 0.5)
+    return *qualities, float(difference.mean()), error
 
 
 class RunningQuality:

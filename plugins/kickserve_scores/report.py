@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from kickserve.schemas import Calibration
 from kickserve_scores.calibration import CalibrationTest
-from kickserve_scores.quality import Quality, assess
+from kickserve_scores.quality import Quality, assess, compare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -106,10 +106,8 @@ class _Columns:
 
     def compare(self) -> tuple[Quality, Quality, float, float]:
         """Return the quality of the first and of the second, and the difference of the Brier scores."""
-        (first, success), second = self.arrays(), np.frombuffer(self._second)
-        difference = (second - success) ** 2 - (first - success) ** 2
-        error = float(difference.std() / max(len(difference) - 1, 1) ** 0.5)
-        return assess(first, success), assess(second, success), float(difference.mean()), error
+        first, success = self.arrays()
+        return compare(first, np.frombuffer(self._second), success)
 
 
 class _Parts:

@@ -103,6 +103,10 @@ class ShadowPlugin(Plugin):
         state = self._thread.state if self.state == "ok" else self.state
         return {} if self.model is None else {"shadow": state}
 
+    def second_model(self) -> Model | None:
+        """Return the second model."""
+        return self.model
+
     async def complete(self, batches: Sequence[RecordBatch]) -> Sequence[RecordBatch]:
         """Add the second model's predictions; where it fails, the batches stay as they are."""
         model = self.model

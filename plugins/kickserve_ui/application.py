@@ -31,7 +31,7 @@ from kickserve_ui.history_page import download, records, show_history
 from kickserve_ui.layout import COOKIE, open_page, show_sign_in
 from kickserve_ui.messages import messages_for
 from kickserve_ui.model_page import show_model
-from kickserve_ui.pitch_page import show_pitch
+from kickserve_ui.pitch_page import show_comparison, show_pitch
 from kickserve_ui.rendering import PATH, notice_page, static
 from kickserve_ui.sessions import LIFETIME
 from kickserve_ui.sharing import add_sharing, tags_of
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from kickserve_ui.layout import Visitor
 
 _FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
-_PAGES: Final = frozenset({"", "/history", "/model"})
+_PAGES: Final = frozenset({"", "/history", "/model", "/compare"})
 _RECONNECT: Final = 10.0  # seconds in which a page that lost its connection finds the same state again
 _COMPRESSION: Final = 5  # of 9, the default, which takes three times as long and gains two percent
 _POLICY: Final = b"content-security-policy"
@@ -80,6 +80,7 @@ def _fastapi() -> FastAPI:
     ui.page("/")(_pitch)
     ui.page("/history")(_history)
     ui.page("/model")(_model)
+    ui.page("/compare")(_compare)
     ui.page("/sign-in")(_sign_in_page)
     app.get("/static/{digest}/{name}", response_model=None)(static_file)
     add_calls(app)
@@ -158,6 +159,10 @@ async def _history(client: Client, request: Request) -> None:
 
 async def _model(client: Client, request: Request) -> None:
     _show_to_readers(open_page(client, request, "title_model", "/model"), "/model", show_model)
+
+
+async def _compare(client: Client, request: Request) -> None:
+    _show_to_readers(open_page(client, request, "title_compare", "/compare"), "/compare", show_comparison)
 
 
 def _show_to_readers(visitor: Visitor, page: str, show: Callable[[Visitor], None]) -> None:

@@ -13,6 +13,7 @@ from kickserve_data.simulate import simulate
 from kickserve_scores.quality import assess
 from kickserve_scores.report import report
 from kickserve_ui.cards import Cards
+from kickserve_ui.comparison import OtherModels
 from kickserve_ui.heat_map import HeatMaps, about
 from kickserve_ui.sessions import Sessions
 
@@ -40,6 +41,7 @@ class Backend:
         sessions: visitors who are signed in.
         maps: heat maps, cached for all visitors.
         cards: the newest cards of kicks, cached alike.
+        others: models that the current one can be compared with.
     """
 
     def __init__(self, app: App) -> None:
@@ -47,6 +49,7 @@ class Backend:
         self.sessions = Sessions(app.authenticator, app.settings.journal_dir)
         self.maps = HeatMaps()
         self.cards = Cards()
+        self.others = OtherModels(app)
         self._assessing = asyncio.Lock()
         self._quality: QualityReport | None = None
         self._quality_until = 0.0
@@ -123,6 +126,7 @@ def serving(backend: Backend) -> Iterator[None]:
         yield
     finally:
         _serving.remove(backend)
+        backend.others.close()
 
 
 def current_backend() -> Backend:

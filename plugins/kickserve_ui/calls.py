@@ -15,6 +15,7 @@ from kickserve.plugins import Forbidden, KickserveError, RecordNotFound, Scope, 
 from kickserve_scores.explain import explain
 from kickserve_ui.app_page import NO_STORE
 from kickserve_ui.backend import current_backend
+from kickserve_ui.comparison import compare_on_outcomes, described
 from kickserve_ui.heat_map import about, score
 from kickserve_ui.layout import visitor_of
 from kickserve_ui.page_state import read
@@ -35,6 +36,8 @@ _NO_CONTENT: Final = 204
 def add_calls(app: FastAPI) -> None:
     """Add the calls to the application of the pages."""
     app.get("/map", response_model=None)(_map)
+    app.get("/compare/map", response_model=None)(_compared_map)
+    app.get("/compare/quality", response_model=None)(_compared_quality)
     app.get("/answer", response_model=None)(_answer)
     app.get("/status", response_model=None)(_status)
     app.post("/record", response_model=None)(_record)
@@ -57,6 +60,28 @@ async def _map(request: Request) -> Response:
     state, learner = read(request.query_params), backend.app.predictor.learner
     found = await backend.maps.get(backend.served, state, learner)
     return Response(found, media_type="application/octet-stream", headers=NO_STORE)
+
+
+async def _compared_map(request: Request, model: str = "") -> Response:
+    """Return the map of another model, or of the current one with nothing learned in it."""
+    _visitor_who_may(request, Scope.READ)
+    backend, state = current_backend(), read(request.query_params)
+    served = await backend.others.get(model) if model else backend.served
+    found = await backend.maps.get(served, state, None)
+    return Response(found, media_type="application/octet-stream", headers=NO_STORE)
+
+
+async def _compared_quality(request: Request, model: str) -> Response:
+    """Compare the current model with another one by what came of kicks."""
+    visitor, backend = _visitor_who_may(request, Scope.READ), current_backend()
+    first, second = backend.served, await backend.others.get(model)
+    await backend.app.recorder.flush()
+    found = await compare_on_outcomes(backend.app.store, first, second)
+    cards = first.model.card, second.model.card
+    names = [each.name for each in cards]
+    if names[0] == names[1]:
+        names = [f"{each.name} {each.revision}" for each in cards]
+    return JSONResponse(described(visitor.messages, names, found), headers=NO_STORE)
 
 
 async def _answer(request: Request) -> Response:

@@ -12,7 +12,7 @@ from kickserve.plugins import BOUNDS, Scope, StoreError, newest_drift
 from kickserve_ui.backend import current_backend
 from kickserve_ui.heat_map import about
 from kickserve_ui.layout import card
-from kickserve_ui.rendering import hint, render
+from kickserve_ui.rendering import ROOT, hint, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +54,8 @@ class _ModelPage:
                 with card(messages("how_good")):
                     self._scores = ui.html(_scores(messages, model.card.metrics, None), sanitize=False)
                     self._live = ui.html(sanitize=False)
+                    link = f'<a href="{ROOT.get()}/compare">{escape(messages("compare_link"))}</a>'
+                    ui.html(link, tag="p", sanitize=False)
                 with card(messages("drift")):
                     self._drift = ui.html(sanitize=False)
                 with card(messages("service")):

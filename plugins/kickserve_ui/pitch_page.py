@@ -21,6 +21,12 @@ def show_pitch(visitor: Visitor) -> None:
     show_app(visitor.messages, "board.js", board(visitor))
 
 
+def show_comparison(visitor: Visitor) -> None:
+    """Make the page on which the current model stands beside another one."""
+    others = {name: about(model.card) for name, model in current_backend().others.models().items()}
+    show_app(visitor.messages, "compare.js", {**board(visitor), "others": others}, classes="page")
+
+
 def board(visitor: Visitor) -> dict[str, Any]:
     """Return what a page with a pitch needs to know of rugby, of the model, and of its visitor."""
     return {

@@ -16,6 +16,7 @@ export const Pitch = {
   template: `
   <div class="pitch" :class="{dragging, stale}">
     <canvas ref="canvas" :style="canvasStyle" aria-hidden="true"></canvas>
+    <slot :place="canvasStyle"/>
     <svg ref="svg" :viewBox="viewBox" role="group" :aria-label="t('pitch')" @pointerdown="press"
          @pointermove="drag" @pointerup="release" @pointercancel="cancel">
       <defs><clipPath id="grass"><rect x="0" y="0" width="70" height="62"/></clipPath></defs>
