@@ -300,6 +300,8 @@ class Recorder:
     async def _drain(self) -> None:
         """Carry out the operations of the journal, for ever."""
         recover_at = 0.0
+        if not self._opened:  # readers wait for the store too, however long no prediction comes
+            await self._store_group([])
         while True:
             if time.monotonic() >= recover_at:
                 self._journal.recover_orphans()

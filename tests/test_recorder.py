@@ -118,6 +118,18 @@ async def test_a_label_that_is_forgotten_with_the_store_away_is_off_all_records_
     assert await client.app.recorder.forget("Léo") == 1
 
 
+async def test_a_service_that_starts_before_its_database_finds_it_without_a_prediction(
+    on_postgres, postgres_cluster, start
+):
+    await asyncio.to_thread(postgres_cluster.stop)
+    client = await start(on_postgres.app.settings)
+    assert not await is_well(client)
+    assert (await client.get("/predictions")).status_code == 503
+    await asyncio.to_thread(postgres_cluster.start)
+    await eventually(lambda: is_well(client))
+    assert (await client.get("/predictions")).json() == []
+
+
 async def test_a_service_starts_before_its_database_and_the_next_one_stores_what_it_could_not(
     postgres_cluster, settings, kick, caplog
 ):
