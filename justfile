@@ -134,6 +134,12 @@ reference: (_environment "all")
 build: (_environment "all")
     @{{ python }} -m build
 
+# Build the documents as a site in build/site; fails where a link leads nowhere
+[group('publish')]
+site: (_environment "all")
+    @{{ python }} -m sphinx --fail-on-warning --keep-going --quiet -c ops/site ops/docs build/site
+    @cp build/site/README.html build/site/index.html
+
 # Collect the files of a Hugging Face Space in build/space, or upload them: `--upload OWNER/NAME`
 [group('publish')]
 space *arguments: (_environment "serve")
