@@ -1,6 +1,6 @@
 """A model of one's own, from scikit-learn to the page: `python own_model.py kicks.csv`.
 
-It needs `pip install 'kickserve[sklearn,ui]' pandas`, and kicks with a column `success`, in the order of time.
+It needs `pip install 'kickserve[sklearn,ui]' pandas`, and kicks in order of time with outcomes (`success`).
 It writes own.skops. Compare that with the packaged model, then serve it and open the page:
 
     kickserve model check own.skops --data kicks.csv

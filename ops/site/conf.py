@@ -16,6 +16,7 @@ project = "kickserve"
 extensions = ["myst_parser"]
 root_doc = "README"
 myst_heading_anchors = 4
+myst_url_schemes = ["http", "https", "mailto", "file"]
 html_theme = "furo"
 html_title = "kickserve"
 html_baseurl = os.environ.get("SITE_URL", "")
