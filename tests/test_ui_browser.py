@@ -709,13 +709,19 @@ def test_a_visitor_who_is_signed_in_reads_the_full_drift_report(visit, guarded):
     kicks = [named(row) for row in simulate(200, 1).matrix.tolist()]
     httpx.post(f"{guarded.url}/predict/batch", json=kicks, **known).raise_for_status()
     httpx.post(f"{guarded.url}/drift/reports", **known).raise_for_status()
-    assert httpx.get(f"{guarded.root}/ui/report").headers["location"] == "/ui/sign-in?to=/model"
+    assert httpx.get(f"{guarded.root}/ui/report", timeout=60).headers["location"] == "/ui/sign-in?to=/model"
     while httpx.get(f"{guarded.url}/drift/reports", **known).json()["newest_run"]["status"] == "running":
         time.sleep(0.2)
     page = visit("/model", root=guarded.root)
     sign_in(page, KEYS["admin"])
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Open the full report").click()
+    expect(opened.value.get_by_text("Dataset Drift").first).to_be_visible()
+    button(page, "Français").click()
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Ouvrir le rapport complet").click()
+    expect(opened.value.get_by_role("heading", name="Vos tirs ont-ils changé ?")).to_be_visible()
+    expect(opened.value.get_by_role("row", name="Risque de pluie")).to_be_visible()
     expect(opened.value.get_by_text("Dataset Drift").first).to_be_visible()
 
 

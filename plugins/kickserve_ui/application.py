@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from contextlib import asynccontextmanager
 from functools import cache
@@ -30,7 +31,7 @@ from kickserve_ui.calls import add_calls
 from kickserve_ui.history_page import download, records, show_history
 from kickserve_ui.layout import COOKIE, open_page, show_sign_in
 from kickserve_ui.messages import messages_for
-from kickserve_ui.model_page import show_model
+from kickserve_ui.model_page import show_model, with_summary
 from kickserve_ui.pitch_page import show_comparison, show_pitch
 from kickserve_ui.rendering import PATH, notice_page, static
 from kickserve_ui.sessions import LIFETIME
@@ -231,8 +232,9 @@ async def _report(request: Request) -> Response:
     summary, folder = newest_drift(service), drift_reports(service)
     if summary is None or summary.report is None or folder is None:
         return RedirectResponse(f"{PATH}/model", SEE_OTHER)
-    return FileResponse(
-        folder / PurePosixPath(summary.report).name,
-        media_type="text/html",
-        headers={"Content-Security-Policy": SANDBOX, **NO_STORE},
-    )
+    file, messages = folder / PurePosixPath(summary.report).name, messages_for(request)
+    headers = {"Content-Security-Policy": SANDBOX, **NO_STORE}
+    if messages.language == "en":
+        return FileResponse(file, media_type="text/html", headers=headers)
+    parts = await asyncio.to_thread(lambda: (file.read_bytes(), file.with_suffix(".json").read_bytes()))
+    return HTMLResponse(with_summary(messages, *parts), headers=headers)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from nicegui import ui
 
 from kickserve.plugins import BOUNDS, Scope, StoreError, newest_drift
+from kickserve.schemas import DriftSummary
 from kickserve_ui.backend import current_backend
 from kickserve_ui.heat_map import about
 from kickserve_ui.layout import card
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kickserve.plugins import Reading
-    from kickserve.schemas import DriftSummary, ModelCard
+    from kickserve.schemas import CalibrationChange, ModelCard
     from kickserve_scores.quality import Bin, Quality
     from kickserve_scores.report import QualityReport
     from kickserve_ui.layout import Visitor
@@ -65,7 +70,7 @@ class _ModelPage:
 
     async def _show_quality(self) -> None:
         messages, model = self._messages, self._backend.served.model
-        self._drift.content = _drift(messages, newest_drift(self._backend.app))
+        self._drift.content = drift_html(messages, newest_drift(self._backend.app))
         bins = await self._backend.simulated_bins()
         try:
             found = await self._backend.quality()
@@ -161,7 +166,9 @@ def _groups(messages: Messages, found: QualityReport) -> str:
         (messages(title), heads, [_group(messages, *item) for item in groups.items()])
         for title, groups in (("by_model", found.models), ("by_month", found.months))
     ]
-    changes = [each.change for each in found.calibration.values() if each.change is not None]
+    changes = [
+        _alarm(messages, each.change) for each in found.calibration.values() if each.change is not None
+    ]
     return render("groups", messages, tables=tables, changes=changes)
 
 
@@ -175,7 +182,8 @@ def _group(messages: Messages, name: str, quality: Quality) -> list[str]:
     ]
 
 
-def _drift(messages: Messages, found: DriftSummary | None) -> str:
+def drift_html(messages: Messages, found: DriftSummary | None) -> str:
+    """Return a summary of drift: its verdict, each feature, and the alarm on outcomes."""
     if found is None:
         return hint(messages("no_drift"))
     heads = ["", *(messages(key) for key in ("shift", "mean_now", "mean_then"))]
@@ -188,7 +196,35 @@ def _drift(messages: Messages, found: DriftSummary | None) -> str:
         ]
         for each in (*found.features, found.prediction)
     ]
-    return render("drift", messages, found=found, heads=heads, rows=rows)
+    change = None if found.calibration is None else found.calibration.change
+    alarm = "" if change is None else _alarm(messages, change)
+    return render("drift", messages, found=found, heads=heads, rows=rows, alarm=alarm)
+
+
+def with_summary(messages: Messages, page: bytes, summary: bytes) -> bytes:
+    """Return the page of a full report, which is in English, behind its summary in the visitor's language.
+
+    Args:
+        messages: of the visitor.
+        page: HTML.
+        summary: the report as JSON.
+    """
+    found = replace(msgspec.json.decode(summary, type=DriftSummary), report=None)
+    head = render("report_head", messages, summary=drift_html(messages, found)).encode()
+    return re.sub(rb"<body[^>]*>", lambda body: body[0] + head, page, count=1)
+
+
+def _alarm(messages: Messages, change: CalibrationChange) -> str:
+    """Say what outcomes have shown, and since when."""
+    size, *ends = (100 * abs(each) for each in (change.difference, *change.difference_interval))
+    low, high = sorted(ends)
+    since = messages.moment(change.since) if isinstance(change.since, datetime) else str(change.since)
+    values = {
+        "size": messages.number(size, 1),
+        "low": messages.number(low, 1),
+        "high": messages.number(high, 1),
+    }
+    return messages(f"alarm_{change.what.replace(' ', '_')}", **values, since=since)
 
 
 def _service(messages: Messages, reading: Reading, store: str) -> str:
