@@ -444,6 +444,11 @@ class Journal:
             return Backlogged(
                 "the journal is closed, because the service is stopping: retry after the restart"
             )
+        if length > self._limit:
+            return Backlogged(
+                f"this request needs {length} bytes of the journal, and KICKSERVE_JOURNAL_MAX is"
+                f" {self._limit}: send smaller batches, or raise it"
+            )
         return Backlogged(
             f"the journal is full: {self.size + self._pending} bytes of predictions wait for the store,"
             f" this request needs {length} more, and KICKSERVE_JOURNAL_MAX is {self._limit}. /health"

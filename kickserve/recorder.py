@@ -149,7 +149,7 @@ class Recorder:
             async with asyncio.timeout(patience):
                 while self._journal.drained < mark:
                     if self._trouble is not None:
-                        raise StoreUnavailable(f"{self.store.label} can't be reached: {self._trouble}")
+                        raise StoreUnavailable(str(self._trouble))
                     await self._progress.wait()
         except TimeoutError:
             raise StoreUnavailable(f"{self.store.label} takes too long to write") from None

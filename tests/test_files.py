@@ -277,11 +277,15 @@ def test_a_pipe_and_standard_input_are_read_once(tmp_path, content):
         ("broken.parquet", b"no parquet", "is no Parquet file"),
         ("broken.json", b"[" * 100_000, "can't be read"),
         ("header.csv", b"a,b\n", r"has no column time_norm.*\(it has: a, b\)"),
-        ("near.csv", HEADER.replace("distance", "distnce").encode(), "no column distance; is it 'distnce'"),
+        (
+            "near.csv",
+            HEADER.replace("distance", "distnce").encode(),
+            "no column distance .*; is 'distnce' its distance?",
+        ),
         (
             "unit.csv",
             HEADER.replace("wind_speed", "wind_speed (m/s)").encode(),
-            "no column wind_speed; is it",
+            "no column wind_speed .*; is .* its wind_speed?",
         ),
         ("twice.csv", f"{HEADER},angle".encode(), "more than one column angle"),
         ("quote.csv", f'"{HEADER}\n{CELLS}\n'.encode(), "its header can't be read"),

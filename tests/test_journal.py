@@ -174,6 +174,7 @@ async def test_beyond_the_limit_writes_are_refused_until_something_drains(folder
     refusals = await asyncio.gather(*(journal.write([bytes([2]) * 30]) for _ in range(3)))
     assert [type(each) for each in refusals] == [type(None), Backlogged, Backlogged]
     assert "KICKSERVE_JOURNAL_MAX is 100" in str(refusals[1])
+    assert "send smaller batches" in str(await journal.write([bytes(200)]))  # for which there is never room
     assert journal.state == "ok"
     await drain(journal)
     await kept(journal, bytes([3]) * 92)

@@ -72,9 +72,10 @@ class Wanted:
         missing = [name for name, places in zip(self.columns, found, strict=False) if not places]
         if missing:
             names = [name.strip() for name in header]
-            near = [f"'{each}'" for name in missing for each in difflib.get_close_matches(name, names, 1)]
-            hint = f"; is it {' or '.join(near)}?" if near else f" (it has: {', '.join(names)[:200]})"
-            raise DataError(f"{self.place} has no column {', '.join(missing)}{hint}")
+            near = [(each, name) for name in missing for each in difflib.get_close_matches(name, names, 1)]
+            hint = "".join(f"; is '{each}' its {name}?" for each, name in near)
+            has = ", ".join(names)[:200]
+            raise DataError(f"{self.place} has no column {', '.join(missing)} (it has: {has}){hint}")
         repeated = [header[places[0]].strip() for places in found if len(places) > 1]
         if repeated:
             raise DataError(f"{self.place} has more than one column {', '.join(repeated)}")
