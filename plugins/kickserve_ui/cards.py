@@ -46,30 +46,37 @@ class Cards:
             TooManyRequests: too many wait already.
             KickserveError: it could not be drawn.
         """
+        if digest not in self._cache:
+            await self._draw(svg, digest)
+        self._cache.move_to_end(digest)
+        return self._cache[digest]
+
+    async def _draw(self, svg: str, digest: str) -> None:
         if self._waiting >= _MOST_WAITING:
             raise TooManyRequests("many cards are being drawn: ask again", wait=2)
         self._waiting += 1
         try:
             async with self._turn:
-                found = self._cache.pop(digest, None) or await _rasterize(svg)
+                if digest not in self._cache:  # another visitor may have asked for it before
+                    self._cache[digest] = await _rasterize(svg)
         finally:
             self._waiting -= 1
-        self._cache[digest] = found
-        while len(self._cache) > _CACHED:
+        if len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
-        return found
 
 
 async def _rasterize(svg: str) -> bytes:
     pipe = asyncio.subprocess.PIPE
     with as_file(files("kickserve_ui").joinpath("static", "roboto.ttf")) as font:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-Ic", _PROGRAM, str(font), stdin=pipe, stdout=pipe, stderr=pipe
+            sys.executable, "-Pc", _PROGRAM, str(font), stdin=pipe, stdout=pipe, stderr=pipe
         )
         with suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         try:
             png, fault = await asyncio.wait_for(process.communicate(svg.encode()), _PATIENCE)
+        except TimeoutError:
+            raise KickserveError("the card took too long: ask again") from None
         finally:
             if process.returncode is None:
                 process.kill()
