@@ -137,17 +137,8 @@ class DocumentModel(Generic[D]):
             low: of the interval's lower end.
             high: of its upper end.
         """
-        probability = (0.5 + 0.5 * math.tanh(0.5 * z)) * _DECIMALS
-        low = min((0.5 + 0.5 * math.tanh(0.5 * low)) * _DECIMALS, probability)
-        high = max((0.5 + 0.5 * math.tanh(0.5 * high)) * _DECIMALS, probability)
-        first, second, third = int(probability + 0.5), int(low + 0.5), int(high + 0.5)
-        if (
-            -_DECIDED < probability - first < _DECIDED
-            and -_DECIDED < low - second < _DECIDED
-            and -_DECIDED < high - third < _DECIDED
-        ):
-            return first / _DECIMALS, second / _DECIMALS, third / _DECIMALS
-        [answer] = np.array(self.predict(np.array([row], np.float64))).T.tolist()
+        if (answer := answer_one(z, low, high)) is None:
+            [answer] = np.array(self.predict(np.array([row], np.float64))).T.tolist()
         return tuple(answer)
 
     def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -315,6 +306,30 @@ def mean_shrink(ability_sd: float) -> float:
         ability_sd: spread s of ability in log-odds, 0 or more.
     """
     return math.sqrt(1 + math.pi * ability_sd**2 / 8)
+
+
+def answer_one(z: float, low: float, high: float) -> tuple[float, float, float] | None:
+    """Turn the log-odds of one kick into probabilities, to the bit as `answer_in_place` does.
+
+    Args:
+        z: log-odds of the probability.
+        low: of the interval's lower end.
+        high: of its upper end.
+
+    Returns:
+        Probability, low and high; None where the last bits would decide: then ask by arrays.
+    """
+    probability = (0.5 + 0.5 * math.tanh(0.5 * z)) * _DECIMALS
+    low = min((0.5 + 0.5 * math.tanh(0.5 * low)) * _DECIMALS, probability)
+    high = max((0.5 + 0.5 * math.tanh(0.5 * high)) * _DECIMALS, probability)
+    first, second, third = int(probability + 0.5), int(low + 0.5), int(high + 0.5)
+    if (
+        -_DECIDED < probability - first < _DECIDED
+        and -_DECIDED < low - second < _DECIDED
+        and -_DECIDED < high - third < _DECIDED
+    ):
+        return first / _DECIMALS, second / _DECIMALS, third / _DECIMALS
+    return None
 
 
 def answer_in_place(rows: NDArray[np.float64]) -> Answer:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kickserve.schemas import Learned
+    from kickserve.record import EncodedLearned
 
     Score = tuple[float, float, float]
 
@@ -26,7 +26,7 @@ class Learner(ABC):
     unnamed: bool = False
 
     @abstractmethod
-    def adjust(self, revision: str, score: Score, kicker: str | None) -> tuple[Score, Learned] | None:
+    def adjust(self, revision: str, score: Score, kicker: str | None) -> tuple[Score, EncodedLearned] | None:
         """Adjust the score of one kick.
 
         Args:
@@ -35,13 +35,13 @@ class Learner(ABC):
             kicker: label as `kickserve.schemas.kicker_of` returns it; None for an unnamed kicker.
 
         Returns:
-            The adjusted score and what was learned; None where the score stays as it is.
+            The adjusted score, and what was learned (`encode_learned`); None where the score stays as it is.
         """
 
     @abstractmethod
     def adjust_many(
         self, revision: str, scores: NDArray[np.float64], kickers: Sequence[str | None]
-    ) -> tuple[NDArray[np.float64], list[Learned | None]] | None:
+    ) -> tuple[NDArray[np.float64], Sequence[EncodedLearned]] | None:
         """Adjust the scores of n kicks that were scored together.
 
         Args:
@@ -50,6 +50,6 @@ class Learner(ABC):
             kickers: label of each.
 
         Returns:
-            The adjusted scores, shape (n, 3), and what was learned, None for each score that stays as it is;
-            None where all do.
+            The adjusted scores, shape (n, 3), and what was learned, `NOTHING_LEARNED` for each score that
+            stays as it is; None where all do.
         """

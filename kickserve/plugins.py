@@ -116,7 +116,19 @@ from kickserve.parameters import (
 )
 from kickserve.predictor import Predictor, Scorer, ServedModel
 from kickserve.process import ProcessSampler
-from kickserve.record import NUMBER, Forget, RecordBatch, SetOutcome, ShadowAnswers, numbers_of
+from kickserve.record import (
+    LEARNED_WIDTH,
+    NOTHING_LEARNED,
+    NUMBER,
+    EncodedLearned,
+    Forget,
+    RecordBatch,
+    SetOutcome,
+    ShadowAnswers,
+    decode_learned,
+    encode_learned,
+    numbers_of,
+)
 from kickserve.recorder import Recorder
 from kickserve.settings import Settings, SettingsTable, setting
 from kickserve.shared import find_slot, integers, shared_array, sum_by_label
@@ -156,8 +168,10 @@ if TYPE_CHECKING:
 
 __all__ = [  # the stable names; the others are imported for the plugins of kickserve itself
     "API",
+    "NOTHING_LEARNED",
     "App",
     "Authenticator",
+    "EncodedLearned",
     "Learner",
     "Metric",
     "Model",
@@ -173,6 +187,7 @@ __all__ = [  # the stable names; the others are imported for the plugins of kick
     "TheRecorder",
     "Until",
     "app_of",
+    "encode_learned",
     "kinds",
     "numbers_of",
     "parse_instant",

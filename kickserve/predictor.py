@@ -12,7 +12,7 @@ from functools import partial
 from itertools import repeat
 from operator import attrgetter
 from struct import Struct as Packing
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 from msgspec.structs import astuple, replace
@@ -30,13 +30,22 @@ from kickserve.features import COUNT, FLAGS
 from kickserve.ids import IdFactory
 from kickserve.limited import LimitedThread, call_within
 from kickserve.model import TYPICAL, AnswersOne, Cancellable, cancel_of, predict, predict_checked
-from kickserve.record import NUMBER, WIDTH, RecordBatch, numbers_of
+from kickserve.record import (
+    LEARNED_WIDTH,
+    NOTHING_LEARNED,
+    NUMBER,
+    WIDTH,
+    RecordBatch,
+    numbers_of,
+    pack_learned,
+)
 from kickserve.schemas import Prediction, Source, kicker_of, matrix, matrix_of
 from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from msgspec import Raw
     from numpy.typing import NDArray
 
     from kickserve.batching import Promise
@@ -45,19 +54,22 @@ if TYPE_CHECKING:
     from kickserve.metrics import Metrics
     from kickserve.model import Answer, Model
     from kickserve.process import ProcessSampler
+    from kickserve.record import EncodedLearned
     from kickserve.recorder import Recorder
-    from kickserve.schemas import Kick, Learned, ModelCard
+    from kickserve.schemas import Interval, Kick, Learned, ModelCard
     from kickserve.settings import Settings
 
     Row = Sequence[float]  # the eleven numbers of a kick; flags may be booleans
     Rows = NDArray[np.float64]  # kicks, shape (n, 11); or scores, shape (n, 3)
     Score = tuple[float, float, float]  # probability, low and high; NaN for both where there is no interval
     Kickers = Sequence[str | None] | None  # the label of each kick's kicker; None where all are unnamed
+    Encoded = Sequence[Raw | None]  # the JSON of what is in the score of each kick; empty where nothing is
     Asked = tuple[Row, float, str | None]  # a kick, when it came in by `time.perf_counter`, and its kicker
     Outcome = Prediction | KickserveError
     Kept = asyncio.Future[Backlogged | None]
     Promises = Sequence[Promise[Outcome]]
-    Finish = Callable[[Source, Sequence[Asked], Promises, Sequence[Score | PredictionFailed]], Kept]
+    Found: TypeAlias = "Scored | Sequence[Score | PredictionFailed]"
+    Finish = Callable[[Source, Sequence[Asked], Promises, Found], Kept]
 
 Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]", "Sequence[str | None]")
 CHUNK: Final = 2_000  # kicks of a batch that are scored in one turn of the event loop
@@ -74,6 +86,18 @@ _kicker: Final = attrgetter("kicker")
 _pack: Final = Packing(f"<{WIDTH}d").pack
 
 _log = logging.getLogger(__name__)
+
+
+class Scored(NamedTuple):
+    """Kicks that were scored together, as arrays.
+
+    Attributes:
+        rows: the kicks, shape (n, 11).
+        scores: shape (n, 3), as `Scorer.score` returns them.
+    """
+
+    rows: Rows
+    scores: Rows
 
 
 class Scorer:
@@ -113,7 +137,8 @@ class Scorer:
         """
         started = time.perf_counter()
         scores = _scores_of(predict(self.model, rows))
-        return self.record(rows, scores, time.perf_counter() - started, kickers, source)
+        latency = (time.perf_counter() - started) / max(len(rows), 1)
+        return self.record(rows, scores, latency, kickers, source)[0]
 
     def score(self, rows: Rows) -> Rows:
         """Score kicks, without a time limit; may be called in another thread.
@@ -132,13 +157,16 @@ class Scorer:
         except PredictionFailed as error:
             raise self._failure(error) from error
 
-    def score_each(self, asked: Sequence[Asked]) -> list[Score | PredictionFailed]:
+    def score_each(self, asked: Sequence[Asked]) -> Found:
         """Score kicks that came in together, and fail for each by itself; may be called in another thread."""
         if self._predict_one is None or len(asked) > _FEW:
+            rows = matrix_of([row for row, *_ in asked])
             try:
-                return [*map(tuple, self.score(matrix_of([row for row, *_ in asked])).tolist())]
+                return Scored(rows, self.score(rows))
             except PredictionFailed as error:
-                return [error] if len(asked) == 1 else [self.score_each([each])[0] for each in asked]
+                if len(asked) == 1:
+                    return [error]
+                return [each for one in asked for each in _listed(self.score_each([one]))]
         scores: list[Score | PredictionFailed] = []
         for row, _, _ in asked:
             try:
@@ -150,61 +178,82 @@ class Scorer:
         return scores
 
     def record_each(
-        self, asked: Sequence[Asked], scores: Sequence[Score], source: Source = "api"
+        self, asked: Sequence[Asked], found: Scored | Sequence[Score], source: Source = "api"
     ) -> tuple[list[Prediction], RecordBatch]:
         """Make answers and record of kicks that came in together.
 
         Args:
             asked: the kicks.
-            scores: of each kick.
+            found: their scores.
             source: what sent the kicks.
         """
-        ids = self._ids.take(len(asked))
-        now, name, warnings = time.perf_counter(), self.model.card.name, self.model.warnings
-        labelled = all_learned = self._all_learned
-        predictions, numbers = [], []
+        now = time.perf_counter()
+        kickers = [kicker for *_, kicker in asked]
+        if isinstance(found, Scored):
+            latencies = np.array([now - since for _, since, _ in asked])
+            batch, learned = self.record(*found, latencies, kickers if any(kickers) else None, source)
+            return self.predictions(batch, learned), batch
+        ids, name, warnings = self._ids.take(len(asked)), self.model.card.name, self.model.warnings
+        predictions, numbers, behind = [], [], []
         # Not strict, which costs a tenth of the record.
-        for record_id, (row, since, kicker), score in zip(ids.texts(), asked, scores):  # noqa: B905
-            learned = None
-            if kicker is not None or all_learned:
-                labelled, base = True, score[0]
-                score, learned = self._adjust(score, kicker)  # noqa: PLW2901
-            numbers.append(_pack(*row, *score, (now - since) * 1000))
-            prediction = _prediction(record_id, name, score, tuple(warnings(row)))
-            predictions.append(
-                prediction if learned is None else replace(prediction, base=base, learned=learned)
+        for record_id, (row, since, kicker), own in zip(ids.texts(), asked, found):  # noqa: B905
+            (probability, low, high), (json, further) = self._adjust(own, kicker)
+            other = 1 - probability
+            prediction = Prediction(
+                record_id,
+                probability,
+                probability if probability > other else other,  # noqa: FURB136  max() costs five times as much
+                None if low != low else (low, high),  # noqa: PLR0124  the quick test for NaN
+                name,
+                tuple(warnings(row)),
+                None if json is None else own[0],
+                cast("Learned | None", json),
             )
-        batch = self._batch(ids, b"".join(numbers), source)
-        return predictions, _with_labels(batch, asked, predictions) if labelled else batch
+            predictions.append(prediction)
+            numbers.append(_pack(*row, probability, low, high, (now - since) * 1000))
+            behind.append(further)
+        packed = None
+        if any(each.learned is not None for each in predictions):
+            packed = pack_learned(behind, np.array([own for own, *_ in found]))
+        labels = kickers if any(kickers) else None
+        return predictions, self._batch(ids, b"".join(numbers), source, labels, packed)
 
-    def _adjust(self, score: Score, kicker: str | None) -> tuple[Score, Learned | None]:
+    def _adjust(self, score: Score, kicker: str | None) -> tuple[Score, EncodedLearned]:
         """Return a score and what was learned, which is in the score."""
         learner = self._learner
-        found = None if learner is None else learner.adjust(self.model.card.revision, score, kicker)
-        return (score, None) if found is None else found
+        if learner is None or not (kicker or self._all_learned):
+            return score, NOTHING_LEARNED
+        return learner.adjust(self.model.card.revision, score, kicker) or (score, NOTHING_LEARNED)
 
     def record(
-        self, rows: Rows, scores: Rows, seconds: float, kickers: Kickers = None, source: Source = "api"
-    ) -> RecordBatch:
+        self,
+        rows: Rows,
+        scores: Rows,
+        latency: float | NDArray[np.float64],
+        kickers: Kickers = None,
+        source: Source = "api",
+    ) -> tuple[RecordBatch, Encoded]:
         """Make the record of kicks that were scored together.
 
         Args:
             rows: as for `answer`.
             scores: shape (n, 3), as `score` returns them.
-            seconds: that the scoring took; each kick has its share as latency.
+            latency: of all kicks or of each, in seconds.
             kickers: of each kick.
             source: what sent the kicks.
+
+        Returns:
+            The record, and what was learned of each kick, for `predictions`.
         """
-        learner = self._learner
-        found = None
+        learner, adjusted = self._learner, None
         if learner is not None and (kickers or self._all_learned):
-            found = learner.adjust_many(self.model.card.revision, scores, kickers or [None] * len(rows))
-        if found is None:
-            return self._record(rows, scores, seconds, kickers, source)
-        adjusted, learned = found
-        base = np.where([each is None for each in learned], np.nan, scores[:, 0]).astype(NUMBER)
-        batch = self._record(rows, adjusted, seconds, kickers, source)
-        return replace(batch, base=base.tobytes(), learned=learned)
+            adjusted = learner.adjust_many(self.model.card.revision, scores, kickers or [None] * len(rows))
+        if adjusted is None:
+            return self._record(rows, scores, latency, kickers, source), ()
+        found, learned = adjusted
+        json, numbers = zip(*learned, strict=True)
+        packed = pack_learned(numbers, scores[:, 0])
+        return self._record(rows, found, latency, kickers, source, packed), json
 
     def record_failures(
         self, rows: Rows, error: PredictionFailed, kickers: Kickers = None, source: Source = "api"
@@ -214,35 +263,46 @@ class Scorer:
         return replace(batch, status_code=error.status, error=str(error))
 
     def _record(
-        self, rows: Rows, scores: Rows, seconds: float, kickers: Kickers, source: Source
+        self,
+        rows: Rows,
+        scores: Rows,
+        latency: float | NDArray[np.float64],
+        kickers: Kickers,
+        source: Source,
+        learned: bytes | None = None,
     ) -> RecordBatch:
         numbers = np.empty((len(rows), WIDTH), NUMBER)
         numbers[:, :COUNT] = rows
         numbers[:, COUNT:-1] = scores
-        numbers[:, -1] = seconds * 1000 / max(len(rows), 1)
-        batch = self._batch(self._ids.take(len(rows)), numbers.tobytes(), source)
-        return replace(batch, kickers=[*kickers]) if kickers else batch
+        numbers[:, -1] = latency * 1000
+        return self._batch(self._ids.take(len(rows)), numbers.tobytes(), source, kickers, learned)
 
-    def predictions(self, batch: RecordBatch) -> list[Prediction]:
-        """Make the answers that belong to a record, warnings included."""
+    def predictions(self, batch: RecordBatch, learned: Encoded = ()) -> list[Prediction]:
+        """Make the answers that belong to a record, warnings included.
+
+        Args:
+            batch: the record.
+            learned: as `record` returned it with the record.
+        """
         numbers = numbers_of([batch])
         warnings: list[tuple[str, ...]] = [()] * len(batch)
         for at in np.flatnonzero(self.model.out_of_domain(numbers[:, :COUNT])).tolist():
             warnings[at] = tuple(self.model.warnings(numbers[at, :COUNT].tolist()))
         probability, low, high = numbers[:, COUNT : COUNT + 3].T
         confidence = np.maximum(probability, 1 - probability)
-        intervals = repeat(None) if np.isnan(low).any() else zip(low.tolist(), high.tolist(), strict=True)
+        intervals: list[Interval | None] = [*zip(low.tolist(), high.tolist(), strict=True)]
+        for at in np.flatnonzero(np.isnan(low)).tolist():
+            intervals[at] = None
         columns = probability.tolist(), confidence.tolist(), intervals, repeat(batch.model), warnings
-        predictions = [*map(Prediction, batch.ids.texts(), *columns)]
-        if batch.base is None or batch.learned is None:
-            return predictions
-        learned = zip(predictions, np.frombuffer(batch.base, NUMBER).tolist(), batch.learned, strict=True)
-        return [
-            each if found is None else replace(each, base=base, learned=found)
-            for each, base, found in learned
-        ]
+        if batch.learned is None:
+            return [*map(Prediction, batch.ids.texts(), *columns)]
+        base = np.frombuffer(batch.learned, NUMBER)[::LEARNED_WIDTH].tolist()
+        bases = base if None not in learned else [own if own == own else None for own in base]  # noqa: PLR0124  NaN
+        return [*map(Prediction, batch.ids.texts(), *columns, bases, learned)]
 
-    def _batch(self, ids: Ids, numbers: bytes, source: Source) -> RecordBatch:
+    def _batch(
+        self, ids: Ids, numbers: bytes, source: Source, kickers: Kickers, learned: bytes | None
+    ) -> RecordBatch:
         card, sampler = self.model.card, self._sampler
         return RecordBatch(
             ids.millisecond,
@@ -254,6 +314,8 @@ class Scorer:
             sampler.memory_mb,
             numbers,
             source=source,
+            kickers=[*kickers] if kickers else None,
+            learned=learned,
         )
 
     def _failure(self, error: Exception) -> PredictionFailed:
@@ -286,30 +348,8 @@ def _checked(probability: float, low: float, high: float) -> Score:
     raise PredictionFailed("the model returned an invalid probability")
 
 
-def _prediction(record_id: str, model: str, score: Sequence[float], warnings: tuple[str, ...]) -> Prediction:
-    probability, low, high = score
-    other = 1 - probability
-    return Prediction(
-        id=record_id,
-        prediction=probability,
-        confidence=probability if probability > other else other,  # noqa: FURB136  max() costs five times as much
-        interval=None if low != low else (low, high),  # noqa: PLR0124  the quick test for NaN
-        model=model,
-        warnings=warnings,
-    )
-
-
-def _with_labels(
-    batch: RecordBatch, asked: Sequence[Asked], predictions: Sequence[Prediction]
-) -> RecordBatch:
-    """Return a record with the kickers, and with what was learned where there is any in the answers."""
-    kickers = [kicker for *_, kicker in asked]
-    learned = [each.learned for each in predictions]
-    batch = replace(batch, kickers=kickers if any(kickers) else None)
-    if not any(learned):
-        return batch
-    base = [math.nan if each.base is None else each.base for each in predictions]
-    return replace(batch, base=np.array(base, NUMBER).tobytes(), learned=learned)
+def _listed(found: Found) -> Sequence[Score | PredictionFailed]:
+    return [*map(tuple, found.scores.tolist())] if isinstance(found, Scored) else found
 
 
 class ServedModel:
@@ -335,7 +375,7 @@ class ServedModel:
         turn, more = _THREAD_TURN if in_thread else _TURN, (many - one) / (_MANY - 1)
         self.chunk = CHUNK if more <= turn / CHUNK else max(1, int(turn / more))
         self._thread = LimitedThread("model", timeout, cancel) if in_thread else None
-        self.batchers: dict[Source, Batcher[Asked, Sequence[Score | PredictionFailed], Outcome]] = {
+        self.batchers: dict[Source, Batcher[Asked, Found, Outcome]] = {
             source: Batcher(
                 scorer.score_each,
                 partial(finish, source),
@@ -536,8 +576,8 @@ class Predictor:
         """
         served = self.current
         found: dict[Source, list[Prediction]] = {}
-        for batch in await self._answer(served, _by_source(kicks, served.chunk)):
-            found.setdefault(batch.source, []).extend(served.scorer.predictions(batch))
+        for batch, learned in await self._answer(served, _by_source(kicks, served.chunk)):
+            found.setdefault(batch.source, []).extend(served.scorer.predictions(batch, learned))
             await asyncio.sleep(0)
         if len(found) == 1:
             return found.popitem()[1]
@@ -564,7 +604,7 @@ class Predictor:
         served = served or self.current
         labels = _parts(kickers, served.chunk) if kickers else repeat(None)
         parts = (_Part(*each, "api") for each in zip(_parts(rows, served.chunk), labels, strict=False))
-        return await self._answer(served, parts)
+        return [batch for batch, _ in await self._answer(served, parts)]
 
     async def predict_each(self, kicks: Sequence[Kick]) -> list[Outcome]:
         """Answer kicks as `predict` does, in their order: a failure of one concerns no other.
@@ -585,12 +625,12 @@ class Predictor:
             return [error] * len(kicks)
         except PredictionFailed:
             return await asyncio.gather(*map(self.predict, kicks))
-        seconds = time.perf_counter() - started
-        batch = served.scorer.record(part.rows, scores, seconds, part.kickers, part.source)
+        latency = (time.perf_counter() - started) / len(kicks)
+        batch, learned = served.scorer.record(part.rows, scores, latency, part.kickers, part.source)
         refusal = await self._keep([batch])
-        return [*served.scorer.predictions(batch)] if refusal is None else [refusal] * len(kicks)
+        return [*served.scorer.predictions(batch, learned)] if refusal is None else [refusal] * len(kicks)
 
-    async def _answer(self, served: ServedModel, parts: Iterator[_Part]) -> list[RecordBatch]:
+    async def _answer(self, served: ServedModel, parts: Iterator[_Part]) -> list[tuple[RecordBatch, Encoded]]:
         """Score kicks part by part, and keep all of the records or none: a refused client may ask again."""
         scored = []
         for rows, kickers, source in parts:
@@ -600,13 +640,13 @@ class Predictor:
             except PredictionFailed as error:
                 await self._keep([served.scorer.record_failures(rows, error, kickers, source)])
                 raise
-            scored.append((rows, scores, time.perf_counter() - started, kickers, source))
+            scored.append((rows, scores, (time.perf_counter() - started) / len(rows), kickers, source))
             await asyncio.sleep(0)
         # Only now: an id holds the time at which its record is kept.
-        batches = [served.scorer.record(*each) for each in scored]
-        if (refusal := await self._keep(batches)) is not None:
+        recorded = [served.scorer.record(*each) for each in scored]
+        if (refusal := await self._keep([batch for batch, _ in recorded])) is not None:
             raise refusal
-        return batches
+        return recorded
 
     def _finish(
         self,
@@ -614,17 +654,17 @@ class Predictor:
         source: Source,
         asked: Sequence[Asked],
         promises: Promises,
-        scores: Sequence[Score | PredictionFailed],
+        found: Found,
     ) -> Kept:
         """Make the answers of single kicks, and have them given once their records are kept.
 
         Returns:
             Done when the last of the records is kept, or could not be.
         """
-        if _FAILURES.isdisjoint(map(type, scores)):
-            predictions, batch = scorer.record_each(asked, cast("Sequence[Score]", scores), source)
+        if isinstance(found, Scored) or _FAILURES.isdisjoint(map(type, found)):
+            predictions, batch = scorer.record_each(asked, cast("Scored | Sequence[Score]", found), source)
             return self._keep([batch], promises, predictions)
-        for each, promise, score in zip(asked, promises, scores, strict=True):
+        for each, promise, score in zip(asked, promises, found, strict=True):
             if isinstance(score, PredictionFailed):
                 row, _, kicker = each
                 kickers = None if kicker is None else [kicker]

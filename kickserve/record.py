@@ -7,7 +7,8 @@ import re
 import uuid
 from collections import defaultdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from struct import Struct as Packing
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from kickserve.features import COUNT, named
 from kickserve.ids import COUNTERS, LATEST, Ids, first_id_at, instant
-from kickserve.schemas import UNDECODABLE, Learned, Record, Source
+from kickserve.schemas import UNDECODABLE, Learned, LearnedKicker, Record, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH: Final = COUNT + 4  # the features of a kick; probability, low and high; the latency in milliseconds
+LEARNED_WIDTH: Final = 6  # a model's own probability; level, outcomes, ability, and the interval's ends
 _TAIL: Final = re.compile("[0-9a-f]{12}")
 NUMBER: Final = np.dtype("<f8")  # the same on every machine: the file may be read on another
 # Ends of ids that are searched for in undecoded payloads; to search for more takes longer than to decode.
 _NEEDLES: Final = 5
+_pack: Final = Packing(f"<{LEARNED_WIDTH}d").pack
 _FORGET: Final = b"forget"  # in the payload of an operation that may concern any record
 
 
@@ -83,9 +86,9 @@ class RecordBatch(Struct, array_like=True, frozen=True):
         shadow: predictions of a second model, once it has been asked.
         source: what sent the kicks.
         kickers: label of the kicker of each kick; None where all are unnamed.
-        base: the model's own probabilities as float64, little endian, shape (n,), NaN where it is the one in
-            `numbers`; None where all are.
-        learned: what is in each probability of `numbers` beside the base; None where nothing is in any.
+        learned: what is in each probability of `numbers`, as float64, little endian, shape (n, 6): the
+            model's own probability, the level, and of a named kicker outcomes, ability and the ends of its
+            interval; NaN where nothing learned is in it. None where nothing is in any.
     """
 
     millisecond: int
@@ -101,8 +104,7 @@ class RecordBatch(Struct, array_like=True, frozen=True):
     shadow: ShadowAnswers | None = None
     source: Source = "api"
     kickers: list[str | None] | None = None
-    base: bytes | None = None
-    learned: list[Learned | None] | None = None
+    learned: bytes | None = None
 
     def __len__(self) -> int:
         """How many predictions these are."""
@@ -123,9 +125,10 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             raise ValueError(f"no id ends with {self.tail[:20]!r}")
         if self.shadow is not None and len(self.shadow.predictions) != count * NUMBER.itemsize:
             raise ValueError("the second model was asked of another number of kicks")
-        numbers = None if self.base is None else range(len(self.base) // NUMBER.itemsize)
-        if any(each is not None and len(each) != count for each in (self.kickers, numbers, self.learned)):
-            raise ValueError("the kickers, or what was learned, are of another number of kicks")
+        if self.kickers is not None and len(self.kickers) != count:
+            raise ValueError("the kickers are of another number of kicks")
+        if self.learned is not None and len(self.learned) != count * LEARNED_WIDTH * NUMBER.itemsize:
+            raise ValueError("what was learned is of another number of kicks")
 
     @property
     def ids(self) -> Ids:
@@ -140,8 +143,7 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             numbers=_rows(self.numbers, start, end, WIDTH),
             shadow=self.shadow and self.shadow.part(start, end),
             kickers=self.kickers and self.kickers[start:end],
-            base=self.base and _rows(self.base, start, end, 1),
-            learned=self.learned and self.learned[start:end],
+            learned=self.learned and _rows(self.learned, start, end, LEARNED_WIDTH),
         )
 
     def records(self) -> list[Record]:
@@ -157,6 +159,8 @@ class RecordBatch(Struct, array_like=True, frozen=True):
     def _record(self, at: int, record_id: str, row: Sequence[float]) -> Record:
         probability, low, high, latency = row[COUNT:]
         known = not math.isnan(probability)
+        kicker = self.kickers[at] if self.kickers else None
+        base, learned = self._learned(at, kicker)
         return Record(
             id=record_id,
             created_at=instant(self.millisecond),
@@ -172,15 +176,68 @@ class RecordBatch(Struct, array_like=True, frozen=True):
             status_code=self.status_code,
             error=self.error,
             **({} if self.shadow is None else self.shadow.of(at)),
-            kicker=self.kickers[at] if self.kickers else None,
+            kicker=kicker,
             source=self.source,
-            base=self._base(at),
-            learned=self.learned[at] if self.learned else None,
+            base=base,
+            learned=learned,
         )
 
-    def _base(self, at: int) -> float | None:
-        value = float(np.frombuffer(self.base, NUMBER)[at]) if self.base else math.nan
-        return None if math.isnan(value) else value
+    def _learned(self, at: int, kicker: str | None) -> tuple[float | None, Learned | None]:
+        if self.learned is None:
+            return None, None
+        values = np.frombuffer(self.learned, NUMBER).reshape(-1, LEARNED_WIDTH)[at].tolist()
+        base, *learned = [None if math.isnan(each) else each for each in values]
+        return base, None if base is None else decode_learned(kicker, *learned)
+
+
+class EncodedLearned(NamedTuple):
+    """What was learned, as answers and records have it: encoded once for many of them.
+
+    Attributes:
+        json: of a `kickserve.schemas.Learned`, for `Prediction.learned`; None where nothing was.
+        numbers: a row of `RecordBatch.learned` with 0 in place of the model's own probability.
+    """
+
+    json: msgspec.Raw | None
+    numbers: bytes
+
+
+NOTHING_LEARNED: Final = EncodedLearned(None, _pack(*[math.nan] * LEARNED_WIDTH))
+
+
+def encode_learned(learned: Learned) -> EncodedLearned:
+    """Encode what was learned."""
+    kicker = learned.kicker
+    named = (math.nan,) * 4 if kicker is None else (kicker.outcomes, kicker.ability, kicker.low, kicker.high)
+    return EncodedLearned(msgspec.Raw(msgspec.json.encode(learned)), _pack(0, learned.level, *named))
+
+
+def pack_learned(numbers: Iterable[bytes], base: NDArray[np.float64] | float) -> bytes:
+    """Return `RecordBatch.learned`.
+
+    Args:
+        numbers: `EncodedLearned.numbers` of each of n kicks.
+        base: the model's own probabilities, shape (n,).
+    """
+    packed = bytearray().join(numbers)
+    np.frombuffer(packed, NUMBER)[::LEARNED_WIDTH] += base
+    return bytes(packed)
+
+
+def decode_learned(kicker: str | None, level: Any, outcomes: float | None, *ability: Any) -> Learned:
+    """Put together what was learned.
+
+    Args:
+        kicker: label; None for an unnamed or forgotten kicker.
+        level: as in `kickserve.schemas.Learned`.
+        outcomes: as in `LearnedKicker`; None for an unnamed kicker.
+        ability: of a named kicker, and the ends of its interval.
+    """
+    if kicker is None or outcomes is None:
+        return Learned(level=level, kicker=None)
+    mean, low, high = ability
+    named = LearnedKicker(name=kicker, outcomes=int(outcomes), ability=mean, low=low, high=high)
+    return Learned(level=level, kicker=named)
 
 
 def _rows(numbers: bytes, start: int, end: int, width: int) -> bytes:

@@ -15,7 +15,7 @@ from kickserve.features import NAMES
 from kickserve.learner import Learner
 from kickserve.linear import load_default
 from kickserve.openapi import NDJSON
-from kickserve.plugins import Plugin, discover
+from kickserve.plugins import NOTHING_LEARNED, Plugin, discover, encode_learned
 from kickserve.schemas import Learned, LearnedKicker
 
 MODEL = load_default()
@@ -147,10 +147,11 @@ class Doubt(Learner):
     def adjust(self, revision, score, kicker):  # noqa: ARG002 - as a learner is called
         assert revision == MODEL.card.revision
         named = LearnedKicker(name=kicker, outcomes=3, ability=0.5, low=0.25, high=0.75)
-        return ((0.5, 0.25, 0.75), Learned(level=0.0, kicker=named)) if kicker == "known" else None
+        learned = encode_learned(Learned(level=0.0, kicker=named))
+        return ((0.5, 0.25, 0.75), learned) if kicker == "known" else None
 
     def adjust_many(self, revision, scores, kickers):
-        rows, learned = scores.copy(), [None] * len(kickers)
+        rows, learned = scores.copy(), [NOTHING_LEARNED] * len(kickers)
         for at, kicker in enumerate(kickers):
             if found := self.adjust(revision, None, kicker):
                 rows[at], learned[at] = found

@@ -14,6 +14,7 @@ from kickserve import ids as ids_module
 from kickserve.features import COUNT, FEATURES
 from kickserve.ids import IdFactory, Ids, canonical, instant
 from kickserve.record import (
+    NOTHING_LEARNED,
     NUMBER,
     WIDTH,
     Add,
@@ -22,6 +23,8 @@ from kickserve.record import (
     RecordBatch,
     SetOutcome,
     encode,
+    encode_learned,
+    pack_learned,
     replay,
 )
 from kickserve.recorder import halves
@@ -127,8 +130,8 @@ def test_wherever_the_clock_is_set_ids_stay_unique_and_near_to_it(steps):
 def labels(number):
     """Fields of a batch of which every other kick has a kicker, of whom something was learned."""
     kickers = [f"kicker {at}" if at % 2 else None for at in range(number)]
-    base = np.array([0.5 if each else math.nan for each in kickers], NUMBER).tobytes()
-    return {"kickers": kickers, "base": base, "learned": [each and learned_of(each) for each in kickers]}
+    learned = [(encode_learned(learned_of(each)) if each else NOTHING_LEARNED).numbers for each in kickers]
+    return {"kickers": kickers, "learned": pack_learned(learned, 0.5)}
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -45,10 +45,15 @@ def kicks(count: int, seed: int = 5) -> list[dict[str, float | bool]]:
     return [named(row) for row in simulate(count, seed).matrix.tolist()]
 
 
-def write_bodies(folder: Path, count: int = 500) -> Path:
+def named_kicks(some: Sequence[Mapping[str, object]], kickers: int = 100) -> list[dict[str, object]]:
+    """Return kicks with the label of a kicker each."""
+    return [{**kick, "kicker": f"kicker {at % kickers}"} for at, kick in enumerate(some)]
+
+
+def write_bodies(folder: Path, some: Sequence[Mapping[str, object]] | None = None) -> Path:
     """Write the bodies of some requests into a file, one a line: always the same one would be drift."""
     file = folder / "bodies.ndjson"
-    file.write_text("".join(f"{json.dumps(kick)}\n" for kick in kicks(count)))
+    file.write_text("".join(f"{json.dumps(kick)}\n" for kick in some or kicks(500)))
     return file
 
 

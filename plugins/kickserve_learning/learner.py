@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-
-from kickserve.plugins import Learner
+from kickserve.plugins import NOTHING_LEARNED, EncodedLearned, Learner, encode_learned
 from kickserve.schemas import Learned, LearnedKicker
-from kickserve_scores.filter import Ability, Adjustment, Filter
+from kickserve_scores.filter import NOTHING, Adjustment, Filter, adjust
 from kickserve_scores.kickers import DECIMALS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from kickserve_learning.settings import Learns
+    from kickserve_scores.filter import Ability
 
     Score = tuple[float, float, float]
+
+
+_UNKNOWN: Final = 10_000  # kickers up to which those without an outcome are kept, too
 
 
 class _Known(NamedTuple):
@@ -26,7 +30,7 @@ class _Known(NamedTuple):
 
     revision: str
     filter: Filter
-    made: dict[str | None, tuple[Adjustment, Learned]]
+    made: dict[str | None, tuple[Adjustment, EncodedLearned]]
 
 
 class FilterLearner(Learner):
@@ -65,36 +69,38 @@ class FilterLearner(Learner):
         if self._known is None or self._known.filter is not learned:
             self._known = _Known(revision, learned, {})
 
-    def adjust(self, revision: str, score: Score, kicker: str | None) -> tuple[Score, Learned] | None:
+    def adjust(self, revision: str, score: Score, kicker: str | None) -> tuple[Score, EncodedLearned] | None:
         """Adjust the score of one kick, as `kickserve.plugins.Learner` does."""
         known = self._known
         if known is None or known.revision != revision:
             return None
         if not self._learns.kickers:
             kicker = None
-        found = known.made.get(kicker) or self._make(known, kicker)
-        return None if found is None else (found[0].score(score), found[1])
+        adjustment, learned = known.made.get(kicker) or self._make(known, kicker)
+        return None if learned.json is None else (adjustment.score(score), learned)
 
     def adjust_many(
         self, revision: str, scores: NDArray[np.float64], kickers: Sequence[str | None]
-    ) -> tuple[NDArray[np.float64], list[Learned | None]] | None:
+    ) -> tuple[NDArray[np.float64], Sequence[EncodedLearned]] | None:
         """Adjust the scores of n kicks, as `kickserve.plugins.Learner` does."""
-        if self.revision != revision or (not self.unnamed and not any(kickers)):
+        known = self._known
+        if known is None or known.revision != revision or not (self.unnamed or any(kickers)):
             return None
-        rows = list(map(tuple, scores.tolist()))
-        learned: list[Learned | None] = [None] * len(rows)
-        for at, (row, kicker) in enumerate(zip(rows, kickers, strict=True)):
-            if (adjusted := self.adjust(revision, row, kicker)) is not None:
-                rows[at], learned[at] = adjusted
-        return np.array(rows), learned
+        if not self._learns.kickers:
+            kickers = [None] * len(kickers)
+        get, make = known.made.get, partial(self._make, known)
+        adjustments, learned = zip(*[get(each) or make(each) for each in kickers], strict=True)
+        return adjust(scores, adjustments), learned
 
-    def _make(self, known: _Known, kicker: str | None) -> tuple[Adjustment, Learned] | None:
+    def _make(self, known: _Known, kicker: str | None) -> tuple[Adjustment, EncodedLearned]:
         if kicker is None and not self.unnamed:
-            return None
+            return NOTHING, NOTHING_LEARNED
         adjustment = known.filter.adjustment(kicker)
         level = round(adjustment.level, DECIMALS)
-        made = adjustment, Learned(level=level, kicker=_of(kicker, adjustment.ability))
-        if kicker is None or adjustment.ability.outcomes:  # unknown names could be any number
+        learned = Learned(level=level, kicker=_of(kicker, adjustment.ability))
+        made = adjustment, encode_learned(learned)
+        # Unknown names could be any number.
+        if kicker is None or adjustment.ability.outcomes or len(known.made) < _UNKNOWN:
             known.made[kicker] = made
         return made
 

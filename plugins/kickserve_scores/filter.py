@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kickserve.documents import NORMAL_975
+import numpy as np
+
+from kickserve.documents import NORMAL_975, answer_in_place, answer_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from kickserve.store import KnownOutcome
 
@@ -26,8 +31,9 @@ _PRACTISED: Final = 3.0  # ln(1 + outcomes) of a kicker of about twenty, whom th
 _SUREST: Final = 1e-6  # distance from 0 and 1 that probabilities are cut to: no model knows a kick better
 _MOST: Final = 1 - _SUREST
 _SHRINK: Final = math.pi / 8
-_DECIMALS: Final = 1e11  # as of models: the digits behind those depend on the processor
 _UNNAMED_SPREAD: Final = math.sqrt(1 + _SHRINK * ABILITY_VARIANCE)
+_OF_ABILITY: Final = NORMAL_975**2 * ABILITY_VARIANCE  # its part in the square of half an interval's width
+_pack: Final = Struct("3d").pack
 
 
 class Ability(NamedTuple):
@@ -66,16 +72,19 @@ class Adjustment:
         level: as above.
         ability: as above.
         variance: as above.
+        numbers: what `adjust` needs, packed.
     """
 
-    __slots__ = ("_shift", "_shrink", "ability", "level", "variance")
+    __slots__ = ("_further", "_shift", "_shrink", "ability", "level", "numbers", "variance")
 
     def __init__(self, level: float, ability: Ability, variance: float) -> None:
         self.level = level
         self.ability = ability
         self.variance = variance
         self._shift = level + ability.mean
-        self._shrink = 0.5 / math.sqrt(1 + _SHRINK * variance)
+        self._shrink = 1 / math.sqrt(1 + _SHRINK * variance)
+        self._further = NORMAL_975**2 * variance - _OF_ABILITY  # in the square of half an interval's width
+        self.numbers = _pack(self._shift, self._shrink, self._further)
 
     def probability(self, base: float) -> float:
         """Return the probability of success, with 11 decimals.
@@ -87,7 +96,7 @@ class Adjustment:
         Args:
             base: the model's own probability, which is that of a kicker of unknown ability.
         """
-        return self.score((base, math.nan, math.nan))[0]
+        return self.score((base, base, base))[0]
 
     def score(self, base: Score) -> Score:
         """Return probability, low and high, each with 11 decimals.
@@ -102,24 +111,52 @@ class Adjustment:
             return base
         # On the path of an answer: each call of a function costs as much as a logarithm.
         own, low, high = base
-        if not _SUREST < own < _MOST:
-            own = _cut(own)
-        mean = math.log(own / (1 - own)) * _UNNAMED_SPREAD + self._shift
-        probability = int((0.5 + 0.5 * math.tanh(mean * self._shrink)) * _DECIMALS + 0.5) / _DECIMALS
         if low != low:  # noqa: PLR0124  the quick test for NaN
-            return probability, low, high
-        if not _SUREST < low < high < _MOST:
-            low, high = _cut(low), _cut(high)
-        width = math.log(high * (1 - low) / (low * (1 - high))) / (2 * NORMAL_975)
-        spread = width * width - ABILITY_VARIANCE
-        half = NORMAL_975 * math.sqrt(self.variance + spread if spread > 0 else self.variance)
-        low = int((0.5 + 0.5 * math.tanh(0.5 * (mean - half))) * _DECIMALS + 0.5) / _DECIMALS
-        high = int((0.5 + 0.5 * math.tanh(0.5 * (mean + half))) * _DECIMALS + 0.5) / _DECIMALS
-        return probability, min(low, probability), max(high, probability)
+            return self.probability(own), low, high
+        if not _SUREST < low <= own <= high < _MOST:
+            own, low, high = _cut(own), _cut(low), _cut(high)
+        mean = math.log(own / (1 - own)) * _UNNAMED_SPREAD + self._shift
+        width = math.log(high * (1 - low) / (low * (1 - high)))
+        half = math.sqrt(max(width * width * 0.25, _OF_ABILITY) + self._further)
+        found = answer_one(mean * self._shrink, mean - half, mean + half)
+        if found is None:
+            [found] = map(tuple, adjust(np.array([base]), [self]).tolist())
+        return found
 
 
 NOTHING: Final = Adjustment(0.0, UNKNOWN, ABILITY_VARIANCE)
 """The adjustment where nothing is known: answers stay as they are."""
+NOTHING.numbers = _pack(math.nan, math.nan, math.nan)  # which `adjust` does not change
+
+
+def adjust(scores: NDArray[np.float64], adjustments: Sequence[Adjustment]) -> NDArray[np.float64]:
+    """Adjust the answers to many kicks, to the bit as `Adjustment.score` does.
+
+    Args:
+        scores: the model's own, shape (n, 3): probability, low and high.
+        adjustments: of each kick.
+
+    Returns:
+        Probability, low and high, shape (n, 3).
+    """
+    unchanged = adjustments.count(NOTHING)
+    if unchanged == len(adjustments):
+        return scores
+    own = scores.T
+    numbers = np.frombuffer(b"".join([each.numbers for each in adjustments]))
+    shift, shrink, further = numbers.reshape(-1, 3).T
+    log_odds = np.maximum(np.minimum(own, _MOST), _SUREST)
+    log_odds /= 1 - log_odds
+    middle, low, high = np.log(log_odds, out=log_odds)
+    mean = middle * _UNNAMED_SPREAD + shift
+    width = high - low
+    width *= width
+    half = np.sqrt(np.maximum(width * 0.25, _OF_ABILITY) + further)
+    adjusted = np.array([mean * shrink, mean - half, mean + half])
+    answer_in_place(adjusted)
+    if unchanged:
+        np.copyto(adjusted, own, where=np.isnan(adjusted))
+    return adjusted.T
 
 
 class Filter:

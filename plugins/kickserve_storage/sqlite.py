@@ -26,6 +26,7 @@ from kickserve.plugins import (
     canonical,
     instant,
 )
+from kickserve.schemas import LEARNED_COLUMNS
 from kickserve_storage.changes import KEPT, SQLITE, SQLITE_CHANGES
 from kickserve_storage.sqlite_file import (
     Inode,
@@ -46,7 +47,6 @@ from kickserve_storage.table import (
     FLAG_COLUMNS,
     FORGET,
     FORGOTTEN,
-    LEARNED,
     OUTCOME,
     OUTCOME_AT,
     REMOVE,
@@ -86,7 +86,7 @@ APPLICATION: Final = 0x4B49434B  # "KICK": marks a file as kickserve's
 _TOGETHER: Final = (
     64
     if sqlite3.sqlite_version_info >= (3, 32)
-    else 999 // len((*USUAL, *SHADOW, "source", "kicker", "base", *LEARNED))
+    else 999 // len((*USUAL, *SHADOW, "source", "kicker", "base", *LEARNED_COLUMNS))
 )
 _STEP: Final = 4 * _TOGETHER  # rows that are made ready at once: 0.2 ms of the event loop
 

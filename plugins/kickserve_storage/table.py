@@ -19,17 +19,20 @@ from kickserve.features import COUNT, FLAGS, NAMES
 from kickserve.plugins import (
     ALL,
     BEGINNING,
+    LEARNED_WIDTH,
+    NOTHING_LEARNED,
     NUMBER,
     KnownOutcome,
     LabelledPrediction,
     Store,
     StoreUnavailable,
     canonical,
+    decode_learned,
     first_id_at,
     first_id_in,
     numbers_of,
 )
-from kickserve.schemas import Learned, LearnedKicker, Record
+from kickserve.schemas import LEARNED_COLUMNS, Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,10 +43,11 @@ if TYPE_CHECKING:
 
 FIELDS: Final = Record.__struct_fields__
 INTERVAL: Final = FIELDS.index("interval")
-LEARNED: Final = ("learned_level", "learned_outcomes", "learned_ability", "learned_from", "learned_to")
-_OF_KICKER: Final = ("outcomes", "ability", "low", "high")  # the fields of `LearnedKicker` in the others
 # `learned` is the last field. The name in it is in the column `kicker` alone: so it can be forgotten.
-COLUMNS: Final = (*FIELDS[:INTERVAL], "interval_low", "interval_high", *FIELDS[INTERVAL + 1 : -1], *LEARNED)
+COLUMNS: Final = (
+    *(*FIELDS[:INTERVAL], "interval_low", "interval_high", *FIELDS[INTERVAL + 1 : -1]),
+    *LEARNED_COLUMNS,
+)
 KICKER: Final = COLUMNS.index("kicker")
 CREATED: Final = COLUMNS.index("created_at")
 OUTCOME: Final = COLUMNS.index("outcome")
@@ -325,20 +329,11 @@ def _latest(outcomes: Iterable[SetOutcome]) -> list[SetOutcome]:
 
 def record_of(row: list[Any]) -> Record:
     """Turn the values of `COLUMNS` into a record; the list is used up by it."""
-    level, *kicker = row[-len(LEARNED) :]
-    row[-len(LEARNED) :] = [None if level is None else _learned(level, row[KICKER], *kicker)]
+    learned = row[-len(LEARNED_COLUMNS) :]
+    row[-len(LEARNED_COLUMNS) :] = [None if learned[0] is None else decode_learned(row[KICKER], *learned)]
     low, high = row[INTERVAL : INTERVAL + 2]
     row[INTERVAL : INTERVAL + 2] = [None if low is None else (low, high)]
     return Record(**dict(zip(FIELDS, row, strict=True)))
-
-
-def _learned(
-    level: float, name: str | None, outcomes: int | None, ability: float, low: float, high: float
-) -> Learned:
-    if name is None or outcomes is None:
-        return Learned(level=level, kicker=None)
-    kicker = LearnedKicker(name=name, outcomes=outcomes, ability=ability, low=low, high=high)
-    return Learned(level=level, kicker=kicker)
 
 
 class Table(NamedTuple):
@@ -368,7 +363,7 @@ def columns_of(
 
     Returns:
         Those of `USUAL`; `error`, where the model failed for one of these; those of `SHADOW`, where a second
-        one was asked; `source`, `kicker`, `base` and those of `LEARNED`, where there is any.
+        one was asked; `source`, `kicker`, `base` and `LEARNED_COLUMNS`, where there is any.
     """
     numbers = numbers_of(batches)
     kick, found = numbers[:, :COUNT].T, numbers[:, COUNT : COUNT + 3].T
@@ -407,20 +402,16 @@ def columns_of(
         columns.append(
             [_storable(each) for batch in batches for each in batch.kickers or [None] * len(batch)]
         )
-    if any(batch.base for batch in batches):
-        learned = [each for batch in batches for each in batch.learned or [None] * len(batch)]
-        names += ("base", LEARNED[0])
-        columns += _with_nulls(_bases(batches)), [each and each.level for each in learned]
-        if any(kickers := [each and each.kicker for each in learned]):
-            names += LEARNED[1:]
-            columns += [[each and getattr(each, name) for each in kickers] for name in _OF_KICKER]
+    if any(batch.learned for batch in batches):
+        learned = b"".join(batch.learned or NOTHING_LEARNED.numbers * len(batch) for batch in batches)
+        base, level, outcomes, *ability = np.frombuffer(learned, NUMBER).reshape(-1, LEARNED_WIDTH).T
+        names += ("base", LEARNED_COLUMNS[0])
+        columns += map(_with_nulls, (base, level))
+        if not np.isnan(outcomes).all():
+            names += LEARNED_COLUMNS[1:]
+            whole = [each if each is None else int(each) for each in _with_nulls(outcomes)]
+            columns += [whole, *map(_with_nulls, ability)]
     return Table(names, columns)
-
-
-def _bases(batches: Sequence[RecordBatch]) -> NDArray[np.float64]:
-    """Return the models' own probabilities, NaN where nothing learned is in an answer."""
-    nothing = np.array([math.nan], NUMBER).tobytes()
-    return np.frombuffer(b"".join(batch.base or nothing * len(batch) for batch in batches), NUMBER)
 
 
 def names_in(batches: Iterable[RecordBatch]) -> set[str]:

@@ -24,13 +24,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from kickserve.errors import StoreUnavailable
 from kickserve.ids import instant
-from kickserve.record import NUMBER, SetOutcome
+from kickserve.record import NOTHING_LEARNED, SetOutcome, encode_learned, pack_learned
 from kickserve.store import KnownOutcome, LabelledPrediction, Selection
 from kickserve_testing.contract_samples import (
     START,
@@ -78,7 +77,10 @@ class StoreContract:
         kick = (0.5, 31.5, 22.25, 12.0, 1 / 3, 1, 0, 1, 0, 1, 0)
         plain = (*kick, 0.75, math.nan, math.nan, 0.042)  # of a model that gives no interval
         failed = (*kick, math.nan, math.nan, math.nan, 0.0)
-        base = np.array([1 / 3, math.nan], NUMBER).tobytes()
+        level, kicker = (
+            pack_learned([encode_learned(learned_of(*each)).numbers, NOTHING_LEARNED.numbers], 1 / 3)
+            for each in ((None, 0.5), ("Léo",))
+        )
         error = "κακὸν 🏉 'quoted' \"twice\" \\ %s $1 ?\n"
         batches = [
             *(batch_at(START + at, number) for at, number in enumerate((1, 63, 64, 65, 1, 300, 7_000))),
@@ -88,8 +90,8 @@ class StoreContract:
             *(batch_at(START + at, 65, shadow=shadow_of(65)) for at in (14, 15)),
             *(batch_at(START + at, 65, source=source) for at, source in ((16, "page"), (17, "batch"))),
             batch_at(START + 18, 65, kickers=[None, "Léo", *["O'Hara; --"] * 63]),
-            batch_at(START + 19, 2, base=base, learned=[learned_of(None, 0.5), None]),
-            batch_at(START + 20, 2, base=base, learned=[learned_of("Léo"), None], kickers=["Léo", "Léo"]),
+            batch_at(START + 19, 2, learned=level),
+            batch_at(START + 20, 2, learned=kicker, kickers=["Léo", "Léo"]),
         ]
         for some in (batches[:3], batches[3:7], batches[7:8], batches[8:12], batches[12:], []):
             await store.add(some)

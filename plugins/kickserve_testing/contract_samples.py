@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from kickserve.features import NAMES
 from kickserve.ids import first_id_at, instant
-from kickserve.record import NUMBER, RecordBatch, SetOutcome, ShadowAnswers
+from kickserve.record import NUMBER, RecordBatch, SetOutcome, ShadowAnswers, encode_learned, pack_learned
 from kickserve.schemas import Learned, LearnedKicker, Record
 
 if TYPE_CHECKING:
@@ -99,8 +99,9 @@ def batch_of(record: Record) -> RecordBatch:
         shadow,
         record.source,
         None if record.kicker is None else [record.kicker],
-        None if record.base is None else _packed(record.base),
-        None if record.learned is None else [record.learned],
+        None
+        if record.learned is None
+        else pack_learned([encode_learned(record.learned).numbers], record.base or 0),
     )
     assert made.ids.texts() == [record.id]  # noqa: S101 - for tests
     return made
