@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from rich.text import Text
 from kickserve import logs, openapi
 from kickserve.app import create_app
 from kickserve.auth import weakness
-from kickserve.errors import ConfigurationError
+from kickserve.errors import ConfigurationError, KickserveError
 from kickserve.features import FEATURES
 from kickserve.journal import Journal
 from kickserve.loading import load_model
@@ -27,7 +28,7 @@ from kickserve.process import ProcessSampler
 from kickserve.recorder import Recorder
 from kickserve.schemas import kicker_of, matrix
 from kickserve.server import bind, run
-from kickserve.settings import Settings, local_url
+from kickserve.settings import Settings, local_url, read_environ
 from kickserve.terminal import print_facts, print_json, stdout
 from kickserve.validation import read_kick
 
@@ -66,6 +67,20 @@ def serve(host: str | None, port: int | None, workers: int | None) -> int:
       kickserve serve --workers 4
       KICKSERVE_PORT=8000 API_KEY=secret kickserve serve --host 0.0.0.0
     """
+    if read_environ().get("KICKSERVE_LOG", "").strip().lower() != "json":
+        return _serve(host, port, workers)
+    logs.configure(Settings(log="json"))  # for what the settings refuse
+    try:
+        return _serve(host, port, workers)
+    except KickserveError as error:
+        _log.critical("%s", error)
+        return error.exit_code
+    except Exception:  # noqa: BLE001  a bug's traceback must not be what no machine can read
+        _log.critical("the service failed with an unexpected error", exc_info=True)
+        return 1
+
+
+def _serve(host: str | None, port: int | None, workers: int | None) -> int:
     settings = Settings.load()
     settings = replace(
         settings,
@@ -153,7 +168,8 @@ def report_ready(settings: Settings, listener: socket.socket, found: Facts) -> N
 def _announce(settings: Settings, event: str, facts: Facts = ()) -> None:
     """Print an event of the service: for people, or as a JSON document with KICKSERVE_LOG=json."""
     if settings.log == "json":
-        document = {"event": Text.from_markup(event).plain, **dict(facts)}
+        said = {"event": Text.from_markup(event).plain, "level": "info", "logger": __name__}
+        document = {**said, "timestamp": datetime.now(UTC), **dict(facts)}
         sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
         sys.stdout.flush()
     else:

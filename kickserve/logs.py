@@ -45,6 +45,7 @@ def configure(settings: Settings, plugins: Sequence[Plugin] = (), worker: int | 
     handler.hides = _hiding(secret for table in tables for secret in table.secrets())
     handler.setFormatter(_formatter(worker, as_json=as_json))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
     logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
     if settings.debug or settings.access_log:
         logging.getLogger("uvicorn.access").setLevel(logging.INFO)

@@ -8,8 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
+from contextlib import contextmanager
 
 import httpx
+import psutil
 import pytest
 from serving import BARE, serving
 
@@ -24,6 +27,7 @@ def said(capsys):
     root, kept = logging.getLogger(), logging.getLogger().handlers[:]
     level, ours = root.level, logging.getLogger("kickserve").level
     yield lambda: capsys.readouterr().err
+    logging.captureWarnings(capture=False)
     root.handlers[:] = kept
     root.setLevel(level)
     logging.getLogger("kickserve").setLevel(ours)
@@ -86,21 +90,74 @@ def test_a_closed_pipe_stops_nothing(monkeypatch):
     logging.getLogger("kickserve").warning("unheard")
 
 
+@contextmanager
+def logging_json(folder, *options, **environment):
+    """Run `kickserve serve` for a machine; yields the process, and its lines on both streams, decoded."""
+    command = [sys.executable, "-m", "kickserve", "serve", "--port", "0", *options]
+    environment = {**os.environ, **BARE, "KICKSERVE_LOG": "json", **environment}
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=folder, env=environment, text=True, **both) as process:
+        yield process, map(json.loads, process.stdout)
+
+
+def up_to(event, lines):
+    """Yield lines up to the first one of an event."""
+    for line in lines:
+        yield line
+        if line["event"].startswith(event):
+            return
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_for_a_machine_every_line_is_a_document_from_the_start_to_the_end(tmp_path, workers):
-    command = [sys.executable, "-m", "kickserve", "serve", "--port", "0", "--workers", workers]
-    environment = {**os.environ, **BARE, "KICKSERVE_LOG": "json"}
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **both) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(json.loads(line))
-            if lines[-1]["event"] == "kickserve is ready":
-                process.send_signal(signal.SIGTERM)
-    assert process.returncode == 0
+    with logging_json(tmp_path, "--workers", workers) as (process, coming):
+        lines = [*up_to("kickserve is ready", coming)]
+        if workers == "2":
+            psutil.Process(process.pid).children()[0].kill()
+            lines += up_to("started: ", coming)  # another one replaces it
+        process.send_signal(signal.SIGTERM)
+        lines += coming
+    assert process.returncode == 0, lines
     [ready] = [line for line in lines if line["event"] == "kickserve is ready"]
     assert httpx.URL(ready["API"]).path == "/api/v1"
+    assert all({"event", "level", "logger", "timestamp"} <= set(line) for line in lines)
+    assert sum("signal 9" in line["event"] for line in lines) == int(workers) - 1
     assert lines[-1]["event"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "code", "words"),
+    [
+        ((), {"KICKSERVE_PORT": "many"}, 2, "KICKSERVE_PORT='many' can't be used"),
+        ((), {"KICKSERVE_MODEL": "missing.json"}, 2, "missing.json"),
+        (("--host", "0.0.0.0"), {}, 2, "set API_KEY"),
+        (("--workers", "2"), {"DATABASE_URL": "oracle://x"}, 2, "which no loaded plugin supports"),
+    ],
+)
+def test_for_a_machine_what_is_refused_at_the_start_is_a_document(
+    tmp_path, options, environment, code, words
+):
+    with logging_json(tmp_path, *options, **environment) as (process, coming):
+        lines = [*coming]
+    assert process.returncode == code
+    assert words in lines[-1]["event"]
+    assert {"level", "logger", "timestamp"} <= lines[-1].keys()
+
+
+@pytest.mark.usefixtures("said")
+def test_for_a_machine_a_bug_at_the_start_is_a_document_with_its_traceback(monkeypatch, kickserve):
+    def broken(settings):
+        warnings.warn("an old call", stacklevel=1)
+        raise ZeroDivisionError(len(settings.host))
+
+    monkeypatch.setenv("KICKSERVE_LOG", "json")
+    monkeypatch.setattr("kickserve.commands.discover", broken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = kickserve("serve")
+    warned, failed = map(json.loads, err.splitlines())
+    assert (code, "an old call" in warned["event"]) == (1, True)
+    assert "ZeroDivisionError: 9" in failed["exception"]
 
 
 @pytest.mark.parametrize("variable", ["DEBUG", "KICKSERVE_ACCESS_LOG"])
