@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+from datetime import date
 from decimal import Decimal
 
 import numpy as np
@@ -27,6 +28,7 @@ from kickserve_data import DataError, parquet, pipeline
 from kickserve_data.columns import KICKERS
 from kickserve_data.pipeline import write_behind
 from kickserve_data.reader import count_rows, open_kicks, read_blocks
+from kickserve_data.season import NO_DAY, read_season
 from kickserve_data.simulate import simulate
 from kickserve_data.writer import open_writer
 
@@ -356,6 +358,64 @@ def test_the_labels_of_kickers_are_read_from_every_kind_of_file(tmp_path, kind, 
     assert refused.reason.endswith("must be a text of 1 to 64 characters, and has 65")
     assert block.where(np.array([False, True] * 2 + [False])).kickers == ['O\'Hara, "Jo"', None]
     assert next(open_kicks(path).blocks(10)).kickers is None
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson", "json", "parquet", "xlsx"])
+def test_columns_of_any_name_are_matched_and_words_of_sides_and_minutes_read(tmp_path, kind):
+    rows = [
+        {"Player": "Ann", "dist_m": 30, "Kick angle": 20, "Side": "Left", "min": 40, "Kick": "goal"},
+        {"Player": None, "dist_m": 41, "Kick angle": 33, "Side": "droite", "min": 80, "Kick": "miss"},
+    ]
+    path = tmp_path / f"kicks.{kind}"
+    if kind == "csv":
+        lines = [
+            ";".join(str(cell or "") for cell in each) for each in (rows[0], *(r.values() for r in rows))
+        ]
+        path.write_text("Our season\n" + "\n".join(lines))
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "xlsx":
+        book = pytest.importorskip("openpyxl").Workbook()
+        for row in (["Our season"], [*rows[0]], *([*each.values()] for each in rows)):
+            book.active.append(row)
+        book.save(path)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)) if kind == "ndjson" else json.dumps(rows, indent=1))
+    usual = [*KICK.values()]
+    season = read_season(path.read_bytes(), usual)
+    assert season.guessed == ["distance", "angle", "is_left_side", "minute"]
+    assert (season.missing, season.matrix) == (["success"], b"")
+    season = read_season(path.read_bytes(), usual, {**season.columns, "success": "Kick"})
+    matrix = np.frombuffer(season.matrix).reshape(-1, len(NAMES))
+    named = [dict(zip(NAMES, each, strict=True)) for each in matrix.tolist()]
+    told = {"time_norm": 0.5, "distance": 30, "angle": 20, "is_left_side": 1, "is_start": 0, "is_endgame": 0}
+    assert named[0] == {**KICK, **told}
+    assert [named[1][name] for name in ("time_norm", "is_endgame", "is_left_side")] == [1, 1, 0]
+    assert (season.labels, np.frombuffer(season.kicker, "i4").tolist()) == (["Ann"], [0, -1])
+    assert season.success == b"\x01\x00"
+
+
+@pytest.mark.parametrize(
+    ("cells", "days"),
+    [
+        (["2025-10-05", "2025/10/12 15:00"], (5, 12)),
+        (["05/10/2025", "12.10.25"], (5, 12)),
+        (["10/05/2025", "10/13/2025"], (5, 13)),
+        (["45935", "45942,6"], (5, 12)),  # Excel's own
+        (["5 Oct 2025", "October 12, 2025"], (5, 12)),
+        (["first round", ""], (None, None)),
+    ],
+)
+def test_dates_of_a_season_are_read_in_the_forms_of_people_and_spreadsheets(cells, days):
+    lines = [f"30;20;1;{cell}" for cell in cells]
+    season = read_season("\n".join(["distance;angle;made;date", *lines]).encode(), [*KICK.values()])
+    wanted = [NO_DAY if day is None else (date(2025, 10, day) - date(1970, 1, 1)).days for day in days]
+    assert np.frombuffer(season.day, "i4").tolist() == wanted
+
+
+def test_names_in_other_units_are_no_guesses():
+    season = read_season(b"dist_yards,angle_rad,made\n30,0.3,1\n", [*KICK.values()])
+    assert season.missing == ["distance", "angle"]
 
 
 def test_numbers_are_labels_and_of_several_columns_one_is_taken(tmp_path):

@@ -13,7 +13,7 @@ from kickserve_data import DataError
 from kickserve_data.kicks import without_accents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 OUTCOMES: Final = (
     *("success", "outcome", "is_successful", "successful", "result", "made", "scored", "goal"),
@@ -28,11 +28,72 @@ KICKERS: Final = (
 )
 """What the column of kickers may be called; the first that a file has once is taken."""
 
+# How the words of a name begin that may mean a column; the first column that fits is taken.
+_STEMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "has_previous_attempts": ("prev", "attempt", "before", "deja", "tent"),
+    "is_left_footed": ("foot", "pied", "fuss", "pie", "gaucher"),
+    "is_left_side": ("side", "left", "cote", "gauche", "seite", "links", "lado"),
+    "game_away": ("away", "venue", "exterieur", "lieu"),
+    "precipitation_probability": ("rain", "precip", "wet", "pluie", "regen", "lluvia", "pioggia"),
+    "wind_speed": ("wind", "vent", "viento"),
+    "distance": ("dist", "range", "metre", "meter", "entfernung"),
+    "angle": ("angle", "angul", "angol", "winkel", "deg"),
+    "is_endgame": ("end", "last", "fin"),
+    "is_start": ("start", "first", "debut"),
+    "minute": ("min",),
+    "time_norm": ("time", "temps", "zeit"),
+    "date": ("date", "day", "datum", "fecha", "data", "jour"),
+    OUTCOMES[0]: ("success", "outcome", "result", "made", "scored", "goal", "convert", "reussi"),
+    KICKERS[0]: ("kicker", "player", "buteur", "tireur", "joueur", "spieler", "jugador", "giocatore"),
+}
+_OTHER_UNITS: Final = frozenset({"yd", "yds", "yard", "yards", "ft", "feet", "mph", "rad", "radians"})
+
 
 @lru_cache(1_000)
 def plain(name: str) -> str:
     """Return a name without case, spaces and signs: `Time Norm` and `timeNorm` are `timenorm`."""
     return re.sub("[^a-z0-9]", "", without_accents(name).lower())
+
+
+@lru_cache(1_000)
+def column_of(name: str) -> str | None:
+    """Guess which column a name may mean: a feature, `minute`, `date`, the outcome or the kicker."""
+    apart = re.sub("(?<=[a-z])(?=[A-Z])", " ", without_accents(name)).lower()
+    words = re.findall("[a-z]+", apart)
+    if not _OTHER_UNITS.isdisjoint(words):
+        return None
+    fits = (column for column, stems in _STEMS.items() if any(word.startswith(stems) for word in words))
+    return next(fits, None)
+
+
+def match_columns(header: Sequence[str]) -> tuple[dict[str, str], set[str]]:
+    """Find columns that may be called anything.
+
+    Args:
+        header: the names of a file.
+
+    Returns:
+        Names of the file by column: the eleven features, `minute`, `date`, the outcome and the kicker, as far
+        as there are any; and those of the columns that are guessed.
+    """
+    places = _finder(header)
+    known = {column: (column,) for column in _STEMS} | {OUTCOMES[0]: OUTCOMES, KICKERS[0]: KICKERS}
+    found: dict[str, str] = {}
+    for column, names in known.items():
+        exact = next((at for at in map(places, names) if len(at) == 1), None)
+        if exact:
+            found[column] = header[exact[0]]
+    guessed = set()
+    for name in header:
+        guess = None if name in found.values() else column_of(name)
+        if guess is not None and guess not in found:
+            found[guess] = name
+            guessed.add(guess)
+    if "time_norm" in found and "minute" in found:  # one of them is enough
+        spare = "minute" if "time_norm" not in guessed else "time_norm"
+        del found[spare]
+        guessed.discard(spare)
+    return found, guessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +102,7 @@ class Wanted:
 
     Attributes:
         place: where the file is, for messages.
-        columns: their names.
+        columns: their names; none for every column of the file.
         outcomes: names that the outcome's column may have.
         kickers: names that the column of kickers may have; none where labels are not wanted.
     """
@@ -50,6 +111,11 @@ class Wanted:
     columns: Sequence[str]
     outcomes: Sequence[str]
     kickers: Sequence[str] = ()
+
+    def is_known(self) -> Callable[[str], bool]:
+        """Return a function that says whether a name may be that of a wanted column."""
+        known = {plain(name) for name in (*self.columns, *self.outcomes)}
+        return lambda name: plain(name) in known if self.columns else column_of(name) is not None
 
     def find(self, header: Sequence[str]) -> list[list[int]]:
         """Return the places of each column in a header, and after them that of the outcome."""

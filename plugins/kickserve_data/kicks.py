@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from kickserve.features import COUNT, FEATURES, acceptable
+from kickserve.features import COUNT, FEATURES, NAMES, acceptable
 from kickserve.schemas import kicker_of
 from kickserve.validation import kicker_fault
 
@@ -58,6 +58,21 @@ of their own, a file takes half as long again.
 """
 
 
+# Words that are flags of one feature alone.
+_SIDES: Final = (
+    "left l gauche g links izquierda izq sinistra sx esquerda",
+    "right r droite droit d rechts derecha der destra dx direita",
+)
+_WORDS: Final = {
+    "is_left_side": _SIDES,
+    "is_left_footed": _SIDES,
+    "game_away": (
+        "away a exterieur ext auswarts fuera visitante trasferta",
+        "home h domicile dom heim casa local",
+    ),
+}
+
+
 def _meanings(**words: str) -> dict[str, float]:
     values = {"yes": 1.0, "no": 0.0, "unknown": math.nan}
     return {word.replace("_", " "): values[name] for name, text in words.items() for word in text.split(" ")}
@@ -65,6 +80,7 @@ def _meanings(**words: str) -> dict[str, float]:
 
 _FLAGS: Final = _meanings(yes=_YES, no=_NO, unknown=_UNKNOWN)
 _OUTCOMES: Final = _FLAGS | _meanings(yes=_MADE, no=_MISSED)
+_FLAGS_OF: Final = {name: _FLAGS | _meanings(yes=yes, no=no) for name, (yes, no) in _WORDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,9 @@ class CellReader:
         self.kicker = kicker
         self._labels = _Labels()
         self.took: list[str] = []
-        self._flags = _Flags(_FLAGS)
+        flags = _Flags(_FLAGS)
+        own = {name: _Flags(meanings) for name, meanings in _FLAGS_OF.items()}
+        self._flags = [own.get(name, flags) for name in NAMES]
         self._outcomes = _Flags(_OUTCOMES)
         self._commas = False
         self._unreadable: list[str] = []  # the first of them, with their lines
@@ -150,7 +168,7 @@ class CellReader:
         """
         if not IS_FLAG[at]:
             return self._numbers(cells, percent=FEATURES[at].high == 1)
-        flags = self._outcomes if at == COUNT else self._flags
+        flags = self._outcomes if at == COUNT else self._flags[at]
         try:
             return [flags[cell] for cell in cells]
         except TypeError:  # a list or an object of JSON is no key
@@ -219,6 +237,14 @@ class CellReader:
         block = Block(lines, values[:, :COUNT], outcome, [], others, kickers, odd)
         return (block, good) if good.all() else (block.where(good), good)
 
+    def known(self, block: Block) -> Block:
+        """Keep only the kicks whose outcome is known, and refuse the others; the file has an outcome."""
+        outcome = np.full(len(block.lines), np.nan) if block.outcome is None else block.outcome
+        unknown = np.isnan(outcome)
+        reason = f"{self.outcome} is missing, or can't be read: must be 1 or 0"
+        refusals = [RefusedRow(line, reason) for line in block.lines[unknown].tolist()]
+        return replace(block.where(~unknown), refusals=[*block.refusals, *refusals])
+
     def outcome_of(self, cell: Any) -> float:
         """Return the number of an outcome: 1, 0, NaN for an unknown one, or `UNREADABLE`."""
         [value] = self.column(COUNT, [cell])
@@ -228,7 +254,8 @@ class CellReader:
         """Say what was read as what, and which outcomes can't be read: no sentence, one or two."""
         took = [*self.took]
         took += ["decimal commas"] if self._commas else []
-        flags, outcomes = self._flags.spelt(), self._outcomes.spelt()
+        flags = [*dict.fromkeys(word for each in self._flags for word in each.spelt())][:_NAMED]
+        outcomes = self._outcomes.spelt()
         took += [f"{'/'.join(flags)} as flags"] if flags else []
         took += [f"{'/'.join(outcomes)} as outcomes"] if outcomes and not {*outcomes} <= {*flags} else []
         unknown = self._outcomes.spelt(unknown=True)

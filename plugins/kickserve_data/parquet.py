@@ -98,6 +98,7 @@ def read_parquet(wanted: Wanted, raw: Any) -> KickFile:
     in_place = path.is_file() and isinstance(raw.raw, io.FileIO)
     file = open_parquet(path, None if in_place else io.BytesIO(raw.read()))
     schema = file.schema_arrow
+    wanted = wanted if wanted.columns else replace(wanted, columns=schema.names)
     names, carried = columns_of(path, schema.names, wanted.columns, wanted.outcomes)
     at = wanted.find_kicker(schema.names)
     kicker = None if at is None else schema.names[at]
@@ -115,7 +116,7 @@ def read_parquet(wanted: Wanted, raw: Any) -> KickFile:
     def blocks(size: int, others: Sequence[str]) -> Iterator[Block]:
         return parquet_blocks(file, names, size, others, cells=cells)
 
-    return KickFile(path, rows(), cells, select_fields(schema, carried), blocks)
+    return KickFile(path, rows(), cells, select_fields(schema, carried), blocks, schema.names)
 
 
 def _rows_that_fit(file: Any) -> int:

@@ -14,7 +14,7 @@ import sys
 import weakref
 from contextlib import ExitStack
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from kickserve.features import NAMES
 from kickserve_data import DataError
@@ -64,14 +64,17 @@ def open_kicks(
     columns: Sequence[str] = NAMES,
     outcomes: Sequence[str] = OUTCOMES,
     kickers: Sequence[str] = (),
+    content: bytes | None = None,
 ) -> KickFile:
     """Open a file.
 
     Args:
         path: of the file; `-` for standard input.
-        columns: names of the wanted columns: the features, or others for `rows` alone.
+        columns: names of the wanted columns: the features, or others for `rows` alone; none for all that the
+            file has.
         outcomes: names that the outcome's column may have; the first that the file has is taken.
         kickers: names that the column of kickers may have; by default their labels are not read.
+        content: of the file, where it is in memory; then the path only names it.
 
     Raises:
         DataError: the file can't be read, or columns are missing.
@@ -79,7 +82,7 @@ def open_kicks(
     """
     wanted = Wanted(path, columns, outcomes, kickers)
     with readable(path), ExitStack() as stack:
-        raw = _open(path, stack)
+        raw = _open(path, stack, content)
         head = raw.peek()
         kind = _kind_of_content(path, head)
         if kind == "parquet":
@@ -114,9 +117,13 @@ def count_rows(path: Path) -> int | None:
     return max(lines - (kind == "csv"), 0)
 
 
-def _open(path: Path, stack: ExitStack) -> Any:
+def _open(path: Path, stack: ExitStack, content: bytes | None) -> Any:
     """Open a file to look into its beginning, and then to read it: unpacked, where it is compressed."""
-    raw: Any = sys.stdin.buffer if str(path) == _STDIN else path.open("rb", _BUFFER)
+    raw: Any
+    if content is not None:
+        raw = io.BufferedReader(cast("io.RawIOBase", io.BytesIO(content)), _BUFFER)
+    else:
+        raw = sys.stdin.buffer if str(path) == _STDIN else path.open("rb", _BUFFER)
     stack.enter_context(raw)
     for magic, unpack in _COMPRESSED.items():
         if raw.peek(len(magic)).startswith(magic):

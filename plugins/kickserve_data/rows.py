@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections import deque
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain, islice
 from operator import itemgetter
@@ -21,7 +22,6 @@ import msgspec
 from kickserve.errors import need_extra
 from kickserve.schemas import UNDECODABLE
 from kickserve_data import DataError
-from kickserve_data.columns import plain
 from kickserve_data.kicks import CellReader, Cells, Row
 from kickserve_data.source import KickFile
 
@@ -33,25 +33,27 @@ if TYPE_CHECKING:
 _DELIMITERS: Final = ",;\t| "  # spaces may be around the others
 _FOOTER: Final = re.compile(r"\(\d+ rows?\)\s*")  # of psql
 _LOOKED_AT: Final = 100  # lines among which the header is, and rows that show whether it lacks a name
+_HEADER: Final = 2  # names that a header of unknown columns has, by which it is known for one
 _AROUND: Final = "\x1e, \r\n\t"  # objects of JSON: RFC 7464 has a record separator before each
 _LAYOUTS: Final = 100  # of JSON objects that are remembered
 
 
 def read_csv(wanted: Wanted, text: IO[str]) -> KickFile:
     """Read a table as text, whatever its delimiter and what goes before its header."""
-    known = {plain(name) for name in (*wanted.columns, *wanted.outcomes)}
+    is_known = wanted.is_known()
 
     def fit(line: str, delimiter: str) -> int:
-        return sum(plain(cell) in known for cell in line.split(delimiter))
+        return sum(map(is_known, line.split(delimiter)))
 
-    # Titles, comments and Excel's `sep=;` may stand before the header, which names the most columns.
+    # Titles, comments and Excel's `sep=;` may stand before the header, which names the most columns. Where no
+    # name is known, the delimiter is the sign that is there most often; spaces are in names too.
     ahead = list(islice(text, _LOOKED_AT))
     fits = [
-        (fit(line, delimiter), bool(line.strip()), -at, -order)
+        (fit(line, delimiter), bool(line.strip()), -at, line.count(delimiter) * (delimiter != " "), -order)
         for at, line in enumerate(ahead)
         for order, delimiter in enumerate(_DELIMITERS)
     ]
-    *_, before, order = max(fits)
+    _, _, before, _, order = max(fits)
     delimiter, (header, *others) = _DELIMITERS[-order], ahead[-before:]
     header = header.lstrip("# ") if header.startswith("#") else header
     records = _records(chain([header], others, text), 1 - before, delimiter)
@@ -67,9 +69,13 @@ def _table(wanted: Wanted, records: Iterator[Any], delimiter: str) -> KickFile:
     ahead = list(islice(records, _LOOKED_AT))
     if _lacks_name(header, ahead):
         header = ["", *header]
-    positions, kicker = wanted.positions(header), wanted.find_kicker(header)
+    width = len(header)
+    if wanted.columns:
+        positions, kicker = wanted.positions(header), wanted.find_kicker(header)
+        needed = 1 + max(at for at in positions[:-1] if at is not None)
+    else:
+        wanted, positions, kicker, needed = replace(wanted, columns=header), [*range(width), None], None, 1
     names = [None if at is None else header[at] for at in positions]
-    width, needed = len(header), 1 + max(at for at in positions[:-1] if at is not None)
     pick = itemgetter(
         *(width if at is None else at for at in positions), *([] if kicker is None else [kicker])
     )
@@ -92,7 +98,7 @@ def _table(wanted: Wanted, records: Iterator[Any], delimiter: str) -> KickFile:
     words = {"\t": "tabs", " ": "spaces"}
     cells.took = [] if delimiter in {"", ","} else [words.get(delimiter, f"`{delimiter}`")]
     cells.took += wanted.took(names, named)
-    return KickFile(wanted.place, rows(), cells)
+    return KickFile(wanted.place, rows(), cells, header=header)
 
 
 def _lacks_name(header: Sequence[str], ahead: Sequence[Row]) -> bool:
@@ -177,18 +183,26 @@ def read_spreadsheet(wanted: Wanted, raw: Any) -> KickFile:
 def _sheet(wanted: Wanted, book: Any) -> list[tuple[int, list[Any]]]:
     """Return the filled rows from the header on; all of the last sheet, where none has the columns."""
     filled: list[tuple[int, list[Any]]] = []
+    is_known = wanted.is_known()
+
+    def is_header(names: list[str]) -> bool:
+        return all(wanted.find(names)[:-1]) if wanted.columns else sum(map(is_known, names)) >= _HEADER
+
     for name in book.sheet_names:
         rows = enumerate(book.get_sheet_by_name(name).to_python(skip_empty_area=False), 1)
         filled = [(number, cells) for number, cells in rows if any(map(_filled, cells))]
         for at, (_, cells) in enumerate(filled[:_LOOKED_AT]):
-            if all(wanted.find([*map(str, cells)])[:-1]):
+            if is_header([*map(str, cells)]):
                 return filled[at:]
     return filled
 
 
 def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
     """Read objects: one a line, or an array of them."""
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    documents = _objects(wanted, text)
+    ahead = [*islice(documents, _LOOKED_AT)]
+    header = [*dict.fromkeys(key for _, row in ahead if isinstance(row, dict) for key in row)]
+    wanted = wanted if wanted.columns else replace(wanted, columns=header)
     columns = (*wanted.columns, wanted.outcomes[0])
     cells = CellReader(wanted.outcomes[0])
 
@@ -202,29 +216,38 @@ def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
         keys = [name or column for name, column in zip(found, columns, strict=True)]
         return [*keys, kicker or wanted.kickers[0]] if wanted.kickers else keys
 
-    def pick(row: Any) -> Cells | str:
-        return [*map(row.get, keys_of((*row,)))] if isinstance(row, dict) else "is no JSON object"
+    def pick(row: dict[str, Any] | str) -> Cells | str:
+        return row if isinstance(row, str) else [*map(row.get, keys_of((*row,)))]
 
-    def read(line: str) -> Cells | str:
+    found = ((number, pick(row)) for number, row in chain(ahead, documents))
+    # Whether there is a column of kickers, the first objects say: each may have other names than the others.
+    rows = chain([*islice(found, _LOOKED_AT)], found)
+    return KickFile(wanted.place, rows, cells, header=header)
+
+
+def _objects(wanted: Wanted, text: IO[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield objects of JSON with their line or number, or the reason why there is none."""
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+    def read(line: str) -> dict[str, Any] | str:
         try:
-            return pick(decode(line))
+            return decode(line)
         except UNDECODABLE as error:
             try:
                 # Python's parser takes NaN, as pandas writes it. A comma may end a line, and RS begin it.
-                return pick(json.loads(line.strip(_AROUND)))
+                return _object(json.loads(line.strip(_AROUND)))
             except (ValueError, RecursionError):
                 return f"is no JSON object: {error}"
 
-    def rows() -> Iterator[Row]:
-        for number, line in enumerate(text, 1):
-            if number == 1 and (table := _json_table(wanted, line, text)) is not None:
-                yield from enumerate(map(pick, table), 1)
-            elif not line.isspace():
-                yield number, read(line)
+    for number, line in enumerate(text, 1):
+        if number == 1 and (table := _json_table(wanted, line, text)) is not None:
+            yield from ((at, _object(row)) for at, row in enumerate(table, 1))
+        elif not line.isspace():
+            yield number, read(line)
 
-    found = rows()
-    # Whether there is a column of kickers, the first objects say: each may have other names than the others.
-    return KickFile(wanted.place, chain([*islice(found, _LOOKED_AT)], found), cells)
+
+def _object(row: Any) -> dict[str, Any] | str:
+    return row if isinstance(row, dict) else "is no JSON object"
 
 
 def _json_table(wanted: Wanted, line: str, text: IO[str]) -> list[Any] | None:
@@ -257,7 +280,8 @@ def _rows_of(wanted: Wanted, document: Any) -> list[Any]:
     columns = [*document.values()] if isinstance(document, dict) else []
     if columns and {"columns", "data"} <= document.keys():
         return [dict(zip(document["columns"], row, strict=False)) for row in document["data"]]
-    by_column = any(wanted.find([*document])[:-1]) if columns else False
+    found = wanted.find([*document])[:-1] if wanted.columns else map(wanted.is_known(), document)
+    by_column = any(found) if columns else False
     if columns and all(isinstance(column, dict) for column in columns):
         return [{n: document[n].get(key) for n in document} for key in columns[0]] if by_column else columns
     if by_column and all(isinstance(column, list) and len(column) > 1 for column in columns):

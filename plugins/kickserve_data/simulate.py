@@ -68,7 +68,9 @@ TEE_ASIDE: Final = (1.5, 4.5, 8, 12.5, 17.5, 22.5, 27.5, 33)  # metres to the si
 TEE_BACK: Final = (10.7, 12.5, 15.2, 18.3, 22.3, 23.8, 24.3, 24.7)  # metres taken back from the goal line
 TEE_SPREAD: Final = 0.10
 
-_EDGE_OF_MATCH: Final = 0.0625  # five minutes of eighty
+EDGE_OF_MATCH: Final = 0.0625
+"""The first and the last part of a match that count as such: five minutes of eighty."""
+
 _LEFT_FOOTED: Final = 0.16
 _LEFT_SIDE: Final = 0.53
 _AWAY: Final = 0.43
@@ -216,8 +218,8 @@ def _features(rng: Generator) -> dict[str, NDArray[np.float64] | NDArray[np.bool
         "precipitation_probability": rain,
         "is_left_footed": rng.random(BLOCK) < _LEFT_FOOTED,
         "game_away": rng.random(BLOCK) < _AWAY,
-        "is_endgame": time >= 1 - _EDGE_OF_MATCH,
-        "is_start": time <= _EDGE_OF_MATCH,
+        "is_endgame": time >= 1 - EDGE_OF_MATCH,
+        "is_start": time <= EDGE_OF_MATCH,
         "is_left_side": rng.random(BLOCK) < _LEFT_SIDE,
         "has_previous_attempts": rng.random(BLOCK) < -np.expm1(-_PREVIOUS_RATE * time),
     }

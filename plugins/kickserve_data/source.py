@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from kickserve.terminal import say
 from kickserve_data import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ class KickFile:
         cells: turns them into kicks.
         others: the `pyarrow.Schema` of other columns that can be carried along; None for all but Parquet.
         columns: reads blocks column by column; None for a file that is read row by row.
+        header: the names of all columns; of JSON those of the first objects.
     """
 
     path: Path
@@ -43,6 +43,7 @@ class KickFile:
     cells: CellReader
     others: Any = None
     columns: Callable[[int, Sequence[str]], Iterator[Block]] | None = None
+    header: Sequence[str] = ()
 
     @property
     def block_size(self) -> int:
@@ -60,6 +61,8 @@ class KickFile:
 
     def report(self) -> None:
         """Say in the terminal, at the end, what was read as what."""
+        from kickserve.terminal import say
+
         for note in self.cells.notes():
             say(f"{self.path}: {note}")
 

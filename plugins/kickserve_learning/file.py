@@ -11,7 +11,6 @@ from kickserve.features import NAMES
 from kickserve.plugins import predict
 from kickserve_data import DataError
 from kickserve_data.columns import KICKERS, OUTCOMES
-from kickserve_data.kicks import RefusedRow
 from kickserve_data.reader import open_kicks
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kickserve.plugins import Model
-    from kickserve_data.kicks import Block, CellReader
+    from kickserve_data.kicks import Block, CellReader, RefusedRow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,19 +93,13 @@ def read_heard(
 
 
 def _part(block: Block, cells: CellReader, model: Model) -> Heard:
-    outcome = np.empty(0) if block.outcome is None else block.outcome  # never None: the column is there
-    unknown = np.isnan(outcome)
-    refusals = [
-        RefusedRow(line, f"{cells.outcome} is missing, or can't be read: must be 1 or 0")
-        for line in block.lines[unknown].tolist()
-    ]
-    known = block.where(~unknown)
+    known = cells.known(block)
     return Heard(
         matrix=known.matrix,
         base=predict(model, known.matrix).probability if len(known.lines) else np.empty(0),
         kicker=[None] * len(known.lines) if known.kickers is None else known.kickers,
-        success=outcome[~unknown] == 1,
+        success=np.asarray(known.outcome) == 1,
         lines=known.lines,
-        refusals=[*block.refusals, *refusals],
+        refusals=known.refusals,
         named=known.kickers is not None,
     )
