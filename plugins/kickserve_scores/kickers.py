@@ -41,6 +41,8 @@ class KickerRow(Struct, kw_only=True, frozen=True):
         ability: what the kicker adds to the log-odds of a kick, drawn towards 0 where kicks are few.
         ability_from: lower end of its 95 % interval.
         ability_to: upper end.
+        hardest_made: lowest probability of a kick that succeeded; null where none did.
+        easiest_missed: highest probability of a kick that did not; null where none did.
     """
 
     kicker: str
@@ -56,6 +58,8 @@ class KickerRow(Struct, kw_only=True, frozen=True):
     ability: float
     ability_from: float
     ability_to: float
+    hardest_made: float | None
+    easiest_missed: float | None
 
 
 class KickerPage(KickerRow, kw_only=True, frozen=True):
@@ -74,12 +78,14 @@ Place = tuple[float, str]
 
 
 class _Sums(NamedTuple):
-    """Sums over the kicks of a kicker: number, successes, probabilities p, and p·(1 - p)."""
+    """Of a kicker's kicks: number, successes, sums of p and of p·(1 - p), lowest p made, highest p missed."""
 
     kicks: int = 0
     made: int = 0
     expected: float = 0.0
     variance: float = 0.0
+    hardest: float | None = None
+    easiest: float | None = None
 
 
 class Tally:
@@ -113,9 +119,13 @@ class Tally:
         """Take a kick in: the model's own probability, the kicker's label, the outcome."""
         self._filter.update(base, kicker, success)
         if kicker is not None:
-            kicks, made, expected, variance = self._sums.get(kicker, _Sums())
+            kicks, made, expected, variance, hardest, easiest = self._sums.get(kicker, _Sums())
+            if success:
+                hardest = base if hardest is None else min(hardest, base)
+            else:
+                easiest = base if easiest is None else max(easiest, base)
             self._sums[kicker] = _Sums(
-                kicks + 1, made + success, expected + base, variance + base * (1 - base)
+                kicks + 1, made + success, expected + base, variance + base * (1 - base), hardest, easiest
             )
 
     def take(self, outcomes: Sequence[KnownOutcome]) -> None:
@@ -130,7 +140,7 @@ class Tally:
             kicker: label.
             points: of a kick.
         """
-        kicks, made, expected, variance = self._sums.get(kicker, _Sums())
+        kicks, made, expected, variance, *ends = self._sums.get(kicker, _Sums())
         above, half = made - expected, NORMAL_975 * math.sqrt(variance)
         ability = self._ability(kicker)
         low, high = ability.interval
@@ -147,7 +157,10 @@ class Tally:
             "ability_to": high,
         }
         rounded = {name: round(number, DECIMALS) for name, number in numbers.items()}
-        return KickerRow(kicker=kicker, kicks=kicks, made=made, **rounded)
+        hardest, easiest = (None if end is None else round(end, DECIMALS) for end in ends)
+        return KickerRow(
+            kicker=kicker, kicks=kicks, made=made, hardest_made=hardest, easiest_missed=easiest, **rounded
+        )
 
     def page(
         self, by: str, points: float = POINTS, *, after: Place | None = None, limit: int | None = None
