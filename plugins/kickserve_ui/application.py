@@ -29,6 +29,7 @@ from kickserve_ui.app_page import NO_STORE, SEE_OTHER, static_file
 from kickserve_ui.backend import Backend, current_backend, serving
 from kickserve_ui.calls import add_calls
 from kickserve_ui.history_page import download, records, show_history
+from kickserve_ui.kickers_page import add_kicker_calls, show_kickers
 from kickserve_ui.layout import COOKIE, open_page, show_sign_in
 from kickserve_ui.messages import messages_for
 from kickserve_ui.model_page import show_model, with_summary
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from kickserve_ui.layout import Visitor
 
 _FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
-_PAGES: Final = frozenset({"", "/history", "/model", "/compare"})
+_PAGES: Final = frozenset({"", "/kickers", "/history", "/model", "/compare"})
 _RECONNECT: Final = 10.0  # seconds in which a page that lost its connection finds the same state again
 _COMPRESSION: Final = 5  # of 9, the default, which takes three times as long and gains two percent
 _POLICY: Final = b"content-security-policy"
@@ -79,6 +80,7 @@ def _fastapi() -> FastAPI:
     """Make the FastAPI application around NiceGUI's: once a process, because NiceGUI is global to it."""
     ui.add_head_html(f"<style>{static('style.css')}</style>", shared=True)
     ui.page("/")(_pitch)
+    ui.page("/kickers")(_kickers)
     ui.page("/history")(_history)
     ui.page("/model")(_model)
     ui.page("/compare")(_compare)
@@ -86,6 +88,7 @@ def _fastapi() -> FastAPI:
     app.get("/static/{digest}/{name}", response_model=None)(static_file)
     add_calls(app)
     add_sharing(app)
+    add_kicker_calls(app)
     app.get("/records", response_model=None)(records)
     app.get("/history.csv", response_model=None)(download)
     app.on_delete(lambda: current_backend().collect_soon())
@@ -152,6 +155,10 @@ async def _pitch(client: Client, request: Request) -> None:
     visitor = open_page(client, request, "title_pitch", "")
     ui.add_head_html(await tags_of(request))
     show_pitch(visitor)
+
+
+async def _kickers(client: Client, request: Request) -> None:
+    show_kickers(open_page(client, request, "title_kickers", "/kickers"))
 
 
 async def _history(client: Client, request: Request) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from kickserve.plugins import ConfigurationError
 from kickserve_data.simulate import simulate
+from kickserve_scores.follower import Follower
+from kickserve_scores.kickers import Tally
 from kickserve_scores.quality import assess
 from kickserve_scores.report import report
 from kickserve_ui.cards import Cards
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _COLLECT_AFTER: Final = 2.0  # seconds after a page was left: its connection has ended by then
 _SIMULATED: Final = 20_000  # kicks
 _SEED: Final = 11  # of these, which no model was trained on
+_FILES: Final = 8
 _PAUSE: Final = 10  # times as long as an assessment took, it is not repeated: it reads all known outcomes
 
 
@@ -42,6 +45,9 @@ class Backend:
         maps: heat maps, cached for all visitors.
         cards: the newest cards of kicks, cached alike.
         others: models that the current one can be compared with.
+        files: room for visitors' files that come, wait or are read: of 10 MB each.
+        reading: held while one of them is read.
+        saving: held while a visitor's file is recorded: a second press finds what the first has recorded.
     """
 
     def __init__(self, app: App) -> None:
@@ -50,6 +56,10 @@ class Backend:
         self.maps = HeatMaps()
         self.cards = Cards()
         self.others = OtherModels(app)
+        self.files = asyncio.Semaphore(_FILES)
+        self.reading = asyncio.Lock()
+        self.saving = asyncio.Lock()
+        self._known: Follower[Tally] | None = None
         self._assessing = asyncio.Lock()
         self._quality: QualityReport | None = None
         self._quality_until = 0.0
@@ -60,6 +70,16 @@ class Backend:
     def served(self) -> ServedModel:
         """The current model: a reload replaces it."""
         return self.app.predictor.current
+
+    def known(self, *, level: bool) -> Follower[Tally]:
+        """Return what follows the stored outcomes by kicker.
+
+        Args:
+            level: whether abilities are those above a level that is learned too, as the service has it.
+        """
+        if self._known is None:
+            self._known = Follower(self.app.store, lambda: Tally(level=level))
+        return self._known
 
     async def simulated_bins(self) -> list[Bin]:
         """Return how a model of simulated kicks does on others: of a fresh service nothing else is known.

@@ -64,7 +64,7 @@ async def _map(request: Request) -> Response:
 
 async def _compared_map(request: Request, model: str = "") -> Response:
     """Return the map of another model, or of the current one with nothing learned in it."""
-    _visitor_who_may(request, Scope.READ)
+    visitor_who_may(request, Scope.READ)
     backend, state = current_backend(), read(request.query_params)
     served = await backend.others.get(model) if model else backend.served
     found = await backend.maps.get(served, state, None)
@@ -73,7 +73,7 @@ async def _compared_map(request: Request, model: str = "") -> Response:
 
 async def _compared_quality(request: Request, model: str) -> Response:
     """Compare the current model with another one by what came of kicks."""
-    visitor, backend = _visitor_who_may(request, Scope.READ), current_backend()
+    visitor, backend = visitor_who_may(request, Scope.READ), current_backend()
     first, second = backend.served, await backend.others.get(model)
     await backend.app.recorder.flush()
     found = await compare_on_outcomes(backend.app.store, first, second)
@@ -152,7 +152,7 @@ async def _record(request: Request, query: Annotated[str, Body(embed=True)]) -> 
         request: the visitor's.
         query: of the kick's link.
     """
-    visitor = _visitor_who_may(request, Scope.PREDICT)
+    visitor = visitor_who_may(request, Scope.PREDICT)
     state = read(QueryParams(query))
     found = await current_backend().app.predictor.predict(state.kick)
     if isinstance(found, KickserveError):
@@ -165,18 +165,18 @@ async def _set_outcome(
     request: Request, record_id: str, success: Annotated[bool | None, Body(embed=True, strict=True)]
 ) -> Response:
     """Set the outcome of a record; None takes it back."""
-    _visitor_who_may(request, Scope.PREDICT)
+    visitor_who_may(request, Scope.PREDICT)
     await current_backend().app.recorder.set_outcome(_id(record_id), success=success)
     return Response(status_code=_NO_CONTENT)
 
 
 async def _delete(request: Request, record_id: str) -> Response:
-    _visitor_who_may(request, Scope.ADMIN)
+    visitor_who_may(request, Scope.ADMIN)
     await current_backend().app.recorder.delete(_id(record_id))
     return Response(status_code=_NO_CONTENT)
 
 
-def _visitor_who_may(request: Request, scope: Scope) -> Visitor:
+def visitor_who_may(request: Request, scope: Scope) -> Visitor:
     """Return the visitor.
 
     Raises:

@@ -161,12 +161,12 @@ async def csv_lines(store: Store, wanted: Filter) -> AsyncIterator[str]:
 
     The columns are those of `kickserve export`.
     """
-    yield _csv([column_names(Record)])
+    yield csv_text([column_names(Record)])
     async for records in store.stream(since=wanted.begin, until=wanted.end, kicker=wanted.kicker or None):
         taken = [each for each in records if wanted.takes(each)]
         for start in range(0, len(taken), _CSV_ROWS):
             some = taken[start : start + _CSV_ROWS]
-            yield _csv([[csv_cell(cell) for cell in cells_of(each)] for each in some])
+            yield csv_text([[csv_cell(cell) for cell in cells_of(each)] for each in some])
             await yield_to_loop()
 
 
@@ -177,7 +177,8 @@ def _day(given: str) -> str:
         return ""
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
+def csv_text(rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows as CSV."""
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue()

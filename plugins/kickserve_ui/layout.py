@@ -30,7 +30,12 @@ COOKIE: Final = "kickserve"
 THEME: Final = "kickserve_theme"
 _LANGUAGE_TAGS: Final[Mapping[Language, Tag]] = {"en": "en-GB", "fr": "fr"}
 _THEMES: Final = {"dark": True, "light": False}
-_PAGES: Final = (("nav_pitch", ""), ("nav_history", "/history"), ("nav_model", "/model"))
+_PAGES: Final = (
+    ("nav_pitch", ""),
+    ("nav_kickers", "/kickers"),
+    ("nav_history", "/history"),
+    ("nav_model", "/model"),
+)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,19 @@ class Messages:
         limit = f"{self.number(float(value), decimals)} {unit}".strip()
         return self(f"warning_{side}", feature=self(f"feature_{name}"), limit=limit)
 
+    def reason(self, text: str) -> str:
+        """Translate why a row or a file can't be read; one in an unknown form stays as it is."""
+        for key, each in texts().items():
+            if key.startswith("reason_") and (found := _pattern(each[0]).fullmatch(text)):
+                return self(key, **{name: self.reason(part) for name, part in found.groupdict().items()})
+        return text
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return what matches a text with values in braces, and has the values by their names."""
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(template)), re.DOTALL)
+
 
 @cache
 def messages_in(language: Language) -> Messages:

@@ -25,7 +25,9 @@ _MOST_CONNECTIONS: Final = 100  # beside one for each page
 _TRY_LATER: Final = 1013  # websocket close code
 _RETRY: Final = 2  # seconds
 _CONNECTIONS: Final = "/_nicegui_ws/"
-_PAGES: Final = frozenset({"", "/", "/history", "/model", "/compare", "/sign-in"})  # the others take no room
+_PAGES: Final = frozenset(
+    {"", "/", "/kickers", "/history", "/model", "/compare", "/sign-in"}
+)  # the others take no room
 
 
 def drop_unopened() -> None:

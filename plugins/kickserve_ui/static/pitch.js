@@ -14,10 +14,10 @@ const percent = (part, whole) => `${(100 * part) / whole}%`;
 
 export const Pitch = {
   template: `
-  <div class="pitch" :class="{dragging, stale}">
+  <div class="pitch" :class="{dragging, stale, still: !ball}">
     <canvas ref="canvas" :style="canvasStyle" aria-hidden="true"></canvas>
     <slot :place="canvasStyle"/>
-    <svg ref="svg" :viewBox="viewBox" role="group" :aria-label="t('pitch')" @pointerdown="press"
+    <svg ref="svg" :viewBox="viewBox" role="group" :aria-label="label ?? t('pitch')" @pointerdown="press"
          @pointermove="drag" @pointerup="release" @pointercancel="cancel">
       <defs><clipPath id="grass"><rect x="0" y="0" width="70" height="62"/></clipPath></defs>
       <g class="contours" clip-path="url(#grass)">
@@ -28,12 +28,13 @@ export const Pitch = {
         <text x="69.2" y="21.3">22</text><text x="69.2" y="39.3">10</text>
         <text x="69.2" y="49.3">{{ t("halfway") }}</text>
       </g>
+      <slot name="marks"></slot>
       <g class="labels" aria-hidden="true">
         <template v-for="each in lines" :key="each.name">
           <text v-if="each.label" :x="each.label[0]" :y="each.label[1]" dy="0.6">{{ each.text }}</text>
         </template>
       </g>
-      <path class="opening" :d="opening"/>
+      <path v-if="ball" class="opening" :d="opening"/>
       <g v-if="tee" class="tee">
         <path :d="'M' + tee.line + ' 0V62'"/>
         <rect class="zone" :x="tee.line - 1.3" :y="tee.from" width="2.6" :height="tee.to - tee.from" rx="1.3"/>
@@ -43,7 +44,7 @@ export const Pitch = {
           <circle class="reach" r="3.4"/><path class="flag" d="M0 2.2V-1.6L2.6 -0.6L0 0.4"/>
         </g>
       </g>
-      <g ref="ball" class="ball" :transform="'translate(' + shown.x + ' ' + shown.out + ')'" tabindex="0"
+      <g v-if="ball" ref="ball" class="ball" :transform="'translate(' + shown.x + ' ' + shown.out + ')'" tabindex="0"
          role="slider" aria-valuemin="0" aria-valuemax="100" :aria-valuenow="distance"
          :aria-valuetext="spoken" :aria-label="t('ball')" aria-orientation="vertical" @keydown="nudge">
         <circle class="reach" r="3.4"/>
@@ -52,8 +53,9 @@ export const Pitch = {
       </g>
     </svg>
   </div>`,
-  // ball: its spot; lines: contours; tee: of a conversion, the line of its try and the zone of the tee.
-  props: { ball: Object, distance: Number, spoken: String, map: Object, colours: Array, lines: Array, tee: Object, stale: Boolean, t: Function },
+  // ball: its spot, without which nothing can be moved; lines: contours; tee: of a conversion, the line of its try and
+  // the zone of the tee; label: what the picture shows. Marks of the owner come into the slot `marks`.
+  props: { label: String, ball: Object, distance: Number, spoken: String, map: Object, colours: Array, lines: Array, tee: Object, stale: Boolean, t: Function },
   emits: ["place", "drop", "try"],
   data: () => ({ boot, dragging: "" }),
   computed: {
@@ -77,7 +79,7 @@ export const Pitch = {
   },
   methods: {
     press(event) {
-      if (event.button !== 0) return;
+      if (event.button !== 0 || !this.ball) return;
       const held = this.$refs.try?.contains(event.target) ? "try" : "ball";
       // A finger drags only from the ball or the try itself, so that the page can still be scrolled elsewhere.
       if (event.pointerType === "touch" && held === "ball" && !this.$refs.ball.contains(event.target)) {

@@ -5,10 +5,13 @@ import { wordsOf } from "./words.js";
 export const boot = JSON.parse(document.getElementById("boot").textContent);
 export const w = wordsOf(boot.language, boot.texts);
 
-/** Send a request to the service; an answer that is none throws, with the reason in the service's words. */
+/**
+ * Send a request to the service, its body as JSON, or a file as it is; an answer that is none throws, with the reason
+ * in the service's words.
+ */
 export async function send(path, { body, ...options } = {}) {
-  const headers = body ? { "Content-Type": "application/json" } : {};
-  const response = await fetch(boot.root + path, { ...options, headers, body: body && JSON.stringify(body) });
+  const [headers, content] = !body || body instanceof Blob ? [{}, body] : [{ "Content-Type": "application/json" }, JSON.stringify(body)];
+  const response = await fetch(boot.root + path, { ...options, headers, body: content });
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
   throw Object.assign(new Error(problem.detail ?? `${response.status}`), { answered: true, status: response.status });

@@ -1,0 +1,308 @@
+"""Kickers as their page shows them: the table of a file, a sample season or the store, and every kick."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import struct
+from collections import Counter
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+from msgspec.structs import asdict
+
+from kickserve.features import INDEX, NAMES, named
+from kickserve.plugins import Selection
+from kickserve.schemas import Kick, OutcomeOf
+from kickserve_data.season import KICKER, read_apart
+from kickserve_data.simulate import simulate
+from kickserve_data.writer import csv_cell
+from kickserve_scores.kickers import Tally
+from kickserve_ui.history import csv_text
+from kickserve_ui.page_state import PageState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from kickserve.schemas import Record
+    from kickserve_data.season import Season
+    from kickserve_ui.backend import Backend
+    from kickserve_ui.messages import Messages
+
+USUAL: Final = PageState()
+"""The kick whose numbers stand for what a file has no column for."""
+
+_SAMPLE: Final = 1_200  # kicks
+_SQUAD: Final = 16  # kickers of the sample
+_SEED: Final = 2028
+_ROUNDS: Final = 26
+_BEGIN: Final = date(2025, 9, 6)
+_MOST_OF_ONE: Final = 5_000  # stored kicks of a kicker that are shown: the newest
+_PAGE: Final = 1_000  # records that are looked through together
+_PART: Final = 500  # kicks that are saved together
+_COMPRESSION: Final = 5
+
+
+class Kicks:
+    """Kicks with outcomes, in the order in which these became known.
+
+    Args:
+        matrix: shape (n, 11), in the order of `kickserve.features.NAMES`.
+        success: shape (n,).
+        labels: of the kickers.
+        kicker: shape (n,), positions in `labels`; -1 for an unnamed kicker.
+        day: shape (n,), days since 1970, `NO_DAY` for an unknown one; empty where none is known.
+        line: shape (n,), of a file; empty elsewhere.
+    """
+
+    def __init__(
+        self,
+        matrix: NDArray[np.float64],
+        success: NDArray[Any],
+        labels: Sequence[str],
+        kicker: NDArray[Any],
+        day: NDArray[Any] | None = None,
+        line: NDArray[Any] | None = None,
+    ) -> None:
+        self.matrix, self.success, self.labels, self.kicker = matrix, success, labels, kicker
+        self.day = np.empty(0) if day is None else day
+        self.line = np.empty(0) if line is None else line
+
+    @classmethod
+    def of(cls, season: Season) -> Kicks:
+        """Return the kicks of a file."""
+        matrix = np.frombuffer(season.matrix, dtype="<f8").reshape(-1, len(NAMES))
+        numbers = [np.frombuffer(each, dtype="<i4") for each in (season.kicker, season.day, season.line)]
+        return cls(matrix, np.frombuffer(season.success, dtype="u1"), season.labels, *numbers)
+
+    def packed(self, chance: NDArray[np.float64]) -> tuple[list[tuple[str, str]], bytes]:
+        """Return columns of numbers and their types, and after them the numbers, little-endian.
+
+        Args:
+            chance: shape (n,), of each kick; the angle has a minus left of the posts.
+        """
+        side = np.where(self.matrix[:, INDEX["is_left_side"]] == 1, -1, 1)
+        columns = {
+            "distance": (self.matrix[:, INDEX["distance"]], "<f4"),
+            "angle": (self.matrix[:, INDEX["angle"]] * side, "<f4"),
+            "left": (side < 0, "u1"),
+            "chance": (chance, "<f4"),
+            "made": (self.success, "u1"),
+            "kicker": (self.kicker, "<i4"),
+            "day": (self.day, "<i4"),
+            "line": (self.line, "<i4"),
+        }
+        known = {name: each for name, each in columns.items() if len(each[0]) == len(self.matrix)}
+        return (
+            [(name, kind.lstrip("<")) for name, (_, kind) in known.items()],
+            b"".join(np.asarray(values).astype(kind).tobytes() for values, kind in known.values()),
+        )
+
+
+async def of_file(
+    backend: Backend, messages: Messages, content: bytes, columns: Mapping[str, str] | None
+) -> bytes:
+    """Return what the page shows of a file, packed; nothing is recorded.
+
+    Raises:
+        DataError: the file can't be read.
+        PredictionFailed: the model failed.
+    """
+    season = await _read(backend, content, columns)
+    about = {
+        "header": season.header,
+        "columns": season.columns,
+        "guessed": season.guessed,
+        "missing": season.missing,
+        "examples": season.examples,
+        "refused": season.refused,
+        "refusals": [(each.line, messages.reason(each.reason)) for each in season.refusals],
+    }
+    kicks = Kicks.of(season)
+    if KICKER not in season.columns:
+        kicks.labels, kicks.kicker = [messages("one_kicker")], np.zeros(len(kicks.matrix), dtype="i4")
+    return await _figures(backend, kicks, about, level=_learns_level(backend))
+
+
+async def of_sample(backend: Backend, messages: Messages) -> bytes:
+    """Return a simulated season, packed.
+
+    Raises:
+        PredictionFailed: the model failed.
+    """
+    found = await asyncio.to_thread(simulate, _SAMPLE, _SEED, kickers=_SQUAD)
+    labels = [messages("sample_kicker", letter=chr(ord("A") + at)) for at in range(_SQUAD)]
+    day = (_BEGIN - date(1970, 1, 1)).days + 7 * (np.arange(_SAMPLE) * _ROUNDS // _SAMPLE)
+    kicks = Kicks(found.matrix, found.success, labels, np.asarray(found.kicker), day)
+    return await _figures(backend, kicks, {}, level=False)
+
+
+async def of_store(backend: Backend) -> bytes:
+    """Return the table of the stored kickers, packed, without their kicks; those of `GET /kickers`.
+
+    Raises:
+        StoreError: the store can't be reached.
+    """
+    await backend.app.recorder.flush()
+    tally = await backend.known(level=_learns_level(backend)).look()
+    return await asyncio.to_thread(_pack, {"kickers": _rows(tally)}, b"")
+
+
+async def of_stored_kicker(backend: Backend, kicker: str) -> bytes:
+    """Return the newest stored kicks of a kicker whose outcome is known, packed.
+
+    Raises:
+        StoreError: the store can't be reached.
+    """
+    await backend.app.recorder.flush()
+    found = await backend.app.store.search(Selection(kicker=kicker), _MOST_OF_ONE)
+    known = [each for each in reversed(found) if each.outcome is not None and each.prediction is not None]
+    matrix = np.array([_row_of(each) for each in known], dtype=np.float64).reshape(-1, len(NAMES))
+    success = np.array([each.outcome for each in known], dtype="u1")
+    chance = np.array([each.prediction if each.base is None else each.base for each in known], dtype="f8")
+    columns, numbers = Kicks(matrix, success, [kicker], np.zeros(len(known))).packed(chance)
+    return await asyncio.to_thread(_pack, {"kicks": columns, "count": len(known)}, numbers)
+
+
+async def save(backend: Backend, content: bytes, columns: Mapping[str, str] | None) -> dict[str, int]:
+    """Predict and record the kicks of a file with their outcomes, but for those that are recorded already.
+
+    A kick is recorded already where the store has one of the same kicker with the same eleven numbers, and no
+    other outcome; where it has none, the file's is set. Kicks with numbers that are none of the file's have
+    the source `page`, others `batch`: drift and quality leave those of the page out.
+
+    Returns:
+        How many are `saved`, and how many were there `before`.
+
+    Raises:
+        DataError: the file can't be read.
+        KickserveError: the kicks could not be recorded; the same call again records the rest.
+    """
+    season = await _read(backend, content, columns)
+    kicks = Kicks.of(season)
+    whole = {*NAMES} <= {*season.columns}
+    async with backend.saving:
+        stored, unmarked = await _stored(backend, kicks)
+        fresh: list[tuple[Kick, bool]] = []
+        outcomes: list[OutcomeOf] = []
+        for row, label, success in _each(kicks):
+            key = (label, *row)
+            if stored[key, success]:
+                stored[key, success] -= 1
+            elif unmarked.get(key):
+                outcomes.append(OutcomeOf(id=unmarked[key].pop(), success=success))
+            else:
+                source: Any = "batch" if whole else "page"
+                fresh.append((Kick(**named(row), kicker=label, source=source), success))
+            if len(fresh) % _PART == 0:
+                await asyncio.sleep(0)
+        await _record(backend, fresh, outcomes)
+    saved = len(fresh) + len(outcomes)
+    return {"saved": saved, "before": len(kicks.matrix) - saved}
+
+
+async def _record(
+    backend: Backend, fresh: Sequence[tuple[Kick, bool]], outcomes: Sequence[OutcomeOf]
+) -> None:
+    app = backend.app
+    for start in range(0, len(outcomes), _PART):
+        await app.recorder.set_outcomes(outcomes[start : start + _PART])
+    for start in range(0, len(fresh), _PART):
+        part = fresh[start : start + _PART]
+        answers = await app.predictor.predict_batch([kick for kick, _ in part])
+        known = zip(answers, part, strict=True)
+        await app.recorder.set_outcomes(
+            [OutcomeOf(id=each.id, success=success) for each, (_, success) in known]
+        )
+
+
+async def _stored(backend: Backend, kicks: Kicks) -> tuple[Counter[Any], dict[Any, list[str]]]:
+    """Count the stored kicks that are the same as some of these, by kick and outcome.
+
+    Returns:
+        The counts; and the ids of those without an outcome, by kick.
+    """
+    wanted = {(label, *row) for row, label, _ in _each(kicks)}
+    counts: Counter[Any] = Counter()
+    unmarked: dict[Any, list[str]] = {}
+    await backend.app.recorder.flush()
+    for label in {label for _, label, _ in _each(kicks)}:
+        async for record in _records(backend, label):
+            key = (record.kicker, *_row_of(record))
+            if key not in wanted:
+                continue
+            if record.outcome is None:
+                unmarked.setdefault(key, []).append(record.id)
+            else:
+                counts[key, record.outcome] += 1
+    return counts, unmarked
+
+
+async def _records(backend: Backend, label: str | None) -> AsyncIterator[Record]:
+    """Yield the stored records of a kicker, or those without a kicker that came from files or the page."""
+    chosen = [Selection(kicker=label)] if label else [Selection(source="batch"), Selection(source="page")]
+    for selection in chosen:
+        after: str | None = None
+        while True:
+            found = await backend.app.store.search(selection._replace(after=after), _PAGE, order="oldest")
+            for record in found:
+                yield record
+            if len(found) < _PAGE:
+                break
+            after = found[-1].id
+
+
+async def _read(backend: Backend, content: bytes, columns: Mapping[str, str] | None) -> Season:
+    async with backend.reading:
+        return await read_apart(content, USUAL.row.tolist(), columns)
+
+
+def _each(kicks: Kicks) -> list[tuple[tuple[float, ...], str | None, bool]]:
+    labels = [None if at < 0 else kicks.labels[at] for at in kicks.kicker.tolist()]
+    rows = map(tuple, kicks.matrix.tolist())
+    return [*zip(rows, labels, map(bool, kicks.success.tolist()), strict=True)]
+
+
+def _row_of(record: Record) -> tuple[float, ...]:
+    return tuple(float(getattr(record, name)) for name in NAMES)
+
+
+def _learns_level(backend: Backend) -> bool:
+    learner = backend.app.predictor.learner
+    return learner is not None and learner.unnamed
+
+
+async def _figures(backend: Backend, kicks: Kicks, about: Mapping[str, Any], *, level: bool) -> bytes:
+    """Score kicks, and return them with the table of their kickers, packed."""
+    count = len(kicks.matrix)
+    chance = (await backend.served.score(kicks.matrix))[:, 0] if count else np.empty(0)
+    return await asyncio.to_thread(_tabulated, kicks, chance, about, level=level)
+
+
+def _tabulated(kicks: Kicks, chance: NDArray[np.float64], about: Mapping[str, Any], *, level: bool) -> bytes:
+    tally = Tally(level=level)
+    labels = [*kicks.labels, None]  # the last is that of -1
+    for each, kicker, success in zip(
+        chance.tolist(), kicks.kicker.tolist(), kicks.success.tolist(), strict=True
+    ):
+        tally.update(each, labels[kicker], bool(success))
+    names, numbers = kicks.packed(chance)
+    unnamed = int((kicks.kicker < 0).sum())
+    shown = {"labels": kicks.labels, "kickers": _rows(tally), "unnamed": unnamed}
+    return _pack({**about, **shown, "kicks": names, "count": len(chance)}, numbers)
+
+
+def _rows(tally: Tally) -> list[dict[str, Any]]:
+    """Return the table, each row with its label as CSV has it."""
+    rows, _ = tally.page("points")
+    return [{**asdict(row), "cell": csv_text([[csv_cell(row.kicker)]]).rstrip("\r\n")} for row in rows]
+
+
+def _pack(about: Mapping[str, Any], numbers: bytes) -> bytes:
+    """Return a JSON header behind its length (4 bytes, little-endian), and numbers, compressed by gzip."""
+    header = msgspec.json.encode(about)
+    return gzip.compress(b"".join((struct.pack("<I", len(header)), header, numbers)), _COMPRESSION)
