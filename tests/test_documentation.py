@@ -21,6 +21,7 @@ from snippets import Reader, Snippet, matches, problem_of, read, simple_commands
 
 from kickserve.cli import cli
 from kickserve.settings import Settings
+from kickserve_storage import postgres, sqlite
 from ops.bench.__main__ import NAMES as BENCHMARKS
 from ops.chaos.__main__ import NAMES as DRILLS
 from ops.fuzz.__main__ import NAMES as ATTACKS
@@ -76,6 +77,13 @@ class TestSnippets:
         assert not [(each.line, fault) for each in snippets if (fault := problem_of(each))]
 
     @documents
+    def test_every_command_can_be_parsed(self, document, monkeypatch):
+        monkeypatch.setattr(click.Path, "convert", lambda _, value, *__: value)  # files of the reader
+        scripts = [command for snippet in read(document.read_text()) for command, _ in snippet.commands]
+        commands = [words for script in scripts for words in simple_commands(script)]
+        assert not [fault for words in commands if (fault := unparsable(words))]
+
+    @documents
     def test_every_command_and_recipe_exists(self, document):
         text = document.read_text()
         scripts = [command for snippet in read(text) for command, _ in snippet.commands]
@@ -119,12 +127,28 @@ class TestSnippets:
             ("just bench moon", False),
             ("kickserve moon", False),
             ("kickserve model check --moon", False),
+            ("kickserve export kicks.csv", False),
             ("just bench paging --records 5 && just precommit", True),
             ("A=b kickserve batch kicks.csv --output x.csv | cat", True),
         ],
     )
-    def test_a_wrong_name_is_found(self, command, exists):
-        assert (not any(map(misnamed, simple_commands(command)))) is exists
+    def test_a_wrong_command_is_found(self, command, exists):
+        words = [*simple_commands(command)]
+        assert (any(map(misnamed, words)) or any(map(unparsable, words))) is not exists
+
+
+def unparsable(words):
+    """Return what click says of a command of ours that it can't parse; None where it can."""
+    program, *arguments = words
+    if program != "kickserve" or not arguments:
+        return None
+    try:
+        parse(cli, arguments)
+    except click.exceptions.Exit:  # --help, --version
+        return None
+    except click.ClickException as error:
+        return f"{' '.join(words)}: {error.format_message()}"
+    return None
 
 
 def misnamed(words):
@@ -331,6 +355,11 @@ MESSAGES = "\n".join(
     for path in (ROOT / room).rglob("*.py")
     for text in _texts(ast.parse(path.read_text()))
 )
+
+
+def test_the_guide_to_upgrades_names_the_schema():
+    versions = len(sqlite.MIGRATIONS), len(postgres.MIGRATIONS)
+    assert "| this version | {} | {} |".format(*versions) in (ROOT / "ops/docs/upgrade.md").read_text()
 
 
 def test_the_example_of_an_env_file_has_every_setting_and_its_default():
