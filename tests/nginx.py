@@ -1,4 +1,4 @@
-"""A throwaway nginx, from Debian's package, with the project's own file for three replicas."""
+"""A throwaway nginx, from Debian's package, with a file of the project's own."""
 
 from __future__ import annotations
 
@@ -36,21 +36,22 @@ http {{
 
 
 class Nginx:
-    """A running nginx before three replicas.
+    """A running nginx.
 
     Args:
         folder: for its files.
-        replicas: the ports of the replicas on this machine.
+        replicas: the ports of the replicas on this machine, which take the place of those in `text`.
+        text: a server that listens on 7860.
 
     Attributes:
         url: where it listens.
     """
 
-    def __init__(self, folder: Path, replicas: list[int]) -> None:
+    def __init__(self, folder: Path, replicas: list[int], text: str = "") -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._folder = folder
-        (folder / "kickserve.conf").write_text(placed(FILE.read_text(), port, replicas))
+        (folder / "kickserve.conf").write_text(placed(text or FILE.read_text(), port, replicas))
         user = f"user {getpass.getuser()} root;" if os.geteuid() == 0 else ""
         (folder / "nginx.conf").write_text(AROUND.format(folder=folder, user=user))
         self._process = subprocess.Popen(

@@ -6,6 +6,7 @@ Their form is checked by `just check`; here they must agree with each other and 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import stat
@@ -16,14 +17,19 @@ import tomllib
 from pathlib import Path
 
 import debian
+import httpx
 import pytest
 import yaml
 from conftest import settings_rows
 from dotenv import dotenv_values
 from hub import hub
 from huggingface_hub import RepoCard, SpaceCard
+from nginx import Nginx
+from serving import BARE, serving
+from snippets import read
 
 from kickserve.app import create_app
+from kickserve.openapi import EXAMPLE, NDJSON
 from kickserve.settings import Settings
 from ops import compose, release
 
@@ -335,6 +341,38 @@ class TestRelease:
         jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
         assert jobs["required"]["if"] == "always()", "or a failed check would skip it, which counts as passed"
         assert all(jobs[name]["needs"] == ["required"] for name in ("images", "space", "site"))
+
+
+@pytest.fixture
+def nginx(tmp_path):
+    """The server of ops/docs/proxy.md, without TLS, before a service with a key."""
+    debian.program("nginx", "nginx")
+    [text] = [
+        each.text for each in read((ROOT / "ops/docs/proxy.md").read_text()) if each.language == "nginx"
+    ]
+    text = re.sub(r"ssl_certificate.*\n", "", text).replace("listen 443 ssl;", "listen 7860;")
+    own = "http://127.0.0.1:7860/"
+    assert own in text
+    with serving(tmp_path, **BARE, API_KEY="k" * 24, KICKSERVE_TRUSTED_PROXIES="127.0.0.1") as server:
+        nginx = Nginx(tmp_path, [], text.replace(own, server.url.removesuffix("api/v1")))
+        try:
+            yield nginx
+        finally:
+            nginx.close()
+
+
+def test_behind_nginx_as_the_document_has_it_api_and_links_are_under_the_path(nginx):
+    with httpx.Client(base_url=f"{nginx.url}/kicks/api/v1") as client:
+        assert client.get("/predictions").status_code == 401
+        client.headers["X-API-Key"] = "k" * 24
+        for _ in range(2):
+            client.post("/predict", json=EXAMPLE).raise_for_status()
+        page = client.get("/predictions?limit=1")
+        assert page.links["next"]["url"].startswith("/kicks/api/v1/predictions?")
+        many = b"\n".join([json.dumps(EXAMPLE).encode()] * 10_000)  # more than nginx takes by itself
+        assert (
+            client.post("/predict/batch", content=many, headers={"Content-Type": NDJSON}).status_code == 200
+        )
 
 
 def space(*arguments, **environment):
