@@ -15,6 +15,7 @@ REPOSITORY = os.environ.get("REPO_URL", ROOT.as_uri())
 project = "kickserve"
 extensions = ["myst_parser"]
 root_doc = "README"
+myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 4
 myst_url_schemes = ["http", "https", "mailto", "file"]
 html_theme = "furo"
@@ -30,13 +31,13 @@ def adapt(app: Any, name: str, source: list[str]) -> None:  # noqa: ARG001  as S
     here = (DOCUMENTS / name).parent
 
     def outside(link: re.Match[str]) -> str:
-        path = (here / link[1]).resolve()
+        path = (here / link[2]).resolve()
         if path.is_relative_to(DOCUMENTS) or not path.exists():
             return link[0]  # Sphinx finds the document, or complains
-        return f"]({REPOSITORY}/{path.relative_to(ROOT)}"
+        return f"{link[1]}({REPOSITORY}/{path.relative_to(ROOT)}"
 
     text = source[0]
-    source[0] = re.sub(r"\]\(([^):#]+)", outside, text)
+    source[0] = re.sub(r"((?<!!)\[[^]]+\])\(([^):#]+)", outside, text)  # pictures are copied
     if name == root_doc:
         pages = dict.fromkeys(re.findall(r"\]\(([\w/-]+)\.md", text))
         source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"
