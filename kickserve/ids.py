@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STORED: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 COUNTERS: Final = 1 << 26  # ids within a millisecond
+_OWN: Final = COUNTERS // 2  # of them that a factory makes; the upper half is for ids that clients make
+_OLDEST: Final = 30 * 86_400_000  # milliseconds: as long as a store remembers which records were deleted
 _LOWER: Final = 1 << 14  # of them that differ in the lower digits alone
 _VARIANT: Final = 0x8000  # the two bits in front of the lower digits, as RFC 9562 has them
 LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a datetime can hold
@@ -58,10 +60,10 @@ class Ids(NamedTuple):
 
     def find(self, record_id: str) -> int | None:
         """Return the position of an id among these, or None where it is none of them."""
-        value = uuid.UUID(record_id).int
-        if value >> 80 != self.millisecond or f"{value & (1 << 48) - 1:012x}" != self.tail:
+        millisecond, counter, _, tail = _parse(record_id)
+        if millisecond != self.millisecond or tail != self.tail:
             return None
-        at = ((value >> 64 & 0xFFF) << 14 | value >> 48 & 0x3FFF) - self.counter
+        at = counter - self.counter
         return at if 0 <= at < self.number else None
 
 
@@ -82,18 +84,47 @@ class IdFactory:
         self._counter = 0
 
     def take(self, number: int) -> Ids:
-        """Return so many new ids, from 1 to 67 million."""
+        """Return so many new ids, from 1 to 33 million."""
         now = time.time_ns() // 1_000_000
         if now > self._millisecond:
             self._millisecond, self._counter = now, 0
         elif self._millisecond - now > _WRONG:
             self._tail = f"{secrets.randbits(48):012x}"
             self._millisecond, self._counter = now, 0
-        elif self._counter + number > COUNTERS:
+        elif self._counter + number > _OWN:
             self._millisecond, self._counter = self._millisecond + 1, 0
         first = self._counter
         self._counter = first + number
         return Ids(self._millisecond, first, number, self._tail)
+
+
+def _parse(record_id: str) -> Ids:
+    value = uuid.UUID(record_id).int
+    counter = (value >> 64 & 0xFFF) << 14 | value >> 48 & 0x3FFF
+    return Ids(value >> 80, counter, 1, f"{value & (1 << 48) - 1:012x}")
+
+
+def client_id(text: str) -> Ids:
+    """Read an id that a client made for its kick, so that the kick can be sent again without a second record.
+
+    It is none that a factory makes, so no client can take the id of a coming record.
+
+    Raises:
+        ValueError: it can't be one, and says why.
+    """
+    record_id = canonical(text)
+    if record_id is None:
+        raise ValueError("must be a UUID of version 7")
+    ids, now = _parse(record_id), time.time_ns() // 1_000_000
+    if ids.counter < _OWN:
+        raise ValueError(
+            "must have an 8 or more after the 7 of its version: lower ones are the service's own"
+        )
+    if ids.millisecond > now + _WRONG:
+        raise ValueError("is of the future: the clock of the client that made it is ahead")
+    if ids.millisecond < now - _OLDEST:
+        raise ValueError("is of more than 30 days ago")
+    return ids
 
 
 def instant(millisecond: int) -> datetime:

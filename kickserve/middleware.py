@@ -311,7 +311,7 @@ class SecurityHeaders:
         return (
             f"default-src 'none'; script-src 'self' 'nonce-{nonce}'{evaluating};"
             " style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:;"
-            " connect-src 'self'; form-action 'self'; base-uri 'none';"
+            " connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none';"
             f" frame-ancestors {self._ancestors}"
         )
 

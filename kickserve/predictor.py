@@ -20,6 +20,7 @@ from msgspec.structs import astuple, replace
 from kickserve.batching import Batcher, resolve
 from kickserve.errors import (
     Backlogged,
+    InvalidInput,
     KickserveError,
     ModelUnusable,
     PredictionFailed,
@@ -27,7 +28,7 @@ from kickserve.errors import (
     RequestError,
 )
 from kickserve.features import COUNT, FLAGS
-from kickserve.ids import IdFactory
+from kickserve.ids import IdFactory, client_id
 from kickserve.limited import LimitedThread, call_within
 from kickserve.model import TYPICAL, AnswersOne, Cancellable, cancel_of, predict, predict_checked
 from kickserve.record import (
@@ -566,6 +567,27 @@ class Predictor:
         asked = (row, time.perf_counter(), kicker_of(kicker) if kicker else None)
         served.batchers[source].put(asked, promise)
 
+    async def predict_once(self, kick: Kick, record_id: str) -> Prediction:
+        """Answer one kick under an id that the client made: asked again, no second record is kept.
+
+        Args:
+            kick: the kick.
+            record_id: a new UUID of version 7 (`kickserve.ids.client_id`). Its instant, of at most 30 days
+                ago, is that of the record.
+
+        Raises:
+            InvalidInput: the id can't be used.
+            PredictionFailed: the model could not score it; the attempt is kept under an id of its own.
+            Backlogged: the record could not be kept.
+        """
+        try:
+            ids = client_id(record_id)
+        except ValueError as error:
+            raise InvalidInput(f"id {error}") from None
+        served = self.current
+        [(batch, learned)] = await self._answer(served, _by_source([kick], 1), ids)
+        return served.scorer.predictions(batch, learned)[0]
+
     async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
         """Answer many kicks, in their order.
 
@@ -630,8 +652,16 @@ class Predictor:
         refusal = await self._keep([batch])
         return [*served.scorer.predictions(batch, learned)] if refusal is None else [refusal] * len(kicks)
 
-    async def _answer(self, served: ServedModel, parts: Iterator[_Part]) -> list[tuple[RecordBatch, Encoded]]:
-        """Score kicks part by part, and keep all of the records or none: a refused client may ask again."""
+    async def _answer(
+        self, served: ServedModel, parts: Iterator[_Part], ids: Ids | None = None
+    ) -> list[tuple[RecordBatch, Encoded]]:
+        """Score kicks part by part, and keep all of the records or none: a refused client may ask again.
+
+        Args:
+            served: the model.
+            parts: the kicks.
+            ids: of the kicks of a single part; new ones by default.
+        """
         scored = []
         for rows, kickers, source in parts:
             started = time.perf_counter()
@@ -644,6 +674,9 @@ class Predictor:
             await asyncio.sleep(0)
         # Only now: an id holds the time at which its record is kept.
         recorded = [served.scorer.record(*each) for each in scored]
+        if ids is not None:
+            own = {"millisecond": ids.millisecond, "counter": ids.counter, "tail": ids.tail}
+            recorded = [(replace(batch, **own), learned) for batch, learned in recorded]
         if (refusal := await self._keep([batch for batch, _ in recorded])) is not None:
             raise refusal
         return recorded

@@ -23,7 +23,7 @@ from kickserve.plugins import discover
 from kickserve.settings import Settings
 from kickserve_testing.app import client_of
 
-pytest_plugins = ["postgres"]
+pytest_plugins = ["pages", "postgres"]
 
 
 hypothesis.settings.register_profile("kickserve", deadline=None)  # a busy machine is no fault of an example

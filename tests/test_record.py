@@ -98,7 +98,7 @@ def test_ids_are_uuids_of_version_7_that_grow_and_are_found_again(millisecond, c
 def test_a_full_millisecond_borrows_the_next(monkeypatch):
     monkeypatch.setattr(ids_module.time, "time_ns", lambda: MILLISECOND * 1_000_000)
     factory = IdFactory()
-    first = factory.take((1 << 26) - 1)
+    first = factory.take((1 << 25) - 1)
     second, third = factory.take(1), factory.take(1)
     assert (first.millisecond, second.millisecond, third.millisecond) == (
         MILLISECOND,

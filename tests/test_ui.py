@@ -11,10 +11,12 @@ import math
 import re
 import struct
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import numpy as np
@@ -127,6 +129,23 @@ async def test_the_map_has_the_models_answer_at_every_spot(client):
         assert bool(word & 1) == bool(served.model.out_of_domain(there.row[None, :])[0])
         assert ends[0, 2 * out, 2 * x] / 255 == pytest.approx(expected.low[0], abs=0.003)
         assert ends[1, 2 * out, 2 * x] / 255 == pytest.approx(expected.high[0], abs=0.003)
+
+
+async def test_the_maps_of_a_match_are_those_of_all_that_changes_in_it(client):
+    served = client.app.predictor.current
+    found = await HeatMaps().of_match(served, PageState(wind=30, kicker="Léo"), None)
+    length = int.from_bytes(found[:4], "little")
+    header = json.loads(found[4 : 4 + length])
+    count, step = header["rows"] * header["columns"], header["step"]
+    words = np.frombuffer(found, "<u2", count * len(header["conditions"]), 4 + length).reshape(-1, count)
+    assert len({tuple(each.values()) for each in header["conditions"]}) == 32
+    for conditions, word in zip(header["conditions"], words[:, 10 * header["columns"] + 5], strict=True):
+        aside, out = 35 - 5 * step, 10 * step
+        angle = math.degrees(math.atan2(aside, out))
+        there = PageState(distance=math.hypot(aside, out), angle=angle, side="left", **conditions)
+        assert there.wind == 30
+        expected = served.model.predict(there.row[None, :])
+        assert (int(word) >> 1) / 32767 == pytest.approx(expected.probability[0], abs=1e-4)
 
 
 # What is shown to others.
@@ -357,6 +376,46 @@ async def test_quality_is_assessed_once_for_all_visitors(client, kick, monkeypat
     assert (await service.quality()).count == 0
     service._quality_until = 0.0
     assert (await service.quality()).count == 1
+
+
+# What is recorded.
+
+
+def browser_id(at=None, half="8"):
+    """An id as the page makes it, of an instant in seconds since 1970; the service's own have a lower half."""
+    digits = f"{round(1000 * (time.time() if at is None else at)):012x}"
+    return f"{digits[:8]}-{digits[8:]}-7{half}ab-8000-{uuid4().hex[:12]}"
+
+
+async def test_a_kick_that_is_sent_again_has_one_record_with_its_outcome_and_stays_deleted(client, root):
+    at = time.time() - 3600  # without a connection for an hour
+    sent = {"query": "distance=41&kicker=Léo", "id": browser_id(at), "success": True}
+    first, again = await asyncio.gather(*(root.post("/ui/record", json=sent) for _ in range(2)))
+    assert first.json() == again.json()
+    assert first.json()["id"] == sent["id"]
+    [kept] = (await client.get("/predictions")).json()
+    assert (kept["outcome"], kept["kicker"], kept["source"]) == (True, "Léo", "page")
+    assert datetime.fromisoformat(kept["created_at"]).timestamp() == pytest.approx(at, abs=0.01)
+    assert (await root.delete(f"/ui/record/{sent['id']}")).status_code == 204
+    await root.post("/ui/record", json={**sent, "success": None})
+    assert (await client.get("/predictions")).json() == []
+
+
+@pytest.mark.parametrize(
+    ("record_id", "why"),
+    [
+        (str(uuid4()), "UUID of version 7"),
+        ("soon", "UUID of version 7"),
+        (browser_id(half="7"), "the service's own"),
+        (browser_id(time.time() + 3600), "ahead"),
+        (browser_id(time.time() - 31 * 86_400), "30 days"),
+    ],
+)
+async def test_an_id_that_could_be_anothers_is_refused(client, root, record_id, why):
+    answer = await root.post("/ui/record", json={"query": "", "id": record_id})
+    assert answer.status_code == 422
+    assert why in answer.json()["detail"]
+    assert (await client.get("/predictions")).json() == []
 
 
 # Visitors.

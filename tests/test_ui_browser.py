@@ -11,69 +11,35 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import FLAGS, chromium
 from by_hand import site
-from conftest import KEYS, key_entry, write_keys
-from playwright.sync_api import expect, sync_playwright
-from serving import serving
+from conftest import KEYS
+from pages import (
+    SLOW,
+    button,
+    counting,
+    drag_by_finger,
+    percent,
+    place_on,
+    predict,
+    predictions,
+    served,
+    sign_in,
+)
+from playwright.sync_api import expect
 
 import kickserve
 from kickserve.cli import run
 from kickserve.features import NAMES, named
 from kickserve_data.simulate import simulate
-from kickserve_ui.messages import messages_in
 from kickserve_ui.page_state import read
 
 NUMBER = ".answer .number"
-SLOW = 60_000
-
-
-@pytest.fixture(scope="module")  # no longer: Playwright's event loop would be in the way of async tests
-def browser():
-    place = chromium()
-    expect.set_options(timeout=SLOW)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=place, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def root_of(server):
-    return server.url.removesuffix("/api/v1")
-
-
-@contextmanager
-def served(folder, **environment):
-    """Run a server whose `root` is the address of its pages' service; it must end well, pages or not."""
-    with serving(folder, **environment) as server:
-        server.root = root_of(server)
-        yield server
-        if server.process.poll() is None:
-            assert server.end() == 0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("open")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
-    """A server with keys, and two wrong keys an hour."""
-    folder = tmp_path_factory.mktemp("guarded")
-    file = write_keys(folder / "keys.json", key_entry("passing", "kick_passing", ["read"]))
-    proxied = {"KICKSERVE_TRUSTED_PROXIES": "127.0.0.1"}
-    with served(folder, KICKSERVE_KEYS=str(file), KICKSERVE_RATE_FAILURES="2/h", **proxied) as server:
-        server.file = file
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -97,31 +63,6 @@ def framed(tmp_path_factory, stranger):
 
 
 @pytest.fixture
-def visit(browser, server):
-    """Open pages in contexts of their own; afterwards none may have had an error or left the machine."""
-    contexts, faults = [], []
-
-    def visit(path="", root=None, **options):
-        options = {"locale": "en-GB", "viewport": {"width": 1400, "height": 900}, **options}
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(SLOW)
-        root = root or server.root
-        page.on("console", lambda message: is_fault(message) and faults.append(message.text))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: is_foreign(request.url, root) and faults.append(request.url))
-        page.goto(f"{root}/ui{path}")
-        return page
-
-    visit.faults = faults
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not faults
-
-
-@pytest.fixture
 def page(browser):
     """A page that may have errors."""
     context = browser.new_context(locale="en-GB", viewport={"width": 1400, "height": 900})
@@ -131,36 +72,11 @@ def page(browser):
     context.close()
 
 
-def is_fault(message):
-    # A page whose session has ended hears so when it looks once more, and asks for the key.
-    return message.type == "error" and "401 (Unauthorized)" not in message.text
-
-
-def is_foreign(url, root):
-    return not url.startswith((root, root.replace("http", "ws", 1), "data:", "blob:"))
-
-
-def predictions(server, **params):
-    headers = {"X-API-Key": KEYS["admin"]}
-    return httpx.get(f"{server.url}/predictions", params=params, headers=headers).raise_for_status().json()
-
-
-def predict(server, kick):
-    headers = {"X-API-Key": KEYS["admin"]}
-    return httpx.post(f"{server.url}/predict", json=kick, headers=headers).raise_for_status().json()
-
-
 def kick_shown(page):
     """The features that the page is set to, read from its link."""
     expect(page.locator(".answer.exact")).to_be_visible()
     kick = read({name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}).kick
     return {name: getattr(kick, name) for name in NAMES}
-
-
-def place_on(page, x, out):
-    """Where a spot of the pitch, in metres, is on the screen."""
-    box = page.locator(".pitch svg").bounding_box()
-    return box["x"] + (x + 2) / 74 * box["width"], box["y"] + (out + 10.5) / 73.5 * box["height"]
 
 
 def click_pitch(page, x, out):
@@ -177,27 +93,11 @@ def click_until_taken(page, x, out):
         page.wait_for_timeout(200)
 
 
-def percent(probability):
-    return messages_in("en").percent(probability)
-
-
 def expect_number_of_api(page, server):
     """The page shows what the API answers for its kick; asking the API records a kick."""
     answer = predict(server, kick_shown(page))
     expect(page.locator(NUMBER)).to_have_text(percent(answer["prediction"]))
     return answer
-
-
-def button(page, name):
-    return page.get_by_role("button", name=name, exact=True)
-
-
-@contextmanager
-def counting(server):
-    """Yield the ids of predictions that are new after the block, newest first."""
-    new, before = [], {each["id"] for each in predictions(server, limit=10_000)}
-    yield new
-    new += [each["id"] for each in predictions(server, limit=10_000) if each["id"] not in before]
 
 
 # The pitch.
@@ -469,22 +369,6 @@ def test_a_finger_drags_the_ball_and_the_buttons_are_in_reach(visit, server, wid
         expect(page.locator(NUMBER)).to_be_in_viewport()
 
 
-def drag_by_finger(page, steps, across, down):
-    """Drag the ball in steps of so many pixels; return where its target was."""
-    box = page.locator(".ball .reach").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    finger = page.context.new_cdp_session(page)
-
-    def touch(kind, *points):
-        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    touch("touchStart", {"x": x, "y": y})
-    for step in range(steps):
-        touch("touchMove", {"x": x + across * step, "y": y + down * step})
-    touch("touchEnd")
-    return box
-
-
 @pytest.mark.parametrize(
     ("path", "ready"),
     [("", NUMBER), ("/history", "tbody tr"), ("/model", ".badge"), ("/compare", "h1"), ("/embed", ".number")],
@@ -641,11 +525,6 @@ def test_a_page_survives_a_restart_of_its_server(visit, tmp_path):
 
 
 # Keys.
-
-
-def sign_in(page, key):
-    page.get_by_label("Key").fill(key)
-    page.locator(".sign-in button").click()
 
 
 def test_with_a_key_the_pitch_is_open_and_the_rest_asks_for_it(visit, guarded):

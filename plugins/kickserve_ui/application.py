@@ -31,6 +31,7 @@ from kickserve_ui.calls import add_calls
 from kickserve_ui.history_page import download, records, show_history
 from kickserve_ui.kickers_page import add_kicker_calls, show_kickers
 from kickserve_ui.layout import COOKIE, open_page, show_sign_in
+from kickserve_ui.match_page import add_match
 from kickserve_ui.messages import messages_for
 from kickserve_ui.model_page import show_model, with_summary
 from kickserve_ui.pitch_page import show_comparison, show_pitch
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from kickserve_ui.layout import Visitor
 
 _FAULTS: Final = frozenset({"wrong_key", "wrong_keys"})
-_PAGES: Final = frozenset({"", "/kickers", "/history", "/model", "/compare"})
+_PAGES: Final = frozenset({"", "/match", "/kickers", "/history", "/model", "/compare"})
 _RECONNECT: Final = 10.0  # seconds in which a page that lost its connection finds the same state again
 _COMPRESSION: Final = 5  # of 9, the default, which takes three times as long and gains two percent
 _POLICY: Final = b"content-security-policy"
@@ -87,6 +88,7 @@ def _fastapi() -> FastAPI:
     ui.page("/sign-in")(_sign_in_page)
     app.get("/static/{digest}/{name}", response_model=None)(static_file)
     add_calls(app)
+    add_match(app)
     add_sharing(app)
     add_kicker_calls(app)
     app.get("/records", response_model=None)(records)

@@ -36,6 +36,7 @@ _NO_CONTENT: Final = 204
 def add_calls(app: FastAPI) -> None:
     """Add the calls to the application of the pages."""
     app.get("/map", response_model=None)(_map)
+    app.get("/maps", response_model=None)(_maps)
     app.get("/compare/map", response_model=None)(_compared_map)
     app.get("/compare/quality", response_model=None)(_compared_quality)
     app.get("/answer", response_model=None)(_answer)
@@ -59,6 +60,14 @@ async def _map(request: Request) -> Response:
     backend = current_backend()
     state, learner = read(request.query_params), backend.app.predictor.learner
     found = await backend.maps.get(backend.served, state, learner)
+    return Response(found, media_type="application/octet-stream", headers=NO_STORE)
+
+
+async def _maps(request: Request) -> Response:
+    """Return all maps of a match, for which the visitor's wind and rain count."""
+    backend = current_backend()
+    learner = backend.app.predictor.learner
+    found = await backend.maps.of_match(backend.served, read(request.query_params), learner)
     return Response(found, media_type="application/octet-stream", headers=NO_STORE)
 
 
@@ -145,18 +154,30 @@ async def _status(request: Request) -> Response:
     return JSONResponse({"rights": rights_of(visitor_of(request)), **model}, headers=NO_STORE)
 
 
-async def _record(request: Request, query: Annotated[str, Body(embed=True)]) -> Response:
+async def _record(
+    request: Request,
+    query: Annotated[str, Body()],
+    record_id: Annotated[str | None, Body(alias="id")] = None,
+    success: Annotated[bool | None, Body(strict=True)] = None,
+) -> Response:
     """Have a kick predicted and recorded, as one that came over the API.
 
     Args:
         request: the visitor's.
         query: of the kick's link.
+        record_id: that the visitor's browser made: sent again, the kick still has a single record.
+        success: the outcome; None where it is not known.
     """
     visitor = visitor_who_may(request, Scope.PREDICT)
-    state = read(QueryParams(query))
-    found = await current_backend().app.predictor.predict(state.kick)
-    if isinstance(found, KickserveError):
-        raise found
+    app, state = current_backend().app, read(QueryParams(query))
+    if record_id is not None:
+        found = await app.predictor.predict_once(state.kick, record_id)
+    elif isinstance(outcome := await app.predictor.predict(state.kick), KickserveError):
+        raise outcome
+    else:
+        found = outcome
+    if success is not None:
+        await app.recorder.set_outcome(found.id, success=success)
     more = {"id": found.id, "kick": _features(state)}
     return _answered(visitor.messages, found.prediction, found.interval, found.warnings, **more)
 

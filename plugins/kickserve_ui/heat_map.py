@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import OrderedDict
+from dataclasses import replace
 from functools import cache, lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,6 +18,8 @@ from kickserve.features import BY_NAME, INDEX
 from kickserve_ui.page_state import DEPTH, WIDTH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from kickserve.plugins import Learner, ServedModel
@@ -26,13 +30,18 @@ if TYPE_CHECKING:
 STOPS: Final = ("#2c2a63", "#34518f", "#2b7b94", "#359f88", "#7cc06c", "#d9d65b")
 GRADIENT: Final = f"linear-gradient(90deg, {', '.join(STOPS)})"
 STEP: Final = 0.5  # metres between the spots of a map
+_MATCH_STEP: Final = 2.0  # of the maps for a match, which are many: between the spots the map is smooth
 
 _DISTANCE: Final = BY_NAME["distance"]
-_X: Final = np.arange(0, WIDTH + STEP / 2, STEP)
-_OUT: Final = np.arange(0, DEPTH + STEP / 2, STEP)
-_ALL_X, _ALL_OUT = (each.ravel() for each in np.meshgrid(_X, _OUT))
+# What changes in a match: the first minutes, both halves and the last minutes by a minute of each.
+_IN_MATCH: Final[dict[str, tuple[Any, ...]]] = {
+    "venue": ("home", "away"),
+    "foot": ("right", "left"),
+    "attempts": ("no", "yes"),
+    "minute": (2, 22, 57, 78),
+}
 _CONDITIONS: Final = [at for name, at in INDEX.items() if name not in {"distance", "angle", "is_left_side"}]
-_CACHED: Final = 32  # maps, of 70 kB
+_CACHED: Final = 32  # maps of 70 kB, or all of a match, of 150
 _PALE: Final = 0.47  # opacity where the model warns, as static/heat.js draws it
 _WHOLE: Final = 32_767  # of 15 bits: a probability of 1
 
@@ -52,20 +61,40 @@ class HeatMaps:
             learner: adjusts the model's answers; then nothing is cached, as it learns on.
 
         Returns:
-            The length of a JSON header (4 bytes) and the header: name and revision of the model, rows, a row
-            every half metre from the goal line, columns, a column every half metre from the left touch line.
-            Then a 16-bit word a spot: 15 bits of probability, and one for a warning of the model. Then, if
-            the model gives an interval, a byte a spot for its lower end, and one for its upper end. All
-            numbers are little-endian.
+            The length of a JSON header (4 bytes) and the header: name and revision of the model, rows,
+            columns and the metres between them, from the goal line and from the left touch line, and the
+            conditions of each map. Then, map by map, a 16-bit word a spot: 15 bits of probability, and one
+            for a warning of the model. Then, if the model gives an interval, a byte a spot for the lower
+            ends of all maps, and one for the upper ends. All numbers are little-endian.
 
         Raises:
             PredictionFailed: the model failed.
         """
-        if learner is not None and (state.kicker or learner.unnamed):
-            return await _map(served, state, learner)
+        return await self._cached(served, [state], STEP, learner)
+
+    async def of_match(self, served: ServedModel, state: PageState, learner: Learner | None) -> bytes:
+        """Return the maps of a match for an unnamed kicker, as `get`: for all that changes but the weather.
+
+        Args:
+            served: the model.
+            state: its wind and rain count.
+            learner: as for `get`.
+
+        Raises:
+            PredictionFailed: the model failed.
+        """
+        state = replace(state, kicker="", phase="")
+        named = (dict(zip(_IN_MATCH, values, strict=True)) for values in product(*_IN_MATCH.values()))
+        return await self._cached(served, [replace(state, **each) for each in named], _MATCH_STEP, learner)
+
+    async def _cached(
+        self, served: ServedModel, states: Sequence[PageState], step: float, learner: Learner | None
+    ) -> bytes:
+        if learner is not None and (states[0].kicker or learner.unnamed):
+            return await _maps(served, states, step, learner)
         card = served.model.card
-        key = (card.name, card.revision, *state.row[_CONDITIONS].tolist())
-        found = self._cache.pop(key, None) or await _map(served, state, None)
+        key = (card.name, card.revision, step, *states[0].row[_CONDITIONS].tolist())
+        found = self._cache.pop(key, None) or await _maps(served, states, step, None)
         self._cache[key] = found
         while len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
@@ -107,14 +136,19 @@ async def score(
     return scores if adjusted is None else adjusted[0]
 
 
-async def _map(served: ServedModel, state: PageState, learner: Learner | None) -> bytes:
-    kicks = _kicks_at(_ALL_X, _ALL_OUT, state.row)
-    scores = await score(served, kicks, learner, state.kicker or None)
+async def _maps(
+    served: ServedModel, states: Sequence[PageState], step: float, learner: Learner | None
+) -> bytes:
+    x, out = np.arange(0, WIDTH + step / 2, step), np.arange(0, DEPTH + step / 2, step)
+    all_x, all_out = (each.ravel() for each in np.meshgrid(x, out))
+    kicks = np.concatenate([_kicks_at(all_x, all_out, each.row) for each in states])
+    scores = await score(served, kicks, learner, states[0].kicker or None)
     warned = served.model.out_of_domain(kicks)
     words: NDArray[np.uint16] = np.rint(scores[:, 0] * _WHOLE).astype("<u2") * 2 + warned.astype("<u2")
     ends = b"" if np.isnan(scores).any() else np.rint(scores[:, 1:].T * 255).astype("u1").tobytes()
-    shape = {"rows": len(_OUT), "columns": len(_X), "step": STEP}
-    header = msgspec.json.encode({**about(served.model.card), **shape})
+    shape = {"rows": len(out), "columns": len(x), "step": step}
+    conditions = [{name: getattr(each, name) for name in (*_IN_MATCH, "wind", "rain")} for each in states]
+    header = msgspec.json.encode({**about(served.model.card), **shape, "conditions": conditions})
     return b"".join((struct.pack("<I", len(header)), header, words.tobytes(), ends))
 
 

@@ -32,6 +32,7 @@ _LANGUAGE_TAGS: Final[Mapping[Language, Tag]] = {"en": "en-GB", "fr": "fr"}
 _THEMES: Final = {"dark": True, "light": False}
 _PAGES: Final = (
     ("nav_pitch", ""),
+    ("nav_match", "/match"),
     ("nav_kickers", "/kickers"),
     ("nav_history", "/history"),
     ("nav_model", "/model"),
@@ -77,7 +78,7 @@ def open_page(client: Client, request: Request, title: str, path: str) -> Visito
     ui.add_head_html(render("head", messages, language=LANGUAGE_COOKIE, theme=THEME))
     visitor = visitor_of(request)
     client.storage[COOKIE] = visitor.cookie
-    ui.html(header_html(visitor, path), sanitize=False, tag="header").classes("top")
+    ui.html(header_html(visitor.messages, path, visitor), sanitize=False, tag="header").classes("top")
     return visitor
 
 
@@ -86,22 +87,23 @@ def visitor_of(request: Request) -> Visitor:
     return Visitor(messages_for(request), request.cookies.get(COOKIE, ""))
 
 
-def header_html(visitor: Visitor, path: str) -> str:
+def header_html(messages: Messages, path: str, visitor: Visitor | None = None) -> str:
     """Return the header of a page: the other pages, sign-in, language and theme.
 
     Args:
-        visitor: of the page.
+        messages: of the visitor.
         path: of the page below the mount.
+        visitor: of the page; None on a page that is the same for all, and has no sign-in.
     """
     return render(
         "header",
-        visitor.messages,
+        messages,
         favicon=static("favicon.svg"),
         pages=_PAGES,
         path=path,
-        guarded=current_backend().sessions.guarded,
-        signed_in=visitor.signed_in,
-        other="fr" if visitor.messages.language == "en" else "en",
+        guarded=visitor is not None and current_backend().sessions.guarded,
+        signed_in=visitor is not None and visitor.signed_in,
+        other="fr" if messages.language == "en" else "en",
     )
 
 

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 def show_pitch(visitor: Visitor) -> None:
     """Make the page; the browser reads the kick from its link."""
-    show_app(visitor.messages, "board.js", board(visitor))
+    show_app(visitor.messages, "board.js", {**board(), "rights": rights_of(visitor)})
 
 
 def show_comparison(visitor: Visitor) -> None:
     """Make the page on which the current model stands beside another one."""
     others = {name: about(model.card) for name, model in current_backend().others.models().items()}
-    show_app(visitor.messages, "compare.js", {**board(visitor), "others": others}, classes="page")
+    boot = {**board(), "rights": rights_of(visitor), "others": others}
+    show_app(visitor.messages, "compare.js", boot, classes="page")
 
 
-def board(visitor: Visitor) -> dict[str, Any]:
-    """Return what a page with a pitch needs to know of rugby, of the model, and of its visitor."""
+def board() -> dict[str, Any]:
+    """Return what a page with a pitch needs to know of rugby, and of the model."""
     return {
         "ranges": RANGES,
         "choices": CHOICES,
@@ -38,6 +39,5 @@ def board(visitor: Visitor) -> dict[str, Any]:
         "stops": STOPS,
         "gradient": GRADIENT,
         "model": about(current_backend().served.model.card),
-        "rights": rights_of(visitor),
         "guarded": current_backend().sessions.guarded,
     }

@@ -6,14 +6,13 @@
 import { createApp } from "vue";
 import { Answer } from "./answer.js";
 import { ChoiceField, NumberField, SliderField } from "./controls.js";
-import { coloursOf, contour, decode, placeLabels, sample } from "./heat.js";
+import { coloursOf, contour, decode, levelLines, sample } from "./heat.js";
 import { Pitch } from "./pitch.js";
 import { Decision, Drivers, TeeLine } from "./reasons.js";
 import { clamp, DEPTH, gains, kickAt, LENGTH, phaseOf, spotOf, teeZone, WIDTH } from "./rugby.js";
 import { boot, placeOf, reasonOf, send, w } from "./service.js";
 import { ShareKick, UseByApi } from "./share.js";
 
-const LEVELS = [0.2, 0.4, 0.6, 0.8];
 const REST = 150; // milliseconds without a change until the service is asked
 const LOOK = 4000; // milliseconds between looks whether service, model and session are what they were
 const CONDITIONS = ["minute", "phase", "wind", "rain", "foot", "venue", "attempts", "kicker"];
@@ -169,11 +168,7 @@ const Board = {
       return this.answer ? w.t("summary", { place: this.placeName, probability: w.percent(this.answer.probability), word: w.likelihood(this.answer.probability) }) : this.placeName;
     },
     lines() {
-      if (!this.map) return [];
-      const found = LEVELS.map((level) => ({ name: `level-${100 * level}`, text: w.percent(level), ...contour(this.map, this.map.probability, level) }));
-      const labels = placeLabels(found.map((each) => each.spots), WIDTH / 2, DEPTH, 2);
-      found.forEach((each, at) => (each.label = labels[at]));
-      return found;
+      return this.map ? levelLines(this.map, w.percent) : [];
     },
     pays() {
       if (!this.map || this.kick.kind !== "penalty") return [];

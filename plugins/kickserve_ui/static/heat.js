@@ -1,26 +1,60 @@
 // The heat map: the model's answer at every spot of the pitch, as the service sends it and as it is drawn.
 
 const WHOLE = 32767; // of 15 bits: a probability of 1
+const LEVELS = [0.2, 0.4, 0.6, 0.8]; // of the contours
 const PALE = 0.47; // opacity outside the range of the model
 
+/** Read the only map, or the first, of what the service sends. */
+export const decode = (buffer) => decodeAll(buffer)[0];
+
 /**
- * Read a map (plugins/kickserve_ui/heat_map.py writes it): the length of a JSON header, the header, a 16-bit word a
- * spot, 15 bits of probability and one for a warning, and a byte a spot for each end of the interval, if there is one.
+ * Read maps (plugins/kickserve_ui/heat_map.py writes them): the length of a JSON header, the header, which has the
+ * conditions of each map; map by map a 16-bit word a spot, 15 bits of probability and one for a warning; and a byte a
+ * spot for each end of the interval, if there is one.
  */
-export function decode(buffer) {
+export function decodeAll(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   const count = header.rows * header.columns;
-  const words = new Uint16Array(buffer.slice(4 + length, 4 + length + 2 * count));
-  const ends = new Uint8Array(buffer, 4 + length + 2 * count);
-  const end = (at) => (ends.length ? Float32Array.from(ends.subarray(at * count, (at + 1) * count), (each) => each / 255) : null);
-  return {
-    ...header,
-    probability: Float32Array.from(words, (each) => (each >> 1) / WHOLE),
-    warned: Uint8Array.from(words, (each) => each & 1),
-    low: end(0),
-    high: end(1),
+  const all = count * header.conditions.length;
+  const words = new Uint16Array(buffer.slice(4 + length, 4 + length + 2 * all));
+  const ends = new Uint8Array(buffer, 4 + length + 2 * all);
+  return header.conditions.map((conditions, at) => {
+    const own = words.subarray(at * count, (at + 1) * count);
+    const end = (upper) => (ends.length ? Float32Array.from(ends.subarray(upper * all + at * count, upper * all + (at + 1) * count), (each) => each / 255) : null);
+    return {
+      ...header,
+      conditions,
+      probability: Float32Array.from(own, (each) => (each >> 1) / WHOLE),
+      warned: Uint8Array.from(own, (each) => each & 1),
+      low: end(0),
+      high: end(1),
+    };
+  });
+}
+
+/** Return a map with more spots between its own, on smooth curves through them (Catmull and Rom's splines). */
+export function refine(map, factor) {
+  const { rows, columns } = map;
+  const [tall, wide] = [(rows - 1) * factor + 1, (columns - 1) * factor + 1];
+  const smooth = (plane) => {
+    const across = new Float32Array(rows * wide);
+    for (let row = 0; row < rows; row++) for (let x = 0; x < wide; x++) across[row * wide + x] = curveAt(plane, row * columns, 1, columns, x / factor);
+    const all = new Float32Array(tall * wide);
+    for (let y = 0; y < tall; y++) for (let x = 0; x < wide; x++) all[y * wide + x] = Math.min(Math.max(curveAt(across, x, wide, rows, y / factor), 0), 1);
+    return all;
   };
+  const [probability, low, high] = [map.probability, map.low, map.high].map((plane) => plane && smooth(plane));
+  return { ...map, rows: tall, columns: wide, step: map.step / factor, probability, low, high, warned: Uint8Array.from(smooth(blurred(Float32Array.from(map.warned), rows, columns)), Math.round) };
+}
+
+/** Return the value between the entries of a line: `count` of them, `step` apart from `start` on. */
+function curveAt(plane, start, step, count, position) {
+  const at = Math.min(Math.floor(position), count - 2);
+  const part = position - at;
+  const [b, c] = [plane[start + step * at], plane[start + step * (at + 1)]];
+  const [a, d] = [plane[start + step * Math.max(at - 1, 0)], plane[start + step * Math.min(at + 2, count - 1)]];
+  return b + 0.5 * part * (c - a + part * (2 * a - 5 * b + 4 * c - d + part * (3 * (b - c) + d - a)));
 }
 
 /** Return the answer at a spot in metres, between the map's own spots; null beyond the map. */
@@ -72,8 +106,16 @@ export function contour(map, plane, level) {
   return { path: parts.join(""), spots };
 }
 
+/** Return the contours of a map at some levels, each with a label where there is room for it. */
+export function levelLines(map, percent) {
+  const found = LEVELS.map((level) => ({ name: `level-${100 * level}`, text: percent(level), ...contour(map, map.probability, level) }));
+  const [middle, depth] = [((map.columns - 1) * map.step) / 2, (map.rows - 1) * map.step];
+  const labels = placeLabels(found.map((each) => each.spots), middle, depth, 2);
+  return found.map((each, at) => ({ ...each, label: labels[at] }));
+}
+
 /** Return a spot for each label on its line, as near the middle as there is room; null where there is none. */
-export function placeLabels(lines, middle, depth, room) {
+function placeLabels(lines, middle, depth, room) {
   const placed = [];
   return lines.map((spots) => {
     const free = ([x, out]) => out > room && out < depth - room / 2 && placed.every(([otherX, otherOut]) => Math.hypot(x - otherX, out - otherOut) > 2 * room);

@@ -60,13 +60,18 @@ export const Pitch = {
   data: () => ({ boot, dragging: "" }),
   computed: {
     viewBox: () => `${LEFT} ${TOP} ${ACROSS} ${DOWN}`,
-    canvasStyle: () => ({
-      // A spot is the middle of a pixel: the picture reaches half a pixel beyond the lines.
-      left: percent(-0.25 - LEFT, ACROSS),
-      top: percent(-0.25 - TOP, DOWN),
-      width: percent(WIDTH + 0.5, ACROSS),
-      height: percent(DEPTH + 0.5, DOWN),
-    }),
+    canvasStyle() {
+      // A spot is the middle of a pixel: the picture reaches half a pixel beyond the lines, where it is cut.
+      const pixel = this.map?.step ?? 0;
+      const [width, height] = [WIDTH + pixel, DEPTH + pixel];
+      return {
+        left: percent(-pixel / 2 - LEFT, ACROSS),
+        top: percent(-pixel / 2 - TOP, DOWN),
+        width: percent(width, ACROSS),
+        height: percent(height, DOWN),
+        clipPath: `inset(${percent(pixel / 2, height)} ${percent(pixel / 2, width)})`,
+      };
+    },
     shown() {
       return { x: clamp(this.ball.x, 0, WIDTH), out: clamp(this.ball.out, 0, DEPTH) };
     },
