@@ -382,7 +382,7 @@ async def test_quality_is_assessed_once_for_all_visitors(client, kick, monkeypat
 
 
 def browser_id(at=None, half="8"):
-    """An id as the page makes it, of an instant in seconds since 1970; the service's own have a lower half."""
+    """An id as the page makes it, of an instant in seconds; the service's own are of the other half."""
     digits = f"{round(1000 * (time.time() if at is None else at)):012x}"
     return f"{digits[:8]}-{digits[8:]}-7{half}ab-8000-{uuid4().hex[:12]}"
 

@@ -115,7 +115,7 @@ export function levelLines(map, percent) {
 }
 
 /** Return a spot for each label on its line, as near the middle as there is room; null where there is none. */
-function placeLabels(lines, middle, depth, room) {
+export function placeLabels(lines, middle, depth, room) {
   const placed = [];
   return lines.map((spots) => {
     const free = ([x, out]) => out > room && out < depth - room / 2 && placed.every(([otherX, otherOut]) => Math.hypot(x - otherX, out - otherOut) > 2 * room);
