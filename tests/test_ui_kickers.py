@@ -11,8 +11,8 @@ import re
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from pages import predictions, served
 from playwright.sync_api import expect
-from test_ui_browser import browser, predictions, served, server, visit  # noqa: F401  fixtures
 
 from kickserve.features import NAMES
 from kickserve_data.simulate import simulate
@@ -86,7 +86,7 @@ def figures(answer):
     return json.loads(answer.content[4 : 4 + length])
 
 
-def test_a_file_with_columns_named_otherwise_is_matched_corrected_and_its_odd_lines_shown(visit, season):  # noqa: F811
+def test_a_file_with_columns_named_otherwise_is_matched_corrected_and_its_odd_lines_shown(visit, season):
     page = visit("/kickers")
     drop(page, coach(season))
     expect(page.locator("[data-column=distance] .guess")).to_contain_text("dist_m")
@@ -113,7 +113,7 @@ def test_a_file_with_columns_named_otherwise_is_matched_corrected_and_its_odd_li
 
 
 def test_the_figures_are_those_of_the_command_line_and_the_csv_has_no_formula(
-    visit,  # noqa: F811
+    visit,
     season,
     tmp_path,
     kickserve,
@@ -133,7 +133,7 @@ def test_the_figures_are_those_of_the_command_line_and_the_csv_has_no_formula(
     assert "'=Zoé" in download.value.path().read_text(encoding="utf-8")
 
 
-def test_sort_filter_and_two_kickers_are_in_the_link_and_survive_a_reload(visit):  # noqa: F811
+def test_sort_filter_and_two_kickers_are_in_the_link_and_survive_a_reload(visit):
     page = visit("/kickers")
     page.get_by_role("button", name="Try the sample season").click()
     expect(page.locator(".source .badge")).to_contain_text("Simulated")
@@ -159,8 +159,8 @@ def test_sort_filter_and_two_kickers_are_in_the_link_and_survive_a_reload(visit)
     expect(page.locator(".kicker")).to_have_count(1)
 
 
-def test_nothing_is_recorded_before_save_and_each_kick_once_after(visit, season, tmp_path):  # noqa: F811
-    with served(tmp_path) as server:  # noqa: F811  its store is empty
+def test_nothing_is_recorded_before_save_and_each_kick_once_after(visit, season, tmp_path):
+    with served(tmp_path) as server:
         page = visit("/kickers", server.root)
         expect(page.get_by_text("Drop a season’s file here")).to_be_visible()
         choose(page, table(season[:40]))
@@ -191,7 +191,7 @@ def test_nothing_is_recorded_before_save_and_each_kick_once_after(visit, season,
         assert predictions(server)[0]["source"] == "page"
 
 
-def test_rows_are_pasted_from_a_spreadsheet(visit):  # noqa: F811
+def test_rows_are_pasted_from_a_spreadsheet(visit):
     page = visit("/kickers")
     page.get_by_role("button", name="Paste rows").click()
     page.get_by_label("Rows copied").fill(
@@ -202,7 +202,7 @@ def test_rows_are_pasted_from_a_spreadsheet(visit):  # noqa: F811
 
 
 @pytest.mark.parametrize("width", [360, 820, 1440])
-def test_the_page_of_kickers_has_no_serious_barrier_and_fits_in_french(visit, season, width):  # noqa: F811
+def test_the_page_of_kickers_has_no_serious_barrier_and_fits_in_french(visit, season, width):
     scheme = "dark" if width == 820 else "light"
     size = {"width": width, "height": 900}
     page = visit("/kickers", locale="fr-FR", viewport=size, color_scheme=scheme)
@@ -223,7 +223,7 @@ def test_the_page_of_kickers_has_no_serious_barrier_and_fits_in_french(visit, se
     expect(page.locator(".stats")).to_contain_text(re.compile(r"\d,\d"))
 
 
-def test_a_file_that_is_none_or_too_large_is_refused_with_the_reason(server):  # noqa: F811
+def test_a_file_that_is_none_or_too_large_is_refused_with_the_reason(server):
     def refusal(content, **query):
         answer = httpx.post(f"{server.root}/ui/kickers/read", content=content, params=query, timeout=60)
         return answer.status_code, answer.json()["detail"]
