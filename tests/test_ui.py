@@ -31,7 +31,7 @@ import kickserve
 import kickserve_ui
 from kickserve.app import create_app
 from kickserve.features import NAMES, named
-from kickserve.plugins import InvalidInput
+from kickserve.plugins import InvalidInput, PredictionFailed
 from kickserve.schemas import row_of
 from kickserve_data.simulate import simulate
 from kickserve_testing.app import client_of
@@ -201,10 +201,21 @@ async def test_chats_find_the_card_of_a_link_by_an_absolute_address(start, setti
     assert "og:image" not in (await client.get("http://test/ui/?distance=far")).text
 
 
+async def test_a_page_whose_model_fails_opens_without_a_card(client, root, monkeypatch):
+    async def fail(*_):
+        raise PredictionFailed("no luck today")
+
+    monkeypatch.setattr(type(client.app.predictor.current), "score", fail)
+    page = await root.get("/ui/?distance=41")
+    assert (page.status_code, "og:image" in page.text) == (200, False)
+    card = await root.get("/ui/card.png?distance=41")
+    assert (card.status_code, "no luck today" in card.json()["detail"]) == (500, True)
+
+
 async def test_other_pages_than_the_embedded_pitch_can_not_be_framed(root):
     policies = {
         path: (await root.get(f"/ui/{path}")).headers["content-security-policy"]
-        for path in ("", "history", "model", "sign-in", "nowhere", "embed")
+        for path in ("", "nowhere", "embed")
     }
     assert "script-src" not in policies["embed"]
     assert {path for path, each in policies.items() if "frame-ancestors *" in each} == {"embed"}

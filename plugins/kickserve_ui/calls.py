@@ -15,7 +15,7 @@ from kickserve.plugins import Forbidden, KickserveError, RecordNotFound, Scope, 
 from kickserve_scores.explain import explain
 from kickserve_ui.app_page import NO_STORE
 from kickserve_ui.backend import current_backend
-from kickserve_ui.comparison import compare_on_outcomes, described
+from kickserve_ui.comparison import described
 from kickserve_ui.heat_map import about, score
 from kickserve_ui.layout import visitor_of
 from kickserve_ui.page_state import read
@@ -83,10 +83,9 @@ async def _compared_map(request: Request, model: str = "") -> Response:
 async def _compared_quality(request: Request, model: str) -> Response:
     """Compare the current model with another one by what came of kicks."""
     visitor, backend = visitor_who_may(request, Scope.READ), current_backend()
-    first, second = backend.served, await backend.others.get(model)
+    cards = backend.served.model.card, (await backend.others.get(model)).model.card
     await backend.app.recorder.flush()
-    found = await compare_on_outcomes(backend.app.store, first, second)
-    cards = first.model.card, second.model.card
+    found = await backend.others.compare(model)
     names = [each.name for each in cards]
     if names[0] == names[1]:
         names = [f"{each.name} {each.revision}" for each in cards]

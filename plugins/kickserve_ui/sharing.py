@@ -19,7 +19,7 @@ import numpy as np
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 
-from kickserve.plugins import InvalidInput
+from kickserve.plugins import InvalidInput, KickserveError
 from kickserve_ui.backend import current_backend
 from kickserve_ui.heat_map import picture, score
 from kickserve_ui.messages import LANGUAGES, messages_for, messages_in
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _FRESH: Final = 300  # seconds for which a chat may show a card without asking again
 _NOT_MODIFIED: Final = 304
 _LONGEST: Final = 42  # characters of a kicker's name on a card
-_UNFIT: Final = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # for XML 1.0
+_UNFIT: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # for XML 1.0
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none';"
     " frame-ancestors *"
@@ -99,15 +99,16 @@ async def tags_of(request: Request) -> str:
     """Return the tags (Open Graph) by which chats show the kick of a link to the pitch as a card."""
     try:
         kick = await _shown(request)
-    except InvalidInput:
-        return ""  # the page says so, and shows another kick
-    root = address_of(request)
-    query = dict(request.query_params)
+    except KickserveError:
+        return ""  # the page opens all the same, and says what is wrong
+    root, query = address_of(request), dict(request.query_params)
+    # The revision gives the card another address after a reload of the model: chats keep pictures.
+    more = {"language": kick.messages.language, "revision": current_backend().served.model.card.revision}
     values = {
         "title": kick.sentence if query else kick.messages("title_pitch"),
         "kick": kick,
         "page": _link(root, "/", query),
-        "picture": _link(root, "/card.png", {**query, "language": kick.messages.language}, _revision()),
+        "picture": _link(root, "/card.png", {**query, **more}),
         "description": _details(kick),
     }
     return render("share_tags", kick.messages, **values)
@@ -181,24 +182,26 @@ async def _pitch(kick: ShownKick) -> dict[str, Any]:
 
 
 async def _drawing(kick: ShownKick) -> str:
-    kicker = _UNFIT.sub("", kick.state.kicker)
+    kicker, lines = kick.state.kicker, [kick.what, kick.place]
     if len(kicker) > _LONGEST:
         kicker = f"{kicker[: _LONGEST - 1]}…"
-    lines = [kick.what, kick.place]
-    today = kick.messages.day(datetime.now(UTC))
+    number = kick.messages.percent(kick.scores[0])
+    footer = f"{_model(kick.messages)} · {kick.messages.day(datetime.now(UTC))}"
     values = {
         "lines_of_text": lines,
         "size": _fitting(max(map(len, lines)), 46),
-        "number": kick.messages.percent(kick.scores[0]),
+        "number": number,
+        "number_size": _fitting(len(number), 200),
         "often": kick.often,
         "interval": kick.interval,
         "probability": kick.scores[0],
         "kicker": kicker,
         "kicker_size": _fitting(len(kicker), 32),
-        "footer": f"{_model(kick.messages)} · {today}",
+        "footer": footer,
+        "footer_size": _fitting(len(footer), 24),
         "favicon": static("favicon.svg"),
     }
-    return render("card.svg", kick.messages, **values, **await _pitch(kick))
+    return _UNFIT.sub("", render("card.svg", kick.messages, **values, **await _pitch(kick)))
 
 
 def _fitting(length: int, largest: int) -> int:
@@ -222,11 +225,5 @@ def _model(messages: Messages) -> str:
     return messages("share_model", name=current_backend().served.model.card.name)
 
 
-def _link(root: str, path: str, query: Mapping[str, str], more: Mapping[str, str] | None = None) -> str:
-    found = urlencode({**query, **(more or {})})
-    return f"{root}{path}{'?' if found else ''}{found}"
-
-
-def _revision() -> dict[str, str]:
-    """Return what gives a card another address after a reload of the model: chats keep pictures."""
-    return {"revision": current_backend().served.model.card.revision}
+def _link(root: str, path: str, query: Mapping[str, str]) -> str:
+    return f"{root}{path}{'?' if query else ''}{urlencode(query)}"
