@@ -20,7 +20,7 @@ import debian
 import httpx
 import pytest
 from old_databases import old_records, old_sql
-from serving import BARE, eventually, serving
+from serving import BARE, eventually, serving, until
 from together import run_together
 
 import kickserve_storage
@@ -361,6 +361,26 @@ async def test_a_disk_that_hangs_is_unavailable_and_keeps_nothing_from_closing(f
     back.set()
     await asyncio.wait(hanging)
     await eventually(lambda: threading.active_count() <= threads)
+
+
+def test_a_call_that_outlives_the_service_still_leaves_a_closed_file(file, monkeypatch):
+    monkeypatch.setattr(sqlite, "_CLOSING", 0.05)
+    threads = threading.active_count()
+    with closing(sqlite3.connect(file)) as other:
+
+        async def call_and_close():
+            store = SqliteStore(f"sqlite:///{file}", busy=60)
+            await store.open()
+            other.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.create_task(store.delete(UNKNOWN))
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            await store.close()
+
+        asyncio.run(call_and_close())
+        other.execute("ROLLBACK")
+    until(lambda: threading.active_count() <= threads)
+    assert not file.with_name(f"{file.name}-wal").exists()
 
 
 def test_the_file_and_its_wal_are_for_the_group_to_read_and_for_others_not_at_all(file):

@@ -11,9 +11,11 @@ import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiosqlite
+from aiosqlite.core import _connection_worker_thread
 
 from kickserve.plugins import (
     BEGINNING,
@@ -69,6 +71,7 @@ from kickserve_storage.table import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from datetime import datetime
+    from queue import SimpleQueue
 
     from kickserve.plugins import RecordBatch, SetOutcome
     from kickserve.schemas import Record
@@ -464,7 +467,8 @@ class SqliteStore(TableStore):
     async def _start(self, where: str) -> aiosqlite.Connection:
         # No implicit transactions: where one is needed, it is begun by name.
         connection = aiosqlite.connect(where, timeout=self._busy, isolation_level=None, uri=self._read_only)
-        connection._thread.daemon = True  # noqa: SLF001 - or a disk that hangs keeps the process from ending
+        # A daemon: a disk that hangs must not keep the process from ending.
+        connection._thread = Thread(target=_work, args=(connection._tx,), daemon=True)  # noqa: SLF001
         return await connection
 
     async def _prepare(self, connection: aiosqlite.Connection, limit: asyncio.Timeout) -> None:
@@ -567,6 +571,20 @@ async def _close(connections: _Connections) -> None:
                 async with each.lock:  # the next one to get it sees that the connections are no longer in use
                     pass
     await _stop(connections.every)
+
+
+def _work(calls: SimpleQueue[Any]) -> None:
+    """Carry out the calls of a connection up to its closing, also where the event loop has ended before.
+
+    Then nobody waits for the results, and aiosqlite's thread would die of the first, with the file open.
+    """
+    ended = False
+    while not ended:
+        try:
+            _connection_worker_thread(calls)
+            ended = True
+        except RuntimeError:  # the event loop is closed
+            ended = calls.empty()
 
 
 async def _stop(connections: Sequence[_Connection]) -> None:
