@@ -23,7 +23,7 @@ from kickserve.journal import Journal
 from kickserve.loading import load_model
 from kickserve.model import TYPICAL, predict
 from kickserve.plugins import API, create_authenticator, create_store, discover, installed_names
-from kickserve.server import bind
+from kickserve.server import bind, check_host
 from kickserve.settings import Settings
 from kickserve.terminal import print_json, stdout
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _AHEAD: Final = 5.0  # seconds that clocks of several machines may differ
 _NETWORK: Final = frozenset({"9p", "afs", "cephfs", "cifs", "fuse.sshfs", "glusterfs", "nfs", "nfs4", "smb3"})
 _STYLES: Final = {"ok": "green", "warning": "yellow", "fault": "bold red"}
+_FULL: Final = 1_000_000  # bytes: a disk with less takes hardly a prediction
 _LINE: Final = 2.0  # seconds for a service to answer
 
 
@@ -107,7 +108,7 @@ def _examine() -> Iterator[Finding]:
         "journal": lambda: _journal(settings, plugins),
         "disk": lambda: _disk(settings),
         "model": lambda: _model(settings, plugins),
-        "port": lambda: _port(settings, plugins),
+        "port": lambda: _port(settings),
     }
     for part, check in checks.items():
         try:
@@ -132,6 +133,7 @@ def _names_of(plugins: Sequence[Plugin]) -> str:
 
 def _key(settings: Settings, plugins: Sequence[Plugin]) -> str:
     guarded = create_authenticator(plugins, settings).guarded
+    check_host(settings, guarded=guarded)
     if advice := weakness(settings):
         raise _Doubt(advice)
     return "clients need a key" if guarded else "none: the service answers programs of this machine alone"
@@ -143,6 +145,10 @@ async def _store(settings: Settings, plugins: Sequence[Plugin]) -> str:
     if isinstance(file, Path) and not file.exists():
         _expect_writable(file.parent, "DATABASE_URL")
         return f"{store.label} does not exist yet: the first start makes it"
+    if isinstance(file, Path) and not os.access(file, os.W_OK):
+        raise ConfigurationError(
+            f"{file} can't be written by this user: give write access, or set another file in DATABASE_URL"
+        )
     try:
         await store.open(read_only=True)
         return await _state_of(store)
@@ -163,7 +169,12 @@ async def _state_of(store: Store) -> str:
 
 
 def _journal(settings: Settings, plugins: Sequence[Plugin]) -> str:
-    folder = Journal.from_settings(settings, create_store(plugins, settings.database_url).label).folder
+    _expect_writable(settings.journal_dir, "KICKSERVE_JOURNAL_DIR")
+    try:
+        label = create_store(plugins, settings.database_url).label
+    except KickserveError as error:
+        raise _Doubt("what it holds is told by DATABASE_URL: mend that first") from error
+    folder = Journal.from_settings(settings, label).folder
     _expect_writable(folder, "KICKSERVE_JOURNAL_DIR")
     if (state := DeadLetters(folder).state) != "ok":
         raise _Doubt(state)
@@ -198,6 +209,11 @@ def _file_system(folder: Path) -> str:
 def _disk(settings: Settings) -> str:
     folder = _existing(settings.journal_dir)
     free = shutil.disk_usage(folder).free
+    if free < _FULL:
+        raise ConfigurationError(
+            f"{free:,} bytes are free at {folder}: free some, or set a folder of another disk in"
+            " KICKSERVE_JOURNAL_DIR"
+        )
     if free < settings.journal_max * settings.workers:
         raise _Doubt(
             f"{free:,} bytes are free at {folder}, less than the journal may take (KICKSERVE_JOURNAL_MAX for"
@@ -214,12 +230,12 @@ def _model(settings: Settings, plugins: Sequence[Plugin]) -> str:
     return f"{model.card.name}, revision {model.card.revision}, answers a kick in {took * 1000:,.2f} ms"
 
 
-def _port(settings: Settings, plugins: Sequence[Plugin]) -> str:
+def _port(settings: Settings) -> str:
     try:
         answer = httpx.get(f"{settings.own_url}{API}/health", timeout=_LINE, trust_env=False).json()
         state, version = answer["status"], answer["version"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        for listener in bind(settings, 1, guarded=create_authenticator(plugins, settings).guarded):
+        for listener in bind(settings, 1, guarded=True):
             listener.close()
         return f"{settings.host}:{settings.port} is free: no service runs there"
     if state != "ok":

@@ -41,6 +41,19 @@ _BACKLOG: Final = 2048
 _log = logging.getLogger(__name__)
 
 
+def check_host(settings: Settings, *, guarded: bool) -> None:
+    """Refuse an address that other machines can reach where no key is needed.
+
+    Raises:
+        ConfigurationError: it is such an address.
+    """
+    if not guarded and settings.host not in _LOOPBACK:
+        raise ConfigurationError(
+            f"KICKSERVE_HOST={settings.host!r} is reachable from other machines, and the service has no key:"
+            " set API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
+        )
+
+
 def bind(settings: Settings, count: int, *, guarded: bool) -> list[socket.socket]:
     """Bind the port, with a queue of connections for each worker where the system has SO_REUSEPORT.
 
@@ -55,12 +68,8 @@ def bind(settings: Settings, count: int, *, guarded: bool) -> list[socket.socket
     Raises:
         ConfigurationError: other machines can reach the address and no key is needed, or the port is taken.
     """
+    check_host(settings, guarded=guarded)
     host, port = settings.host, settings.port
-    if not guarded and host not in _LOOPBACK:
-        raise ConfigurationError(
-            f"KICKSERVE_HOST={host!r} is reachable from other machines, and the service has no key: set"
-            " API_KEY or KICKSERVE_KEYS, or listen on 127.0.0.1"
-        )
     try:
         return _listen(host, port, count)
     except (OSError, ValueError) as error:  # the last: a name that can not be encoded

@@ -360,7 +360,10 @@ def _read_secret(variable: str, text: str, file: str) -> str:
     try:
         secret = Path(file).read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}_FILE={file!r} can't be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(
+            f"{variable}_FILE={file!r} can't be read ({reason}): give the service's user access to it"
+        ) from error
     if not secret:
         raise SettingsError(f"{variable}_FILE={file!r} is empty: write the secret into it")
     return secret

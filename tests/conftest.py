@@ -15,6 +15,7 @@ import httpx
 import hypothesis
 import pytest
 from debian import Missing
+from serving import PATIENCE
 
 from kickserve.app import create_app
 from kickserve.cli import run
@@ -56,6 +57,15 @@ def certificates_are_read_once():
     """Clients that a test makes by the dozen share what they know of certificates: it takes 40 ms to read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx._transports.default, "create_ssl_context", cache(httpx.create_ssl_context))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clients_are_patient():
+    """On a busy machine an answer may take longer than the 5 s that httpx waits by default."""
+    with pytest.MonkeyPatch.context() as patch:
+        for part in ("connect", "read", "write", "pool"):
+            patch.setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, part, PATIENCE)
         yield
 
 

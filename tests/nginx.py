@@ -13,6 +13,7 @@ from pathlib import Path
 import debian
 import httpx
 from postgres import free_port
+from serving import PATIENCE
 
 FILE = Path(__file__).parents[1] / "ops" / "nginx" / "kickserve.conf"
 # What surrounds the file: Debian's own would need root, and take ports that are taken.
@@ -60,7 +61,7 @@ class Nginx:
         self._wait()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
                 httpx.get(f"{self.url}/metrics")
@@ -81,7 +82,7 @@ class Nginx:
     def close(self) -> None:
         """End it."""
         self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(PATIENCE)
 
 
 def placed(text: str, port: int, replicas: list[int]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import debian
 import httpx
 from postgres import free_port
+from serving import PATIENCE
 
 RULES = Path(__file__).parents[1] / "ops" / "prometheus" / "rules.yml"
 
@@ -65,6 +66,6 @@ class Prometheus:
     def close(self) -> None:
         """End it."""
         self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(PATIENCE)
         self._http.close()
         self._log.close()

@@ -92,9 +92,14 @@ class Server:
         self.url = self._wait()
 
     def _wait(self):
-        for line in self.process.stdout:
-            if found := WELCOME.search(line):
-                return found[1]
+        watchdog = threading.Timer(PATIENCE, self.process.kill)
+        watchdog.start()
+        try:
+            for line in self.process.stdout:
+                if found := WELCOME.search(line):
+                    return found[1]
+        finally:
+            watchdog.cancel()
         self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         self.close()

@@ -273,6 +273,6 @@ class Reader:
         """End the service that the document has started."""
         if self._server is not None:
             os.killpg(self._server.pid, signal.SIGTERM)
-            assert self._server.wait(60) == 0
+            assert self._server.wait(PATIENCE) == 0
             self._server.stdout.close()
             self._server = None

@@ -76,7 +76,8 @@ def read(file: Path) -> list[Entry]:
             f"  kickserve key new NAME --scope predict --file {shlex.quote(str(file))}"
         ) from error
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the file of keys {file} can't be used: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"the file of keys {file} can't be used: {reason}") from error
 
 
 def make(name: str, scopes: Iterable[Scope], expires: datetime | None) -> tuple[str, Entry]:
