@@ -216,6 +216,7 @@ def test_the_page_of_kickers_has_no_serious_barrier_and_fits_in_french(visit, se
     for step in steps:
         step()
         page.locator("details").evaluate_all("all => all.forEach((each) => { each.open = true; })")
+        expect(page.get_by_role("progressbar")).to_have_count(0)  # NiceGUI's own, while it connects
         for each in Axe().run(page).response["violations"]:
             assert each["impact"] not in {"serious", "critical"}, each
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -241,3 +242,17 @@ def test_a_file_that_is_none_or_too_large_is_refused_with_the_reason(server):
     )
     unknown = httpx.post(f"{server.root}/ui/kickers/read", content=b"who;what\nAna;1\n", timeout=60)
     assert figures(unknown)["missing"] == ["success", "distance", "angle"]
+
+
+def test_without_the_key_a_file_is_read_but_neither_saved_nor_are_stored_kickers_shown(guarded):  # noqa: F811
+    kicks = b"kicker,distance,angle,made\nAna,30,20,1\n"
+    pages = f"{guarded.root}/ui/kickers"
+    [row] = figures(httpx.post(f"{pages}/read", content=kicks, timeout=60))["kickers"]
+    assert (row["kicker"], row["kicks"]) == ("Ana", 1)
+    answers = [
+        httpx.post(f"{pages}/save", content=kicks),
+        httpx.get(f"{pages}/stored"),
+        httpx.get(f"{pages}/kicks", params={"kicker": "Ana"}),
+        httpx.post(f"{pages}/read", content=kicks, headers={"Origin": "https://elsewhere.example"}),
+    ]
+    assert [each.status_code for each in answers] == [401, 401, 401, 403]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import sys
 from contextlib import suppress
 from datetime import date, datetime
@@ -51,9 +52,10 @@ MOST_KICKERS: Final = 5_000
 NO_DAY: Final = -(2**31)
 """The day of a kick without a date."""
 
-_SECONDS: Final = 30.0  # that reading may take
+_SECONDS: Final = 20  # of a processor that reading may take
+_TOO_LONG: Final = f"takes longer than {_SECONDS} s to read: send a part of it"
+_PATIENCE: Final = 60.0  # seconds for it on a busy machine
 _MEMORY: Final = 512 << 20  # bytes of the process that reads; a spreadsheet of 100,000 rows takes 400
-_NICE: Final = 5  # of that process: predictions go before
 _BLOCK: Final = 8_192  # rows
 _EXAMPLES: Final = 3  # cells of each column that are shown
 _LOOKED_AT: Final = 50  # rows among which these are
@@ -72,7 +74,7 @@ _MONTHS: Final = 12
 _CENTURY: Final = 100
 
 
-class Season(Struct, kw_only=True):
+class Season(Struct, kw_only=True, tag=True):
     """What a file holds.
 
     Attributes:
@@ -114,7 +116,7 @@ class _Asked(Struct):
     columns: dict[str, str] | None = None
 
 
-class _Failed(Struct):
+class _Failed(Struct, tag=True):
     """Why the file can't be read."""
 
     reason: str
@@ -137,20 +139,22 @@ async def read_apart(
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread takes memory
     )
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(_PATIENCE):
             answer, _ = await process.communicate(msgspec.json.encode(asked) + b"\n" + content)
     except TimeoutError:
-        raise DataError(f"takes longer than {_SECONDS:.0f} s to read: send a part of it") from None
+        raise DataError(_TOO_LONG) from None
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+    if process.returncode == -signal.SIGXCPU:
+        raise DataError(_TOO_LONG)
     if not answer:
         raise DataError("takes too much memory to read: send a part of it, or save it as CSV")
-    found = msgspec.msgpack.decode(answer, type=dict[str, Any])
-    if "reason" in found:
-        raise DataError(found["reason"])
-    return msgspec.convert(found, Season)
+    found = msgspec.msgpack.decode(answer, type=Season | _Failed)
+    if isinstance(found, _Failed):
+        raise DataError(found.reason)
+    return found
 
 
 def read_season(content: bytes, usual: Sequence[float], columns: Mapping[str, str] | None = None) -> Season:
@@ -303,8 +307,8 @@ def _main() -> None:
     """Answer a line of JSON and a file on standard input on standard output, within limits."""
     import resource
 
-    os.nice(_NICE)
     with suppress(OSError, ValueError):  # what this machine does not know
+        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS + 1))
         resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
         Path("/proc/self/oom_score_adj").write_text("1000")  # ends before the service where memory is short
     asked = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Asked)

@@ -28,11 +28,11 @@ const Kickers = {
     <p v-if="state.from === 'sample'" class="badge bad">{{ t("sample_badge") }}</p>
     <p class="lead">{{ t(source) }} <template v-if="summary">{{ summary }}</template></p>
     <div class="pager">
-      <button class="button" :class="{ primary: source === 'from_none' }" :disabled="!!busy" @click="$refs.file.click()">{{ t("choose_file") }}</button>
-      <input ref="file" class="unseen" type="file" tabindex="-1" accept="${ACCEPTED}" :aria-label="t('choose_file')" @change="take($event.target.files[0])">
-      <button class="button" :aria-expanded="pasting" :disabled="!!busy" @click="pasting = !pasting">{{ t("paste") }}</button>
-      <button v-if="state.from !== 'sample'" class="button" :disabled="!!busy" @click="go({ from: 'sample' })">{{ t("try_sample") }}</button>
-      <button v-if="state.from && boot.rights.read" class="button" :disabled="!!busy" @click="go({ from: '' })">{{ t("show_stored") }}</button>
+      <button class="button" :class="{ primary: source === 'from_none' }" @click="$refs.file.click()">{{ t("choose_file") }}</button>
+      <input ref="file" type="file" hidden accept="${ACCEPTED}" @change="take($event.target.files[0])">
+      <button class="button" :aria-expanded="pasting" @click="pasting = !pasting">{{ t("paste") }}</button>
+      <button class="button" :aria-pressed="state.from === 'sample'" @click="go({ from: 'sample' })">{{ t("try_sample") }}</button>
+      <button v-if="boot.rights.read" class="button" :aria-pressed="!state.from" @click="go({ from: '' })">{{ t("show_stored") }}</button>
     </div>
     <label v-if="pasting" class="number-field">{{ t("paste_text") }}<textarea ref="pasted" rows="5" spellcheck="false" @paste.stop="paste" @change="takeText($event.target.value)"></textarea></label>
     <p class="hint">{{ t("files_taken", { size: w.number(boot.most.bytes / 1e6), kicks: w.number(boot.most.kicks) }) }} {{ t("file_privacy") }}</p>
@@ -51,6 +51,7 @@ const Kickers = {
       </table></div>
       <p v-if="found.refused > found.refusals.length" class="hint">{{ t("refused_first", { count: w.number(found.refusals.length) }) }}</p>
     </details>
+    <p v-if="!found.count && !found.missing.length && !found.guessed.length" class="warning" role="alert">{{ t("no_kicks") }}</p>
     <p v-if="found.unnamed" class="hint">{{ t("unnamed_kicks", { count: w.number(found.unnamed) }) }}</p>
     <div v-if="found.count" class="pager">
       <button class="button" :class="{ primary: !saved }" :disabled="!!busy || !!saved || !boot.rights.record" @click="save">{{ t("save") }}</button>
@@ -58,7 +59,7 @@ const Kickers = {
     </div>
   </section>
 
-  <section v-if="rows?.length && !shown.length" class="card" :aria-label="t('kickers_table')">
+  <section v-if="rows?.length && !shown.length" ref="table" class="card" tabindex="-1" :aria-label="t('kickers_table')">
     <form class="filters league-filters" @submit.prevent>
       <label class="number-field">{{ t("kicker_head") }}<input type="search" maxlength="64" data-field="find" :value="state.find" @input="type({ find: $event.target.value })"></label>
       <label class="number-field">{{ t("least") }}<input type="text" inputmode="numeric" maxlength="5" data-field="least" :value="state.least" @input="type({ least: $event.target.value.replace(/\\D/g, '') })"></label>
@@ -247,6 +248,7 @@ const Kickers = {
 
     // What the service is asked.
     async load() {
+      this.asked = null;
       [this.found, this.trouble, this.saved, this.stored] = [null, "", "", {}];
       if (this.state.from === "sample") await this.ask(w.t("loading"), "/kickers/sample");
       else if (this.state.from === "file") this.file && (await this.readFile(this.columns));
@@ -263,7 +265,7 @@ const Kickers = {
       if (text.trim()) this.take(new File([text], w.t("pasted")));
     },
     take(file) {
-      if (!file || this.busy) return;
+      if (!file) return;
       this.$refs.file.value = ""; // so that the same file can be chosen again
       [this.file, this.columns, this.pasting] = [file, null, false];
       this.set({ from: "file", kicker: "", with: "" });
@@ -274,6 +276,8 @@ const Kickers = {
       if (this.file.size > boot.most.bytes) return (this.trouble = w.t("file_too_large", { most: w.number(boot.most.bytes / 1e6) }));
       await this.ask(w.t("reading", { file: this.file.name }), `/kickers/read?${this.chosen()}`, { method: "POST", body: this.file });
       this.reads += 1;
+      await this.$nextTick();
+      this.$refs.table?.focus();
     },
     async save() {
       await this.act(w.t("saving"), async () => {
@@ -293,10 +297,10 @@ const Kickers = {
       return this.columns ? new URLSearchParams({ columns: JSON.stringify(this.columns) }) : "";
     },
     async ask(doing, path, options) {
-      const wanted = this.state.from;
+      const wanted = (this.asked = Symbol(path)); // only the newest answer counts
       await this.act(doing, async () => {
         const found = unpack(await (await send(path, options)).arrayBuffer());
-        if (wanted === this.state.from) this.found = Object.freeze(found);
+        if (wanted === this.asked) this.found = Object.freeze(found);
       });
     },
     async act(doing, action) {
@@ -304,7 +308,8 @@ const Kickers = {
       try {
         await action();
       } catch (error) {
-        this.trouble = error.answered ? error.message : w.t(this.file ? "file_away" : "kickers_away");
+        const why = error.message === "413" ? w.t("file_stopped") : error.message; // of a proxy, which gives no reason
+        this.trouble = error.answered ? why : w.t(this.file ? "file_away" : "kickers_away");
       }
       this.busy = "";
     },
