@@ -22,7 +22,7 @@ ROOT: Final = HERE.parents[1]
 DESKTOP: Final = {"width": 1280, "height": 840}
 PHONE: Final = {"width": 390, "height": 1560}
 CONVERSION: Final = "/?kind=conversion&distance=34&angle=48&side=right&wind=25&rain=40&minute=72"
-KICKERS: Final = "/kickers?from=sample"
+KICKERS: Final = "/kickers?from=sample&kicker=Kicker+L&with=Kicker+A"
 PICTURES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "pitch": ("/", {"viewport": DESKTOP, "locale": "en-GB"}),
     "dark": ("/history", {"viewport": DESKTOP, "locale": "en-GB", "color_scheme": "dark"}),
@@ -30,7 +30,7 @@ PICTURES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "french": (CONVERSION, {"viewport": DESKTOP, "locale": "fr-FR", "color_scheme": "dark"}),
     "kickers": (
         "/kickers?from=sample&kicker=Kicker+D&with=Kicker+L",
-        {"viewport": {"width": 1280, "height": 1240}, "locale": "en-GB"},
+        {"viewport": {"width": 1280, "height": 1320}, "locale": "en-GB"},
     ),
     "model": ("/model", {"viewport": {"width": 1280, "height": 1120}, "locale": "en-GB"}),
 }

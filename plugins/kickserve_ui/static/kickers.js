@@ -11,7 +11,7 @@ import { boot, placeOf, send, w } from "./service.js";
 const FIELDS = ["from", "sort", "order", "find", "least", "points", "page", "kicker", "with"];
 const SORTS = ["kicker", "kicks", "made", "expected", "points", "hardest", "easiest"];
 const RISING = ["kicker", "hardest"]; // what is of interest first: of the others the most
-const POINTS = ["3", "2", "1"];
+const POINTS = ["3", "2"];
 const ROWS = 50;
 const ACCEPTED = ".csv,.tsv,.txt,.xlsx,.xls,.ods,.parquet,.ndjson,.jsonl,.json,.gz";
 
@@ -64,7 +64,7 @@ const Kickers = {
       <label class="number-field">{{ t("kicker_head") }}<input type="search" maxlength="64" data-field="find" :value="state.find" @input="type({ find: $event.target.value })"></label>
       <label class="number-field">{{ t("least") }}<input type="text" inputmode="numeric" maxlength="5" data-field="least" :value="state.least" @input="type({ least: $event.target.value.replace(/\\D/g, '') })"></label>
       <label class="number-field">{{ t("points_each") }}
-        <select data-field="points" :value="state.points || '3'" @change="set({ points: $event.target.value })"><option v-for="each in pointsOf" :value="each">{{ t("points_" + each) }}</option></select></label>
+        <select data-field="points" :value="state.points === '2' ? '2' : '3'" @change="set({ points: $event.target.value })"><option v-for="each in pointsOf" :value="each">{{ t("points_" + each) }}</option></select></label>
       <label class="number-field narrow">{{ t("sort_by") }}
         <select data-field="sort" :value="sort" @change="set({ sort: $event.target.value, order: '' })"><option v-for="each in sorts" :value="each">{{ t("head_" + each) }}</option></select></label>
       <button class="button" :disabled="!sorted.length" @click="download">{{ t("csv") }}</button>
@@ -135,7 +135,7 @@ const Kickers = {
       const { kicks, kickers, labels } = this.found;
       const ends = kicks && extremes(kicks, labels.length);
       const label = new Map(labels?.map((each, at) => [each, at]));
-      const times = Number(this.state.points || 3);
+      const times = this.state.points === "2" ? 2 : 3;
       return kickers.map((row) => {
         const at = label.get(row.kicker);
         const points = { points: times * row.above, points_from: times * row.above_from, points_to: times * row.above_to };
