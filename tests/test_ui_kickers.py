@@ -244,7 +244,7 @@ def test_a_file_that_is_none_or_too_large_is_refused_with_the_reason(server):
     assert figures(unknown)["missing"] == ["success", "distance", "angle"]
 
 
-def test_without_the_key_a_file_is_read_but_neither_saved_nor_are_stored_kickers_shown(guarded):  # noqa: F811
+def test_without_the_key_a_file_is_read_but_neither_saved_nor_are_stored_kickers_shown(guarded):
     kicks = b"kicker,distance,angle,made\nAna,30,20,1\n"
     pages = f"{guarded.root}/ui/kickers"
     [row] = figures(httpx.post(f"{pages}/read", content=kicks, timeout=60))["kickers"]
