@@ -29,7 +29,7 @@ from kickserve.journal import Journal
 from kickserve.loading import load_model
 from kickserve.metrics import Metrics
 from kickserve.middleware import App, app_of
-from kickserve.ndjson import Lines, answer_lines
+from kickserve.ndjson import Streamed, answer_lines
 from kickserve.openapi import (
     ListsRecords,
     Open,
@@ -78,16 +78,16 @@ from kickserve.store import Retention
 from kickserve.validation import read_kicks_in_turns, read_outcome, read_outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
 
     from kickserve.model import Model
     from kickserve.plugins import Plugin
+    from kickserve.predictor import Answers
 
 
-_TOGETHER: Final = 2_000  # answers that are encoded in one turn of the event loop: 1 ms
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -288,7 +288,7 @@ async def predict(body: RawBody, predictor: ThePredictor) -> Prediction:
     guards=[requires(Scope.PREDICT)],
     request_max_body_size=None,  # `read_body` has a limit of its own
 )
-async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor) -> Response[bytes] | Lines:
+async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor) -> Streamed:
     """Predict up to 100,000 kicks; the answers come in the order of the kicks, or all are refused.
 
     With `application/x-ndjson` as `Content-Type` and in `Accept`, any number of kicks is answered as they
@@ -296,16 +296,14 @@ async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor
     """
     lines, wanted = sends_lines(request), wanted_lines(request)
     if lines and wanted:
-        return Lines(answer_lines(request, predictor), media_type=wanted)
+        return Streamed(answer_lines(request, predictor), media_type=wanted)
     body = await read_body(request)
     if lines is None:
         lines = is_lines(body)
-    with predictor.counting_refusals():
-        kicks = await read_kicks_in_turns(body, lines=lines)
-    app_of(request).authenticator.charge(request.scope, len(kicks))
-    predictions = await predictor.predict_batch(kicks)
-    answer = await _encode_in_turns(predictions, lines=wanted is not None)
-    return Response(answer, media_type=wanted or MediaType.JSON)
+    charge = partial(app_of(request).authenticator.charge, request.scope)
+    answers = await predictor.answer_batch(read_kicks_in_turns(body, lines=lines), charge)
+    encoded = _encode_in_turns(answers, lines=wanted is not None)
+    return Streamed(encoded, media_type=wanted or MediaType.JSON)
 
 
 @get(
@@ -482,14 +480,16 @@ ROUTES: Final = [
 ]
 
 
-async def _encode_in_turns(predictions: Sequence[Prediction], *, lines: bool) -> bytes:
-    """Encode a JSON array, or NDJSON, with turns of the event loop for others in between."""
-    parts: list[bytes] = []
-    for start in range(0, len(predictions), _TOGETHER):
-        some = predictions[start : start + _TOGETHER]
-        parts.append(_encoder.encode_lines(some) if lines else _encoder.encode(some)[1:-1])
-        await asyncio.sleep(0)
-    return b"".join(parts) if lines else b"[%b]" % b",".join(parts)
+async def _encode_in_turns(answers: Iterable[Answers], *, lines: bool) -> AsyncIterator[bytes]:
+    """Encode NDJSON, or a JSON array, with turns of the event loop for others in between."""
+    before, rest = b"" if lines else b"[", b""
+    for some in answers:
+        if rest:
+            yield rest
+            await asyncio.sleep(0)
+        rest = before + some.encode(lines=lines)
+        before = b""
+    yield rest if lines else rest[:-1] + b"]"
 
 
 async def _lines_of(groups: AsyncIterator[list[Record]]) -> AsyncIterator[bytes]:

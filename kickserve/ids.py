@@ -8,7 +8,12 @@ import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STORED: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -21,6 +26,11 @@ LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a 
 _VERSION_7: Final = 7
 _YOUNG: Final = 5_000  # milliseconds after which a prediction is stored, unless its process has died
 _FEW: Final = 512  # ids that are written one by one
+_LENGTH: Final = 36  # of an id
+# Where an id holds its counter: four hexadecimal digits with the version, and four with the variant.
+_COUNTER: Final = np.dtype(
+    {"names": ["upper", "lower"], "formats": ["u4", "u4"], "offsets": [14, 19], "itemsize": _LENGTH}
+)
 _WRONG: Final = 60_000  # milliseconds that a clock is set back by, which is no correction any more
 
 
@@ -43,20 +53,23 @@ class Ids(NamedTuple):
         """Return the ids in order."""
         millisecond, counter, number, tail = self
         upper, low = divmod(counter, _LOWER)
-        if low + number > _LOWER:  # the upper digits change on the way
-            some = _LOWER - low
-            rest = Ids(millisecond, counter + some, number - some, tail)
-            return self._replace(number=some).texts() + rest.texts()
         if number == 1:  # a lone kick's, in half of the time
             return ["%s-7%03x-%04x-%s" % (_head(millisecond), upper, _VARIANT + low, tail)]  # noqa: UP031
+        if number > _FEW or low + number > _LOWER:  # many, or the upper digits change on the way
+            text = self.codes().tobytes().decode()
+            return [text[at : at + _LENGTH] for at in range(0, len(text), _LENGTH)]
         start = "%s-7%03x-" % (_head(millisecond), upper)  # noqa: UP031  quicker than a format string
         first = _VARIANT + low
-        if number <= _FEW:
-            return ["%s%04x-%s" % (start, each, tail) for each in range(first, first + number)]  # noqa: UP031
-        # A number is written once for 256 ids that follow one another, and once for all that end alike.
-        ends = [f"{each:02x}-{tail}" for each in range(256)]
-        starts = [f"{start}{each:02x}" for each in range(first >> 8, (first + number - 1 >> 8) + 1)]
-        return [begin + end for begin in starts for end in ends][first & 255 : (first & 255) + number]
+        return ["%s%04x-%s" % (start, each, tail) for each in range(first, first + number)]  # noqa: UP031
+
+    def codes(self) -> NDArray[np.bytes_]:
+        """Return the ids in order as ASCII, shape (n,), at a sixth of the time of `texts`."""
+        millisecond, counter, number, tail = self
+        table = np.frombuffer(bytearray(f"{_head(millisecond)}-7000-8000-{tail}".encode() * number), _COUNTER)
+        upper, low = np.divmod(np.arange(counter, counter + number), _LOWER)
+        for name, digits in (("upper", 0x7000 + upper), ("lower", _VARIANT + low)):
+            table[name] = np.frombuffer(digits.astype(">u2").tobytes().hex().encode(), "u4")
+        return table.view(f"S{_LENGTH}")
 
     def find(self, record_id: str) -> int | None:
         """Return the position of an id among these, or None where it is none of them."""

@@ -147,7 +147,7 @@ def format_query(**values: int | str | datetime | None) -> str:
     return urlencode(texts)
 
 
-async def read_body(request: Request[Any, Any, Any]) -> bytes:
+async def read_body(request: Request[Any, Any, Any]) -> bytearray:
     """Read the body of many kicks, on a route without a limit of its own.
 
     Raises:
@@ -162,7 +162,7 @@ async def read_body(request: Request[Any, Any, Any]) -> bytes:
         body += chunk
         if len(body) > limit:
             raise too_large
-    return bytes(body)
+    return body
 
 
 def sends_lines(request: Request[Any, Any, Any]) -> bool | None:
@@ -171,7 +171,7 @@ def sends_lines(request: Request[Any, Any, Any]) -> bool | None:
     return True if kind in LINES else False if kind == JSON else None
 
 
-def is_lines(body: bytes) -> bool:
+def is_lines(body: bytes | bytearray) -> bool:
     """Return whether a body is NDJSON by its content: it begins with an object. curl sends it as a form."""
     return _OBJECT.match(body) is not None
 

@@ -9,14 +9,16 @@ import time
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
-from itertools import repeat
-from operator import attrgetter
+from itertools import chain, repeat, starmap
+from operator import attrgetter, itemgetter
 from struct import Struct as Packing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
+import msgspec
 import numpy as np
 from msgspec.structs import astuple, replace
 
+from kickserve.answers import encode_answers
 from kickserve.batching import Batcher, resolve
 from kickserve.errors import (
     Backlogged,
@@ -40,11 +42,11 @@ from kickserve.record import (
     numbers_of,
     pack_learned,
 )
-from kickserve.schemas import Prediction, Source, kicker_of, matrix, matrix_of
+from kickserve.schemas import Prediction, Source, kicker_of, matrix_of, plain_matrix, row_of
 from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 
     from msgspec import Raw
     from numpy.typing import NDArray
@@ -67,13 +69,14 @@ if TYPE_CHECKING:
     Encoded = Sequence[Raw | None]  # the JSON of what is in the score of each kick; empty where nothing is
     Asked = tuple[Row, float, str | None]  # a kick, when it came in by `time.perf_counter`, and its kicker
     Outcome = Prediction | KickserveError
+    Places = Sequence[int]  # of kicks among others
     Kept = asyncio.Future[Backlogged | None]
     Promises = Sequence[Promise[Outcome]]
     Found: TypeAlias = "Scored | Sequence[Score | PredictionFailed]"
     Finish = Callable[[Source, Sequence[Asked], Promises, Found], Kept]
 
 Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]", "Sequence[str | None]")
-CHUNK: Final = 2_000  # kicks of a batch that are scored in one turn of the event loop
+CHUNK: Final = 4_000  # kicks of a batch that are scored in one turn of the event loop
 _SLOW: Final = 0.001  # seconds for one kick, from which a model works in a thread
 _TURN: Final = 0.005  # seconds of the event loop that a part of a batch may take
 _THREAD_TURN: Final = 0.5  # seconds of a model's thread
@@ -84,6 +87,7 @@ _NUMBERS: Final = COUNT - len(FLAGS)  # features that come before the flags
 _FAILURES: Final = frozenset({PredictionFailed, PredictionTimeout})
 _source: Final = attrgetter("source")
 _kicker: Final = attrgetter("kicker")
+_encoder: Final = msgspec.json.Encoder()
 _pack: Final = Packing(f"<{WIDTH}d").pack
 
 _log = logging.getLogger(__name__)
@@ -585,8 +589,8 @@ class Predictor:
         except ValueError as error:
             raise InvalidInput(f"id {error}") from None
         served = self.current
-        [(batch, learned)] = await self._answer(served, _by_source([kick], 1), ids)
-        return served.scorer.predictions(batch, learned)[0]
+        [[answer]] = await self._answer(served, _by_source([kick], 1), ids)
+        return answer
 
     async def predict_batch(self, kicks: Sequence[Kick]) -> list[Prediction]:
         """Answer many kicks, in their order.
@@ -597,14 +601,27 @@ class Predictor:
             Backlogged: the records could not be kept, so no kick was answered.
         """
         served = self.current
-        found: dict[Source, list[Prediction]] = {}
-        for batch, learned in await self._answer(served, _by_source(kicks, served.chunk)):
-            found.setdefault(batch.source, []).extend(served.scorer.predictions(batch, learned))
-            await asyncio.sleep(0)
-        if len(found) == 1:
-            return found.popitem()[1]
-        following = {source: iter(predictions) for source, predictions in found.items()}
-        return [next(following[kick.source]) for kick in kicks]
+        answers = await self._answer(served, _by_source(kicks, served.chunk))
+        return [*chain.from_iterable(answers)]
+
+    async def answer_batch(
+        self, kicks: AsyncIterable[Sequence[Kick]], charge: Callable[[int], object]
+    ) -> list[Answers]:
+        """Answer many kicks that are read meanwhile, in their order.
+
+        Args:
+            kicks: some at a time; may raise.
+            charge: called with the number of all, before the model is asked; may raise.
+
+        Raises:
+            PredictionFailed: as `predict_batch`.
+            Backlogged: as `predict_batch`.
+        """
+        served = self.current
+        with self.counting_refusals():
+            groups = [group async for some in kicks for group in _by_source(some, served.chunk)]
+        charge(sum(len(part.rows) for part in chain.from_iterable(groups)))
+        return await self._answer(served, groups)
 
     async def predict_matrix(
         self, rows: Rows, served: ServedModel | None = None, kickers: Kickers = None
@@ -625,10 +642,10 @@ class Predictor:
         """
         served = served or self.current
         labels = _parts(kickers, served.chunk) if kickers else repeat(None)
-        parts = (_Part(*each, "api") for each in zip(_parts(rows, served.chunk), labels, strict=False))
-        return [batch for batch, _ in await self._answer(served, parts)]
+        groups = [[_Part(*each)] for each in zip(_parts(rows, served.chunk), labels, strict=False)]
+        return [batch for answers in await self._answer(served, groups) for batch in answers.batches]
 
-    async def predict_each(self, kicks: Sequence[Kick]) -> list[Outcome]:
+    async def predict_each(self, kicks: Sequence[Kick]) -> Answers | list[Outcome]:
         """Answer kicks as `predict` does, in their order: a failure of one concerns no other.
 
         Args:
@@ -637,7 +654,7 @@ class Predictor:
         if not kicks:
             return []
         served, started = self.current, time.perf_counter()
-        part, *others = _by_source(kicks, len(kicks))
+        [[part, *others]] = _by_source(kicks, len(kicks))
         if others:
             return await asyncio.gather(*map(self.predict, kicks))
         try:
@@ -650,36 +667,48 @@ class Predictor:
         latency = (time.perf_counter() - started) / len(kicks)
         batch, learned = served.scorer.record(part.rows, scores, latency, part.kickers, part.source)
         refusal = await self._keep([batch])
-        return [*served.scorer.predictions(batch, learned)] if refusal is None else [refusal] * len(kicks)
+        return Answers(served.scorer, [(batch, learned)]) if refusal is None else [refusal] * len(kicks)
 
     async def _answer(
-        self, served: ServedModel, parts: Iterator[_Part], ids: Ids | None = None
-    ) -> list[tuple[RecordBatch, Encoded]]:
+        self, served: ServedModel, groups: Iterable[Sequence[_Part]], ids: Ids | None = None
+    ) -> list[Answers]:
         """Score kicks part by part, and keep all of the records or none: a refused client may ask again.
 
         Args:
             served: the model.
-            parts: the kicks.
+            groups: the kicks.
             ids: of the kicks of a single part; new ones by default.
         """
-        scored = []
-        for rows, kickers, source in parts:
-            started = time.perf_counter()
-            try:
-                scores = await served.score_part(rows)
-            except PredictionFailed as error:
-                await self._keep([served.scorer.record_failures(rows, error, kickers, source)])
-                raise
-            scored.append((rows, scores, (time.perf_counter() - started) / len(rows), kickers, source))
+        scorer, scored = served.scorer, []
+        for group in groups:
+            found = []
+            for part in group:
+                started = time.perf_counter()
+                try:
+                    scores = await served.score_part(part.rows)
+                except PredictionFailed as error:
+                    await self._keep([scorer.record_failures(part.rows, error, part.kickers, part.source)])
+                    raise
+                latency = (time.perf_counter() - started) / len(part.rows)
+                found.append((part, scores, latency))
+            scored.append(found)
             await asyncio.sleep(0)
         # Only now: an id holds the time at which its record is kept.
-        recorded = [served.scorer.record(*each) for each in scored]
-        if ids is not None:
-            own = {"millisecond": ids.millisecond, "counter": ids.counter, "tail": ids.tail}
-            recorded = [(replace(batch, **own), learned) for batch, learned in recorded]
-        if (refusal := await self._keep([batch for batch, _ in recorded])) is not None:
+        answers = []
+        for found in scored:
+            recorded = [
+                scorer.record(part.rows, scores, latency, part.kickers, part.source)
+                for part, scores, latency in found
+            ]
+            if ids is not None:
+                own = {"millisecond": ids.millisecond, "counter": ids.counter, "tail": ids.tail}
+                recorded = [(replace(batch, **own), learned) for batch, learned in recorded]
+            answers.append(Answers(scorer, recorded, [at for part, *_ in found for at in part.places]))
+            await asyncio.sleep(0)
+        kept = self._keep([batch for each in answers for batch in each.batches])
+        if (refusal := await kept) is not None:
             raise refusal
-        return recorded
+        return answers
 
     def _finish(
         self,
@@ -745,6 +774,47 @@ class Predictor:
         resolve(promises, outcomes if refusal is None else [refusal] * len(promises))
 
 
+class Answers:
+    """The answers to kicks that were scored together, each made when it is asked for.
+
+    Args:
+        scorer: scored the kicks.
+        recorded: for each source a record, and what was learned, as `Scorer.record` returns them.
+        places: of all that the records hold, in their order; none where that is the order of the kicks.
+
+    Attributes:
+        batches: the records.
+    """
+
+    def __init__(
+        self, scorer: Scorer, recorded: Sequence[tuple[RecordBatch, Encoded]], places: Sequence[int] = ()
+    ) -> None:
+        self.batches = [batch for batch, _ in recorded]
+        self._scorer = scorer
+        self._recorded = recorded
+        self._places = places
+
+    def __len__(self) -> int:
+        """How many answers these are."""
+        return sum(map(len, self.batches))
+
+    def __iter__(self) -> Iterator[Prediction]:
+        """Make the answers, in the order of the kicks."""
+        predictions = chain.from_iterable(starmap(self._scorer.predictions, self._recorded))
+        if not self._places:
+            return predictions
+        return (each for _, each in sorted(zip(self._places, predictions, strict=True), key=itemgetter(0)))
+
+    def encode(self, *, lines: bool) -> bytes:
+        """Return the answers as NDJSON, or as elements of a JSON array with a comma behind each."""
+        separator, text = b"\n" if lines else b",", None
+        if not self._places:
+            text = encode_answers(self.batches[0], self._scorer.model, separator)
+        if text is not None:
+            return text
+        return _encoder.encode_lines([*self]) if lines else _encoder.encode([*self])[1:-1] + separator
+
+
 class _Part(NamedTuple):
     """Kicks that are scored and recorded together.
 
@@ -752,21 +822,29 @@ class _Part(NamedTuple):
         rows: their numbers, shape (n, 11).
         kickers: label of each kicker.
         source: what sent the kicks.
+        places: of each among kicks of several sources; none where all are of this one.
     """
 
     rows: Rows
-    kickers: Kickers
-    source: Source
+    kickers: Kickers = None
+    source: Source = "api"
+    places: Places = ()
 
 
-def _by_source(kicks: Sequence[Kick], size: int) -> Iterator[_Part]:
-    """Yield kicks in parts of at most `size` and of one source each; those of one source keep their order."""
+def _by_source(kicks: Sequence[Kick], size: int) -> Iterator[list[_Part]]:
+    """Yield at most `size` kicks at a time, in a part for each source of theirs."""
     for some in _parts(kicks, size):
-        sources = dict.fromkeys(map(_source, some))
+        if (rows := plain_matrix(some)) is not None:
+            yield [_Part(rows)]
+            continue
+        sources, group = dict.fromkeys(map(_source, some)), []
         for source in sources:
-            same = some if len(sources) == 1 else [kick for kick in some if kick.source == source]
+            places = [at for at, kick in enumerate(some) if kick.source == source]
+            same = [some[at] for at in places]
             kickers = [*map(kicker_of, map(_kicker, same))] if any(map(_kicker, same)) else None
-            yield _Part(matrix(same), kickers, source)
+            rows = matrix_of([*map(row_of, same)])
+            group.append(_Part(rows, kickers, source, places if len(sources) > 1 else ()))
+        yield group
 
 
 def _parts(kicks: Kicks, size: int) -> Iterator[Kicks]:

@@ -413,15 +413,28 @@ def matrix(kicks: Sequence[Kick]) -> NDArray[np.float64]:
     Returns:
         Shape (n, 11), in the order of `kickserve.features.NAMES`, flags as 0 and 1.
     """
-    # Most have flags as booleans and no label, so that each is as long as all others in MessagePack: there
-    # their numbers are read from where they lie, at a third of the time.
+    rows = plain_matrix(kicks)
+    return matrix_of([*map(row_of, kicks)]) if rows is None else rows
+
+
+def plain_matrix(kicks: Sequence[Kick]) -> NDArray[np.float64] | None:
+    """Kicks as numbers, as `matrix` returns them, at a third of the time.
+
+    Args:
+        kicks: n kicks.
+
+    Returns:
+        None where one of them has a label, another source than `api`, or a flag that is a number; or where
+        they are too few or too many.
+    """
+    # All others are as long as each other in MessagePack: their numbers are read from where they lie.
     packed = _pack(kicks) if _FEW <= len(kicks) <= _MANY else b""
     if len(packed) != _HEAD + len(kicks) * _PACKED.itemsize:
-        return matrix_of([*map(row_of, kicks)])
-    table, rows = np.frombuffer(packed, _PACKED, offset=_HEAD), np.empty((len(kicks), COUNT))
+        return None
+    table, columns = np.frombuffer(packed, _PACKED, offset=_HEAD), np.empty((COUNT, len(kicks)))
     for at, feature in enumerate(FEATURES):
-        rows[:, at] = table[feature.name] == _TRUE if feature.kind == "flag" else table[feature.name]
-    return rows
+        columns[at] = table[feature.name] == _TRUE if feature.kind == "flag" else table[feature.name]
+    return columns.T
 
 
 def _packed() -> np.dtype[Any]:

@@ -30,17 +30,18 @@ from kickserve.schemas import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+Body = TypeVar("Body", bytes, bytearray)
 
 ERRORS_SHOWN: Final = 100
 _LONGEST_VALUE: Final = 100
 _EXPLAINED: Final = 64_000  # bytes; no kick is longer, and a second reading takes memory
 _DIGITS: Final = 20
-_PART: Final = 250_000  # bytes of a batch that are read in one turn of the event loop: 1 ms
+_PART: Final = 500_000  # bytes of a batch that are read in one turn of the event loop: 1 ms
 _MARK: Final = b"\xef\xbb\xbf"  # the byte order mark of UTF-8, which a reader may pass over (RFC 8259)
 _COMMA: Final = re.compile(rb"[ \t\r\n]*,")
 
@@ -86,69 +87,71 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
         if _is_crowded(body, lines=lines):
             _refuse(_in_short(body, "batch", error))
         _refuse(_explain_rows(body.splitlines() if lines else _split(body)))
-    _check_count(kicks)
+    _check_count(len(kicks))
     return kicks
 
 
-async def read_kicks_in_turns(body: bytes, *, lines: bool = False) -> list[Kick]:
-    """Read many kicks as `read_kicks` does, with the same errors, in several turns of the event loop."""
-    body = body.removeprefix(_MARK)
-    kicks: list[Kick] = []
-    for part in _lines_in_parts(body) if lines else _array_in_parts(body):
+async def read_kicks_in_turns(body: Body, *, lines: bool = False) -> AsyncIterator[list[Kick]]:
+    """Read many kicks as `read_kicks` does, with the same errors, some in each turn of the event loop."""
+    count = 0
+    parts: Iterator[bytes | bytearray] = cut_lines(body) if lines else _array_in_parts(body)
+    for part in parts:
         try:
-            read = _kick.decode_lines(part) if lines else _kicks.decode(part)
+            kicks = _kick.decode_lines(part) if lines else _kicks.decode(part)
         except UNDECODABLE:
-            read = []
-        if not read:  # also after a comma at the end: the whole body is read again for its error
-            return await asyncio.to_thread(read_kicks, body, lines=lines)
-        kicks += read
+            kicks = []
+        if not kicks:  # also after a comma at the end: the whole body is read again for its error
+            yield (await asyncio.to_thread(read_kicks, bytes(body), lines=lines))[count:]
+            return
+        count += len(kicks)
+        yield kicks
         await asyncio.sleep(0)
-    _check_count(kicks)
-    return kicks
+    _check_count(count)
 
 
-def _lines_in_parts(body: bytes) -> Iterator[bytes]:
-    begin = 0
+def cut_lines(body: Body) -> Iterator[Body]:
+    """Cut lines into parts, each of as many as are read in one turn of the event loop."""
+    begin = _begin(body)
     while (end := body.find(b"\n", begin + _PART)) >= 0:
         yield body[begin:end]
         begin = end + 1
     yield body[begin:]
 
 
-def _array_in_parts(body: bytes) -> Iterator[bytes]:
+def _begin(body: bytes | bytearray) -> int:
+    return len(_MARK) if body.startswith(_MARK) else 0
+
+
+def _array_in_parts(body: Body) -> Iterator[bytes]:
     """Cut an array of kicks into shorter arrays.
 
     But in the label of a kicker, each `}` ends a kick. A body that is no array of kicks, or is cut within a
     label, has at least one part that is none, or is empty.
     """
-    begin, opening = 0, b""
+    begin, opening = _begin(body), b""
     while (end := body.find(b"}", begin + _PART)) >= 0 and (comma := _COMMA.match(body, end + 1)):
-        yield b"%b%b]" % (opening, body[begin : end + 1])
+        yield b"".join((opening, body[begin : end + 1], b"]"))
         begin, opening = comma.end(), b"["
     yield opening + body[begin:]
 
 
-def _check_count(kicks: Sequence[Kick]) -> None:
-    if not 1 <= len(kicks) <= BATCH_MAX:
-        raise InvalidInput(f"a batch holds 1 to {BATCH_MAX:,} kicks; this one holds {len(kicks):,}")
+def _check_count(count: int) -> None:
+    if not 1 <= count <= BATCH_MAX:
+        raise InvalidInput(f"a batch holds 1 to {BATCH_MAX:,} kicks; this one holds {count:,}")
 
 
-def read_good_lines(lines: Sequence[bytes]) -> list[Kick] | None:
-    """Read kicks from lines of NDJSON without blank ones; None where a line holds no kick."""
+def read_good_lines(text: bytes | bytearray) -> list[Kick] | None:
+    """Read kicks from lines of NDJSON; None where a line is no kick, or has white space around it."""
     try:
-        kicks = _kick.decode_lines(b"\n".join(lines))
+        kicks = _kick.decode_lines(text)
     except UNDECODABLE:
         return None
     # The decoder would also take two kicks on a line, or a kick over several lines.
-    return kicks if len(kicks) == len(lines) else None
+    return kicks if len(kicks) == 1 + text.count(b"}\n{") == 1 + text.count(b"\n") else None
 
 
-def read_lines(lines: Sequence[bytes]) -> list[Kick | RequestError]:
-    """Read kicks from lines of NDJSON; a line that holds no kick becomes the error of `read_kick`."""
-    return [*kicks] if (kicks := read_good_lines(lines)) is not None else list(map(_kick_or_error, lines))
-
-
-def _kick_or_error(line: bytes) -> Kick | RequestError:
+def kick_or_error(line: bytes) -> Kick | RequestError:
+    """Read one kick from JSON, or return the error of `read_kick`."""
     try:
         return read_kick(line)
     except RequestError as error:

@@ -179,7 +179,7 @@ async def test_figures_begin_empty_where_the_store_is_away(start, settings, capl
     assert live.summary(Limits()).kicks == MIN_KICKS
 
 
-def test_predictions_that_wait_for_the_reference_are_bounded():
+async def test_predictions_that_wait_for_the_reference_are_bounded():
     live, batch = LiveDrift(500), batch_of(10_000)
     for _ in range(100):
         live.add(batch)

@@ -7,21 +7,34 @@ import math
 import time
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from kickserve.errors import Backlogged, PredictionFailed
+from kickserve.features import FEATURES
+from kickserve.linear import load_default
 from kickserve.metrics import Metrics
-from kickserve.model import Answer
+from kickserve.model import TYPICAL, Answer
 from kickserve.openapi import EXAMPLE
-from kickserve.predictor import Predictor
+from kickserve.predictor import Answers, Predictor, Scorer
 from kickserve.process import ProcessSampler
-from kickserve.schemas import Kick, matrix, row_of
+from kickserve.schemas import Kick, Prediction, matrix, row_of
 from kickserve.settings import Settings
 
 CARD = SimpleNamespace(name="odd", revision="r1")
+NEAREST = [feature.low for feature in FEATURES]
 BAD = 13.0  # metres of a kick that the models here can't answer
+
+
+async def answers_to(predictor, way, kicks):
+    """Ask for a prediction of each kick, in one of three ways; return the answers and errors in order."""
+    if way == "predict":
+        return await asyncio.gather(*map(predictor.predict, kicks))
+    return [*await getattr(predictor, way)(kicks)]
 
 
 def kick_from(distance=30.0):
@@ -97,10 +110,7 @@ async def test_what_fails_for_one_kick_hurts_no_other_and_each_has_one_record(mo
     for _ in range(2):  # one by one at first, then together
         kept.clear()
         kicks = [kick_from(each) for each in distances]
-        if way == "predict":
-            answers = await asyncio.gather(*map(predictor.predict, kicks))
-        else:
-            answers = await predictor.predict_each(kicks)
+        answers = await answers_to(predictor, way, kicks)
         said = [None if isinstance(each, PredictionFailed) else each.prediction for each in answers]
         assert said == [0.1, None, 0.3, None, 0.2]
         records = {record.id: record for record in kept.records()}
@@ -151,16 +161,44 @@ async def test_kicks_of_several_sources_are_answered_in_their_order_and_recorded
     sources = ["api", "page", "batch", "page", "api", "api", "batch"]
     kicks = [replace(kick_from(30.0 + at), source=source) for at, source in enumerate(sources)]
     kicks[1] = replace(kicks[1], kicker="Léo")
-    if way == "predict":
-        answers = await asyncio.gather(*map(predictor.predict, kicks))
-    else:
-        answers = await getattr(predictor, way)(kicks)
+    answers = await answers_to(predictor, way, kicks)
     records = {record.id: record for record in kept.records()}
     found = [records[each.id] for each in answers]
     assert [(each.distance, each.source) for each in found] == [
         (30.0 + at, source) for at, source in enumerate(sources)
     ]
     assert [each.kicker for each in found] == [None, "Léo", *[None] * 5]
+
+
+PART = st.integers(0, 10**12).map(lambda part: part / 10**12) | st.sampled_from([0.0, 1.0])
+
+
+@given(
+    scores=st.lists(st.tuples(PART, PART, PART), min_size=1, max_size=40),
+    other=st.sampled_from([None, 0.1 + 0.2, 1e-300, math.nan]),
+    name=st.sampled_from(["simulated", '"', "0.123456789012", "é"]),
+)
+def test_many_answers_are_written_as_each_one_is(scores, other, name):
+    if other is not None:
+        scores[-1] = (scores[-1][0], other, scores[-1][2])
+    model = load_default()
+    model.card = replace(model.card, name=name)
+    rows = np.array([NEAREST, *[TYPICAL[0]] * len(scores)])[: len(scores)]  # the first is out of the domain
+    scorer = Scorer(model, ProcessSampler())
+    answers = Answers(scorer, [scorer.record(rows, np.array(scores), 0.1)])
+    expected = [*answers]
+    assert expected[0].warnings
+    lines, elements = answers.encode(lines=True), answers.encode(lines=False)
+    assert elements.endswith(b",")
+    for text in (b"[%b]" % lines.rstrip().replace(b"\n", b","), b"[%b]" % elements[:-1]):
+        found = msgspec.json.decode(text, type=list[Prediction])
+        # The text has no trace of 1 - p in binary.
+        assert [each.confidence for each in found] == pytest.approx(
+            [each.confidence for each in expected], abs=2e-16
+        )
+        assert found == [
+            replace(each, confidence=other.confidence) for each, other in zip(expected, found, strict=True)
+        ]
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ from kickserve.features import BY_NAME, FEATURES, FLAGS, NAMES
 from kickserve.openapi import EXAMPLE
 from kickserve.schemas import Kick
 from kickserve.validation import (
+    kick_or_error,
     out_of_range,
     read_good_lines,
     read_kick,
     read_kicks,
     read_kicks_in_turns,
-    read_lines,
     read_outcome,
     read_outcomes,
 )
@@ -69,10 +69,10 @@ def test_any_bytes_are_read_or_refused_with_an_error_that_can_be_written(read):
 
 @given(st.lists(bent(KICK).map(lambda line: line.replace(b"\n", b" ")), min_size=1, max_size=4))
 def test_each_line_has_a_kick_or_an_error_and_no_other_number_of_them(lines):
-    lines = [line for line in lines if line.strip()]
-    assert [isinstance(each, Kick | RequestError) for each in read_lines(lines)] == [True] * len(lines)
-    good = read_good_lines(lines)
-    assert good is None or len(good) == len(lines)
+    each = [kick_or_error(line) for line in lines]
+    assert all(isinstance(found, Kick | RequestError) for found in each)
+    good = read_good_lines(b"\n".join(lines))
+    assert good is None or good == each
 
 
 @given(st.fixed_dictionaries({each.name: st.floats(each.low, each.high) for each in FEATURES}))
@@ -154,6 +154,10 @@ def test_outcomes_come_in_a_list_that_is_neither_empty_nor_endless(count):
         read_outcomes(msgspec.json.encode([{"id": "x", "success": True}] * count))
 
 
+async def all_in_turns(body, lines):
+    return [kick async for some in read_kicks_in_turns(body, lines=lines) for kick in some]
+
+
 # What a body may be made of, so that many are nearly an array or lines of kicks.
 PIECES = st.sampled_from([KICK, KICK, KICK, b"{}", b"[", b"]", b"}", b",", b", ", b"\n", b" ", b"x", b'"}"'])
 
@@ -171,7 +175,7 @@ PIECES = st.sampled_from([KICK, KICK, KICK, b"{}", b"[", b"]", b"}", b",", b", "
 def test_many_kicks_are_read_the_same_in_turns_and_at_once(body, lines, part):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "_PART", part)
-        in_turns = result_of(lambda body: asyncio.run(read_kicks_in_turns(body, lines=lines)), body)
+        in_turns = result_of(lambda body: asyncio.run(all_in_turns(body, lines)), body)
     assert in_turns == result_of(lambda body: read_kicks(body, lines=lines), body)
 
 
@@ -179,5 +183,5 @@ def test_many_kicks_are_read_the_same_in_turns_and_at_once(body, lines, part):
 async def test_others_get_their_turns_while_many_kicks_are_read(lines):
     body = b"\n".join([KICK] * 9_000) if lines else b"[%b]" % b",".join([KICK] * 9_000)
     async with counted_turns() as turns:
-        assert len(await read_kicks_in_turns(body, lines=lines)) == 9_000
+        assert len(await all_in_turns(bytearray(body), lines)) == 9_000
     assert len(turns) >= len(body) // validation._PART

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 import zlib
+from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +34,7 @@ _SLOTS: Final = 16
 _PARTS: Final = 8  # slots that make up the window; a worker has twice as many
 _SLOT: Final = np.dtype([("tag", "i8"), ("first", "f8"), ("last", "f8"), ("counts", "f8", COUNTS)])
 _COUNT_AT: Final = 1_000_000  # waiting bytes that are counted at once: 8,000 kicks, in half a millisecond
+_PAUSE: Final = 0.02  # seconds until they are counted: their answers leave first
 _MAX_WAITING: Final = 50_000_000  # bytes that may wait for the reference
 
 _log = logging.getLogger(__name__)
@@ -134,8 +137,9 @@ class LiveDrift:
     def __init__(self, size: int) -> None:
         self._size = size
         self.window = SlidingWindow(1, size)
-        self._waiting: list[RecordBatch] = []
+        self._waiting: deque[RecordBatch] = deque()
         self._bytes = 0
+        self._planned = False  # whether they will be counted before the next second
         self._model: Model | None = None
         self._reference: Reference | None = None
         self._tag = 0
@@ -150,14 +154,28 @@ class LiveDrift:
             return
         self._waiting.append(batch)
         self._bytes += len(batch.numbers)
-        if self._bytes >= _COUNT_AT:
+        if self._bytes >= _MAX_WAITING:
             self.count()
+        elif self._bytes >= _COUNT_AT and not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_later(_PAUSE, self._count_some)
 
-    def count(self) -> None:
-        """Count the predictions noted so far."""
+    def _count_some(self) -> None:
+        """Count what takes half a millisecond; the rest after a pause."""
+        self.count(_COUNT_AT)
+        self._planned = self._bytes >= _COUNT_AT
+        if self._planned:
+            asyncio.get_running_loop().call_later(_PAUSE, self._count_some)
+
+    def count(self, limit: int = sys.maxsize) -> None:
+        """Count the predictions noted so far, oldest first, until they are `limit` bytes."""
         if self._model is None and self._bytes < _MAX_WAITING:
             return  # they wait for the reference
-        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        waiting: list[RecordBatch] = []
+        while self._waiting and limit > 0:
+            waiting.append(self._waiting.popleft())
+            self._bytes -= len(waiting[-1].numbers)
+            limit -= len(waiting[-1].numbers)
         if waiting and self._reference is not None:
             counts = self._reference.count(numbers_of(waiting))
             self.window.add(counts, self._tag, waiting[0].millisecond / 1000, time.time())
