@@ -336,7 +336,8 @@ def kicker_fault(value: Any) -> str | None:
         return None
     wanted = f"must be a text of 1 to {KICKER_LONGEST} characters"
     if not isinstance(value, str):
-        return f"{wanted}, or null for an unnamed kicker, not {_json_type(value)}"
+        detail = f"{wanted}, or null for an unnamed kicker, not {_json_type(value)}"
+        return f'{detail}: write "{value}"' if type(value) is int else detail
     if not value.strip():
         return "must not be blank: leave it out, or send null, for an unnamed kicker"
     if len(value) > KICKER_LONGEST:

@@ -101,6 +101,16 @@ async def test_a_kick_may_be_given_in_many_ways(client, kick):
 
 
 @pytest.mark.parametrize("module", ["pandas", "polars"])
+@pytest.mark.parametrize("numbers", [[10, 7], [10, None], [10.0, math.nan]])
+async def test_whole_numbers_of_a_data_frame_are_labels_of_kickers(client, module, numbers):
+    frame = pytest.importorskip(module).DataFrame
+    kicks = frame({**{name: [value] * 2 for name, value in EXAMPLE.items()}, "kicker": numbers})
+    answers = await result(client.predict_batch(kicks))
+    records = [await result(client.get(each.id)) for each in answers]
+    assert [each.kicker for each in records] == ["10", "7" if numbers[1] == 7 else None]
+
+
+@pytest.mark.parametrize("module", ["pandas", "polars"])
 async def test_kickers_of_a_data_frame_are_kept_and_gaps_are_unnamed(client, module):
     frame = pytest.importorskip(module).DataFrame
     names = ["Léo", None, "Owen", math.nan if module == "pandas" else None]

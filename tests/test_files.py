@@ -429,6 +429,8 @@ def test_numbers_are_labels_and_of_several_columns_one_is_taken(tmp_path):
     assert next(file.blocks(10)).kickers == ["17", None]
     assert file.others.names == ["player", "kicker"]
     path = tmp_path / "kicks.csv"
+    path.write_text(f"{HEADER},kicker\n{CELLS},17.0\n{CELLS},\n{CELLS},17\n")
+    assert next(open_kicks(path, kickers=KICKERS).blocks(10)).kickers == ["17", None, "17"]
     path.write_text(f"{HEADER},player,Player \n{CELLS},a,b\n")
     assert open_kicks(path, kickers=KICKERS).cells.kicker == "player"
     path.write_text(f"{HEADER},PLAYER,Player \n{CELLS},a,b\n")

@@ -126,7 +126,7 @@ async def test_the_label_of_a_kicker_is_kept_in_one_spelling(client, way, kick, 
         ("x" * 65, "must be a text of 1 to 64 characters, and has 65"),
         (" \t", "must not be blank: leave it out, or send null, for an unnamed kicker"),
         ("a\nb", "must be a text of 1 to 64 characters without control characters, such as line breaks"),
-        (10, "must be a text of 1 to 64 characters, or null for an unnamed kicker, not a number"),
+        (10, 'must be a text of 1 to 64 characters, or null for an unnamed kicker, not a number: write "10"'),
     ],
 )
 async def test_what_can_be_no_label_is_refused_with_the_reason(client, way, kick, label, fault):

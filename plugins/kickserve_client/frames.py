@@ -17,8 +17,8 @@ S = TypeVar("S", bound=Prediction | Record)
 KickLike = Kick | Mapping[str, Any]
 """A kick: a `Kick`, or anything with the eleven features by name, such as a row of pandas.
 
-Numbers may be numpy's. `kicker` is the label of its kicker, NaN or None for an unnamed one. What else it
-holds, such as an outcome, is left out.
+Numbers may be numpy's. `kicker` is the label of its kicker, a text or a whole number; NaN or None for an
+unnamed one. What else it holds, such as an outcome, is left out.
 """
 
 
@@ -99,7 +99,7 @@ def by_name(kick: KickLike) -> Mapping[str, Any]:
     names = kick.keys()
     values = {name: _plain(name, kick[name]) for name in NAMES if name in names}
     if "kicker" in names and not _is_missing(kick["kicker"]):
-        values["kicker"] = kick["kicker"]
+        values["kicker"] = _label(kick["kicker"])
     return values
 
 
@@ -143,6 +143,13 @@ def _is_missing(value: Any) -> bool:
         return value is None or bool(value != value)  # noqa: PLR0124  so is NaN
     except TypeError:  # of pandas' NA
         return True
+
+
+def _label(value: Any) -> Any:
+    """Return the digits of a whole number: a column of numbers with a gap has floats."""
+    number = _of_python(value)
+    whole = isinstance(number, float) and number.is_integer()
+    return str(int(number)) if whole or type(number) is int else value
 
 
 def _plain(name: str, value: Any) -> Any:

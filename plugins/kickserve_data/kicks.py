@@ -343,9 +343,9 @@ class _Labels(dict[Any, Label]):
     def _read(cell: Any) -> Label:
         if cell is None or cell != cell:  # noqa: PLR0124  NaN
             return Label(None)
-        if isinstance(cell, float) and cell.is_integer():  # a column of numbers with gaps has floats
-            cell = int(cell)
         text = kicker_of(str(cell)) or ""
+        if text.endswith(".0") and text[:-2].isdecimal():  # a column of numbers with gaps has floats
+            text = text[:-2]
         if math.isnan(_FLAGS.get(text.lower(), 0.0)):
             return Label(None)
         return Label(text, kicker_fault(text))
