@@ -252,7 +252,8 @@ class Filter:
         ability, practice = self._of(kicker)
         toward_level, toward_own = level + both * practice, both + own * practice
         variance = toward_level + toward_own * practice + ability.variance
-        base = _cut(base)
+        if not _SUREST < base < _MOST:
+            base = _cut(base)
         mean = math.log(base / (1 - base)) * _UNNAMED_SPREAD
         mean += self._level + self._practice * practice + ability.mean
         p = 0.5 + 0.5 * math.tanh(0.5 * mean / math.sqrt(1 + _SHRINK * variance))

@@ -58,7 +58,7 @@ USUAL: Final = COLUMNS[: COLUMNS.index("error")]
 SHADOW: Final = ("shadow_model", "shadow_revision", "shadow_prediction")
 
 STREAM_GROUP: Final = 250  # records a group: 1 ms of the event loop, and another to encode them
-KNOWN_GROUP: Final = 1_000
+KNOWN_GROUP: Final = 5_000  # outcomes a read: all are learned again where the oldest of them is corrected
 LABELLED_GROUP: Final = 10_000  # labelled predictions are a few values each, so more of them go in a group
 OUTCOMES_GROUP: Final = 500  # outcomes a statement: SQLite before 3.32 takes 999 values at most
 
@@ -217,10 +217,12 @@ class TableStore(Store):
     async def known_outcomes(
         self, *, since: datetime = BEGINNING, revision: str | None = None
     ) -> AsyncIterator[list[KnownOutcome]]:
-        """Yield, a thousand at a time, outcomes in the order in which they became known."""
+        """Yield, some hundreds at a time, outcomes in the order in which they became known."""
         at, record_id = self._moment(since), _FIRST
         while rows := await self._rows(KNOWN_OUTCOMES, at, record_id, revision, KNOWN_GROUP):
-            yield await in_steps(rows, self._known_outcome)
+            # Converted as they are wanted: whoever takes them in lets others have their turn in between.
+            for start in range(0, len(rows), STREAM_GROUP):
+                yield [*map(self._known_outcome, rows[start : start + STREAM_GROUP])]
             at, record_id = rows[-1][0], str(rows[-1][1])
 
     async def was_deleted(self, record_id: str) -> bool:
