@@ -76,10 +76,10 @@ class Server:
         process: the process.
     """
 
-    def __init__(self, folder, **environment):
+    def __init__(self, folder, *, python=sys.executable, **environment):
         port = [] if "KICKSERVE_PORT" in environment else ["--port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kickserve", "serve", *port],
+            [python, "-m", "kickserve", "serve", *port],
             cwd=folder,
             env={**os.environ, "COLUMNS": "300", **environment},
             stdout=subprocess.PIPE,

@@ -11,6 +11,10 @@ NAMES = {
     "resurrection": ("stores.resurrection", "lose the reply to a commit: what is deleted must stay deleted"),
     "frozen": ("stores.frozen", "freeze Postgres under load, and end the service meanwhile"),
     "restore": ("stores.restore", "move a backup of the SQLite file over the open one"),
+    "upgrade": (
+        "upgrade.upgrade",
+        "kill an older version under load, start this one on its data, and the older one again",
+    ),
     "bitflip": ("journals.bitflip", "flip a bit in each byte of a journal: all that is whole must be stored"),
     "vanished": ("journals.vanished", "remove the journal's folder under load"),
     "hang": ("strain.hang", "a model that never ends for one kick, as shadow and as model"),
