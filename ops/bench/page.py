@@ -1,4 +1,4 @@
-"""Measures the page: first paint, from a click to its answer, and what ten open pages cost the API."""
+"""Measures pages: weight, first paint, from a click to its answer, and what ten open ones cost the API."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ CLICKS: Final = 40
 ROUNDS: Final = 3
 SECONDS: Final = 4
 CONNECTIONS: Final = 16
+_WEIGHT: Final = """['navigation', 'resource'].flatMap((each) => performance.getEntriesByType(each))
+  .reduce((sum, each) => sum + each.transferSize, 0) / 1000"""
 _PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 # In the page, from the pointer's going up until the number has changed and is painted.
 _CLICK: Final = """([x, y]) => new Promise((done) => {
@@ -32,7 +34,7 @@ _CLICK: Final = """([x, y]) => new Promise((done) => {
   const at = { clientX: box.left + x * box.width, clientY: box.top + y * box.height, button: 0, pointerId: 1,
                bubbles: true, isPrimary: true, pointerType: 'mouse' };
   svg.setPointerCapture = () => {};
-  const answer = document.querySelector('.answer'), started = performance.now();
+  const answer = document.querySelector('.answer, .dock'), started = performance.now();
   const painted = () => requestAnimationFrame(() => done(performance.now() - started));
   new MutationObserver((_, seen) => { seen.disconnect(); painted(); })
     .observe(answer, { childList: true, subtree: true, characterData: true });
@@ -49,23 +51,31 @@ def page() -> dict[str, list[Row]]:
     with tempfile.TemporaryDirectory() as folder, serving(folder) as server, sync_playwright() as playwright:
         root = server.url.removesuffix("/api/v1")
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        paints = [paint(browser, root) for _ in range(PAINTS)]
-        clicked = opened(browser, root)
-        clicks = sorted(click(clicked, number) for number in range(CLICKS))
+        pitch, match = (look(browser, f"{root}/ui{path}") for path in ("/", "/match"))
         beside = (
             beside_pages(browser, server.url, Path(folder))
             if shutil.which("wrk")
             else "not measured: install wrk"
         )
         browser.close()
-    row = {
+    rows = [{"page": "pitch", **pitch, "throughput_ratio": beside}, {"page": "match", **match}]
+    return {f"{PAGES} open pages": rows}
+
+
+def look(browser: Browser, url: str) -> Row:
+    """Open a page some times, and click on its pitch."""
+    paints = [paint(browser, url) for _ in range(PAINTS)]
+    page = opened(browser, url)
+    clicks = sorted(click(page, number) for number in range(CLICKS))
+    weight: float = page.evaluate(_WEIGHT)
+    page.context.close()
+    return {
+        "weight_kb": weight,
         "first_paint_ms": paints[0],
         "later_paint_ms": median(paints[1:]),
         "click_ms": median(clicks),
         "click_p95_ms": clicks[round(0.95 * CLICKS) - 1],
-        "throughput_ratio": beside,
     }
-    return {f"{PAGES} open pages": [row]}
 
 
 def beside_pages(browser: Browser, api: str, folder: Path) -> float:
@@ -74,25 +84,25 @@ def beside_pages(browser: Browser, api: str, folder: Path) -> float:
     alone, beside = [], []
     for _ in range(ROUNDS):  # in turns, so that what else the machine does hits both
         alone.append(throughput(api, bodies))
-        pages = [opened(browser, api.removesuffix("/api/v1")) for _ in range(PAGES)]
+        pages = [opened(browser, api.removesuffix("/api/v1") + "/ui/") for _ in range(PAGES)]
         beside.append(throughput(api, bodies))
         for each in pages:
             each.context.close()
     return median(beside) / median(alone)
 
 
-def opened(browser: Browser, root: str) -> Page:
-    """Open the page in a context of its own, and wait until it is connected."""
+def opened(browser: Browser, url: str) -> Page:
+    """Open a page in a context of its own, and wait until it is connected."""
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
-    page.goto(f"{root}/ui/")
-    page.wait_for_selector(".answer .number")
+    page.goto(url)
+    page.wait_for_selector(".answer .number, .dock .number")
     page.wait_for_timeout(500)
     return page
 
 
-def paint(browser: Browser, root: str) -> float:
-    """Return the milliseconds until the page's first content is painted, with an empty cache."""
-    page = opened(browser, root)
+def paint(browser: Browser, url: str) -> float:
+    """Return the milliseconds until a page's first content is painted, with an empty cache."""
+    page = opened(browser, url)
     found: float = page.evaluate(_PAINT)
     page.context.close()
     return found

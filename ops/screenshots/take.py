@@ -16,6 +16,7 @@ from serving import serving
 
 from kickserve.features import named
 from kickserve_data.simulate import simulate
+from ops.screenshots import match
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
@@ -49,6 +50,7 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
             for name, (path, options) in PICTURES.items():
                 take(browser, pages + path, HERE / f"{name}.png", options)
+            match.play(browser, pages, HERE / "match.png")
             browser.close()
 
 

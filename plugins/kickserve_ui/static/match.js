@@ -349,7 +349,8 @@ const Match = {
       const entry = { match: match.id, team: match.on, kicker: kick.kicker, minute, shot: { ...shot }, query, gone: false, ...more };
       if (!this.attempt(() => write(entry))) return;
       this.all = entries();
-      this.note = w.t("match_told", { what: this.say(entry), points: pointsOf(entry) });
+      const points = pointsOf(entry);
+      this.note = points ? w.t("match_told", { what: this.say(entry), points }) : this.say(entry);
       this.deliver();
     },
     undo() {
@@ -371,9 +372,11 @@ const Match = {
       }
     },
     say({ what, team, kicker, outcome, shot }) {
+      const kicked = isAttempt({ what }) || what === "drop";
+      const who = (kicked && kicker) || this.names[team];
       const place = isAttempt({ what }) || what === "corner" ? placeOf(shot) : "";
-      const result = what === "corner" || what.endsWith("try") ? "" : w.t(outcome ? "scored" : "missed");
-      return [w.t(`match_what_${what}`), this.names[team], kicker, place, result].filter(Boolean).join(", ");
+      const result = kicked ? w.t(outcome ? "scored" : "missed") : "";
+      return [w.t(`match_what_${what}`), who, place, result].filter(Boolean).join(", ");
     },
     async deliver() {
       try {
