@@ -144,7 +144,8 @@ _PACKAGES: Final = """\
 {made}
 
 `pip install 'kickserve[ui,metrics]'` installs the packages of extras. Without any, kickserve serves and
-predicts, with SQLite and the packaged model. Whatever lacks a package names its extra. In a clone, activate `.venv` first.
+predicts, with SQLite and the packaged model. Whatever lacks a package names its extra. In a clone, activate
+`.venv` first.
 
 {extras}
 
