@@ -234,6 +234,8 @@ def test_a_file_that_is_none_or_too_large_is_refused_with_the_reason(server):
     assert refusal(b"\x89PNG\r\n\x1a\n\0\0") == (422, "is no table: send CSV, a spreadsheet, Parquet or JSON")
     assert refusal(head + b"30,20,1\n" * 100_001) == (422, "has more than 100,000 rows: send a part of it")
     assert refusal(b"a" * 10_000_001)[0] == 413
+    for wide in (b"," * 1_000, b"a," * 1_000, b"a" * 1_000):
+        assert refusal(wide)[1].startswith("is no table")
     assert refusal(head, columns="[]")[0] == 422
     swollen = gzip.compress(head + b"1" * 1_000_000_000, 1)
     assert refusal(swollen) == (

@@ -138,7 +138,7 @@ class Wanted:
         missing = [name for name, places in zip(self.columns, found, strict=False) if not places]
         if missing:
             names = [name.strip() for name in header]
-            near = [(each, name) for name in missing for each in difflib.get_close_matches(name, names, 1)]
+            near = [(each, name) for name in missing for each in _nearest(name, names)]
             hint = "".join(f"; is '{each}' its {name}?" for each, name in near)
             has = ", ".join(names)[:200]
             raise DataError(f"{self.place} has no column {', '.join(missing)} (it has: {has}){hint}")
@@ -156,6 +156,12 @@ class Wanted:
             if name is not None and name.strip() not in {column, *self.outcomes[:3]}
         ]
         return [other[0] + (f" (and {len(other) - 1} more)" if other[1:] else "")] if other else []
+
+
+def _nearest(column: str, names: Sequence[str]) -> list[str]:
+    """Return the name that most likely means a column; none where no name is near."""
+    guesses = [name for name in names if column_of(name) == column]
+    return guesses[:1] or difflib.get_close_matches(column, names, 1)
 
 
 def _finder(header: Sequence[str]) -> Callable[[str], list[int]]:

@@ -7,6 +7,7 @@ limits of time and memory, and leaves the event loop alone.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -52,11 +53,15 @@ MOST_KICKERS: Final = 5_000
 NO_DAY: Final = -(2**31)
 """The day of a kick without a date."""
 
+_NEEDED: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _SECONDS: Final = 20  # of a processor that reading may take
 _TOO_LONG: Final = f"takes longer than {_SECONDS} s to read: send a part of it"
 _PATIENCE: Final = 60.0  # seconds for it on a busy machine
 _MEMORY: Final = 512 << 20  # bytes of the process that reads; a spreadsheet of 100,000 rows takes 400
 _BLOCK: Final = 8_192  # rows
+_NO_TABLE: Final = "is no table: send CSV, a spreadsheet, Parquet or JSON"
+_MOST_COLUMNS: Final = 500
+_LONGEST_NAME: Final = 200
 _EXAMPLES: Final = 3  # cells of each column that are shown
 _LOOKED_AT: Final = 50  # rows among which these are
 _EXAMPLE: Final = 24  # characters
@@ -66,12 +71,14 @@ _MINUTES: Final = 80
 _LATEST: Final = 130  # minutes: of a match with extra time
 _MINUTE: Final = re.compile(r"\s*(\d{1,3}(?:[.,]\d+)?)(?:[^\d.,].*)?")  # 63', 40+2, 63:12
 _DAY: Final = re.compile(r"\s*(\d{1,2})[./ -](\d{1,2})[./ -](\d{4}|\d{2})\b.*")
-_WRITTEN: Final = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%Y%m%d")  # days with a month's name
+_WRITTEN: Final = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")  # days with a month's name
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _EXCEL: Final = date(1899, 12, 30).toordinal() - _EPOCH  # whose days are counted from here
 _SERIALS: Final = (20_000, 80_000)  # Excel's numbers of days from 1954 to 2119
 _MONTHS: Final = 12
 _CENTURY: Final = 100
+
+_log = logging.getLogger(__name__)
 
 
 class Season(Struct, kw_only=True, tag=True):
@@ -131,16 +138,18 @@ async def read_apart(
         DataError: the file can't be read, also within the limits of time and memory.
     """
     asked = _Asked([*usual], None if columns is None else {**columns})
+    # Nothing secret goes along; and each thread takes memory.
+    environment = {name: os.environ[name] for name in _NEEDED if name in os.environ}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__),
+        *(sys.executable, "-P", "-m", __name__),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread takes memory
+        stderr=asyncio.subprocess.PIPE,
+        env=environment | {"OPENBLAS_NUM_THREADS": "1"},
     )
     try:
         async with asyncio.timeout(_PATIENCE):
-            answer, _ = await process.communicate(msgspec.json.encode(asked) + b"\n" + content)
+            answer, errors = await process.communicate(msgspec.json.encode(asked) + b"\n" + content)
     except TimeoutError:
         raise DataError(_TOO_LONG) from None
     finally:
@@ -150,6 +159,8 @@ async def read_apart(
     if process.returncode == -signal.SIGXCPU:
         raise DataError(_TOO_LONG)
     if not answer:
+        last = errors.decode(errors="replace").strip().rpartition("\n")[2]
+        _log.warning("reading a visitor's file ended with code %s: %s", process.returncode, last)
         raise DataError("takes too much memory to read: send a part of it, or save it as CSV")
     found = msgspec.msgpack.decode(answer, type=Season | _Failed)
     if isinstance(found, _Failed):
@@ -172,6 +183,9 @@ def read_season(content: bytes, usual: Sequence[float], columns: Mapping[str, st
     """
     file = open_kicks(Path("-"), (), content=content)
     header = [name.strip() for name in file.header]
+    longest = max(map(len, header), default=0)
+    if not 0 < longest <= _LONGEST_NAME or len(header) > _MOST_COLUMNS:
+        raise DataError(_NO_TABLE)
     found, guessed = match_columns(header) if columns is None else (_given(columns, header), set[str]())
     ahead = [*islice(file.rows, _LOOKED_AT)]
     season = Season(
@@ -182,7 +196,7 @@ def read_season(content: bytes, usual: Sequence[float], columns: Mapping[str, st
         missing=[each for each in REQUIRED if each not in found],
     )
     if any(map(_CONTROL.search, (*header, *chain(*season.examples)))):
-        raise DataError("is no table: send CSV, a spreadsheet, Parquet or JSON")
+        raise DataError(_NO_TABLE)
     if not season.missing and not season.guessed:
         _read_kicks(season, file, ahead, usual)
     return season
