@@ -540,7 +540,8 @@ async def test_a_page_that_no_browser_connects_to_is_dropped(start, settings, mo
 
 async def test_the_pages_keep_to_the_limit_of_an_address(start, settings):
     client = await start(configured(settings, KICKSERVE_RATE_ADDRESS="3/h"))
-    statuses = [(await client.get("http://test/ui/sign-in")).status_code for _ in range(5)]
+    paths = ("sign-in", "card.png", "embed", "card.png", "embed")
+    statuses = [(await client.get(f"http://test/ui/{path}")).status_code for path in paths]
     assert statuses == [200] * 3 + [429] * 2
     assert (await client.get("/model")).status_code == 429
 

@@ -308,6 +308,8 @@ def test_a_kick_is_shared_by_a_link_that_opens_the_same_kick_for_another(visit, 
     assert kick_shown(other) == kick
     expect(button(other, "Conversion")).to_have_attribute("aria-pressed", "true")
     expect(other.locator(NUMBER)).to_have_text(page.locator(NUMBER).inner_text())
+    title = other.locator("meta[property='og:title']").get_attribute("content")
+    assert title.endswith(other.locator(".answer .word").inner_text().lower())  # two languages write it
 
 
 @pytest.mark.parametrize("name", ["server", "guarded"])
