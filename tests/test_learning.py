@@ -1,9 +1,11 @@
 """Learning from outcomes: the filter, the answers of a service, the kickers."""
 
+import asyncio
 import csv
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -18,12 +20,15 @@ from hypothesis import strategies as st
 from serving import eventually
 
 from kickserve.errors import SettingsError
+from kickserve.ids import instant
 from kickserve.record import SetOutcome
 from kickserve_data.simulate import ABILITY_SD, logit, simulate
 from kickserve_learning.settings import LearningSettings
 from kickserve_scores.filter import Filter
+from kickserve_scores.follower import Follower
 from kickserve_scores.kickers import SORTS
 from kickserve_scores.quality import assess
+from kickserve_testing.contract_samples import START, keep, record_at
 
 
 def test_the_filter_takes_the_steps_of_its_formulas():
@@ -331,6 +336,43 @@ async def test_far_more_outcomes_than_a_checkpoint_are_learned_as_one_by_one(cli
         await answers_when(
             client, kick, "kicker 0", lambda answer, expected=expected: answer["prediction"] == expected
         )
+
+
+async def test_others_have_their_turn_while_all_is_learned_again_from_the_oldest_outcome(client, monkeypatch):
+    turn, taken = 0, Counter()
+    take = Filter.take
+
+    def counted(learned, outcomes):
+        taken[turn] += len(outcomes)
+        take(learned, outcomes)
+
+    monkeypatch.setattr(Filter, "take", counted)
+    store = client.app.store
+    records = [
+        record_at(START + at, outcome=at % 3 > 0, outcome_at=instant(START + at), kicker=f"kicker {at % 7}")
+        for at in range(6_000)
+    ]
+    await keep(store, records)
+    follower = Follower(store, lambda: Filter(level=True, kickers=True))
+    assert (await follower.look()).outcomes == 6_000
+    for change in (
+        store.set_outcomes([SetOutcome(records[1].id, success=False, at=instant(START + 10_000))]),
+        store.delete(records[0].id),
+    ):
+        await change
+        look = asyncio.ensure_future(follower.look())
+        taken.clear()
+        while not look.done():
+            turn += 1
+            await asyncio.sleep(0)
+        assert max(taken.values()) <= 250
+        assert sum(taken.values()) >= 5_999
+        expected = Filter(level=True, kickers=True)
+        async for group in store.known_outcomes():
+            expected.take(group)
+        learned = look.result()
+        assert (learned.level, learned.kickers) == (expected.level, expected.kickers)
+    assert learned.outcomes == 5_999
 
 
 @pytest.fixture
