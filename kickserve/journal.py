@@ -404,6 +404,8 @@ class Journal:
     async def close(self) -> None:
         """Finish the writes under way, and unlock the folders; undrained segments stay. May be repeated."""
         await self._batcher.drain()
+        while self._pending:  # noqa: ASYNC110  some turns at the most, at the very end
+            await asyncio.sleep(0)
         if self._thread is not None:
             self._thread.shutdown(wait=False)
         if self._own is None:
@@ -439,6 +441,39 @@ class Journal:
         written.set_result(refusal)
         return written
 
+    async def write_apart(self, payloads: Sequence[bytes]) -> Backlogged | None:
+        """Keep payloads as `write` does, one in each turn of the event loop, in a segment of their own.
+
+        A process that dies meanwhile may leave some of them, as in the middle of any write. To cancel takes
+        them back.
+
+        Returns:
+            As `write` brings.
+        """
+        if self._fsync:  # the thread writes
+            return await self.write(payloads)
+        length = sum(map(len, payloads)) + len(payloads) * HEADER.size
+        if self._own is None or self.size + self._pending + length > self._limit:
+            return self._refusal_of(length)
+        self._pending += length
+        segment = None
+        try:
+            segment = self._new_segment()
+            _write_all(segment.descriptor, PREAMBLE)
+            for payload in payloads:
+                _write_all(segment.descriptor, encode([payload]))
+                await asyncio.sleep(0)
+        except BaseException as error:
+            self._pending -= length
+            if segment is not None:
+                segment.remove()
+            if isinstance(error, OSError):
+                return self._failed(error)
+            raise
+        self._end_segment()  # later writes drain behind these
+        self._queue.append(segment)
+        return self._settle(length, segment)
+
     def _refusal_of(self, length: int) -> Backlogged:
         if self._own is None:
             return Backlogged(
@@ -467,9 +502,7 @@ class Journal:
             return error
         data = b"".join(frames if segment.end > FIRST else (PREAMBLE, *frames))
         try:
-            written = os.write(segment.descriptor, data)
-            while written < len(data):  # a disk almost full takes a part, and says why at the next try
-                written += os.write(segment.descriptor, data[written:])
+            _write_all(segment.descriptor, data)
             if self._fsync:
                 _sync_data(segment.descriptor)
         except OSError as error:
@@ -479,6 +512,11 @@ class Journal:
         return segment
 
     def _begin_segment(self) -> Segment:
+        self._current = self._new_segment()
+        self._queue.append(self._current)
+        return self._current
+
+    def _new_segment(self) -> Segment:
         assert self._own is not None  # noqa: S101  `close` waits for writes, and `write` refuses later ones
         try:
             segment = self._own.new_segment()
@@ -489,8 +527,6 @@ class Journal:
             segment = self._own.new_segment()
         if self._fsync:
             sync(self._own.path)
-        self._queue.append(segment)
-        self._current = segment
         return segment
 
     def _finish(
@@ -688,6 +724,12 @@ class Journal:
         if path not in self._logged:
             self._logged.add(path)
             _log.error("of the journal, %s %s (%s)", path, trouble, error.strerror)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    written = os.write(descriptor, data)
+    while written < len(data):  # a disk almost full takes a part, and says why at the next try
+        written += os.write(descriptor, data[written:])
 
 
 def _paths(folder: Path, pattern: str) -> list[Path]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Completer = Callable[[Sequence[RecordBatch]], Awaitable[Sequence[RecordBatch]]]
 
 GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
+_LARGE: Final = 2_000_000  # bytes of predictions from which they are kept in several turns: 17,000
 LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
 PATIENCE: Final = 10.0  # seconds that a reader waits for what was written before it
 _CLOSING: Final = 2.0  # seconds that are left to close everything, whatever hangs
@@ -134,7 +135,16 @@ class Recorder:
             Brings None once they are in the journal, or the reason why they are not: it is as large as it may
             be, or its disk is full.
         """
+        if len(batches) > 1 and sum(len(each.numbers) for each in batches) > _LARGE:
+            return asyncio.ensure_future(self._keep_many(batches))
         return self._journal.write([*map(encode, map(Add, batches))])
+
+    async def _keep_many(self, batches: Sequence[RecordBatch]) -> Backlogged | None:
+        payloads = []
+        for each in batches:
+            payloads.append(encode(Add(each)))
+            await asyncio.sleep(0)
+        return await self._journal.write_apart(payloads)
 
     async def flush(self, patience: float = PATIENCE) -> None:
         """Wait until everything kept before this call is in the store.

@@ -182,13 +182,37 @@ async def test_beyond_the_limit_writes_are_refused_until_something_drains(folder
     await journal.close()
 
 
-@pytest.mark.parametrize("fsync", [False, True])
-async def test_a_full_disk_refuses_leaves_no_torn_frame_and_recovers_by_itself(folder, caplog, fsync):
+async def test_many_payloads_are_kept_in_turns_all_or_none(folder):
+    journal = opened(folder, limit=1_000)
+    await kept(journal, b"before")
+    many = [b"%03d" % number for number in range(50)]
+    writing = asyncio.create_task(journal.write_apart(many))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not writing.done()
+    assert isinstance(await journal.write_apart(many), Backlogged)  # there is no room for both
+    await kept(journal, b"meanwhile")
+    assert await writing is None
+    await kept(journal, b"after")
+    assert await drain(journal) == [b"before", b"meanwhile", *many, b"after"]
+    writing = asyncio.create_task(journal.write_apart(many))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.wait([writing])
+    assert journal.size == 0
+    assert await journal.write_apart(many) is None  # there is room again
+    crash(folder)
+    assert await drain(opened(folder)) == many
+
+
+@pytest.mark.parametrize(("way", "fsync"), [("write", False), ("write", True), ("write_apart", False)])
+async def test_a_full_disk_refuses_leaves_no_torn_frame_and_recovers_by_itself(folder, caplog, way, fsync):
     journal = opened(folder, fsync=fsync)
     await kept(journal, b"kept")
     with full_disk(100):
         for _ in range(3):
-            refusal = await journal.write([bytes([1]) * 60, bytes([1]) * 60])
+            refusal = await getattr(journal, way)([bytes([1]) * 60, bytes([1]) * 60])
             assert "File too large" in str(refusal)
         assert "File too large" in journal.state
         assert [path.read_bytes() for path in folder.rglob("*.log")] == [PREAMBLE + encode([b"kept"])]
@@ -377,7 +401,9 @@ def test_a_file_cut_at_any_byte_gives_back_the_whole_payloads_before_the_cut(pay
 
 @settings(max_examples=60)
 @given(
-    st.lists(st.sampled_from(["write", "write", "take", "done", "crash", "close", "recover"]), max_size=40),
+    st.lists(
+        st.sampled_from(["write", "write", "apart", "take", "done", "crash", "close", "recover"]), max_size=40
+    ),
     st.booleans(),
 )
 def test_nothing_written_is_lost_or_kept_twice_whatever_happens(steps, fsync):
@@ -385,9 +411,10 @@ def test_nothing_written_is_lost_or_kept_twice_whatever_happens(steps, fsync):
         written, stored, group = [], [], None
         journal = opened(folder, fsync=fsync, segment_bytes=60)
         for number, step in enumerate(steps):
-            if step == "write":
+            if step in {"write", "apart"}:
                 payloads = [b"%d-%d" % (number, each) for each in range(3)]
-                await kept(journal, *payloads)
+                write = journal.write if step == "write" else journal.write_apart
+                assert await write(payloads) is None
                 written += payloads
             elif step == "take" and journal.size:
                 group = await journal.take(20)
