@@ -172,7 +172,8 @@ def test_a_service_that_can_not_start_says_why_in_one_line(tmp_path, count, envi
 def test_a_service_ends_in_time_while_its_page_is_being_loaded(tmp_path):
     (tmp_path / "nicegui.py").write_text("import time; time.sleep(600)")
     with serving(tmp_path, PYTHONPATH=str(tmp_path), KICKSERVE_SHUTDOWN_TIMEOUT="4") as server:
-        page, headers = server.url.replace("/api/v1", "/ui/"), {"Accept": "text/html"}
+        page = server.url.replace("/api/v1", "/ui/")
+        headers = {"Accept": "text/html", "Accept-Language": "en"}
         with httpx.stream("GET", page, headers=headers, timeout=PATIENCE) as coming:
             next(coming.iter_raw())
             assert server.end() == 0

@@ -186,7 +186,8 @@ async def test_few_cards_are_drawn_at_once(root, monkeypatch):
 async def test_chats_find_the_card_of_a_link_by_an_absolute_address(start, settings):
     client = await start(configured(settings, API_KEY="sesame", KICKSERVE_TRUSTED_PROXIES="127.0.0.1"))
     sent = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "kicks.example", "X-Forwarded-Prefix": "/kicks"}
-    page = await client.get("http://test/ui/?kind=penalty&distance=41&angle=30&language=fr", headers=sent)
+    robot = {**sent, "Accept": "text/html,*/*"}  # the first visitor after a start
+    page = await client.get("http://test/ui/?kind=penalty&distance=41&angle=30&language=fr", headers=robot)
     tags = dict(re.findall('<meta (?:property|name)="([^"]+)" content="([^"]*)">', page.text))
     picture = html.unescape(tags["og:image"])
     assert picture.startswith("https://kicks.example/kicks/ui/card.png?kind=penalty&distance=41&angle=30")
@@ -493,7 +494,12 @@ async def test_the_first_visitors_see_at_once_that_the_page_is_coming_and_then_g
         return load.wait(PATIENCE) and import_module(name)
 
     monkeypatch.setattr(kickserve_ui, "import_module", import_later)
-    headers = {"host": "localhost", "accept": "text/html,*/*;q=0.8", "cookie": "kickserve_language=fr"}
+    headers = {
+        "host": "localhost",
+        "accept": "text/html,*/*;q=0.8",
+        "accept-language": "en",
+        "cookie": "kickserve_language=fr",
+    }
     request = {"type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "query_string": b""}
     request["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
     parts = ["", ""]
@@ -519,7 +525,7 @@ async def test_pages_that_can_not_be_loaded_say_why_and_the_rest_goes_on(client,
         raise ImportError(f"no module {name}")
 
     monkeypatch.setattr(kickserve_ui, "import_module", fail)
-    browser = {"Accept": "text/html"}
+    browser = {"Accept": "text/html", "Accept-Language": "en"}
     assert 'http-equiv="refresh"' in (await client.get("http://test/ui/", headers=browser)).text
     reason = "can't be loaded (ImportError: no module kickserve_ui.application)"
     answer = await client.get("http://test/ui/", headers=browser)

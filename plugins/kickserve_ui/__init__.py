@@ -169,9 +169,13 @@ class _Pages:
 
 
 def _opens_page(scope: Any) -> bool:
-    """Return whether a browser opens something to show (ASGI)."""
-    accepted = dict(scope["headers"]).get(b"accept", b"")
-    return scope["type"] == "http" and scope["method"] == "GET" and b"text/html" in accepted
+    """Return whether a browser opens something to show (ASGI).
+
+    Robots of chats, which name no language, wait instead: they want the tags of the page itself.
+    """
+    headers = dict(scope["headers"])
+    wants_page = b"text/html" in headers.get(b"accept", b"") and b"accept-language" in headers
+    return scope["type"] == "http" and scope["method"] == "GET" and wants_page
 
 
 def _single_worker_notice(workers: int) -> HTTPRouteHandler:
