@@ -201,6 +201,21 @@ def test_rows_are_pasted_from_a_spreadsheet(visit):
     expect(page.locator(ROWS)).to_have_count(2)
 
 
+def test_the_surface_shows_little_where_few_kicks_lie(visit):
+    page = visit("/kickers?from=sample")
+    expect(page.locator(ROWS).first).to_be_visible()
+    found = page.evaluate(
+        """async () => {
+        const names = performance.getEntriesByType("resource").map(({ name }) => name);
+        const { surfaceOf } = await import(names.find((name) => name.endsWith("/figures.js")));
+        const kick = { distance: 30, angle: 0, side: "left", chance: 0.7, made: false };
+        const there = 60 * 141 + 70; // 30 m out, 35 m from the touch line
+        return [0, 1, 20].map((count) => surfaceOf(Array(count).fill(kick)).difference[there]);
+        }"""
+    )
+    assert found == pytest.approx([0, -0.7 / 21, -0.7 / 2])
+
+
 @pytest.mark.parametrize("width", [360, 820, 1440])
 def test_the_page_of_kickers_has_no_serious_barrier_and_fits_in_french(visit, season, width):
     scheme = "dark" if width == 820 else "light"

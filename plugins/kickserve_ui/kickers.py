@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import struct
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -47,30 +48,25 @@ _PART: Final = 250  # kicks that are saved together: 3 ms
 _COMPRESSION: Final = 5
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Kicks:
     """Kicks with outcomes, in the order in which these became known.
 
-    Args:
+    Attributes:
         matrix: shape (n, 11), in the order of `kickserve.features.NAMES`.
         success: shape (n,).
         labels: of the kickers.
         kicker: shape (n,), positions in `labels`; -1 for an unnamed kicker.
-        day: shape (n,), days since 1970, `NO_DAY` for an unknown one; empty where none is known.
+        day: shape (n,), days since 1970, or `kickserve_data.season.NO_DAY`; empty where no day is known.
         line: shape (n,), of a file; empty elsewhere.
     """
 
-    def __init__(
-        self,
-        matrix: NDArray[np.float64],
-        success: NDArray[Any],
-        labels: Sequence[str],
-        kicker: NDArray[Any],
-        day: NDArray[Any] | None = None,
-        line: NDArray[Any] | None = None,
-    ) -> None:
-        self.matrix, self.success, self.labels, self.kicker = matrix, success, labels, kicker
-        self.day = np.empty(0) if day is None else day
-        self.line = np.empty(0) if line is None else line
+    matrix: NDArray[np.float64]
+    success: NDArray[Any]
+    labels: Sequence[str]
+    kicker: NDArray[Any]
+    day: NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    line: NDArray[Any] = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def of(cls, season: Season) -> Kicks:
@@ -80,26 +76,25 @@ class Kicks:
         return cls(matrix, np.frombuffer(season.success, dtype="u1"), season.labels, *numbers)
 
     def packed(self, chance: NDArray[np.float64]) -> tuple[list[tuple[str, str]], bytes]:
-        """Return columns of numbers and their types, and after them the numbers, little-endian.
+        """Return the names and types of columns of numbers, and after them the numbers, little-endian.
 
         Args:
-            chance: shape (n,), of each kick; the angle has a minus left of the posts.
+            chance: shape (n,), the probability of each.
         """
-        side = np.where(self.matrix[:, INDEX["is_left_side"]] == 1, -1, 1)
         columns = {
-            "distance": (self.matrix[:, INDEX["distance"]], "<f4"),
-            "angle": (self.matrix[:, INDEX["angle"]] * side, "<f4"),
-            "left": (side < 0, "u1"),
-            "chance": (chance, "<f4"),
+            "distance": (self.matrix[:, INDEX["distance"]], "f4"),
+            "angle": (self.matrix[:, INDEX["angle"]], "f4"),
+            "left": (self.matrix[:, INDEX["is_left_side"]], "u1"),
+            "chance": (chance, "f4"),
             "made": (self.success, "u1"),
-            "kicker": (self.kicker, "<i4"),
-            "day": (self.day, "<i4"),
-            "line": (self.line, "<i4"),
+            "kicker": (self.kicker, "i4"),
+            "day": (self.day, "i4"),
+            "line": (self.line, "i4"),
         }
         known = {name: each for name, each in columns.items() if len(each[0]) == len(self.matrix)}
         return (
-            [(name, kind.lstrip("<")) for name, (_, kind) in known.items()],
-            b"".join(np.asarray(values).astype(kind).tobytes() for values, kind in known.values()),
+            [(name, kind) for name, (_, kind) in known.items()],
+            b"".join(values.astype(f"<{kind}").tobytes() for values, kind in known.values()),
         )
 
 
@@ -124,7 +119,7 @@ async def of_file(
     }
     kicks = Kicks.of(season)
     if KICKER not in season.columns:
-        kicks.labels, kicks.kicker = [messages("one_kicker")], np.zeros(len(kicks.matrix), dtype="i4")
+        kicks = replace(kicks, labels=[messages("one_kicker")], kicker=np.zeros(len(kicks.matrix), "i4"))
     return await _figures(backend, kicks, about, level=_learns_level(backend))
 
 
@@ -149,7 +144,7 @@ async def of_store(backend: Backend) -> bytes:
     """
     await backend.app.recorder.flush()
     tally = await backend.known(level=_learns_level(backend)).look()
-    return await asyncio.to_thread(_pack, {"kickers": _rows(tally)}, b"")
+    return await asyncio.to_thread(lambda: _pack({"kickers": _rows(tally)}, b""))
 
 
 async def of_stored_kicker(backend: Backend, kicker: str) -> bytes:
@@ -159,13 +154,20 @@ async def of_stored_kicker(backend: Backend, kicker: str) -> bytes:
         StoreError: the store can't be reached.
     """
     await backend.app.recorder.flush()
-    found = await backend.app.store.search(Selection(kicker=kicker), _MOST_OF_ONE)
-    known = [each for each in reversed(found) if each.outcome is not None and each.prediction is not None]
-    matrix = np.array([_row_of(each) for each in known], dtype=np.float64).reshape(-1, len(NAMES))
-    success = np.array([each.outcome for each in known], dtype="u1")
-    chance = np.array([each.prediction if each.base is None else each.base for each in known], dtype="f8")
-    columns, numbers = Kicks(matrix, success, [kicker], np.zeros(len(known))).packed(chance)
-    return await asyncio.to_thread(_pack, {"kicks": columns, "count": len(known)}, numbers)
+    known: deque[tuple[tuple[float, ...], bool, float]] = deque(maxlen=_MOST_OF_ONE)
+    async for each in _records(backend, kicker):
+        if each.outcome is not None and each.prediction is not None:
+            chance = each.prediction if each.base is None else each.base
+            known.append((_row_of(each), each.outcome, chance))
+    return await asyncio.to_thread(_packed_of_one, kicker, [*known])
+
+
+def _packed_of_one(kicker: str, known: Sequence[tuple[tuple[float, ...], bool, float]]) -> bytes:
+    rows, success, chance = zip(*known, strict=True) if known else ((), (), ())
+    matrix = np.array(rows, dtype=np.float64).reshape(-1, len(NAMES))
+    kicks = Kicks(matrix, np.array(success), [kicker], np.zeros(len(known)))
+    columns, numbers = kicks.packed(np.array(chance))
+    return _pack({"kicks": columns, "count": len(known)}, numbers)
 
 
 async def save(backend: Backend, content: bytes, columns: Mapping[str, str] | None) -> dict[str, int]:

@@ -31,7 +31,7 @@ export function unpack(buffer) {
 /** Return the kick at a position of the columns. */
 const kickAt = ({ distance, angle, left, chance, made, day, line }, at) => ({
   distance: distance[at],
-  angle: Math.abs(angle[at]),
+  angle: angle[at],
   side: left[at] ? "left" : "right",
   chance: chance[at],
   made: made[at] === 1,

@@ -115,8 +115,7 @@ export const Kicker = {
   methods: {
     placeOf,
     signed(value, digits = 1) {
-      const text = this.w.number(value, digits);
-      return value > 0 && /[1-9]/.test(text) ? `+${text}` : text;
+      return this.w.signed(value, digits);
     },
     day(date) {
       return new Intl.DateTimeFormat(document.documentElement.lang || "en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" }).format(date);

@@ -162,7 +162,8 @@ const Kickers = {
       });
     },
     page() {
-      const number = Math.min(Number(this.state.page) || 0, Math.floor(Math.max(this.sorted.length - 1, 0) / ROWS));
+      const last = Math.floor(Math.max(this.sorted.length - 1, 0) / ROWS);
+      const number = Math.max(0, Math.min(Math.trunc(this.state.page) || 0, last));
       const rows = this.sorted.slice(number * ROWS, (number + 1) * ROWS);
       return { number, rows, first: number * ROWS + 1, last: number * ROWS + rows.length };
     },
@@ -214,10 +215,7 @@ const Kickers = {
   methods: {
     t: w.t,
     placeOf,
-    signed(value, digits = 1) {
-      const text = w.number(value, digits);
-      return value > 0 && /[1-9]/.test(text) ? `+${text}` : text;
-    },
+    signed: (value) => w.signed(value, 1),
     kick: (chance, kick) => (chance === null ? "–" : `${kick ? `${placeOf(kick)} · ` : ""}${w.percent(chance)}`),
 
     // What is shown, by the link.
@@ -226,7 +224,8 @@ const Kickers = {
       return new URLSearchParams(FIELDS.filter((name) => state[name]).map((name) => [name, state[name]])).toString();
     },
     set(values, replace = false) {
-      this.state = { ...this.state, page: "", ...values };
+      const page = "kicker" in values || "with" in values ? this.state.page : ""; // who opens a kicker comes back to the page
+      this.state = { ...this.state, page, ...values };
       history[replace ? "replaceState" : "pushState"](null, "", `?${this.queryWith({})}`);
     },
     type(values) {
@@ -242,7 +241,7 @@ const Kickers = {
       document.querySelector(".kicker .name")?.focus();
     },
     go(values) {
-      this.set({ kicker: "", with: "", ...values });
+      this.set({ kicker: "", with: "", page: "", ...values });
       this.load();
     },
 
@@ -268,7 +267,7 @@ const Kickers = {
       if (!file) return;
       this.$refs.file.value = ""; // so that the same file can be chosen again
       [this.file, this.columns, this.pasting] = [file, null, false];
-      this.set({ from: "file", kicker: "", with: "" });
+      this.set({ from: "file", kicker: "", with: "", page: "" });
       this.load();
     },
     async readFile(columns) {

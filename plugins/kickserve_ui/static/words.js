@@ -18,7 +18,10 @@ export function wordsOf(language, texts) {
     t,
     percent,
     number: write,
-    signed: (value) => (Math.round(value) > 0 ? "+" : "") + write(Math.round(value) || 0),
+    signed(value, digits = 0) {
+      const rounded = Number(value.toFixed(digits)) || 0;
+      return (rounded > 0 ? "+" : "") + write(rounded, digits);
+    },
     /** "7 in 10", "3 in 4"; of a hundred only where tens would say never or always. */
     often(probability) {
       const quarter = Math.abs(Math.abs(probability - 0.5) - 0.25) < 0.02;
