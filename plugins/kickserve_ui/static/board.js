@@ -9,8 +9,8 @@ import { ChoiceField, NumberField, SliderField } from "./controls.js";
 import { coloursOf, contour, decode, levelLines, sample } from "./heat.js";
 import { Pitch } from "./pitch.js";
 import { Decision, Drivers, TeeLine } from "./reasons.js";
-import { clamp, DEPTH, gains, kickAt, LENGTH, phaseOf, spotOf, teeZone, WIDTH } from "./rugby.js";
-import { boot, placeOf, reasonOf, send, w } from "./service.js";
+import { clamp, DEPTH, gains, kickAt, LENGTH, phaseOf, spotOf, teeSpot, teeZone, WIDTH } from "./rugby.js";
+import { boot, placeOf, queryOf, reasonOf, send, w } from "./service.js";
 import { ShareKick, UseByApi } from "./share.js";
 
 const REST = 150; // milliseconds without a change until the service is asked
@@ -18,8 +18,6 @@ const LOOK = 4000; // milliseconds between looks whether service, model and sess
 const CONDITIONS = ["minute", "phase", "wind", "rain", "foot", "venue", "attempts", "kicker"];
 const SPOT = ["distance", "angle", "side"];
 const VALUES = ["line", "back", "lineout_5", "lineout_22", "lineout_40", "lineout_50", "miss", "touch"];
-
-const queryOf = (kick, names) => new URLSearchParams(names.filter((name) => kick[name] !== "" && kick[name] !== undefined).map((name) => [name, kick[name]])).toString();
 
 /** Read a link: the kick it shows, and the names of its unusable values, which have the default. */
 function read(search) {
@@ -253,8 +251,7 @@ const Board = {
       this.kick = { ...this.kick, ...kickAt(this.kick, { x: this.kick.kind === "conversion" ? this.kick.line : x, out }) };
     },
     placeTry(x) {
-      const [from, to] = teeZone(boot.usual, x);
-      this.kick = { ...this.kick, ...kickAt(this.kick, { x, out: Math.round(Math.sqrt(from * to)) }) };
+      this.kick = { ...this.kick, ...kickAt(this.kick, teeSpot(boot.usual, x)) };
     },
 
     // What the service is asked.

@@ -9,14 +9,15 @@ import { coloursOf, contour, decodeAll, levelLines, refine, sample } from "./hea
 import { Pitch } from "./pitch.js";
 import { deliver, entries, forget, isWaiting, load, onOthers, save, write } from "./queue.js";
 import { Decision } from "./reasons.js";
-import { decide, gains, kickAt, phaseOf, spotOf, teeZone, WIDTH } from "./rugby.js";
+import { decide, gains, kickAt, phaseOf, spotOf, teeSpot, teeZone, WIDTH } from "./rugby.js";
 import { isAttempt, pointsOf, scoreOf } from "./score.js";
-import { boot, placeOf, send, w } from "./service.js";
+import { boot, placeOf, queryOf, send, w } from "./service.js";
 import { Timeline } from "./timeline.js";
 
 const REST = 150; // milliseconds without a change until the service is asked
 const LOOK = 4000; // milliseconds between looks whether the service is there, and what model it has
 const PATIENCE = 10000; // milliseconds for an answer
+const MAPS_PATIENCE = 60000; // for all maps of a match: 37,000 kicks for the model
 const HALF = 40; // minutes
 const FINER = 4; // spots between those of the maps, which have one every two metres
 const FRONT = 2; // degrees up to which a kick is in front of the posts
@@ -24,8 +25,6 @@ const MAPS = `kickserve maps ${boot.root}`; // in the browser's cache
 const ADVICE = { goal: "match_goal", corner: "match_corner_better", close: "match_close", outside: "match_outside" };
 const KICK = ["distance", "angle", "side", "minute", "wind", "rain", "foot", "venue", "attempts", "kicker"];
 const VALUES = Object.fromEntries(["lineout_5", "lineout_22", "lineout_40", "lineout_50", "miss", "touch"].map((name) => [name, boot.defaults[name]]));
-
-const queryOf = (kick, names) => new URLSearchParams(names.filter((name) => kick[name] !== "").map((name) => [name, kick[name]])).toString();
 
 const newMatch = () => ({
   id: Date.now(),
@@ -35,7 +34,7 @@ const newMatch = () => ({
   clock: { seconds: 0, since: null }, // since: when it was started, in milliseconds, while it runs
   wind: boot.defaults.wind,
   rain: boot.defaults.rain,
-  values: VALUES,
+  values: { ...VALUES },
   shot: { kind: "penalty", line: WIDTH / 2, back: boot.defaults.back, ...kickAt({}, { x: 20, out: 30 }) },
 });
 
@@ -261,8 +260,8 @@ const Match = {
   mounted() {
     this.keepMatch();
     forget(this.match.id);
-    this.loadMaps();
-    this.look();
+    this.loadMaps().then(() => this.look());
+    this.rest();
     setInterval(() => (this.now = Date.now()), 500);
     setInterval(() => document.hidden || this.look(), LOOK);
     for (const event of ["online", "offline"]) addEventListener(event, () => this.look());
@@ -296,8 +295,7 @@ const Match = {
     },
     /** Put the ball of a conversion where kickers tee it, on the line through the try. */
     onLine(shot, x) {
-      const [from, to] = teeZone(boot.usual, x);
-      return { ...shot, ...kickAt(shot, { x, out: Math.round(Math.sqrt(from * to)) }) };
+      return { ...shot, ...kickAt(shot, teeSpot(boot.usual, x)) };
     },
     setValue(values) {
       Object.assign(this.match.values, values);
@@ -394,6 +392,12 @@ const Match = {
     // What the service is asked.
     /** Look whether the service is there, what model it has, and what the visitor may do; send what waits. */
     async look() {
+      if (this.looking) return;
+      this.looking = true;
+      await this.lookOnce();
+      this.looking = false;
+    },
+    async lookOnce() {
       const status = await this.ask(async (signal) => (await send("/status", { signal })).json());
       if (!status) return;
       this.rights = status.rights;
@@ -415,7 +419,7 @@ const Match = {
         const response = await send(path, { signal });
         await cache?.put("maps", response.clone());
         return response;
-      });
+      }, MAPS_PATIENCE);
       const response = loaded ?? (this.maps.length ? null : await cache?.match("maps"));
       if (response) this.maps = decodeAll(await response.arrayBuffer()).map(Object.freeze);
     },
@@ -429,10 +433,10 @@ const Match = {
       if (found && key === this.key) this.found = { ...found, key };
     },
     /** Ask, and note whether the service was there; undefined where it had no answer. */
-    async ask(request) {
+    async ask(request, patience = PATIENCE) {
       try {
         if (!navigator.onLine) throw new TypeError("offline");
-        const found = await request(AbortSignal.timeout(PATIENCE));
+        const found = await request(AbortSignal.timeout(patience));
         this.offline = false;
         return found;
       } catch (error) {

@@ -58,6 +58,12 @@ export function teeZone(usual, line) {
   return [Math.max(median * Math.exp(-1.645 * spread), CHARGED), median * Math.exp(1.645 * spread)];
 }
 
+/** Return the spot where kickers tee a conversion on the line of a try. */
+export function teeSpot(usual, line) {
+  const [from, to] = teeZone(usual, line);
+  return { x: line, out: Math.round(Math.sqrt(from * to)) };
+}
+
 const MARGIN = 10; // metres: a kicker aims no nearer to the goal line, beyond which the lineout is lost
 const SPREAD = 5; // metres: standard deviation of where the kick goes out
 const BANDS = [

@@ -17,6 +17,9 @@ export async function send(path, { body, ...options } = {}) {
   throw Object.assign(new Error(problem.detail ?? `${response.status}`), { answered: true, status: response.status });
 }
 
+/** The query of a kick's link, of some of its fields. */
+export const queryOf = (kick, names) => new URLSearchParams(names.filter((name) => kick[name] !== "" && kick[name] !== undefined).map((name) => [name, kick[name]])).toString();
+
 /** Why something was not done, for the visitor. */
 export const reasonOf = (error) => (error.answered ? w.t("not_stored_error", { why: error.message }) : w.t("not_stored_offline"));
 
