@@ -259,7 +259,7 @@ class Running:
 
 @dataclass
 class Turns:
-    """Servers take turns: in each round all run, and each is loaded while the others are suspended.
+    """Servers take turns: all run, and in each round each is loaded while the others are suspended.
 
     Attributes:
         servers: who is compared.
@@ -269,8 +269,8 @@ class Turns:
         work: a folder for files.
         running: the class of a contender that runs.
         measurements: a row for each turn.
-        tallies: answers and rows of each server and round.
-        starts: seconds that each server took to start, a number a round.
+        tallies: answers and rows of each server.
+        starts: seconds that each server took to start.
         failures: events that must not happen.
     """
 
@@ -282,33 +282,32 @@ class Turns:
     running: type[Running] = Running
     measurements: list[Row] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
-    starts: dict[str, list[float]] = field(default_factory=dict)
+    starts: dict[str, float] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Take all turns."""
-        with pinned(cores().load):
+        with pinned(cores().load), ExitStack() as stack:
+            running = [self._started(server, stack) for server in self.servers]
             for number in range(1, self.rounds + 1):
-                first = (number - 1) % len(self.servers)  # none is always the first
-                with ExitStack() as stack:
-                    order = (*self.servers[first:], *self.servers[:first])
-                    self._round(number, [self._started(server, stack) for server in order])
+                first = (number - 1) % len(running)  # none is always the first
+                self._round(number, [*running[first:], *running[:first]])
+            for each in running:
+                code = each.end()
+                if each.contender.drains and code:
+                    self.failures.append(f"{each.contender.name} ended with the exit code {code}")
+                self.tallies.append(each.tally)
 
     def _round(self, number: int, running: list[Running]) -> None:
         for connections in self.connections:
             for each in running:
                 progress.print(f"round {number}, {connections} connections: {each.contender.name}")
                 self.measurements.append(each.turn(connections, number, self.seconds))
-        for each in running:
-            code = each.end()
-            if each.contender.drains and code:
-                self.failures.append(f"{each.contender.name} ended with the exit code {code}")
-            self.tallies.append(each.tally)
 
     def _started(self, server: Contender, stack: ExitStack) -> Running:
         running = self.running(server, self.work)
         stack.callback(running.server.end)
-        self.starts.setdefault(server.name, []).append(running.server.start_seconds)
+        self.starts[server.name] = running.server.start_seconds
         running.check()
         running.load(WARM_CONNECTIONS, 1)
         running.drain()
