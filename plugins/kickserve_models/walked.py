@@ -90,7 +90,7 @@ class WalkedModel(ExternalModel):
 
     def _probability(self, values: Numbers) -> Numbers:
         first, *others = (link(score(values[part])) for part, score, link in self._parts)
-        second = sum(others, first) / len(self._parts)
+        second = sum(others, first) / len(self._parts) if others else first
         return second if self._success else 1 - second
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LEVELS: Final = 8  # after so many, places that are leaves are left alone
-_FEW: Final = 1_500  # nodes a level, up to which comparing at all of them costs less than at those on the way
+_FEW: Final = 1_100  # nodes a level, up to which comparing at all of them costs less than at those on the way
 
 
 class Nodes(NamedTuple):
@@ -91,17 +91,21 @@ class Walk:
     def of_one(self, row: Sequence[float]) -> NDArray[np.floating[Any]]:
         """Return the value of the leaf that a kick, its eleven numbers, reaches in each tree; shape (t,)."""
         kick, places = np.array(row, np.float64), self._roots
-        if len(self._child) > _FEW * self._depth:
-            return self._value[self._go_down(kick, 0, places, self._depth)]
-        following = self._child + (kick.take(self._feature) > self._threshold)
-        for _ in range(self._depth):
-            places = following[places]
-        return self._value[places]
+        child, feature, threshold = self._child, self._feature, self._threshold
+        if len(child) <= _FEW * self._depth:
+            following = child + (kick.take(feature) > threshold)
+            for _ in range(self._depth):
+                places = following[places]
+        else:
+            for _ in range(self._depth):
+                right = kick.take(feature.take(places)) > threshold.take(places)
+                places = child.take(places) + right
+        return self._value.take(places)
 
     def _go_down(
         self,
         kicks: NDArray[np.float64],
-        starts: NDArray[np.intp] | int,
+        starts: NDArray[np.intp],
         places: NDArray[np.intp],
         levels: int,
     ) -> NDArray[np.intp]:
