@@ -89,6 +89,7 @@ _source: Final = attrgetter("source")
 _kicker: Final = attrgetter("kicker")
 _encoder: Final = msgspec.json.Encoder()
 _pack: Final = Packing(f"<{WIDTH}d").pack
+_pack_base: Final = Packing("<d").pack
 
 _log = logging.getLogger(__name__)
 
@@ -216,10 +217,8 @@ class Scorer:
             )
             predictions.append(prediction)
             numbers.append(_pack(*row, probability, low, high, (now - since) * 1000))
-            behind.append(further)
-        packed = None
-        if any(each.learned is not None for each in predictions):
-            packed = pack_learned(behind, np.array([own for own, *_ in found]))
+            behind.append(further if json is None else _pack_base(own[0]) + further[NUMBER.itemsize :])
+        packed = b"".join(behind) if any(each.learned is not None for each in predictions) else None
         labels = kickers if any(kickers) else None
         return predictions, self._batch(ids, b"".join(numbers), source, labels, packed)
 
