@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from kickserve.features import BY_NAME
+from kickserve.features import BY_NAME, NAMES
 from kickserve_data import DataError
 from kickserve_data.kicks import without_accents
 
@@ -47,6 +47,44 @@ _STEMS: Final[Mapping[str, tuple[str, ...]]] = {
     KICKERS[0]: ("kicker", "player", "buteur", "tireur", "joueur", "spieler", "jugador", "giocatore"),
 }
 _OTHER_UNITS: Final = frozenset({"yd", "yds", "yard", "yards", "ft", "feet", "mph", "rad", "radians"})
+
+
+DATES: Final = (
+    *("date", "datetime", "timestamp", "kicked_at", "played_at", "match_date", "game_date"),
+    *("datum", "fecha", "data"),
+)
+"""What the column of dates may be called."""
+
+USUAL: Final[Mapping[str, float]] = {
+    "time_norm": 0.5,
+    "wind_speed": 16.8,
+    "precipitation_probability": 0.33,
+    "is_left_footed": 0.16,
+    "game_away": 0.43,
+    "is_endgame": 0.0625,
+    "is_start": 0.0625,
+    "is_left_side": 0.53,
+    "has_previous_attempts": 0.73,
+}
+"""Features without which the difficulty of a kick is known well enough to learn from its outcome, and their
+mean over the kicks of `kickserve_data.simulate`: with it, the level of the predictions stays right."""
+
+
+def features_of(pairs: Sequence[str]) -> Mapping[str, str]:
+    """Read what a file calls the features: pairs such as `distance=dist_m`, feature first.
+
+    Raises:
+        DataError: it is no pair, or names no feature.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, _, column = map(str.strip, pair.partition("="))
+        if not (name and column):
+            raise DataError(f"--column {pair} must read NAME=COLUMN, such as distance=dist_m")
+        if name not in NAMES:
+            raise DataError(f"{name} is no feature of a kick; the features are {', '.join(NAMES)}")
+        found[name] = column
+    return found
 
 
 @lru_cache(1_000)
@@ -105,12 +143,14 @@ class Wanted:
         columns: their names; none for every column of the file.
         outcomes: names that the outcome's column may have.
         kickers: names that the column of kickers may have; none where labels are not wanted.
+        usual: values by the names of columns that may be missing, in the file or in a row.
     """
 
     place: Any
-    columns: Sequence[str]
-    outcomes: Sequence[str]
+    columns: Sequence[str] = NAMES
+    outcomes: Sequence[str] = OUTCOMES
     kickers: Sequence[str] = ()
+    usual: Mapping[str, float] = field(default_factory=dict)
 
     def is_known(self) -> Callable[[str], bool]:
         """Return a function that says whether a name may be that of a wanted column."""
@@ -128,15 +168,24 @@ class Wanted:
         places = next(filter(None, map(_finder(header), self.kickers)), [])
         return places[0] if len(places) == 1 else None
 
+    @property
+    def usual_at(self) -> dict[int, float]:
+        """The usual values by the places of the columns."""
+        return {at: self.usual[name] for at, name in enumerate(self.columns) if name in self.usual}
+
+    def missing(self, header: Sequence[str]) -> list[str]:
+        """Return the columns that a header lacks, and may not."""
+        found = zip(self.columns, self.find(header), strict=False)
+        return [name for name, places in found if not places and name not in self.usual]
+
     def positions(self, header: Sequence[str]) -> list[int | None]:
-        """Return the place of each column in a header, and after them that of the outcome, or None.
+        """Return the place of each column in a header, and after them that of the outcome; None for none.
 
         Raises:
-            DataError: one is missing, or repeated.
+            DataError: one is missing that has no usual value, or one is repeated.
         """
         found = self.find(header)
-        missing = [name for name, places in zip(self.columns, found, strict=False) if not places]
-        if missing:
+        if missing := self.missing(header):
             names = [name.strip() for name in header]
             near = [(each, name) for name in missing for each in _nearest(name, names)]
             hint = "".join(f"; is '{each}' its {name}?" for each, name in near)

@@ -6,12 +6,14 @@ import math
 import unicodedata
 from dataclasses import dataclass, field, replace
 from itertools import compress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from kickserve.features import COUNT, FEATURES, NAMES, acceptable
+from kickserve.model import TYPICAL
 from kickserve.schemas import kicker_of
 from kickserve.validation import kicker_fault
 
@@ -138,14 +140,22 @@ class CellReader:
     Args:
         outcome: name of the outcome's column; None where the file has none.
         kicker: name of the column of kickers; None where the file has none, or labels are not wanted.
+        usual: numbers by the places of features that may be missing in a row.
 
     Attributes:
         took: what was read as what, in words.
     """
 
-    def __init__(self, outcome: str | None, kicker: str | None = None) -> None:
+    def __init__(
+        self,
+        outcome: str | None,
+        kicker: str | None = None,
+        usual: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
         self.outcome = outcome
         self.kicker = kicker
+        self._usual = usual
+        self._filled: set[int] = set()
         self._labels = _Labels()
         self.took: list[str] = []
         flags = _Flags(_FLAGS)
@@ -222,7 +232,7 @@ class CellReader:
             The kicks, without the refusals; and a mask of shape (n,), true where a row is a kick.
         """
         success = values[:, COUNT]
-        good = np.all(acceptable(values[:, :COUNT]), axis=1)
+        good = self._acceptable(values)
         if labels is not None:
             good &= [label.fault is None for label in labels]
         unreadable = good & ~(np.isnan(success) | (success == 0) | (success == 1))
@@ -245,6 +255,19 @@ class CellReader:
         refusals = [RefusedRow(line, reason) for line in block.lines[unknown].tolist()]
         return replace(block.where(~unknown), refusals=[*block.refusals, *refusals])
 
+    def _acceptable(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say which rows, shape (n, 12), hold the features of a kick, and fill in what they may lack."""
+        missing = {at: np.isnan(values[:, at]) for at in self._usual}
+        for at, rows in missing.items():
+            values[rows, at] = TYPICAL[0, at]
+        good = np.all(acceptable(values[:, :COUNT]), axis=1)
+        for at, rows in missing.items():
+            values[good & rows, at] = self._usual[at]  # of a flag its mean, which no cell may hold
+            if rows.any():
+                self._filled.add(at)
+        result: NDArray[np.bool_] = good
+        return result
+
     def outcome_of(self, cell: Any) -> float:
         """Return the number of an outcome: 1, 0, NaN for an unknown one, or `UNREADABLE`."""
         [value] = self.column(COUNT, [cell])
@@ -261,6 +284,9 @@ class CellReader:
         unknown = self._outcomes.spelt(unknown=True)
         took += [f"{'/'.join(unknown)} as unknown"] if unknown else []
         notes = [f"read {', '.join(took)}"] if took else []
+        if self._filled:
+            usual = ", ".join(f"{FEATURES[at].name} {self._usual[at]:g}" for at in sorted(self._filled))
+            notes.append(f"a kick without a feature counts as the mean kick: {usual}")
         if self._unreadable:
             more = ", …" if self._unreadable_count > len(self._unreadable) else ""
             notes.append(

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from kickserve.errors import MissingExtra
-from kickserve.features import COUNT, NAMES
+from kickserve.features import COUNT
 from kickserve_data import DataError
-from kickserve_data.columns import OUTCOMES, Wanted
 from kickserve_data.kicks import IS_FLAG, Block, CellReader, Row
 from kickserve_data.source import KickFile, readable
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from kickserve_data.columns import Wanted
 
 _BUFFER: Final = 1 << 20  # bytes of a file that are read at a time
 _ROWS: Final = 4096  # that are Python objects at a time
@@ -99,10 +100,10 @@ def read_parquet(wanted: Wanted, raw: Any) -> KickFile:
     file = open_parquet(path, None if in_place else io.BytesIO(raw.read()))
     schema = file.schema_arrow
     wanted = wanted if wanted.columns else replace(wanted, columns=schema.names)
-    names, carried = columns_of(path, schema.names, wanted.columns, wanted.outcomes)
+    names, carried = columns_of(wanted, schema.names)
     at = wanted.find_kicker(schema.names)
     kicker = None if at is None else schema.names[at]
-    cells = CellReader(names[-1], kicker)
+    cells = CellReader(names[-1], kicker, wanted.usual_at)
     cells.took = wanted.took(names, kicker)
     all_names = names if kicker is None else [*names, kicker]
 
@@ -169,25 +170,17 @@ def _cell_by_cell(batch: Any, names: Sequence[str | None], lines: NDArray[np.int
     return zip(lines.tolist(), zip(*parts, strict=True), strict=True)
 
 
-def columns_of(
-    place: object, header: Sequence[str], columns: Sequence[str] = NAMES, outcomes: Sequence[str] = OUTCOMES
-) -> tuple[list[str | None], list[str]]:
-    """Find the columns of a Parquet file.
-
-    Args:
-        place: where the file is, for messages.
-        header: names of its columns.
-        columns: as for `open_kicks`.
-        outcomes: as for `open_kicks`.
+def columns_of(wanted: Wanted, header: Sequence[str]) -> tuple[list[str | None], list[str]]:
+    """Find the columns of a Parquet file among the names of its columns.
 
     Returns:
-        The names of the wanted columns and of the outcome, None without outcome; and the names of the other
-        columns, without repeated ones.
+        The names of the wanted columns and of the outcome, None for one that the file lacks; and the names of
+        the other columns, without repeated ones.
 
     Raises:
         DataError: columns are missing, or repeated.
     """
-    positions = Wanted(place, columns, outcomes).positions(header)
+    positions = wanted.positions(header)
     names = [None if at is None else header[at] for at in positions]
     return names, [name for name in header if name not in names and header.count(name) == 1]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 from msgspec import structs
 
 from kickserve_data import DataError
+from kickserve_data.columns import Wanted
 from kickserve_data.locations import File, find_files, locate, reached
 from kickserve_data.parquet import columns_of, parquet_blocks, select_fields
 from kickserve_data.scoring import BLOCK
@@ -169,7 +170,7 @@ def sort_refusals(refusals: Sequence[RefusedRow], *, single: bool) -> list[Refus
 def _with_groups(found: File) -> File:
     with locate(found.url).open_parquet() as file:
         schema, metadata = file.schema_arrow, file.metadata
-        _, others = columns_of(found.url, schema.names)
+        _, others = columns_of(Wanted(found.url), schema.names)
         groups = [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
     return structs.replace(
         found, groups=groups, others=[(name, str(schema.field(name).type)) for name in others]
@@ -177,7 +178,7 @@ def _with_groups(found: File) -> File:
 
 
 def _blocks(file: Any, partition: Partition, others: Sequence[str]) -> Iterator[Block]:
-    names, _ = columns_of(partition.url, file.schema_arrow.names)
+    names, _ = columns_of(Wanted(partition.url), file.schema_arrow.names)
     with reached(partition.url):
         for block in parquet_blocks(file, names, BLOCK, others, group=partition.group):
             yield block if partition.name is None else replace(block, refusals=_named(block, partition.name))

@@ -14,6 +14,7 @@ import sys
 import weakref
 from contextlib import ExitStack
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kickserve.features import NAMES
@@ -65,6 +66,7 @@ def open_kicks(
     outcomes: Sequence[str] = OUTCOMES,
     kickers: Sequence[str] = (),
     content: bytes | None = None,
+    usual: Mapping[str, float] = MappingProxyType({}),
 ) -> KickFile:
     """Open a file.
 
@@ -75,12 +77,13 @@ def open_kicks(
         outcomes: names that the outcome's column may have; the first that the file has is taken.
         kickers: names that the column of kickers may have; by default their labels are not read.
         content: of the file, where it is in memory; then the path only names it.
+        usual: values by the names of columns that may be missing, in the file or in a row.
 
     Raises:
         DataError: the file can't be read, or columns are missing.
         MissingExtra: a package for this kind of file is not installed.
     """
-    wanted = Wanted(path, columns, outcomes, kickers)
+    wanted = Wanted(path, columns, outcomes, kickers, usual)
     with readable(path), ExitStack() as stack:
         raw = _open(path, stack, content)
         head = raw.peek()

@@ -84,7 +84,7 @@ def _table(wanted: Wanted, records: Iterator[Any], delimiter: str) -> KickFile:
         for line, cells in chain(ahead, records):
             if isinstance(cells, str):
                 yield line, cells
-            elif len(cells) == width and names[-1] is not None:
+            elif len(cells) == width and None not in names:
                 yield line, pick(cells)
             elif len(cells) >= needed and not any(map(_filled, cells[width:])):
                 # Spreadsheets leave empty cells at the end out, or write one too many.
@@ -94,7 +94,8 @@ def _table(wanted: Wanted, records: Iterator[Any], delimiter: str) -> KickFile:
                 yield line, f"has {count} where the header has {width}"
 
     named = None if kicker is None else header[kicker].strip()
-    cells = CellReader(None if names[-1] is None else names[-1].strip(), named)
+    outcome = None if names[-1] is None else names[-1].strip()
+    cells = CellReader(outcome, named, wanted.usual_at)
     words = {"\t": "tabs", " ": "spaces"}
     cells.took = [] if delimiter in {"", ","} else [words.get(delimiter, f"`{delimiter}`")]
     cells.took += wanted.took(names, named)
@@ -186,7 +187,7 @@ def _sheet(wanted: Wanted, book: Any) -> list[tuple[int, list[Any]]]:
     is_known = wanted.is_known()
 
     def is_header(names: list[str]) -> bool:
-        return all(wanted.find(names)[:-1]) if wanted.columns else sum(map(is_known, names)) >= _HEADER
+        return not wanted.missing(names) if wanted.columns else sum(map(is_known, names)) >= _HEADER
 
     for name in book.sheet_names:
         rows = enumerate(book.get_sheet_by_name(name).to_python(skip_empty_area=False), 1)
@@ -204,7 +205,7 @@ def read_json(wanted: Wanted, text: IO[str]) -> KickFile:
     header = [*dict.fromkeys(key for _, row in ahead if isinstance(row, dict) for key in row)]
     wanted = wanted if wanted.columns else replace(wanted, columns=header)
     columns = (*wanted.columns, wanted.outcomes[0])
-    cells = CellReader(wanted.outcomes[0])
+    cells = CellReader(wanted.outcomes[0], usual=wanted.usual_at)
 
     @lru_cache(_LAYOUTS)
     def keys_of(header: tuple[str, ...]) -> list[str]:

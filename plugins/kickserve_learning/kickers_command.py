@@ -21,7 +21,7 @@ from kickserve.plugins import (
     say,
 )
 from kickserve_data import DataError
-from kickserve_data.columns import KICKERS
+from kickserve_data.columns import KICKERS, features_of
 from kickserve_data.kicks import show_refusals
 from kickserve_data.reader import count_rows
 from kickserve_data.scoring import ROWS_REFUSED
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--kicker", help="Column of FILE that names the kicker.  [default: kicker, player, …]")
 @click.option("--outcome", help="Column of FILE with the outcome.  [default: success, outcome, made, …]")
+@click.option(
+    "--column", multiple=True, metavar="NAME=COLUMN", help="Column of a feature in FILE; repeatable."
+)
 @click.option("--sort", type=click.Choice(SORTS), default=SORTS[0], show_default=True, help="Order.")
 @click.option(
     "--points",
@@ -61,15 +64,15 @@ def command(file: Path | None, **options: Any) -> int:
       kickserve kickers season.csv --kicker player --points 2
       kickserve kickers --sort ability --limit 20 --json
     """
-    if file is None and (options["kicker"] or options["outcome"]):
-        raise click.UsageError("--kicker and --outcome name columns of a file: name the FILE too")
+    if file is None and (options["kicker"] or options["outcome"] or options["column"]):
+        raise click.UsageError("--kicker, --outcome and --column name columns of a file: name the FILE too")
     settings = Settings.load()
     learns = LearningSettings.load(settings.environ).learns
     tally, refusals = Tally(level=learns.level), list["RefusedRow"]()
     if file is None:
         asyncio.run(_add_stored(tally, settings))
     else:
-        refusals = _add_file(tally, settings, file, options["kicker"], options["outcome"])
+        refusals = _add_file(tally, settings, file, options)
     rows, _ = tally.page(options["sort"], options["points"], limit=options["limit"])
     if options["as_json"]:
         print_json(rows)
@@ -88,14 +91,17 @@ async def _add_stored(tally: Tally, settings: Settings) -> None:
                 bar.advance(task, len(group))
 
 
-def _add_file(
-    tally: Tally, settings: Settings, file: Path, kicker: str | None, outcome: str | None
-) -> list[RefusedRow]:
+def _add_file(tally: Tally, settings: Settings, file: Path, options: dict[str, Any]) -> list[RefusedRow]:
     model = load_model(settings, discover(settings))
     with progress() as bar:
         task = bar.add_task("reading", total=count_rows(file))
         heard = read_heard(
-            file, model, kicker=kicker, outcome=outcome, advance=lambda count: bar.advance(task, count)
+            file,
+            model,
+            kicker=options["kicker"],
+            outcome=options["outcome"],
+            features=features_of(options["column"]),
+            advance=lambda count: bar.advance(task, count),
         )
     if not heard.named:
         raise DataError(f"{file} has no column {KICKERS[0]}: name the column of kickers with --kicker")

@@ -22,6 +22,7 @@ from kickserve.plugins import (
     wrong_name,
 )
 from kickserve_data import DataError
+from kickserve_data.columns import features_of
 from kickserve_data.kicks import show_refusals
 from kickserve_data.reader import count_rows
 from kickserve_data.scoring import REFUSALS_KEPT, ROWS_REFUSED
@@ -184,7 +185,7 @@ def _train_default(output: Path, seed: int, options: dict[str, Any], *, as_json:
 
 def _read(data: Path, options: dict[str, Any]) -> tuple[Dataset, list[RefusedRow]]:
     names = ColumnNames(
-        features=_features(options["column"]),
+        features=features_of(options["column"]),
         outcome=options["outcome"],
         kicker=options["kicker"],
         wind_in_ms=options["wind_in_ms"],
@@ -192,16 +193,6 @@ def _read(data: Path, options: dict[str, Any]) -> tuple[Dataset, list[RefusedRow
     with progress() as bar:
         task = bar.add_task("reading", total=count_rows(data))
         return read_dataset(data, names, lambda count: bar.advance(task, count))
-
-
-def _features(pairs: tuple[str, ...]) -> dict[str, str]:
-    names = {}
-    for pair in pairs:
-        name, _, column = pair.partition("=")
-        if not (name and column):
-            raise click.UsageError(f"--column {pair} must read NAME=COLUMN, such as distance=dist_m")
-        names[name.strip()] = column.strip()
-    return names
 
 
 def _train(

@@ -44,11 +44,6 @@ class ColumnNames:
     kicker: str | None = None
     wind_in_ms: bool = False
 
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.features if name not in NAMES]
-        if unknown:
-            raise DataError(f"{unknown[0]} is no feature of a kick; the features are {', '.join(NAMES)}")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
@@ -71,6 +66,13 @@ class Dataset:
     def kickers(self) -> int | None:
         """How many kickers there are; None where the data name none."""
         return None if self.kicker is None else len(np.unique(self.kicker))
+
+    def inverse_of_kickers(self) -> float:
+        """Return Σn²/(Σn)² over kickers of n kicks: 1 over their number, if all have as many; 0 unnamed."""
+        if self.kicker is None:
+            return 0.0
+        counts = np.bincount(self.kicker).astype(np.float64)
+        return float(np.sum(counts**2) / np.sum(counts) ** 2)
 
     def take(self, which: NDArray[Any]) -> Dataset:
         """Return some of the kicks, by mask or by position."""
