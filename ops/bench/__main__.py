@@ -35,7 +35,7 @@ NAMES = {
     "learned": ("variants.learned", "the cost of learning for answers; needs wrk"),
     "learning": (
         "learning.learning",
-        "learning from outcomes, on simulated kicks: false alarms, and how soon a change is heard",
+        "alarms, replay, coverage, training on simulated kicks; `--jobs 2` takes about half an hour",
     ),
     "models": ("models.models", "the time of a prediction by kind of model"),
     "outcomes": ("stores.outcomes", "the time of outcomes, together and one by one"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _WEAK: Final = 1e-6  # precision of a prior that keeps the equations solvable where all log-odds are the same
 _NODES: Final = np.linspace(-4, 4, 61)  # of ability, in its standard deviations
 _MOST: Final = 2.0  # log-odds; the published spread is 0.29
-_ABILITY_ERROR: Final = 0.15  # log-odds, by which others' kickers may spread otherwise
+_ABILITY_ERROR: Final = 0.1  # log-odds, by which others' kickers may spread otherwise
 _TOLERANCE: Final = 0.005
 _GOLDEN: Final = (5**0.5 - 1) / 2
 
@@ -97,9 +98,10 @@ def ability_spread(
     """Estimate the standard deviation of ability by maximum likelihood, as that of a random intercept.
 
     The likelihood of a kicker's kicks is a mean over a normal distribution of ability, taken at 61 nodes
-    (marginal likelihood of a generalised linear mixed model; McCulloch & Searle 2001, chapter 8). A normal
-    prior around the published spread of 0.29, its standard deviation 0.15, decides where kickers are few. The
-    mode is found by golden-section search.
+    (marginal likelihood of a generalised linear mixed model; McCulloch & Searle 2001, chapter 8). A prior
+    decides where kickers are few: normal around the published spread of 0.29, its standard deviation 0.1,
+    times √s. The factor moves the mode m of a posterior of variance v to about √(m² + v), the spread of an
+    ability whose spread is itself uncertain, and away from 0. Golden-section search finds the mode.
 
     Args:
         log_odds: shape (n,), of success over kickers of all abilities, from kicks other than these.
@@ -107,7 +109,7 @@ def ability_spread(
         kicker: shape (n,), numbers from 0.
 
     Returns:
-        Log-odds, 0 to 2; 0 where nothing speaks for a difference.
+        Log-odds, above 0, to 2.
     """
     low, high = 0.0, _MOST
     while high - low > _TOLERANCE:
@@ -117,8 +119,7 @@ def ability_spread(
             high = right
         else:
             low = left
-    middle = (low + high) / 2
-    return 0.0 if middle <= 2 * _TOLERANCE else middle
+    return (low + high) / 2
 
 
 def _posterior(
@@ -132,4 +133,4 @@ def _posterior(
     weights = np.exp(-(_NODES**2) / 2)
     most = logs.max(axis=0)
     means = np.log((weights / weights.sum()) @ np.exp(logs - most)) + most
-    return float(means.sum()) - ((spread - ABILITY_SD) / _ABILITY_ERROR) ** 2 / 2
+    return float(means.sum()) + math.log(spread) / 2 - ((spread - ABILITY_SD) / _ABILITY_ERROR) ** 2 / 2

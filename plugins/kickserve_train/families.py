@@ -28,15 +28,18 @@ BOOSTED: Final = "boosted"
 KINDS: Final = (RECALIBRATED, LOGISTIC, SPLINES, BOOSTED)
 """The families to choose from, from simple to rich; the constant is only compared with."""
 
+MISFIT: Final = (1.5, 1.1, 0.6, 0.45, 0.45, 0.45)
+"""By how much a formula may be off, in log-odds, at each distance of the surface's grid: one standard
+deviation. Of easy kicks next to all succeed, so that the public figures say least about their log-odds."""
+NEAR_MISFIT: Final = (1.5, 1.1, 0.3, 0.0, 0.0, 0.0)
+"""The same of a formula that holds but for easy kicks."""
+
 _STEPS: Final = 25  # Newton's method takes about seven
 _SMALL_STEP: Final = 1e-6  # in standard errors: after it the error is that squared
 _SINGULAR: Final = 1e-10  # smallest eigenvalue of the standardised information; smaller is noise
 _BATCH: Final = 65_536
 _PRIOR_SD: Final = 2.5
 _LEVEL: Final = 1e-4  # precision of the level: all of some kicks may have succeeded
-# By how much the formula may be off, in log-odds, at each distance of the surface's grid: one standard
-# deviation. Of easy kicks next to all succeed, so that the public figures say least about their log-odds.
-_MISFIT: Final = (1.5, 1.1, 0.6, 0.45, 0.45, 0.45)
 _REACH: Final = 1.2  # steps of the grid over which a misfit stays much the same
 _JITTER: Final = 1e-5  # keeps the prior's covariance invertible
 
@@ -99,7 +102,7 @@ class Logistic:
         if SURFACE[0] in self.terms:
             at = self.terms.index(SURFACE[0])
             piece = slice(at, at + len(SURFACE))
-            self._prior[piece, piece] = np.linalg.inv(misfit_covariance())
+            self._prior[piece, piece] = np.linalg.inv(misfit_covariance(MISFIT))
         self._rises = rises(self.terms) if falls else None
 
     def fit(self, dataset: Dataset, seed: int = 0) -> LogisticFit:  # noqa: ARG002  nothing is drawn
@@ -109,7 +112,7 @@ class Logistic:
             DataError: the kicks don't determine the coefficients.
         """
         return fit(
-            lambda: designs(_batches(dataset), self.terms),
+            lambda: designs(batches(dataset), self.terms),
             self.terms,
             precision=self._prior,
             falling=self._rises,
@@ -137,11 +140,15 @@ def splines(dataset: Dataset) -> Logistic:
     return Logistic(SPLINES, [*COEFFICIENTS, "angle", *SURFACE], dataset, falls=True)
 
 
-def misfit_covariance() -> NDArray[np.float64]:
-    """Return the prior covariance of the surface's coefficients, shape (24, 24), in their order."""
+def misfit_covariance(sizes: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return the prior covariance of the surface's coefficients, shape (24, 24), in their order.
+
+    Args:
+        sizes: their standard deviation at each distance of the grid, in log-odds.
+    """
     down, across = (axis.ravel() for axis in np.indices((len(SURFACE_DISTANCES), len(SURFACE_ANGLES))))
     squared = np.subtract.outer(down, down) ** 2 + np.subtract.outer(across, across) ** 2
-    size = np.array(_MISFIT)[down]
+    size = np.array(sizes)[down]
     result: NDArray[np.float64] = np.exp(-squared / (2 * _REACH**2)) * np.outer(size, size)
     return result + _JITTER * np.eye(len(SURFACE))
 
@@ -239,7 +246,8 @@ def _inverse(information: NDArray[np.float64], terms: Sequence[str]) -> NDArray[
     return result
 
 
-def _batches(dataset: Dataset) -> Iterator[Batch]:
+def batches(dataset: Dataset) -> Iterator[Batch]:
+    """Go through kicks in pieces, so that their terms need little memory."""
     for at in range(0, len(dataset), _BATCH):
         part = slice(at, at + _BATCH)
         yield dataset.matrix[part], dataset.success[part]

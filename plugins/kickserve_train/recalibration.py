@@ -6,16 +6,24 @@ import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kickserve.plugins import SURFACE, LinearModel, expit, mean_shrink, predict
 from kickserve_data.simulate import ABILITY_SD
 from kickserve_scores.explain import log_odds
-from kickserve_train.families import RECALIBRATED, LogisticFit, designs, fit, misfit_covariance
+from kickserve_train.families import (
+    MISFIT,
+    NEAR_MISFIT,
+    RECALIBRATED,
+    LogisticFit,
+    batches,
+    designs,
+    fit,
+    misfit_covariance,
+)
 from kickserve_trees.model import TreesModel
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from kickserve.plugins import LinearDocument
     from kickserve_train.dataset import Dataset
 
@@ -26,6 +34,7 @@ SLOPE_SD: Final = 0.15
 
 _SLOPE_FROM: Final = 300  # kicks; fewer say too little about a slope
 _FIXED: Final = 1e-6
+_HOLDS: Final = 0.7  # probability that the model holds, before any outcome is known
 _JITTER: Final = 1e-9  # a covariance may have coefficients that hang together
 _HARM: Final = 0.0012  # log loss
 _SURE: Final = 4.0  # standard errors: of two numbers, 1 in 3,000 is beyond them
@@ -80,41 +89,77 @@ class Recalibrated:
         return RecalibratedFit(self._start, slope, offset)
 
 
-def posterior_of(fitted: RecalibratedFit, document: LinearDocument, dataset: Dataset) -> LogisticFit:
+class _Posterior(NamedTuple):
+    """The normal approximation to a posterior, and how well its prior foretold the outcomes."""
+
+    mode: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    ln_evidence: float
+
+    def around(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean of (β - place)·(β - place)ᵀ."""
+        return self.covariance + np.outer(self.mode - place, self.mode - place)
+
+
+def posterior_of(
+    fitted: RecalibratedFit, document: LinearDocument, dataset: Dataset, ability_sd: float
+) -> LogisticFit:
     """Return the terms of a recalibrated linear model, with the errors that are left.
 
-    What is known before is the model with its own covariance, the level and slope with theirs, and a surface
-    of misfit, if the model has none. What the kicks add gives a posterior, and the covariance is that of the
-    truth around the recalibrated model: the posterior's, and the square of how far its middle is away.
+    Two hypotheses are averaged (Hoeting et al. 1999, "Bayesian model averaging: a tutorial"). By the first,
+    the model holds within its own covariance; by the second, its level, slope and formula are off. The first
+    has the probability 0.7 before any outcome is known, and then the kicks decide: the intervals narrow where
+    the model does well, and stay wide where it does not. By both, a model without a surface may be wrong
+    about easy kicks, of whose log-odds outcomes say next to nothing.
 
     Args:
         fitted: level and slope.
         document: of the model that they belong to.
         dataset: the kicks that they were fitted to.
+        ability_sd: spread of ability in log-odds. The mean ability of the kickers that the data name is not
+            that of all kickers, and looks like a level that has moved.
 
     Returns:
-        Coefficients and covariance for the mean over kickers.
+        Coefficients for the mean over kickers, and the mean square of how far the truth is from them.
     """
-    known = len(document.terms)
-    more = [] if SURFACE[0] in document.terms else list(SURFACE)
-    terms, shrink = [*document.terms, *more], mean_shrink(document.ability_sd)
-    start = np.zeros(len(terms))
+    known, shrink = len(document.terms), mean_shrink(document.ability_sd)
+    surface = [] if SURFACE[0] in document.terms else list(SURFACE)
+    terms = [*document.terms, *surface]
+    start = np.zeros(len(terms) + 1)  # the last is the mean ability of these kickers
     start[:known] = np.array(document.coefficients) / shrink
-    level = (np.array(terms) == "intercept").astype(np.float64)
-    prior = LEVEL_SD**2 * np.outer(level, level) + SLOPE_SD**2 * np.outer(start, start)
-    prior[:known, :known] += np.array(document.covariance) / shrink**2
-    if more:
-        prior[known:, known:] = misfit_covariance()
-    precision: Any = np.linalg.inv(prior + _JITTER * np.eye(len(terms)))
-    found = fit(
-        lambda: designs([(dataset.matrix, dataset.success)], terms),
-        terms,
-        precision=precision,
-        center=start,
-    )
+    level = (np.array([*terms, ""]) == "intercept").astype(np.float64)
+    holds = _JITTER * np.eye(len(start))
+    holds[:known, :known] += np.array(document.covariance) / shrink**2
+    holds[-1, -1] += ability_sd**2 * dataset.inverse_of_kickers()
+    off = holds + LEVEL_SD**2 * np.outer(level, level) + SLOPE_SD**2 * np.outer(start, start)
+    if surface:
+        holds[known:-1, known:-1] += misfit_covariance(NEAR_MISFIT)
+        off[known:-1, known:-1] += misfit_covariance(MISFIT)
+    first, second = (_posterior(terms, start, prior, dataset) for prior in (holds, off))
+    odds = math.log(_HOLDS / (1 - _HOLDS)) + first.ln_evidence - second.ln_evidence
+    sure = float(expit(np.array(odds)))
     moved = fitted.slope * start + fitted.offset * level
-    away = moved - found.coefficients
-    return LogisticFit(terms, moved, found.covariance + np.outer(away, away), len(dataset))
+    covariance = sure * first.around(moved) + (1 - sure) * second.around(moved)
+    return LogisticFit(terms, moved[:-1], covariance[:-1, :-1], len(dataset))
+
+
+def _posterior(
+    terms: list[str], middle: NDArray[np.float64], prior: NDArray[np.float64], dataset: Dataset
+) -> _Posterior:
+    """Fit terms and a second intercept, with a normal prior of that middle and covariance.
+
+    The evidence is the probability of the outcomes, by the approximation of Laplace (Kass & Raftery 1995,
+    "Bayes factors", section 4.1).
+    """
+    both = [*terms, "intercept"]
+    precision: Any = np.linalg.inv(prior)
+    found = fit(lambda: designs(batches(dataset), both), both, precision=precision, center=middle)
+    away = found.coefficients - middle
+    sign = np.where(dataset.success, -1, 1)
+    loss = float(np.logaddexp(0, sign * found.log_odds(dataset.matrix)).sum())
+    volume = float(np.linalg.slogdet(found.covariance)[1] - np.linalg.slogdet(prior)[1])
+    ln_evidence = (volume - away @ precision @ away) / 2 - loss
+    return _Posterior(found.coefficients, found.covariance, ln_evidence)
 
 
 def _part(shift: NDArray[np.float64], z: NDArray[np.float64], dataset: Dataset) -> float:

@@ -84,7 +84,7 @@ def linear_document(fitted: LogisticFit, line: Line, dataset: Dataset, card: Car
     how far it moves each kick is added to the variance. The coefficients are stretched as those of
     `kickserve_train.default`, to speak of a kicker of middling ability. Where the data name kickers, their
     mean ability is not that of all kickers: its variance, s²·Σn²/(Σn)² with n the kicks of each, is added to
-    the intercept's.
+    the intercept's, unless a recalibrated model's covariance holds it already.
     """
     at = fitted.terms.index("intercept")
     coefficients = fitted.coefficients * line.slope
@@ -93,7 +93,8 @@ def linear_document(fitted: LogisticFit, line: Line, dataset: Dataset, card: Car
     stretch = mean_shrink(card.ability_sd)
     coefficients = coefficients * stretch
     covariance = (fitted.covariance + np.outer(away, away)) * stretch**2
-    covariance[at, at] += card.ability_sd**2 * _inverse_of_kickers(dataset)
+    if card.start is None:
+        covariance[at, at] += card.ability_sd**2 * dataset.inverse_of_kickers()
     document = LinearDocument(
         **_shared(dataset, card),
         terms=list(fitted.terms),
@@ -257,14 +258,6 @@ def _interval(dataset: Dataset, card: Card) -> str:
         "The range in which the probability lies, in 95 of 100 cases, for a kicker of unknown ability. It"
         f" covers the spread of ability ({card.ability_sd:.2f} in log-odds, {source}) and {how}."
     )
-
-
-def _inverse_of_kickers(dataset: Dataset) -> float:
-    """Return Σn²/(Σn)² over the kickers: 1 over their number, where all have as many kicks."""
-    if dataset.kicker is None:
-        return 0.0
-    counts = np.bincount(dataset.kicker).astype(np.float64)
-    return float(np.sum(counts**2) / np.sum(counts) ** 2)
 
 
 def _reference(document: Document, dataset: Dataset, card: Card) -> Profile:

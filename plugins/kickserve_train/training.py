@@ -298,7 +298,7 @@ class TrainingRun:
             },
         )
         if isinstance(start, LinearModel):
-            fitted_terms = posterior_of(fitted, start.document, self._all)
+            fitted_terms = posterior_of(fitted, start.document, self._all, card.ability_sd)
             return linear_document(fitted_terms, Line(), self._all, card)
         p = expit(fitted.log_odds(self._all.matrix))
         error = float((np.sum(p * (1 - p)) + LEVEL_SD**-2) ** -0.5)
