@@ -443,6 +443,7 @@ class TestIntervals:
             ("splines", logit, 2_000, 12, False),
             ("splines", by_ln_theta, 2_000, 12, False),
             ("splines", by_ln_theta, 10_000, 4, True),
+            ("recalibrated", logit, 500, 12, True),
             ("recalibrated", by_ln_theta, 2_000, 6, True),
             ("boosted", logit, 2_000, 3, False),
             ("boosted", logit, 4_000, 3, True),
