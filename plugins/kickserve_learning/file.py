@@ -75,7 +75,7 @@ def read_heard(
     outcomes = (outcome,) if outcome else OUTCOMES
     columns = [features.get(name, name) for name in NAMES]
     usual = {features.get(name, name): value for name, value in USUAL.items()}
-    source = open_kicks(path, columns, outcomes, (kicker,) if kicker else KICKERS, usual)
+    source = open_kicks(path, columns, outcomes, (kicker,) if kicker else KICKERS, usual=usual)
     if source.cells.outcome is None:
         raise DataError(f"{path} has no column {outcomes[0]}: name the column of outcomes with --outcome")
     if kicker and source.cells.kicker is None:
