@@ -123,6 +123,9 @@ def cli() -> None:
     """
 
 
+_keep_lines(cli)
+
+
 @cli.command("health")
 @click.option(
     "--url", type=ServiceUrl(), help="Base URL of the service. Default: the address in the settings."

@@ -35,7 +35,7 @@ ROOT: Final = Path(__file__).parent.parent
 FOLDER: Final = ROOT / "ops" / "docs" / "reference"
 GROUPS: Final = ("kickserve.plugins", "kickserve.standard")
 _MADE: Final = "<!-- made by `just reference`: change the code, not this page -->"
-_EXAMPLES: Final = re.compile(r"(?:\\b|\x08)\n(.*?)(?=(?:\\b|\x08)\n|\Z)", re.DOTALL)
+_EXAMPLES: Final = re.compile(r"(?:\\b|\x08)\n(.*?)(?=\n\n|\Z)", re.DOTALL)
 _KICKS: Final = 60  # drift begins with 50
 _PATIENCE: Final = 30  # seconds until each plugin has measured something
 _MEASURED: Final = (

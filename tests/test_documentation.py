@@ -305,7 +305,11 @@ def commands_below(command, path):
 
 
 @pytest.mark.parametrize(("command", "path"), [*commands_below(cli, ("kickserve",))])
-def test_the_help_of_a_command_has_examples_that_can_be_parsed(command, path, monkeypatch):
+def test_the_help_of_a_command_shows_examples_that_can_be_parsed(command, path, kickserve, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = kickserve(*path[1:], "--help")[1].splitlines()
+    assert {*examples(command)} <= {line.strip() for line in shown}
+    assert all("kickserve" in line for line in examples(command))
     monkeypatch.setattr(click.Path, "convert", lambda _, value, *__: value)  # their files are examples too
     found = [words for line in examples(command) for words in simple_commands(line)]
     assert any(tuple(words[: len(path)]) == path for words in found)

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import click
+import rich_click as click
 
 from kickserve.plugins import (
     ConfigurationError,
