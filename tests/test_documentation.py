@@ -263,6 +263,11 @@ class TestReadme:
             left += {(document.parent / link).resolve() for link in links} - reached
         assert {*DOCUMENTS} - reached == {ROOT / ".github/pull_request_template.md"}
 
+    def test_the_architecture_names_every_plugin_and_library(self):
+        text = (ROOT / "ops/docs/architecture.md").read_text()
+        packages = [path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")]
+        assert [name for name in packages if f"`{name.removeprefix('kickserve_')}`" not in text] == []
+
     def test_no_paragraph_is_in_two_documents(self):
         where = defaultdict(set)
         for document in DOCUMENTS:
