@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kickserve.store import KnownOutcome, Store
 
-_STEP: Final = 250  # outcomes that are learned in one turn of the event loop: half a millisecond
+_STEP: Final = 500  # outcomes that are learned in one turn of the event loop: a millisecond
 _APART: Final = 1_000  # outcomes between two checkpoints, at least
 _CHECKPOINTS: Final = 64
 _MILLISECOND: Final = timedelta(milliseconds=1)  # the smallest time between two instants of a store

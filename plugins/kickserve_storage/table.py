@@ -60,7 +60,7 @@ SHADOW: Final = ("shadow_model", "shadow_revision", "shadow_prediction")
 STREAM_GROUP: Final = 250  # records a group: 1 ms of the event loop, and another to encode them
 KNOWN_GROUP: Final = 5_000  # outcomes a read: all are learned again where the oldest of them is corrected
 LABELLED_GROUP: Final = 10_000  # labelled predictions are a few values each, so more of them go in a group
-OUTCOMES_GROUP: Final = 500  # outcomes a statement: SQLite before 3.32 takes 999 values at most
+OUTCOMES_GROUP: Final = 500  # outcomes a statement: SQLite before 3.32 takes 999 values; and those of a turn
 
 # Values are $1, $2, …; nothing of a request ever becomes part of a statement, only names of columns do.
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM predictions"  # noqa: S608 - see above
@@ -221,8 +221,8 @@ class TableStore(Store):
         at, record_id = self._moment(since), _FIRST
         while rows := await self._rows(KNOWN_OUTCOMES, at, record_id, revision, KNOWN_GROUP):
             # Converted as they are wanted: whoever takes them in lets others have their turn in between.
-            for start in range(0, len(rows), STREAM_GROUP):
-                yield [*map(self._known_outcome, rows[start : start + STREAM_GROUP])]
+            for start in range(0, len(rows), OUTCOMES_GROUP):
+                yield [*map(self._known_outcome, rows[start : start + OUTCOMES_GROUP])]
             at, record_id = rows[-1][0], str(rows[-1][1])
 
     async def was_deleted(self, record_id: str) -> bool:
