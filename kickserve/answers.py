@@ -13,7 +13,7 @@ from kickserve.record import numbers_of
 from kickserve.schemas import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SCALE: Final = 10**12  # numbers with more decimals are not written by column
 _SAMPLE: Final = 0.123456789012  # takes as many bytes as each number that is
+_WIDTH: Final = len(str(_SAMPLE))
 # Its bytes: what comes before the point, and three times four decimals.
 _FORM: Final = np.dtype(
     {"names": ["whole", "1", "2", "3"], "formats": ["u1", "u4", "u4", "u4"], "offsets": [0, 2, 6, 10]}
@@ -30,6 +31,8 @@ _DIGITS: Final = (
     (np.arange(10_000)[:, np.newaxis] // (1000, 100, 10, 1) % 10 + ord("0")).astype("u1").view("u4").ravel()
 )
 """The digits of 0 to 9999, each as the four bytes that they take."""
+_Edit = tuple[int, int, bytes]
+"""Where, how many bytes give way, and to what."""
 _NUMBERS: Final = ("prediction", "confidence", "low", "high")
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -43,8 +46,8 @@ def encode_answers(batch: RecordBatch, model: Model, separator: bytes) -> bytes 
         separator: one byte.
 
     Returns:
-        JSON with the fields of `kickserve.schemas.Prediction`, the numbers with 12 decimals; None where one
-        has more of them, where an interval is missing, or where something was learned.
+        JSON with the fields of `kickserve.schemas.Prediction`, the numbers with 12 decimals; None where a
+        probability has more of them, where an interval is missing, or where something was learned.
     """
     numbers = numbers_of([batch])
     scores = numbers[:, COUNT:-1]
@@ -56,10 +59,15 @@ def encode_answers(batch: RecordBatch, model: Model, separator: bytes) -> bytes 
     line = _encode(sample) + separator
     table = np.frombuffer(bytearray(line * len(batch)), _layout(line, ids[0]))
     table["id"] = ids
+    confidence = np.maximum(scores[:, 0], 1 - scores[:, 0])
     probability, low, high = scaled.T
-    columns = np.stack([probability, np.maximum(probability, _SCALE - probability), low, high])
+    columns = np.stack([probability, np.rint(confidence * _SCALE), low, high])
+    longer = np.flatnonzero(columns[1] / _SCALE != confidence)
+    place = line.index(str(_SAMPLE).encode(), line.index(b'"confidence"'))
+    edits = [(at * len(line) + place, _WIDTH, repr(confidence[at].item()).encode()) for at in longer.tolist()]
     _write([table[name] for name in _NUMBERS], columns)
-    return _with_warnings(table.tobytes(), numbers[:, :COUNT], model)
+    edits += _warnings(numbers[:, :COUNT], model, len(line))
+    return _edited(table.tobytes(), edits)
 
 
 def _layout(line: bytes, record_id: bytes) -> np.dtype[Any]:
@@ -81,13 +89,17 @@ def _write(places: Sequence[NDArray[Any]], columns: NDArray[np.float64]) -> None
             place[name] = text
 
 
-def _with_warnings(text: bytes, rows: NDArray[np.float64], model: Model) -> bytes:
+def _warnings(rows: NDArray[np.float64], model: Model, length: int) -> Iterator[_Edit]:
     """Add the warnings to the answers of some of the kicks: each as the last field."""
-    length, start = len(text) // len(rows), 0
-    parts: list[bytes] = []
     for at in np.flatnonzero(model.out_of_domain(rows)).tolist():
-        end = (at + 1) * length - 2  # before the brace and the separator
-        warnings = _encode(model.warnings(rows[at].tolist()))
-        parts += text[start:end], b',"warnings":' + warnings
-        start = end
+        yield (at + 1) * length - 2, 0, b',"warnings":' + _encode(model.warnings(rows[at].tolist()))
+
+
+def _edited(text: bytes, edits: list[_Edit]) -> bytes:
+    """Replace parts of a text."""
+    start = 0
+    parts: list[bytes] = []
+    for at, width, new in sorted(edits):
+        parts += text[start:at], new
+        start = at + width
     return b"".join((*parts, text[start:]))
