@@ -11,7 +11,7 @@ export const Timeline = {
     <p v-if="!entries.length" class="hint">{{ w.t("match_nothing") }}</p>
     <template v-else>
       <template v-if="kicks.length">
-        <svg class="race" :viewBox="'0 0 ${LEFT + WIDE + 4} ${TOP + HIGH + 16}'" aria-hidden="true">
+        <svg class="race" :viewBox="'0 0 ${LEFT + WIDE + 9} ${TOP + HIGH + 16}'" aria-hidden="true">
           <g v-for="each in levels"><path class="grid" :d="'M${LEFT} ' + y(each) + 'H${LEFT + WIDE}'"/><text x="${LEFT - 4}" :y="y(each) + 3.5" class="end">{{ each }}</text></g>
           <text v-for="each in minutes" :x="x(each)" y="${TOP + HIGH + 14}">{{ w.t("minute_value", { value: each }) }}</text>
           <g v-for="team in [0, 1]" :class="'team-' + team"><path class="expected" :d="steps(team, expectedOf)"/><path class="actual" :d="steps(team, pointsOf)"/></g>
