@@ -8,7 +8,7 @@ from typing import Any, Final
 __all__ = ["__version__"]
 __version__ = version("kickserve")
 
-# Names of version 0.1 and the modules that have them now; to be removed in version 0.3.
+# Names of version 0.1 and the modules that have them now; to be removed in version 1.1.
 _MOVED: Final = {
     "AsyncClient": "kickserve_client",
     "Client": "kickserve_client",

@@ -162,7 +162,7 @@ class TestOptions:
 
     def test_an_unknown_command_is_refused_and_the_version_shown(self, kickserve, refused):
         assert "moon" in refused("moon")
-        assert "0.1.0" in kickserve("--version")[1]
+        assert "1.0.0" in kickserve("--version")[1]
 
     @pytest.mark.parametrize(
         "arguments",

@@ -148,7 +148,7 @@ class Named:
 class TestMetadata:
     async def test_the_server_names_itself_and_its_extensions(self, client):
         answer = (await client.get(V2)).json()
-        assert answer == {"name": "kickserve", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+        assert answer == {"name": "kickserve", "version": "1.0.0", "extensions": ["binary_tensor_data"]}
 
     @pytest.mark.parametrize("name", ["simulated", "kickserve"])
     async def test_the_model_names_its_inputs_and_outputs(self, client, name):

@@ -41,7 +41,7 @@ async def upgrade(before: str = "", warm: float = WARM) -> list[Row]:
 
     Args:
         before: the older version: a commit or tag of this clone, or a requirement as
-            `kickserve[postgres]==0.1.0`; the newest tag by default.
+            `kickserve[postgres]==1.0.0`; the newest tag by default.
         warm: seconds of load before it is killed.
     """
     with ExitStack() as stack:
