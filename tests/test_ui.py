@@ -422,6 +422,7 @@ async def test_a_kick_that_is_sent_again_has_one_record_with_its_outcome_and_sta
         (browser_id(time.time() + 3600), "ahead"),
         (browser_id(time.time() - 31 * 86_400), "30 days"),
     ],
+    ids=["random", "no id", "own", "of tomorrow", "of last month"],
 )
 async def test_an_id_that_could_be_anothers_is_refused(client, root, record_id, why):
     answer = await root.post("/ui/record", json={"query": "", "id": record_id})
