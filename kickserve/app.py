@@ -288,7 +288,9 @@ async def predict(body: RawBody, predictor: ThePredictor) -> Prediction:
     guards=[requires(Scope.PREDICT)],
     request_max_body_size=None,  # `read_body` has a limit of its own
 )
-async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor) -> Streamed:
+async def predict_batch(
+    request: Request[Any, Any, Any], predictor: ThePredictor
+) -> Response[bytes] | Streamed:
     """Predict up to 100,000 kicks; the answers come in the order of the kicks, or all are refused.
 
     With `application/x-ndjson` as `Content-Type` and in `Accept`, any number of kicks is answered as they
@@ -303,7 +305,10 @@ async def predict_batch(request: Request[Any, Any, Any], predictor: ThePredictor
     charge = partial(app_of(request).authenticator.charge, request.scope)
     answers = await predictor.answer_batch(read_kicks_in_turns(body, lines=lines), charge)
     encoded = _encode_in_turns(answers, lines=wanted is not None)
-    return Streamed(encoded, media_type=wanted or MediaType.JSON)
+    media_type = wanted or MediaType.JSON
+    if len(answers) == 1:  # with its length, which clients of HTTP/1.0 want
+        return Response(b"".join([each async for each in encoded]), media_type=media_type)
+    return Streamed(encoded, media_type=media_type)
 
 
 @get(

@@ -96,7 +96,8 @@ class TestComparison:
 
     def test_what_can_not_run_here_is_left_out_with_the_reason(self, monkeypatch, tmp_path):
         monkeypatch.setattr(environment, "HOME", tmp_path)
-        monkeypatch.setitem(environment.REQUIREMENTS, "nowhere", ("--no-index", "no-package-of-this-name"))
+        (tmp_path / "requirements.txt").write_text("--no-index\nno-package-of-this-name\n")
+        monkeypatch.setitem(environment.REQUIREMENTS, "nowhere", ("-r", str(tmp_path / "requirements.txt")))
         assert "can't be installed" in Contender(name="x", environment="nowhere").lacks()
         assert Contender(name="x", program="no-such-program").lacks() == "no-such-program is not installed"
         assert Contender(name="x").lacks() == ""

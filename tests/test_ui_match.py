@@ -230,6 +230,7 @@ def test_a_thumb_reaches_all_of_it_and_nothing_is_a_barrier(visit, width, locale
     for each in page.locator(".outcomes button").all():
         assert each.bounding_box()["height"] >= 56
         expect(each).to_be_in_viewport(ratio=1)
+    expect(page.locator(".number")).to_have_attribute("aria-busy", "false")
     page.locator(".outcomes button").first.tap()
     expect(page.locator(".story li")).to_have_count(1)
     page.locator(".try-button").tap()

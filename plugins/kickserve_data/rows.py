@@ -278,12 +278,14 @@ def _rows_of(wanted: Wanted, document: Any) -> list[Any]:
     """Return the rows of a document: by column, by key, below a name such as `data`; or itself."""
     if isinstance(document, list):
         return document
-    columns = [*document.values()] if isinstance(document, dict) else []
-    if columns and {"columns", "data"} <= document.keys():
-        return [dict(zip(document["columns"], row, strict=False)) for row in document["data"]]
-    found = wanted.find([*document])[:-1] if wanted.columns else map(wanted.is_known(), document)
-    by_column = any(found) if columns else False
-    if columns and all(isinstance(column, dict) for column in columns):
+    if not isinstance(document, dict) or not document:
+        return [document]
+    columns = [*document.values()]
+    names, data = document.get("columns"), document.get("data")
+    if isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        return [dict(zip(names, row, strict=False)) for row in data]
+    by_column = any(wanted.find([*document])[:-1] if wanted.columns else map(wanted.is_known(), document))
+    if all(isinstance(column, dict) for column in columns):
         return [{n: document[n].get(key) for n in document} for key in columns[0]] if by_column else columns
     if by_column and all(isinstance(column, list) and len(column) > 1 for column in columns):
         return [dict(zip(document, row, strict=False)) for row in zip(*columns, strict=False)]

@@ -42,8 +42,8 @@ def model(name: str, kind: str) -> Path:
 def make(name: str) -> bool:
     """Make an environment, unless it is up to date; say whether it could be made."""
     stamp = HOME / name / "bench-stamp"
-    file = Path(REQUIREMENTS[name][1])
-    file = file / "pyproject.toml" if file.is_dir() else file
+    kind, what = REQUIREMENTS[name]
+    file = Path(what, "pyproject.toml") if kind == "-e" else Path(what)
     wanted = hashlib.sha256(sys.version.encode() + file.read_bytes()).hexdigest()
     HOME.mkdir(exist_ok=True)
     if stamp.is_file() and stamp.read_text() == wanted:
