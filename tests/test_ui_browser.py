@@ -352,6 +352,7 @@ def test_a_finger_drags_the_ball_and_the_buttons_are_in_reach(visit, server, wid
     size = {"width": width, "height": 844}
     locale = "fr-FR" if width == 360 else "en-GB"  # the longer words
     page = visit("/?distance=30&angle=0", viewport=size, has_touch=True, is_mobile=True, locale=locale)
+    expect(page.locator(".answer.exact")).to_be_visible()  # nothing moves any more
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     with counting(server) as new:
         box = drag_by_finger(page, 15, 4, -4)
