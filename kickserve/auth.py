@@ -176,25 +176,24 @@ class Authenticator:
         name = host_name(host.decode("latin-1"))
         return is_loopback(name) or name in self._hosts
 
-    def admit(self, sent: Mapping[bytes, bytes], peer: str, forwarded: bytes | None) -> Principal | None:  # noqa: ARG002
+    def admit(self, token: bytes, peer: str, forwarded: bytes | None) -> Principal | None:  # noqa: ARG002
         """Admit a prediction ahead of the router.
 
         Args:
-            sent: the headers of the request, each of which came once.
+            token: the key that came with it (`credential`).
             peer: address of the connection.
             forwarded: `X-Forwarded-For`, where it has not been applied yet.
 
         Returns:
             The principal, or None where the router has to answer (with the reason of a refusal).
         """
-        return self.find_predictor(sent) if self.guarded else ANONYMOUS
+        return self.find_predictor(token) if self.guarded else ANONYMOUS
 
-    def find_predictor(self, sent: Mapping[bytes, bytes]) -> Principal | None:
+    def find_predictor(self, token: bytes) -> Principal | None:
         """Return the principal of a key that may predict.
 
         The last one is remembered: clients repeat theirs.
         """
-        token = credential(sent)
         ring, before, principal = self._last
         if (
             ring is self.keys

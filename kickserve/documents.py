@@ -31,6 +31,7 @@ NORMAL_975: Final = 1.96
 # together. Where a kick alone falls so near the middle of two such numbers that its last bits would decide,
 # it is asked as one of many are.
 _DECIMALS: Final = 1e11
+_HALF: Final = _DECIMALS / 2
 _DECIDED: Final = 0.499
 
 
@@ -121,6 +122,8 @@ class DocumentModel(Generic[D]):
             metrics=document.metrics,
         )
         self._limits = [_limit(name, *ends) for name, ends in document.domain.items()]
+        everything = (-math.inf, math.inf)
+        self._low, self._high = np.array([document.domain.get(name, everything) for name in NAMES]).T
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
         """Predict n kicks, as `kickserve.model.Model` does."""
@@ -143,10 +146,7 @@ class DocumentModel(Generic[D]):
 
     def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for n kicks, shape (n, 11), whether `warnings` would warn of each; shape (n,)."""
-        result = np.zeros(len(matrix), dtype=np.bool_)
-        for at, low, high, *_ in self._limits:
-            values = matrix[:, at]
-            result |= (values < low) | (values > high)
+        result: NDArray[np.bool_] = ((matrix < self._low) | (matrix > self._high)).any(axis=1)
         return result
 
     def warnings(self, row: Sequence[float]) -> list[str]:
@@ -285,15 +285,8 @@ def _limit(name: str, low: float, high: float) -> tuple[int, float, float, str, 
 
 def expit(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn log-odds, of any shape, into probabilities: by way of tanh, which can't overflow."""
-    return _expit_into(np.array(z, dtype=np.float64))
-
-
-def _expit_into(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    z *= 0.5
-    np.tanh(z, out=z)
-    z *= 0.5
-    z += 0.5
-    return z
+    result: NDArray[np.float64] = 0.5 + 0.5 * np.tanh(0.5 * np.asarray(z, np.float64))
+    return result
 
 
 def mean_shrink(ability_sd: float) -> float:
@@ -319,9 +312,9 @@ def answer_one(z: float, low: float, high: float) -> tuple[float, float, float] 
     Returns:
         Probability, low and high; None where the last bits would decide: then ask by arrays.
     """
-    probability = (0.5 + 0.5 * math.tanh(0.5 * z)) * _DECIMALS
-    low = min((0.5 + 0.5 * math.tanh(0.5 * low)) * _DECIMALS, probability)
-    high = max((0.5 + 0.5 * math.tanh(0.5 * high)) * _DECIMALS, probability)
+    probability = _HALF + _HALF * math.tanh(0.5 * z)
+    low = min(_HALF + _HALF * math.tanh(0.5 * low), probability)
+    high = max(_HALF + _HALF * math.tanh(0.5 * high), probability)
     first, second, third = int(probability + 0.5), int(low + 0.5), int(high + 0.5)
     if (
         -_DECIDED < probability - first < _DECIDED
@@ -340,10 +333,13 @@ def answer_in_place(rows: NDArray[np.float64]) -> Answer:
             Far out, the mean over ability can lie beyond the interval of a middling kicker: then the interval
             is widened to it.
     """
-    probability, low, high = _expit_into(rows)
+    rows *= 0.5
+    np.tanh(rows, out=rows)
+    rows *= _HALF
+    rows += _HALF
+    probability, low, high = rows
     np.minimum(low, probability, out=low)
     np.maximum(high, probability, out=high)
-    rows *= _DECIMALS
     np.rint(rows, out=rows)
     rows /= _DECIMALS
     return Answer(probability, low, high)

@@ -28,6 +28,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import cached_property
 from glob import glob
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
@@ -437,9 +438,12 @@ class Journal:
             if self._fsync:
                 return self._batcher.ask(frames)
             refusal = self._settle(len(frames), self._write([frames]))
-        written: Written = asyncio.get_running_loop().create_future()
-        written.set_result(refusal)
-        return written
+        return self._kept if refusal is None else _done(refusal)
+
+    @cached_property
+    def _kept(self) -> Written:
+        """What `write` returns where all is kept: one for all, as one for each costs more than the write."""
+        return _done(None)
 
     async def write_apart(self, payloads: Sequence[bytes]) -> Backlogged | None:
         """Keep payloads as `write` does, one in each turn of the event loop, in a segment of their own.
@@ -724,6 +728,12 @@ class Journal:
         if path not in self._logged:
             self._logged.add(path)
             _log.error("of the journal, %s %s (%s)", path, trouble, error.strerror)
+
+
+def _done(refusal: Backlogged | None) -> Written:
+    written: Written = asyncio.get_running_loop().create_future()
+    written.set_result(refusal)
+    return written
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -81,6 +81,7 @@ _ANGLE: Final = INDEX["angle"]
 _WIND: Final = INDEX["wind_speed"]
 _LEFT_FOOTED: Final = INDEX["is_left_footed"]
 _LEFT_SIDE: Final = INDEX["is_left_side"]
+_LN_THETA: Final = COUNT + 1  # its place behind the features and the intercept
 
 
 _Number = Annotated[float, Meta(ge=-1e9, le=1e9)]  # log-odds need no more; larger products could overflow
@@ -113,20 +114,20 @@ def _signed_square(x: Any) -> Any:
     return x * abs(x)
 
 
-FORMULAS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "intercept": lambda kicks: np.ones_like(kicks[_DISTANCE]),
-    "ln_theta": lambda kicks: np.log(theta(kicks[_DISTANCE], kicks[_ANGLE])),
-    "beyond_60": lambda kicks: np.maximum(kicks[_DISTANCE] - _LONG, 0.0),  # metres
+FORMULAS: Final[Mapping[str, Callable[[NDArray[np.float64]], Any]]] = {
+    "intercept": lambda _: 1.0,
+    "ln_theta": lambda values: np.log(theta(values[_DISTANCE], values[_ANGLE])),
+    "beyond_60": lambda values: np.maximum(values[_DISTANCE] - _LONG, 0.0),  # metres
     # The angle in units of 30°, positive where foot and side differ (the ball turns in), else negative.
-    "foot_side": lambda kicks: (
-        (2.0 * abs(kicks[_LEFT_SIDE] - kicks[_LEFT_FOOTED]) - 1.0) * kicks[_ANGLE] / 30.0
+    "foot_side": lambda values: (
+        (2.0 * abs(values[_LEFT_SIDE] - values[_LEFT_FOOTED]) - 1.0) * values[_ANGLE] / 30.0
     ),
     # Wind in units of 10 km/h times distance in units of 30 m.
-    "wind_distance": lambda kicks: kicks[_WIND] / 10.0 * (kicks[_DISTANCE] / 30.0),
+    "wind_distance": lambda values: values[_WIND] / 10.0 * (values[_DISTANCE] / 30.0),
     # ln θ times its own size: below 1°, where the square would rise again, it goes on falling.
-    "ln_theta_squared": lambda kicks: _signed_square(np.log(theta(kicks[_DISTANCE], kicks[_ANGLE]))),
+    "ln_theta_squared": lambda values: _signed_square(values[_LN_THETA]),
 }
-"""The terms that are no feature, each from the features of n kicks, shape (11, n), to shape (n,)."""
+"""The terms that are no feature, each from the values of n kicks before it, shape (k, n), to shape (n,)."""
 
 
 def values_of(row: Sequence[float]) -> list[float]:
@@ -401,14 +402,15 @@ class LinearModel(DocumentModel[LinearDocument]):
         )
         self._layout = _Layout(document.terms)
         self._plain = not (self._layout.surface or self._layout.splines)
-        # One matrix product gives the log-odds and, as the length of a vector, the standard error:
-        # with Σ = R Rᵀ, xᵀΣx = |Rᵀx|². A value of a kick that is no term of this model has the weight 0.
-        root = _root(np.array(document.covariance))
-        self._weights = np.zeros((1 + len(root), self._layout.width))
+        # One matrix product gives the log-odds of the mean, those of a middling kicker, and a vector with the
+        # length of half the interval: with Σ = R Rᵀ, xᵀΣx = |Rᵀx|². A value that is no term has the weight 0.
+        coefficients, places = np.array(document.coefficients), self._layout.places
+        self._weights = np.zeros((3 + len(places), self._layout.width))
+        self._weights[0, places] = coefficients / mean_shrink(document.ability_sd)
+        self._weights[1, places] = coefficients
+        self._weights[2, TERMS["intercept"]] = NORMAL_975 * document.ability_sd
+        self._weights[3:, places] = NORMAL_975 * _root(np.array(document.covariance)).T
         self._pack = Struct(f"{self._layout.width}d").pack
-        self._weights[:, self._layout.places] = np.vstack([np.array(document.coefficients), root.T])
-        self._ability = document.ability_sd
-        self._shrink = mean_shrink(document.ability_sd)
 
     def predict(self, matrix: NDArray[np.float64]) -> Answer:
         """Predict n kicks.
@@ -428,12 +430,12 @@ class LinearModel(DocumentModel[LinearDocument]):
     def _predict_into(self, result: NDArray[np.float64], matrix: NDArray[np.float64]) -> None:
         """Fill in probability, low and high, shape (3, n), of kicks, shape (n, 11)."""
         products = _product(self._weights, self._layout.of_many(matrix))
-        z, error = products[0], products[1:]
-        error *= error
-        half = NORMAL_975 * np.sqrt(np.add.reduce(error) + self._ability**2)
-        np.divide(z, self._shrink, out=result[0])
-        np.subtract(z, half, out=result[1])
-        np.add(z, half, out=result[2])
+        mean, middle, *_ = products
+        np.square(products[2:], out=products[2:])
+        half = np.sqrt(np.add.reduce(products[2:]))
+        result[0] = mean
+        np.subtract(middle, half, out=result[1])
+        np.add(middle, half, out=result[2])
         answer_in_place(result)
 
     def predict_one(self, row: Sequence[float]) -> tuple[float, float, float]:
@@ -447,9 +449,9 @@ class LinearModel(DocumentModel[LinearDocument]):
         """
         values = values_of(row) if self._plain else self._layout.of_one(row)
         # numpy reads packed numbers in half of the time of a list.
-        z, *error = self._weights.dot(np.frombuffer(self._pack(*values))).tolist()
-        half = NORMAL_975 * math.hypot(self._ability, *error)
-        return self.answer_one(row, z / self._shrink, z - half, z + half)
+        mean, middle, *error = self._weights.dot(np.frombuffer(self._pack(*values))).tolist()
+        half = math.hypot(*error)
+        return self.answer_one(row, mean, middle - half, middle + half)
 
 
 def load_linear(data: bytes, origin: Origin) -> LinearModel:

@@ -215,10 +215,10 @@ def is_sound(answer: Answer, count: int) -> bool:
     probability, *ends = answer
     parts: list[Any] = [probability, *(end for end in ends if end is not None)]
     # A model of any origin may leave the probability out: then there is no shape.
-    return all(
-        part is not None and part.shape == (count,) and bool(np.all((part >= 0) & (part <= 1)))
-        for part in parts
-    )
+    if any(part is None or part.shape != (count,) for part in parts):
+        return False
+    found = np.array(parts)
+    return not found.size or bool(found.min() >= 0 and found.max() <= 1)
 
 
 def wrong_name(name: str) -> str:

@@ -31,6 +31,7 @@ from kickserve.auth import (
     KeyRing,
     Principal,
     Scope,
+    credential,
     default_keys,
     requires,
 )

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from kickserve.process import ProcessSampler
     from kickserve.record import EncodedLearned
     from kickserve.recorder import Recorder
-    from kickserve.schemas import Interval, Kick, Learned, ModelCard
+    from kickserve.schemas import Kick, Learned, ModelCard
     from kickserve.settings import Settings
 
     Row = Sequence[float]  # the eleven numbers of a kick; flags may be booleans
@@ -166,7 +166,7 @@ class Scorer:
     def score_each(self, asked: Sequence[Asked]) -> Found:
         """Score kicks that came in together, and fail for each by itself; may be called in another thread."""
         if self._predict_one is None or len(asked) > _FEW:
-            rows = matrix_of([row for row, *_ in asked])
+            rows = matrix_of([each[0] for each in asked])
             try:
                 return Scored(rows, self.score(rows))
             except PredictionFailed as error:
@@ -194,9 +194,9 @@ class Scorer:
             source: what sent the kicks.
         """
         now = time.perf_counter()
-        kickers = [kicker for *_, kicker in asked]
+        kickers = [each[2] for each in asked]
         if isinstance(found, Scored):
-            latencies = np.array([now - since for _, since, _ in asked])
+            latencies = now - np.array([each[1] for each in asked])
             batch, learned = self.record(*found, latencies, kickers if any(kickers) else None, source)
             return self.predictions(batch, learned), batch
         ids, name, warnings = self._ids.take(len(asked)), self.model.card.name, self.model.warnings
@@ -290,14 +290,12 @@ class Scorer:
         """
         numbers = numbers_of([batch])
         warnings: list[tuple[str, ...]] = [()] * len(batch)
-        for at in np.flatnonzero(self.model.out_of_domain(numbers[:, :COUNT])).tolist():
+        for at in self.model.out_of_domain(numbers[:, :COUNT]).nonzero()[0].tolist():
             warnings[at] = tuple(self.model.warnings(numbers[at, :COUNT].tolist()))
-        probability, low, high = numbers[:, COUNT : COUNT + 3].T
-        confidence = np.maximum(probability, 1 - probability)
-        intervals: list[Interval | None] = [*zip(low.tolist(), high.tolist(), strict=True)]
-        for at in np.flatnonzero(np.isnan(low)).tolist():
-            intervals[at] = None
-        columns = probability.tolist(), confidence.tolist(), intervals, repeat(batch.model), warnings
+        probability, low, high = numbers[:, COUNT : COUNT + 3].T.tolist()
+        confidence = [each if each > 0.5 else 1 - each for each in probability]  # noqa: PLR2004  quicker than max()
+        intervals = [None if ends[0] != ends[0] else ends for ends in zip(low, high, strict=True)]
+        columns = probability, confidence, intervals, repeat(batch.model), warnings
         if batch.learned is None:
             return [*map(Prediction, batch.ids.texts(), *columns)]
         base = np.frombuffer(batch.learned, NUMBER)[::LEARNED_WIDTH].tolist()
@@ -333,11 +331,8 @@ class Scorer:
 
 
 def _scores_of(answer: Answer) -> Rows:
-    scores = np.full((len(answer.probability), 3), np.nan)
-    for at, part in enumerate(answer):
-        if part is not None:
-            scores[:, at] = part
-    return scores
+    missing = np.full(len(answer.probability), np.nan) if answer.low is None or answer.high is None else None
+    return np.array([missing if part is None else part for part in answer], np.float64).T
 
 
 def _checked(probability: float, low: float, high: float) -> Score:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime
-from itertools import chain
+from struct import Struct as Packing
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
@@ -450,6 +450,7 @@ def _packed() -> np.dtype[Any]:
 
 
 _pack: Final = msgspec.msgpack.Encoder().encode
+_pack_row: Final = Packing(f"{COUNT}d").pack
 _PACKED: Final = _packed()
 _TRUE: Final = 0xC3
 _HEAD: Final = 3  # bytes before the first of 16 to 65,535 kicks
@@ -513,6 +514,6 @@ def kicker_of(label: str | None) -> str | None:
 
 def matrix_of(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     """Rows of eleven numbers each as an array, shape (n, 11)."""
-    # Twice as fast as numpy's own way from nested sequences, which looks at the type of each number.
-    count = len(rows) * len(NAMES)
-    return np.fromiter(chain.from_iterable(rows), np.float64, count).reshape(len(rows), len(NAMES))
+    # Quicker than numpy's own ways from sequences, which look at the type of each number.
+    numbers = bytearray().join([_pack_row(*row) for row in rows])
+    return np.frombuffer(numbers).reshape(len(rows), COUNT)

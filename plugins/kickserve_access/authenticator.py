@@ -29,7 +29,7 @@ from kickserve_access.keyfile import key_of, read
 from kickserve_access.rates import Buckets, RateLimits, rate_limit_headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from kickserve.plugins import Key, Principal, Settings
@@ -111,9 +111,9 @@ class AccessAuthenticator(Authenticator):
         if principal.key is not NO_KEY:
             self.counts.add(principal.key.name)
 
-    def admit(self, sent: Mapping[bytes, bytes], peer: str, forwarded: bytes | None) -> Principal | None:
+    def admit(self, token: bytes, peer: str, forwarded: bytes | None) -> Principal | None:
         """Admit a prediction ahead of the router; see `Authenticator.admit`."""
-        principal = self.find_predictor(sent) if self.guarded else ANONYMOUS
+        principal = self.find_predictor(token) if self.guarded else ANONYMOUS
         if principal is None:
             return None
         if self._limits is not None:

@@ -64,7 +64,11 @@ class LaneConnection(LimitedConnection):
             if len(data) < head.end:
                 self._wait(data)
                 return
-            self._predict(data[head.size : head.end])
+            self._begun, self._in_body = b"", False
+            try:
+                self._lane.answer(data[head.size : head.end], self)
+            except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
+                self.set_exception(error)
             data = data[head.end :]
         if data:
             super().data_received(data)
@@ -85,7 +89,7 @@ class LaneConnection(LimitedConnection):
     def _admit(self, head: Head) -> bool:
         """Begin a request, unless the router has to answer it."""
         sent, peer = head.sent, self.client[0] if self.client else ""
-        principal = self._lane.admit(sent, peer, sent.get(FORWARDED_FOR))
+        principal = self._lane.admit(head.token, peer, sent.get(FORWARDED_FOR))
         if principal is None:
             return False
         self._began, self._principal = time.perf_counter(), principal
@@ -101,13 +105,6 @@ class LaneConnection(LimitedConnection):
             self._begin_body()
         self._begun = data
         self._came, self._silence = len(data), 0.0
-
-    def _predict(self, body: bytes) -> None:
-        self._begun, self._in_body = b"", False
-        try:
-            self._lane.answer(body, self)
-        except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
-            self.set_exception(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count a request whose body never ended, as the middleware counts others."""

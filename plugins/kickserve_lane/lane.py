@@ -13,7 +13,7 @@ import httptools
 import msgspec
 from litestar import Request
 
-from kickserve.plugins import KEY_NAME, KickserveError, problems
+from kickserve.plugins import KEY_NAME, KickserveError, credential, problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,12 +42,14 @@ class Head(NamedTuple):
         end: bytes of the whole request.
         headers: names, in lower case, and values; no name comes twice.
         sent: the same, by name.
+        token: the key among them.
     """
 
     size: int
     end: int
     headers: Headers
     sent: dict[bytes, bytes]
+    token: bytes
 
 
 class Lane:
@@ -104,7 +106,9 @@ class Lane:
         if not fields.complete or not stays or not _UNUSUAL.isdisjoint(sent):
             return None
         length = self._length(sent, len(fields.headers))
-        return None if length is None else Head(len(head), len(head) + length, fields.headers, sent)
+        if length is None:
+            return None
+        return Head(len(head), len(head) + length, fields.headers, sent, credential(sent))
 
     def _length(self, headers: Mapping[bytes, bytes], count: int) -> int | None:
         """Return the length of the body of a plain prediction; None where the router has to answer.
@@ -138,7 +142,7 @@ class Lane:
             headers, client = [*scope["headers"]], scope.get("client")
             sent = dict(headers)
             if self._length(sent, len(headers)) is not None:
-                principal = self.admit(sent, client[0] if client else "", None)
+                principal = self.admit(credential(sent), client[0] if client else "", None)
         if principal is None:
             await self._router(scope, receive, send)
             return
