@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 _TURNS: Final = 4
+_LOOK: Final = 0.001  # seconds between two looks whether a thread is free
 _ENDING: Final = 0.5  # seconds that a cancelled task may take to end
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,16 @@ class Promise(Protocol[Given_contra]):
         """Take the reason why there is none."""
 
 
+class Pending(Protocol):
+    """What items wait for, such as a disk: a future, or what needs none."""
+
+    def done(self) -> bool:
+        """Return whether they wait no more."""
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """Call a function when they wait no more."""
+
+
 class Batcher(Generic[Item, Found, Answer]):
     """Gathers items and has them worked on together: kicks for a model, frames for a disk.
 
@@ -48,7 +60,7 @@ class Batcher(Generic[Item, Found, Answer]):
         work: takes items, and returns what `finish` needs of them; called in the thread, where there is one.
         finish: takes items, the promise of each, and what `work` returned; gives each promise its answer
             (`resolve`), at once or later. Called in the thread of the event loop. Without a thread of its own
-            it may return a future of what the items wait for, such as a disk: further ones then wait too.
+            it may return what the items wait for, such as a disk: further ones then wait too.
         limit: how many items go together, from 1.
         thread: an executor with one thread, for work that takes its time; None for the event loop's own.
         rescue: takes the error of work in the thread and the number of items, and returns what `work` would
@@ -58,7 +70,7 @@ class Batcher(Generic[Item, Found, Answer]):
     def __init__(
         self,
         work: Callable[[Sequence[Item]], Found],
-        finish: Callable[[Sequence[Item], Sequence[Promise[Answer]], Found], asyncio.Future[Any] | None],
+        finish: Callable[[Sequence[Item], Sequence[Promise[Answer]], Found], Pending | None],
         *,
         limit: int,
         thread: Executor | None = None,
@@ -71,7 +83,7 @@ class Batcher(Generic[Item, Found, Answer]):
         self._rescue = rescue
         self._items: list[Item] = []
         self._promises: list[Promise[Answer]] = []
-        self._flight: asyncio.Future[Any] | None = None  # the work that the thread does at present
+        self._flight: Pending | None = None  # the work that the thread does, or what items wait for
         self._context = copy_context()  # in the thread, work is done in the context of its first item
         self._alone = True  # whether the last turn brought one item at most
         self._count = 0  # items that this turn has brought by now
@@ -108,8 +120,8 @@ class Batcher(Generic[Item, Found, Answer]):
 
     async def drain(self) -> None:
         """Wait until the thread has worked on everything put so far."""
-        while self._items or self._flight is not None:
-            await (asyncio.sleep(0) if self._flight is None else asyncio.wait([self._flight]))
+        while self._items or self._flight is not None:  # noqa: ASYNC110  at the very end, and no more
+            await asyncio.sleep(_LOOK)
 
     def _end_turn_soon(self) -> None:
         self._ending = True
@@ -141,7 +153,7 @@ class Batcher(Generic[Item, Found, Answer]):
         try:
             flight = self._finish(items, promises, self._work(items))
         except Exception as error:  # noqa: BLE001  a bug must leave no promise undone
-            _fail(promises, error)
+            reject(promises, error)
         else:
             self._waits = flight is not None and not flight.done()
             if flight is not None and self._waits:
@@ -155,23 +167,31 @@ class Batcher(Generic[Item, Found, Answer]):
             self._end_turn_soon()
 
     def _send(self, thread: Executor, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
-        def land(flight: asyncio.Future[Found]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def land(flight: Future[Found]) -> None:
             self._flight = None  # the thread is free, whatever becomes of the items
             try:
                 error = self._rescue and flight.exception()
                 found = self._rescue(error, len(items)) if self._rescue and error else flight.result()
                 self._finish(items, promises, found)
             except Exception as error:  # noqa: BLE001  as above
-                _fail(promises, error)
+                reject(promises, error)
             self._land()
 
+        landing = [land]  # taken out of it: the thread holds its last future, which must not hold the thread
+
+        def tell(flight: Future[Found]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(landing.pop(), flight)
+
         try:
-            loop = asyncio.get_running_loop()
-            self._flight = loop.run_in_executor(thread, self._context.run, self._work, items)
+            # Not `run_in_executor`, whose future brings the result two turns later.
+            self._flight = flight = thread.submit(self._context.run, self._work, items)
         except RuntimeError as error:  # the thread has ended
-            _fail(promises, error)
+            reject(promises, error)
         else:
-            self._flight.add_done_callback(land)
+            flight.add_done_callback(tell)
 
 
 def resolve(promises: Sequence[Promise[Answer]], answers: Sequence[Answer]) -> None:
@@ -186,7 +206,8 @@ def resolve(promises: Sequence[Promise[Answer]], answers: Sequence[Answer]) -> N
                 _log.exception("an answer could not be given")
 
 
-def _fail(promises: Iterable[Promise[Answer]], error: Exception) -> None:
+def reject(promises: Iterable[Promise[Answer]], error: Exception) -> None:
+    """Give promises that have no answer the reason why there is none."""
     for promise in promises:
         if not promise.done():
             promise.set_exception(error)

@@ -28,7 +28,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import cached_property
 from glob import glob
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
@@ -421,29 +420,31 @@ class Journal:
         self._queue, self.size = [], 0
 
     def write(self, payloads: Sequence[bytes]) -> Written:
+        """Keep payloads as `put` does; the future brings what a promise takes."""
+        written: Written = asyncio.get_running_loop().create_future()
+        self.put(payloads, written)
+        return written
+
+    def put(self, payloads: Sequence[bytes], promise: Promise[Backlogged | None]) -> None:
         """Keep payloads, all or none.
 
         Without `fsync` they are in the file when this returns; with it, those of a turn of the event loop,
         or of the time that another sync takes, go to the medium together. To cancel takes nothing back.
 
-        Returns:
-            Brings None once they are kept, or the reason why they are not: too much waits already, the disk
-            refuses them, or the journal is not open.
+        Args:
+            payloads: one at least.
+            promise: takes None once they are kept, or the reason why they are not: too much waits already,
+                the disk refuses them, or the journal is not open.
         """
         frames = encode(payloads)
         if self._own is None or self.size + self._pending + len(frames) > self._limit:
-            refusal: Backlogged | None = self._refusal_of(len(frames))
+            promise.set_result(self._refusal_of(len(frames)))
+            return
+        self._pending += len(frames)
+        if self._fsync:
+            self._batcher.put(frames, promise)
         else:
-            self._pending += len(frames)
-            if self._fsync:
-                return self._batcher.ask(frames)
-            refusal = self._settle(len(frames), self._write([frames]))
-        return self._kept if refusal is None else _done(refusal)
-
-    @cached_property
-    def _kept(self) -> Written:
-        """What `write` returns where all is kept: one for all, as one for each costs more than the write."""
-        return _done(None)
+            promise.set_result(self._settle(len(frames), self._write([frames])))
 
     async def write_apart(self, payloads: Sequence[bytes]) -> Backlogged | None:
         """Keep payloads as `write` does, one in each turn of the event loop, in a segment of their own.
@@ -728,12 +729,6 @@ class Journal:
         if path not in self._logged:
             self._logged.add(path)
             _log.error("of the journal, %s %s (%s)", path, trouble, error.strerror)
-
-
-def _done(refusal: Backlogged | None) -> Written:
-    written: Written = asyncio.get_running_loop().create_future()
-    written.set_result(refusal)
-    return written
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec.structs import astuple, replace
 
 from kickserve.answers import encode_answers
-from kickserve.batching import Batcher, resolve
+from kickserve.batching import Batcher, reject, resolve
 from kickserve.errors import (
     Backlogged,
     InvalidInput,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from msgspec import Raw
     from numpy.typing import NDArray
 
-    from kickserve.batching import Promise
+    from kickserve.batching import Pending, Promise
     from kickserve.ids import Ids
     from kickserve.learner import Learner
     from kickserve.metrics import Metrics
@@ -70,10 +70,9 @@ if TYPE_CHECKING:
     Asked = tuple[Row, float, str | None]  # a kick, when it came in by `time.perf_counter`, and its kicker
     Outcome = Prediction | KickserveError
     Places = Sequence[int]  # of kicks among others
-    Kept = asyncio.Future[Backlogged | None]
     Promises = Sequence[Promise[Outcome]]
     Found: TypeAlias = "Scored | Sequence[Score | PredictionFailed]"
-    Finish = Callable[[Source, Sequence[Asked], Promises, Found], Kept]
+    Finish = Callable[[Source, Sequence[Asked], Promises, Found], Pending]
 
 Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]", "Sequence[str | None]")
 CHUNK: Final = 4_000  # kicks of a batch that are scored in one turn of the event loop
@@ -699,8 +698,8 @@ class Predictor:
                 recorded = [(replace(batch, **own), learned) for batch, learned in recorded]
             answers.append(Answers(scorer, recorded, [at for part, *_ in found for at in part.places]))
             await asyncio.sleep(0)
-        kept = self._keep([batch for each in answers for batch in each.batches])
-        if (refusal := await kept) is not None:
+        refusal = await self._keep([batch for each in answers for batch in each.batches])
+        if refusal is not None:
             raise refusal
         return answers
 
@@ -711,7 +710,7 @@ class Predictor:
         asked: Sequence[Asked],
         promises: Promises,
         found: Found,
-    ) -> Kept:
+    ) -> Pending:
         """Make the answers of single kicks, and have them given once their records are kept.
 
         Returns:
@@ -719,42 +718,31 @@ class Predictor:
         """
         if isinstance(found, Scored) or _FAILURES.isdisjoint(map(type, found)):
             predictions, batch = scorer.record_each(asked, cast("Scored | Sequence[Score]", found), source)
-            return self._keep([batch], promises, predictions)
+            return self._put(batch, promises, predictions)
         for each, promise, score in zip(asked, promises, found, strict=True):
             if isinstance(score, PredictionFailed):
                 row, _, kicker = each
                 kickers = None if kicker is None else [kicker]
                 batch = scorer.record_failures(matrix_of([row]), score, kickers, source)
-                kept = self._keep([batch], [promise], [score])
+                kept = self._put(batch, [promise], [score])
             else:
                 predictions, batch = scorer.record_each([each], [score], source)
-                kept = self._keep([batch], [promise], predictions)
+                kept = self._put(batch, [promise], predictions)
         return kept
 
-    def _keep(
-        self,
-        batches: Sequence[RecordBatch],
-        promises: Promises = (),
-        outcomes: Sequence[Outcome] = (),
-    ) -> Kept:
-        """Keep records; then count them, and give the answers to single kicks, or the reason for none."""
-        kept = self._recorder.keep(batches)
-        if kept.done():
-            self._conclude(batches, promises, outcomes, kept)
-        else:
-            kept.add_done_callback(partial(self._conclude, batches, promises, outcomes))
-        return kept
+    def _put(self, batch: RecordBatch, promises: Promises, outcomes: Sequence[Outcome]) -> Pending:
+        """Keep the record of single kicks; then count it, and give the answers, or the reason for none."""
+        keeping = _Keeping(partial(self._count, [batch]), promises, outcomes)
+        self._recorder.put(batch, keeping)
+        return keeping
 
-    def _conclude(
-        self,
-        batches: Sequence[RecordBatch],
-        promises: Promises,
-        outcomes: Sequence[Outcome],
-        kept: Kept,
-    ) -> None:
-        if kept.cancelled():  # the client went away while the disk was busy, and took its answers back
-            return
-        refusal = kept.result()
+    async def _keep(self, batches: Sequence[RecordBatch]) -> Backlogged | None:
+        """Keep records, and count them; return the reason, where they could not be kept."""
+        refusal = await self._recorder.keep(batches)
+        self._count(batches, refusal)
+        return refusal
+
+    def _count(self, batches: Sequence[RecordBatch], refusal: Backlogged | None) -> None:
         for batch in batches:
             if batch.error is not None:
                 self._metrics.count("failed_kicks", len(batch))
@@ -765,7 +753,45 @@ class Predictor:
                         on_predictions(batch)
                     except Exception:  # noqa: BLE001  the predictions are recorded: their answers must leave
                         _log.exception("a plugin failed in on_predictions")
-        resolve(promises, outcomes if refusal is None else [refusal] * len(promises))
+
+
+class _Keeping:
+    """The promise of a record (`kickserve.batching.Promise`), and what the answers wait for (`Pending`).
+
+    A future would bring the answers in a later turn of the event loop.
+    """
+
+    __slots__ = ("_callback", "_count", "_done", "_outcomes", "_promises")
+
+    def __init__(
+        self,
+        count: Callable[[Backlogged | None], object],
+        promises: Promises,
+        outcomes: Sequence[Outcome],
+    ) -> None:
+        self._count = count
+        self._promises = promises
+        self._outcomes = outcomes
+        self._done = False
+        self._callback: Callable[[Any], object] = lambda _: None
+
+    def done(self) -> bool:
+        return self._done
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        self._callback = callback
+
+    def set_result(self, refusal: Backlogged | None, /) -> None:
+        self._done = True
+        self._count(refusal)
+        promises = self._promises
+        resolve(promises, self._outcomes if refusal is None else [refusal] * len(promises))
+        self._callback(self)
+
+    def set_exception(self, exception: Exception, /) -> None:
+        self._done = True
+        reject(self._promises, exception)
+        self._callback(self)
 
 
 class Answers:

@@ -30,6 +30,7 @@ from kickserve.schemas import OutcomesKept
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
+    from kickserve.batching import Promise
     from kickserve.journal import Journal
     from kickserve.record import Operation, RecordBatch
     from kickserve.schemas import OutcomeOf, Record
@@ -138,6 +139,10 @@ class Recorder:
         if len(batches) > 1 and sum(len(each.numbers) for each in batches) > _LARGE:
             return asyncio.ensure_future(self._keep_many(batches))
         return self._journal.write([*map(encode, map(Add, batches))])
+
+    def put(self, batch: RecordBatch, promise: Promise[Backlogged | None]) -> None:
+        """Keep predictions; the promise takes what the future of `keep` brings, in the same turn."""
+        self._journal.put([encode(Add(batch))], promise)
 
     async def _keep_many(self, batches: Sequence[RecordBatch]) -> Backlogged | None:
         payloads = []

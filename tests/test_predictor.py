@@ -77,20 +77,25 @@ class Kept(list):
 
     def __init__(self, *, waits=False, refusal=None):
         super().__init__()
-        self.waits, self.refusal, self.futures = waits, refusal, []
+        self.waits, self.refusal, self.promises = waits, refusal, []
 
     def keep(self, batches):
-        self += batches
         future = asyncio.get_running_loop().create_future()
-        self.futures.append(future)
-        if not self.waits:
-            future.set_result(self.refusal)
+        *others, last = batches
+        self += others
+        self.put(last, future)
         return future
 
+    def put(self, batch, promise):
+        self.append(batch)
+        self.promises.append(promise)
+        if not self.waits:
+            promise.set_result(self.refusal)
+
     def release(self):
-        for future in self.futures:
-            if not future.done():
-                future.set_result(self.refusal)
+        for promise in self.promises:
+            if not promise.done():
+                promise.set_result(self.refusal)
 
     def records(self):
         return [record for batch in self for record in batch.records()]
