@@ -25,7 +25,6 @@ _VARIANT: Final = 0x8000  # the two bits in front of the lower digits, as RFC 95
 LATEST: Final = 253_402_300_799_999  # milliseconds since 1970: the last that a datetime can hold
 _VERSION_7: Final = 7
 _YOUNG: Final = 5_000  # milliseconds after which a prediction is stored, unless its process has died
-_FEW: Final = 512  # ids that are written one by one
 _LENGTH: Final = 36  # of an id
 # Where an id holds its counter: four hexadecimal digits with the version, and four with the variant.
 _COUNTER: Final = np.dtype(
@@ -53,17 +52,18 @@ class Ids(NamedTuple):
         """Return the ids in order."""
         millisecond, counter, number, tail = self
         upper, low = divmod(counter, _LOWER)
-        if number == 1:  # a lone kick's, in half of the time
-            return ["%s-7%03x-%04x-%s" % (_head(millisecond), upper, _VARIANT + low, tail)]  # noqa: UP031
-        if number > _FEW or low + number > _LOWER:  # many, or the upper digits change on the way
-            text = self.codes().tobytes().decode()
-            return [text[at : at + _LENGTH] for at in range(0, len(text), _LENGTH)]
-        start = "%s-7%03x-" % (_head(millisecond), upper)  # noqa: UP031  quicker than a format string
+        if number <= 1:  # a lone kick's, in half of the time
+            return ["%s-7%03x-%04x-%s" % (_head(millisecond), upper, _VARIANT + low, tail)] * number  # noqa: UP031
+        if low + number > _LOWER:  # the upper digits change on the way
+            return [code.decode() for code in self.codes().tolist()]
+        start = f"{_head(millisecond)}-7{upper:03x}-"
         first = _VARIANT + low
-        return ["%s%04x-%s" % (start, each, tail) for each in range(first, first + number)]  # noqa: UP031
+        digits = np.arange(first, first + number, dtype=">u2").tobytes().hex(",", 2)
+        # No loop over the ids: a third of the time of a format string for each.
+        return f"{start}{digits}-{tail}".replace(",", f"-{tail},{start}").split(",")
 
     def codes(self) -> NDArray[np.bytes_]:
-        """Return the ids in order as ASCII, shape (n,), at a sixth of the time of `texts`."""
+        """Return the ids in order as ASCII, shape (n,)."""
         millisecond, counter, number, tail = self
         table = np.frombuffer(bytearray(f"{_head(millisecond)}-7000-8000-{tail}".encode() * number), _COUNTER)
         upper, low = np.divmod(np.arange(counter, counter + number), _LOWER)
