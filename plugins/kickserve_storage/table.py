@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import uuid
 from abc import abstractmethod
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -52,6 +51,7 @@ KICKER: Final = COLUMNS.index("kicker")
 CREATED: Final = COLUMNS.index("created_at")
 OUTCOME: Final = COLUMNS.index("outcome")
 OUTCOME_AT: Final = COLUMNS.index("outcome_at")
+_FLAGS_FROM: Final = NAMES.index(FLAGS[0])  # they are the last features
 FLAG_COLUMNS: Final = tuple(COLUMNS.index(name) for name in FLAGS)
 USUAL: Final = COLUMNS[: COLUMNS.index("error")]
 """The columns that a new prediction fills; the others are nearly always null."""
@@ -101,7 +101,7 @@ _PURGE: Final = (
 TOMBSTONES_DAYS: Final = 30
 """Days for which the id of a deleted record is remembered, and for which a journal may so wait."""
 
-_BATCH_COST: Final = 3  # of a batch, in rows: its cost beside its rows
+_BATCH_COST: Final = 8  # of a batch, in rows: its cost beside its rows
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST: Final = str(uuid.UUID(int=0))
 _LAST: Final = str(uuid.UUID(int=(1 << 128) - 1))
@@ -367,8 +367,9 @@ def columns_of(
         Those of `USUAL`; `error`, where the model failed for one of these; those of `SHADOW`, where a second
         one was asked; `source`, `kicker`, `base` and `LEARNED_COLUMNS`, where there is any.
     """
+    # Few calls of numpy: each costs as much as ten rows.
     numbers = numbers_of(batches)
-    kick, found = numbers[:, :COUNT].T, numbers[:, COUNT : COUNT + 3].T
+    probability, low, high = numbers[:, COUNT : COUNT + 3].T
     lengths = [len(batch) for batch in batches]
 
     def repeated(values: Iterable[Any]) -> list[Any]:
@@ -377,11 +378,9 @@ def columns_of(
     columns = [
         [text for batch in batches for text in batch.ids.texts()],
         repeated(moment(batch.millisecond) for batch in batches),
-        *(
-            (values.astype(flag) if name in FLAGS else values).tolist()
-            for name, values in zip(NAMES, kick, strict=True)
-        ),
-        *map(_with_nulls, (found[0], np.maximum(found[0], 1 - found[0]), found[1], found[2])),
+        *numbers[:, :_FLAGS_FROM].T.tolist(),
+        *numbers[:, _FLAGS_FROM:COUNT].T.astype(flag).tolist(),
+        *_with_nulls(np.stack([probability, np.maximum(probability, 1 - probability), low, high])),
         repeated(_storable(batch.model) for batch in batches),
         repeated(_storable(batch.revision) for batch in batches),
         numbers[:, -1].tolist(),
@@ -406,13 +405,14 @@ def columns_of(
         )
     if any(batch.learned for batch in batches):
         learned = b"".join(batch.learned or NOTHING_LEARNED.numbers * len(batch) for batch in batches)
-        base, level, outcomes, *ability = np.frombuffer(learned, NUMBER).reshape(-1, LEARNED_WIDTH).T
+        values = np.frombuffer(learned, NUMBER).reshape(-1, LEARNED_WIDTH).T
         names += ("base", LEARNED_COLUMNS[0])
-        columns += map(_with_nulls, (base, level))
-        if not np.isnan(outcomes).all():
+        if np.isnan(values[2]).all():  # no kicker is known
+            columns += _with_nulls(values[:2])
+        else:
             names += LEARNED_COLUMNS[1:]
-            whole = [each if each is None else int(each) for each in _with_nulls(outcomes)]
-            columns += [whole, *map(_with_nulls, ability)]
+            base, level, outcomes, *ability = _with_nulls(values)
+            columns += [base, level, [each if each is None else int(each) for each in outcomes], *ability]
     return Table(names, columns)
 
 
@@ -446,11 +446,12 @@ def _shadow_rows(batch: RecordBatch) -> Iterable[tuple[str | None, str | None, f
     return ((*texts, probability) for probability in shadow.probability.tolist())
 
 
-def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
-    """Turn numbers into values of a database: NaN into null."""
-    if not np.isnan(values).any():
-        return cast("list[float | None]", values.tolist())
-    return [None if math.isnan(value) else value for value in values.tolist()]
+def _with_nulls(columns: NDArray[np.float64]) -> list[list[float | None]]:
+    """Turn columns of numbers, shape (columns, n), into values of a database: NaN into null."""
+    values: list[list[float | None]] = columns.tolist()
+    if np.isnan(columns).any():
+        return [[None if each != each else each for each in column] for column in values]  # noqa: PLR0124  NaN
+    return values
 
 
 def _storable(text: str | None) -> str | None:
@@ -463,21 +464,24 @@ def _storable(text: str | None) -> str | None:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def steps(batches: Sequence[RecordBatch], rows: int) -> Iterator[list[RecordBatch]]:
-    """Put batches together so that it takes about equally long to make rows of each step.
+def steps(batches: Iterable[RecordBatch], rows: int) -> Iterator[list[RecordBatch]]:
+    """Put batches together, and cut them, into steps of so many rows.
 
-    Args:
-        batches: in order.
-        rows: how many a step has, about; one large batch is a step of its own.
+    The last has fewer, and so has one of many small batches: a batch costs as much as eight rows.
     """
     step: list[RecordBatch] = []
-    cost = 0
+    room = rows
     for batch in batches:
-        step.append(batch)
-        cost += _BATCH_COST + len(batch)
-        if cost >= rows:
+        rest = batch
+        while len(rest) >= room:
+            yield [*step, rest.part(0, room)]
+            rest, step, room = rest.part(room, len(rest)), [], rows
+        if len(rest):
+            step.append(rest)
+            room -= len(rest)
+        if len(step) == rows // _BATCH_COST:
             yield step
-            step, cost = [], 0
+            step, room = [], rows
     if step:
         yield step
 
