@@ -110,11 +110,11 @@ class Batcher(Generic[Item, Found, Answer]):
         self._count += 1
         if not self._ending:
             self._end_turn_soon()
-        if self._alone and self._thread is None and self._flight is None and not self._items:
-            self._run([item], [promise])
+        if not self._items and self._thread is not None:
+            self._context = copy_context()
+        if self._alone and self._flight is None and not self._items:
+            self._start([item], [promise])
         else:
-            if self._thread is not None and not self._items:
-                self._context = copy_context()
             self._items.append(item)
             self._promises.append(promise)
 
@@ -144,10 +144,13 @@ class Batcher(Generic[Item, Found, Answer]):
         while self._items and self._flight is None:
             items, self._items = self._items[: self._limit], self._items[self._limit :]
             promises, self._promises = self._promises[: self._limit], self._promises[self._limit :]
-            if self._thread is None:
-                self._run(items, promises)
-            else:
-                self._send(self._thread, items, promises)
+            self._start(items, promises)
+
+    def _start(self, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
+        if self._thread is None:
+            self._run(items, promises)
+        else:
+            self._send(self._thread, items, promises)
 
     def _run(self, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
         try:
