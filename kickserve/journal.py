@@ -58,8 +58,8 @@ _LONGEST: Final = 2**30  # bytes of a segment: its offsets are u32
 _WORTH_REPLACING: Final = 64 * 1024  # bytes from which a drained segment gives way to a new one
 # Bytes that are read at once. What is larger than 128 KiB glibc would keep afterwards, in each thread anew.
 _READ: Final = 64 * 1024
-# Zeros that are written ahead with `fsync`: in a file that has room a sync need not wait for the file system's
-# own journal, which takes as long again, and longer where others write.
+# Zeros that are written ahead with `fsync`: in a file that has room a sync need not wait for the journal of
+# the file system, which takes as long again, and longer where others write.
 _AHEAD: Final = 256 * 1024
 _PAUSE: Final = 1.0  # seconds until a disk that refuses is tried again
 _sync_data: Final = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
