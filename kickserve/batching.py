@@ -202,11 +202,12 @@ def resolve(promises: Sequence[Promise[Answer]], answers: Sequence[Answer]) -> N
     if len(promises) != len(answers):
         raise ValueError(f"{len(answers)} answers to {len(promises)} questions")
     for promise, answer in zip(promises, answers):  # noqa: B905  strict costs more than all the rest
-        if not promise.done():
-            try:
-                promise.set_result(answer)
-            except Exception:  # noqa: BLE001  one that can't be given must not keep back the others
-                _log.exception("an answer could not be given")
+        try:
+            promise.set_result(answer)
+        except asyncio.InvalidStateError:  # it was cancelled
+            pass
+        except Exception:  # noqa: BLE001  one that can't be given must not keep back the others
+            _log.exception("an answer could not be given")
 
 
 def reject(promises: Iterable[Promise[Answer]], error: Exception) -> None:

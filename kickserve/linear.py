@@ -31,7 +31,7 @@ from kickserve.features import BY_NAME, COUNT, INDEX
 from kickserve.model import Answer, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -81,7 +81,6 @@ _ANGLE: Final = INDEX["angle"]
 _WIND: Final = INDEX["wind_speed"]
 _LEFT_FOOTED: Final = INDEX["is_left_footed"]
 _LEFT_SIDE: Final = INDEX["is_left_side"]
-_LN_THETA: Final = COUNT + 1  # its place behind the features and the intercept
 
 
 _Number = Annotated[float, Meta(ge=-1e9, le=1e9)]  # log-odds need no more; larger products could overflow
@@ -110,28 +109,12 @@ def theta(distance: Column, angle: Column) -> Column:
     return result
 
 
-def _signed_square(x: Any) -> Any:
-    return x * abs(x)
-
-
-FORMULAS: Final[Mapping[str, Callable[[NDArray[np.float64]], Any]]] = {
-    "intercept": lambda _: 1.0,
-    "ln_theta": lambda values: np.log(theta(values[_DISTANCE], values[_ANGLE])),
-    "beyond_60": lambda values: np.maximum(values[_DISTANCE] - _LONG, 0.0),  # metres
-    # The angle in units of 30°, positive where foot and side differ (the ball turns in), else negative.
-    "foot_side": lambda values: (
-        (2.0 * abs(values[_LEFT_SIDE] - values[_LEFT_FOOTED]) - 1.0) * values[_ANGLE] / 30.0
-    ),
-    # Wind in units of 10 km/h times distance in units of 30 m.
-    "wind_distance": lambda values: values[_WIND] / 10.0 * (values[_DISTANCE] / 30.0),
-    # ln θ times its own size: below 1°, where the square would rise again, it goes on falling.
-    "ln_theta_squared": lambda values: _signed_square(values[_LN_THETA]),
-}
-"""The terms that are no feature, each from the values of n kicks before it, shape (k, n), to shape (n,)."""
+FORMULAS: Final = ("intercept", "ln_theta", "beyond_60", "foot_side", "wind_distance", "ln_theta_squared")
+"""The terms that are no feature, in the order of `values_of`."""
 
 
 def values_of(row: Sequence[float]) -> list[float]:
-    """Return the features of one kick and the results of `FORMULAS`, the same but for the last bit.
+    """Return the features of one kick and the results of `FORMULAS`.
 
     Args:
         row: eleven numbers; flags may be booleans.
@@ -144,11 +127,34 @@ def values_of(row: Sequence[float]) -> list[float]:
         *row,
         1.0,
         ln_theta,
-        distance - _LONG if distance > _LONG else 0.0,
+        distance - _LONG if distance > _LONG else 0.0,  # metres
+        # The angle in units of 30°, positive where foot and side differ (the ball turns in), else negative.
         (2.0 * abs(row[_LEFT_SIDE] - row[_LEFT_FOOTED]) - 1.0) * angle / 30.0,
+        # Wind in units of 10 km/h times distance in units of 30 m.
         row[_WIND] / 10.0 * (distance / 30.0),
-        _signed_square(ln_theta),
+        # ln θ times its own size: below 1°, where the square would rise again, it goes on falling.
+        ln_theta * abs(ln_theta),
     ]
+
+
+def _fill_in(values: NDArray[np.float64]) -> None:
+    """Fill in the results of `FORMULAS` behind the features of kicks, as `values_of`, but for the last bit.
+
+    Args:
+        values: shape (k, n), a row a value.
+    """
+    distance, angle = values[_DISTANCE], values[_ANGLE]
+    one, ln_theta, beyond, foot_side, wind, squared = values[COUNT : COUNT + len(FORMULAS)]
+    one.fill(1.0)
+    np.log(theta(distance, angle), out=ln_theta)
+    np.maximum(distance - _LONG, 0.0, out=beyond)
+    np.abs(values[_LEFT_SIDE] - values[_LEFT_FOOTED], out=foot_side)
+    foot_side *= 2.0
+    foot_side -= 1.0
+    foot_side *= angle
+    foot_side /= 30.0
+    np.multiply(values[_WIND] / 10.0, distance / 30.0, out=wind)
+    np.multiply(ln_theta, np.abs(ln_theta), out=squared)
 
 
 def surface_of(row: Sequence[float]) -> list[float]:
@@ -325,8 +331,7 @@ class _Layout:
         """Return the values of kicks of shape (n, 11): a row a value, each in one piece of memory."""
         rows = np.empty((self.width, len(matrix)))
         rows[:COUNT] = matrix.T
-        for at, formula in enumerate(FORMULAS.values(), COUNT):
-            rows[at] = formula(rows)
+        _fill_in(rows)
         if self.surface:
             rows[_BEHIND : _BEHIND + len(SURFACE)] = _surface(rows)
         for at, spline in enumerate(self.splines, self.width - len(self.splines)):
@@ -430,10 +435,9 @@ class LinearModel(DocumentModel[LinearDocument]):
     def _predict_into(self, result: NDArray[np.float64], matrix: NDArray[np.float64]) -> None:
         """Fill in probability, low and high, shape (3, n), of kicks, shape (n, 11)."""
         products = _product(self._weights, self._layout.of_many(matrix))
-        mean, middle, *_ = products
-        np.square(products[2:], out=products[2:])
-        half = np.sqrt(np.add.reduce(products[2:]))
-        result[0] = mean
+        error, middle = products[2:], products[1]
+        half = np.sqrt(np.add.reduce(np.square(error, out=error)))
+        result[0] = products[0]
         np.subtract(middle, half, out=result[1])
         np.add(middle, half, out=result[2])
         answer_in_place(result)

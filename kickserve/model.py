@@ -213,12 +213,13 @@ def is_sound(answer: Answer, count: int) -> bool:
         Exception: any, where the answer is no `Answer` at all.
     """
     probability, *ends = answer
-    parts: list[Any] = [probability, *(end for end in ends if end is not None)]
-    # A model of any origin may leave the probability out: then there is no shape.
-    if any(part is None or part.shape != (count,) for part in parts):
-        return False
+    parts: list[Any] = [probability, *[end for end in ends if end is not None]]
+    for part in parts:
+        # A model of any origin may leave the probability out: then there is no shape.
+        if part is None or part.shape != (count,):
+            return False
     found = np.array(parts)
-    return not found.size or bool(found.min() >= 0 and found.max() <= 1)
+    return not count or bool(found.min() >= 0 and found.max() <= 1)
 
 
 def wrong_name(name: str) -> str:

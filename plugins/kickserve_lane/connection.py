@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -29,6 +28,17 @@ _FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
 _ABORTED: Final = 500  # status in the metrics where the client has gone in the middle of its body
 
 
+class _Inline:
+    """Stands in place of uvicorn's cycle of a request: one for all that the lane takes of a connection."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self) -> None:
+        self.disconnected = False
+        self.keep_alive = self.response_complete = True
+        self.message_event = asyncio.Event()
+
+
 class LaneConnection(LimitedConnection):
     """A connection that answers predictions itself.
 
@@ -39,13 +49,15 @@ class LaneConnection(LimitedConnection):
         arguments: of uvicorn's protocol.
     """
 
+    __slots__ = (
+        *("_always", "_began", "_begun", "_default_headers", "_default_lines", "_inline", "_lane"),
+        *("_principal", "_request_id"),
+    )
+
     def __init__(self, app: App, limits: ConnectionLimits, lane: Lane, **arguments: Any) -> None:
         super().__init__(app, limits, **arguments)
         self._lane = lane
-        # In place of the cycle that uvicorn makes of each request: one for all that the lane takes.
-        self._inline: Any = SimpleNamespace(
-            disconnected=False, keep_alive=True, message_event=asyncio.Event(), response_complete=True
-        )
+        self._inline: Any = _Inline()
         self._begun = b""  # of a prediction whose body is not complete
         self._began = 0.0  # when its head came
         self._principal = ANONYMOUS
@@ -110,7 +122,7 @@ class LaneConnection(LimitedConnection):
         """Count a request whose body never ended, as the middleware counts others."""
         super().connection_lost(exc)
         if self._begun:
-            self._count(_ABORTED)
+            self._lane.meter.add(_ABORTED, time.perf_counter() - self._began)
 
     # The connection is the promise (`kickserve.batching.Promise`) of the answer that it waits for.
 
@@ -131,32 +143,31 @@ class LaneConnection(LimitedConnection):
             status, body = 200, encode(result)
             fields = _FIELDS % len(body)
         except Exception as error:  # noqa: BLE001  whatever it is, it becomes an answer
-            scope: Any = {"type": "http", "method": "POST", "path": self._lane.path, "headers": self.headers}
-            scope["state"] = {"request_id": self._request_id}
-            # Here, where something may be logged, and not for each request.
-            with request_context(self._request_id, self._principal.key.name):
-                status, headers, body = refusal(scope, error)
-            fields = header_lines(headers)
-        if not self.transport.is_closing():
-            self._send(status, fields, body)
-        self._count(status)  # when it has been written: that is part of how long it took
-
-    def _send(self, status: int, fields: bytes, body: bytes) -> None:
-        fields += self._always
+            status, fields, body = self._refusal(error)
+        always = self._always
         if self._principal.limits:
-            fields += header_lines(self._kickserve.authenticator.headers(self._principal))
+            always += header_lines(self._kickserve.authenticator.headers(self._principal))
         last = not self._inline.keep_alive or self._kickserve.draining
         close = b"connection: close\r\n" if last else b""
-        head = (STATUS_LINE[status], self._defaults(), fields, REQUEST_ID, self._request_id, close, body)
-        self.transport.write(b"%b%b%b%b: %b\r\n%b\r\n%b" % head)
-        if last:
-            self.transport.close()
-        self._age = 0.0
-        if self.pipeline or self._fault is not None:
-            self.on_response_complete()
-
-    def _count(self, status: int) -> None:
+        head = STATUS_LINE[status], self._defaults(), fields, always, REQUEST_ID, self._request_id, close
+        if not self.transport.is_closing():
+            self.transport.write(b"%b%b%b%b%b: %b\r\n%b\r\n%b" % (*head, body))
+            if last:
+                self.transport.close()
+            self._age = 0.0
+            if self.pipeline or self._fault is not None:
+                self.on_response_complete()
+        # When it has been written: that is part of how long it took.
         self._lane.meter.add(status, time.perf_counter() - self._began)
+
+    def _refusal(self, error: Exception) -> tuple[int, bytes, bytes]:
+        """Return status, headers and body of an error."""
+        scope: Any = {"type": "http", "method": "POST", "path": self._lane.path, "headers": self.headers}
+        scope["state"] = {"request_id": self._request_id}
+        # Here, where something may be logged, and not for each request.
+        with request_context(self._request_id, self._principal.key.name):
+            status, headers, body = refusal(scope, error)
+        return status, header_lines(headers), body
 
     def _defaults(self) -> bytes:
         """Return the headers that uvicorn adds to every answer: the date, new each second."""
