@@ -176,13 +176,13 @@ class Authenticator:
         name = host_name(host.decode("latin-1"))
         return is_loopback(name) or name in self._hosts
 
-    def admit(self, token: bytes, peer: str, forwarded: bytes | None) -> Principal | None:  # noqa: ARG002
+    def admit(self, token: bytes, client: Any, sent: Mapping[bytes, bytes]) -> Principal | None:  # noqa: ARG002
         """Admit a prediction ahead of the router.
 
         Args:
             token: the key that came with it (`credential`).
-            peer: address of the connection.
-            forwarded: `X-Forwarded-For`, where it has not been applied yet.
+            client: address and port of the connection; None where they are not known.
+            sent: headers, with an `X-Forwarded-For` that has not been applied yet.
 
         Returns:
             The principal, or None where the router has to answer (with the reason of a refusal).

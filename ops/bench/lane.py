@@ -197,7 +197,7 @@ def stages(app: App, *, named: bool) -> dict[str, tuple[int, Stage]]:
         "kickserve, a lone request": (1, lone.ask),
         f"kickserve, {MANY} requests at once": (MANY, many.ask),
         "head": (1, lambda: lane.find_head(request)),
-        "key": (1, lambda: lane.admit(head.token, common.HOST, None)),
+        "key": (1, lambda: lane.admit(head.token, None, head.sent)),
         "id of the request": (1, lambda: app.request_id(head.sent)),
         "decoding": (1, lambda: read_kick(body)),
         "model": (MANY, lambda: scorer.score_each(gathered)),

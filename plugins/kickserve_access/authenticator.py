@@ -12,6 +12,7 @@ import numpy as np
 
 from kickserve.plugins import (
     ANONYMOUS,
+    FORWARDED_FOR,
     NO_KEY,
     Authenticator,
     ConfigurationError,
@@ -29,7 +30,7 @@ from kickserve_access.keyfile import key_of, read
 from kickserve_access.rates import Buckets, RateLimits, rate_limit_headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from kickserve.plugins import Key, Principal, Settings
@@ -111,13 +112,14 @@ class AccessAuthenticator(Authenticator):
         if principal.key is not NO_KEY:
             self.counts.add(principal.key.name)
 
-    def admit(self, token: bytes, peer: str, forwarded: bytes | None) -> Principal | None:
+    def admit(self, token: bytes, client: Any, sent: Mapping[bytes, bytes]) -> Principal | None:
         """Admit a prediction ahead of the router; see `Authenticator.admit`."""
         principal = self.find_predictor(token) if self.guarded else ANONYMOUS
         if principal is None:
             return None
         if self._limits is not None:
-            address = identity(self.proxies.client(peer, forwarded))
+            peer = client[0] if client else ""
+            address = identity(self.proxies.client(peer, sent.get(FORWARDED_FOR)))
             principal = self._limits.principal(principal.key, address)
             if self._limits.enter(principal):
                 return None

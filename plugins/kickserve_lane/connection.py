@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from kickserve.plugins import ANONYMOUS, FORWARDED_FOR, REQUEST_ID, request_context
+from kickserve.plugins import ANONYMOUS, REQUEST_ID, request_context
 from kickserve_lane.lane import JSON, encode, refusal
 from kickserve_lane.limits import LimitedConnection, header_lines
 
@@ -87,10 +87,11 @@ class LaneConnection(LimitedConnection):
 
     def _is_between(self) -> bool:
         """Return whether the lane may take a request: none is being read or answered, and answers leave."""
+        cycle: Any = self.cycle
         return not (
             self._in_head
             or self._in_body
-            or self._cycle() is not None
+            or not (cycle is None or cycle.response_complete)
             or self.flow.write_paused
             or self._fault is not None
             or self._superfluous
@@ -100,12 +101,11 @@ class LaneConnection(LimitedConnection):
 
     def _admit(self, head: Head) -> bool:
         """Begin a request, unless the router has to answer it."""
-        sent, peer = head.sent, self.client[0] if self.client else ""
-        principal = self._lane.admit(head.token, peer, sent.get(FORWARDED_FOR))
+        principal = self._lane.admit(head.token, self.client, head.sent)
         if principal is None:
             return False
         self._began, self._principal = time.perf_counter(), principal
-        self._request_id = self._kickserve.request_id(sent)
+        self._request_id = self._kickserve.request_id(head.sent)
         self.headers = head.headers
         self.cycle = self._inline
         self._inline.response_complete = False

@@ -139,10 +139,10 @@ class Lane:
         """Answer a request (ASGI), or leave it to the router."""
         principal = None
         if scope["path"] == self.path and scope["method"] == "POST":
-            headers, client = [*scope["headers"]], scope.get("client")
+            headers = [*scope["headers"]]
             sent = dict(headers)
             if self._length(sent, len(headers)) is not None:
-                principal = self.admit(credential(sent), client[0] if client else "", None)
+                principal = self.admit(credential(sent), scope.get("client"), {})
         if principal is None:
             await self._router(scope, receive, send)
             return
