@@ -108,8 +108,6 @@ class Batcher(Generic[Item, Found, Answer]):
     def put(self, item: Item, promise: Promise[Answer]) -> None:
         """Add an item whose answer a promise takes."""
         self._count += 1
-        if not self._ending:
-            self._end_turn_soon()
         if not self._items and self._thread is not None:
             self._context = copy_context()
         if self._alone and self._flight is None and not self._items:
@@ -117,6 +115,8 @@ class Batcher(Generic[Item, Found, Answer]):
         else:
             self._items.append(item)
             self._promises.append(promise)
+        if not self._ending:  # last: a lone answer has left by now
+            self._end_turn_soon()
 
     async def drain(self) -> None:
         """Wait until the thread has worked on everything put so far."""

@@ -576,7 +576,8 @@ class Journal:
         self.written += length
         self.size += length
         self._arrived.set()
-        if self._end_asked or segment.end >= min(max(self._segment_bytes, self.size // _PARTS), _LONGEST):
+        full = segment.end >= self._segment_bytes and segment.end >= min(self.size // _PARTS, _LONGEST)
+        if full or self._end_asked:
             self._end_segment()
         if self._trouble is not None:
             self._trouble = None

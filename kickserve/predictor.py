@@ -217,7 +217,8 @@ class Scorer:
             predictions.append(prediction)
             numbers.append(_pack(*row, probability, low, high, (now - since) * 1000))
             behind.append(further if json is None else _pack_base(own[0]) + further[NUMBER.itemsize :])
-        packed = b"".join(behind) if any(each.learned is not None for each in predictions) else None
+        nothing = behind.count(NOTHING_LEARNED.numbers) == len(behind)
+        packed = None if nothing else b"".join(behind)
         labels = kickers if any(kickers) else None
         return predictions, self._batch(ids, b"".join(numbers), source, labels, packed)
 
@@ -783,9 +784,9 @@ class _Keeping:
 
     def set_result(self, refusal: Backlogged | None, /) -> None:
         self._done = True
-        self._count(refusal)
         promises = self._promises
         resolve(promises, self._outcomes if refusal is None else [refusal] * len(promises))
+        self._count(refusal)
         self._callback(self)
 
     def set_exception(self, exception: Exception, /) -> None:
