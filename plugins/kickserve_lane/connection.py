@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
 
 _FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
 _ABORTED: Final = 500  # status in the metrics where the client has gone in the middle of its body
-
-
-class _Inline:
-    """Stands in place of uvicorn's cycle of a request: one for all that the lane takes of a connection."""
-
-    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
-
-    def __init__(self) -> None:
-        self.disconnected = False
-        self.keep_alive = self.response_complete = True
-        self.message_event = asyncio.Event()
 
 
 class LaneConnection(LimitedConnection):
@@ -57,7 +47,10 @@ class LaneConnection(LimitedConnection):
     def __init__(self, app: App, limits: ConnectionLimits, lane: Lane, **arguments: Any) -> None:
         super().__init__(app, limits, **arguments)
         self._lane = lane
-        self._inline: Any = _Inline()
+        # In place of the cycle that uvicorn makes of each request: one for all that the lane takes.
+        self._inline: Any = SimpleNamespace(
+            disconnected=False, keep_alive=True, message_event=asyncio.Event(), response_complete=True
+        )
         self._begun = b""  # of a prediction whose body is not complete
         self._began = 0.0  # when its head came
         self._principal = ANONYMOUS
