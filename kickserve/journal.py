@@ -162,6 +162,12 @@ class Segment:
         """Bytes that have not drained."""
         return max(self.end - self.start, 0)
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing is left of what another process wrote but zeros at the end."""
+        ends = self.end == self._size and self.left <= _AHEAD
+        return ends and not self._read(self.left).strip(b"\0")
+
     def group(self, size: int) -> Group:
         """Read the next payloads, of `size` bytes or one; none where the next frame is not whole.
 
@@ -181,7 +187,7 @@ class Segment:
             OSError: it can't be read.
         """
         left, size = self.left, _READ  # more may be written meanwhile
-        if left <= _AHEAD and not self._read(left).strip(b"\0"):
+        if self.blank:
             return Group([], self, self.start + left)
         while True:
             data = self._read(min(size, left))
@@ -719,6 +725,7 @@ class Journal:
                 return []
             for file in sorted(_paths(path, "*.log")):
                 segments.append(Segment(folder, file))  # noqa: PERF401  those before an error are closed
+            blank = [each for each in segments if each.blank]
         except OSError as error:
             self._log_once(path, "can't be recovered, and is tried again and again", error)
             for each in segments:
@@ -726,10 +733,9 @@ class Journal:
             if folder is not None:
                 folder.release()
             return []
-        for each in segments:
-            if not each.left:
-                each.remove()
-        segments = [each for each in segments if each.left]
+        for each in blank:
+            segments.remove(each)
+            each.remove()
         if segments:
             length = sum(each.left for each in segments)
             _log.info("recovered %d bytes of predictions that a process left in %s", length, path)
