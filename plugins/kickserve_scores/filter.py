@@ -145,14 +145,20 @@ def adjust(scores: NDArray[np.float64], adjustments: Sequence[Adjustment]) -> ND
     own = scores.T
     numbers = np.frombuffer(b"".join([each.numbers for each in adjustments]))
     shift, shrink, further = numbers.reshape(-1, 3).T
-    log_odds = np.maximum(np.minimum(own, _MOST), _SUREST)
-    log_odds /= 1 - log_odds
-    middle, low, high = np.log(log_odds, out=log_odds)
-    mean = middle * _UNNAMED_SPREAD + shift
-    width = high - low
-    width *= width
-    half = np.sqrt(np.maximum(width * 0.25, _OF_ABILITY) + further)
-    adjusted = np.array([mean * shrink, mean - half, mean + half])
+    adjusted = np.minimum(own, _MOST)
+    np.maximum(adjusted, _SUREST, out=adjusted)
+    adjusted /= 1 - adjusted
+    np.log(adjusted, out=adjusted)
+    middle, low, high = adjusted
+    half = high - low
+    half *= half
+    half *= 0.25
+    half = np.sqrt(np.maximum(half, _OF_ABILITY) + further)
+    middle *= _UNNAMED_SPREAD
+    middle += shift
+    np.subtract(middle, half, out=low)
+    np.add(middle, half, out=high)
+    middle *= shrink
     answer_in_place(adjusted)
     if unchanged:
         np.copyto(adjusted, own, where=np.isnan(adjusted))
