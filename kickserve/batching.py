@@ -65,6 +65,7 @@ class Batcher(Generic[Item, Found, Answer]):
         thread: an executor with one thread, for work that takes its time; None for the event loop's own.
         rescue: takes the error of work in the thread and the number of items, and returns what `work` would
             have, or raises; raises by default.
+        alone: works on one item and finishes it, where that is quicker; not for a thread.
     """
 
     def __init__(
@@ -75,12 +76,14 @@ class Batcher(Generic[Item, Found, Answer]):
         limit: int,
         thread: Executor | None = None,
         rescue: Callable[[BaseException, int], Found] | None = None,
+        alone: Callable[[Item, Promise[Answer]], Pending | None] | None = None,
     ) -> None:
         self._work = work
         self._finish = finish
         self._limit = limit
         self._thread = thread
         self._rescue = rescue
+        self._finish_alone = alone
         self._items: list[Item] = []
         self._promises: list[Promise[Answer]] = []
         self._flight: Pending | None = None  # the work that the thread does, or what items wait for
@@ -154,7 +157,10 @@ class Batcher(Generic[Item, Found, Answer]):
 
     def _run(self, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
         try:
-            flight = self._finish(items, promises, self._work(items))
+            if self._finish_alone is not None and len(items) == 1:
+                flight = self._finish_alone(items[0], promises[0])
+            else:
+                flight = self._finish(items, promises, self._work(items))
         except Exception as error:  # noqa: BLE001  a bug must leave no promise undone
             reject(promises, error)
         else:

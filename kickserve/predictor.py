@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     Promises = Sequence[Promise[Outcome]]
     Found: TypeAlias = "Scored | Sequence[Score | PredictionFailed]"
     Finish = Callable[[Source, Sequence[Asked], Promises, Found], Pending]
+    Alone = Callable[[Source, Asked, Promise[Outcome]], Pending]
 
 Kicks = TypeVar("Kicks", "Sequence[Kick]", "NDArray[np.float64]", "Sequence[str | None]")
 CHUNK: Final = 4_000  # kicks of a batch that are scored in one turn of the event loop
@@ -83,7 +84,6 @@ _MANY: Final = 64  # kicks that show what each further one costs
 _FEW: Final = 8  # kicks up to which a model scores them more quickly one by one than as an array
 _TRIES: Final = 3
 _NUMBERS: Final = COUNT - len(FLAGS)  # features that come before the flags
-_FAILURES: Final = frozenset({PredictionFailed, PredictionTimeout})
 _source: Final = attrgetter("source")
 _kicker: Final = attrgetter("kicker")
 _encoder: Final = msgspec.json.Encoder()
@@ -127,7 +127,8 @@ class Scorer:
         self._ids = ids or IdFactory()
         self._learner = learner
         self._all_learned = learner is not None and learner.unnamed
-        self._predict_one = model.predict_one if isinstance(model, AnswersOne) else None
+        self.answers_one = isinstance(model, AnswersOne)
+        self._predict_one: Any = model.predict_one if isinstance(model, AnswersOne) else None
 
     def answer(self, rows: Rows, kickers: Kickers = None, source: Source = "api") -> RecordBatch:
         """Score kicks and make their record.
@@ -164,7 +165,7 @@ class Scorer:
 
     def score_each(self, asked: Sequence[Asked]) -> Found:
         """Score kicks that came in together, and fail for each by itself; may be called in another thread."""
-        if self._predict_one is None or len(asked) > _FEW:
+        if not self.answers_one or len(asked) > _FEW:
             rows = matrix_of([each[0] for each in asked])
             try:
                 return Scored(rows, self.score(rows))
@@ -172,18 +173,19 @@ class Scorer:
                 if len(asked) == 1:
                     return [error]
                 return [each for one in asked for each in _listed(self.score_each([one]))]
-        scores: list[Score | PredictionFailed] = []
-        for row, _, _ in asked:
-            try:
-                probability, low, high = score = self._predict_one(row)
-                plain = type(probability) is type(low) is type(high) is float
-                scores.append(score if plain and 0 <= low <= probability <= high <= 1 else _checked(*score))
-            except Exception as error:  # noqa: BLE001  a model may be anyone's code
-                scores.append(self._failure(error))
-        return scores
+        return [self.score_one(row) for row, _, _ in asked]
+
+    def score_one(self, row: Row) -> Score | PredictionFailed:
+        """Score one kick, by a model that `answers_one`."""
+        try:
+            probability, low, high = score = self._predict_one(row)
+            plain = type(probability) is type(low) is type(high) is float
+            return score if plain and 0 <= low <= probability <= high <= 1 else _checked(*score)
+        except Exception as error:  # noqa: BLE001  a model may be anyone's code
+            return self._failure(error)
 
     def record_each(
-        self, asked: Sequence[Asked], found: Scored | Sequence[Score], source: Source = "api"
+        self, asked: Sequence[Asked], found: Scored, source: Source = "api"
     ) -> tuple[list[Prediction], RecordBatch]:
         """Make answers and record of kicks that came in together.
 
@@ -192,35 +194,31 @@ class Scorer:
             found: their scores.
             source: what sent the kicks.
         """
-        now = time.perf_counter()
         kickers = [each[2] for each in asked]
-        if isinstance(found, Scored):
-            latencies = now - np.array([each[1] for each in asked])
-            batch, learned = self.record(*found, latencies, kickers if any(kickers) else None, source)
-            return self.predictions(batch, learned), batch
-        ids, name, warnings = self._ids.take(len(asked)), self.model.card.name, self.model.warnings
-        predictions, numbers, behind = [], [], []
-        # Not strict, which costs a tenth of the record.
-        for record_id, (row, since, kicker), own in zip(ids.texts(), asked, found):  # noqa: B905
-            (probability, low, high), (json, further) = self._adjust(own, kicker)
-            other = 1 - probability
-            prediction = Prediction(
-                record_id,
-                probability,
-                probability if probability > other else other,  # noqa: FURB136  max() costs five times as much
-                None if low != low else (low, high),  # noqa: PLR0124  the quick test for NaN
-                name,
-                tuple(warnings(row)),
-                None if json is None else own[0],
-                cast("Learned | None", json),
-            )
-            predictions.append(prediction)
-            numbers.append(_pack(*row, probability, low, high, (now - since) * 1000))
-            behind.append(further if json is None else _pack_base(own[0]) + further[NUMBER.itemsize :])
-        nothing = behind.count(NOTHING_LEARNED.numbers) == len(behind)
-        packed = None if nothing else b"".join(behind)
-        labels = kickers if any(kickers) else None
-        return predictions, self._batch(ids, b"".join(numbers), source, labels, packed)
+        latencies = time.perf_counter() - np.array([each[1] for each in asked])
+        batch, learned = self.record(*found, latencies, kickers if any(kickers) else None, source)
+        return self.predictions(batch, learned), batch
+
+    def record_one(self, asked: Asked, own: Score, source: Source) -> tuple[Prediction, RecordBatch]:
+        """Make the answer to a kick, and its record, as `record_each` does."""
+        row, since, kicker = asked
+        (probability, low, high), (json, further) = self._adjust(own, kicker)
+        latency = (time.perf_counter() - since) * 1000
+        ids, other = self._ids.take(1), 1 - probability
+        [record_id] = ids.texts()
+        prediction = Prediction(
+            record_id,
+            probability,
+            probability if probability > other else other,  # noqa: FURB136  max() costs five times as much
+            None if low != low else (low, high),  # noqa: PLR0124  the quick test for NaN
+            self.model.card.name,
+            tuple(self.model.warnings(row)),
+            None if json is None else own[0],
+            cast("Learned | None", json),
+        )
+        numbers, kickers = _pack(*row, probability, low, high, latency), None if kicker is None else [kicker]
+        learned = None if json is None else _pack_base(own[0]) + further[NUMBER.itemsize :]
+        return prediction, self._batch(ids, numbers, source, kickers, learned)
 
     def _adjust(self, score: Score, kicker: str | None) -> tuple[Score, EncodedLearned]:
         """Return a score and what was learned, which is in the score."""
@@ -358,6 +356,7 @@ class ServedModel:
         scorer: scores with it.
         limit: how many single kicks are scored together, at most.
         finish: as for `Batcher`, called with what sent the kicks first.
+        alone: the same.
         timeout: seconds that a call of a model may take that is slow or was made elsewhere.
 
     Attributes:
@@ -366,7 +365,7 @@ class ServedModel:
         chunk: how many kicks of a batch are scored in one turn of the event loop.
     """
 
-    def __init__(self, scorer: Scorer, limit: int, finish: Finish, timeout: float) -> None:
+    def __init__(self, scorer: Scorer, limit: int, finish: Finish, alone: Alone, timeout: float) -> None:
         self.scorer = scorer
         model, cancel = scorer.model, cancel_of(scorer.model)
         one, many = call_within(2 * timeout, lambda: (_seconds(model, 1), _seconds(model, _MANY)), cancel)
@@ -381,6 +380,7 @@ class ServedModel:
                 limit=min(limit, self.chunk),
                 thread=self._thread,
                 rescue=_failures,
+                alone=partial(alone, source) if scorer.answers_one and not in_thread else None,
             )
             for source in get_args(Source)
         }
@@ -486,9 +486,10 @@ class Predictor:
             ModelUnusable: it does not answer.
         """
         scorer = Scorer(model, self._sampler, self._ids, self.learner)
-        finish, settings = partial(self._finish, scorer), self._settings
+        finish, alone = partial(self._finish, scorer), partial(self._answer_alone, scorer)
+        settings = self._settings
         try:
-            return ServedModel(scorer, settings.batch_max, finish, settings.model_timeout)
+            return ServedModel(scorer, settings.batch_max, finish, alone, settings.model_timeout)
         except TimeoutError as error:
             name = model.card.name
             raise ModelUnusable(f"the model {name} hangs on a usual kick: {error}") from error
@@ -717,23 +718,36 @@ class Predictor:
         Returns:
             Done when the last of the records is kept, or could not be.
         """
-        if isinstance(found, Scored) or _FAILURES.isdisjoint(map(type, found)):
-            predictions, batch = scorer.record_each(asked, cast("Scored | Sequence[Score]", found), source)
+        if isinstance(found, Scored):
+            predictions, batch = scorer.record_each(asked, found, source)
             return self._put(batch, promises, predictions)
         for each, promise, score in zip(asked, promises, found, strict=True):
-            if isinstance(score, PredictionFailed):
-                row, _, kicker = each
-                kickers = None if kicker is None else [kicker]
-                batch = scorer.record_failures(matrix_of([row]), score, kickers, source)
-                kept = self._put(batch, [promise], [score])
-            else:
-                predictions, batch = scorer.record_each([each], [score], source)
-                kept = self._put(batch, [promise], predictions)
+            kept = self._finish_one(scorer, source, each, promise, score)
         return kept
+
+    def _finish_one(
+        self,
+        scorer: Scorer,
+        source: Source,
+        asked: Asked,
+        promise: Promise[Outcome],
+        score: Score | PredictionFailed,
+    ) -> Pending:
+        if not isinstance(score, PredictionFailed):
+            prediction, batch = scorer.record_one(asked, score, source)
+            return self._put(batch, [promise], [prediction])
+        row, _, kicker = asked
+        batch = scorer.record_failures(matrix_of([row]), score, None if kicker is None else [kicker], source)
+        return self._put(batch, [promise], [score])
+
+    def _answer_alone(
+        self, scorer: Scorer, source: Source, asked: Asked, promise: Promise[Outcome]
+    ) -> Pending:
+        return self._finish_one(scorer, source, asked, promise, scorer.score_one(asked[0]))
 
     def _put(self, batch: RecordBatch, promises: Promises, outcomes: Sequence[Outcome]) -> Pending:
         """Keep the record of single kicks; then count it, and give the answers, or the reason for none."""
-        keeping = _Keeping(partial(self._count, [batch]), promises, outcomes)
+        keeping = _Keeping(self._count, batch, promises, outcomes)
         self._recorder.put(batch, keeping)
         return keeping
 
@@ -762,15 +776,17 @@ class _Keeping:
     A future would bring the answers in a later turn of the event loop.
     """
 
-    __slots__ = ("_callback", "_count", "_done", "_outcomes", "_promises")
+    __slots__ = ("_batch", "_callback", "_count", "_done", "_outcomes", "_promises")
 
     def __init__(
         self,
-        count: Callable[[Backlogged | None], object],
+        count: Callable[[Sequence[RecordBatch], Backlogged | None], object],
+        batch: RecordBatch,
         promises: Promises,
         outcomes: Sequence[Outcome],
     ) -> None:
         self._count = count
+        self._batch = batch
         self._promises = promises
         self._outcomes = outcomes
         self._done = False
@@ -786,7 +802,7 @@ class _Keeping:
         self._done = True
         promises = self._promises
         resolve(promises, self._outcomes if refusal is None else [refusal] * len(promises))
-        self._count(refusal)
+        self._count([self._batch], refusal)
         self._callback(self)
 
     def set_exception(self, exception: Exception, /) -> None:
