@@ -129,20 +129,14 @@ class DocumentModel(Generic[D]):
         """Predict n kicks, as `kickserve.model.Model` does."""
         raise NotImplementedError
 
-    def answer_one(
-        self, row: Sequence[float], z: float, low: float, high: float
-    ) -> tuple[float, float, float]:
-        """Turn the log-odds of one kick into its probability, low and high, to the bit as `predict` does.
+    def predict_among(self, row: Sequence[float]) -> tuple[float, float, float]:
+        """Predict one kick as one of many: where `answer_one` leaves it open.
 
         Args:
-            row: the kick's eleven numbers.
-            z: log-odds of the probability.
-            low: of the interval's lower end.
-            high: of its upper end.
+            row: its eleven numbers.
         """
-        if (answer := answer_one(z, low, high)) is None:
-            [answer] = np.array(self.predict(np.array([row], np.float64))).T.tolist()
-        return tuple(answer)
+        [[probability, low, high]] = np.array(self.predict(np.array([row], np.float64))).T.tolist()
+        return probability, low, high
 
     def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for n kicks, shape (n, 11), whether `warnings` would warn of each; shape (n,)."""

@@ -69,10 +69,7 @@ _log = logging.getLogger(__name__)
 
 def encode(payloads: Iterable[bytes]) -> bytes:
     """Return the frames of payloads, none of them empty."""
-    frames: list[bytes] = []
-    for each in payloads:
-        frames += HEADER.pack(len(each), crc32(each)), each
-    return b"".join(frames)
+    return b"".join([HEADER.pack(len(each), crc32(each)) + each for each in payloads])
 
 
 def decode(data: bytes) -> tuple[list[bytes], int]:

@@ -23,6 +23,7 @@ from kickserve.documents import (
     DocumentModel,
     Header,
     answer_in_place,
+    answer_one,
     mean_shrink,
     read,
     revision_of,
@@ -455,7 +456,7 @@ class LinearModel(DocumentModel[LinearDocument]):
         # numpy reads packed numbers in half of the time of a list.
         mean, middle, *error = self._weights.dot(np.frombuffer(self._pack(*values))).tolist()
         half = math.hypot(*error)
-        return self.answer_one(row, mean, middle - half, middle + half)
+        return answer_one(mean, middle - half, middle + half) or self.predict_among(row)
 
 
 def load_linear(data: bytes, origin: Origin) -> LinearModel:

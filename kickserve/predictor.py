@@ -84,6 +84,7 @@ _MANY: Final = 64  # kicks that show what each further one costs
 _FEW: Final = 8  # kicks up to which a model scores them more quickly one by one than as an array
 _TRIES: Final = 3
 _NUMBERS: Final = COUNT - len(FLAGS)  # features that come before the flags
+_FAILURES: Final = frozenset({PredictionFailed, PredictionTimeout})
 _source: Final = attrgetter("source")
 _kicker: Final = attrgetter("kicker")
 _encoder: Final = msgspec.json.Encoder()
@@ -199,13 +200,29 @@ class Scorer:
         batch, learned = self.record(*found, latencies, kickers if any(kickers) else None, source)
         return self.predictions(batch, learned), batch
 
-    def record_one(self, asked: Asked, own: Score, source: Source) -> tuple[Prediction, RecordBatch]:
-        """Make the answer to a kick, and its record, as `record_each` does."""
+    def record_few(
+        self, asked: Sequence[Asked], scores: Sequence[Score], source: Source
+    ) -> tuple[list[Prediction], RecordBatch]:
+        """Make answers and record as `record_each` does, more quickly where they are few."""
+        ids, kickers = self._ids.take(len(asked)), [each[2] for each in asked]
+        made = map(self._answer_to, ids.texts(), asked, scores)
+        predictions, numbers, learned = zip(*made, strict=True)
+        packed = b"".join([each or NOTHING_LEARNED.numbers for each in learned]) if any(learned) else None
+        labels = kickers if any(kickers) else None
+        return [*predictions], self._batch(ids, b"".join(numbers), source, labels, packed)
+
+    def record_one(self, asked: Asked, score: Score, source: Source) -> tuple[Prediction, RecordBatch]:
+        """Make the answer to one kick and its record."""
+        ids, kicker = self._ids.take(1), asked[2]
+        [record_id] = ids.texts()
+        prediction, numbers, learned = self._answer_to(record_id, asked, score)
+        return prediction, self._batch(ids, numbers, source, None if kicker is None else [kicker], learned)
+
+    def _answer_to(self, record_id: str, asked: Asked, own: Score) -> tuple[Prediction, bytes, bytes | None]:
+        """Make the answer to a kick, and its rows of `RecordBatch.numbers` and `RecordBatch.learned`."""
         row, since, kicker = asked
         (probability, low, high), (json, further) = self._adjust(own, kicker)
-        latency = (time.perf_counter() - since) * 1000
-        ids, other = self._ids.take(1), 1 - probability
-        [record_id] = ids.texts()
+        other = 1 - probability
         prediction = Prediction(
             record_id,
             probability,
@@ -216,9 +233,8 @@ class Scorer:
             None if json is None else own[0],
             cast("Learned | None", json),
         )
-        numbers, kickers = _pack(*row, probability, low, high, latency), None if kicker is None else [kicker]
-        learned = None if json is None else _pack_base(own[0]) + further[NUMBER.itemsize :]
-        return prediction, self._batch(ids, numbers, source, kickers, learned)
+        numbers = _pack(*row, probability, low, high, (time.perf_counter() - since) * 1000)
+        return prediction, numbers, None if json is None else _pack_base(own[0]) + further[NUMBER.itemsize :]
 
     def _adjust(self, score: Score, kicker: str | None) -> tuple[Score, EncodedLearned]:
         """Return a score and what was learned, which is in the score."""
@@ -720,6 +736,9 @@ class Predictor:
         """
         if isinstance(found, Scored):
             predictions, batch = scorer.record_each(asked, found, source)
+            return self._put(batch, promises, predictions)
+        if _FAILURES.isdisjoint(map(type, found)):
+            predictions, batch = scorer.record_few(asked, cast("Sequence[Score]", found), source)
             return self._put(batch, promises, predictions)
         for each, promise, score in zip(asked, promises, found, strict=True):
             kept = self._finish_one(scorer, source, each, promise, score)

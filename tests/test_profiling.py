@@ -54,7 +54,7 @@ async def test_a_profile_of_the_process_is_a_file_of_its_format(client, kick, fo
     assert not yappi.is_running()
     if form == "pstat":
         (tmp_path / "file").write_bytes(response.content)
-        assert "record_each" in functions(pstats.Stats(str(tmp_path / "file")))
+        assert "_answer_to" in functions(pstats.Stats(str(tmp_path / "file")))
     else:
         assert b"/kickserve/" in response.content
 
@@ -266,7 +266,7 @@ async def test_a_prediction_has_a_profile_that_its_answer_names(start, profiling
     assert re.fullmatch(r"\d{8}T\d{6}\.\d{6}Z-POST-api-v1-predict-abc", name)
     [profile] = await settled(1, profiles)
     assert {file.name for file in profiles.iterdir()} == {f"{name}.pstat", f"{name}.callgrind"}
-    assert "record_each" in functions(profile)
+    assert "_answer_to" in functions(profile)
     files = {file for file, _, _ in calls_of(profile)}
     assert not any("kickserve_profiling" in file for file in files), "the profiler does not show itself"
 
@@ -342,9 +342,9 @@ async def test_of_interleaved_requests_each_file_holds_its_own_alone(busy, profi
         busy.get("/model"),
     )
     found = await settled(5, profiles)
-    assert sum("record_each" in functions(profile) for profile in found) == 1
+    assert sum("_answer_to" in functions(profile) for profile in found) == 1
     theirs = [each for each in found if "step" in functions(each)]
-    assert not any("record_each" in functions(each) for each in theirs)
+    assert not any("_answer_to" in functions(each) for each in theirs)
     # Known by the request: the work of the request itself, and of its two tasks.
     assert sorted(call_of(each, "step")[0] for each in theirs) == [3, 30, 300]
     # Of a thread that has just been started yappi may miss calls; it gives them to no other request.

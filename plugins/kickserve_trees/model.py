@@ -14,6 +14,7 @@ from kickserve.documents import (
     DocumentModel,
     Header,
     answer_in_place,
+    answer_one,
     mean_shrink,
     read,
     revision_of,
@@ -119,7 +120,7 @@ class TreesModel(DocumentModel[TreesDocument]):
         z = self._slope * total + self._offset
         variance = self._slope**2 * math.exp(min(max(spread, _LEAST_LN), _MOST_LN)) + self._ability**2
         half, middle = NORMAL_975 * math.sqrt(variance), z * self._stretch
-        return self.answer_one(row, z, middle - half, middle + half)
+        return answer_one(z, middle - half, middle + half) or self.predict_among(row)
 
 
 def load_trees(data: bytes, origin: Origin) -> TreesModel:
