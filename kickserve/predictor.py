@@ -221,7 +221,9 @@ class Scorer:
     def _answer_to(self, record_id: str, asked: Asked, own: Score) -> tuple[Prediction, bytes, bytes | None]:
         """Make the answer to a kick, and its rows of `RecordBatch.numbers` and `RecordBatch.learned`."""
         row, since, kicker = asked
-        (probability, low, high), (json, further) = self._adjust(own, kicker)
+        (probability, low, high), learned = own, None
+        if kicker or self._all_learned:
+            (probability, low, high), learned = self._adjust(own, kicker)
         other = 1 - probability
         prediction = Prediction(
             record_id,
@@ -230,18 +232,17 @@ class Scorer:
             None if low != low else (low, high),  # noqa: PLR0124  the quick test for NaN
             self.model.card.name,
             tuple(self.model.warnings(row)),
-            None if json is None else own[0],
-            cast("Learned | None", json),
+            None if learned is None else own[0],
+            None if learned is None else cast("Learned | None", learned.json),
         )
         numbers = _pack(*row, probability, low, high, (time.perf_counter() - since) * 1000)
-        return prediction, numbers, None if json is None else _pack_base(own[0]) + further[NUMBER.itemsize :]
+        packed = None if learned is None else _pack_base(own[0]) + learned.numbers[NUMBER.itemsize :]
+        return prediction, numbers, packed
 
-    def _adjust(self, score: Score, kicker: str | None) -> tuple[Score, EncodedLearned]:
-        """Return a score and what was learned, which is in the score."""
-        learner = self._learner
-        if learner is None or not (kicker or self._all_learned):
-            return score, NOTHING_LEARNED
-        return learner.adjust(self.model.card.revision, score, kicker) or (score, NOTHING_LEARNED)
+    def _adjust(self, score: Score, kicker: str | None) -> tuple[Score, EncodedLearned | None]:
+        """Return a score and what was learned, if anything in it was."""
+        adjusted = self._learner and self._learner.adjust(self.model.card.revision, score, kicker)
+        return adjusted or (score, None)
 
     def record(
         self,
