@@ -140,7 +140,8 @@ class DocumentModel(Generic[D]):
 
     def out_of_domain(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for n kicks, shape (n, 11), whether `warnings` would warn of each; shape (n,)."""
-        result: NDArray[np.bool_] = ((matrix < self._low) | (matrix > self._high)).any(axis=1)
+        outside = (matrix < self._low) | (matrix > self._high)
+        result: NDArray[np.bool_] = np.logical_or.reduce(outside, axis=1)
         return result
 
     def warnings(self, row: Sequence[float]) -> list[str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
+_ANSWER: Final = b"%%b%%b%%b%%b%b: %%b\r\n%%b\r\n%%b" % REQUEST_ID
 _ABORTED: Final = 500  # status in the metrics where the client has gone in the middle of its body
 
 
@@ -142,9 +143,9 @@ class LaneConnection(LimitedConnection):
             always += header_lines(self._kickserve.authenticator.headers(self._principal))
         last = not self._inline.keep_alive or self._kickserve.draining
         close = b"connection: close\r\n" if last else b""
-        head = STATUS_LINE[status], self._defaults(), fields, always, REQUEST_ID, self._request_id, close
+        answer = STATUS_LINE[status], self._defaults(), fields, always, self._request_id, close, body
         if not self.transport.is_closing():
-            self.transport.write(b"%b%b%b%b%b: %b\r\n%b\r\n%b" % (*head, body))
+            self.transport.write(_ANSWER % answer)
             if last:
                 self.transport.close()
             self._age = 0.0
