@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kickserve.addresses import Proxies, host_name, identity, is_loopback
@@ -195,11 +195,7 @@ class Authenticator:
         The last one is remembered: clients repeat theirs.
         """
         ring, before, principal = self._last
-        if (
-            ring is self.keys
-            and secrets.compare_digest(token, before)
-            and principal.key.expires > time.time()
-        ):
+        if ring is self.keys and compare_digest(token, before) and principal.key.expires > time.time():
             return principal
         key = self.keys.find(token)
         if key is None or Scope.PREDICT not in key.scopes:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar, ca
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from kickserve.answers import encode_answers
@@ -46,7 +48,7 @@ from kickserve.schemas import Prediction, Source, kicker_of, matrix_of, plain_ma
 from kickserve.validation import read_kick
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterable, Iterable, Iterator
 
     from msgspec import Raw
     from numpy.typing import NDArray
@@ -790,45 +792,38 @@ class Predictor:
                         _log.exception("a plugin failed in on_predictions")
 
 
-class _Keeping:
+class _Keeping(Struct, gc=False):
     """The promise of a record (`kickserve.batching.Promise`), and what the answers wait for (`Pending`).
 
     A future would bring the answers in a later turn of the event loop.
     """
 
-    __slots__ = ("_batch", "_callback", "_count", "_done", "_outcomes", "_promises")
-
-    def __init__(
-        self,
-        count: Callable[[Sequence[RecordBatch], Backlogged | None], object],
-        batch: RecordBatch,
-        promises: Promises,
-        outcomes: Sequence[Outcome],
-    ) -> None:
-        self._count = count
-        self._batch = batch
-        self._promises = promises
-        self._outcomes = outcomes
-        self._done = False
-        self._callback: Callable[[Any], object] = lambda _: None
+    count: Callable[[Sequence[RecordBatch], Backlogged | None], object]
+    batch: RecordBatch
+    promises: Promises
+    outcomes: Sequence[Outcome]
+    kept: bool = False
+    callback: Callable[[Any], object] | None = None
 
     def done(self) -> bool:
-        return self._done
+        return self.kept
 
     def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
-        self._callback = callback
+        self.callback = callback
 
     def set_result(self, refusal: Backlogged | None, /) -> None:
-        self._done = True
-        promises = self._promises
-        resolve(promises, self._outcomes if refusal is None else [refusal] * len(promises))
-        self._count([self._batch], refusal)
-        self._callback(self)
+        self.kept = True
+        promises = self.promises
+        resolve(promises, self.outcomes if refusal is None else [refusal] * len(promises))
+        self.count([self.batch], refusal)
+        if self.callback is not None:
+            self.callback(self)
 
     def set_exception(self, exception: Exception, /) -> None:
-        self._done = True
-        reject(self._promises, exception)
-        self._callback(self)
+        self.kept = True
+        reject(self.promises, exception)
+        if self.callback is not None:
+            self.callback(self)
 
 
 class Answers:
