@@ -41,8 +41,7 @@ class LaneConnection(LimitedConnection):
     """
 
     __slots__ = (
-        *("_always", "_began", "_begun", "_default_headers", "_default_lines", "_inline", "_lane"),
-        *("_principal", "_request_id"),
+        *("_always", "_began", "_begun", "_default", "_inline", "_lane", "_principal", "_request_id"),
     )
 
     def __init__(self, app: App, limits: ConnectionLimits, lane: Lane, **arguments: Any) -> None:
@@ -57,8 +56,7 @@ class LaneConnection(LimitedConnection):
         self._principal = ANONYMOUS
         self._request_id = b""
         self._always = header_lines(app.security_headers.always)
-        self._default_headers: object = None
-        self._default_lines = b""
+        self._default: tuple[object, bytes] = (None, b"")  # headers of uvicorn's own, and their lines
 
     def data_received(self, data: bytes) -> None:
         """Answer predictions, and leave other requests to the parser."""
@@ -166,7 +164,6 @@ class LaneConnection(LimitedConnection):
     def _defaults(self) -> bytes:
         """Return the headers that uvicorn adds to every answer: the date, new each second."""
         defaults = self.server_state.default_headers
-        if defaults is not self._default_headers:
-            self._default_headers = defaults
-            self._default_lines = header_lines(defaults)
-        return self._default_lines
+        if defaults is not self._default[0]:
+            self._default = defaults, header_lines(defaults)
+        return self._default[1]
