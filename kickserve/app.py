@@ -190,7 +190,6 @@ def _running(sampler: ProcessSampler) -> Callable[[Litestar], Any]:
             app.drain()
             await retention.stop()
             await sampler.stop()
-            _set_state(app, sampler)  # what was counted since the last sample
             await app.recorder.stop(max(0.0, app.ends_at - time.monotonic()))
             app.predictor.close()
 
