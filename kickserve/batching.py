@@ -114,7 +114,7 @@ class Batcher(Generic[Item, Found, Answer]):
         if not self._items and self._thread is not None:
             self._context = copy_context()
         if self._alone and self._flight is None and not self._items:
-            (self._run if self._thread is None else self._send)([item], [promise])
+            self._start([item], [promise])
         else:
             self._items.append(item)
             self._promises.append(promise)
@@ -147,7 +147,13 @@ class Batcher(Generic[Item, Found, Answer]):
         while self._items and self._flight is None:
             items, self._items = self._items[: self._limit], self._items[self._limit :]
             promises, self._promises = self._promises[: self._limit], self._promises[self._limit :]
-            (self._run if self._thread is None else self._send)(items, promises)
+            self._start(items, promises)
+
+    def _start(self, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
+        if self._thread is None:
+            self._run(items, promises)
+        else:
+            self._send(self._thread, items, promises)
 
     def _run(self, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
         try:
@@ -169,9 +175,8 @@ class Batcher(Generic[Item, Found, Answer]):
         if not self._ending:
             self._end_turn_soon()
 
-    def _send(self, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
-        assert self._thread is not None  # noqa: S101  what works without one runs
-        loop, thread = asyncio.get_running_loop(), self._thread
+    def _send(self, thread: Executor, items: Sequence[Item], promises: Sequence[Promise[Answer]]) -> None:
+        loop = asyncio.get_running_loop()
 
         def land(flight: Future[Found]) -> None:
             self._flight = None  # the thread is free, whatever becomes of the items

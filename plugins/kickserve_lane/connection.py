@@ -79,11 +79,10 @@ class LaneConnection(LimitedConnection):
 
     def _is_between(self) -> bool:
         """Return whether the lane may take a request: none is being read or answered, and answers leave."""
-        cycle: Any = self.cycle
         return not (
             self._in_head
             or self._in_body
-            or not (cycle is None or cycle.response_complete)
+            or self._cycle() is not None
             or self.flow.write_paused
             or self._fault is not None
             or self._superfluous

@@ -267,7 +267,7 @@ class SqliteStore(TableStore):
         """Keep the predictions of all of these or none; one whose id is kept already is passed over."""
         async with self._using(write=True) as connection, _transaction(connection):
             for step in steps(batches, _STEP):
-                # The thread makes the rows as well: under load each call costs the event loop 0.2 ms.
+                # The thread makes the rows as well: each call is a way to it and back.
                 await connection._execute(_add, connection._conn, step)  # type: ignore[no-untyped-call] # noqa: SLF001
             if batches and (gone := await connection.execute_fetchall(_DELETED_IN, ids_around(batches))):
                 await connection.executemany(_REMOVE, gone)
