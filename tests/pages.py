@@ -76,11 +76,11 @@ def visit(browser, server):
         page.goto(f"{root}/ui{path}")
         return page
 
-    visit.faults = faults
+    visit.forgiven = []  # what a fault may be about
     yield visit
     for context in contexts:
         context.close()
-    assert not faults
+    assert not [each for each in faults if not any(text in each for text in visit.forgiven)]
 
 
 def is_fault(message):

@@ -30,12 +30,14 @@ def tell(page, result):
 
 
 def shown(page):
+    expect(page.locator(".number")).to_have_attribute("aria-busy", "false")
     return page.locator(".dock .place").inner_text(), page.locator(".number").evaluate(
         "each => each.firstChild.data"
     )
 
 
 def score(page):
+    expect(page.locator(".team b")).to_have_count(2)  # or the page has not begun
     return [int(each) for each in page.locator(".team b").all_inner_texts()]
 
 
@@ -51,9 +53,7 @@ def expect_nothing_waits(page):
 @pytest.fixture
 def away(visit):
     """Let the connection be away: the browser reports it as an error."""
-    yield
-    codes = ("ERR_INTERNET_DISCONNECTED", "ERR_FAILED")
-    visit.faults[:] = [each for each in visit.faults if not any(code in each for code in codes)]
+    visit.forgiven += ["ERR_INTERNET_DISCONNECTED", "ERR_FAILED"]
 
 
 @pytest.fixture
@@ -131,7 +131,8 @@ def test_a_kick_whose_answer_gets_lost_is_one_record_or_none_when_undone(visit, 
 
     page.route("**/ui/record", lose)
     tap(page, 44, 33)
-    tell(page, "Scored")
+    with page.expect_event("requestfailed"):  # the service has recorded it then
+        tell(page, "Scored")
     expect(page.get_by_text(re.compile("Kept on this device.*: 1"))).to_be_visible()
     assert len(predictions(server)) == len(before) + 1
     if undone:
@@ -209,6 +210,16 @@ def test_kickers_have_names_and_their_attempts_count(visit, server):
     assert "Sorcha Ní Bhriain" in story(page)[0]
 
 
+def test_the_ball_follows_a_finger(visit):
+    # Nothing is tapped afterwards: right after a drag Chromium takes a tap for a hand that stops its fling.
+    page = visit("/match", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    expect(page.locator(".number")).to_have_attribute("aria-busy", "false")
+    box = drag_by_finger(page, 12, 4, -3)
+    end = page.locator(".ball .reach").bounding_box()
+    assert (end["x"] - box["x"], end["y"] - box["y"]) == pytest.approx((44, -33), abs=2)
+    assert box["width"] >= 44
+
+
 @pytest.mark.parametrize(
     ("width", "locale", "scheme"),
     [(360, "fr-FR", "light"), (390, "en-GB", "dark"), (820, "fr-FR", "dark"), (1440, "en-GB", "light")],
@@ -224,14 +235,9 @@ def test_a_thumb_reaches_all_of_it_and_nothing_is_a_barrier(visit, width, locale
         reduced_motion="reduce",
     )
     expect(page.locator(".number")).to_have_attribute("aria-busy", "false")  # nothing moves any more
-    box = drag_by_finger(page, 12, 4, -3)
-    end = page.locator(".ball .reach").bounding_box()
-    assert (end["x"] - box["x"], end["y"] - box["y"]) == pytest.approx((44, -33), abs=2)
-    assert box["width"] >= 44
     for each in page.locator(".outcomes button").all():
         assert each.bounding_box()["height"] >= 56
         expect(each).to_be_in_viewport(ratio=1)
-    expect(page.locator(".number")).to_have_attribute("aria-busy", "false")
     page.locator(".outcomes button").first.tap()
     expect(page.locator(".story li")).to_have_count(1)
     page.locator(".try-button").tap()

@@ -50,7 +50,7 @@ const Board = {
   template: `
   <h1 class="unseen">{{ t("title_pitch") }}</h1>
   <section class="card result">
-    <Answer :answer="answerShown" :place="place" :warnings="warnings" :stale="!answer" :exact="answer === found" :record="mine" :may="rights.record"
+    <Answer :answer="answerShown" :place="place" :warnings="warnings" :stale="!answer" :exact="!!found && answer === found" :record="mine" :may="rights.record"
       :busy="busy" :undoable="undoable" :note="status" :w="w" @record="store" @mark="mark" @undo="undo"/>
   </section>
   <section class="card field">
