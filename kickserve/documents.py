@@ -33,6 +33,7 @@ NORMAL_975: Final = 1.96
 _DECIMALS: Final = 1e11
 _HALF: Final = _DECIMALS / 2
 _DECIDED: Final = 0.499
+_WHOLE: Final = 1.5 * 2**52  # added and taken away again, it leaves of a smaller number the nearest integer
 
 
 class Header(Struct):
@@ -307,10 +308,15 @@ def answer_one(z: float, low: float, high: float) -> tuple[float, float, float] 
     Returns:
         Probability, low and high; None where the last bits would decide: then ask by arrays.
     """
-    probability = _HALF + _HALF * math.tanh(0.5 * z)
-    low = min(_HALF + _HALF * math.tanh(0.5 * low), probability)
-    high = max(_HALF + _HALF * math.tanh(0.5 * high), probability)
-    first, second, third = int(probability + 0.5), int(low + 0.5), int(high + 0.5)
+    tanh = math.tanh
+    probability, low, high = (
+        _HALF + _HALF * tanh(0.5 * z),
+        _HALF + _HALF * tanh(0.5 * low),
+        _HALF + _HALF * tanh(0.5 * high),
+    )
+    low = low if low < probability else probability  # noqa: FURB136  min() and max() cost more than all this
+    high = high if high > probability else probability  # noqa: FURB136
+    first, second, third = probability + _WHOLE - _WHOLE, low + _WHOLE - _WHOLE, high + _WHOLE - _WHOLE
     if (
         -_DECIDED < probability - first < _DECIDED
         and -_DECIDED < low - second < _DECIDED

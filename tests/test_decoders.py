@@ -46,7 +46,7 @@ class TestIds:
     @pytest.mark.parametrize("first", [0, 255, 777, (1 << 14) - 300])
     def test_many_ids_are_those_that_are_made_one_by_one(self, first):
         many = Ids(1_800_000_000_000, first, 2_000, "0123456789ab")
-        alone = [many._replace(counter=first + at, number=1).texts() for at in range(2_000)]
+        alone = [Ids(many.millisecond, first + at, 1, many.tail).texts() for at in range(2_000)]
         assert [[each] for each in many.texts()] == alone
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 _FIELDS: Final = b"%b: %b\r\ncontent-length: %%d\r\n" % JSON
-_ANSWER: Final = b"%%b%%b%%b%%b%b: %%b\r\n%%b\r\n%%b" % REQUEST_ID
+_ID: Final = b"%b: " % REQUEST_ID
+_OPEN: Final = b"\r\n\r\n"
+_CLOSE: Final = b"\r\nconnection: close\r\n\r\n"
 _ABORTED: Final = 500  # status in the metrics where the client has gone in the middle of its body
 
 
@@ -139,10 +141,9 @@ class LaneConnection(LimitedConnection):
         if self._principal.limits:
             always += header_lines(self._kickserve.authenticator.headers(self._principal))
         last = not self._inline.keep_alive or self._kickserve.draining
-        close = b"connection: close\r\n" if last else b""
-        answer = STATUS_LINE[status], self._defaults(), fields, always, self._request_id, close, body
+        head = STATUS_LINE[status], self._defaults(), fields, always, _ID, self._request_id
         if not self.transport.is_closing():
-            self.transport.write(_ANSWER % answer)
+            self.transport.write(b"".join((*head, _CLOSE if last else _OPEN, body)))
             if last:
                 self.transport.close()
             self._age = 0.0
