@@ -99,17 +99,11 @@ class Batcher(Generic[Item, Found, Answer]):
         """Whether a thread is at work."""
         return self._flight is not None
 
-    def ask(self, item: Item) -> asyncio.Future[Answer]:
-        """Add an item; the future brings its answer, or what `work` or `finish` raised for all of its batch.
-
-        To cancel the future changes nothing for the item.
-        """
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.put(item, future)
-        return future
-
     def put(self, item: Item, promise: Promise[Answer]) -> None:
-        """Add an item whose answer a promise takes."""
+        """Add an item; a promise takes its answer, or what `work` or `finish` raised for all of its batch.
+
+        To cancel a promise changes nothing for the item.
+        """
         self._count += 1
         if not self._items and self._thread is not None:
             self._context = copy_context()

@@ -39,6 +39,12 @@ class Squares:
         )
 
 
+def ask(batcher, item):
+    future = asyncio.get_running_loop().create_future()
+    batcher.put(item, future)
+    return future
+
+
 @pytest.fixture
 def thread():
     with ThreadPoolExecutor(1) as executor:
@@ -49,26 +55,26 @@ async def test_a_lone_item_is_worked_on_at_once_and_those_of_a_busy_turn_togethe
     squares = Squares()
     batcher = squares.batcher(limit=2)
     for number in range(1, 3):
-        assert batcher.ask(number).result() == number * number
+        assert ask(batcher, number).result() == number * number
         await asyncio.sleep(0)
     for _ in range(2):
-        assert await asyncio.gather(*map(batcher.ask, (3, 2, 1))) == [9, 4, 1]
+        assert await asyncio.gather(*(ask(batcher, each) for each in (3, 2, 1))) == [9, 4, 1]
         await asyncio.sleep(0)  # since Python 3.12 a turn does not end where all futures are done
-    lone = batcher.ask(5)
+    lone = ask(batcher, 5)
     assert not lone.done()  # only at the end of the turn is it known to be alone
     assert await lone == 25
-    assert batcher.ask(6).done()
+    assert ask(batcher, 6).done()
     assert squares.groups == [[1], [2], [3], [2], [1], [3, 2], [1], [5], [6]]
 
 
 async def test_what_comes_while_the_thread_is_busy_goes_together(thread):
     squares = Squares(held=True)
     batcher = squares.batcher(limit=3, thread=thread)
-    futures = [batcher.ask(1)]
+    futures = [ask(batcher, 1)]
     assert await asyncio.to_thread(squares.begun.wait, PATIENCE)
     assert batcher.busy
     for number in range(2, 7):
-        futures.append(batcher.ask(number))
+        futures.append(ask(batcher, number))
         await asyncio.sleep(0)
     squares.free.set()
     await asyncio.wait_for(batcher.drain(), PATIENCE)
@@ -85,19 +91,19 @@ async def test_what_comes_while_others_wait_for_a_disk_goes_together_with_what_f
         disk.append(asyncio.get_running_loop().create_future())
         return disk[-1]
 
-    async def ask(*numbers):  # one a turn
+    async def ask_each(*numbers):  # one a turn
         for number in numbers:
-            futures.append(batcher.ask(number))
+            futures.append(ask(batcher, number))
             await asyncio.sleep(0)
 
     batcher, futures = Batcher(squares.work, finish, limit=5), []
-    await ask(1, 2, 3)
+    await ask_each(1, 2, 3)
     assert squares.groups == [[1]]
     disk[0].set_result(None)
-    await ask(4, 5, 6)
+    await ask_each(4, 5, 6)
     await asyncio.gather(*futures[:5])
     assert squares.groups == [[1], [2, 3, 4, 5, 6]]
-    await ask(7)
+    await ask_each(7)
     disk[1].set_result(None)
     assert await futures[-1] == 49
     disk[2].set_result(None)
@@ -119,7 +125,7 @@ async def test_an_error_reaches_every_future_that_has_no_answer(thread, where, s
 
     batcher = Batcher(work, finish, limit=10, thread=thread if slow else None)
     for _ in range(2):
-        done, _ = await asyncio.wait([*map(batcher.ask, (1, 2, 3))], timeout=PATIENCE)
+        done, _ = await asyncio.wait([ask(batcher, each) for each in (1, 2, 3)], timeout=PATIENCE)
         assert len(done) == 3
         assert all(isinstance(each.exception(), ValueError) for each in done) or "answers" in where
 
@@ -127,9 +133,9 @@ async def test_an_error_reaches_every_future_that_has_no_answer(thread, where, s
 async def test_a_thread_that_has_ended_is_an_error_at_once():
     thread, squares = ThreadPoolExecutor(1), Squares(held=True)
     batcher = squares.batcher(limit=2, thread=thread)
-    first = batcher.ask(1)
+    first = ask(batcher, 1)
     assert await asyncio.to_thread(squares.begun.wait, PATIENCE)
-    later = [*map(batcher.ask, (2, 3, 4))]
+    later = [ask(batcher, each) for each in (2, 3, 4)]
     thread.shutdown(wait=False, cancel_futures=True)
     squares.free.set()
     assert await asyncio.wait_for(first, PATIENCE) == 1
@@ -150,7 +156,7 @@ def test_each_gets_its_own_answer_in_the_order_of_asking_whoever_goes_away(turns
         futures = []
         for turn in turns:
             for number, goes in turn:
-                futures.append((number, batcher.ask(number)))
+                futures.append((number, ask(batcher, number)))
                 if goes:
                     futures[-1][1].cancel()
             await asyncio.sleep(0)

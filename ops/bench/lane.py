@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -189,6 +190,8 @@ def stages(app: App, *, named: bool) -> dict[str, tuple[int, Stage]]:
         for on_predictions in app.predictor._on_predictions:
             on_predictions(batch)
 
+    kept = SimpleNamespace(set_result=lambda _: None)
+
     async def store() -> None:
         await app.store.add([each.batch for each in operations_in(next(groups)) if isinstance(each, Add)])
 
@@ -202,7 +205,7 @@ def stages(app: App, *, named: bool) -> dict[str, tuple[int, Stage]]:
         "decoding": (1, lambda: read_kick(body)),
         "model": (MANY, lambda: scorer.score_each(gathered)),
         "record": (MANY, lambda: scorer.record_each(gathered, scores)),
-        "journal": (MANY, lambda: app.recorder.keep([batch])),
+        "journal": (MANY, lambda: app.recorder.put(batch, kept)),
         "metrics, window of drift": (MANY, watch),
         "answer": (1, lambda: connection.set_result(predictions[0])),
         "store, in groups of 1,024": (MANY * MANY, store),
