@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LEVELS: Final = 8  # after so many, places that are leaves are left alone
-_FEW: Final = 1_100  # nodes a level, up to which comparing at all of them costs less than at those on the way
+_FEW: Final = 800  # nodes a level, up to which comparing at all of them costs less than at those on the way
 
 
 class Nodes(NamedTuple):
@@ -60,7 +60,7 @@ class Walk:
         new[old] = here
         self._roots = here[: len(trees)]
         self._child = np.where(is_leaf, here, new[left[old] + first[old]])  # the left one
-        self._feature = np.where(is_leaf, 0, feature[old]).astype(np.int8)
+        self._feature = np.where(is_leaf, 0, feature[old]).astype(np.intp)  # numpy need not convert it
         self._threshold = np.where(is_leaf, np.inf, threshold[old])
         self._value: NDArray[np.floating[Any]] = value[old]
         self._depth = self._measure_depth()
@@ -93,14 +93,13 @@ class Walk:
         kick, places = np.array(row, np.float64), self._roots
         child, feature, threshold = self._child, self._feature, self._threshold
         if len(child) <= _FEW * self._depth:
-            following = child + (kick.take(feature) > threshold)
+            following = child + (kick[feature] > threshold)
             for _ in range(self._depth):
                 places = following[places]
         else:
             for _ in range(self._depth):
-                right = kick.take(feature.take(places)) > threshold.take(places)
-                places = child.take(places) + right
-        return self._value.take(places)
+                places = child[places] + (kick[feature[places]] > threshold[places])
+        return self._value[places]
 
     def _go_down(
         self,
