@@ -776,20 +776,22 @@ class Predictor:
     async def _keep(self, batches: Sequence[RecordBatch]) -> Backlogged | None:
         """Keep records, and count them; return the reason, where they could not be kept."""
         refusal = await self._recorder.keep(batches)
-        self._count(batches, refusal)
+        for batch in batches:
+            self._count(batch, refusal)
+            if len(batches) > 1:
+                await asyncio.sleep(0)
         return refusal
 
-    def _count(self, batches: Sequence[RecordBatch], refusal: Backlogged | None) -> None:
-        for batch in batches:
-            if batch.error is not None:
-                self._metrics.count("failed_kicks", len(batch))
-            elif refusal is None:
-                self._metrics.count_predictions(batch)
-                for on_predictions in self._on_predictions:
-                    try:
-                        on_predictions(batch)
-                    except Exception:  # noqa: BLE001  the predictions are recorded: their answers must leave
-                        _log.exception("a plugin failed in on_predictions")
+    def _count(self, batch: RecordBatch, refusal: Backlogged | None) -> None:
+        if batch.error is not None:
+            self._metrics.count("failed_kicks", len(batch))
+        elif refusal is None:
+            self._metrics.count_predictions(batch)
+            for on_predictions in self._on_predictions:
+                try:
+                    on_predictions(batch)
+                except Exception:  # noqa: BLE001  the predictions are recorded: their answers must leave
+                    _log.exception("a plugin failed in on_predictions")
 
 
 class _Keeping(Struct, gc=False):
@@ -798,7 +800,7 @@ class _Keeping(Struct, gc=False):
     A future would bring the answers in a later turn of the event loop.
     """
 
-    count: Callable[[Sequence[RecordBatch], Backlogged | None], object]
+    count: Callable[[RecordBatch, Backlogged | None], object]
     batch: RecordBatch
     promises: Promises
     outcomes: Sequence[Outcome]
@@ -815,7 +817,7 @@ class _Keeping(Struct, gc=False):
         self.kept = True
         promises = self.promises
         resolve(promises, self.outcomes if refusal is None else [refusal] * len(promises))
-        self.count([self.batch], refusal)
+        self.count(self.batch, refusal)
         if self.callback is not None:
             self.callback(self)
 

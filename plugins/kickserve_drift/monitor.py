@@ -234,7 +234,7 @@ class Monitor:
                 while True:
                     await asyncio.sleep(EVERY)
                     await self._live.follow(app.predictor.model)
-                    self._live.count()
+                    await self._live.count_in_turns()
                     await self._outcomes.look(app)
                     if self._live.window.number == 0:
                         self.check_alarm()

@@ -155,10 +155,16 @@ class LiveDrift:
         self._waiting.append(batch)
         self._bytes += len(batch.numbers)
         if self._bytes >= _MAX_WAITING:
-            self.count()
+            self.count(max(_COUNT_AT, len(batch.numbers)))
         elif self._bytes >= _COUNT_AT and not self._planned:
             self._planned = True
             asyncio.get_running_loop().call_later(_PAUSE, self._count_some)
+
+    async def count_in_turns(self) -> None:
+        """Count all, as much in a turn of the event loop as takes half a millisecond."""
+        while self._waiting and self._model is not None:
+            self.count(_COUNT_AT)
+            await asyncio.sleep(0)
 
     def _count_some(self) -> None:
         """Count what takes half a millisecond; the rest after a pause."""
