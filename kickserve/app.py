@@ -58,6 +58,7 @@ from kickserve.parameters import (
     read_body,
     refuse_unknown_parameters,
     sends_lines,
+    stream_body,
     wanted_lines,
 )
 from kickserve.plugins import (
@@ -299,9 +300,10 @@ async def predict_batch(
     lines, wanted = sends_lines(request), wanted_lines(request)
     if lines and wanted:
         return Streamed(answer_lines(request, predictor), media_type=wanted)
-    body = await read_body(request)
+    body = stream_body(request)
     if lines is None:
-        lines = is_lines(body)
+        whole = await read_body(request)
+        lines, body = is_lines(whole), _once(bytes(whole))
     charge = partial(app_of(request).authenticator.charge, request.scope)
     answers = await predictor.answer_batch(read_kicks_in_turns(body, lines=lines), charge)
     encoded = _encode_in_turns(answers, lines=wanted is not None)
@@ -483,6 +485,10 @@ ROUTES: Final = [
     live,
     ready,
 ]
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 async def _encode_in_turns(answers: Iterable[Answers], *, lines: bool) -> AsyncIterator[bytes]:

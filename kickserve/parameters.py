@@ -21,7 +21,7 @@ from kickserve.schemas import FieldError, kicker_of
 from kickserve.validation import kicker_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from litestar import Request
 
@@ -153,16 +153,23 @@ async def read_body(request: Request[Any, Any, Any]) -> bytearray:
     Raises:
         BodyTooLarge: it is larger than `KICKSERVE_BATCH_BODY_MAX`.
     """
-    limit = app_of(request).settings.batch_body_max
+    body = bytearray()
+    async for chunk in stream_body(request):
+        body += chunk
+    return body
+
+
+async def stream_body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+    """Yield the body of many kicks as it comes; raises as `read_body`."""
+    limit, size = app_of(request).settings.batch_body_max, 0
     too_large = BodyTooLarge("KICKSERVE_BATCH_BODY_MAX")
     if (request.content_length or 0) > limit:
         raise too_large
-    body = bytearray()
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
+        size += len(chunk)
+        if size > limit:
             raise too_large
-    return body
+        yield chunk
 
 
 def sends_lines(request: Request[Any, Any, Any]) -> bool | None:

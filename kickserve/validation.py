@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
-Body = TypeVar("Body", bytes, bytearray)
 
 ERRORS_SHOWN: Final = 100
 _LONGEST_VALUE: Final = 100
@@ -91,17 +90,22 @@ def read_kicks(body: bytes, *, lines: bool = False) -> list[Kick]:
     return kicks
 
 
-async def read_kicks_in_turns(body: Body, *, lines: bool = False) -> AsyncIterator[list[Kick]]:
-    """Read many kicks as `read_kicks` does, with the same errors, some in each turn of the event loop."""
-    count = 0
-    parts: Iterator[bytes | bytearray] = cut_lines(body) if lines else _array_in_parts(body)
-    for part in parts:
+async def read_kicks_in_turns(chunks: AsyncIterator[bytes], *, lines: bool) -> AsyncIterator[list[Kick]]:
+    """Read many kicks as `read_kicks` does, with the same errors, while they come.
+
+    Args:
+        chunks: of the body; what they raise is raised.
+        lines: whether it is NDJSON.
+    """
+    count, body = 0, list[bytes]()
+    async for part in _parts(chunks, body, lines=lines):
         try:
             kicks = _kick.decode_lines(part) if lines else _kicks.decode(part)
         except UNDECODABLE:
             kicks = []
         if not kicks:  # also after a comma at the end: the whole body is read again for its error
-            yield (await asyncio.to_thread(read_kicks, bytes(body), lines=lines))[count:]
+            body += [chunk async for chunk in chunks]
+            yield (await asyncio.to_thread(read_kicks, b"".join(body), lines=lines))[count:]
             return
         count += len(kicks)
         yield kicks
@@ -109,30 +113,52 @@ async def read_kicks_in_turns(body: Body, *, lines: bool = False) -> AsyncIterat
     _check_count(count)
 
 
-def cut_lines(body: Body) -> Iterator[Body]:
-    """Cut lines into parts, each of as many as are read in one turn of the event loop."""
-    begin = _begin(body)
-    while (end := body.find(b"\n", begin + _PART)) >= 0:
-        yield body[begin:end]
-        begin = end + 1
-    yield body[begin:]
-
-
-def _begin(body: bytes | bytearray) -> int:
-    return len(_MARK) if body.startswith(_MARK) else 0
-
-
-def _array_in_parts(body: Body) -> Iterator[bytes]:
-    """Cut an array of kicks into shorter arrays.
+async def _parts(chunks: AsyncIterator[bytes], body: list[bytes], *, lines: bool) -> AsyncIterator[bytes]:
+    """Cut a body into lines that are read together, or its array of kicks into shorter arrays.
 
     But in the label of a kicker, each `}` ends a kick. A body that is no array of kicks, or is cut within a
     label, has at least one part that is none, or is empty.
+
+    Args:
+        chunks: of the body.
+        body: they are added to it.
+        lines: whether it is NDJSON.
     """
-    begin, opening = _begin(body), b""
-    while (end := body.find(b"}", begin + _PART)) >= 0 and (comma := _COMMA.match(body, end + 1)):
-        yield b"".join((opening, body[begin : end + 1], b"]"))
-        begin, opening = comma.end(), b"["
-    yield opening + body[begin:]
+    held: list[bytes] = []
+    size, aim, opening = 0, _PART, b""
+    async for chunk in chunks:
+        held.append(chunk if body else chunk.removeprefix(_MARK))
+        body.append(chunk)
+        size += len(chunk)
+        if size < aim:
+            continue
+        text, begin = b"".join(held), 0
+        while cut := _find_cut(text, begin + _PART, lines=lines):
+            end, following = cut
+            yield text[begin:end] if lines else b"".join((opening, text[begin:end], b"]"))
+            begin, opening = following, b"" if lines else b"["
+        held, size = [text[begin:]], len(text) - begin
+        aim = _PART if begin else 2 * size  # where nothing can be cut, it is not searched for each chunk
+    yield opening + b"".join(held)
+
+
+def _find_cut(text: bytes, start: int, *, lines: bool) -> tuple[int, int] | None:
+    """Return where the first kick ends that does so from `start` on, and where the next one begins."""
+    if lines:
+        end = text.find(b"\n", start)
+        return None if end < 0 else (end, end + 1)
+    end = text.find(b"}", start) + 1
+    comma = _COMMA.match(text, end) if end else None
+    return comma and (end, comma.end())
+
+
+def cut_lines(body: bytes) -> Iterator[bytes]:
+    """Cut lines into parts, each of as many as are read in one turn of the event loop."""
+    begin = len(_MARK) if body.startswith(_MARK) else 0
+    while cut := _find_cut(body, begin + _PART, lines=True):
+        yield body[begin : cut[0]]
+        begin = cut[1]
+    yield body[begin:]
 
 
 def _check_count(count: int) -> None:

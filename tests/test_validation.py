@@ -154,8 +154,12 @@ def test_outcomes_come_in_a_list_that_is_neither_empty_nor_endless(count):
         read_outcomes(msgspec.json.encode([{"id": "x", "success": True}] * count))
 
 
-async def all_in_turns(body, lines):
-    return [kick async for some in read_kicks_in_turns(body, lines=lines) for kick in some]
+async def all_in_turns(body, lines, size=65_536):
+    async def chunks():
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
+
+    return [kick async for some in read_kicks_in_turns(chunks(), lines=lines) for kick in some]
 
 
 # What a body may be made of, so that many are nearly an array or lines of kicks.
@@ -167,21 +171,25 @@ PIECES = st.sampled_from([KICK, KICK, KICK, b"{}", b"[", b"]", b"}", b",", b", "
     | st.lists(PIECES, max_size=9).map(b"".join),
     lines=st.booleans(),
     part=st.sampled_from([0, 1, len(KICK), 2 * len(KICK)]),
+    size=st.sampled_from([1, len(KICK) // 2, len(KICK), 65_536]),
 )
-@example(body=b"[%b,]" % KICK, lines=False, part=0)
-@example(body=b"[%b\f,%b]" % (KICK, KICK), lines=False, part=0)
-@example(body=b"[%b],[%b]" % (KICK, KICK), lines=False, part=0)
-@example(body=KICK.replace(b",", b",\n") + b"\n" + KICK, lines=True, part=1)
-def test_many_kicks_are_read_the_same_in_turns_and_at_once(body, lines, part):
+@example(body=b"[%b,]" % KICK, lines=False, part=0, size=65_536)
+@example(body=b"[%b\f,%b]" % (KICK, KICK), lines=False, part=0, size=1)
+@example(body=b"[%b],[%b]" % (KICK, KICK), lines=False, part=0, size=1)
+@example(body=KICK.replace(b",", b",\n") + b"\n" + KICK, lines=True, part=1, size=65_536)
+@example(body=b"\xef\xbb\xbf[%b,%b]" % (KICK, KICK), lines=False, part=1, size=65_536)
+@example(body=b"\xef\xbb\xbf[%b,%b]" % (KICK, KICK), lines=False, part=1, size=1)
+def test_many_kicks_are_read_the_same_in_turns_and_at_once(body, lines, part, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "_PART", part)
-        in_turns = result_of(lambda body: asyncio.run(all_in_turns(body, lines)), body)
+        in_turns = result_of(lambda body: asyncio.run(all_in_turns(body, lines, size)), body)
     assert in_turns == result_of(lambda body: read_kicks(body, lines=lines), body)
 
 
+@pytest.mark.parametrize("size", [65_536, 10_000_000])
 @pytest.mark.parametrize("lines", [False, True])
-async def test_others_get_their_turns_while_many_kicks_are_read(lines):
+async def test_others_get_their_turns_while_many_kicks_are_read(lines, size):
     body = b"\n".join([KICK] * 9_000) if lines else b"[%b]" % b",".join([KICK] * 9_000)
     async with counted_turns() as turns:
-        assert len(await all_in_turns(bytearray(body), lines)) == 9_000
+        assert len(await all_in_turns(body, lines, size)) == 9_000
     assert len(turns) >= len(body) // validation._PART
