@@ -36,6 +36,8 @@ def served(folder, **environment):
     """Run a server whose `root` is the address of its pages' service; it must end well, pages or not."""
     with serving(folder, **environment) as server:
         server.root = root_of(server)
+        # Else the first page would load itself anew.
+        httpx.get(f"{server.root}/ui/status", timeout=SLOW / 1_000)
         yield server
         if server.process.poll() is None:
             assert server.end() == 0
