@@ -161,8 +161,8 @@ class LiveDrift:
             asyncio.get_running_loop().call_later(_PAUSE, self._count_some)
 
     async def count_in_turns(self) -> None:
-        """Count all, as much in a turn of the event loop as takes half a millisecond."""
-        while self._waiting and self._model is not None:
+        """Count what waits now, as much in a turn of the event loop as takes half a millisecond."""
+        for _ in range(0, self._bytes, _COUNT_AT):
             self.count(_COUNT_AT)
             await asyncio.sleep(0)
 
