@@ -300,10 +300,11 @@ async def predict_batch(
     lines, wanted = sends_lines(request), wanted_lines(request)
     if lines and wanted:
         return Streamed(answer_lines(request, predictor), media_type=wanted)
-    body = stream_body(request)
-    if lines is None:
+    if lines is None:  # its beginning has to say so
         whole = await read_body(request)
         lines, body = is_lines(whole), _once(bytes(whole))
+    else:
+        body = stream_body(request)
     charge = partial(app_of(request).authenticator.charge, request.scope)
     answers = await predictor.answer_batch(read_kicks_in_turns(body, lines=lines), charge)
     encoded = _encode_in_turns(answers, lines=wanted is not None)

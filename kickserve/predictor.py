@@ -778,8 +778,6 @@ class Predictor:
         refusal = await self._recorder.keep(batches)
         for batch in batches:
             self._count(batch, refusal)
-            if len(batches) > 1:
-                await asyncio.sleep(0)
         return refusal
 
     def _count(self, batch: RecordBatch, refusal: Backlogged | None) -> None:

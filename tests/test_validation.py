@@ -154,7 +154,7 @@ def test_outcomes_come_in_a_list_that_is_neither_empty_nor_endless(count):
         read_outcomes(msgspec.json.encode([{"id": "x", "success": True}] * count))
 
 
-async def all_in_turns(body, lines, size=65_536):
+async def all_in_turns(body, lines, size):
     async def chunks():
         for start in range(0, len(body), size):
             yield body[start : start + size]
