@@ -6,13 +6,12 @@ is written on the way of a request carries that request's id, and the name of it
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
-import structlog
 
 from kickserve.auth import KEY_NAME
 from kickserve.middleware import REQUEST
@@ -20,14 +19,13 @@ from kickserve.middleware import REQUEST
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from structlog.typing import EventDict, Processor
-
     from kickserve.plugins import Plugin
     from kickserve.settings import Settings
 
 _HIDDEN: Final = "(hidden)"
 _SHORTEST: Final = 4  # letters of a secret that is looked for
 _QUERY: Final = re.compile(r"\?(.*)", re.DOTALL)
+_COLOURS: Final = {"DEBUG": 34, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}  # of a terminal (SGR)
 
 
 def configure(settings: Settings, plugins: Sequence[Plugin] = (), worker: int | None = None) -> None:
@@ -43,7 +41,7 @@ def configure(settings: Settings, plugins: Sequence[Plugin] = (), worker: int | 
     handler.addFilter(_hide_queries)
     tables = [settings, *(plugin.table for plugin in plugins if plugin.table is not None)]
     handler.hides = _hiding(secret for table in tables for secret in table.secrets())
-    handler.setFormatter(_formatter(worker, as_json=as_json))
+    handler.setFormatter(_JsonFormatter(worker) if as_json else _ConsoleFormatter(worker))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     logging.getLogger("kickserve").setLevel("DEBUG" if settings.debug else settings.log_level.upper())
@@ -71,7 +69,7 @@ class _Handler(logging.StreamHandler[Any]):
 def _hiding(secrets: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern of secrets: those of the settings, and every generated key."""
     # As they are, and as JSON writes them. What is very short would be found in words.
-    forms = {form for each in secrets for form in (each, msgspec.json.encode(each).decode()[1:-1])}
+    forms = {form for each in secrets for form in (each, json.dumps(each)[1:-1])}
     known = sorted((re.escape(each) for each in forms if len(each) >= _SHORTEST), key=len, reverse=True)
     return re.compile("|".join([*known, r"\bkick_[A-Za-z0-9_-]{20,}"]))
 
@@ -89,48 +87,47 @@ def _hide_query(found: re.Match[str]) -> str:
     return "?" + re.sub(r"=[^&]*", f"={_HIDDEN}", found[1])
 
 
-def _formatter(worker: int | None, *, as_json: bool) -> logging.Formatter:
-    before: list[Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper("iso" if as_json else "%H:%M:%S", utc=as_json),
-        _Origin(worker),
-    ]
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=before,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *(_for_machines() if as_json else _for_people()),
-        ],
-    )
-
-
-def _for_machines() -> list[Processor]:
-    # As text, and without the values of variables: a key or a kick may be among those.
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
-
-
-def _for_people() -> list[Processor]:
-    colours = sys.stderr.isatty()
-    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
-
-
-def _json(event: EventDict, **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
-
-
-class _Origin:
-    """Adds worker, request id and name of the key to a line."""
+class _Formatter(logging.Formatter):
+    """Says in each line where it comes from: number of the worker, id of the request, name of its key."""
 
     def __init__(self, worker: int | None) -> None:
+        super().__init__("%(asctime)s", "%H:%M:%S")
         self._worker = worker
 
-    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        if self._worker is not None:
-            event["worker"] = self._worker
+    def origin(self) -> dict[str, int | str]:
         request_id = REQUEST.get()
-        if request_id is not None:
-            event["request_id"] = request_id.decode()
-        if key := KEY_NAME.get():
-            event["key"] = key
-        return event
+        found = {
+            "worker": self._worker,
+            "request_id": request_id and request_id.decode(),
+            "key": KEY_NAME.get(),
+        }
+        return {name: value for name, value in found.items() if value}
+
+
+class _JsonFormatter(_Formatter):
+    """Writes a document a line; of errors without the values of variables: a key may be among those."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            **self.origin(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class _ConsoleFormatter(_Formatter):
+    """Writes a line for people, and the traceback of an error behind it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the standard library's name
+        level = f"{record.levelname.lower():<8}"
+        if sys.stderr.isatty():
+            level = f"\x1b[{_COLOURS.get(record.levelname, 0)}m{level}\x1b[0m"
+        origin = "".join(f" {name}={value}" for name, value in self.origin().items())
+        return f"{record.asctime} {level} {record.message} [{record.name}]{origin}"

@@ -38,9 +38,11 @@ if TYPE_CHECKING:
 
     Completer = Callable[[Sequence[RecordBatch]], Awaitable[Sequence[RecordBatch]]]
 
-GROUP: Final = 250_000  # bytes of predictions a transaction: about 2,000
+GROUP: Final = 1_000_000  # bytes of predictions a transaction: about 8,000
 _LARGE: Final = 2_000_000  # bytes of predictions from which they are kept in several turns: 17,000
-LINGER: Final = 0.05  # seconds that predictions are gathered before they go to the store together
+# Seconds that predictions are gathered before they go to the store together. Each transaction writes every
+# page that it touches anew: of one index alone a page for each kicker. So few large ones cost much less.
+LINGER: Final = 0.1
 PATIENCE: Final = 10.0  # seconds that a reader waits for what was written before it
 _CLOSING: Final = 2.0  # seconds that are left to close everything, whatever hangs
 _HEALTH: Final = 1.5  # seconds that the store may take to say that it is well
@@ -333,6 +335,7 @@ class Recorder:
         group = await self._journal.take(GROUP)
         unreadable: list[tuple[bytes, Exception]] = []
         operations = [*operations_in(group.payloads, lambda *each: unreadable.append(each))]
+        group.payloads.clear()  # a megabyte: the operations hold all of it
         await self._store_group(await self._complete(operations))
         for each in unreadable:
             await self._insist(partial(self._put_aside, *each))
