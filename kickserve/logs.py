@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import sys
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kickserve.auth import KEY_NAME
@@ -88,10 +88,10 @@ def _hide_query(found: re.Match[str]) -> str:
 
 
 class _Formatter(logging.Formatter):
-    """Says in each line where it comes from: number of the worker, id of the request, name of its key."""
+    """Knows where a line comes from: number of the worker, id of the request, name of its key."""
 
     def __init__(self, worker: int | None) -> None:
-        super().__init__("%(asctime)s", "%H:%M:%S")
+        super().__init__("%(asctime)s")
         self._worker = worker
 
     def origin(self) -> dict[str, int | str]:
@@ -107,14 +107,16 @@ class _Formatter(logging.Formatter):
 class _JsonFormatter(_Formatter):
     """Writes a document a line; of errors without the values of variables: a key may be among those."""
 
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "event": record.getMessage(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "timestamp": datetime.fromtimestamp(record.created, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z"),
+            "timestamp": self.formatTime(record),
             **self.origin(),
         }
         if record.exc_info:
@@ -124,6 +126,9 @@ class _JsonFormatter(_Formatter):
 
 class _ConsoleFormatter(_Formatter):
     """Writes a line for people, and the traceback of an error behind it."""
+
+    default_time_format = "%H:%M:%S"
+    default_msec_format = ""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the standard library's name
         level = f"{record.levelname.lower():<8}"
