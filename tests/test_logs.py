@@ -36,13 +36,13 @@ def said(capsys):
 def test_a_line_is_a_document_with_level_worker_key_and_request(said):
     logs.configure(Settings(), worker=2)
     with request_context(b"abc", "scoreboard"):
-        logging.getLogger("kickserve.x").warning("%d bytes", 7)
+        logging.getLogger("kickserve.x").warning("%d bytes of %s", 7, "l\udc82éa.csv")
     logging.getLogger("kickserve.x").info("after")
     logging.getLogger("kickserve.x").debug("unheard")
     first, second = map(json.loads, said().splitlines())
     assert first.pop("timestamp").endswith("Z")
     assert first == {
-        "event": "7 bytes",
+        "event": "7 bytes of l\udc82éa.csv",
         "level": "warning",
         "logger": "kickserve.x",
         "worker": 2,
