@@ -63,7 +63,7 @@ def fetch_model(source: str, plugins: Sequence[Plugin]) -> ModelFile:
     if source in ("", "default"):
         return _PACKAGED
     path = Path(source).expanduser()
-    origin = Origin(str(path), path.stem)
+    origin = Origin.of_file(path)
     return ModelFile(_read(path, origin), path.suffix.lower(), origin, path)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kickserve.errors import ModelUnusable, PredictionFailed, PredictionTimeout
 from kickserve.features import FEATURES
 from kickserve.limited import call_within
+from kickserve.wholefile import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,6 +143,11 @@ class Origin(NamedTuple):
     source: str
     name: str
     commit: str | None = None
+
+    @classmethod
+    def of_file(cls, path: Path) -> Origin:
+        """Return the origin of a model in a file."""
+        return cls(printable(path), path.stem)
 
     def revision(self, data: bytes) -> str:
         """Return the hub's commit, or 12 hexadecimal digits (SHA-256) of the file."""

@@ -156,7 +156,7 @@ from kickserve.terminal import (
     stdout,
 )
 from kickserve.validation import kicker_fault, out_of_range, read_kick
-from kickserve.wholefile import atomic_write
+from kickserve.wholefile import atomic_write, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

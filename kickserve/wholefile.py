@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and waits until the medium has them."""
+"""Files: written whole or not at all, and so that the medium has them; their paths as text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def printable(path: str | Path) -> str:
+    """Return a path as text, with bytes that are no UTF-8, as old disks have them, as escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 @contextmanager

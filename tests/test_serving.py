@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sqlite3
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 
 import httpx
@@ -18,6 +20,7 @@ import pytest
 from serving import BARE, PATIENCE, NotStarted, Server, eventually, serving, until
 
 from kickserve.errors import ConfigurationError
+from kickserve.linear import DEFAULT
 from kickserve.server import bind
 from kickserve.settings import Settings
 
@@ -146,6 +149,19 @@ def test_a_service_that_listens_to_all_of_ipv6_answers_at_its_address_and_by_ipv
     with serving(tmp_path, **BARE, API_KEY="sesame", KICKSERVE_HOST="::") as server:
         for url in (server.url, server.url.replace("[::1]", "127.0.0.1")):
             assert httpx.get(f"{url}/health/live").status_code == 200
+        assert server.end() == 0
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no file names that are not UTF-8")
+def test_a_folder_whose_name_is_no_utf_8_serves_and_keeps(tmp_path, kick):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    model = folder / "model.json"
+    model.write_bytes(files("kickserve").joinpath(DEFAULT).read_bytes())
+    with serving(folder, **BARE, KICKSERVE_MODEL=str(model)) as server:
+        assert httpx.post(f"{server.url}/predict", json=kick).status_code == 200
+        assert httpx.get(f"{server.url}/model").json()["source"].endswith(r"/caf\xe9/model.json")
+        assert len(httpx.get(f"{server.url}/predictions").json()) == 1
         assert server.end() == 0
 
 

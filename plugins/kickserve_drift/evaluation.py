@@ -20,6 +20,7 @@ from kickserve.plugins import (
     fetch_model,
     load_file,
     open_store,
+    printable,
     source_of,
 )
 from kickserve_data import reader
@@ -139,7 +140,7 @@ class Evaluation:
                 findings.add_block(block, model)
                 findings.hear()
                 on_read((findings.kicks + findings.refused) / (rows or 1))
-        return "file", self.file, "all of it"
+        return "file", printable(self.file), "all of it"
 
     async def _read_stored(self, findings: Findings, revision: str) -> tuple[str, str, str]:
         selection = self.selection

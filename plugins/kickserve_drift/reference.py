@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct, to_builtins
 
 from kickserve.features import COUNT, FLAGS, NAMES
-from kickserve.plugins import HasProfile, predict, profile_of
+from kickserve.plugins import HasProfile, predict, printable, profile_of
 from kickserve_drift.kicks import Sample, predicted_rows
 from kickserve_drift.psi import MIN_KICKS, PREDICTION, Column, Reference, TooFewKicks
 from kickserve_scores.quality import RunningQuality
@@ -142,7 +142,7 @@ def baseline_of_file(path: Path, model: Model, seed: int) -> Baseline:
     sampled = f"Its bins are made of {_BINNED:,} of its kicks, drawn with seed {seed}."
     info = ReferenceInfo(
         kind="file",
-        name=str(path),
+        name=printable(path),
         kicks=sample.seen,
         note="" if sample.whole else sampled,
         quality={} if measured is None else _measures(to_builtins(measured)),

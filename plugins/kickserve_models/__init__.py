@@ -55,7 +55,7 @@ class ModelsPlugin(Plugin):
         else:
             path = Path(source).expanduser()
             if path.is_file():
-                self._check_allowed(path, Origin(str(path), path.stem))
+                self._check_allowed(path, Origin.of_file(path))
             return None
         from kickserve_models.hub import Repository, download
 

@@ -27,6 +27,7 @@ from kickserve.plugins import (
     StoreUnavailable,
     canonical,
     instant,
+    printable,
 )
 from kickserve_storage.changes import KEPT, SQLITE, SQLITE_CHANGES
 from kickserve_storage.sqlite_file import (
@@ -248,7 +249,7 @@ class SqliteStore(TableStore):
     @property
     def label(self) -> str:
         """The URL, with the absolute path."""
-        return "sqlite:///:memory:" if self.path is None else f"sqlite:///{self.path}"
+        return "sqlite:///:memory:" if self.path is None else f"sqlite:///{printable(self.path)}"
 
     async def open(self, *, read_only: bool = False) -> None:
         """Connect, and bring the schema to the version that this code knows."""
