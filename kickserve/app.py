@@ -287,7 +287,7 @@ async def predict(body: RawBody, predictor: ThePredictor) -> Prediction:
     },
     tags=["predictions"],
     guards=[requires(Scope.PREDICT)],
-    request_max_body_size=None,  # `read_body` has a limit of its own
+    request_max_body_size=None,  # `stream_body` has a limit of its own
 )
 async def predict_batch(
     request: Request[Any, Any, Any], predictor: ThePredictor
@@ -302,7 +302,7 @@ async def predict_batch(
         return Streamed(answer_lines(request, predictor), media_type=wanted)
     if lines is None:  # its beginning has to say so
         whole = await read_body(request)
-        lines, body = is_lines(whole), _once(bytes(whole))
+        lines, body = is_lines(whole), _once(whole)
     else:
         body = stream_body(request)
     charge = partial(app_of(request).authenticator.charge, request.scope)

@@ -147,16 +147,13 @@ def format_query(**values: int | str | datetime | None) -> str:
     return urlencode(texts)
 
 
-async def read_body(request: Request[Any, Any, Any]) -> bytearray:
+async def read_body(request: Request[Any, Any, Any]) -> bytes:
     """Read the body of many kicks, on a route without a limit of its own.
 
     Raises:
         BodyTooLarge: it is larger than `KICKSERVE_BATCH_BODY_MAX`.
     """
-    body = bytearray()
-    async for chunk in stream_body(request):
-        body += chunk
-    return body
+    return b"".join([chunk async for chunk in stream_body(request)])
 
 
 async def stream_body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
@@ -178,7 +175,7 @@ def sends_lines(request: Request[Any, Any, Any]) -> bool | None:
     return True if kind in LINES else False if kind == JSON else None
 
 
-def is_lines(body: bytes | bytearray) -> bool:
+def is_lines(body: bytes) -> bool:
     """Return whether a body is NDJSON by its content: it begins with an object. curl sends it as a form."""
     return _OBJECT.match(body) is not None
 

@@ -166,7 +166,7 @@ def _check_count(count: int) -> None:
         raise InvalidInput(f"a batch holds 1 to {BATCH_MAX:,} kicks; this one holds {count:,}")
 
 
-def read_good_lines(text: bytes | bytearray) -> list[Kick] | None:
+def read_good_lines(text: bytes) -> list[Kick] | None:
     """Read kicks from lines of NDJSON; None where a line is no kick, or has white space around it."""
     try:
         kicks = _kick.decode_lines(text)

@@ -49,7 +49,7 @@ _flat_texts = msgspec.json.Decoder(list[str | None]).decode
 _nested_texts = msgspec.json.Decoder(list[list[str | None]]).decode
 
 
-def read(body: bytes | bytearray, length: str | None) -> tuple[InferenceRequest, Kicks]:
+def read(body: bytes, length: str | None) -> tuple[InferenceRequest, Kicks]:
     """Read an inference request.
 
     Args:
